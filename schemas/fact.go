@@ -1,0 +1,134 @@
+package schemas
+
+import "time"
+
+// Fact types: the catalog of spec/03 1.1 in its order, then what Hogstream adds.
+const (
+	FactContactCreated      = "contact.created"
+	FactContactUpdated      = "contact.updated"
+	FactContactDeleted      = "contact.deleted"
+	FactContactUnsubscribed = "contact.unsubscribed"
+	FactEmailSent           = "email.sent"
+	FactEmailDelivered      = "email.delivered"
+	FactEmailOpened         = "email.opened"
+	FactEmailClicked        = "email.clicked"
+	FactEmailBounced        = "email.bounced"
+	FactEmailComplained     = "email.complained"
+	FactJourneyCompleted    = "journey.completed"
+	FactBucketEntered       = "bucket.entered"
+	FactBucketLeft          = "bucket.left"
+	FactContactMerged       = "contact.merged"
+	FactContactConflict     = "contact.conflict"
+
+	// TypeEventTracked is what a product event is called towards destinations.
+	TypeEventTracked = "event.tracked"
+	// TypeWebhookTest is produced by the test route only and cannot be subscribed to.
+	TypeWebhookTest = "webhook.test"
+)
+
+// Catalog lists the types a destination can subscribe to, in their published order.
+func Catalog() []string {
+	return []string{
+		FactContactCreated, FactContactUpdated, FactContactDeleted, FactContactUnsubscribed,
+		FactEmailSent, FactEmailDelivered, FactEmailOpened, FactEmailClicked, FactEmailBounced, FactEmailComplained,
+		FactJourneyCompleted, FactBucketEntered, FactBucketLeft,
+		FactContactMerged, FactContactConflict, TypeEventTracked,
+	}
+}
+
+// Fact is a value of topic lifecycle: something that became true of a contact.
+// Exactly one of the typed fields is set, the one that belongs to Type; a new
+// kind is a new nullable field, so that old readers skip what they do not know.
+type Fact struct {
+	ID          string    `avro:"id"`
+	Type        string    `avro:"type"`
+	ContactID   string    `avro:"contactId"`
+	UserID      *string   `avro:"userId"`
+	Email       *string   `avro:"email"`
+	AnonymousID *string   `avro:"anonymousId"`
+	OccurredAt  time.Time `avro:"occurredAt"`
+	// CauseID is the id of the record that this fact was derived from.
+	CauseID string `avro:"causeId"`
+
+	Contact      *ContactFact      `avro:"contact"`      // contact.created, contact.updated
+	Deleted      *ContactDeleted   `avro:"deleted"`      // contact.deleted
+	Merged       *ContactMerged    `avro:"merged"`       // contact.merged
+	Conflict     *ContactConflict  `avro:"conflict"`     // contact.conflict
+	Unsubscribed *Unsubscribed     `avro:"unsubscribed"` // contact.unsubscribed
+	EmailFact    *EmailFact        `avro:"emailFact"`    // email.*
+	Journey      *JourneyFact      `avro:"journey"`      // journey.*
+	Bucket       *BucketTransition `avro:"bucket"`       // bucket.*
+}
+
+// ContactFact is the payload of contact.created and contact.updated.
+type ContactFact struct {
+	Version     int64     `avro:"version"`
+	Properties  string    `avro:"properties"` // JSON object after the change
+	Changed     []string  `avro:"changed"`    // property names and identifiers that differ from before
+	FirstSeenAt time.Time `avro:"firstSeenAt"`
+	LastSeenAt  time.Time `avro:"lastSeenAt"`
+	CreatedAt   time.Time `avro:"createdAt"`
+	UpdatedAt   time.Time `avro:"updatedAt"`
+}
+
+// ContactDeleted is the payload of contact.deleted; the ids stand in the fact.
+type ContactDeleted struct {
+	Version int64 `avro:"version"`
+}
+
+// ContactMerged is the payload of contact.merged; the fact's contact is the survivor.
+type ContactMerged struct {
+	LoserID    string       `avro:"loserId"`
+	Version    int64        `avro:"version"`
+	Properties string       `avro:"properties"` // the survivor's, after the merge
+	Gained     []Identifier `avro:"gained"`
+}
+
+// ContactConflict is the payload of contact.conflict.
+type ContactConflict struct {
+	Conflicts []Conflict `avro:"conflicts"`
+	InputID   string     `avro:"inputId"`
+}
+
+// Unsubscribed is the payload of contact.unsubscribed.
+type Unsubscribed struct {
+	Address  string  `avro:"address"`
+	Category *string `avro:"category"` // list id; null when scope is all
+	Scope    string  `avro:"scope"`    // all | category
+}
+
+// EmailFact is the payload of every email.* fact (spec/03 1.3).
+type EmailFact struct {
+	EmailSendID       string     `avro:"emailSendId"`
+	ProviderMessageID *string    `avro:"providerMessageId"`
+	TemplateKey       *string    `avro:"templateKey"`
+	To                string     `avro:"to"`
+	Category          *string    `avro:"category"`
+	Subject           *string    `avro:"subject"`
+	JourneyStateID    *string    `avro:"journeyStateId"`
+	LinkURL           *string    `avro:"linkUrl"`
+	LinkID            *string    `avro:"linkId"`
+	BounceType        *string    `avro:"bounceType"`
+	BounceReason      *string    `avro:"bounceReason"`
+	ComplaintType     *string    `avro:"complaintType"`
+	SentAt            *time.Time `avro:"sentAt"`
+}
+
+// JourneyFact is the payload of journey.* facts.
+type JourneyFact struct {
+	JourneyID   string     `avro:"journeyId"`
+	JourneyName string     `avro:"journeyName"`
+	StateID     string     `avro:"stateId"`
+	CompletedAt *time.Time `avro:"completedAt"`
+	Reason      *string    `avro:"reason"`
+}
+
+// BucketTransition is the payload of bucket.entered and bucket.left.
+type BucketTransition struct {
+	BucketID   string  `avro:"bucketId"`
+	BucketName string  `avro:"bucketName"`
+	Transition string  `avro:"transition"` // entered | left
+	EntryCount int64   `avro:"entryCount"` // epoch of the membership, 1 for the first
+	Source     string  `avro:"source"`     // event | reconcile | backfill | manual
+	Reason     *string `avro:"reason"`
+}

@@ -1,0 +1,246 @@
+package schemas
+
+import "time"
+
+// Message is a value that can be published: it knows its topic, its key and
+// what stands in the headers of its record.
+type Message interface {
+	// Topic is the topic that the message belongs on.
+	Topic() Topic
+	// Key is the record's key, UTF-8, partitioned by murmur2.
+	Key() string
+	// Meta is what the headers say, so that a reader can filter without decoding.
+	Meta() Meta
+}
+
+// Meta is the content of a record's headers (`id`, `type`, `occurred-at`).
+type Meta struct {
+	ID         string // UUID; v7 for an input, v5 for everything derived
+	Type       string
+	OccurredAt time.Time
+}
+
+// Types of an Input.
+const (
+	InputEvent   = "event"   // POST /v1/events: a product event, with or without a property patch
+	InputContact = "contact" // PUT /v1/contacts: a property patch
+	InputDelete  = "delete"  // DELETE /v1/contacts: erase the person
+	InputLists   = "lists"   // list and preference changes alone
+)
+
+// Input is a value of topic ingest: what a sender said, with the subject as sent.
+type Input struct {
+	ID         string    `avro:"id"`   // UUIDv7 given at ingest
+	Type       string    `avro:"type"` // one of the Input… constants
+	ReceivedAt time.Time `avro:"receivedAt"`
+	OccurredAt time.Time `avro:"occurredAt"`
+	Source     string    `avro:"source"` // "api", "import", "journey:<id>", "source:<id>"
+
+	// The subject. At least one is set. Email is normalised (trimmed, lower
+	// case), the others are trimmed. ContactID is set from inside only.
+	UserID      *string `avro:"userId"`
+	Email       *string `avro:"email"`
+	AnonymousID *string `avro:"anonymousId"`
+	ContactID   *string `avro:"contactId"`
+
+	Event *string `avro:"event"` // the event's name, for type event
+	// JSON documents (objects), byte-faithful as sent.
+	EventProperties   *string `avro:"eventProperties"`
+	ContactProperties *string `avro:"contactProperties"`
+	// Lists are list memberships to set, by list id.
+	Lists map[string]bool `avro:"lists"`
+
+	// IdempotencyKey is unique within Scope (the API key's id) for the window.
+	IdempotencyKey *string `avro:"idempotencyKey"`
+	Scope          *string `avro:"scope"`
+	// Wait says that the sender waits for the answer (DESIGN: Synchronous answers).
+	Wait bool `avro:"wait"`
+	// Hops counts how often the chain event → bucket → journey → event led here.
+	Hops int `avro:"hops"`
+}
+
+// Identifier is one name that a contact is known by.
+type Identifier struct {
+	Kind  string `avro:"kind"` // external | email | anonymous
+	Value string `avro:"value"`
+}
+
+// Kinds of an Identifier, as in spec/01 10.1.
+const (
+	KindExternal  = "external"
+	KindEmail     = "email"
+	KindAnonymous = "anonymous"
+)
+
+// Conflict says that an identifier could not be attached to a contact.
+type Conflict struct {
+	Kind   string `avro:"kind" json:"kind"`     // external | email | anonymous | size
+	Value  string `avro:"value" json:"value"`   // the identifier as sent; empty for size
+	Reason string `avro:"reason" json:"reason"` // e.g. "contact has another external id"
+	// OtherContactID is the contact that holds the identifier, if any.
+	OtherContactID *string `avro:"otherContactId" json:"otherContactId,omitempty"`
+}
+
+// Types of a Resolved record.
+const (
+	ResolvedInput  = "input"  // an input with its contact
+	ResolvedMerge  = "merge"  // keyed by the loser: it is now part of the survivor
+	ResolvedAbsorb = "absorb" // keyed by the survivor: a loser's state, or a record of the loser
+)
+
+// Resolved is a value of topic resolved: an input with its contact, or a step of a merge.
+type Resolved struct {
+	ID         string    `avro:"id"`
+	Type       string    `avro:"type"` // one of the Resolved… constants
+	ContactID  string    `avro:"contactId"`
+	OccurredAt time.Time `avro:"occurredAt"`
+
+	Input *Input `avro:"input"`
+	// Created says that identity minted the contact for this input.
+	Created bool `avro:"created"`
+	// Duplicate says that the input's idempotency key was seen before: it is
+	// passed on only for its lists and its answer.
+	Duplicate bool `avro:"duplicate"`
+	// The contact's primary identifiers after this record, as identity decided them.
+	UserID      *string `avro:"userId"`
+	Email       *string `avro:"email"`
+	AnonymousID *string `avro:"anonymousId"`
+	// Linked are the identifiers that this record attached to the contact.
+	Linked    []Identifier `avro:"linked"`
+	Conflicts []Conflict   `avro:"conflicts"`
+	// Merging names the losers that are being folded into ContactID because of
+	// this input; the answer waits for their absorb records.
+	Merging []string `avro:"merging"`
+
+	Merge  *Merge  `avro:"merge"`
+	Absorb *Absorb `avro:"absorb"`
+}
+
+// Merge tells the owner of a loser that it is now part of a survivor.
+type Merge struct {
+	Survivor string `avro:"survivor"`
+	// InputID is the input that caused the merge.
+	InputID string `avro:"inputId"`
+}
+
+// Absorb carries a loser's state, or a late record of the loser, to the survivor.
+type Absorb struct {
+	Loser   string `avro:"loser"`
+	InputID string `avro:"inputId"` // the input that caused the merge; empty for a late record
+	// State is the loser's last snapshot; nil when the loser was never seen by
+	// contacts, or when this carries a late record.
+	State *Contact `avro:"state"`
+	// Deleted says that the loser had been erased.
+	Deleted bool `avro:"deleted"`
+	// Record is a late record keyed by the loser, forwarded (type input only).
+	Record *ForwardedInput `avro:"record"`
+}
+
+// ForwardedInput is a resolved input that reached a contact which had been merged.
+type ForwardedInput struct {
+	ID        string       `avro:"id"`
+	Input     Input        `avro:"input"`
+	Duplicate bool         `avro:"duplicate"`
+	Linked    []Identifier `avro:"linked"`
+	Conflicts []Conflict   `avro:"conflicts"`
+	Merging   []string     `avro:"merging"`
+}
+
+// Event is a value of topic events: a product event with its contact.
+type Event struct {
+	ID          string    `avro:"id"`
+	ContactID   string    `avro:"contactId"`
+	Name        string    `avro:"name"`
+	UserID      *string   `avro:"userId"`
+	Email       *string   `avro:"email"`
+	AnonymousID *string   `avro:"anonymousId"`
+	Properties  string    `avro:"properties"` // JSON object, byte-faithful
+	OccurredAt  time.Time `avro:"occurredAt"`
+	ReceivedAt  time.Time `avro:"receivedAt"`
+	Source      string    `avro:"source"`
+	Hops        int       `avro:"hops"`
+}
+
+// Contact is a value of topic contacts: the state of a contact after a change.
+// A tombstone (no value) ends a contact that was deleted or merged away.
+type Contact struct {
+	ID          string       `avro:"id"`
+	Version     int64        `avro:"version"`
+	UserID      *string      `avro:"userId"`
+	Email       *string      `avro:"email"`
+	AnonymousID *string      `avro:"anonymousId"`
+	Identifiers []Identifier `avro:"identifiers"` // every identifier, aliases included
+	Merged      []string     `avro:"merged"`      // ids of contacts merged into this one
+	Properties  string       `avro:"properties"`  // JSON object, byte-faithful
+	Preferences []Preference `avro:"preferences"`
+	FirstSeenAt time.Time    `avro:"firstSeenAt"`
+	LastSeenAt  time.Time    `avro:"lastSeenAt"`
+	CreatedAt   time.Time    `avro:"createdAt"`
+	UpdatedAt   time.Time    `avro:"updatedAt"`
+}
+
+// Preference is what one address of a contact wants to receive (spec/01 11).
+type Preference struct {
+	Email           string          `avro:"email"`
+	UnsubscribedAll bool            `avro:"unsubscribedAll"`
+	Suppressed      bool            `avro:"suppressed"`
+	BounceCount     int             `avro:"bounceCount"`
+	Categories      map[string]bool `avro:"categories"`
+	SuppressedAt    *time.Time      `avro:"suppressedAt"`
+	LastBounceAt    *time.Time      `avro:"lastBounceAt"`
+}
+
+// Signal is a value of topic signals: something processors tell each other.
+type Signal struct {
+	ID         string    `avro:"id"`
+	Type       string    `avro:"type"` // "timer", "merged", "deleted", "handover"
+	For        string    `avro:"for"`  // the processor that it is addressed to
+	ContactID  string    `avro:"contactId"`
+	OccurredAt time.Time `avro:"occurredAt"`
+	Epoch      int64     `avro:"epoch"`
+	// What names what is due (timer), or the survivor (merged).
+	What string `avro:"what"`
+	// State is the handed over state, a JSON document of the processor's own.
+	State *string `avro:"state"`
+}
+
+// EmailRequest is a value of topic email-requests: an email that shall be sent.
+type EmailRequest struct {
+	ID             string    `avro:"id"`
+	ContactID      string    `avro:"contactId"`
+	OccurredAt     time.Time `avro:"occurredAt"`
+	Template       string    `avro:"template"`
+	To             *string   `avro:"to"`
+	From           *string   `avro:"from"`
+	Subject        *string   `avro:"subject"`
+	ReplyTo        *string   `avro:"replyTo"`
+	Category       *string   `avro:"category"`
+	Props          string    `avro:"props"` // JSON object
+	JourneyID      *string   `avro:"journeyId"`
+	JourneyStateID *string   `avro:"journeyStateId"`
+	SkipPreference bool      `avro:"skipPreference"`
+}
+
+// DeadLetter is a value of topic dead-letters: what could not be processed or delivered.
+type DeadLetter struct {
+	ID         string    `avro:"id"`
+	OccurredAt time.Time `avro:"occurredAt"` // when it was given up
+	Source     string    `avro:"source"`     // "processor:<name>" or "destination:<name>"
+	Reason     string    `avro:"reason"`     // a word: undecodable, failed, rejected, expired, skipped, gap, too-large
+	Error      string    `avro:"error"`
+	Attempts   int       `avro:"attempts"`
+	// Where the record stands.
+	SourceTopic string `avro:"sourceTopic"`
+	Partition   int32  `avro:"partition"`
+	Offset      int64  `avro:"offset"`
+	// EndOffset is set for a gap: [Offset, EndOffset) was lost to retention.
+	EndOffset     *int64            `avro:"endOffset"`
+	DestinationID *string           `avro:"destinationId"`
+	RecordID      string            `avro:"recordId"`
+	RecordType    string            `avro:"recordType"`
+	RecordKey     []byte            `avro:"recordKey"`
+	RecordValue   []byte            `avro:"recordValue"` // the original bytes
+	RecordHeaders map[string]string `avro:"recordHeaders"`
+	ResponseCode  *int              `avro:"responseCode"`
+	ResponseBody  *string           `avro:"responseBody"`
+}
