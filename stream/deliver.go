@@ -1,0 +1,60 @@
+package stream
+
+import (
+	"context"
+	"time"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// Deliverer makes attempts. Implemented by package sinks; the lanes decide when
+// an attempt is made and what follows from its outcome.
+type Deliverer interface {
+	// Deliver makes one attempt to deliver the records of d, in order, and judges
+	// the answer. It honours ctx's deadline and never returns an error: whatever
+	// happened is an Outcome. Safe for concurrent use.
+	Deliver(ctx context.Context, d Delivery) Outcome
+	// Batch says how many records and bytes one request to the destination may
+	// carry; records = 1 for kinds that deliver one by one.
+	Batch(dest *storage.Destination) (records, bytes int)
+}
+
+// Delivery is one attempt to be made.
+type Delivery struct {
+	Destination *storage.Destination
+	Records     []*Record // one, or for batching kinds several of one partition
+	Attempt     int       // 1 for the first
+	ReplayID    string    // set for a backfill
+}
+
+// Verdict is what follows from an attempt (DESIGN section 4, the table).
+type Verdict int
+
+const (
+	// Delivered: a 2xx; finished.
+	Delivered Verdict = iota
+	// Skipped: the destination's filter or map dropped the record; finished, no request made.
+	Skipped
+	// Retry: network error, timeout, 408, 425, 429, 5xx.
+	Retry
+	// Reject: the record's fault (400, 413, 422, transform or config error on
+	// this record): dead letter, the lane goes on.
+	Reject
+	// Refuse: the destination's fault (401, 403, 404, 405, 410, redirect):
+	// retried; many in a row suspend the destination.
+	Refuse
+	// Gone: a 410; suspends the destination at once.
+	Gone
+	// Split: a batch was rejected as a whole; deliver its records in halves.
+	Split
+)
+
+// Outcome is what came of an attempt.
+type Outcome struct {
+	Verdict    Verdict
+	Status     int           // HTTP status, 0 when there was none
+	Latency    time.Duration // from the first byte sent to the answer judged
+	RetryAfter time.Duration // the receiver's wish, 0 when it expressed none
+	Err        string        // what went wrong, for people; no secrets
+	Response   []byte        // at most the first KiB of the body
+}

@@ -1,0 +1,139 @@
+// Package stream is the only road to and from Kafka: append, the processor loop
+// (apply in Postgres, publish in a Kafka transaction, exactly once), the log
+// reader with cursors and lanes for destinations, dead letters, replay, and the
+// creation and checking of topics. It is the only importer of franz-go clients.
+//
+// It promises: an appended record is on all in-sync replicas or an error says
+// otherwise; a processor's outputs appear once, in order, and its state changes
+// exactly when they do; records of one key are handled one at a time, in offset
+// order; memory is bounded.
+package stream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// Record is one record as it stands on a topic. It is read-only: processors and
+// destinations share it.
+type Record struct {
+	Topic      schemas.Topic // without the deployment's prefix
+	Partition  int32
+	Offset     int64
+	Key        []byte
+	Value      []byte    // nil for a tombstone
+	AppendTime time.Time // the broker's (LogAppendTime)
+
+	// From the headers; empty or zero when absent.
+	ID          string
+	Type        string
+	OccurredAt  time.Time
+	TraceParent string
+	TraceState  string
+}
+
+// Appender appends messages to the log. Implemented by *Log.
+type Appender interface {
+	// Append returns when all in-sync replicas have the messages, in the order
+	// given for each key. ErrBusy means that the bounded buffer is full or the
+	// broker did not answer in time: the fate of the messages is unknown, and a
+	// retry is safe only under the same idempotency key.
+	Append(ctx context.Context, msgs ...schemas.Message) error
+}
+
+// Processor derives records and state from records. A processor is one consumer
+// group; its state in Postgres is written by nobody else.
+type Processor interface {
+	// Name is the group's name without prefix, and the name in progress rows,
+	// metrics and dead letters. It never changes.
+	Name() string
+	// Topics are what it consumes. With several, all have the same number of
+	// partitions, and partition i of all of them has one owner.
+	Topics() []schemas.Topic
+	// Apply handles a batch within tx: a constant number of statements, whatever
+	// the batch's size. It may be called again with the same records when tx
+	// could not be committed, so it changes nothing but tx and b. An error that
+	// is neither storage.IsRetryable nor storage.IsUnavailable is deterministic:
+	// the batch is halved until the record at fault is alone, and that record
+	// goes to dead-letters.
+	Apply(ctx context.Context, tx *storage.Tx, b *Batch) error
+}
+
+// Encoder turns messages into record values. Implemented by *schemas.Codec.
+type Encoder interface {
+	Encode(m schemas.Message) ([]byte, error)
+}
+
+// Batch is what Apply is given and where it leaves its outputs. Not safe for
+// concurrent use.
+type Batch struct {
+	// Records are in offset order for each topic and partition.
+	Records []*Record
+	// Now is the time of the decision, the same for the whole batch.
+	Now time.Time
+
+	enc     Encoder
+	outputs []Output
+}
+
+// Output is an encoded message and the record that caused it.
+type Output struct {
+	Cause *Record
+	Topic schemas.Topic
+	Key   string
+	Value []byte // nil for a tombstone
+	Meta  schemas.Meta
+}
+
+// NewBatch makes a batch; used by the loop and by processors' tests.
+func NewBatch(enc Encoder, now time.Time, records []*Record) *Batch {
+	return &Batch{Records: records, Now: now, enc: enc}
+}
+
+// ErrTooLarge is returned by Emit for a message beyond schemas.MaxRecord.
+var ErrTooLarge = fmt.Errorf("message is larger than %d bytes", schemas.MaxRecord)
+
+// Emit adds an output, published after the batch is applied and in the order of
+// the calls for each partition of cause. It encodes at once and checks the size,
+// so that publishing cannot fail for content.
+func (b *Batch) Emit(cause *Record, m schemas.Message) error {
+	value, err := b.enc.Encode(m)
+	if err != nil {
+		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
+	}
+	if len(value) > schemas.MaxRecord-64<<10 {
+		return fmt.Errorf("%s %s for %s has %d bytes: %w", m.Topic(), m.Meta().Type, m.Key(), len(value), ErrTooLarge)
+	}
+	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta()})
+	return nil
+}
+
+// DeadLetter gives up a record for a reason that will not change, e.g. because
+// it cannot be decoded. The rest of the batch goes on.
+func (b *Batch) DeadLetter(cause *Record, source, reason string, failure error) error {
+	return b.Emit(cause, NewDeadLetter(cause, source, reason, failure, b.Now))
+}
+
+// Outputs are what Emit collected, in order.
+func (b *Batch) Outputs() []Output { return b.outputs }
+
+// NewDeadLetter makes the dead letter of a record. Its id is derived from the
+// record's place, so giving the same record up again gives the same id.
+func NewDeadLetter(r *Record, source, reason string, failure error, now time.Time) *schemas.DeadLetter {
+	headers := map[string]string{}
+	for k, v := range map[string]string{"id": r.ID, "type": r.Type, "traceparent": r.TraceParent} {
+		if v != "" {
+			headers[k] = v
+		}
+	}
+	return &schemas.DeadLetter{
+		ID:         schemas.Derive(fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset), source, 0),
+		OccurredAt: now, Source: source, Reason: reason, Error: failure.Error(),
+		SourceTopic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
+		RecordID: r.ID, RecordType: r.Type, RecordKey: r.Key, RecordValue: r.Value, RecordHeaders: headers,
+	}
+}
