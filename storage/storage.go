@@ -1,0 +1,280 @@
+// Package storage is Hogstream's Postgres: what must be looked up lives here,
+// and each table group has one file with its SQL.
+//
+// What the room promises the others:
+//   - It is the only importer of pgx and goose. Other rooms hold a *DB, pass a
+//     *Tx along to functions of this package, and see rows as structs.
+//   - A transaction commits as a whole or leaves nothing. Whether a commit
+//     whose connection broke took effect is unknown; who needs to know reads
+//     again under the lock of a row it owns.
+//   - An error is told apart: [IsRetryable] (run the same work again),
+//     [IsUnavailable] (an outage: wait, lose nothing), [IsRecordFault] (the
+//     data can never be stored). What is none of these is a defect of ours.
+//   - Everything happens in the schema that search_path of the URL names, also
+//     notifications and the lock of migrations, so several Hogstreams can
+//     share one database.
+//   - Times are UTC at the border.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+)
+
+// Config says which database and how much of it to use. The zero value of every
+// field but URL means its default.
+type Config struct {
+	// URL is a libpq URL or key/value string. A search_path in it is honoured;
+	// a schema it names that does not exist yet is created by Migrate.
+	URL string
+	// MaxConns bounds the pool; 0 means 16. Each processor thread holds one
+	// connection while it applies a batch. Listen takes one more for each call.
+	MaxConns int32
+	// AppName is shown in pg_stat_activity; empty means "hogstream".
+	AppName string
+	// ConnectTimeout bounds one attempt to connect; 0 means 5 s.
+	ConnectTimeout time.Duration
+	// IdleTxTimeout ends a transaction whose client has gone silent, so that a
+	// stopped process does not keep the locks that its successor waits for;
+	// 0 means 60 s.
+	IdleTxTimeout time.Duration
+}
+
+// Validate reports everything that is wrong, one line a field.
+func (c Config) Validate() error {
+	var errs []error
+	if strings.TrimSpace(c.URL) == "" {
+		errs = append(errs, errors.New("storage: URL is empty: set DATABASE_URL, for example postgres://user:password@localhost:5432/hogstream"))
+	} else if _, err := pgxpool.ParseConfig(c.URL); err != nil {
+		// pgx redacts the password in its message.
+		errs = append(errs, fmt.Errorf("storage: URL: %w", err))
+	}
+	if c.MaxConns < 0 {
+		errs = append(errs, fmt.Errorf("storage: MaxConns %d: must be positive, or 0 for the default", c.MaxConns))
+	}
+	if c.ConnectTimeout < 0 {
+		errs = append(errs, fmt.Errorf("storage: ConnectTimeout %s: must be positive, or 0 for the default", c.ConnectTimeout))
+	}
+	if c.IdleTxTimeout < 0 {
+		errs = append(errs, fmt.Errorf("storage: IdleTxTimeout %s: must be positive, or 0 for the default", c.IdleTxTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxConns == 0 {
+		c.MaxConns = 16
+	}
+	if c.AppName == "" {
+		c.AppName = "hogstream"
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if c.IdleTxTimeout == 0 {
+		c.IdleTxTimeout = time.Minute
+	}
+	return c
+}
+
+// Option adds what the process shares with the room to [Open].
+type Option func(*options)
+
+type options struct {
+	log      *zap.Logger
+	registry prometheus.Registerer
+	traces   trace.TracerProvider
+}
+
+// WithLogger makes the room log reconnects; without it, it is silent.
+func WithLogger(log *zap.Logger) Option { return func(o *options) { o.log = log } }
+
+// WithRegisterer registers the pool's figures (hogstream_postgres_*). Close
+// takes them out again.
+func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { o.registry = r } }
+
+// WithTracerProvider sets where query spans go; without it, to the global one.
+// Spans carry the statement, never its parameters, and are made only within a
+// span that is recorded.
+func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options) { o.traces = p } }
+
+// DB is a pool of connections to one schema of one database. It is safe for
+// concurrent use and outlives outages of the server: connections that broke are
+// replaced when the server is back.
+type DB struct {
+	pool      *pgxpool.Pool
+	log       *zap.Logger
+	unmeasure func()
+}
+
+// Open connects and checks that the server answers. An error that
+// [IsUnavailable] accepts may go away by itself; any other is a wrong Config.
+// It neither looks at nor changes the schema: see [DB.RequireSchema] and
+// [DB.Migrate].
+func Open(ctx context.Context, cfg Config, opts ...Option) (*DB, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	o := options{log: zap.NewNop()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig(cfg.withDefaults(), o))
+	if err != nil {
+		return nil, fmt.Errorf("open postgres pool: %w", err)
+	}
+	db := &DB{pool: pool, log: o.log, unmeasure: func() {}}
+	if err := db.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if o.registry != nil {
+		db.unmeasure = measurePool(o.registry, pool)
+	}
+	return db, nil
+}
+
+// poolConfig is called with a validated Config. Statements are prepared once a
+// connection and cached (pgx's default), which is worth a third of the time of
+// a small batch.
+func poolConfig(cfg Config, o options) *pgxpool.Config {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		panic("storage: poolConfig before Validate: " + err.Error())
+	}
+	pc.MaxConns = cfg.MaxConns
+	pc.MaxConnLifetimeJitter = pc.MaxConnLifetime / 10
+	conn := pc.ConnConfig
+	conn.ConnectTimeout = cfg.ConnectTimeout
+	setDefault(conn.RuntimeParams, "application_name", cfg.AppName)
+	setDefault(conn.RuntimeParams, "timezone", "UTC")
+	setDefault(conn.RuntimeParams, "idle_in_transaction_session_timeout", fmt.Sprint(cfg.IdleTxTimeout.Milliseconds()))
+	traceOpts := []otelpgx.Option{otelpgx.WithDisableConnectionDetailsInAttributes()}
+	if o.traces != nil {
+		traceOpts = append(traceOpts, otelpgx.WithTracerProvider(o.traces))
+	}
+	conn.Tracer = otelpgx.NewTracer(traceOpts...)
+	return pc
+}
+
+func setDefault(params map[string]string, name, value string) {
+	if _, set := params[name]; !set {
+		params[name] = value
+	}
+}
+
+// Close waits for running transactions and closes every connection. It may be
+// called twice. Calls made after it fail with an error that [IsUnavailable]
+// accepts.
+func (db *DB) Close() {
+	db.unmeasure()
+	db.pool.Close()
+}
+
+// Ping reports whether the server answers a statement now.
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("ping postgres: %w", err)
+	}
+	return nil
+}
+
+// URL is the address this DB was opened with, without password, for logs and
+// for `hogstream doctor`.
+func (db *DB) URL() string {
+	c := db.pool.Config().ConnConfig
+	u := url.URL{Scheme: "postgres", User: url.User(c.User), Path: "/" + c.Database}
+	query := url.Values{}
+	if strings.HasPrefix(c.Host, "/") {
+		query.Set("host", c.Host)
+		query.Set("port", fmt.Sprint(c.Port))
+	} else {
+		u.Host = fmt.Sprintf("%s:%d", c.Host, c.Port)
+	}
+	if path := c.RuntimeParams["search_path"]; path != "" {
+		query.Set("search_path", path)
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// Querier runs statements: a *DB, each on a connection of its own, or a *Tx.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
+}
+
+var (
+	_ Querier = (*DB)(nil)
+	_ Querier = (*Tx)(nil)
+)
+
+// Exec runs one statement outside any transaction.
+func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return db.pool.Exec(ctx, sql, args...)
+}
+
+// Query runs one statement outside any transaction. The rows hold a connection
+// until they are closed or read to the end.
+func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return db.pool.Query(ctx, sql, args...)
+}
+
+// QueryRow runs one statement of at most one row of interest outside any
+// transaction. Scan returns an error that [IsNotFound] accepts when there is none.
+func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return db.pool.QueryRow(ctx, sql, args...)
+}
+
+// SendBatch sends several statements in one round trip. The results must be closed.
+func (db *DB) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return db.pool.SendBatch(ctx, batch)
+}
+
+// CopyFrom loads rows with COPY, as one statement.
+func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	return db.pool.CopyFrom(ctx, table, columns, rows)
+}
+
+// rollbackTime bounds a rollback when the caller's context is gone; after it
+// the connection is thrown away, which rolls back too.
+const rollbackTime = 5 * time.Second
+
+// InTx runs fn in a READ COMMITTED transaction and commits it when fn returns
+// nil; on an error or a panic of fn it rolls back. fn runs once: on an error
+// that [IsRetryable] accepts the caller runs the whole work again. When the
+// commit itself fails on a broken connection, its outcome is unknown.
+func (db *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := db.pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer func() {
+		// A no-op after Commit. The caller's context may be why fn failed.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	if err := fn(&Tx{Tx: tx}); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}
