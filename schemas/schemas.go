@@ -13,6 +13,10 @@ import "errors"
 // writer's schema. It is deterministic: reading again gives the same.
 var ErrUndecodable = errors.New("undecodable record")
 
+// ErrRegistryUnavailable marks an outage: the schema registry had to be asked
+// and did not answer, or its ids are not known yet. Callers wait and try again.
+var ErrRegistryUnavailable = errors.New("schema registry unavailable")
+
 // Limits of DESIGN section 1, in bytes.
 const (
 	MaxEvent      = 256 << 10 // an event as sent
