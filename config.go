@@ -1,0 +1,207 @@
+package hogstream
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Role is a part of Hogstream that a process can play.
+type Role string
+
+// The roles. A process plays any of them; all in one is where everybody starts.
+const (
+	RoleIngest     Role = "ingest"     // HTTP in, and the admin API
+	RoleProcessors Role = "processors" // identity and contacts
+	RoleSinks      Role = "sinks"      // delivery to destinations
+)
+
+// Roles lists all roles.
+func Roles() []Role { return []Role{RoleIngest, RoleProcessors, RoleSinks} }
+
+// Config is all there is to set. Its tags are the flags and the environment
+// variables; nothing else in Hogstream reads the environment. An empty variable
+// is as one that is not set.
+type Config struct {
+	Kafka    KafkaConfig    `embed:"" group:"Kafka"`
+	Registry RegistryConfig `embed:"" group:"Schema registry"`
+	Database DatabaseConfig `embed:"" group:"Postgres"`
+	HTTP     HTTPConfig     `embed:"" group:"HTTP"`
+	Data     DataConfig     `embed:"" group:"Processing"`
+	Delivery DeliveryConfig `embed:"" group:"Delivery"`
+	Log      LogConfig      `embed:"" group:"Telemetry"`
+
+	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks"`
+	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE"`
+	DataDir       string `help:"Where the process keeps its instance name, and dev mode everything." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
+	EncryptionKey string `help:"Key for secrets at rest: 32 bytes, base64. Further keys behind commas open what older keys sealed." env:"HOGSTREAM_ENCRYPTION_KEY"`
+	AdminAPIKey   string `help:"A bearer token with all scopes, to bootstrap." env:"ADMIN_API_KEY"`
+
+	// Dev relaxes what only a developer's machine may relax: destinations on
+	// loopback, plain http. Set by dev mode, not by a flag.
+	Dev bool `kong:"-"`
+}
+
+// KafkaConfig says how to reach Kafka and what its topics are like.
+type KafkaConfig struct {
+	Brokers           []string      `name:"kafka-brokers" help:"Bootstrap brokers, host:port." env:"KAFKA_BROKERS"`
+	Prefix            string        `name:"kafka-prefix" help:"Prefix of topics and groups." env:"KAFKA_PREFIX" default:"hogstream."`
+	TLS               bool          `name:"kafka-tls" help:"Connect with TLS." env:"KAFKA_TLS"`
+	TLSCA             string        `name:"kafka-tls-ca" help:"File with the CA certificates of the brokers (PEM)." env:"KAFKA_TLS_CA" type:"path"`
+	SASLMechanism     string        `name:"kafka-sasl-mechanism" help:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512." env:"KAFKA_SASL_MECHANISM"`
+	SASLUsername      string        `name:"kafka-sasl-username" env:"KAFKA_SASL_USERNAME" help:"SASL user."`
+	SASLPassword      string        `name:"kafka-sasl-password" env:"KAFKA_SASL_PASSWORD" help:"SASL password."`
+	Partitions        int32         `name:"kafka-partitions" help:"Partitions of every topic; cannot change later." env:"KAFKA_PARTITIONS" default:"12"`
+	ReplicationFactor int16         `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
+	MinInSync         int           `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
+	RetentionIngest   time.Duration `name:"retention-ingest" help:"Retention of topic ingest." env:"RETENTION_INGEST" default:"168h"`
+	RetentionEvents   time.Duration `name:"retention-events" help:"Retention of topic events." env:"RETENTION_EVENTS" default:"720h"`
+	RetentionFacts    time.Duration `name:"retention-lifecycle" help:"Retention of topic lifecycle." env:"RETENTION_LIFECYCLE" default:"2160h"`
+	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
+}
+
+// RegistryConfig says how to reach the schema registry.
+type RegistryConfig struct {
+	URL      string `name:"schema-registry-url" help:"URL of the schema registry (Confluent API)." env:"SCHEMA_REGISTRY_URL"`
+	Username string `name:"schema-registry-username" env:"SCHEMA_REGISTRY_USERNAME" help:"Basic auth user."`
+	Password string `name:"schema-registry-password" env:"SCHEMA_REGISTRY_PASSWORD" help:"Basic auth password."`
+}
+
+// DatabaseConfig says how to reach Postgres.
+type DatabaseConfig struct {
+	URL             string        `name:"database-url" help:"Postgres URL." env:"DATABASE_URL"`
+	MaxConns        int32         `name:"database-max-conns" help:"Connections of this process." env:"DATABASE_MAX_CONNS" default:"20"`
+	SkipSchemaCheck bool          `name:"skip-schema-check" help:"Serve although the schema is behind." env:"SKIP_SCHEMA_CHECK"`
+	EventsMode      string        `name:"events-mode" help:"Which events are stored in Postgres: all, referenced (by a definition) or none." env:"EVENTS_MODE" default:"all" enum:"all,referenced,none"`
+	EventsRetention time.Duration `name:"events-retention" help:"How long events are stored in Postgres." env:"EVENTS_RETENTION" default:"9360h"`
+}
+
+// HTTPConfig is about the API.
+type HTTPConfig struct {
+	Addr            string        `name:"addr" help:"Address to listen on; wins over the port." env:"HOGSTREAM_ADDR"`
+	Port            int           `name:"port" help:"Port to listen on." env:"PORT" default:"3002"`
+	MetricsAddr     string        `name:"metrics-addr" help:"Separate address for /metrics; on the API's own when not set." env:"METRICS_ADDR"`
+	PublicURL       string        `name:"public-url" help:"URL the API is reached at from outside." env:"API_PUBLIC_URL"`
+	RateLimit       int           `name:"rate-limit" help:"Requests a minute for each API key on data routes; 0 for no limit." env:"RATE_LIMIT" default:"60000"`
+	AdminRateLimit  int           `name:"admin-rate-limit" help:"Requests a minute for each API key on admin routes." env:"ADMIN_RATE_LIMIT" default:"600"`
+	AnswerTimeout   time.Duration `name:"answer-timeout" help:"How long a synchronous request waits for its answer." env:"ANSWER_TIMEOUT" default:"5s"`
+	IdempotencyTime time.Duration `name:"idempotency-window" help:"How long an idempotency key is remembered." env:"IDEMPOTENCY_WINDOW" default:"24h"`
+}
+
+// DataConfig is about processors.
+type DataConfig struct {
+	Threads      int `name:"threads" help:"Members each processor runs in this process." env:"PROCESSOR_THREADS" default:"1"`
+	BatchRecords int `name:"batch-records" help:"Records a processor applies at once, at most." env:"PROCESSOR_BATCH_RECORDS" default:"5000"`
+}
+
+// DeliveryConfig is about destinations.
+type DeliveryConfig struct {
+	Timeout      time.Duration `name:"delivery-timeout" help:"Deadline of one attempt, at most 15 s." env:"DELIVERY_TIMEOUT" default:"15s"`
+	Lease        time.Duration `name:"lease" help:"Time a partition's lease lasts without renewal." env:"DELIVERY_LEASE" default:"30s"`
+	RetryHorizon time.Duration `name:"retry-horizon" help:"How long a record is retried before it becomes a dead letter." env:"RETRY_HORIZON" default:"72h"`
+	Concurrency  int           `name:"delivery-concurrency" help:"Requests in flight for each destination." env:"DELIVERY_CONCURRENCY" default:"64"`
+	Log          string        `name:"delivery-log" help:"Which attempts are logged: all, failures or off." env:"DELIVERY_LOG" default:"all" enum:"all,failures,off"`
+	LogRetention time.Duration `name:"delivery-log-retention" help:"How long attempts are kept." env:"DELIVERY_LOG_RETENTION" default:"720h"`
+	AllowCIDRs   []string      `name:"delivery-allow-cidrs" help:"Private networks that destinations may be in." env:"DELIVERY_ALLOW_CIDRS"`
+}
+
+// LogConfig is about logs and traces.
+type LogConfig struct {
+	Level        string `name:"log-level" help:"debug, info, warn or error." env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
+	Format       string `name:"log-format" help:"json, console, or auto (console on a terminal)." env:"LOG_FORMAT" default:"auto" enum:"json,console,auto"`
+	OTLPEndpoint string `name:"otlp-endpoint" help:"OTLP/HTTP endpoint for traces, e.g. http://localhost:4318." env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+}
+
+// ListenAddr is where the API listens.
+func (c *Config) ListenAddr() string {
+	if c.HTTP.Addr != "" {
+		return c.HTTP.Addr
+	}
+	return fmt.Sprintf(":%d", c.HTTP.Port)
+}
+
+// Plays says whether the process plays a role.
+func (c *Config) Plays(r Role) bool { return slices.Contains(c.Roles, r) }
+
+// Validate says everything that is wrong with the settings for serving, each
+// with the variable to set.
+func (c *Config) Validate() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	need(len(c.Kafka.Brokers) > 0, "KAFKA_BROKERS is not set: give the brokers as host:port, separated by commas")
+	need(c.Registry.URL != "", "SCHEMA_REGISTRY_URL is not set: give the URL of a Confluent-compatible schema registry")
+	need(c.Database.URL != "", "DATABASE_URL is not set: give a postgres:// URL")
+	need(c.Kafka.Partitions > 0, "KAFKA_PARTITIONS is %d: it must be at least 1", c.Kafka.Partitions)
+	need(c.Kafka.ReplicationFactor > 0, "KAFKA_REPLICATION_FACTOR is %d: it must be at least 1", c.Kafka.ReplicationFactor)
+	need(c.Data.Threads > 0, "PROCESSOR_THREADS is %d: it must be at least 1", c.Data.Threads)
+	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
+	need(c.Delivery.Timeout > 0 && c.Delivery.Timeout <= 15*time.Second, "DELIVERY_TIMEOUT is %s: it must be above 0 and at most 15s", c.Delivery.Timeout)
+	need(c.Delivery.Lease >= c.Delivery.Timeout+2*time.Second, "DELIVERY_LEASE is %s: it must be at least 2s longer than DELIVERY_TIMEOUT (%s)", c.Delivery.Lease, c.Delivery.Timeout)
+	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
+	if _, err := c.Keys(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.AllowedNetworks(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Keys are the encryption keys, the one that seals first.
+func (c *Config) Keys() ([][]byte, error) {
+	if strings.TrimSpace(c.EncryptionKey) == "" {
+		return nil, errors.New("HOGSTREAM_ENCRYPTION_KEY is not set: give 32 random bytes as base64, e.g. from `openssl rand -base64 32`")
+	}
+	var keys [][]byte
+	for i, s := range strings.Split(c.EncryptionKey, ",") {
+		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+		if err != nil || len(key) != 32 {
+			return nil, fmt.Errorf("HOGSTREAM_ENCRYPTION_KEY: key %d is not 32 bytes in base64", i+1)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// AllowedNetworks are the private networks that destinations may be in.
+func (c *Config) AllowedNetworks() ([]netip.Prefix, error) {
+	var nets []netip.Prefix
+	for _, s := range c.Delivery.AllowCIDRs {
+		p, err := netip.ParsePrefix(strings.TrimSpace(s))
+		if err != nil {
+			return nil, fmt.Errorf("DELIVERY_ALLOW_CIDRS: %q is not a network such as 10.1.0.0/16", s)
+		}
+		nets = append(nets, p)
+	}
+	return nets, nil
+}
+
+// keptInFile returns the content of a file of the data directory, or makes the
+// file with what generate returns.
+func keptInFile(dir, name string, generate func() (string, error)) (string, error) {
+	path := filepath.Join(dir, name)
+	if b, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(b))) > 0 {
+		return strings.TrimSpace(string(b)), nil
+	}
+	value, err := generate()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep %s: %w", name, err)
+	}
+	return value, nil
+}

@@ -1,0 +1,99 @@
+package hogstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/uptrace/opentelemetry-go-extra/otelzap"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Telemetry is where a process says what it does: logs, metrics, traces.
+type Telemetry struct {
+	Logger  *otelzap.Logger
+	Metrics *prometheus.Registry
+
+	traces *sdktrace.TracerProvider
+}
+
+// NewTelemetry sets up logs (to stderr), a metrics registry of its own, and
+// traces when an OTLP endpoint is configured. It sets the process's tracer
+// provider and W3C propagation. Close it to flush.
+func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemetry, error) {
+	logger, err := newLogger(cfg)
+	if err != nil {
+		return nil, err
+	}
+	t := &Telemetry{
+		Logger:  otelzap.New(logger.With(zap.String("instance", instance)), otelzap.WithMinLevel(zap.WarnLevel)),
+		Metrics: prometheus.NewRegistry(),
+	}
+	t.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	if cfg.OTLPEndpoint == "" {
+		return t, nil
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimSuffix(cfg.OTLPEndpoint, "/")+"/v1/traces"))
+	if err != nil {
+		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT %s: %w", cfg.OTLPEndpoint, err)
+	}
+	t.traces = sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(exporter),
+		sdktrace.WithResource(resource.NewSchemaless(
+			attribute.String("service.name", "hogstream"),
+			attribute.String("service.instance.id", instance),
+			attribute.String("service.version", Version),
+		)),
+	)
+	otel.SetTracerProvider(t.traces)
+	return t, nil
+}
+
+// Close flushes what is still to be exported.
+func (t *Telemetry) Close(ctx context.Context) error {
+	var err error
+	if t.traces != nil {
+		err = t.traces.Shutdown(ctx)
+	}
+	_ = t.Logger.Sync() // stderr of a terminal cannot be synced; nothing is lost
+	return err
+}
+
+func newLogger(cfg LogConfig) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(cfg.Level)
+	if err != nil {
+		return nil, fmt.Errorf("LOG_LEVEL %q: use debug, info, warn or error", cfg.Level)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.TimeKey, enc.MessageKey = "time", "msg"
+	var encoder zapcore.Encoder
+	switch {
+	case cfg.Format == "console", cfg.Format == "auto" && isTerminal(os.Stderr):
+		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		enc.EncodeLevel = zapcore.CapitalColorLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	case cfg.Format == "json", cfg.Format == "auto", cfg.Format == "":
+		encoder = zapcore.NewJSONEncoder(enc)
+	default:
+		return nil, errors.New("LOG_FORMAT: use json, console or auto")
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), nil
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
