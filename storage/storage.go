@@ -206,7 +206,7 @@ func (db *DB) URL() string {
 	if path := c.RuntimeParams["search_path"]; path != "" {
 		query.Set("search_path", path)
 	}
-	u.RawQuery = query.Encode()
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq does not read + as a space
 	return u.String()
 }
 

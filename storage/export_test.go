@@ -1,0 +1,25 @@
+package storage
+
+import (
+	"context"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+// MigrateDown takes every migration back: only tests do.
+func MigrateDown(ctx context.Context, db *DB) error {
+	sub, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return err
+	}
+	std := stdlib.OpenDBFromPool(db.pool)
+	defer std.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, std, sub, goose.WithTableName(versionTable))
+	if err != nil {
+		return err
+	}
+	_, err = provider.DownTo(ctx, 0)
+	return err
+}
