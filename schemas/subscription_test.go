@@ -1,0 +1,59 @@
+package schemas
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSubscriptionWantsWhatItNames(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		entries []string
+		yes, no []string
+		topics  []Topic
+	}{
+		{"one catalog name", []string{"contact.created"},
+			[]string{"contact.created"}, []string{"contact.updated", "event.tracked:contact.created"}, []Topic{TopicLifecycle}},
+		{"a pattern", []string{"contact.*"},
+			[]string{"contact.created", "contact.unsubscribed", "contact.conflict"}, []string{"email.sent", "contact.unheard"}, []Topic{TopicLifecycle}},
+		{"a star covers facts and no product events", []string{"*"},
+			[]string{"contact.created", "bucket.left"}, []string{"event.tracked:x", "webhook.test"}, []Topic{TopicLifecycle}},
+		{"all product events", []string{"event.tracked"},
+			[]string{"event.tracked:order.completed", "event.tracked:a:b"}, []string{"contact.created"}, []Topic{TopicEvents}},
+		{"product events of one name", []string{"event.tracked:order.completed"},
+			[]string{"event.tracked:order.completed"}, []string{"event.tracked:order", "event.tracked:order.completed2"}, []Topic{TopicEvents}},
+		{"product events with a prefix beside a fact", []string{"event.tracked:order.*", "email.sent"},
+			[]string{"event.tracked:order.x", "email.sent"}, []string{"event.tracked:orders"}, []Topic{TopicLifecycle, TopicEvents}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := ParseSubscription(c.entries)
+			require.NoError(t, err)
+			for _, typ := range c.yes {
+				require.True(t, s.Matches(typ), typ)
+			}
+			for _, typ := range c.no {
+				require.False(t, s.Matches(typ), typ)
+			}
+			require.Equal(t, c.topics, s.Topics())
+		})
+	}
+}
+
+func TestSubscriptionErrorNamesTheEntryAndTheFix(t *testing.T) {
+	for entry, want := range map[string]string{
+		"order.completed": `write|event.tracked:order.completed`,
+		"event.*":         `event.tracked`,
+		"webhook.test":    `cannot be subscribed`,
+		"con*":            `not in the catalog`,
+		"event.tracked:":  `names no event`,
+		"":                `not in the catalog`,
+	} {
+		_, err := ParseSubscription([]string{"contact.created", entry})
+		require.Error(t, err, entry)
+		require.Contains(t, err.Error(), "eventTypes[1]")
+		require.Regexp(t, want, err.Error())
+	}
+	_, err := ParseSubscription(nil)
+	require.ErrorContains(t, err, "at least one")
+}
