@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -17,17 +18,16 @@ const (
 	wireHeader = 5
 )
 
-// api is the library's entry, with caches of encoders and decoders inside. The
-// limit on the size of strings is off because every value is checked against
+// api is the library's entry, with a cache of decoders inside. The limit on the size of strings is off because every value is checked against
 // its length beforehand (shape).
 var api = avro.Config{MaxByteSliceSize: -1}.Freeze()
 
 // Codec encodes messages to record values and decodes them. It is safe for
 // concurrent use.
 //
-// Times keep microseconds, are UTC after decoding, and span the years 1 to
-// 9999 at least (a 64-bit count of microseconds); the zero time survives.
-// Decoded lists and maps are never nil, empty ones included.
+// Times keep microseconds, are UTC after decoding, and lie in the years 1 to
+// 9999 (ValidTime); the zero time survives. An empty list or map is decoded as
+// nil. Decoded strings of a short record share one allocation of at most 4 KiB.
 type Codec struct {
 	ids     atomic.Pointer[schemaIDs] // nil until the registry has given them
 	writers sync.Map                  // id (int) to *writer or error
@@ -45,7 +45,7 @@ type schemaIDs struct {
 type writer struct {
 	topic Topic
 	shape *shape
-	read  avro.Schema // the writer's schema resolved to ours
+	read  avro.Schema // the writer's schema resolved to ours; nil for our own
 }
 
 // NewCodec returns a codec without a registry: its schema ids are 1, 2, 3… in
@@ -65,14 +65,14 @@ func (c *Codec) setIDs(byTopic map[Topic]int) {
 	ids := &schemaIDs{byTopic: byTopic, byID: make(map[int]*writer, len(byTopic))}
 	for topic, id := range byTopic {
 		l := layouts[topic]
-		ids.byID[id] = &writer{topic: topic, shape: l.shape, read: l.schema}
+		ids.byID[id] = &writer{topic: topic, shape: l.shape}
 	}
 	c.ids.Store(ids)
 }
 
 // Encode returns the record value of a message, nil for a *Tombstone. It fails
-// with ErrRegistryUnavailable while the schema ids are not known, and for a
-// string that is not UTF-8, which no reader would accept.
+// with ErrRegistryUnavailable while the schema ids are not known, and for
+// what no reader would accept: a string that is not UTF-8, a time out of range.
 func (c *Codec) Encode(m Message) ([]byte, error) {
 	if _, ok := m.(*Tombstone); ok {
 		return nil, nil
@@ -80,7 +80,8 @@ func (c *Codec) Encode(m Message) ([]byte, error) {
 	return c.Append(nil, m)
 }
 
-// Append is Encode onto the end of dst. A *Tombstone appends nothing.
+// Append is Encode onto the end of dst, without another allocation when dst has
+// room. A *Tombstone, and an error, append nothing.
 func (c *Codec) Append(dst []byte, m Message) (out []byte, err error) {
 	if _, ok := m.(*Tombstone); ok {
 		return dst, nil
@@ -90,21 +91,16 @@ func (c *Codec) Append(dst []byte, m Message) (out []byte, err error) {
 	if ids == nil {
 		return dst, fmt.Errorf("encode for topic %s: %w: schemas are not registered yet", topic, ErrRegistryUnavailable)
 	}
-	l := layouts[topic]
-	if l == nil {
-		return dst, fmt.Errorf("encode for topic %s: no such topic", topic)
+	record, ok := m.(wired)
+	if !ok || reflect.ValueOf(m).IsNil() {
+		return dst, fmt.Errorf("encode for topic %s: %T is no record", topic, m)
 	}
-	defer recovered(&err, "encode for topic "+string(topic))
-	body, err := api.Marshal(l.schema, m)
-	if err != nil {
+	out = append(dst, wireMagic)
+	out = binary.BigEndian.AppendUint32(out, uint32(ids.byTopic[topic]))
+	if out, err = appendWire(out, record); err != nil {
 		return dst, fmt.Errorf("encode for topic %s: %w", topic, err)
 	}
-	if err := l.shape.checkAll(body); err != nil {
-		return dst, fmt.Errorf("encode for topic %s: %w", topic, err)
-	}
-	dst = append(dst, wireMagic)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(ids.byTopic[topic]))
-	return append(dst, body...), nil
+	return out, nil
 }
 
 // DecodeInput decodes a value of topic ingest. Like all Decode methods it
@@ -151,20 +147,48 @@ func (c *Codec) DecodeDeadLetter(value []byte) (*DeadLetter, error) {
 	return decode[DeadLetter](c, TopicDeadLetters, value)
 }
 
-func decode[T any](c *Codec, topic Topic, value []byte) (out *T, err error) {
+// decode reads a record of our own schema directly, and one of another writer
+// with the library.
+func decode[T any, P interface {
+	*T
+	wired
+}](c *Codec, topic Topic, value []byte) (*T, error) {
 	w, body, err := c.open(topic, value)
 	if err != nil {
 		return nil, err
 	}
-	defer recovered(&err, "decode")
-	out = new(T)
-	if err := api.Unmarshal(w.read, body, out); err != nil {
+	out := P(new(T))
+	if w.read == nil {
+		err = readWire(body, out)
+	} else {
+		err = w.readOther(body, out)
+	}
+	if err != nil {
 		return nil, undecodable(err)
 	}
-	return out, nil
+	return (*T)(out), nil
 }
 
-// open takes the header off a value, finds its writer and checks its bytes.
+// readOther reads a record of another version of the schema. What the library
+// gives is written and read once more as our own, so that a caller cannot tell:
+// empty lists are nil, times are in range.
+func (w *writer) readOther(body []byte, out wired) (err error) {
+	defer recovered(&err, "decode")
+	if err := w.shape.checkAll(body); err != nil {
+		return err
+	}
+	other := reflect.New(reflect.TypeOf(out).Elem()).Interface().(wired)
+	if err := api.Unmarshal(w.read, body, other); err != nil {
+		return err
+	}
+	own, err := appendWire(nil, other)
+	if err != nil {
+		return err
+	}
+	return readWire(own, out)
+}
+
+// open takes the header off a value and finds its writer.
 func (c *Codec) open(topic Topic, value []byte) (*writer, []byte, error) {
 	if len(value) < wireHeader {
 		return nil, nil, undecodable(errAvro("too short"))
@@ -180,11 +204,7 @@ func (c *Codec) open(topic Topic, value []byte) (*writer, []byte, error) {
 	if w.topic != topic {
 		return nil, nil, undecodable(fmt.Errorf("schema id %d is %s, not a record of topic %s", id, w.shape.name, topic))
 	}
-	body := value[wireHeader:]
-	if err := w.shape.checkAll(body); err != nil {
-		return nil, nil, undecodable(err)
-	}
-	return w, body, nil
+	return w, value[wireHeader:], nil
 }
 
 // writer returns the schema with an id: one of ours, one seen before, or one

@@ -10,11 +10,11 @@ import (
 	"github.com/hamba/avro/v2"
 )
 
-// shape is an Avro schema as a program over bytes. Every value is checked by
-// its writer's shape before the library decodes it, because the library takes
-// the end of the input for the end of the record, trusts counts and lengths
-// (it allocates what a block header claims), ignores what follows the record
-// and lets any bytes be a string.
+// shape is an Avro schema as a program over bytes. What another version of a
+// schema wrote is checked by its shape before the library decodes it, because
+// the library takes the end of the input for the end of the record, trusts
+// counts and lengths (it allocates what a block header claims), ignores what
+// follows the record and lets any bytes be a string.
 type shape struct {
 	kind     avro.Type
 	logical  avro.LogicalType
@@ -88,7 +88,7 @@ func (s *shape) checkAll(b []byte) error {
 		return err
 	}
 	if len(rest) > 0 {
-		return fmt.Errorf("%d bytes after the record", len(rest))
+		return errTrailing(len(rest))
 	}
 	return nil
 }
@@ -107,7 +107,10 @@ func (s *shape) check(b []byte) ([]byte, error) {
 		_, rest, err := readInt(b)
 		return rest, err
 	case avro.Long:
-		_, rest, err := readLong(b)
+		v, rest, err := readLong(b)
+		if err == nil && s.logical == avro.TimestampMicros && (v < minMicros || v > maxMicros) {
+			return nil, errTimeRange
+		}
 		return rest, err
 	case avro.Float:
 		return skip(b, 4)
