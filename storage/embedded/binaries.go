@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -163,7 +164,28 @@ func fetch(ctx context.Context, opts Options, as account, major int) (binaries, 
 	return b, nil
 }
 
+// fetchInto unpacks beside and renames, so that a fetch that was killed leaves
+// nothing that looks complete.
 func fetchInto(cache, target string, version embeddedpostgres.PostgresVersion, from string) error {
+	part, err := os.MkdirTemp(cache, "unpack-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(part)
+	if err := os.Chmod(part, 0o755); err != nil {
+		return err
+	}
+	startErr := unpackBySideEffect(cache, part, version, from)
+	if _, err := os.Stat(filepath.Join(part, "bin", "initdb")); err != nil {
+		return errors.Join(startErr, err)
+	}
+	if err := os.Rename(part, target); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err // ErrExist: another process was faster
+	}
+	return nil
+}
+
+func unpackBySideEffect(cache, target string, version embeddedpostgres.PostgresVersion, from string) error {
 	scratch, err := os.MkdirTemp("", "hogstream-fetch-")
 	if err != nil {
 		return err

@@ -117,7 +117,7 @@ type Server struct {
 }
 
 // startTimeout bounds the wait for a server to accept connections; recovery
-// after a crash is part of it.
+// after a crash is part of it, a fetch and initdb are not.
 const startTimeout = 60 * time.Second
 
 // Start takes the directory, makes a cluster in it when it is empty, adopts or
@@ -129,8 +129,6 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	s := &Server{opts: opts}
 	if s.place, err = findPlace(opts.Dir); err != nil {
 		return nil, err
@@ -227,7 +225,13 @@ const fastStop = 4 * time.Second
 func (s *Server) Stop(ctx context.Context) error {
 	defer s.tether.cut()
 	defer s.lock.Close()
-	return s.shutDown(ctx)
+	if err := s.shutDown(ctx); err != nil {
+		return err
+	}
+	if s.place.socketDir != filepath.Join(s.place.home, "run") {
+		_ = os.Remove(s.place.socketDir) // the next start makes it again
+	}
+	return nil
 }
 
 func (s *Server) shutDown(ctx context.Context) error {

@@ -26,8 +26,6 @@ func (s *Server) Halt(ctx context.Context, crash bool) error {
 
 // Relaunch starts the server again after [Server.Halt], at the same URL.
 func (s *Server) Relaunch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	return s.launch(ctx)
 }
 

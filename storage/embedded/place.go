@@ -22,9 +22,11 @@ const (
 	maxSocketPath = 95
 	// noteFile says, in the directory asked for, where the data is instead.
 	noteFile = "elsewhere"
-	// rootBase is where data goes that the server's user could not reach.
-	rootBase = "/var/lib/hogstream"
 )
+
+// rootBase is where data goes that the server's user could not reach. Only
+// tests change it.
+var rootBase = "/var/lib/hogstream"
 
 // account is the user the server runs as.
 type account struct {

@@ -136,6 +136,8 @@ func serverEnv() []string {
 // awaitReady waits for the word "ready" in the pid file, which the postmaster
 // writes when it accepts connections.
 func (s *Server) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
@@ -205,16 +207,18 @@ func (s *Server) adopt(ctx context.Context) (bool, error) {
 // answers tries to connect to a server found running, patiently as long as that
 // says that it is starting or stopping.
 func (s *Server) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	patience := time.Now().Add(adoptPatience)
 	tick := time.NewTicker(4 * poll)
 	defer tick.Stop()
 	for !s.proc.gone() {
-		attempt, cancel := context.WithTimeout(ctx, adoptPatience)
+		attempt, done := context.WithTimeout(ctx, adoptPatience)
 		conn, err := pgx.Connect(attempt, s.URL("postgres"))
 		if err == nil {
 			_ = conn.Close(attempt)
 		}
-		cancel()
+		done()
 		if err == nil {
 			return true
 		}
