@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -115,29 +116,36 @@ type member struct {
 	name  string // decoded
 	key   string // the name as written, with its quotes
 	value string // as written, without whitespace around it
-	by    int    // of doc's: the member of patch with the same name, or -1
-	seen  bool   // of patch's: doc has a member of this name
-	old   string // of patch's: the value of that name in doc, the last if repeated
+}
+
+// wish is a member of patch and what doc has under its name.
+type wish struct {
+	member
+	seen    bool
+	old     string // doc's value, the last one if the name is repeated
+	written bool
+}
+
+// span is a member of doc by its indexes: small and without pointers, because
+// a document has many.
+type span struct {
+	key, keyEnd, value, valueEnd int32
+	by                           int32 // the wish of the same name, or -1
 }
 
 func merge(doc, patch string, nullRemoves bool) (string, []string, error) {
-	var patchRoom, docRoom [16]member
-	wanted, err := members(patchRoom[:0], patch)
+	if len(doc) > math.MaxInt32 || len(patch) > math.MaxInt32 {
+		return "", nil, &DocumentError{Reason: "too large"}
+	}
+	var room [8]wish
+	wanted, err := wishes(room[:0], patch)
 	if err != nil {
 		return "", nil, fmt.Errorf("patch: %w", err)
 	}
-	wanted = lastOfEach(wanted)
-	kept, err := members(docRoom[:0], doc)
+	var docRoom [48]span
+	kept, err := match(docRoom[:0], doc, wanted)
 	if err != nil {
 		return "", nil, fmt.Errorf("document: %w", err)
-	}
-	find := finder(wanted)
-	for i := range kept {
-		kept[i].by = find(kept[i].name)
-		if kept[i].by >= 0 {
-			w := &wanted[kept[i].by]
-			w.seen, w.old = true, kept[i].value
-		}
 	}
 	var changed []string
 	for i := range wanted {
@@ -148,12 +156,48 @@ func merge(doc, patch string, nullRemoves bool) (string, []string, error) {
 	if changed == nil {
 		return doc, nil, nil
 	}
-	return join(kept, wanted, nullRemoves, len(doc)+len(patch)), changed, nil
+	return join(doc, kept, wanted, nullRemoves, len(doc)+len(patch)), changed, nil
 }
 
-func (m *member) removes(nullRemoves bool) bool { return nullRemoves && m.value == "null" }
+// wishes reads the members of patch. A repeated name keeps its first place and
+// its last value.
+func wishes(out []wish, patch string) ([]wish, error) {
+	o := object{text: patch}
+	for o.next() {
+		out = append(out, wish{member: o.member})
+	}
+	if o.err != nil || len(out) < 2 {
+		return out, o.err
+	}
+	find, all := finder(out), out
+	out = out[:0]
+	for _, w := range all {
+		if first := find(w.name); first < len(out) && out[first].name == w.name {
+			out[first].value = w.value
+			continue
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
 
-func (m *member) changes(nullRemoves bool) bool {
+// match reads the members of doc and notes what it has of the wishes.
+func match(out []span, doc string, wanted []wish) ([]span, error) {
+	find := finder(wanted)
+	o := object{text: doc}
+	for o.next() {
+		by := find(o.name)
+		if by >= 0 {
+			wanted[by].seen, wanted[by].old = true, o.value
+		}
+		out = append(out, span{int32(o.keyAt), int32(o.keyAt + len(o.key)), int32(o.valueAt), int32(o.valueAt + len(o.value)), int32(by)})
+	}
+	return out, o.err
+}
+
+func (m *wish) removes(nullRemoves bool) bool { return nullRemoves && m.value == "null" }
+
+func (m *wish) changes(nullRemoves bool) bool {
 	if m.removes(nullRemoves) {
 		return m.seen
 	}
@@ -161,70 +205,42 @@ func (m *member) changes(nullRemoves bool) bool {
 }
 
 // join writes the members of doc as patch wants them, then what patch adds.
-func join(kept, wanted []member, nullRemoves bool, room int) string {
-	out := make([]byte, 0, room)
+func join(doc string, kept []span, wanted []wish, nullRemoves bool, room int) string {
+	out := make([]byte, 1, room+2)
+	out[0] = '{'
 	write := func(key, value string) {
-		if len(out) == 0 {
-			out = append(out, '{')
-		} else {
+		if len(out) > 1 {
 			out = append(out, ',')
 		}
 		out = append(out, key...)
 		out = append(out, ':')
 		out = append(out, value...)
 	}
-	for i := range kept {
-		k := &kept[i]
-		if k.by < 0 {
-			write(k.key, k.value)
-			continue
+	for _, k := range kept {
+		key, value := doc[k.key:k.keyEnd], doc[k.value:k.valueEnd]
+		if k.by >= 0 {
+			w := &wanted[k.by]
+			if w.removes(nullRemoves) || w.written {
+				continue // removed, or a repeated name
+			}
+			w.written = true
+			if value = w.value; sameValue(w.old, value) {
+				value = w.old
+			}
 		}
-		w := &wanted[k.by]
-		if w.removes(nullRemoves) || !w.seen {
-			continue // removed, or a repeated name that is written already
-		}
-		w.seen = false
-		if value := w.value; sameValue(w.old, value) {
-			write(k.key, w.old)
-		} else {
-			write(k.key, value)
-		}
-		w.by = written
+		write(key, value)
 	}
 	for i := range wanted {
-		if w := &wanted[i]; w.by != written && !w.removes(nullRemoves) {
+		if w := &wanted[i]; !w.written && !w.removes(nullRemoves) {
 			write(w.key, w.value)
 		}
 	}
-	if len(out) == 0 {
-		return "{}"
-	}
-	return unsafe.String(unsafe.SliceData(append(out, '}')), len(out)+1)
-}
-
-// written marks a member of patch that took its place in the document.
-const written = -2
-
-// lastOfEach keeps the last value of a repeated name, at its first place.
-func lastOfEach(ms []member) []member {
-	if len(ms) < 2 {
-		return ms
-	}
-	find := finder(ms)
-	out := ms[:0]
-	for i := range ms {
-		m := ms[i]
-		if first := find(m.name); first < len(out) && out[first].name == m.name {
-			out[first].value = m.value
-			continue
-		}
-		out = append(out, m)
-	}
-	return out
+	out = append(out, '}')
+	return unsafe.String(unsafe.SliceData(out), len(out))
 }
 
 // finder returns a function that gives the first index of a name, or -1.
-func finder(ms []member) func(name string) int {
+func finder(ms []wish) func(name string) int {
 	if len(ms) <= 8 {
 		return func(name string) int {
 			for i := range ms {
@@ -249,61 +265,85 @@ func finder(ms []member) func(name string) int {
 	}
 }
 
-// members appends the members of an object in their order.
-func members(out []member, doc string) ([]member, error) {
-	i := skipSpace(doc, 0)
-	if i == len(doc) || doc[i] != '{' {
-		return nil, &DocumentError{Offset: i, Reason: "not a JSON object"}
-	}
-	i = skipSpace(doc, i+1)
-	if i < len(doc) && doc[i] == '}' {
-		return out, atEnd(doc, i+1)
-	}
-	for {
-		m, end, err := readMember(doc, i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-		i = skipSpace(doc, end)
-		if i == len(doc) {
-			return nil, &DocumentError{Offset: i, Reason: "ends too early"}
-		}
-		if doc[i] == '}' {
-			return out, atEnd(doc, i+1)
-		}
-		if doc[i] != ',' {
-			return nil, &DocumentError{Offset: i, Reason: "a comma or a closing brace is missing"}
-		}
-		i = skipSpace(doc, i+1)
-	}
+// object walks over the members of an object in their order.
+type object struct {
+	text string
+	member
+	keyAt, valueAt int // where key and value begin
+	at             int
+	err            error
 }
 
-func atEnd(doc string, i int) error {
-	if i = skipSpace(doc, i); i < len(doc) {
-		return &DocumentError{Offset: i, Reason: "something follows the JSON object"}
+// next goes to the next member; at the end, and at an error, it returns false.
+func (o *object) next() bool {
+	var more bool
+	if o.at == 0 {
+		more = o.open()
+	} else {
+		more = o.separator()
 	}
-	return nil
+	return more && o.read()
 }
 
-func readMember(doc string, i int) (member, int, error) {
-	end, err := skipString(doc, i)
+func (o *object) fail(reason string) bool {
+	o.err = &DocumentError{Offset: o.at, Reason: reason}
+	return false
+}
+
+func (o *object) open() bool {
+	o.at = skipSpace(o.text, 0)
+	if o.at == len(o.text) || o.text[o.at] != '{' {
+		return o.fail("not a JSON object")
+	}
+	o.at = skipSpace(o.text, o.at+1)
+	if o.at < len(o.text) && o.text[o.at] == '}' {
+		return o.close()
+	}
+	return true
+}
+
+func (o *object) separator() bool {
+	o.at = skipSpace(o.text, o.at)
+	switch {
+	case o.at == len(o.text):
+		return o.fail("ends too early")
+	case o.text[o.at] == '}':
+		return o.close()
+	case o.text[o.at] != ',':
+		return o.fail("a comma or a closing brace is missing")
+	}
+	o.at = skipSpace(o.text, o.at+1)
+	return true
+}
+
+// close takes the closing brace; only whitespace may follow.
+func (o *object) close() bool {
+	if o.at = skipSpace(o.text, o.at+1); o.at < len(o.text) {
+		return o.fail("something follows the JSON object")
+	}
+	return false
+}
+
+func (o *object) read() bool {
+	o.keyAt = o.at
+	end, err := skipString(o.text, o.at)
+	if err == nil {
+		o.key = o.text[o.at:end]
+		o.name, err = unquote(o.key)
+	}
+	if err == nil {
+		end, err = skipColon(o.text, end)
+	}
+	if err == nil {
+		o.valueAt = skipSpace(o.text, end)
+		end, err = skipValue(o.text, o.valueAt, MaxDepth-1)
+	}
 	if err != nil {
-		return member{}, 0, err
+		o.err = err
+		return false
 	}
-	key := doc[i:end]
-	name, err := unquote(key)
-	if err != nil {
-		return member{}, 0, &DocumentError{Offset: i, Reason: "a name is not a string"}
-	}
-	if end, err = skipColon(doc, end); err != nil {
-		return member{}, 0, err
-	}
-	i = skipSpace(doc, end)
-	if end, err = skipValue(doc, i, MaxDepth-1); err != nil {
-		return member{}, 0, err
-	}
-	return member{name: name, key: key, value: doc[i:end], by: -1}, end, nil
+	o.value, o.at = o.text[o.valueAt:end], end
+	return true
 }
 
 // unquote decodes a JSON string; one without escapes is cut out as it stands.

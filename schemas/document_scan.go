@@ -83,6 +83,9 @@ func skipString(s string, i int) (int, error) {
 		return 0, &DocumentError{Offset: i, Reason: "a string is missing"}
 	}
 	for i++; i < len(s); i++ {
+		if plain[s[i]] {
+			continue
+		}
 		switch c := s[i]; {
 		case c == '"':
 			return i + 1, nil
@@ -98,6 +101,14 @@ func skipString(s string, i int) (int, error) {
 	}
 	return 0, &DocumentError{Offset: i, Reason: "ends too early"}
 }
+
+// plain are the bytes that mean only themselves inside a string.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < 256; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // escapeLen returns the length of the escape that s begins with, 0 if it is none.
 func escapeLen(s string) int {
