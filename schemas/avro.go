@@ -51,6 +51,7 @@ func Subject(prefix string, topic Topic) string { return prefix + string(topic) 
 
 // layout is a parsed schema beside the program that checks bytes against it.
 type layout struct {
+	text   string
 	schema *avro.RecordSchema
 	shape  *shape
 }
@@ -72,7 +73,7 @@ func parseLayout(text string) (*layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layout{schema: record, shape: s}, nil
+	return &layout{text: text, schema: record, shape: s}, nil
 }
 
 // layouts are the embedded schemas, parsed once. They are constants of the
