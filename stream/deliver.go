@@ -49,6 +49,25 @@ const (
 	Split
 )
 
+// String is the verdict as it stands in logs, metrics and the delivery log.
+func (v Verdict) String() string {
+	switch v {
+	case Delivered:
+		return "delivered"
+	case Skipped:
+		return "skipped"
+	case Retry:
+		return "retry"
+	case Reject:
+		return "rejected"
+	case Refuse, Gone:
+		return "refused"
+	case Split:
+		return "split"
+	}
+	return "unknown"
+}
+
 // Outcome is what came of an attempt.
 type Outcome struct {
 	Verdict    Verdict
