@@ -1,0 +1,242 @@
+package sinks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Sizes of what is read of an answer: what is kept, and what more is read in
+// the hope of its end, so that the connection can be used again.
+const (
+	keptOfAnswer    = 1 << 10
+	drainedOfAnswer = 16 << 10
+	// bodyTime bounds the reading of the body once the status is known: the
+	// status decides, and a lane must not wait for a receiver that drips.
+	bodyTime = 2 * time.Second
+)
+
+// opened is a destination made ready, at one of its revisions.
+type opened struct {
+	revision int64
+	dest     *storage.Destination
+	sink     Sink
+	err      error // the settings cannot be used
+}
+
+// open makes a destination ready, once for each revision. The pointer is
+// compared too: a destination that is only being tested has no revision yet.
+func (d *Deliverer) open(dest *storage.Destination) *opened {
+	if v, ok := d.opened.Load(dest.ID); ok {
+		if o := v.(*opened); o.dest == dest || o.revision == dest.Revision && dest.Revision > 0 {
+			return o
+		}
+	}
+	o := &opened{revision: dest.Revision, dest: dest}
+	kind, err := kindOf(dest.Kind)
+	if err != nil {
+		o.err = err
+	} else {
+		o.sink, o.err = kind.Open(dest, d.guard)
+	}
+	d.opened.Store(dest.ID, o)
+	return o
+}
+
+// Forget drops what is kept for a destination that no longer exists.
+func (d *Deliverer) Forget(destinationID string) {
+	d.opened.Delete(destinationID)
+	d.metrics.forget(destinationID)
+}
+
+// Batch implements [stream.Deliverer].
+func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
+	kind, err := kindOf(dest.Kind)
+	if err != nil {
+		return 1, 0
+	}
+	return kind.Records, kind.Bytes
+}
+
+// Deliver implements [stream.Deliverer].
+func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
+	out := d.deliver(ctx, del)
+	d.metrics.observe(&del, &out, time.Now())
+	d.logOutcome(&del, &out)
+	return out
+}
+
+func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
+	o := d.open(del.Destination)
+	if o.err != nil {
+		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
+	}
+	payloads := make([]*Payload, 0, len(del.Records))
+	for _, r := range del.Records {
+		p, err := d.payload(r)
+		if err != nil {
+			return d.rejected(del, err)
+		}
+		payloads = append(payloads, p)
+	}
+	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: payloads, ReplayID: del.ReplayID})
+}
+
+// rejected gives up one record, or sends the halves of a batch on their own, so
+// that the record at fault is found.
+func (d *Deliverer) rejected(del stream.Delivery, err error) stream.Outcome {
+	verdict := stream.Reject
+	if len(del.Records) > 1 {
+		verdict = stream.Split
+	}
+	return stream.Outcome{Verdict: verdict, Err: err.Error()}
+}
+
+// attempt makes one request and judges what comes of it.
+func (d *Deliverer) attempt(ctx context.Context, sink Sink, a *Attempt) stream.Outcome {
+	req, err := sink.Build(a)
+	if err != nil {
+		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	resp, err := d.transport.RoundTrip(d.httpRequest(ctx, req, a))
+	if err != nil {
+		return failed(ctx, err, time.Since(start))
+	}
+	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, cancel)}
+	out := stream.Outcome{
+		Verdict: sink.Judge(a, ans), Status: ans.Status, Latency: time.Since(start), Response: ans.Body,
+	}
+	if out.Verdict == stream.Delivered {
+		return out
+	}
+	out.Err = fmt.Sprintf("HTTP %d", ans.Status)
+	if out.Verdict == stream.Retry {
+		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), time.Now(), d.cfg.MaxRetryAfter)
+	}
+	return splitBatch(a, out)
+}
+
+// splitBatch turns the rejection of several records into their division.
+func splitBatch(a *Attempt, out stream.Outcome) stream.Outcome {
+	if out.Verdict == stream.Reject && len(a.Payloads) > 1 {
+		out.Verdict = stream.Split
+	}
+	return out
+}
+
+// httpRequest is made by hand: parsing the same URL for each attempt and the
+// checks of http.Client (cookies, redirects) cost more than signing.
+func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *http.Request {
+	req.Header["User-Agent"] = []string{d.agent}
+	if a.ReplayID != "" {
+		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
+	}
+	r := &http.Request{
+		Method: http.MethodPost, URL: req.URL, Host: req.URL.Host, Header: req.Header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: &body{Reader: bytes.NewReader(req.Body)}, ContentLength: int64(len(req.Body)),
+		// Lets the transport send again what an idle connection, closed by the
+		// receiver in that moment, has not taken.
+		GetBody: func() (io.ReadCloser, error) { return &body{Reader: bytes.NewReader(req.Body)}, nil },
+	}
+	return r.WithContext(ctx)
+}
+
+type body struct{ *bytes.Reader }
+
+func (*body) Close() error { return nil }
+
+// failed is the outcome of an attempt without an answer.
+func failed(ctx context.Context, err error, latency time.Duration) stream.Outcome {
+	out := stream.Outcome{Verdict: stream.Retry, Latency: latency}
+	var blocked *BlockedError
+	var netErr net.Error
+	switch {
+	case errors.As(err, &blocked):
+		out.Verdict, out.Err = stream.Refuse, blocked.Error()
+	case errors.Is(err, context.Canceled):
+		out.Err = "attempt was cancelled"
+	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
+		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
+	default:
+		out.Err = tame(err.Error())
+	}
+	return out
+}
+
+// readAnswer keeps the first KiB of the body and reads a little more, so that
+// the connection can serve the next attempt; a longer or slower one is cut off.
+func readAnswer(resp *http.Response, cancel context.CancelFunc) []byte {
+	defer resp.Body.Close()
+	if resp.ContentLength == 0 {
+		return nil
+	}
+	defer time.AfterFunc(bodyTime, cancel).Stop()
+	var buf [keptOfAnswer]byte
+	// An error here means a body that broke off: the status has decided already.
+	n, err := io.ReadFull(resp.Body, buf[:])
+	if err == nil {
+		_, _ = io.CopyN(io.Discard, resp.Body, drainedOfAnswer)
+	}
+	if n == 0 {
+		return nil
+	}
+	return []byte(tame(string(trimRune(buf[:n]))))
+}
+
+// trimRune cuts off the beginning of a character that did not fit.
+func trimRune(b []byte) []byte {
+	for i := 1; i <= min(3, len(b)); i++ {
+		if tail := b[len(b)-i:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return b[:len(b)-i]
+			}
+			break
+		}
+	}
+	return b
+}
+
+// tame makes foreign text storable: valid UTF-8 without NUL, which Postgres refuses.
+func tame(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
+
+// logOutcome writes one wide line. A success is ordinary and stands in the
+// delivery log, so it is logged for debugging only.
+func (d *Deliverer) logOutcome(del *stream.Delivery, out *stream.Outcome) {
+	level := zap.InfoLevel
+	if out.Verdict == stream.Delivered || out.Verdict == stream.Skipped {
+		level = zap.DebugLevel
+	}
+	entry := d.log.Check(level, "delivery.attempted")
+	if entry == nil {
+		return
+	}
+	first := del.Records[0]
+	entry.Write(
+		zap.String("destination", del.Destination.Name), zap.String("destination_id", del.Destination.ID),
+		zap.String("kind", del.Destination.Kind), zap.String("verdict", out.Verdict.String()),
+		zap.Int("status", out.Status), zap.Duration("latency", out.Latency), zap.Int("attempt", del.Attempt),
+		zap.String("record_id", first.ID), zap.String("type", first.Type), zap.ByteString("key", first.Key),
+		zap.String("topic", string(first.Topic)), zap.Int32("partition", first.Partition), zap.Int64("offset", first.Offset),
+		zap.Int("records", len(del.Records)), zap.String("replay_id", del.ReplayID),
+		zap.Duration("retry_after", out.RetryAfter), zap.String("error", out.Err),
+	)
+}

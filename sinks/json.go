@@ -1,0 +1,140 @@
+package sinks
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Payloads are written by hand, field after field: their key order is part of
+// the wire, properties are embedded as the bytes that they are, and reflection
+// would cost more than signing and sending.
+
+// object appends the fields of a JSON object. An optional field whose value is
+// nil is written as null by the …OrNull methods and left out by the …IfSet ones.
+type object struct {
+	b     []byte
+	comma bool
+}
+
+func begin(b []byte) object { return object{b: append(b, '{')} }
+
+func (o *object) end() []byte { return append(o.b, '}') }
+
+func (o *object) key(k string) {
+	if o.comma {
+		o.b = append(o.b, ',')
+	}
+	o.comma = true
+	o.b = append(o.b, '"')
+	o.b = append(o.b, k...)
+	o.b = append(o.b, '"', ':')
+}
+
+func (o *object) str(k, v string) {
+	o.key(k)
+	o.b = appendString(o.b, v)
+}
+
+func (o *object) strOrNull(k string, v *string) {
+	o.key(k)
+	if v == nil {
+		o.b = append(o.b, "null"...)
+		return
+	}
+	o.b = appendString(o.b, *v)
+}
+
+func (o *object) strIfSet(k string, v *string) {
+	if v != nil {
+		o.str(k, *v)
+	}
+}
+
+func (o *object) time(k string, t time.Time) {
+	o.key(k)
+	o.b = appendTime(o.b, t)
+}
+
+func (o *object) int(k string, v int64) {
+	o.key(k)
+	o.b = strconv.AppendInt(o.b, v, 10)
+}
+
+// raw embeds a JSON document as it is; an empty one becomes {}.
+func (o *object) raw(k, document string) {
+	o.key(k)
+	if document == "" {
+		document = "{}"
+	}
+	o.b = append(o.b, document...)
+}
+
+func (o *object) strings(k string, list []string) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for i, v := range list {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.b = appendString(o.b, v)
+	}
+	o.b = append(o.b, ']')
+}
+
+// appendTime writes RFC 3339 UTC with milliseconds and Z, as JavaScript does.
+func appendTime(b []byte, t time.Time) []byte {
+	b = append(b, '"')
+	b = t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+	return append(b, '"')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString writes a JSON string, escaping what JSON demands and nothing
+// else, as JSON.stringify does. Invalid UTF-8 becomes U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				b = append(b, s[from:i]...)
+				b = append(b, "\uFFFD"...)
+				from = i + size
+			}
+			i += size
+			continue
+		}
+		if c >= 0x20 && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[from:i]...)
+		b = appendEscape(b, c)
+		i++
+		from = i
+	}
+	b = append(b, s[from:]...)
+	return append(b, '"')
+}
+
+func appendEscape(b []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(b, '\\', c)
+	case '\n':
+		return append(b, '\\', 'n')
+	case '\r':
+		return append(b, '\\', 'r')
+	case '\t':
+		return append(b, '\\', 't')
+	case '\b':
+		return append(b, '\\', 'b')
+	case '\f':
+		return append(b, '\\', 'f')
+	}
+	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+}

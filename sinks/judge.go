@@ -1,0 +1,59 @@
+package sinks
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/stream"
+)
+
+// JudgeStatus says what an HTTP status means for a delivery.
+//
+// A status that is in neither list of the design is Refuse: an answer that we
+// do not understand must not empty a topic into dead letters, while a
+// destination that refuses everything is noticed and suspended at its place.
+// 409, 421, 423 and 424 are momentary by their definition, so they are retried.
+func JudgeStatus(status int) stream.Verdict {
+	switch {
+	case status >= 200 && status <= 299:
+		return stream.Delivered
+	case status >= 500:
+		return stream.Retry
+	}
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusConflict, http.StatusMisdirectedRequest, http.StatusLocked, http.StatusFailedDependency:
+		return stream.Retry
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return stream.Reject
+	case http.StatusGone:
+		return stream.Gone
+	}
+	return stream.Refuse
+}
+
+// retryAfter reads a Retry-After header, in seconds or as an HTTP date; 0 when
+// there is none, it cannot be read, or it lies in the past.
+func retryAfter(header string, now time.Time, limit time.Duration) time.Duration {
+	header = strings.TrimSpace(header)
+	if header == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseFloat(header, 64); err == nil {
+		// Compared as a number first: a huge one would overflow a Duration.
+		if !(seconds > 0) {
+			return 0
+		}
+		if seconds >= limit.Seconds() {
+			return limit
+		}
+		return time.Duration(seconds * float64(time.Second))
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), limit)
+}

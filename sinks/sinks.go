@@ -1,0 +1,230 @@
+// Package sinks delivers records to destinations: one file a kind of
+// destination, the payloads that leave, the guard on outbound connections, and
+// the operations on destinations.
+//
+// What the room promises the others:
+//   - An attempt always ends in a [stream.Outcome], within its deadline, whatever
+//     the receiver does. The lanes of package stream decide what follows.
+//   - The same record gives the same bytes and the same id at every attempt,
+//     replay and rebuild; customer properties leave byte for byte as they came.
+//   - No connection is made to an address that the operator has not allowed:
+//     the check is on the address dialled, after DNS. Redirects are not followed.
+//   - A wrong setting is told apart from a wrong record: the first refuses (the
+//     destination waits for its mend), the second is rejected.
+//   - Secrets and payloads are in no log, no error and no answer of List or Get.
+package sinks
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Config of the room. The zero value of a duration or a size means its default.
+type Config struct {
+	// Version of the product, for the User-Agent.
+	Version string
+	// Timeout bounds one attempt: connecting, sending, and the answer; 15 s by default.
+	Timeout time.Duration
+	// MaxRetryAfter caps what a receiver may ask for in Retry-After; 1 h by default.
+	MaxRetryAfter time.Duration
+	// RotationOverlap is how long the previous secret of a destination goes on
+	// signing beside the new one; 24 h by default.
+	RotationOverlap time.Duration
+	// AllowLoopback permits receivers on this machine. For development.
+	AllowLoopback bool
+	// AllowHTTP permits receivers without TLS. Receivers on loopback and on
+	// allowed networks may always do without.
+	AllowHTTP bool
+	// AllowNetworks are private networks in which receivers may stand.
+	AllowNetworks []netip.Prefix
+	// MaxIdlePerHost bounds the idle connections kept to one host; 512 by default.
+	MaxIdlePerHost int
+}
+
+// Validate reports everything that is wrong, one line a field.
+func (c Config) Validate() error {
+	var errs []error
+	for name, d := range map[string]time.Duration{"Timeout": c.Timeout, "MaxRetryAfter": c.MaxRetryAfter, "RotationOverlap": c.RotationOverlap} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("sinks: %s %s: must be positive, or 0 for the default", name, d))
+		}
+	}
+	if c.MaxIdlePerHost < 0 {
+		errs = append(errs, fmt.Errorf("sinks: MaxIdlePerHost %d: must be positive, or 0 for the default", c.MaxIdlePerHost))
+	}
+	for _, p := range c.AllowNetworks {
+		if !p.IsValid() {
+			errs = append(errs, errors.New("sinks: AllowNetworks: not a network: write an address and a length, for example 10.1.0.0/16"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	set(&c.Timeout, 15*time.Second)
+	set(&c.MaxRetryAfter, time.Hour)
+	set(&c.RotationOverlap, 24*time.Hour)
+	if c.MaxIdlePerHost == 0 {
+		c.MaxIdlePerHost = 512
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	return c
+}
+
+// Kind is a row of the table of kinds: a sort of receiver.
+type Kind struct {
+	Name string
+	// Signed kinds sign their requests with a secret of the destination.
+	Signed bool
+	// NeedsURL says that the destination's URL says where the receiver is;
+	// other kinds find it in their config.
+	NeedsURL bool
+	// Records and Bytes bound one request. Records is 1 for kinds that deliver
+	// one by one.
+	Records, Bytes int
+	// Open checks the settings of a destination and prepares what is the same
+	// for every attempt. Its error names the field and the fix. It is called
+	// once for each revision of a destination.
+	Open func(dest *storage.Destination, guard *Guard) (Sink, error)
+}
+
+// Sink is a destination of some kind, ready to be delivered to. It is immutable
+// and safe for concurrent use.
+type Sink interface {
+	// Build makes the request that carries the payloads, in order. An error is
+	// the fault of a payload.
+	Build(a *Attempt) (*Request, error)
+	// Judge says what an answer means. Most kinds return [JudgeStatus].
+	Judge(a *Attempt, ans *Answer) stream.Verdict
+}
+
+// kinds is the table. A new kind is a file that defines it and a line here.
+var kinds = []Kind{
+	webhookKind,
+}
+
+// Kinds are the names of all kinds, in the table's order.
+func Kinds() []string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.Name
+	}
+	return names
+}
+
+// kindOf finds a kind by its name.
+func kindOf(name string) (*Kind, error) {
+	for i := range kinds {
+		if kinds[i].Name == name {
+			return &kinds[i], nil
+		}
+	}
+	return nil, fmt.Errorf("kind: %q is unknown: use one of %v", name, Kinds())
+}
+
+// Attempt is what a request is built from.
+type Attempt struct {
+	// Now is the time of the attempt.
+	Now      time.Time
+	Payloads []*Payload
+	// ReplayID is set when the records are delivered again by a backfill.
+	ReplayID string
+}
+
+// Request is a POST to be made. Header belongs to the attempt: what all of them
+// say (User-Agent, Hogstream-Replay) is added to it. Body is only read.
+type Request struct {
+	URL    *url.URL
+	Header http.Header
+	Body   []byte
+}
+
+// Answer is what a receiver answered.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte // at most the first KiB
+}
+
+// Decoder turns record values into messages. Implemented by *schemas.Codec.
+type Decoder interface {
+	DecodeFact(value []byte) (*schemas.Fact, error)
+	DecodeEvent(value []byte) (*schemas.Event, error)
+}
+
+// Deliverer makes attempts for the lanes. It is safe for concurrent use.
+type Deliverer struct {
+	cfg       Config
+	codec     Decoder
+	log       *zap.Logger
+	guard     *Guard
+	transport *http.Transport
+	agent     string
+	metrics   *metrics
+
+	opened sync.Map // destination id → *opened
+}
+
+var _ stream.Deliverer = (*Deliverer)(nil)
+
+// New makes a Deliverer. Close releases its idle connections.
+func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	guard := NewGuard(cfg)
+	m, err := newMetrics(reg)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of sinks: %w", err)
+	}
+	return &Deliverer{
+		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
+		transport: newTransport(cfg, guard),
+		agent:     "Hogstream/" + cfg.Version,
+	}, nil
+}
+
+// Close closes idle connections. Attempts in flight go on to their end.
+func (d *Deliverer) Close() { d.transport.CloseIdleConnections() }
+
+// Guard is the guard on outbound connections, for others that dial addresses
+// given by users.
+func (d *Deliverer) Guard() *Guard { return d.guard }
+
+// newTransport is shared by all destinations. There is no proxy: a proxy would
+// dial in our place, behind the guard. Answers are not decompressed, so that a
+// small answer cannot become a large one.
+func newTransport(cfg Config, guard *Guard) *http.Transport {
+	return &http.Transport{
+		DialContext:            guard.Dialer(10 * time.Second).DialContext,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConns:           0,
+		MaxIdleConnsPerHost:    cfg.MaxIdlePerHost,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		WriteBufferSize:        8 << 10,
+		ReadBufferSize:         4 << 10,
+	}
+}

@@ -1,0 +1,121 @@
+package sinks
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// webhookKind sends the envelope, signed as Standard Webhooks 1.0.0 says, one
+// record a request.
+var webhookKind = Kind{
+	Name: "webhook", Signed: true, NeedsURL: true, Records: 1, Bytes: 8 << 20, Open: openWebhook,
+}
+
+// webhookConfig is the config of kind webhook.
+type webhookConfig struct {
+	// Headers are sent with every request.
+	Headers map[string]string `json:"headers"`
+}
+
+type webhook struct {
+	url      *url.URL
+	header   http.Header // what is the same for every attempt
+	current  *signer
+	previous *signer // signs beside current until previousUntil
+	until    time.Time
+}
+
+func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
+	target, err := guard.CheckURL("url", dest.URL)
+	if err != nil {
+		return nil, err
+	}
+	var cfg webhookConfig
+	if err := readConfig(dest.Config, &cfg); err != nil {
+		return nil, err
+	}
+	w := &webhook{url: target, header: http.Header{"Content-Type": {"application/json"}}}
+	if err := addHeaders(w.header, cfg.Headers); err != nil {
+		return nil, err
+	}
+	if w.current, err = newSigner(dest.Secret); err != nil {
+		return nil, err
+	}
+	if dest.PreviousSecret != "" && dest.PreviousSecretUntil != nil {
+		// A previous secret that cannot be used is no reason to stop signing
+		// with the one that can.
+		w.previous, _ = newSigner(dest.PreviousSecret)
+		w.until = *dest.PreviousSecretUntil
+	}
+	return w, nil
+}
+
+// Build implements [Sink]. The header names are written Title-Case, as the
+// reference does; names of headers are the same in any case.
+func (w *webhook) Build(a *Attempt) (*Request, error) {
+	p := a.Payloads[0]
+	id, timestamp := p.MessageID(), unixSeconds(a.Now)
+	sig := w.current.append(make([]byte, 0, 96), id, timestamp, p.Envelope)
+	if w.previous != nil && a.Now.Before(w.until) {
+		sig = append(sig, ' ')
+		sig = w.previous.append(sig, id, timestamp, p.Envelope)
+	}
+	values := [3]string{id, timestamp, string(sig)}
+	header := make(http.Header, len(w.header)+5)
+	maps.Copy(header, w.header)
+	header["Webhook-Id"] = values[0:1:1]
+	header["Webhook-Timestamp"] = values[1:2:2]
+	header["Webhook-Signature"] = values[2:3:3]
+	return &Request{URL: w.url, Header: header, Body: p.Envelope}, nil
+}
+
+// Judge implements [Sink].
+func (w *webhook) Judge(_ *Attempt, ans *Answer) stream.Verdict { return JudgeStatus(ans.Status) }
+
+// readConfig decodes a destination's config. Unknown fields are refused: a
+// misspelt setting that is ignored is found out too late.
+func readConfig(config json.RawMessage, into any) error {
+	if len(config) == 0 || string(config) == "null" {
+		return nil
+	}
+	dec := json.NewDecoder(strings.NewReader(string(config)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("config: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// reservedHeaders are ours or the protocol's to set.
+var reservedHeaders = []string{
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Host", "Hogstream-Replay", "Keep-Alive",
+	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent",
+}
+
+// addHeaders checks headers that a user configured and adds them.
+func addHeaders(to http.Header, custom map[string]string) error {
+	for name, value := range custom {
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !httpguts.ValidHeaderFieldName(name):
+			return fmt.Errorf("config.headers: %q is no name of a header", name)
+		case !httpguts.ValidHeaderFieldValue(value):
+			return fmt.Errorf("config.headers.%s: the value holds a line break or a control character", name)
+		case strings.HasPrefix(canonical, "Webhook-"), slices.Contains(reservedHeaders, canonical):
+			return fmt.Errorf("config.headers.%s: is set by Hogstream: remove it", name)
+		}
+		to[canonical] = []string{value}
+	}
+	return nil
+}
