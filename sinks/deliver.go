@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -86,8 +87,11 @@ func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Out
 	payloads := make([]*Payload, 0, len(del.Records))
 	for _, r := range del.Records {
 		p, err := d.payload(r)
+		if errors.Is(err, schemas.ErrRegistryUnavailable) {
+			return stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
+		}
 		if err != nil {
-			return d.rejected(del, err)
+			return rejected(del, err)
 		}
 		payloads = append(payloads, p)
 	}
@@ -96,7 +100,7 @@ func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Out
 
 // rejected gives up one record, or sends the halves of a batch on their own, so
 // that the record at fault is found.
-func (d *Deliverer) rejected(del stream.Delivery, err error) stream.Outcome {
+func rejected(del stream.Delivery, err error) stream.Outcome {
 	verdict := stream.Reject
 	if len(del.Records) > 1 {
 		verdict = stream.Split

@@ -1,0 +1,263 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+func newDeliverer(t testing.TB, cfg Config) *Deliverer {
+	t.Helper()
+	d, err := New(cfg, schemas.NewCodec(), zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(d.Close)
+	return d
+}
+
+// recordOf is a message as the log reader hands it over.
+func recordOf(t testing.TB, m schemas.Message, offset int64) *stream.Record {
+	t.Helper()
+	value, err := schemas.NewCodec().Encode(m)
+	require.NoError(t, err)
+	meta := m.Meta()
+	return &stream.Record{
+		Topic: m.Topic(), Offset: offset, Key: []byte(m.Key()), Value: value, AppendTime: time.Now(),
+		ID: meta.ID, Type: meta.Type, OccurredAt: meta.OccurredAt,
+	}
+}
+
+// receiving is a receiver and a destination that points at it.
+func receiving(t testing.TB, opts sinktest.Options) (*sinktest.Receiver, *storage.Destination) {
+	t.Helper()
+	secret := NewSecret()
+	opts.Secrets = []string{secret}
+	r, err := sinktest.New(opts)
+	require.NoError(t, err)
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(r.Close)
+	return r, &storage.Destination{ID: "d1", Name: "test", Kind: "webhook", URL: url, Secret: secret, Revision: 1}
+}
+
+func TestAFactArrivesSignedAndWhole(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{Keep: 10})
+	d := newDeliverer(t, Config{AllowLoopback: true, Version: "1.2.3"})
+	fact := sampleFact(schemas.FactContactUpdated)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, fact, 7)}, Attempt: 1, ReplayID: "r1"})
+
+	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	require.Equal(t, 204, out.Status)
+	require.Positive(t, out.Latency)
+	require.Equal(t, 0, r.Stats().BadSignatures)
+	got := r.Messages()[0]
+	require.Empty(t, got.Problem)
+	require.Equal(t, string(samplePayload(t, schemas.FactContactUpdated).Envelope), string(got.Body))
+	require.Equal(t, "Hogstream/1.2.3", got.Header.Get("User-Agent"))
+	require.Equal(t, "r1", got.Header.Get("Hogstream-Replay"))
+	require.Empty(t, got.Header.Get("Accept-Encoding"))
+}
+
+func TestAnAnswerDecidesWhatFollows(t *testing.T) {
+	for status, want := range map[int]stream.Verdict{
+		200: stream.Delivered, 201: stream.Delivered, 204: stream.Delivered, 299: stream.Delivered,
+		408: stream.Retry, 425: stream.Retry, 429: stream.Retry, 500: stream.Retry, 502: stream.Retry, 503: stream.Retry, 599: stream.Retry,
+		409: stream.Retry, 421: stream.Retry, 423: stream.Retry, 424: stream.Retry,
+		400: stream.Reject, 413: stream.Reject, 422: stream.Reject,
+		301: stream.Refuse, 302: stream.Refuse, 307: stream.Refuse, 308: stream.Refuse, 304: stream.Refuse,
+		401: stream.Refuse, 403: stream.Refuse, 404: stream.Refuse, 405: stream.Refuse,
+		402: stream.Refuse, 406: stream.Refuse, 415: stream.Refuse, 418: stream.Refuse, 431: stream.Refuse, 451: stream.Refuse,
+		410: stream.Gone,
+	} {
+		require.Equal(t, want, JudgeStatus(status), "%d", status)
+	}
+}
+
+func TestRetryAfterIsReadInBothFormsAndCapped(t *testing.T) {
+	now := at("2026-01-02T03:04:05Z")
+	for header, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, " 7 ": 7 * time.Second, "1.5": 1500 * time.Millisecond, "0": 0, "-3": 0, "nonsense": 0,
+		"NaN": 0, "inf": time.Hour, "99999999999999999999": time.Hour, "7200": time.Hour,
+		now.Add(30 * time.Second).Format(http.TimeFormat): 30 * time.Second,
+		now.Add(-time.Hour).Format(http.TimeFormat):       0,
+		now.Add(48 * time.Hour).Format(http.TimeFormat):   time.Hour,
+		"Friday, 02-Jan-26 03:04:35 GMT":                  30 * time.Second,
+		"Fri Jan  2 03:04:35 2026":                        30 * time.Second,
+	} {
+		require.Equal(t, want, retryAfter(header, now, time.Hour), "%q", header)
+	}
+}
+
+func TestWhateverAReceiverDoesTheAttemptEnds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answer  sinktest.Answer
+		want    stream.Verdict
+		status  int
+		inError string
+	}{
+		{"bad request", sinktest.Answer{Status: 400, Body: "no\x00good\xff"}, stream.Reject, 400, "HTTP 400"},
+		{"asks to wait", sinktest.Answer{Status: 429, RetryAfter: "3"}, stream.Retry, 429, "HTTP 429"},
+		{"fails", sinktest.Answer{Status: 500}, stream.Retry, 500, "HTTP 500"},
+		{"hangs", sinktest.Answer{Hang: true}, stream.Retry, 0, "timeout after"},
+		{"resets", sinktest.Answer{Reset: true}, stream.Retry, 0, ""},
+		{"speaks another protocol", sinktest.Answer{Garbage: true}, stream.Retry, 0, "malformed"},
+		{"drips its body after a 200", sinktest.Answer{Status: 200, SlowBody: true}, stream.Delivered, 200, ""},
+		{"drips its body after a 500", sinktest.Answer{Status: 500, SlowBody: true}, stream.Retry, 500, "HTTP 500"},
+		{"answers at length", sinktest.Answer{Status: 500, Body: strings.Repeat("ü", 100_000)}, stream.Retry, 500, "HTTP 500"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, dest := receiving(t, sinktest.Options{Script: func(*sinktest.Message) sinktest.Answer { return c.answer }})
+			d := newDeliverer(t, Config{AllowLoopback: true, Timeout: 300 * time.Millisecond})
+			start := time.Now()
+			out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+			require.Less(t, time.Since(start), 5*time.Second)
+			require.Equal(t, c.want, out.Verdict, "%+v", out)
+			require.Equal(t, c.status, out.Status)
+			require.Contains(t, out.Err, c.inError)
+			require.LessOrEqual(t, len(out.Response), 1<<10+16)
+			require.NotContains(t, string(out.Response), "\x00")
+			require.True(t, json.Valid(appendString(nil, string(out.Response))))
+			if c.answer.RetryAfter != "" {
+				require.Equal(t, 3*time.Second, out.RetryAfter)
+			}
+		})
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	var followed bool
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	defer target.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		from := httptest.NewServer(http.RedirectHandler(target.URL, status))
+		d := newDeliverer(t, Config{AllowLoopback: true})
+		dest := &storage.Destination{ID: "d1", Kind: "webhook", URL: from.URL, Secret: NewSecret(), Revision: 1}
+		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+		require.Equal(t, stream.Refuse, out.Verdict)
+		require.False(t, followed)
+		from.Close()
+	}
+}
+
+func TestAReceiverThatIsNotAllowedIsTheDestinationsFault(t *testing.T) {
+	_, dest := receiving(t, sinktest.Options{})
+	addr := strings.TrimSuffix(strings.TrimPrefix(dest.URL, "http://"), "/")
+	// The name passes the check of the URL; what it resolves to does not pass
+	// that of the connection.
+	guard := newDeliverer(t, Config{AllowHTTP: true})
+	guard.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return guard.guard.Dialer(time.Second).DialContext(ctx, network, addr)
+	}
+	dest.URL = "http://rebinding.example/"
+	out := guard.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, stream.Refuse, out.Verdict, "%+v", out)
+	require.Contains(t, out.Err, "blocked by the guard")
+}
+
+func TestSettingsThatCannotBeUsedRefuseAndAnUndecodableRecordIsRejected(t *testing.T) {
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	_, dest := receiving(t, sinktest.Options{})
+	bad := *dest
+	bad.ID, bad.Secret = "d2", "whsec_x"
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, stream.Refuse, out.Verdict)
+	bad.ID, bad.Kind = "d3", "pigeon"
+	out = d.Deliver(t.Context(), stream.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, stream.Refuse, out.Verdict)
+	require.Contains(t, out.Err, "pigeon")
+
+	broken := recordOf(t, sampleEvent(), 1)
+	broken.Value = []byte("garbage")
+	out = d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{broken}})
+	require.Equal(t, stream.Reject, out.Verdict)
+}
+
+func TestANewRevisionIsUsedAtOnce(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	rec := recordOf(t, sampleEvent(), 1)
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
+	rotated := *dest
+	rotated.Secret, rotated.Revision = NewSecret(), 2
+	require.NoError(t, r.SetSecrets(rotated.Secret))
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: &rotated, Records: []*stream.Record{rec}}).Verdict)
+	require.Equal(t, 1, r.Stats().Duplicates)
+}
+
+func TestManyAttemptsAtOnceShareConnections(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	var wg sync.WaitGroup
+	outs := make(chan stream.Outcome, 2000)
+	for w := range 64 {
+		wg.Go(func() {
+			for i := range 25 {
+				e := sampleEvent()
+				e.ID = fmt.Sprintf("00000000-0000-7000-8000-%06d%06d", w, i)
+				outs <- d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, e, int64(i))}})
+			}
+		})
+	}
+	wg.Wait()
+	close(outs)
+	for out := range outs {
+		require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	}
+	require.Equal(t, 1600, r.Stats().Unique)
+	require.Zero(t, r.Stats().BadSignatures)
+}
+
+// BenchmarkDeliver is one attempt with its receiver in the same process.
+func BenchmarkDeliver(b *testing.B) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+	defer srv.Close()
+	d := newDeliverer(b, Config{AllowLoopback: true})
+	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: srv.URL, Secret: NewSecret(), Revision: 1}
+	e := sampleEvent()
+	e.Properties = `{"page":"` + strings.Repeat("x", 900) + `"}`
+	rec := recordOf(b, e, 1)
+	b.ReportAllocs()
+	b.SetParallelism(64)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if out := d.Deliver(context.Background(), stream.Delivery{Destination: dest, Records: []*stream.Record{rec}}); out.Verdict != stream.Delivered {
+				b.Errorf("%+v", out)
+			}
+		}
+	})
+}
+
+// BenchmarkBuild is what an attempt costs before anything is sent.
+func BenchmarkBuild(b *testing.B) {
+	d := newDeliverer(b, Config{AllowLoopback: true})
+	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: "http://127.0.0.1/", Secret: NewSecret(), Revision: 1}
+	e := sampleEvent()
+	e.Properties = `{"page":"` + strings.Repeat("x", 900) + `"}`
+	rec := recordOf(b, e, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		p, err := d.payload(rec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := d.open(dest).sink.Build(&Attempt{Now: time.Now(), Payloads: []*Payload{p}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
