@@ -1,0 +1,122 @@
+package stream
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// Headers of a record, so that a reader can filter and link traces without
+// decoding the value.
+const (
+	headerID          = "id"
+	headerType        = "type"
+	headerOccurredAt  = "occurred-at" // RFC 3339 with nanoseconds, UTC
+	headerTraceParent = "traceparent" // W3C trace context
+	headerTraceState  = "tracestate"
+)
+
+// maxHeaders is how many headers a record of ours has at most.
+const maxHeaders = 5
+
+// Trace is the W3C trace context that a record carries.
+type Trace struct{ Parent, State string }
+
+// TraceFrom returns the trace context of the span in ctx; empty without one.
+func TraceFrom(ctx context.Context) Trace {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		return Trace{}
+	}
+	// Written by hand: the propagator's carrier costs a map per call.
+	const hexDigits = "0123456789abcdef"
+	b := make([]byte, 0, 55)
+	tid, sid := sc.TraceID(), sc.SpanID()
+	b = append(b, "00-"...)
+	for _, x := range tid {
+		b = append(b, hexDigits[x>>4], hexDigits[x&15])
+	}
+	b = append(b, '-')
+	for _, x := range sid {
+		b = append(b, hexDigits[x>>4], hexDigits[x&15])
+	}
+	flags := byte(sc.TraceFlags())
+	b = append(b, '-', hexDigits[flags>>4], hexDigits[flags&15])
+	return Trace{Parent: string(b), State: sc.TraceState().String()}
+}
+
+// Trace returns the trace context that the record arrived with.
+func (r *Record) Trace() Trace { return Trace{Parent: r.TraceParent, State: r.TraceState} }
+
+// NewKafkaRecord makes the record of an encoded message, ready to be produced.
+// value is kept, not copied; nil makes a tombstone.
+func NewKafkaRecord(topic, key string, value []byte, m schemas.Meta, t Trace) *kgo.Record {
+	r := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
+	r.Headers, _ = appendHeaders(make([]kgo.RecordHeader, 0, maxHeaders), make([]byte, 0, 160), m, t)
+	return r
+}
+
+// appendHeaders appends the headers of m and t to hs, with their values in buf,
+// and returns both. Empty ones are left out. Slices of buf taken earlier stay
+// valid when it grows.
+func appendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) ([]kgo.RecordHeader, []byte) {
+	add := func(key, value string) {
+		if value == "" {
+			return
+		}
+		start := len(buf)
+		buf = append(buf, value...)
+		hs = append(hs, kgo.RecordHeader{Key: key, Value: buf[start:len(buf):len(buf)]})
+	}
+	add(headerID, m.ID)
+	add(headerType, m.Type)
+	if !m.OccurredAt.IsZero() {
+		start := len(buf)
+		buf = m.OccurredAt.UTC().AppendFormat(buf, time.RFC3339Nano)
+		hs = append(hs, kgo.RecordHeader{Key: headerOccurredAt, Value: buf[start:len(buf):len(buf)]})
+	}
+	add(headerTraceParent, t.Parent)
+	add(headerTraceState, t.State)
+	return hs, buf
+}
+
+// FromKafka makes a Record of a fetched one. Headers that are absent or
+// malformed leave their field empty; of a repeated header the last counts. Key
+// and Value are shared with kr. ok is false for a topic that is not of this
+// deployment.
+func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
+	topic, ok := c.TopicOf(kr.Topic)
+	if !ok {
+		return nil, false
+	}
+	return fromKafka(topic, kr), true
+}
+
+func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {
+	r := &Record{
+		Topic: topic, Partition: kr.Partition, Offset: kr.Offset,
+		Key: kr.Key, Value: kr.Value, AppendTime: kr.Timestamp.UTC(),
+	}
+	for i := range kr.Headers {
+		h := &kr.Headers[i]
+		switch h.Key {
+		case headerID:
+			r.ID = string(h.Value)
+		case headerType:
+			r.Type = string(h.Value)
+		case headerOccurredAt:
+			if at, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
+				r.OccurredAt = at.UTC()
+			}
+		case headerTraceParent:
+			r.TraceParent = string(h.Value)
+		case headerTraceState:
+			r.TraceState = string(h.Value)
+		}
+	}
+	return r
+}

@@ -1,0 +1,112 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// GroupLag is how far a consumer group is behind.
+type GroupLag struct {
+	Group string `json:"group"` // without prefix
+	State string `json:"state"` // Kafka's: Empty, Stable, PreparingRebalance…
+	// Lag is the sum over the partitions.
+	Lag        int64          `json:"lag"`
+	Partitions []PartitionLag `json:"partitions"`
+}
+
+// PartitionLag is how far a group is behind on one partition.
+type PartitionLag struct {
+	Topic     schemas.Topic `json:"topic"`
+	Partition int32         `json:"partition"`
+	Committed int64         `json:"committed"`
+	// End is the last stable offset: what a reader of committed records can reach.
+	End int64 `json:"end"`
+	Lag int64 `json:"lag"`
+}
+
+// Lag returns the lag of every group of this deployment that has committed
+// offsets, by name. A committed offset below the log's start counts from the start.
+func (a *Admin) Lag(ctx context.Context) ([]GroupLag, error) {
+	listed, err := a.adm.ListGroups(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list groups: %w", err)
+	}
+	var names []string
+	for _, g := range listed.Sorted() {
+		if strings.HasPrefix(g.Group, a.cfg.Prefix) {
+			names = append(names, g.Group)
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	fetched := a.adm.FetchManyOffsets(ctx, names...)
+	topics := make(map[string]bool)
+	for _, g := range fetched {
+		if g.Err != nil {
+			return nil, fmt.Errorf("fetch offsets of group %s: %w", g.Group, g.Err)
+		}
+		g.Fetched.Each(func(o kadm.OffsetResponse) { topics[o.Topic] = true })
+	}
+	var wanted []string
+	for t := range topics {
+		wanted = append(wanted, t)
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	starts, err := a.adm.ListStartOffsets(ctx, wanted...)
+	if err != nil {
+		return nil, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := a.adm.ListCommittedOffsets(ctx, wanted...)
+	if err != nil {
+		return nil, fmt.Errorf("list stable offsets: %w", err)
+	}
+	var lags []GroupLag
+	for _, name := range names {
+		g := GroupLag{Group: strings.TrimPrefix(name, a.cfg.Prefix), State: listed[name].State}
+		fetched[name].Fetched.Each(func(o kadm.OffsetResponse) { g.add(a.cfg, o, starts, ends) })
+		slices.SortFunc(g.Partitions, func(x, y PartitionLag) int {
+			if c := strings.Compare(string(x.Topic), string(y.Topic)); c != 0 {
+				return c
+			}
+			return int(x.Partition - y.Partition)
+		})
+		lags = append(lags, g)
+	}
+	return lags, nil
+}
+
+func (g *GroupLag) add(cfg Config, o kadm.OffsetResponse, starts, ends kadm.ListedOffsets) {
+	topic, ours := cfg.TopicOf(o.Topic)
+	end, ok := ends.Lookup(o.Topic, o.Partition)
+	if !ours || !ok || end.Err != nil || o.At < 0 {
+		return
+	}
+	from := o.At
+	if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Err == nil {
+		from = max(from, start.Offset)
+	}
+	p := PartitionLag{Topic: topic, Partition: o.Partition, Committed: o.At, End: end.Offset, Lag: max(end.Offset-from, 0)}
+	g.Lag += p.Lag
+	g.Partitions = append(g.Partitions, p)
+}
+
+// PartitionOf returns the partition of a key among n, as the producers and the
+// Java client choose it (murmur2).
+func PartitionOf(key []byte, n int) int32 {
+	if key == nil {
+		key = []byte{} // a nil key would be spread
+	}
+	return int32(keyPartitioner.Partition(&kgo.Record{Key: key}, n))
+}
+
+var keyPartitioner = kgo.StickyKeyPartitioner(nil).ForTopic("")

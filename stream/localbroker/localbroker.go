@@ -1,0 +1,225 @@
+// Package localbroker is the Kafka broker of embedded mode: kfake, in this
+// process, with its files in a directory.
+//
+// It promises: what was acknowledged survives the death of the process (not of
+// the machine: writes go to the page cache); the address stays the same from
+// start to start; one process at a time.
+//
+// It has limits that a real broker has not. The end of a transaction is not
+// atomic when the process is killed. One goroutine does all its work. Retention
+// and compaction run every ten minutes (RetentionInterval).
+package localbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/zap"
+)
+
+// Config of the local broker.
+type Config struct {
+	// Dir holds the data; it is made when missing. Required.
+	Dir string
+	// Port on 127.0.0.1. 0 takes the one of the last start, or a free one; a
+	// port given here must be free.
+	Port int
+	// RetentionInterval is how often retention and compaction run; default 10
+	// minutes.
+	RetentionInterval time.Duration
+	// Fsync syncs every batch, so that an acknowledged record survives the
+	// machine too; about a hundred times slower.
+	Fsync bool
+	// Logger may be nil.
+	Logger *zap.Logger
+	// Options are more options of kfake, for tests.
+	Options []kfake.Opt
+}
+
+// Broker is a running local broker.
+type Broker struct {
+	cluster *kfake.Cluster
+	lock    *os.File
+	addr    string
+}
+
+// ErrInUse is wrapped by Start's error when another process uses the directory.
+var ErrInUse = errors.New("data directory is in use")
+
+// Start starts the broker. It returns when it accepts connections. The error
+// wraps ErrInUse, and names the process, when another one holds the directory.
+func Start(cfg Config) (_ *Broker, err error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("local broker: no data directory given")
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("local broker: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("local broker: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
+	port, err := choosePort(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("local broker: %w", err)
+	}
+	cluster, err := kfake.NewCluster(cfg.options(port)...)
+	if err != nil {
+		return nil, fmt.Errorf("local broker: load %s: %w", cfg.Dir, err)
+	}
+	StampAppendTime(cluster)
+	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0]}
+	if err = rememberPort(cfg.Dir, b.addr); err != nil {
+		cluster.Close()
+		return nil, fmt.Errorf("local broker: %w", err)
+	}
+	return b, nil
+}
+
+func (cfg Config) options(port int) []kfake.Opt {
+	interval := cfg.RetentionInterval
+	if interval <= 0 {
+		interval = 10 * time.Minute
+	}
+	opts := []kfake.Opt{
+		kfake.Ports(port),
+		kfake.ClusterID("hogstream-local"),
+		kfake.DataDir(filepath.Join(cfg.Dir, "log")),
+		kfake.BrokerConfigs(map[string]string{
+			"log.cleaner.backoff.ms":     strconv.FormatInt(interval.Milliseconds(), 10),
+			"default.replication.factor": "1",
+		}),
+		kfake.GroupMinSessionTimeout(100 * time.Millisecond),
+	}
+	if cfg.Fsync {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	if cfg.Logger != nil {
+		opts = append(opts, kfake.WithLogger(logger{cfg.Logger.Named("broker").Sugar()}))
+	}
+	return append(opts, cfg.Options...)
+}
+
+// Addr is the broker's address, host:port.
+func (b *Broker) Addr() string { return b.addr }
+
+// Cluster is the running kfake, for tests.
+func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
+
+// Ping reports whether the broker answers.
+func (b *Broker) Ping(ctx context.Context) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", b.addr)
+	if err != nil {
+		return fmt.Errorf("ping local broker: %w", err)
+	}
+	return conn.Close()
+}
+
+// Stop closes connections and files and lets go of the directory. Clients
+// should be closed before.
+func (b *Broker) Stop() error {
+	b.cluster.Close()
+	return b.lock.Close()
+}
+
+// lockDir takes the directory for this process. The kernel lets go of the lock
+// when the process dies, however it dies.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		holder, _ := os.ReadFile(f.Name())
+		return nil, fmt.Errorf("%w: %s is held by %s", ErrInUse, dir, strings.TrimSpace(string(holder)))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(fmt.Sprintf("process %d (%s)\n", os.Getpid(), filepath.Base(os.Args[0]))), 0)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// choosePort returns the port to listen on; 0 for any.
+func choosePort(cfg Config) (int, error) {
+	if cfg.Port != 0 {
+		if !free(cfg.Port) {
+			return 0, fmt.Errorf("port %d is in use; choose another one, or none to let the broker choose", cfg.Port)
+		}
+		return cfg.Port, nil
+	}
+	text, err := os.ReadFile(portFile(cfg.Dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || port < 1 || port > 65535 {
+		return 0, nil
+	}
+	if !free(port) {
+		if cfg.Logger != nil {
+			cfg.Logger.Warn("the broker's port of the last start is in use, another one is taken", zap.Int("port", port))
+		}
+		return 0, nil
+	}
+	return port, nil
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+func rememberPort(dir, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	tmp := portFile(dir) + ".tmp"
+	if err := os.WriteFile(tmp, []byte(port+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, portFile(dir))
+}
+
+func portFile(dir string) string { return filepath.Join(dir, "port") }
+
+// logger passes kfake's warnings on.
+type logger struct{ to *zap.SugaredLogger }
+
+func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
+	switch level {
+	case kfake.LogLevelError:
+		l.to.Errorf(format, args...)
+	case kfake.LogLevelWarn:
+		l.to.Warnf(format, args...)
+	}
+}
