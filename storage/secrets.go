@@ -75,7 +75,8 @@ func (b *Box) Open(sealed []byte, owner string) ([]byte, error) {
 	if !known {
 		return nil, fmt.Errorf("open secret of %s: key %s: %w", owner, id, ErrSecretKey)
 	}
-	raw, err := base64.RawStdEncoding.DecodeString(text)
+	// Strict: unused bits of the last character are zero, or somebody changed it.
+	raw, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	if err != nil {
 		return nil, fmt.Errorf("open secret of %s: %w", owner, err)
 	}
