@@ -6,7 +6,7 @@ SHELL       := /bin/bash
 
 GO        ?= go
 SEEDS     ?= 100
-BROKERS   ?= 1
+BROKERS   ?=
 FUZZTIME  ?= 20s
 TEST_TIMEOUT ?= 10m
 ARGS      ?=
