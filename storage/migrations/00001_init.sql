@@ -120,6 +120,8 @@ CREATE TABLE processor_progress (
     ranges     jsonb       NOT NULL, -- {"<topic>": {"from": 1, "next": 3}}
     pending    bytea,                -- the outputs caused by the ranges, compressed
     published  boolean     NOT NULL,
+    -- the offsets were named by an operator: the owner commits them to the group, whatever stands there
+    accepted   boolean     NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (processor, partition)
 ) WITH (fillfactor = 50);
