@@ -124,7 +124,7 @@ type copier struct {
 	extra  func(b *Batch, r *Record) error // called for each record
 }
 
-func (copier) Name() string               { return "copier" }
+func (copier) Name() string              { return "copier" }
 func (c copier) Topics() []schemas.Topic { return c.topics }
 
 func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *Batch) error {
