@@ -97,7 +97,13 @@ func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
 }
 
 func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {
-	r := &Record{
+	r := &Record{}
+	fillRecord(r, topic, kr)
+	return r
+}
+
+func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record) {
+	*r = Record{
 		Topic: topic, Partition: kr.Partition, Offset: kr.Offset,
 		Key: kr.Key, Value: kr.Value, AppendTime: kr.Timestamp.UTC(),
 	}
@@ -118,5 +124,4 @@ func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {
 			r.TraceState = string(h.Value)
 		}
 	}
-	return r
 }

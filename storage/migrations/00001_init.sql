@@ -21,14 +21,13 @@ CREATE TABLE identifiers (
 );
 CREATE INDEX identifiers_contact_idx ON identifiers (contact_id);
 
--- An erased identifier, hashed, with the place and append time of its deletion on
--- topic ingest: an input appended earlier cannot bring the person back.
+-- An erased identifier, hashed, with the append time of its deletion: an input
+-- appended earlier cannot bring the person back.
 CREATE TABLE erased_identifiers (
     kind       text        NOT NULL,
     hash       bytea       NOT NULL,
     erased_at  timestamptz NOT NULL,
-    partition  integer     NOT NULL,
-    "offset"   bigint      NOT NULL,
+    contact_id uuid        NOT NULL,
     PRIMARY KEY (kind, hash)
 );
 CREATE INDEX erased_identifiers_erased_at_idx ON erased_identifiers (erased_at);
@@ -48,7 +47,7 @@ CREATE TABLE contacts (
     external_id   text,
     email         text,
     anonymous_id  text,
-    identifiers   json        NOT NULL DEFAULT '[]', -- every identifier, aliases included
+    identifiers   jsonb       NOT NULL DEFAULT '[]',
     merged        uuid[]      NOT NULL DEFAULT '{}',
     properties    json        NOT NULL DEFAULT '{}',
     version       bigint      NOT NULL,
@@ -121,8 +120,6 @@ CREATE TABLE processor_progress (
     ranges     jsonb       NOT NULL, -- {"<topic>": {"from": 1, "next": 3}}
     pending    bytea,                -- the outputs caused by the ranges, compressed
     published  boolean     NOT NULL,
-    -- the offsets were named by an operator: the owner commits them to the group, whatever stands there
-    accepted   boolean     NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (processor, partition)
 ) WITH (fillfactor = 50);
@@ -199,7 +196,7 @@ CREATE TABLE cursors (
     topic          text        NOT NULL,
     partition      integer     NOT NULL,
     position       bigint      NOT NULL,               -- everything below is finished
-    finished       bigint[]    NOT NULL DEFAULT '{}',  -- finished offsets beyond position
+    finished       bytea       NOT NULL DEFAULT '',    -- finished ranges beyond position (stream/cursor.go)
     end_offset     bigint,                             -- a backfill ends here
     epoch          bigint      NOT NULL DEFAULT 1,     -- grows with each rewind
     updated_at     timestamptz NOT NULL DEFAULT now(),

@@ -1,0 +1,134 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+)
+
+// ChannelDestinations carries the id of a destination that was created, changed,
+// deleted or rewound, for [DB.Listen].
+const ChannelDestinations = "destinations"
+
+// LiveReplay is the replay id of the live cursors of a destination.
+const LiveReplay = "00000000-0000-0000-0000-000000000000"
+
+// Cursor is where a destination, or a backfill of it, stands on one partition of
+// one topic.
+type Cursor struct {
+	DestinationID string
+	ReplayID      string // LiveReplay for the live one
+	Topic         string
+	Partition     int32
+	Position      int64  // everything below is finished
+	Finished      []byte // ranges finished beyond it, as package stream packs them
+	EndOffset     *int64 // a backfill ends here, exclusive
+	Epoch         int64  // grows with each rewind
+}
+
+// CursorStart is a place to start from.
+type CursorStart struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+// CreateCursors makes the live cursors of a destination at the given places.
+// Cursors that exist stay as they are.
+func CreateCursors(ctx context.Context, q Querier, destinationID string, starts []CursorStart) error {
+	const sql = `
+		INSERT INTO cursors (destination_id, topic, partition, position)
+		SELECT $1, s.topic, s.partition, s.position
+		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
+		ORDER BY s.topic, s.partition
+		ON CONFLICT DO NOTHING`
+	topics, partitions, offsets := splitStarts(starts)
+	if _, err := q.Exec(ctx, sql, destinationID, topics, partitions, offsets); err != nil {
+		return fmt.Errorf("create cursors of destination %s: %w", destinationID, err)
+	}
+	return nil
+}
+
+// DeleteCursors removes the live cursors of a destination on a topic that it no
+// longer subscribes to; subscribing again starts at the end.
+func DeleteCursors(ctx context.Context, q Querier, destinationID, topic string) error {
+	const sql = `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
+	if _, err := q.Exec(ctx, sql, destinationID, LiveReplay, topic); err != nil {
+		return fmt.Errorf("delete cursors of destination %s on %s: %w", destinationID, topic, err)
+	}
+	return nil
+}
+
+func splitStarts(starts []CursorStart) (topics []string, partitions []int32, offsets []int64) {
+	for _, s := range starts {
+		topics, partitions, offsets = append(topics, s.Topic), append(partitions, s.Partition), append(offsets, s.Offset)
+	}
+	return topics, partitions, offsets
+}
+
+// LoadCursors returns the cursors of all destinations on partition numbers.
+func LoadCursors(ctx context.Context, q Querier, partitions []int32) ([]Cursor, error) {
+	const sql = `
+		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch
+		FROM cursors
+		WHERE partition = ANY ($1)
+		ORDER BY destination_id, replay_id, topic, partition`
+	rows, err := q.Query(ctx, sql, partitions)
+	if err != nil {
+		return nil, fmt.Errorf("load cursors of partitions %v: %w", partitions, err)
+	}
+	defer rows.Close()
+	var cursors []Cursor
+	for rows.Next() {
+		var c Cursor
+		if err := rows.Scan(&c.DestinationID, &c.ReplayID, &c.Topic, &c.Partition, &c.Position, &c.Finished, &c.EndOffset, &c.Epoch); err != nil {
+			return nil, fmt.Errorf("scan cursor: %w", err)
+		}
+		cursors = append(cursors, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load cursors of partitions %v: %w", partitions, err)
+	}
+	return cursors, nil
+}
+
+// SaveCursors writes position and finished ranges of cursors whose epoch is still
+// the one given, and returns how many those were: a rewind that came in between
+// wins, and a cursor that was deleted stays away. The caller holds the leases of
+// all partitions concerned.
+func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err error) {
+	const sql = `
+		UPDATE cursors c
+		SET position = w.position, finished = w.finished, updated_at = now()
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[])
+		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch)
+		WHERE c.destination_id = w.destination_id AND c.replay_id = w.replay_id
+		  AND c.topic = w.topic AND c.partition = w.partition AND c.epoch = w.epoch`
+	n := len(cursors)
+	destinations, replays, topics := make([]string, n), make([]string, n), make([]string, n)
+	partitions, positions, finished, epochs := make([]int32, n), make([]int64, n), make([][]byte, n), make([]int64, n)
+	for i, c := range cursors {
+		destinations[i], replays[i], topics[i], partitions[i] = c.DestinationID, c.ReplayID, c.Topic, c.Partition
+		positions[i], finished[i], epochs[i] = c.Position, c.Finished, c.Epoch
+	}
+	tag, err := tx.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs)
+	if err != nil {
+		return 0, fmt.Errorf("save %d cursors: %w", n, err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// RewindCursors sets live cursors of a destination, back or forward, under the
+// next epoch: what is finished beyond is forgotten, and whatever the owner still
+// writes of the old epoch is refused. Owners see it through ChannelDestinations.
+func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+	const sql = `
+		UPDATE cursors c
+		SET position = s.position, finished = '', epoch = c.epoch + 1, updated_at = now()
+		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
+		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition`
+	topics, partitions, offsets := splitStarts(to)
+	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay); err != nil {
+		return fmt.Errorf("rewind destination %s: %w", destinationID, err)
+	}
+	return Notify(ctx, tx, ChannelDestinations, destinationID)
+}

@@ -1,0 +1,608 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// courierEnv is what all couriers of a process share.
+type courierEnv struct {
+	cfg       SinksConfig
+	deliverer Deliverer
+	appender  Appender
+	flush     *flusher
+	log       *zap.Logger
+	metrics   *sinkMetrics
+	// suspend records that a destination is suspended; it retries by itself.
+	suspend func(dest *storage.Destination, reason string)
+
+	held    atomic.Int64 // bytes of records admitted and not finished, of all couriers
+	stopped atomic.Bool  // no new attempt starts
+}
+
+// A courier delivers the records of one destination, on all partition numbers
+// that this process owns. Its workers are goroutines that exist while there is
+// something to send, one a request in flight.
+type courier struct {
+	env *courierEnv
+	id  string
+
+	mu           sync.Mutex
+	dest         *storage.Destination
+	subscription schemas.Subscription
+	maxRecords   int
+	maxBytes     int
+	limit        int // requests in flight
+
+	tracks map[trackKey]*track
+	turn   ring[*track] // tracks with a ready lane, one place each
+	again  ring[*flight]
+	later  retries
+	timer  *time.Timer
+	flying int
+	halted bool // paused or suspended: nothing starts
+	// suspended is the revision that the rules suspended; any later one says again
+	// whether to go on.
+	suspended int64
+
+	// The destination's open time: how long it was delivered to. The retry
+	// horizon is counted in it, so it stands still while halted.
+	openFor   time.Duration
+	openSince time.Time
+
+	ended        bool // its destination was deleted
+	lastDelivery time.Time
+	stamped      time.Time // lastDelivery as last written
+	refusals     int       // in a row
+	refusedKeys  map[string]struct{}
+
+	freeLanes   []*lane
+	freeFlights []*flight
+	workers     sync.WaitGroup
+	metrics     destinationMetrics
+}
+
+type trackKey struct {
+	partition int32
+	replay    string
+}
+
+func newCourier(env *courierEnv, dest *storage.Destination) (*courier, error) {
+	c := &courier{env: env, id: dest.ID, tracks: map[trackKey]*track{}, openSince: time.Now()}
+	c.metrics = env.metrics.of(dest)
+	if err := c.update(dest); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// update takes over a changed destination. Attempts under way end as they began.
+func (c *courier) update(dest *storage.Destination) error {
+	subscription, err := schemas.ParseSubscription(dest.EventTypes)
+	if err != nil {
+		return fmt.Errorf("destination %s: %w", dest.Name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dest != nil && dest.Revision < c.dest.Revision {
+		return nil
+	}
+	c.dest, c.subscription = dest, subscription
+	for _, t := range c.tracks {
+		for _, p := range t.places {
+			p.seen = nil
+		}
+	}
+	c.maxRecords, c.maxBytes = c.env.deliverer.Batch(dest)
+	c.maxRecords = max(c.maxRecords, 1)
+	if c.maxBytes <= 0 {
+		c.maxBytes = schemas.MaxRecord
+	}
+	c.limit = dest.Concurrency
+	if c.limit <= 0 {
+		c.limit = c.env.cfg.Concurrency
+		if c.maxRecords > 1 {
+			c.limit = c.env.cfg.BatchConcurrency
+		}
+	}
+	c.halt(dest.Status != storage.DestinationActive || dest.Revision == c.suspended)
+	c.dispatch()
+	c.rearm()
+	return nil
+}
+
+// halt stops or goes on with starting attempts. The mutex is held.
+func (c *courier) halt(stop bool) {
+	if stop == c.halted {
+		return
+	}
+	now := time.Now()
+	if stop {
+		c.openFor += now.Sub(c.openSince)
+	} else {
+		c.openSince = now
+		c.refusals, c.refusedKeys = 0, nil
+	}
+	c.halted = stop
+}
+
+// openTime is how long the destination has been delivered to.
+func (c *courier) openTime(now time.Time) time.Duration {
+	if c.halted {
+		return c.openFor
+	}
+	return c.openFor + now.Sub(c.openSince)
+}
+
+// add starts a track at its stored cursors.
+func (c *courier) add(h *holding, key trackKey, places []*place) *track {
+	t := &track{
+		courier: c, holding: h, partition: key.partition, replay: key.replay,
+		places: places, lanes: map[string]*lane{}, idle: make(chan struct{}),
+	}
+	c.mu.Lock()
+	c.tracks[key] = t
+	c.mu.Unlock()
+	return t
+}
+
+// retire ends a track: nothing of it starts any more, what is under way may
+// finish. The channel is closed when nothing is; the flusher may still hold
+// results then. It may be called twice.
+func (c *courier) retire(t *track) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.retired {
+		return t.idle
+	}
+	t.retired = true
+	if c.tracks[trackKey{t.partition, t.replay}] == t {
+		delete(c.tracks, trackKey{t.partition, t.replay})
+	}
+	c.later.drop(t)
+	t.waiting = nil
+	c.env.held.Add(-int64(t.openBytes))
+	t.openBytes = 0
+	if t.flying == 0 {
+		close(t.idle)
+	}
+	return t.idle
+}
+
+// feed reads on from the log at every cursor of the track, as far as there are
+// records and room, and starts what can start.
+//
+// low takes the lowest place of any track on each topic.
+func (c *courier) feed(t *track, r *reader, low map[schemas.Topic]int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.retired || c.halted {
+		return
+	}
+	for _, p := range t.places {
+		c.feedPlace(t, p, r)
+		if at, ok := low[p.topic]; !ok || p.cursor.Next() < at {
+			low[p.topic] = p.cursor.Next()
+		}
+	}
+	c.enqueue(t)
+	c.dispatch()
+	if t.touched() {
+		c.env.flush.mark(t)
+	}
+}
+
+// touched says whether a cursor moved without a result to report.
+func (t *track) touched() bool {
+	for _, p := range t.places {
+		if p.changed {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *courier) feedPlace(t *track, p *place, r *reader) {
+	for !t.full && (p.end < 0 || p.cursor.Next() < p.end) {
+		chunk, gap := r.at(p.topic, t.partition, p.cursor.Next())
+		switch {
+		case gap > 0:
+			c.skipGap(t, p, gap)
+		case chunk == nil:
+			return
+		case !t.admit(p, chunk):
+			return
+		}
+	}
+}
+
+// skipGap takes note of records that retention removed before they were read:
+// one dead letter names the range, and the cursor goes on at the log's start.
+func (c *courier) skipGap(t *track, p *place, start int64) {
+	from := p.cursor.Next()
+	if !p.cursor.Admit(from) {
+		return
+	}
+	p.advance(start)
+	now := time.Now()
+	r := &Record{Topic: p.topic, Partition: t.partition, Offset: from, AppendTime: now}
+	f := c.newFlight(t)
+	f.items = append(f.items, item{record: r, place: p})
+	f.records = append(f.records, r)
+	d := NewDeadLetter(r, "destination:"+c.dest.Name, "gap",
+		fmt.Errorf("retention removed offsets %d to %d before they were delivered", from, start-1), now)
+	d.EndOffset, d.DestinationID = &start, &c.id
+	f.dead = []schemas.Message{d}
+	t.count(1, recordSize(r))
+	c.again.push(f)
+	c.metrics.gaps.Inc()
+	c.env.log.Error("delivery.gap", zap.String("destination", c.dest.Name), zap.String("topic", string(p.topic)),
+		zap.Int32("partition", t.partition), zap.Int64("from", from), zap.Int64("to", start))
+}
+
+// enqueue gives the track its place in the turn.
+func (c *courier) enqueue(t *track) {
+	if !t.inTurn && !t.held && !t.retired && t.ready.len() > 0 {
+		t.inTurn = true
+		c.turn.push(t)
+	}
+}
+
+// release lets a track that waited for its lease go on.
+func (c *courier) release(t *track) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !t.held || t.retired {
+		return
+	}
+	t.held = false
+	for _, f := range t.waiting {
+		c.again.push(f)
+	}
+	t.waiting = nil
+	c.enqueue(t)
+	c.dispatch()
+}
+
+// wakeUp starts what can start, after something outside has changed.
+func (c *courier) wakeUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dispatch()
+}
+
+// dispatch starts workers while there is something to send. The mutex is held.
+func (c *courier) dispatch() {
+	for {
+		f := c.take()
+		if f == nil {
+			return
+		}
+		c.workers.Go(func() { c.work(f) })
+	}
+}
+
+// take chooses the next flight: what is due again first, then the tracks in
+// turn. nil when nothing can start now. The mutex is held.
+func (c *courier) take() *flight {
+	for !c.halted && c.flying < c.limit && !c.env.stopped.Load() && !c.env.flush.full() {
+		f, t := c.due()
+		if f == nil && t == nil {
+			return nil
+		}
+		if t.retired {
+			continue
+		}
+		if !t.holding.mayStart(time.Now().Add(c.env.cfg.Deadline)) {
+			t.held = true
+			if f != nil {
+				t.waiting = append(t.waiting, f)
+			}
+			continue
+		}
+		if f == nil {
+			f = t.cut(c.maxRecords, c.maxBytes)
+			c.enqueue(t)
+		}
+		f.dest = c.dest
+		c.flying++
+		t.flying++
+		return f
+	}
+	return nil
+}
+
+// due is a flight that waited, or else the track whose turn it is.
+func (c *courier) due() (*flight, *track) {
+	if f := c.later.popDue(time.Now()); f != nil {
+		c.rearm()
+		return f, f.track
+	}
+	if c.again.len() > 0 {
+		f := c.again.pop()
+		return f, f.track
+	}
+	for c.turn.len() > 0 {
+		t := c.turn.pop()
+		t.inTurn = false
+		if !t.retired && !t.held && t.ready.len() > 0 {
+			return nil, t
+		}
+	}
+	return nil, nil
+}
+
+// work makes one attempt after the other while there is something to send.
+func (c *courier) work(f *flight) {
+	for f != nil {
+		started := time.Now()
+		out := c.attempt(f)
+		c.mu.Lock()
+		c.settle(f, out, started)
+		c.flying--
+		f = c.take()
+		c.mu.Unlock()
+	}
+}
+
+// attempt delivers the flight, or appends its dead letter, within the deadline.
+func (c *courier) attempt(f *flight) Outcome {
+	ctx, cancel := context.WithTimeout(f.track.holding.ctx, c.env.cfg.Deadline)
+	defer cancel()
+	if f.dead != nil {
+		if err := c.env.appender.Append(ctx, f.dead...); err != nil {
+			return Outcome{Verdict: Retry, Err: err.Error()}
+		}
+		return Outcome{Verdict: Delivered}
+	}
+	return c.env.deliverer.Deliver(ctx, Delivery{
+		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay,
+	})
+}
+
+// settle draws the consequence of an attempt. The mutex is held.
+func (c *courier) settle(f *flight, out Outcome, started time.Time) {
+	t := f.track
+	t.flying--
+	f.tries++
+	if f.dead == nil {
+		c.note(f, out, started)
+	}
+	if t.retired {
+		// Whoever owns the partition now starts from the cursor; only a success is
+		// worth keeping, so that it is not repeated.
+		if out.Verdict == Delivered || out.Verdict == Skipped {
+			t.finish(f)
+		}
+		c.env.flush.mark(t)
+		if t.flying == 0 {
+			close(t.idle)
+		}
+		return
+	}
+	c.judge(f, out)
+	c.enqueue(t)
+	c.env.flush.mark(t)
+}
+
+func (c *courier) judge(f *flight, out Outcome) {
+	verdict := out.Verdict
+	if len(f.items) > 1 && verdict == Reject {
+		verdict = Split
+	} else if len(f.items) == 1 && verdict == Split {
+		verdict = Reject
+	}
+	switch verdict {
+	case Delivered, Skipped:
+		c.arrived(f, verdict)
+	case Reject:
+		c.bury(f, "rejected", out)
+	case Split:
+		f.split()
+		c.again.push(f)
+	case Refuse, Gone:
+		c.refused(f, out)
+		c.retry(f, out)
+	default:
+		c.retry(f, out)
+	}
+}
+
+// arrived finishes a flight.
+func (c *courier) arrived(f *flight, verdict Verdict) {
+	if verdict == Delivered && f.dead == nil {
+		c.refusals, c.refusedKeys = 0, nil
+		c.lastDelivery = time.Now()
+	}
+	f.track.finish(f)
+	if f.then != nil {
+		c.again.push(f.then)
+	}
+	c.freeFlight(f)
+}
+
+// retry keeps the flight's lanes busy until the next attempt is due, or gives the
+// records up when they have failed for the whole retry horizon.
+func (c *courier) retry(f *flight, out Outcome) {
+	now := time.Now()
+	open := c.openTime(now)
+	if f.tries == 1 {
+		f.since = open
+		f.unpin()
+	}
+	horizon := c.dest.RetryHorizon
+	if horizon <= 0 {
+		horizon = c.env.cfg.RetryHorizon
+	}
+	if f.dead == nil && open-f.since >= horizon {
+		c.bury(f, "expired", out)
+		return
+	}
+	f.due = now.Add(backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.BackoffMax, rand.Float64(), out.RetryAfter))
+	if c.later.add(f) {
+		c.rearm()
+	}
+}
+
+// rearm sets the timer to the first retry that is not due yet. Those that are
+// due and could not start are taken by whatever frees their way: a worker that
+// ends, a renewed lease, a flush, a resume.
+func (c *courier) rearm() {
+	if len(c.later) == 0 || c.halted {
+		return
+	}
+	wait := time.Until(c.later[0].due)
+	switch {
+	case wait <= 0:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(wait, c.remind)
+	default:
+		c.timer.Reset(wait)
+	}
+}
+
+// remind is called when the first retry is due.
+func (c *courier) remind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dispatch()
+	c.rearm()
+}
+
+// bury gives the records of a flight up: they become dead letters, appended
+// before their offsets count as finished.
+func (c *courier) bury(f *flight, reason string, out Outcome) {
+	cause := out.Err
+	if cause == "" {
+		cause = fmt.Sprintf("HTTP %d", out.Status)
+	}
+	for _, r := range f.records {
+		d := NewDeadLetter(r, "destination:"+c.dest.Name, reason, errors.New(cause), time.Now())
+		d.Attempts, d.DestinationID = f.tries, &c.id
+		if out.Status != 0 {
+			d.ResponseCode = &out.Status
+		}
+		if len(out.Response) > 0 {
+			body := cleanText(string(out.Response))
+			d.ResponseBody = &body
+		}
+		f.dead = append(f.dead, d)
+	}
+	f.tries = 0
+	c.again.push(f)
+	c.metrics.dead.Add(float64(len(f.dead)))
+}
+
+// The destination is at fault when this many attempts in a row were refused, over
+// at least so many contacts: one contact may be refused for its own sake.
+const (
+	suspendAfter = 20
+	suspendKeys  = 5
+)
+
+// refused counts an answer that is the destination's fault and suspends the
+// destination when there are too many: a rotated secret or a moved URL must not
+// empty a topic into dead letters.
+func (c *courier) refused(f *flight, out Outcome) {
+	c.refusals++
+	if c.refusedKeys == nil {
+		c.refusedKeys = map[string]struct{}{}
+	}
+	for _, r := range f.records {
+		if len(c.refusedKeys) < suspendKeys {
+			c.refusedKeys[string(r.Key)] = struct{}{}
+		}
+	}
+	if c.halted || out.Verdict != Gone && (c.refusals < suspendAfter || len(c.refusedKeys) < suspendKeys) {
+		return
+	}
+	reason := fmt.Sprintf("%d attempts in a row were refused, the last with HTTP %d", c.refusals, out.Status)
+	if out.Verdict == Gone {
+		reason = "the receiver answered HTTP 410 Gone"
+	}
+	c.halt(true)
+	c.suspended = c.dest.Revision
+	c.metrics.suspended.Inc()
+	c.env.log.Error("destination.suspended", zap.String("destination", c.dest.Name), zap.String("id", c.id), zap.String("reason", reason))
+	c.env.suspend(c.dest, reason)
+}
+
+// note writes the attempt to the delivery log and the metrics.
+func (c *courier) note(f *flight, out Outcome, started time.Time) {
+	c.metrics.observe(out)
+	policy := c.dest.DeliveryLog
+	if policy == "off" || policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
+		return
+	}
+	t := f.track
+	for _, r := range f.records {
+		t.results = append(t.results, storage.Attempt{
+			At: started, DestinationID: c.id, ReplayID: t.replay,
+			RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),
+			Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
+			Attempt: f.tries, Outcome: out.Verdict.String(), Status: out.Status,
+			Latency: out.Latency, Error: cleanText(out.Err), Response: out.Response,
+		})
+	}
+	t.unflushed += len(f.records)
+	c.env.flush.pending.Add(int64(len(f.records)))
+}
+
+// cleanText makes a receiver's text fit for Postgres: valid UTF-8 without NUL.
+func cleanText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// Lanes and flights come and go with every record; the courier keeps some.
+const keepFree = 1024
+
+func (c *courier) newLane(key string) *lane {
+	if n := len(c.freeLanes); n > 0 {
+		l := c.freeLanes[n-1]
+		c.freeLanes = c.freeLanes[:n-1]
+		l.key = key
+		return l
+	}
+	return &lane{key: key}
+}
+
+func (c *courier) freeLane(l *lane) {
+	if len(c.freeLanes) < keepFree && len(l.queue.buf) <= 64 {
+		l.key = ""
+		c.freeLanes = append(c.freeLanes, l)
+	}
+}
+
+func (c *courier) newFlight(t *track) *flight {
+	f := &flight{}
+	if n := len(c.freeFlights); n > 0 {
+		f = c.freeFlights[n-1]
+		c.freeFlights = c.freeFlights[:n-1]
+	}
+	f.track = t
+	if f.items == nil {
+		f.items, f.records = f.one[:0], f.oneRec[:0]
+	}
+	return f
+}
+
+func (c *courier) freeFlight(f *flight) {
+	if len(c.freeFlights) >= keepFree || cap(f.items) > 1024 {
+		return
+	}
+	clear(f.items)
+	clear(f.records)
+	*f = flight{items: f.items[:0], records: f.records[:0]}
+	c.freeFlights = append(c.freeFlights, f)
+}

@@ -1,0 +1,311 @@
+package stream
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// A track is what a destination has of one partition number: its cursors and the
+// lanes of the records that are read and not finished. All of it is guarded by
+// the courier's mutex.
+//
+// The path of a record: feed reads it from the log, admits it at its cursor and
+// puts it at the end of its contact's lane; a lane that is free and not empty is
+// ready; cut takes the first record of a ready lane (for batching kinds, of many)
+// into a flight; settle finishes the flight's records or keeps their lanes busy
+// until the next attempt. A lane has at most one flight, so there are never two
+// deliveries under way for one contact.
+type track struct {
+	courier   *courier
+	holding   *holding
+	partition int32
+	replay    string // of a backfill; "" for live
+	places    []*place
+
+	lanes map[string]*lane
+	ready ring[*lane]
+
+	open      int // records admitted and not finished
+	openBytes int
+	full      bool // feed stopped for the window
+	wakeAt    int  // with open at or below, feed is called again
+
+	flying  int       // flights with a worker
+	inTurn  bool      // stands in courier.turn
+	held    bool      // waits for the lease to be renewed
+	waiting []*flight // due, while held
+
+	retired bool
+	idle    chan struct{} // closed when retired and nothing flies
+	watched atomic.Bool   // somebody waits for idle
+
+	results   []storage.Attempt // not collected by the flusher yet
+	unflushed int               // records finished and attempts made since then
+	dirty     bool              // the flusher knows of it
+}
+
+// A place is a cursor of a track: where it stands on one topic.
+type place struct {
+	topic   schemas.Topic
+	cursor  *Cursor
+	epoch   int64
+	end     int64 // exclusive; -1 without an end
+	changed bool  // since the flusher looked
+
+	seen   *chunk // wanted belongs to it
+	wanted []bool // for each of the chunk's types
+}
+
+// A lane is the queue of one contact's records.
+type lane struct {
+	key   string
+	queue ring[item]
+	busy  int // records of it in a flight
+}
+
+// An item is a record on its way, with where it belongs.
+type item struct {
+	record *Record
+	place  *place
+	lane   *lane // nil for a gap
+}
+
+// A flight is one request: its records and what has happened to it so far.
+type flight struct {
+	track   *track
+	items   []item
+	records []*Record
+	tries   int                  // attempts made
+	since   time.Duration        // the courier's open time at the first failure
+	due     time.Time            // of the next attempt
+	then    *flight              // flies when this one is finished: the other half of a split
+	dead    []schemas.Message    // to be appended; the records are given up
+	dest    *storage.Destination // as it is for this attempt
+	one     [1]item
+	oneRec  [1]*Record
+}
+
+// admit puts the wanted records of a chunk that the cursor has not seen yet into
+// lanes, until the window is full. It reports whether all of the chunk was seen.
+func (t *track) admit(p *place, c *chunk) bool {
+	wanted := p.match(c, t.courier.subscription)
+	records := c.records
+	first := sort.Search(len(records), func(i int) bool { return records[i].Offset >= p.cursor.Next() })
+	for i := first; i < len(records); i++ {
+		r := &records[i]
+		if p.end >= 0 && r.Offset >= p.end {
+			p.advance(p.end)
+			return false
+		}
+		if !wanted[c.kind[i]] || r.Offset < p.cursor.Next() {
+			continue
+		}
+		if t.windowFull(recordSize(r)) {
+			// What lies before is known to be unwanted; the next look starts here.
+			p.advance(r.Offset)
+			return false
+		}
+		if p.cursor.Admit(r.Offset) {
+			t.enqueue(item{record: r, place: p})
+		}
+	}
+	p.advance(c.to)
+	return true
+}
+
+// match evaluates the subscription once for each type in the chunk.
+func (p *place) match(c *chunk, s schemas.Subscription) []bool {
+	if p.seen == c {
+		return p.wanted
+	}
+	p.seen, p.wanted = c, p.wanted[:0]
+	for _, typ := range c.kinds {
+		p.wanted = append(p.wanted, s.Matches(typ))
+	}
+	return p.wanted
+}
+
+func (p *place) advance(to int64) {
+	if p.end >= 0 {
+		to = min(to, p.end)
+	}
+	if to > p.cursor.Next() {
+		p.cursor.Advance(to)
+		p.changed = true
+	}
+}
+
+// windowFull says whether one more record of this size would be too much, and
+// remembers it, so that finishing some calls feed again.
+func (t *track) windowFull(size int) bool {
+	env := t.courier.env
+	full := t.open >= env.cfg.Window || t.openBytes+size > env.cfg.WindowBytes ||
+		env.held.Load()+int64(size) > env.cfg.HeldBytes
+	if !full || t.open == 0 {
+		return false
+	}
+	t.full, t.wakeAt = true, t.open*3/4
+	return true
+}
+
+func (t *track) enqueue(it item) {
+	l := t.lanes[string(it.record.Key)]
+	if l == nil {
+		l = t.courier.newLane(string(it.record.Key))
+		t.lanes[l.key] = l
+	}
+	it.lane = l
+	l.queue.push(it)
+	t.count(1, recordSize(it.record))
+	if l.busy == 0 && l.queue.len() == 1 {
+		t.ready.push(l)
+	}
+}
+
+func (t *track) count(records, size int) {
+	if t.retired {
+		return // no longer counted
+	}
+	t.open += records
+	t.openBytes += size
+	t.courier.env.held.Add(int64(size))
+}
+
+// cut makes a flight of what is ready. Lanes are taken in the order in which
+// they became ready, so a busy contact waits behind the others after each record.
+func (t *track) cut(maxRecords, maxBytes int) *flight {
+	f := t.courier.newFlight(t)
+	size := 0
+	for t.ready.len() > 0 && len(f.items) < maxRecords {
+		l := t.ready.first()
+		before := len(f.items)
+		for l.queue.len() > 0 && len(f.items) < maxRecords {
+			it := l.queue.first()
+			if size += len(it.record.Value); size > maxBytes && len(f.items) > 0 {
+				break
+			}
+			f.items = append(f.items, l.queue.pop())
+			l.busy++
+		}
+		if len(f.items) == before {
+			break
+		}
+		t.ready.pop()
+		if maxRecords == 1 || size > maxBytes {
+			break
+		}
+	}
+	if maxRecords > 1 {
+		slices.SortFunc(f.items, byOffset)
+	}
+	for _, it := range f.items {
+		f.records = append(f.records, it.record)
+	}
+	return f
+}
+
+// byOffset is the order of a batch. It keeps the order of each lane: within a
+// topic a lane is in offset order, and between topics none is promised.
+func byOffset(a, b item) int {
+	if c := cmp.Compare(a.record.Topic, b.record.Topic); c != 0 {
+		return -c // lifecycle before events
+	}
+	return cmp.Compare(a.record.Offset, b.record.Offset)
+}
+
+// finish closes the flight's records and frees their lanes.
+func (t *track) finish(f *flight) {
+	for _, it := range f.items {
+		if it.place.cursor.Finish(it.record.Offset) {
+			t.unflushed++
+			t.courier.env.flush.pending.Add(1)
+		}
+		it.place.changed = true
+		t.count(-1, -recordSize(it.record))
+		t.leave(it.lane)
+	}
+	if t.full && t.open <= t.wakeAt {
+		t.full = false
+		t.holding.wake()
+	}
+}
+
+// leave takes one record of a flight off its lane; the last one frees it.
+func (t *track) leave(l *lane) {
+	if l == nil {
+		return
+	}
+	l.busy--
+	if l.busy > 0 {
+		return
+	}
+	if l.queue.len() > 0 {
+		t.ready.push(l)
+		return
+	}
+	delete(t.lanes, l.key)
+	t.courier.freeLane(l)
+}
+
+// unpin gives the flight copies of its records, so that what waits for long does
+// not keep the whole fetched range in memory.
+func (f *flight) unpin() {
+	for i := range f.items {
+		r := *f.items[i].record
+		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+		f.items[i].record, f.records[i] = &r, &r
+	}
+}
+
+// split cuts the flight in halves that fly one after the other, because both may
+// hold records of one lane.
+func (f *flight) split() {
+	half := len(f.items) / 2
+	other := &flight{track: f.track, then: f.then}
+	other.items = slices.Clone(f.items[half:])
+	other.records = slices.Clone(f.records[half:])
+	f.items, f.records, f.then = f.items[:half], f.records[:half], other
+}
+
+// recordOverhead is what a record costs in memory beside its bytes.
+const recordOverhead = 256
+
+func recordSize(r *Record) int { return len(r.Key) + len(r.Value) + recordOverhead }
+
+// ring is a queue that keeps its memory.
+type ring[T any] struct {
+	buf  []T
+	head int
+	n    int
+}
+
+func (r *ring[T]) len() int { return r.n }
+func (r *ring[T]) first() T { return r.buf[r.head] }
+
+func (r *ring[T]) push(v T) {
+	if r.n == len(r.buf) {
+		grown := make([]T, max(2, 2*len(r.buf)))
+		for i := range r.n {
+			grown[i] = r.buf[(r.head+i)%len(r.buf)]
+		}
+		r.buf, r.head = grown, 0
+	}
+	r.buf[(r.head+r.n)%len(r.buf)] = v
+	r.n++
+}
+
+func (r *ring[T]) pop() T {
+	var zero T
+	v := r.buf[r.head]
+	r.buf[r.head] = zero
+	r.head = (r.head + 1) % len(r.buf)
+	r.n--
+	return v
+}

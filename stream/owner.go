@@ -1,0 +1,461 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// sinksGroup is the consumer group, without prefix, that decides which instance
+// owns which partition number. It reads nothing and commits nothing.
+const sinksGroup = "sinks"
+
+// SinksConfig are the knobs of delivery. The zero value of a field stands for its
+// default.
+type SinksConfig struct {
+	// Instance names this process; leases and static membership carry it. Required.
+	Instance string
+	// Exclusive says that a lock keeps every other process of this name away (the
+	// data directory of embedded mode), so that a restart takes its old leases at
+	// once.
+	Exclusive bool
+
+	// Lease is how long the lease of a partition number lasts (30 s), Renew how
+	// often it is renewed (10 s), Deadline how long one attempt may take (15 s).
+	// Renew and Deadline together must be less than Lease.
+	Lease, Renew, Deadline time.Duration
+	// Drain is how long a revocation or a stop lets what is in flight finish (5 s).
+	Drain time.Duration
+	// SessionTimeout of the group: a process that stays away longer loses its
+	// partition numbers (30 s).
+	SessionTimeout time.Duration
+
+	// Window and WindowBytes bound the unfinished records of one destination on one
+	// partition number (2,048 and 8 MiB), HeldBytes those of the process (128 MiB).
+	Window, WindowBytes int
+	HeldBytes           int64
+	// CacheBytes bounds the cache of what was read (128 MiB).
+	CacheBytes int
+	// Behind is how many reads before the end of the log run at once (4).
+	Behind int
+
+	// Concurrency is how many requests one destination has in flight in this
+	// process unless it says otherwise (64; BatchConcurrency, 4, for kinds that
+	// send batches).
+	Concurrency, BatchConcurrency int
+	// RetryHorizon is how long a record is retried, counted in time in which the
+	// destination is delivered to, unless the destination says otherwise (72 h).
+	RetryHorizon time.Duration
+	// BackoffBase and BackoffMax bound the pause before a retry (500 ms, 5 min).
+	BackoffBase, BackoffMax time.Duration
+
+	// FlushEvery is the least time between two flushes of results (25 ms).
+	FlushEvery time.Duration
+	// MaxUnflushed stops new attempts while so many results wait for Postgres (10,000).
+	MaxUnflushed int
+	// LogRetention is how long the delivery log is kept, in whole days (30 d).
+	LogRetention time.Duration
+}
+
+func (c SinksConfig) withDefaults() SinksConfig {
+	setDefault(&c.Lease, 30*time.Second)
+	setDefault(&c.Renew, 10*time.Second)
+	setDefault(&c.Deadline, 15*time.Second)
+	setDefault(&c.Drain, 5*time.Second)
+	setDefault(&c.SessionTimeout, 30*time.Second)
+	setDefault(&c.Window, 2048)
+	setDefault(&c.WindowBytes, 8<<20)
+	setDefault(&c.HeldBytes, 128<<20)
+	setDefault(&c.CacheBytes, 128<<20)
+	setDefault(&c.Behind, 4)
+	setDefault(&c.Concurrency, 64)
+	setDefault(&c.BatchConcurrency, 4)
+	setDefault(&c.RetryHorizon, 72*time.Hour)
+	setDefault(&c.BackoffBase, 500*time.Millisecond)
+	setDefault(&c.BackoffMax, 5*time.Minute)
+	setDefault(&c.FlushEvery, 25*time.Millisecond)
+	setDefault(&c.MaxUnflushed, 10_000)
+	setDefault(&c.LogRetention, 30*24*time.Hour)
+	return c
+}
+
+// Validate reports every field that cannot work, each named.
+func (c SinksConfig) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("sinks config %s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if c.Instance == "" {
+		bad("Instance", "empty; leases need the name of the process")
+	}
+	for name, d := range map[string]time.Duration{
+		"Lease": c.Lease, "Renew": c.Renew, "Deadline": c.Deadline, "Drain": c.Drain, "SessionTimeout": c.SessionTimeout,
+		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "FlushEvery": c.FlushEvery,
+	} {
+		if d < 0 {
+			bad(name, "%s; must be positive", d)
+		}
+	}
+	if c.Renew+c.Deadline >= c.Lease {
+		bad("Lease", "%s; must be more than Renew (%s) and Deadline (%s) together, or attempts wait for renewals", c.Lease, c.Renew, c.Deadline)
+	}
+	for name, n := range map[string]int{
+		"Window": c.Window, "WindowBytes": c.WindowBytes, "HeldBytes": int(c.HeldBytes), "CacheBytes": c.CacheBytes, "Behind": c.Behind,
+		"Concurrency": c.Concurrency, "BatchConcurrency": c.BatchConcurrency, "MaxUnflushed": c.MaxUnflushed,
+	} {
+		if n < 1 {
+			bad(name, "%d; at least 1", n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SinksDeps are what delivery works with.
+type SinksDeps struct {
+	Kafka     Config
+	DB        *storage.DB
+	Appender  Appender // for dead letters
+	Deliverer Deliverer
+	// Destinations loads all destinations. It is called at the start, whenever
+	// storage.ChannelDestinations is notified, and every 10 s.
+	Destinations func(ctx context.Context) ([]*storage.Destination, error)
+	Log          *zap.Logger           // may be nil
+	Registerer   prometheus.Registerer // may be nil
+}
+
+// Sinks delivers the log to destinations (DESIGN section 4). One instance a
+// process; several processes share the partition numbers.
+type Sinks struct {
+	cfg    SinksConfig
+	kafka  Config
+	db     *storage.DB
+	load   func(ctx context.Context) ([]*storage.Destination, error)
+	log    *zap.Logger
+	env    *courierEnv
+	flush  *flusher
+	reader *reader
+
+	changed chan struct{} // one token: reconcile
+	fatal   chan error    // ends Run
+
+	mu       sync.Mutex
+	couriers map[string]*courier
+	holdings map[int32]*holding
+	assigned map[int32]context.CancelFunc // ends the wait for the lease
+	tasks    sync.WaitGroup
+}
+
+// NewSinks makes the delivery; Run starts it.
+func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	if deps.Log == nil {
+		deps.Log = zap.NewNop()
+	}
+	metrics, err := newSinkMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newReader(cfg, deps.Kafka, deps.Log, metrics)
+	if err != nil {
+		return nil, fmt.Errorf("sinks: %w", err)
+	}
+	s := &Sinks{
+		cfg: cfg, kafka: deps.Kafka, db: deps.DB, load: deps.Destinations, log: deps.Log, reader: r,
+		changed: make(chan struct{}, 1), fatal: make(chan error, 1),
+		couriers: map[string]*courier{}, holdings: map[int32]*holding{}, assigned: map[int32]context.CancelFunc{},
+	}
+	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
+	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
+	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend}
+	r.wake = s.wakeFeeder
+	metrics.watch(s)
+	return s, nil
+}
+
+// Run delivers until ctx ends, then stops in good order: nothing new starts, what
+// is in flight may finish for Drain, results are flushed, leases are released and
+// the group is left, so that another instance takes over at once. It returns an
+// error only when it cannot go on: another live process has this instance's name.
+func (s *Sinks) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	s.tasks.Go(func() { s.reader.run(work) })
+	s.tasks.Go(func() { s.flush.run(work) })
+	s.tasks.Go(func() { s.renewLeases(work) })
+	s.tasks.Go(func() { s.manage(work) })
+	s.tasks.Go(func() { s.keepHouse(work) })
+	s.tasks.Go(func() { _ = s.db.Listen(work, storage.ChannelDestinations, func(string) { s.refresh() }) })
+	member, err := s.join()
+	if err == nil {
+		s.log.Info("sinks.started", zap.String("instance", s.cfg.Instance))
+		select {
+		case <-ctx.Done():
+		case err = <-s.fatal:
+		}
+		s.shutdown(ctx, member)
+	}
+	stop()
+	s.tasks.Wait()
+	s.env.metrics.unregister()
+	return err
+}
+
+// prepare makes the delivery log ready for today, waiting for Postgres if need be.
+func (s *Sinks) prepare(ctx context.Context) error {
+	for {
+		err := storage.PrepareAttempts(ctx, s.db, time.Now(), 2)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if !storage.IsUnavailable(err) && !storage.IsRetryable(err) {
+			return fmt.Errorf("sinks: %w", err)
+		}
+		s.log.Warn("sinks.waiting_for_postgres", zap.Error(err))
+		pause(ctx, time.Second)
+	}
+}
+
+// join becomes a member of the group. The client fetches nothing: it is there for
+// the assignment alone.
+func (s *Sinks) join() (*kgo.Client, error) {
+	topic := s.kafka.Topic(schemas.TopicLifecycle)
+	member, err := s.kafka.NewClient("sinks-group", s.log,
+		kgo.ConsumerGroup(s.kafka.Group(sinksGroup)),
+		kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+		kgo.InstanceID(s.cfg.Instance),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(s.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(min(3*time.Second, s.cfg.SessionTimeout/3)),
+		kgo.RebalanceTimeout(s.cfg.Drain+s.cfg.SessionTimeout),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { s.assign(got[topic]) }),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(ctx, gone[topic]) }),
+		kgo.OnPartitionsLost(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(ctx, gone[topic]) }),
+		kgo.WithHooks(groupErrors(s.groupFailed)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("join group %s: %w", sinksGroup, err)
+	}
+	member.PauseFetchTopics(topic)
+	return member, nil
+}
+
+type groupErrors func(error)
+
+// OnGroupManageError implements kgo.HookGroupManageError.
+func (f groupErrors) OnGroupManageError(err error) { f(err) }
+
+func (s *Sinks) groupFailed(err error) {
+	if errors.Is(err, kerr.FencedInstanceID) {
+		select {
+		case s.fatal <- fmt.Errorf("another live process is instance %q of group %s: %w", s.cfg.Instance, sinksGroup, err):
+		default:
+		}
+		return
+	}
+	s.log.Warn("sinks.group_error", zap.Error(err))
+}
+
+// assign begins to wait for the leases of partition numbers.
+func (s *Sinks) assign(partitions []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range partitions {
+		if s.assigned[p] == nil {
+			s.own(p)
+		}
+	}
+}
+
+// own takes the lease when it is free and then starts to deliver. The mutex is held.
+func (s *Sinks) own(partition int32) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.assigned[partition] = cancel
+	s.tasks.Go(func() {
+		h, err := s.acquire(ctx, partition)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ctx.Err() != nil {
+			s.tasks.Go(func() { s.giveUp(context.Background(), []*holding{h}) })
+			return
+		}
+		s.holdings[partition] = h
+		s.tasks.Go(func() { s.feed(h) })
+		s.refresh()
+		s.log.Info("lease.acquired", zap.Int32("partition", partition))
+	})
+}
+
+// revoke ends the ownership of partition numbers in good order.
+func (s *Sinks) revoke(ctx context.Context, partitions []int32) {
+	s.mu.Lock()
+	var gone []*holding
+	for _, p := range partitions {
+		if cancel := s.assigned[p]; cancel != nil {
+			cancel()
+			delete(s.assigned, p)
+		}
+		if h := s.holdings[p]; h != nil {
+			delete(s.holdings, p)
+			gone = append(gone, h)
+		}
+	}
+	s.mu.Unlock()
+	s.giveUp(ctx, gone)
+}
+
+// giveUp lets what is in flight finish for a while, writes what came of it, and
+// releases the leases.
+func (s *Sinks) giveUp(ctx context.Context, holdings []*holding) {
+	if len(holdings) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*s.cfg.Drain)
+	defer cancel()
+	for _, h := range holdings {
+		h.closing.Store(true)
+	}
+	patience := time.NewTimer(s.cfg.Drain)
+	defer patience.Stop()
+	for _, h := range holdings {
+		for _, t := range h.list() {
+			select {
+			case <-t.courier.retire(t):
+			case <-patience.C:
+				patience.Reset(0)
+			}
+		}
+	}
+	// What is still in flight is cut off: the next owner may begin.
+	for _, h := range holdings {
+		h.cancel()
+	}
+	if err := s.flush.sync(ctx); err != nil {
+		s.log.Warn("delivery.flush_failed", zap.String("at", "revocation"), zap.Error(err))
+	}
+	leases := make([]storage.Lease, len(holdings))
+	for i, h := range holdings {
+		h.lost.Store(true)
+		s.reader.forget(h.partition)
+		leases[i] = h.lease()
+	}
+	if err := storage.ReleaseLeases(ctx, s.db, leases); err != nil {
+		s.log.Warn("lease.release_failed", zap.Error(err))
+	}
+}
+
+// loseLease ends a holding whose lease somebody else has, and waits for it again:
+// the group still says that the partition number is ours.
+func (s *Sinks) loseLease(h *holding) {
+	h.lost.Store(true)
+	h.cancel()
+	for _, t := range h.list() {
+		t.courier.retire(t)
+	}
+	s.log.Warn("lease.lost", zap.Int32("partition", h.partition))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holdings[h.partition] != h {
+		return
+	}
+	delete(s.holdings, h.partition)
+	s.reader.forget(h.partition)
+	s.own(h.partition)
+}
+
+// shutdown stops in good order.
+func (s *Sinks) shutdown(ctx context.Context, member *kgo.Client) {
+	s.env.stopped.Store(true)
+	s.mu.Lock()
+	var all []int32
+	for p := range s.assigned {
+		all = append(all, p)
+	}
+	s.mu.Unlock()
+	s.revoke(ctx, all)
+	member.Close() // a static member does not leave by itself
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	leave := kadm.LeaveGroup(s.kafka.Group(sinksGroup)).Reason("stopping").InstanceIDs(s.cfg.Instance)
+	if _, err := kadm.NewClient(s.reader.far).LeaveGroup(ctx, leave); err != nil {
+		s.log.Warn("sinks.leave_failed", zap.Error(err))
+	}
+	s.log.Info("sinks.stopped", zap.String("instance", s.cfg.Instance))
+}
+
+// feed reads on for the tracks of a partition number whenever there is something
+// to read, or room for it.
+func (s *Sinks) feed(h *holding) {
+	low := map[schemas.Topic]int64{}
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-h.feedMe:
+		}
+		clear(low)
+		for _, t := range h.list() {
+			t.courier.feed(t, s.reader, low)
+		}
+		for topic, at := range low {
+			s.reader.passed(topic, h.partition, at)
+		}
+	}
+}
+
+func (s *Sinks) wakeFeeder(partition int32) {
+	s.mu.Lock()
+	h := s.holdings[partition]
+	s.mu.Unlock()
+	if h != nil {
+		h.wake()
+	}
+}
+
+func (s *Sinks) wakeCouriers() {
+	for _, c := range s.listCouriers() {
+		c.wakeUp()
+	}
+}
+
+func (s *Sinks) listCouriers() []*courier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*courier, 0, len(s.couriers))
+	for _, c := range s.couriers {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Sinks) listHoldings() []*holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*holding, 0, len(s.holdings))
+	for _, h := range s.holdings {
+		all = append(all, h)
+	}
+	return all
+}

@@ -1,0 +1,335 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// refreshEvery is how often destinations are read again without being told.
+const refreshEvery = 10 * time.Second
+
+// refresh has destinations and cursors looked at again soon.
+func (s *Sinks) refresh() { token(s.changed) }
+
+// manage brings tracks in line with destinations, leases and cursors whenever one
+// of them has changed.
+func (s *Sinks) manage(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+		case <-tick.C:
+		}
+		if err := s.reconcile(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("sinks.reconcile_failed", zap.Error(err))
+			pause(ctx, time.Second)
+			s.refresh()
+		}
+	}
+}
+
+// reconcile is the only place where tracks begin, and where they end while the
+// lease is kept. A track whose cursor was moved, whose topics changed or whose
+// destination is paused is retired; when nothing of it is in flight and its
+// results are flushed, the next round reads its cursors and begins a new one.
+func (s *Sinks) reconcile(ctx context.Context) error {
+	destinations, err := s.load(ctx)
+	if err != nil {
+		return fmt.Errorf("load destinations: %w", err)
+	}
+	holdings := s.listHoldings()
+	s.updateCouriers(destinations)
+	s.retireUnwanted(holdings)
+	if err := s.dropRetired(ctx, holdings); err != nil {
+		return err
+	}
+	if len(holdings) == 0 {
+		return nil
+	}
+	partitions := make([]int32, len(holdings))
+	for i, h := range holdings {
+		partitions[i] = h.partition
+	}
+	stored, err := storage.LoadCursors(ctx, s.db, partitions)
+	if err != nil {
+		return err
+	}
+	cursors := map[cursorKey]storage.Cursor{}
+	for _, c := range stored {
+		if c.ReplayID == storage.LiveReplay {
+			cursors[cursorKey{c.DestinationID, schemas.Topic(c.Topic), c.Partition}] = c
+		}
+	}
+	s.retireRewound(holdings, cursors)
+	return s.begin(ctx, holdings, cursors)
+}
+
+type cursorKey struct {
+	destination string
+	topic       schemas.Topic
+	partition   int32
+}
+
+// updateCouriers brings the couriers up to date; those of deleted destinations end.
+func (s *Sinks) updateCouriers(destinations []*storage.Destination) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alive := map[string]bool{}
+	for _, d := range destinations {
+		alive[d.ID] = true
+		c := s.couriers[d.ID]
+		var err error
+		if c != nil {
+			err = c.update(d)
+		} else if c, err = newCourier(s.env, d); err == nil {
+			s.couriers[d.ID] = c
+		}
+		if err != nil {
+			s.log.Error("destination.unusable", zap.String("destination", d.Name), zap.Error(err))
+		}
+	}
+	for id, c := range s.couriers {
+		if !alive[id] {
+			delete(s.couriers, id)
+			c.end()
+		}
+	}
+}
+
+// end stops a courier for good.
+func (c *courier) end() {
+	c.mu.Lock()
+	c.halt(true)
+	c.ended = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	c.env.metrics.forget(c.dest)
+}
+
+// wants are the topics on which the courier should have cursors now.
+func (c *courier) wants() []schemas.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.halted {
+		return nil
+	}
+	return c.subscription.Topics()
+}
+
+func (t *track) topics() []schemas.Topic {
+	topics := make([]schemas.Topic, len(t.places))
+	for i, p := range t.places {
+		topics[i] = p.topic
+	}
+	return topics
+}
+
+func (s *Sinks) retireUnwanted(holdings []*holding) {
+	for _, h := range holdings {
+		for _, t := range h.list() {
+			if !slices.Equal(t.courier.wants(), t.topics()) {
+				s.retire(t)
+			}
+		}
+	}
+}
+
+// retire ends a track and comes back when it is idle.
+func (s *Sinks) retire(t *track) {
+	idle := t.courier.retire(t)
+	if t.watched.Swap(true) {
+		return
+	}
+	s.tasks.Go(func() {
+		<-idle
+		s.refresh()
+	})
+}
+
+// dropRetired forgets tracks that are idle once all they did is flushed.
+func (s *Sinks) dropRetired(ctx context.Context, holdings []*holding) error {
+	type gone struct {
+		h *holding
+		t *track
+	}
+	var idle []gone
+	for _, h := range holdings {
+		for _, t := range h.list() {
+			select {
+			case <-t.idle:
+				idle = append(idle, gone{h, t})
+			default:
+			}
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	if err := s.flush.sync(ctx); err != nil {
+		return err
+	}
+	for _, g := range idle {
+		g.h.remove(g.t)
+	}
+	return nil
+}
+
+func (s *Sinks) retireRewound(holdings []*holding, cursors map[cursorKey]storage.Cursor) {
+	for _, h := range holdings {
+		for _, t := range h.list() {
+			for _, p := range t.places {
+				stored, ok := cursors[cursorKey{t.courier.id, p.topic, h.partition}]
+				if !ok || stored.Epoch != p.epoch {
+					s.retire(t)
+				}
+			}
+		}
+	}
+}
+
+// begin starts a track wherever a destination should have one and has none.
+func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
+	for _, c := range s.listCouriers() {
+		topics := c.wants()
+		if len(topics) == 0 {
+			continue
+		}
+		for _, h := range holdings {
+			if c.onHolding(h) {
+				continue
+			}
+			places, missing, err := placesOf(c.id, topics, h.partition, cursors)
+			if err != nil {
+				return err
+			}
+			if len(missing) > 0 {
+				if err := s.createMissing(ctx, c.id, missing, h.partition); err != nil {
+					return err
+				}
+				continue
+			}
+			h.put(c.add(h, trackKey{partition: h.partition}, places))
+			h.wake()
+		}
+	}
+	return nil
+}
+
+// onHolding says whether the courier has a track there, be it one that is ending.
+func (c *courier) onHolding(h *holding) bool {
+	return slices.ContainsFunc(h.list(), func(t *track) bool { return t.courier == c && t.replay == "" })
+}
+
+func placesOf(id string, topics []schemas.Topic, partition int32, cursors map[cursorKey]storage.Cursor) (places []*place, missing []schemas.Topic, err error) {
+	for _, topic := range topics {
+		stored, ok := cursors[cursorKey{id, topic, partition}]
+		if !ok {
+			missing = append(missing, topic)
+			continue
+		}
+		finished, err := unpackRanges(stored.Position, stored.Finished)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cursor of destination %s on %s/%d: %w", id, topic, partition, err)
+		}
+		places = append(places, &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, end: -1})
+	}
+	return places, missing, nil
+}
+
+// createMissing makes cursors that creating the destination should have made: it
+// was put into the table by hand, or the topic has grown.
+func (s *Sinks) createMissing(ctx context.Context, id string, topics []schemas.Topic, partition int32) error {
+	var starts []storage.CursorStart
+	for _, topic := range topics {
+		_, end, err := s.reader.bounds(ctx, logKey{topic, partition})
+		if err != nil {
+			return err
+		}
+		starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: partition, Offset: end})
+	}
+	s.log.Warn("cursor.created_at_end", zap.String("id", id), zap.Int32("partition", partition))
+	if err := storage.CreateCursors(ctx, s.db, id, starts); err != nil {
+		return err
+	}
+	s.refresh()
+	return nil
+}
+
+// suspend records a suspension, trying until it is known.
+func (s *Sinks) suspend(dest *storage.Destination, reason string) {
+	s.tasks.Go(func() {
+		for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			_, err := storage.SuspendDestination(ctx, s.db, dest.ID, dest.Revision, reason)
+			cancel()
+			if err == nil {
+				s.refresh()
+				return
+			}
+			s.log.Warn("destination.suspend_failed", zap.String("destination", dest.Name), zap.Error(err))
+			if s.env.stopped.Load() {
+				return
+			}
+			time.Sleep(wait)
+		}
+	})
+}
+
+// keepHouse stamps deliveries, makes tomorrow's part of the delivery log and drops
+// what is older than its retention.
+func (s *Sinks) keepHouse(ctx context.Context) {
+	stamps := time.NewTicker(5 * time.Second)
+	defer stamps.Stop()
+	days := time.NewTicker(time.Hour)
+	defer days.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stamps.C:
+			s.stampDeliveries(ctx)
+		case <-days.C:
+			s.turnLog(ctx)
+		}
+	}
+}
+
+func (s *Sinks) stampDeliveries(ctx context.Context) {
+	last := map[string]time.Time{}
+	for _, c := range s.listCouriers() {
+		c.mu.Lock()
+		if c.lastDelivery.After(c.stamped) {
+			c.stamped = c.lastDelivery
+			last[c.id] = c.lastDelivery
+		}
+		c.mu.Unlock()
+	}
+	if len(last) == 0 {
+		return
+	}
+	if err := storage.StampDeliveries(ctx, s.db, last); err != nil && ctx.Err() == nil {
+		s.log.Warn("destination.stamp_failed", zap.Error(err))
+	}
+}
+
+func (s *Sinks) turnLog(ctx context.Context) {
+	now := time.Now()
+	if err := storage.PrepareAttempts(ctx, s.db, now, 2); err != nil && ctx.Err() == nil {
+		s.log.Warn("delivery_log.prepare_failed", zap.Error(err))
+	}
+	if _, err := storage.DropAttempts(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
+		s.log.Warn("delivery_log.drop_failed", zap.Error(err))
+	}
+}

@@ -1,0 +1,126 @@
+package stream
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// sinkMetrics are what delivery tells Prometheus.
+type sinkMetrics struct {
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+
+	attempts  *prometheus.CounterVec
+	latency   *prometheus.HistogramVec
+	dead      *prometheus.CounterVec
+	gaps      *prometheus.CounterVec
+	suspended *prometheus.CounterVec
+	fetched   prometheus.Counter
+	cached    prometheus.Gauge
+	flushes   prometheus.Histogram
+	rows      *prometheus.CounterVec
+}
+
+// destinationMetrics are those of one destination, looked up once.
+type destinationMetrics struct {
+	attempts              [Split + 1]prometheus.Counter
+	latency               prometheus.Observer
+	dead, gaps, suspended prometheus.Counter
+}
+
+func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hogstream_" + name, Help: help}, labels)
+	}
+	m := &sinkMetrics{
+		registerer: reg,
+		attempts:   counters("delivery_attempts_total", "Attempts to deliver, by outcome.", "destination", "kind", "outcome"),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "hogstream_delivery_seconds", Help: "Time a receiver took to answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}, []string{"destination", "kind"}),
+		dead:      counters("delivery_dead_letters_total", "Records given up.", "destination", "kind"),
+		gaps:      counters("delivery_gaps_total", "Ranges that retention removed before they were delivered.", "destination", "kind"),
+		suspended: counters("destination_suspensions_total", "Times the rules suspended a destination.", "destination", "kind"),
+		fetched:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hogstream_sinks_fetched_bytes_total", Help: "Bytes of record batches fetched for destinations."}),
+		cached:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "hogstream_sinks_cached_bytes", Help: "Bytes of records read and kept for destinations."}),
+		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "hogstream_delivery_flush_seconds", Help: "Time to write results to Postgres.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
+		}),
+		rows: counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
+	}
+	m.all = []prometheus.Collector{m.attempts, m.latency, m.dead, m.gaps, m.suspended, m.fetched, m.cached, m.flushes, m.rows}
+	if reg == nil {
+		return m, nil
+	}
+	for i, c := range m.all {
+		if err := reg.Register(c); err != nil {
+			m.all = m.all[:i]
+			m.unregister()
+			return nil, fmt.Errorf("register sink metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// watch adds the gauges that are read from the running delivery.
+func (m *sinkMetrics) watch(s *Sinks) {
+	gauge := func(name, help string, value func() float64) {
+		g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hogstream_" + name, Help: help}, value)
+		if m.registerer != nil && m.registerer.Register(g) == nil {
+			m.all = append(m.all, g)
+		}
+	}
+	gauge("delivery_unflushed", "Results that wait for Postgres.", func() float64 { return float64(s.flush.pending.Load()) })
+	gauge("delivery_held_bytes", "Bytes of records read and not finished.", func() float64 { return float64(s.env.held.Load()) })
+	gauge("sinks_partitions", "Partition numbers whose lease this process has.", func() float64 { return float64(len(s.listHoldings())) })
+}
+
+func (m *sinkMetrics) unregister() {
+	if m.registerer == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.registerer.Unregister(c)
+	}
+}
+
+func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
+	var dm destinationMetrics
+	for v := range dm.attempts {
+		dm.attempts[v] = m.attempts.WithLabelValues(d.Name, d.Kind, Verdict(v).String())
+	}
+	dm.latency = m.latency.WithLabelValues(d.Name, d.Kind)
+	dm.dead = m.dead.WithLabelValues(d.Name, d.Kind)
+	dm.gaps = m.gaps.WithLabelValues(d.Name, d.Kind)
+	dm.suspended = m.suspended.WithLabelValues(d.Name, d.Kind)
+	return dm
+}
+
+// forget removes the series of a deleted destination.
+func (m *sinkMetrics) forget(d *storage.Destination) {
+	labels := prometheus.Labels{"destination": d.Name}
+	for _, v := range []*prometheus.MetricVec{m.attempts.MetricVec, m.latency.MetricVec, m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
+func (m *sinkMetrics) flushed(attempts, cursors int, took time.Duration) {
+	m.flushes.Observe(took.Seconds())
+	m.rows.WithLabelValues("delivery_attempts").Add(float64(attempts))
+	m.rows.WithLabelValues("cursors").Add(float64(cursors))
+}
+
+func (dm *destinationMetrics) observe(out Outcome) {
+	if out.Verdict >= 0 && int(out.Verdict) < len(dm.attempts) {
+		dm.attempts[out.Verdict].Inc()
+	}
+	if out.Latency > 0 {
+		dm.latency.Observe(out.Latency.Seconds())
+	}
+}
