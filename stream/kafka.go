@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
-	"github.com/twmb/franz-go/plugin/kprom"
 	"github.com/twmb/franz-go/plugin/kzap"
 	"go.uber.org/zap"
 
@@ -237,8 +236,7 @@ func (c Config) ClientOptions(role string, logger *zap.Logger) ([]kgo.Opt, error
 	}
 	opts = append(opts, secure...)
 	if c.ClientMetrics != nil {
-		reg := prometheus.WrapRegistererWith(prometheus.Labels{"client": role}, c.ClientMetrics)
-		opts = append(opts, kgo.WithHooks(kprom.NewMetrics("hogstream_kafka", kprom.Registerer(reg))))
+		opts = append(opts, kgo.WithHooks(clientMetrics(c.ClientMetrics, role)...))
 	}
 	return opts, nil
 }
