@@ -178,7 +178,7 @@ func TestANewReaderReadsWhatWasWrittenBeforeAFieldExisted(t *testing.T) {
 		require.NoError(t, w.readOther(w.shape.zero(nil), m.(wired)))
 		require.Empty(t, m.Meta().ID)
 		if c, ok := m.(*Contact); ok {
-			require.Equal(t, "{}", c.Properties)
+			require.Equal(t, "{ }", c.Properties)
 		}
 	}
 }

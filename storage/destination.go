@@ -42,4 +42,7 @@ type Destination struct {
 	UpdatedAt           time.Time
 	// Revision grows with every change; instances compare it to see changes.
 	Revision int64
+	// Unreadable says why secret and config could not be opened, "" when they
+	// were. Such a destination is listed but cannot be delivered to or updated.
+	Unreadable string
 }

@@ -105,3 +105,9 @@ func class(code string) string {
 	}
 	return code[:2]
 }
+
+// IsRefusal reports that the server answered and refused, whatever the reason.
+func IsRefusal(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe)
+}

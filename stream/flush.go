@@ -37,11 +37,11 @@ type flusher struct {
 	signal chan struct{}
 
 	writing sync.Mutex // one flush at a time
-	kept    batch      // of the flush that failed
+	kept    results      // of the flush that failed
 }
 
-// A batch is what one flush writes.
-type batch struct {
+// Results are what one flush writes.
+type results struct {
 	attempts []held
 	count    int64 // what it takes off pending
 }
@@ -200,7 +200,7 @@ func (fl *flusher) done() {
 	if cap(fl.kept.attempts) > 4*fl.cfg.MaxUnflushed {
 		fl.kept.attempts = nil
 	}
-	fl.kept = batch{attempts: fl.kept.attempts[:0]}
+	fl.kept = results{attempts: fl.kept.attempts[:0]}
 	if wasFull {
 		fl.flushed()
 	}

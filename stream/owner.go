@@ -250,7 +250,7 @@ func (s *Sinks) join() (*kgo.Client, error) {
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { s.assign(got[topic]) }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(ctx, gone[topic]) }),
 		kgo.OnPartitionsLost(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) { s.revoke(ctx, gone[topic]) }),
-		kgo.WithHooks(groupErrors(s.groupFailed)),
+		kgo.WithHooks(sinksGroupErrors(s.groupFailed)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("join group %s: %w", sinksGroup, err)
@@ -259,15 +259,15 @@ func (s *Sinks) join() (*kgo.Client, error) {
 	return member, nil
 }
 
-type groupErrors func(error)
+type sinksGroupErrors func(error)
 
 // OnGroupManageError implements kgo.HookGroupManageError.
-func (f groupErrors) OnGroupManageError(err error) { f(err) }
+func (f sinksGroupErrors) OnGroupManageError(err error) { f(err) }
 
 func (s *Sinks) groupFailed(err error) {
 	if errors.Is(err, kerr.FencedInstanceID) {
 		select {
-		case s.fatal <- fmt.Errorf("another live process is instance %q of group %s: %w", s.cfg.Instance, sinksGroup, err):
+		case s.fatal <- fmt.Errorf("%w: instance %s of group %s: %w", ErrTwin, s.cfg.Instance, sinksGroup, err):
 		default:
 		}
 		return

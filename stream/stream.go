@@ -11,6 +11,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,7 +116,16 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 // DeadLetter gives up a record for a reason that will not change, e.g. because
 // it cannot be decoded. The rest of the batch goes on.
 func (b *Batch) DeadLetter(cause *Record, source, reason string, failure error) error {
-	return b.Emit(cause, NewDeadLetter(cause, source, reason, failure, b.Now))
+	letter := NewDeadLetter(cause, source, reason, failure, b.Now)
+	err := b.Emit(cause, letter)
+	if errors.Is(err, ErrTooLarge) {
+		// A record at the limit has no room for its own dead letter; it can still
+		// be read where it stands, until its topic's retention.
+		letter.RecordValue = nil
+		letter.Error += fmt.Sprintf(" (the value of %d bytes is left out: too large)", len(cause.Value))
+		err = b.Emit(cause, letter)
+	}
+	return err
 }
 
 // Outputs are what Emit collected, in order.

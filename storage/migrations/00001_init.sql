@@ -21,13 +21,14 @@ CREATE TABLE identifiers (
 );
 CREATE INDEX identifiers_contact_idx ON identifiers (contact_id);
 
--- An erased identifier, hashed, with the append time of its deletion: an input
--- appended earlier cannot bring the person back.
+-- An erased identifier, hashed, with the place and append time of its deletion on
+-- topic ingest: an input appended earlier cannot bring the person back.
 CREATE TABLE erased_identifiers (
     kind       text        NOT NULL,
     hash       bytea       NOT NULL,
     erased_at  timestamptz NOT NULL,
-    contact_id uuid        NOT NULL,
+    partition  integer     NOT NULL,
+    "offset"   bigint      NOT NULL,
     PRIMARY KEY (kind, hash)
 );
 CREATE INDEX erased_identifiers_erased_at_idx ON erased_identifiers (erased_at);
@@ -47,7 +48,7 @@ CREATE TABLE contacts (
     external_id   text,
     email         text,
     anonymous_id  text,
-    identifiers   jsonb       NOT NULL DEFAULT '[]',
+    identifiers   json        NOT NULL DEFAULT '[]', -- every identifier, aliases included
     merged        uuid[]      NOT NULL DEFAULT '{}',
     properties    json        NOT NULL DEFAULT '{}',
     version       bigint      NOT NULL,
@@ -120,6 +121,8 @@ CREATE TABLE processor_progress (
     ranges     jsonb       NOT NULL, -- {"<topic>": {"from": 1, "next": 3}}
     pending    bytea,                -- the outputs caused by the ranges, compressed
     published  boolean     NOT NULL,
+    -- the offsets were named by an operator: the owner commits them to the group, whatever stands there
+    accepted   boolean     NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (processor, partition)
 ) WITH (fillfactor = 50);

@@ -29,6 +29,10 @@ import (
 // makes New use a real cluster.
 const EnvBrokers = "HOGSTREAM_TEST_KAFKA_BROKERS"
 
+// EnvRegistry names the environment variable with the schema registry's URL; on
+// a real cluster the codec then has its ids from there.
+const EnvRegistry = "SCHEMA_REGISTRY_URL"
+
 // Patience is how long helpers wait for something that must come.
 const Patience = 30 * time.Second
 
@@ -128,7 +132,7 @@ func (s settings) fakeOnly() bool { return s.fake || s.virtual || len(s.kfake) >
 func newEnv(t testing.TB, s settings, cluster *kfake.Cluster, config stream.Config) *Env {
 	t.Helper()
 	e := &Env{
-		t: t, Cluster: cluster, Codec: schemas.NewCodec(), Network: newNetwork(config.Dialer),
+		t: t, Cluster: cluster, Codec: codec(t, s, config.Prefix), Network: newNetwork(config.Dialer),
 		Logger: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)),
 	}
 	t.Cleanup(e.Network.Heal)
@@ -153,6 +157,20 @@ func newEnv(t testing.TB, s settings, cluster *kfake.Cluster, config stream.Conf
 	config.Dialer = e.Network.Dial
 	e.Config = config
 	return e
+}
+
+func codec(t testing.TB, s settings, prefix string) *schemas.Codec {
+	t.Helper()
+	url := os.Getenv(EnvRegistry)
+	if !s.real || url == "" {
+		return schemas.NewCodec()
+	}
+	registry, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{url}, Prefix: prefix})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	require.NoError(t, registry.Register(ctx))
+	return registry.Codec()
 }
 
 func (e *Env) deleteTopics(config stream.Config) {

@@ -1,0 +1,320 @@
+// Package contacts answers "what do we know of them?": it reads topic resolved
+// and owns the contacts: properties, preferences, lifecycle facts, snapshots.
+//
+// What it promises the others:
+//   - One partition, one writer: the newest snapshot on topic contacts is the
+//     contact's state, and versions only grow.
+//   - contact.created stands before anything else of a contact, and each product
+//     event appears once, on topic events and (if so configured) in Postgres.
+//   - A change is a difference: an identical write, or a later LastSeenAt alone,
+//     makes no version, no snapshot and no fact.
+//   - Records reach a contact in any order of the partitions that they come
+//     from. A contact that was merged forwards what is keyed by it to its
+//     survivor; one that was deleted stays deleted, also when the deletion is
+//     the first thing heard of it.
+//
+// The way of a record through a merge of L into S:
+//
+//	identity ── merge, key L ──► owner of L: row away, mark, tombstone
+//	                                   │ absorb, key S (L's state; then every late record of L)
+//	                                   ▼
+//	                             owner of S: folds it in, contact.merged
+package contacts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Name is the processor's name, which never changes.
+const Name = "contacts"
+
+// Which product events are kept in Postgres.
+const (
+	EventsAll        = "all"
+	EventsReferenced = "referenced" // those that Config.Referenced accepts
+	EventsNone       = "none"
+)
+
+// Config are the room's knobs. The zero value is the default.
+type Config struct {
+	// Events is one of the Events… constants; empty means all.
+	Events string
+	// Referenced says whether some definition needs the history of an event
+	// name; for EventsReferenced.
+	Referenced func(name string) bool
+	// Followers are the later processors that hold state of contacts: they are
+	// told of merges and deletions by a signal each.
+	Followers []string
+	// SubscribedByDefault says whether a list counts as subscribed when a
+	// contact never said; nil means that every list does.
+	SubscribedByDefault func(list string) bool
+}
+
+// Validate reports what is wrong.
+func (c Config) Validate() error {
+	switch c.Events {
+	case "", EventsAll, EventsNone:
+	case EventsReferenced:
+		if c.Referenced == nil {
+			return errors.New("contacts: Events is referenced, but Referenced is not set")
+		}
+	default:
+		return fmt.Errorf("contacts: Events %q: must be all, referenced or none", c.Events)
+	}
+	return nil
+}
+
+// Processor implements stream.Processor. It keeps nothing between batches and is
+// safe for concurrent use by several members of the group.
+type Processor struct {
+	cfg     Config
+	codec   *schemas.Codec
+	records *prometheus.CounterVec
+}
+
+var _ stream.Processor = (*Processor)(nil)
+
+// New makes the processor. Its figures are registered on reg unless that is nil.
+func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.SubscribedByDefault == nil {
+		cfg.SubscribedByDefault = func(string) bool { return true }
+	}
+	p := &Processor{cfg: cfg, codec: codec, records: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "contacts", Name: "records_total",
+		Help: "Records of topic resolved by what became of them: applied, forwarded, erased (their contact was deleted). A batch that is run again counts again.",
+	}, []string{"outcome"})}
+	if reg != nil {
+		if err := reg.Register(p.records); err != nil {
+			return nil, fmt.Errorf("contacts: register figures: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// Name implements stream.Processor.
+func (p *Processor) Name() string { return Name }
+
+// Topics implements stream.Processor.
+func (p *Processor) Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicResolved} }
+
+// Apply implements stream.Processor.
+func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
+	records, err := p.decode(b)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	w, err := p.load(ctx, tx, b, records)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		outcome, err := w.handle(&records[i])
+		if err != nil {
+			return fmt.Errorf("handle %s of contact %s: %w", records[i].Type, records[i].ContactID, err)
+		}
+		p.records.WithLabelValues(outcome).Inc()
+	}
+	return w.save(ctx, tx)
+}
+
+// record is a decoded record of the batch.
+type record struct {
+	*schemas.Resolved
+	cause *stream.Record
+}
+
+// decode gives up records that are nothing to work with.
+func (p *Processor) decode(b *stream.Batch) ([]record, error) {
+	records := make([]record, 0, len(b.Records))
+	for _, r := range b.Records {
+		m, err := p.codec.DecodeResolved(r.Value)
+		reason := "undecodable"
+		if err == nil {
+			if err = complete(m); err != nil {
+				reason = "failed"
+			}
+		} else if !errors.Is(err, schemas.ErrUndecodable) {
+			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		if err != nil {
+			if err := b.DeadLetter(r, "processor:"+Name, reason, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		records = append(records, record{Resolved: m, cause: r})
+	}
+	return records, nil
+}
+
+// complete reports whether a record has the part that its type promises.
+func complete(m *schemas.Resolved) error {
+	switch {
+	case m.ContactID == "":
+		return errors.New("the record names no contact")
+	case m.Type == schemas.ResolvedInput && m.Input != nil,
+		m.Type == schemas.ResolvedMerge && m.Merge != nil,
+		m.Type == schemas.ResolvedAbsorb && m.Absorb != nil:
+		return nil
+	}
+	return fmt.Errorf("a record of type %q without its content", m.Type)
+}
+
+// load reads the state of everybody in the batch.
+func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *stream.Batch, records []record) (*work, error) {
+	ids := make([]string, 0, len(records))
+	seen := make(map[string]bool, len(records))
+	var inputs []string // whose answers may wait for an absorb of this batch
+	for i := range records {
+		r := &records[i]
+		if !seen[r.ContactID] {
+			seen[r.ContactID] = true
+			ids = append(ids, r.ContactID)
+		}
+		if r.Absorb != nil && r.Absorb.InputID != "" {
+			inputs = append(inputs, r.Absorb.InputID)
+		}
+	}
+	states, err := tx.LoadContacts(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := tx.LoadPendingAnswers(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{cfg: &p.cfg, batch: b, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
+	for _, id := range ids {
+		st := &state{id: id, row: states.Contacts[id], preferences: states.Preferences[id]}
+		st.existed = st.row != nil
+		if mark, ended := states.Marks[id]; ended {
+			st.ended, st.survivor = true, mark.Survivor
+		}
+		w.states[id] = st
+		w.order = append(w.order, st)
+	}
+	return w, nil
+}
+
+// work is a batch in hand: the states of its contacts and what is to be written.
+type work struct {
+	cfg     *Config
+	batch   *stream.Batch
+	states  map[string]*state
+	order   []*state // each once, as they came
+	pending map[string]*storage.PendingAnswer
+
+	changedPending []*storage.PendingAnswer
+	answers        []storage.Answer
+	events         []storage.StoredEvent
+	forget         []string
+}
+
+// state is a contact as the batch sees it.
+type state struct {
+	id          string
+	row         *storage.Contact // nil when it was never seen, or ended
+	preferences []schemas.Preference
+	ended       bool
+	survivor    string // of one that ended by a merge; empty when it was deleted
+
+	existed            bool // in the table, before the batch
+	marked             bool // ended in this batch
+	changed            change
+	preferencesChanged bool
+}
+
+// change says how much of a row is to be written.
+type change int
+
+const (
+	nothing   change = iota
+	seen             // LastSeenAt
+	patched          // and properties, version, UpdatedAt
+	rewritten        // everything
+)
+
+func (st *state) change(c change) { st.changed = max(st.changed, c) }
+
+// handle decides what a record means to its contact, as that is now.
+func (w *work) handle(r *record) (outcome string, err error) {
+	st := w.states[r.ContactID]
+	switch {
+	case st.ended && st.survivor == "":
+		return "erased", w.discard(r)
+	case st.ended:
+		return "forwarded", w.forward(st, r)
+	case r.Type == schemas.ResolvedMerge:
+		return "applied", w.handOver(st, r)
+	case r.Type == schemas.ResolvedAbsorb && r.Absorb.Record == nil:
+		return "applied", w.absorb(st, r)
+	}
+	in := inputOf(r)
+	if in.Type == schemas.InputDelete {
+		return "applied", w.delete(st, r, in.Input)
+	}
+	return "applied", w.apply(st, r, in)
+}
+
+// save writes what the batch changed.
+func (w *work) save(ctx context.Context, tx *storage.Tx) error {
+	ch := storage.ContactChanges{ForgetEvents: w.forget}
+	for _, st := range w.order {
+		if st.marked {
+			ch.Marks = append(ch.Marks, storage.Mark{ContactID: st.id, Survivor: st.survivor})
+		}
+		if st.ended {
+			if st.existed {
+				ch.Ended = append(ch.Ended, st.id)
+			}
+			continue
+		}
+		if st.preferencesChanged {
+			if ch.Preferences == nil {
+				ch.Preferences = make(map[string][]schemas.Preference)
+			}
+			ch.Preferences[st.id] = st.preferences
+		}
+		switch {
+		case st.changed == nothing:
+		case st.changed == rewritten || !st.existed:
+			ch.Saved = append(ch.Saved, st.row)
+		case st.changed == patched:
+			ch.Patched = append(ch.Patched, st.row)
+		default:
+			ch.Seen = append(ch.Seen, st.row)
+		}
+	}
+	if err := tx.SaveContacts(ctx, &ch, w.batch.Now); err != nil {
+		return err
+	}
+	if err := tx.StoreEvents(ctx, w.events); err != nil {
+		return err
+	}
+	if err := tx.SavePendingAnswers(ctx, w.changedPending, w.batch.Now); err != nil {
+		return err
+	}
+	return tx.SaveAnswers(ctx, w.answers, w.batch.Now)
+}
+
+// answer gives the answer to an input whose sender waits.
+func (w *work) answer(inputID string, a schemas.Answer) error {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("encode the answer to input %s: %w", inputID, err)
+	}
+	w.answers = append(w.answers, storage.Answer{InputID: inputID, JSON: text})
+	return nil
+}

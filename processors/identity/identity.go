@@ -1,0 +1,225 @@
+// Package identity answers "who is this?": it reads topic ingest, maps each
+// input's subject to a contact id, and passes the input on, keyed by contact, on
+// topic resolved.
+//
+// What it promises the others:
+//   - It is the only writer of identifiers. An identifier belongs to at most one
+//     contact, also when two members resolve two subjects of one person at once.
+//   - Every link, merge and deletion stands on topic resolved.
+//   - Two different user ids never become one contact. What contradicts that is
+//     a conflict: the input goes to the contact of its strongest identifier
+//     (user id, then email, then anonymous id), the others stay where they are.
+//   - An input whose idempotency key was seen within the window changes nobody:
+//     it is passed on as a duplicate, for its lists.
+//   - After a deletion, an input appended before it cannot bring the person back.
+//
+// The decision is [view.resolve], a function of what is known and the input; the
+// rest of the package loads before and writes after it.
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Name is the processor's name, which never changes.
+const Name = "identity"
+
+// Config are the room's knobs. The zero value is the default.
+type Config struct {
+	// IdempotencyWindow is how long an idempotency key keeps others away; 0
+	// means 24 h. At most the retention of topic ingest makes sense.
+	IdempotencyWindow time.Duration
+}
+
+// Validate reports what is wrong.
+func (c Config) Validate() error {
+	if c.IdempotencyWindow < 0 {
+		return fmt.Errorf("identity: IdempotencyWindow %s: must be positive, or 0 for 24 h", c.IdempotencyWindow)
+	}
+	return nil
+}
+
+// Processor implements stream.Processor. It keeps nothing between batches and is
+// safe for concurrent use by several members of the group.
+type Processor struct {
+	window time.Duration
+	codec  *schemas.Codec
+	inputs *prometheus.CounterVec
+}
+
+var _ stream.Processor = (*Processor)(nil)
+
+// New makes the processor. Its figures are registered on reg unless that is nil.
+func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Processor{window: cfg.IdempotencyWindow, codec: codec, inputs: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "identity", Name: "inputs_total",
+		Help: "Inputs by what became of them: resolved, created, linked, merged, duplicate, deleted, not_found, erased, refused. A batch that is run again counts again.",
+	}, []string{"outcome"})}
+	if p.window == 0 {
+		p.window = 24 * time.Hour
+	}
+	if reg != nil {
+		if err := reg.Register(p.inputs); err != nil {
+			return nil, fmt.Errorf("identity: register figures: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// Name implements stream.Processor.
+func (p *Processor) Name() string { return Name }
+
+// Topics implements stream.Processor.
+func (p *Processor) Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicIngest} }
+
+// input is a record of the batch beside what stands in it.
+type input struct {
+	*schemas.Input
+	record  *stream.Record
+	place   storage.Place
+	subject []schemas.Identifier // strongest first
+}
+
+// Apply implements stream.Processor.
+func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
+	inputs, err := p.decode(b)
+	if err != nil || len(inputs) == 0 {
+		return err
+	}
+	v, err := p.load(ctx, tx, inputs)
+	if err != nil {
+		return err
+	}
+	var answers []storage.Answer
+	for i := range inputs {
+		in := &inputs[i]
+		d := v.resolve(in)
+		p.inputs.WithLabelValues(d.outcome).Inc()
+		if err := emit(b, in, d); err != nil {
+			return err
+		}
+		if d.answer != nil && in.Wait {
+			text, err := json.Marshal(d.answer)
+			if err != nil {
+				return fmt.Errorf("encode the answer to input %s: %w", in.ID, err)
+			}
+			answers = append(answers, storage.Answer{InputID: in.ID, JSON: text})
+		}
+	}
+	if err := v.save(ctx, tx, b.Now); err != nil {
+		return err
+	}
+	return tx.SaveAnswers(ctx, answers, b.Now)
+}
+
+// decode gives up records that are no inputs, or have no subject.
+func (p *Processor) decode(b *stream.Batch) ([]input, error) {
+	inputs := make([]input, 0, len(b.Records))
+	for _, r := range b.Records {
+		m, err := p.codec.DecodeInput(r.Value)
+		switch {
+		case errors.Is(err, schemas.ErrUndecodable):
+			if err := b.DeadLetter(r, "processor:"+Name, "undecodable", err); err != nil {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		in := input{Input: m, record: r, place: storage.Place{Partition: r.Partition, Offset: r.Offset, AppendTime: r.AppendTime}}
+		in.subject = normalise(m)
+		if len(in.subject) == 0 && m.ContactID == nil {
+			if err := b.DeadLetter(r, "processor:"+Name, "failed", errors.New("the input names no subject")); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		inputs = append(inputs, in)
+	}
+	return inputs, nil
+}
+
+// load reads everything that the batch's decisions depend on.
+func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*view, error) {
+	var claims []storage.Claim
+	var contacts []string
+	ids := make([]schemas.Identifier, 0, 2*len(inputs))
+	seen := make(map[schemas.Identifier]bool, 2*len(inputs))
+	since := inputs[0].place.AppendTime
+	for i := range inputs {
+		in := &inputs[i]
+		if in.IdempotencyKey != nil {
+			key := storage.IdempotencyKey{Scope: value(in.Scope), Key: *in.IdempotencyKey}
+			claims = append(claims, storage.Claim{Key: key, InputID: in.ID, At: in.place.AppendTime})
+		}
+		if in.ContactID != nil {
+			contacts = append(contacts, *in.ContactID)
+		}
+		for _, id := range in.subject {
+			if !seen[id] {
+				seen[id] = true
+				ids = append(ids, id)
+			}
+		}
+		if in.place.AppendTime.Before(since) {
+			since = in.place.AppendTime
+		}
+	}
+	// Keys are taken before anybody is looked up, so that of two members with
+	// the same key the second waits here and sees what the first one did.
+	duplicates, err := tx.ClaimKeys(ctx, claims, p.window)
+	if err != nil {
+		return nil, err
+	}
+	found, err := tx.LoadIdentities(ctx, ids, contacts, since)
+	if err != nil {
+		return nil, err
+	}
+	v := newView(found, duplicates)
+	if found.HasErasure {
+		if v.erased, err = tx.LoadErased(ctx, ids, since); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// emit publishes what was decided about an input.
+func emit(b *stream.Batch, in *input, d decision) error {
+	if d.poison != nil {
+		return b.DeadLetter(in.record, "processor:"+Name, "failed", d.poison)
+	}
+	for i := range d.out {
+		if err := b.Emit(in.record, &d.out[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func pointer(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,287 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Errors of writing destinations.
+var (
+	// ErrDestinationName: the name is taken.
+	ErrDestinationName = errors.New("another destination has this name")
+	// ErrDestinationChanged: somebody else changed or deleted it since it was read.
+	ErrDestinationChanged = errors.New("the destination was changed meanwhile: read it again")
+)
+
+// destinationsChannel carries the id of a destination that changed.
+const destinationsChannel = "destinations"
+
+// Destinations reads and writes destinations. Secrets, and the config as a whole,
+// are sealed in the table. Every change grows the revision and notifies channel
+// `destinations` with the id in the same transaction. It is safe for concurrent
+// use.
+type Destinations struct {
+	db  *DB
+	box *Box
+}
+
+// NewDestinations makes one over a database and the box that seals secrets.
+func NewDestinations(db *DB, box *Box) *Destinations { return &Destinations{db: db, box: box} }
+
+const destinationColumns = `id::text, name, kind, url, description, event_types, config, secret, previous_secret,
+	previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency, retry_horizon_seconds,
+	delivery_log, last_delivery_at, created_at, updated_at, revision`
+
+// List returns all destinations, newest first.
+func (s *Destinations) List(ctx context.Context) ([]*Destination, error) {
+	rows, err := s.db.Query(ctx, `SELECT `+destinationColumns+` FROM destinations ORDER BY created_at DESC, id DESC`)
+	if err != nil {
+		return nil, fmt.Errorf("list destinations: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, s.scan)
+	if err != nil {
+		return nil, fmt.Errorf("list destinations: %w", err)
+	}
+	return list, nil
+}
+
+// Get returns a destination by its id; an error that [IsNotFound] accepts when
+// there is none.
+func (s *Destinations) Get(ctx context.Context, id string) (*Destination, error) {
+	return s.one(ctx, `SELECT `+destinationColumns+` FROM destinations WHERE id::text = $1`, id)
+}
+
+// Find returns a destination by its name or its id, as [Destinations.Get].
+func (s *Destinations) Find(ctx context.Context, nameOrID string) (*Destination, error) {
+	return s.one(ctx, `SELECT `+destinationColumns+` FROM destinations WHERE name = $1 OR id::text = $1`, nameOrID)
+}
+
+func (s *Destinations) one(ctx context.Context, sql, arg string) (*Destination, error) {
+	rows, err := s.db.Query(ctx, sql, arg)
+	if err != nil {
+		return nil, fmt.Errorf("read destination %s: %w", arg, err)
+	}
+	d, err := pgx.CollectExactlyOneRow(rows, s.scan)
+	if err != nil {
+		return nil, fmt.Errorf("read destination %s: %w", arg, err)
+	}
+	return d, nil
+}
+
+func (s *Destinations) scan(row pgx.CollectableRow) (*Destination, error) {
+	var d Destination
+	var config, secret, previous []byte
+	var horizon int64
+	err := row.Scan(&d.ID, &d.Name, &d.Kind, &d.URL, &d.Description, &d.EventTypes, &config, &secret, &previous,
+		&d.PreviousSecretUntil, &d.Status, &d.StatusReason, &d.Filter, &d.Transform, &d.RateLimit, &d.Concurrency, &horizon,
+		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision)
+	if err != nil {
+		return nil, err
+	}
+	d.RetryHorizon = time.Duration(horizon) * time.Second
+	s.unseal(&d, config, secret, previous)
+	return &d, nil
+}
+
+// unseal opens what is sealed. One destination that cannot be opened (its key
+// was lost) must not hide the others, so it is marked instead of failing.
+func (s *Destinations) unseal(d *Destination, config, secret, previous []byte) {
+	open := func(sealed []byte) []byte {
+		if len(sealed) == 0 || d.Unreadable != "" {
+			return nil
+		}
+		plain, err := s.box.Open(sealed, d.ID)
+		if err != nil {
+			d.Unreadable = err.Error()
+		}
+		return plain
+	}
+	d.Config = json.RawMessage(open(config))
+	d.Secret = string(open(secret))
+	d.PreviousSecret = string(open(previous))
+	if d.Unreadable != "" {
+		d.Config, d.Secret, d.PreviousSecret = nil, "", ""
+	}
+}
+
+// sealed seals one value; nothing stays nothing.
+func (s *Destinations) sealed(d *Destination, plain []byte) []byte {
+	if len(plain) == 0 {
+		return nil
+	}
+	return s.box.Seal(plain, d.ID)
+}
+
+// Insert writes a new destination and fills its times and revision. The caller
+// writes its cursors in the same transaction. A taken name is
+// [ErrDestinationName]; the transaction is lost then.
+func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error {
+	const sql = `
+		INSERT INTO destinations (id, name, kind, url, description, event_types, config, secret, secret_prefix,
+			previous_secret, previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency,
+			retry_horizon_seconds, delivery_log)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+		RETURNING created_at, updated_at, revision`
+	err := tx.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
+	if err != nil {
+		return fmt.Errorf("insert destination %s: %w", d.Name, nameTaken(err))
+	}
+	return Notify(ctx, tx, destinationsChannel, d.ID)
+}
+
+// Update writes all settings of a destination as it was read and changed, and
+// fills its times and revision. [ErrDestinationChanged] says that the row has
+// another revision by now, or is gone.
+func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error {
+	const sql = `
+		UPDATE destinations SET
+			name = $2, kind = $3, url = $4, description = $5, event_types = $6, config = $7, secret = $8,
+			secret_prefix = $9, previous_secret = $10, previous_secret_until = $11, status = $12, status_reason = $13,
+			filter = $14, transform = $15, rate_limit = $16, concurrency = $17, retry_horizon_seconds = $18,
+			delivery_log = $19, revision = revision + 1, updated_at = now()
+		WHERE id = $1 AND revision = $20
+		RETURNING created_at, updated_at, revision`
+	if d.Unreadable != "" {
+		return fmt.Errorf("update destination %s: its secrets would be lost: %s", d.Name, d.Unreadable)
+	}
+	err := tx.QueryRow(ctx, sql, append(s.values(d), d.Revision)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
+	if IsNotFound(err) {
+		return fmt.Errorf("update destination %s: %w", d.Name, ErrDestinationChanged)
+	}
+	if err != nil {
+		return fmt.Errorf("update destination %s: %w", d.Name, nameTaken(err))
+	}
+	return Notify(ctx, tx, destinationsChannel, d.ID)
+}
+
+// values are the parameters $1 to $19 of Insert and Update.
+func (s *Destinations) values(d *Destination) []any {
+	var prefix *string
+	if d.Secret != "" {
+		shown := d.Secret[:min(len(d.Secret), 12)]
+		prefix = &shown
+	}
+	if d.Status == "" {
+		d.Status = DestinationActive
+	}
+	if d.EventTypes == nil {
+		d.EventTypes = []string{}
+	}
+	return []any{
+		d.ID, d.Name, d.Kind, d.URL, d.Description, d.EventTypes, s.sealed(d, d.Config), s.sealed(d, []byte(d.Secret)), prefix,
+		s.sealed(d, []byte(d.PreviousSecret)), d.PreviousSecretUntil, string(d.Status), d.StatusReason, d.Filter, d.Transform,
+		d.RateLimit, d.Concurrency, int64(d.RetryHorizon / time.Second), d.DeliveryLog,
+	}
+}
+
+func nameTaken(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "23505" && pe.ConstraintName == "destinations_name_key" {
+		return ErrDestinationName
+	}
+	return err
+}
+
+// SetStatus pauses, resumes or suspends a destination and reports whether that
+// changed anything. A suspension takes effect only at the revision it was decided
+// for: whoever has mended the destination meanwhile wins. For the others
+// revision is 0.
+func (s *Destinations) SetStatus(ctx context.Context, id string, revision int64, status DestinationStatus, reason string) (changed bool, err error) {
+	const sql = `
+		UPDATE destinations SET status = $2, status_reason = $3, revision = revision + 1, updated_at = now()
+		WHERE id::text = $1 AND ($4 = 0 OR revision = $4) AND (status, status_reason) IS DISTINCT FROM ($2, $3)`
+	err = s.db.InTx(ctx, func(tx *Tx) error {
+		tag, err := tx.Exec(ctx, sql, id, string(status), reason, revision)
+		if err != nil {
+			return fmt.Errorf("set status of destination %s to %s: %w", id, status, err)
+		}
+		if changed = tag.RowsAffected() > 0; !changed {
+			return nil
+		}
+		return Notify(ctx, tx, destinationsChannel, id)
+	})
+	return changed, err
+}
+
+// MarkDelivered notes when destinations last took something. It is no change of
+// theirs: the revision stays.
+func MarkDelivered(ctx context.Context, q Querier, at map[string]time.Time) error {
+	const sql = `
+		UPDATE destinations d SET last_delivery_at = w.at
+		FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at)
+		WHERE d.id = w.id AND (d.last_delivery_at IS NULL OR d.last_delivery_at < w.at)`
+	ids, times := make([]string, 0, len(at)), make([]time.Time, 0, len(at))
+	for id, t := range at {
+		ids, times = append(ids, id), append(times, t)
+	}
+	if _, err := q.Exec(ctx, sql, ids, times); err != nil {
+		return fmt.Errorf("mark %d destinations as delivered to: %w", len(ids), err)
+	}
+	return nil
+}
+
+// Delete removes a destination with its cursors, and reports whether it was there.
+func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err error) {
+	err = s.db.InTx(ctx, func(tx *Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM destinations WHERE id::text = $1`, id)
+		if err != nil {
+			return fmt.Errorf("delete destination %s: %w", id, err)
+		}
+		if deleted = tag.RowsAffected() > 0; !deleted {
+			return nil
+		}
+		return Notify(ctx, tx, destinationsChannel, id)
+	})
+	return deleted, err
+}
+
+// ResealStale seals again what stands under an older key, and returns how many
+// destinations that concerned. Run after a change of the key.
+func (s *Destinations) ResealStale(ctx context.Context) (resealed int, err error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range list {
+		if d.Unreadable != "" {
+			continue
+		}
+		stale, err := s.isStale(ctx, d.ID)
+		if err != nil || !stale {
+			if err != nil {
+				return resealed, err
+			}
+			continue
+		}
+		err = s.db.InTx(ctx, func(tx *Tx) error { return s.Update(ctx, tx, d) })
+		if err != nil && !errors.Is(err, ErrDestinationChanged) { // changed means sealed anew by somebody else
+			return resealed, err
+		}
+		resealed++
+	}
+	return resealed, nil
+}
+
+func (s *Destinations) isStale(ctx context.Context, id string) (bool, error) {
+	var sealed [][]byte
+	const sql = `SELECT array_remove(ARRAY[config, secret, previous_secret], NULL) FROM destinations WHERE id::text = $1`
+	err := s.db.QueryRow(ctx, sql, id).Scan(&sealed)
+	if IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read sealed parts of destination %s: %w", id, err)
+	}
+	for _, part := range sealed {
+		if s.box.Stale(part) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

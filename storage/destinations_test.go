@@ -1,0 +1,192 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+func boxOf(t *testing.T, fill byte, previous ...byte) *storage.Box {
+	t.Helper()
+	var olds [][]byte
+	for _, p := range previous {
+		olds = append(olds, bytes.Repeat([]byte{p}, storage.KeySize))
+	}
+	box, err := storage.NewBox(bytes.Repeat([]byte{fill}, storage.KeySize), olds...)
+	require.NoError(t, err)
+	return box
+}
+
+func sampleDestination(name string) *storage.Destination {
+	description, until := "for tests", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return &storage.Destination{
+		ID: uuid.NewString(), Name: name, Kind: "webhook", URL: "https://example.com/hook", Description: &description,
+		EventTypes: []string{"contact.*", "event.tracked:order.completed"}, Config: json.RawMessage(`{"headers":{"x":"sesame"}}`),
+		Secret: "whsec_currentcurrent", PreviousSecret: "whsec_previous", PreviousSecretUntil: &until,
+		Filter: ".type", Transform: ".", RateLimit: 12.5, Concurrency: 7, RetryHorizon: time.Hour, DeliveryLog: "failures",
+	}
+}
+
+func insert(t *testing.T, db *storage.DB, s *storage.Destinations, d *storage.Destination) error {
+	t.Helper()
+	return db.InTx(t.Context(), func(tx *storage.Tx) error { return s.Insert(t.Context(), tx, d) })
+}
+
+func TestADestinationIsReadAsItWasWritten(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	require.EqualValues(t, 1, d.Revision)
+	require.Equal(t, storage.DestinationActive, d.Status)
+
+	got, err := s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, d.PreviousSecretUntil.UTC(), got.PreviousSecretUntil.UTC())
+	got.PreviousSecretUntil = d.PreviousSecretUntil
+	require.Equal(t, d, got)
+	for _, nameOrID := range []string{"crm", d.ID} {
+		found, err := s.Find(t.Context(), nameOrID)
+		require.NoError(t, err)
+		require.Equal(t, d.ID, found.ID)
+	}
+	_, err = s.Get(t.Context(), "no uuid at all")
+	require.True(t, storage.IsNotFound(err), "%v", err)
+}
+
+func TestSecretsAndConfigStandSealedInTheTable(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	var row string
+	require.NoError(t, db.QueryRow(t.Context(),
+		`SELECT d::text || convert_from(secret, 'UTF8') || convert_from(config, 'UTF8') || convert_from(previous_secret, 'UTF8') FROM destinations d`).Scan(&row))
+	for _, secret := range []string{"sesame", "currentcurrent", "whsec_previous"} {
+		require.NotContains(t, row, secret)
+	}
+}
+
+func TestATakenNameSaysSo(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	require.NoError(t, insert(t, db, s, sampleDestination("crm")))
+	require.ErrorIs(t, insert(t, db, s, sampleDestination("crm")), storage.ErrDestinationName)
+}
+
+func TestAnUpdateOfAnOldRevisionIsRefused(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	stale := *d
+	d.URL, d.Secret = "https://example.com/other", "whsec_next"
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error { return s.Update(t.Context(), tx, d) }))
+	require.EqualValues(t, 2, d.Revision)
+	got, err := s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, "whsec_next", got.Secret)
+
+	err = db.InTx(t.Context(), func(tx *storage.Tx) error { return s.Update(t.Context(), tx, &stale) })
+	require.ErrorIs(t, err, storage.ErrDestinationChanged)
+}
+
+func TestASuspensionDoesNotUndoAMend(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	changed, err := s.SetStatus(t.Context(), d.ID, 7, storage.DestinationSuspended, "401")
+	require.NoError(t, err)
+	require.False(t, changed)
+	changed, err = s.SetStatus(t.Context(), d.ID, 1, storage.DestinationSuspended, "401")
+	require.NoError(t, err)
+	require.True(t, changed)
+	changed, err = s.SetStatus(t.Context(), d.ID, 0, storage.DestinationActive, "")
+	require.NoError(t, err)
+	require.True(t, changed)
+	changed, err = s.SetStatus(t.Context(), d.ID, 0, storage.DestinationActive, "")
+	require.NoError(t, err)
+	require.False(t, changed, "it was active already")
+	got, err := s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, got.Revision)
+}
+
+func TestEveryChangeIsHeard(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	heard := make(chan string, 16)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- db.Listen(ctx, "destinations", func(id string) { heard <- id }) }()
+	require.Empty(t, receive(t, heard), "listening")
+
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	require.Equal(t, d.ID, receive(t, heard))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return s.Update(ctx, tx, d) }))
+	require.Equal(t, d.ID, receive(t, heard))
+	_, err := s.SetStatus(ctx, d.ID, 0, storage.DestinationPaused, "")
+	require.NoError(t, err)
+	require.Equal(t, d.ID, receive(t, heard))
+	require.NoError(t, storage.MarkDelivered(ctx, db, map[string]time.Time{d.ID: time.Now()}))
+	deleted, err := s.Delete(ctx, d.ID)
+	require.NoError(t, err)
+	require.True(t, deleted)
+	require.Equal(t, d.ID, receive(t, heard))
+	cancel()
+	require.NoError(t, <-done)
+}
+
+func receive(t *testing.T, heard chan string) string {
+	t.Helper()
+	select {
+	case id := <-heard:
+		return id
+	case <-time.After(20 * time.Second):
+		t.Fatal("heard nothing")
+		return ""
+	}
+}
+
+func TestADestinationWhoseKeyIsLostIsListedAsUnreadable(t *testing.T) {
+	db := storagetest.New(t)
+	require.NoError(t, insert(t, db, storage.NewDestinations(db, boxOf(t, 1)), sampleDestination("old")))
+	s := storage.NewDestinations(db, boxOf(t, 2))
+	require.NoError(t, insert(t, db, s, sampleDestination("new")))
+	list, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Equal(t, "new", list[0].Name, "newest first")
+	require.Empty(t, list[0].Unreadable)
+	require.NotEmpty(t, list[1].Unreadable)
+	require.Empty(t, list[1].Secret)
+}
+
+func TestResealingLeavesNothingUnderAnOldKey(t *testing.T) {
+	db := storagetest.New(t)
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, storage.NewDestinations(db, boxOf(t, 1)), d))
+	both := storage.NewDestinations(db, boxOf(t, 2, 1))
+	n, err := both.ResealStale(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	n, err = both.ResealStale(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+	got, err := storage.NewDestinations(db, boxOf(t, 2)).Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, d.Secret, got.Secret)
+	require.Equal(t, d.PreviousSecret, got.PreviousSecret)
+	require.False(t, errors.Is(err, storage.ErrSecretKey))
+}

@@ -1,0 +1,124 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// StoredEvent is a row of events: a product event of a contact. ContactID is
+// the contact that it was stored under; one merged away later is found through
+// the survivor's Merged.
+type StoredEvent struct {
+	ID         string
+	ContactID  string
+	Name       string
+	Properties string // JSON object, byte-faithful
+	OccurredAt time.Time
+	ReceivedAt time.Time // decides the partition
+	Source     string
+}
+
+// StoreEvents adds events with one COPY.
+func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
+	columns := []string{"id", "contact_id", "name", "properties", "occurred_at", "received_at", "source"}
+	row := make([]any, len(columns)) // pgx encodes a row before it asks for the next
+	next := func(i int) ([]any, error) {
+		e := &events[i]
+		var id, contact pgtype.UUID
+		if err := errors.Join(id.Scan(e.ID), contact.Scan(e.ContactID)); err != nil {
+			return nil, fmt.Errorf("event %s of contact %s: %w", e.ID, e.ContactID, err)
+		}
+		row[0], row[1], row[2], row[3] = id, contact, e.Name, e.Properties
+		row[4], row[5], row[6] = e.OccurredAt, e.ReceivedAt, e.Source
+		return row, nil
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"events"}, columns, pgx.CopyFromSlice(len(events), next)); err != nil {
+		return fmt.Errorf("store %d events: %w", len(events), err)
+	}
+	return nil
+}
+
+const eventPartition = "events_p20060102"
+
+// CreateEventPartitions makes the partitions of the days from now's to days
+// later, in UTC. It may be called as often as one likes, by any number of
+// processes. A day that has events in the default partition stays there.
+func (db *DB) CreateEventPartitions(ctx context.Context, now time.Time, days int) error {
+	const exists = `SELECT to_regclass($1) IS NOT NULL`
+	today := now.UTC().Truncate(24 * time.Hour)
+	for i := range days + 1 {
+		from := today.AddDate(0, 0, i)
+		name := from.Format(eventPartition)
+		var there bool
+		if err := db.QueryRow(ctx, exists, name).Scan(&there); err != nil {
+			return fmt.Errorf("look for partition %s: %w", name, err)
+		}
+		if there {
+			continue
+		}
+		_, err := db.Exec(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF events FOR VALUES FROM ('%s') TO ('%s')`,
+			name, from.Format(time.RFC3339), from.AddDate(0, 0, 1).Format(time.RFC3339)))
+		if err != nil && !isPartitionTaken(err) {
+			return fmt.Errorf("create partition %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// isPartitionTaken reports that rows of the range stand in the default
+// partition, or that another process made the partition in the same moment.
+func isPartitionTaken(err error) bool {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return false
+	}
+	switch pe.Code {
+	case "23514", // check_violation: the default partition holds rows of the range
+		"42P07", "23505", // the table, or its row in the catalog, exists by now
+		"42P17": // would overlap the partition made in the same moment
+		return true
+	}
+	return false
+}
+
+// DropEventPartitions drops the partitions whose whole day lies before a time,
+// deletes at most limit older events from the default partition, and returns
+// the names of what it dropped.
+func (db *DB) DropEventPartitions(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	const list = `
+SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'events'::regclass
+ORDER BY c.relname`
+	rows, err := db.Query(ctx, list)
+	if err != nil {
+		return nil, fmt.Errorf("list event partitions: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list event partitions: %w", err)
+	}
+	var dropped []string
+	for _, name := range names {
+		day, err := time.Parse(eventPartition, name)
+		if err != nil || day.AddDate(0, 0, 1).After(before) {
+			continue
+		}
+		if _, err := db.Exec(ctx, `DROP TABLE IF EXISTS `+pgx.Identifier{name}.Sanitize()); err != nil {
+			return dropped, fmt.Errorf("drop partition %s: %w", name, err)
+		}
+		dropped = append(dropped, name)
+	}
+	_, err = db.clean(ctx, "events outside daily partitions", `
+DELETE FROM events_default WHERE ctid IN
+    (SELECT ctid FROM events_default WHERE received_at < $1 LIMIT $2)`, before, limit)
+	return dropped, err
+}

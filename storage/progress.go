@@ -1,0 +1,224 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Range is what the last apply read of a topic: [From, Next). From equals Next
+// for a topic that it did not read.
+type Range struct {
+	From int64 `json:"from"`
+	Next int64 `json:"next"`
+}
+
+// Ranges holds a Range for each topic, by its name without prefix.
+type Ranges map[string]Range
+
+// Progress is how far a processor is on one partition number, and what it has
+// still to publish.
+type Progress struct {
+	Partition int32
+	Ranges    Ranges
+	// Pending are the encoded outputs that Ranges caused; nil when there are none.
+	Pending []byte
+	// Published says that Pending is known to be on the log. It is set lazily.
+	Published bool
+	// Accepted says that the offsets were named by an operator and stand above
+	// what the group says.
+	Accepted  bool
+	UpdatedAt time.Time
+}
+
+const lockProgress = `
+SELECT partition, ranges, published, accepted, updated_at
+FROM processor_progress
+WHERE processor = $1 AND partition = ANY($2)
+ORDER BY partition
+FOR UPDATE`
+
+// LockProgress locks the rows of the given partitions, in their order, and
+// returns them by partition, without Pending. A row that does not exist is
+// missing in the answer.
+func LockProgress(ctx context.Context, tx *Tx, processor string, partitions []int32) (map[int32]Progress, error) {
+	rows, err := tx.Query(ctx, lockProgress, processor, partitions)
+	if err != nil {
+		return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
+	}
+	defer rows.Close()
+	found := make(map[int32]Progress, len(partitions))
+	for rows.Next() {
+		var p Progress
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+			return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
+		}
+		found[p.Partition] = p
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
+	}
+	return found, nil
+}
+
+const loadProgress = `
+SELECT partition, ranges, pending, published, accepted, updated_at
+FROM processor_progress
+WHERE processor = $1 AND ($2::integer[] IS NULL OR partition = ANY($2))
+ORDER BY partition`
+
+// LoadProgress returns rows with Pending, in the order of their partitions:
+// those of the given partitions, or all when partitions is nil.
+func LoadProgress(ctx context.Context, q Querier, processor string, partitions []int32) ([]Progress, error) {
+	rows, err := q.Query(ctx, loadProgress, processor, partitions)
+	if err != nil {
+		return nil, fmt.Errorf("load progress of %s: %w", processor, err)
+	}
+	defer rows.Close()
+	var found []Progress
+	for rows.Next() {
+		var p Progress
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+			return nil, fmt.Errorf("load progress of %s: %w", processor, err)
+		}
+		found = append(found, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load progress of %s: %w", processor, err)
+	}
+	return found, nil
+}
+
+const writeProgress = `
+INSERT INTO processor_progress AS p (processor, partition, ranges, pending, published, accepted)
+SELECT $1, v.partition, v.ranges::jsonb, v.pending, false, false
+FROM unnest($2::integer[], $3::text[], $4::bytea[]) AS v (partition, ranges, pending)
+ON CONFLICT (processor, partition) DO UPDATE
+SET ranges = excluded.ranges, pending = excluded.pending, published = false, accepted = false, updated_at = now()`
+
+// WriteProgress stores what an apply did: ranges and pending, not yet
+// published, of many partitions in one statement. The rows are locked by
+// LockProgress in the same transaction.
+func WriteProgress(ctx context.Context, tx *Tx, processor string, rows []Progress) error {
+	partitions, ranges, pending := make([]int32, len(rows)), make([]string, len(rows)), make([][]byte, len(rows))
+	for i, p := range rows {
+		partitions[i], ranges[i], pending[i] = p.Partition, p.Ranges.json(), p.Pending
+	}
+	if _, err := tx.Exec(ctx, writeProgress, processor, partitions, ranges, pending); err != nil {
+		return fmt.Errorf("write progress of %s: %w", processor, err)
+	}
+	return nil
+}
+
+const startProgress = `
+INSERT INTO processor_progress AS p (processor, partition, ranges, published)
+SELECT $1, v.partition, v.ranges::jsonb, true
+FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
+ON CONFLICT (processor, partition) DO UPDATE
+SET ranges = excluded.ranges || p.ranges
+WHERE p.ranges <> excluded.ranges || p.ranges`
+
+// StartProgress inserts the rows of partitions that are started for the first
+// time, published, and adds topics to rows that lack them. What a row already
+// says of a topic stays.
+func StartProgress(ctx context.Context, q Querier, processor string, starts map[int32]Ranges) error {
+	partitions, ranges := make([]int32, 0, len(starts)), make([]string, 0, len(starts))
+	for p, r := range starts {
+		partitions, ranges = append(partitions, p), append(ranges, r.json())
+	}
+	if _, err := q.Exec(ctx, startProgress, processor, partitions, ranges); err != nil {
+		return fmt.Errorf("start progress of %s: %w", processor, err)
+	}
+	return nil
+}
+
+const markPublished = `
+UPDATE processor_progress AS p
+SET ranges = v.settled::jsonb, pending = NULL, published = true, accepted = false, updated_at = now()
+FROM unnest($2::integer[], $3::text[], $4::text[]) AS v (partition, ranges, settled)
+WHERE p.processor = $1 AND p.partition = v.partition AND p.ranges = v.ranges::jsonb`
+
+// MarkPublished notes that the pending outputs of rows are on the log and drops
+// them, From of each range becoming Next. A row whose ranges are not those
+// given was written by another owner and stays as it is.
+func MarkPublished(ctx context.Context, q Querier, processor string, ranges map[int32]Ranges) error {
+	var partitions []int32
+	var before, after []string
+	for p, r := range ranges {
+		partitions, before, after = append(partitions, p), append(before, r.json()), append(after, r.Settled().json())
+	}
+	if _, err := q.Exec(ctx, markPublished, processor, partitions, before, after); err != nil {
+		return fmt.Errorf("mark progress of %s as published: %w", processor, err)
+	}
+	return nil
+}
+
+const acceptProgress = `
+INSERT INTO processor_progress AS p (processor, partition, ranges, published, accepted)
+SELECT $1, v.partition, v.ranges::jsonb, true, true
+FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
+ON CONFLICT (processor, partition) DO UPDATE
+SET ranges = p.ranges || excluded.ranges, pending = NULL, published = true, accepted = true, updated_at = now()`
+
+// AcceptProgress sets the offsets from which a processor goes on, by partition
+// and topic, and drops what was pending there. The owner of the partition
+// commits them to the group and goes on from them by itself. Topics not named
+// keep their place.
+func AcceptProgress(ctx context.Context, q Querier, processor string, offsets map[int32]map[string]int64) error {
+	var partitions []int32
+	var ranges []string
+	for p, topics := range offsets {
+		r := make(Ranges, len(topics))
+		for t, o := range topics {
+			r[t] = Range{From: o, Next: o}
+		}
+		partitions, ranges = append(partitions, p), append(ranges, r.json())
+	}
+	if _, err := q.Exec(ctx, acceptProgress, processor, partitions, ranges); err != nil {
+		return fmt.Errorf("accept progress of %s: %w", processor, err)
+	}
+	return nil
+}
+
+// Settled is r with From of each topic at its Next: nothing left to publish.
+func (r Ranges) Settled() Ranges {
+	s := make(Ranges, len(r))
+	for t, x := range r {
+		s[t] = Range{From: x.Next, Next: x.Next}
+	}
+	return s
+}
+
+func (r Ranges) json() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("storage: ranges: " + err.Error()) // a map of integers
+	}
+	return string(b)
+}
+
+// Of is r without the topics not named, e.g. those a processor has ceased to
+// consume.
+func (r Ranges) Of(topics []string) Ranges {
+	kept := make(Ranges, len(topics))
+	for _, t := range topics {
+		if x, ok := r[t]; ok {
+			kept[t] = x
+		}
+	}
+	return kept
+}
+
+// SameNext says that both go on from the same places.
+func (r Ranges) SameNext(other Ranges) bool {
+	if len(r) != len(other) {
+		return false
+	}
+	for t, x := range r {
+		if y, ok := other[t]; !ok || x.Next != y.Next {
+			return false
+		}
+	}
+	return true
+}

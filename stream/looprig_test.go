@@ -1,0 +1,458 @@
+package stream
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+// patience bounds every wait of these tests; nothing that works takes so long.
+const patience = 30 * time.Second
+
+// rig is a broker, a database, and a processor that copies each record of topic
+// `ingest` (and others that a test names) to topic `events`, with the same key
+// and so to the same partition, and counts in Postgres how often it was applied.
+type rig struct {
+	t          testing.TB
+	cluster    *kfake.Cluster // nil against real brokers
+	kafka      Config
+	db         *storage.DB
+	admin      *kadm.Client
+	client     *kgo.Client // produces inputs
+	partitions int32
+	keys       [][]byte // one for each partition
+
+	reader  *kgo.Client
+	visible map[int32][]string // outputs by partition, in the order on the log
+	read    map[int32]int64    // how far the reader is, over markers too
+}
+
+func newRig(t testing.TB, partitions int32, opts ...kfake.Opt) *rig {
+	t.Helper()
+	r := &rig{t: t, db: storagetest.New(t), partitions: partitions, visible: map[int32][]string{}, read: map[int32]int64{}}
+	random := make([]byte, 4)
+	_, _ = rand.Read(random)
+	r.kafka = Config{Prefix: "t" + hex.EncodeToString(random) + ".", Partitions: partitions}
+	if brokers := os.Getenv("HOGSTREAM_TEST_KAFKA_BROKERS"); brokers != "" {
+		r.kafka.Brokers = strings.Split(brokers, ",")
+	} else {
+		cluster, err := kfake.NewCluster(append([]kfake.Opt{
+			kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100 * time.Millisecond)}, opts...)...)
+		require.NoError(t, err)
+		t.Cleanup(cluster.Close)
+		r.cluster, r.kafka.Brokers = cluster, cluster.ListenAddrs()
+	}
+	r.client = r.newClient(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	r.admin = kadm.NewClient(r.client)
+	r.createTopic(schemas.TopicIngest)
+	r.createTopic(schemas.TopicEvents)
+	r.createTopic(schemas.TopicDeadLetters)
+	r.keys = keyPerPartition(partitions)
+	_, err := r.db.Exec(t.Context(), `CREATE TABLE applied (
+		topic text, partition integer, "offset" bigint, times integer, PRIMARY KEY (topic, partition, "offset"))`)
+	require.NoError(t, err)
+	r.reader = r.newClient(kgo.ConsumeTopics(r.kafka.Topic(schemas.TopicEvents)),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond))
+	return r
+}
+
+func (r *rig) newClient(opts ...kgo.Opt) *kgo.Client {
+	r.t.Helper()
+	client, err := r.kafka.NewClient("test", nil, opts...)
+	require.NoError(r.t, err)
+	r.t.Cleanup(client.Close)
+	return client
+}
+
+// keyPerPartition finds for each partition a key that goes there.
+func keyPerPartition(partitions int32) [][]byte {
+	keys := make([][]byte, partitions)
+	picker := kgo.StickyKeyPartitioner(nil).ForTopic("")
+	for i, left := 0, partitions; left > 0; i++ {
+		key := []byte(fmt.Sprintf("k%d", i))
+		if p := picker.Partition(&kgo.Record{Key: key}, int(partitions)); keys[p] == nil {
+			keys[p] = key
+			left--
+		}
+	}
+	return keys
+}
+
+func (r *rig) createTopic(topic schemas.Topic) {
+	r.t.Helper()
+	_, err := r.admin.CreateTopic(r.t.Context(), r.partitions, 1, nil, r.kafka.Topic(topic))
+	require.NoError(r.t, err)
+}
+
+// give appends n records to a partition of a topic.
+func (r *rig) give(topic schemas.Topic, partition int32, n int) {
+	r.t.Helper()
+	records := make([]*kgo.Record, n)
+	for i := range records {
+		records[i] = r.input(topic, partition, "x")
+	}
+	require.NoError(r.t, r.client.ProduceSync(r.t.Context(), records...).FirstErr())
+}
+
+func (r *rig) input(topic schemas.Topic, partition int32, value string) *kgo.Record {
+	kr := NewKafkaRecord(r.kafka.Topic(topic), string(r.keys[partition]), []byte(value), schemas.Meta{ID: "id", Type: "test"}, Trace{Parent: "00-trace-01"})
+	kr.Partition = partition
+	return kr
+}
+
+// copier is the processor.
+type copier struct {
+	topics []schemas.Topic
+	extra  func(b *Batch, r *Record) error // called for each record
+}
+
+func (copier) Name() string              { return "copier" }
+func (c copier) Topics() []schemas.Topic { return c.topics }
+
+func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *Batch) error {
+	var topics []string
+	var partitions []int32
+	var at []int64
+	for _, r := range b.Records {
+		if c.extra != nil {
+			if err := c.extra(b, r); err != nil {
+				return err
+			}
+		}
+		topics, partitions, at = append(topics, string(r.Topic)), append(partitions, r.Partition), append(at, r.Offset)
+		if err := b.Emit(r, copied{r}); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO applied AS a (topic, partition, "offset", times)
+		SELECT topic, partition, "offset", 1 FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS v (topic, partition, "offset")
+		ON CONFLICT (topic, partition, "offset") DO UPDATE SET times = a.times + 1`, topics, partitions, at)
+	return err
+}
+
+// copied is the output of a record; it names where its cause stands.
+type copied struct{ from *Record }
+
+func (copied) Topic() schemas.Topic { return schemas.TopicEvents }
+func (c copied) Key() string        { return string(c.from.Key) }
+func (c copied) Meta() schemas.Meta { return schemas.Meta{ID: c.text(), Type: "copied"} }
+func (c copied) text() string {
+	return fmt.Sprintf("%s/%d/%d", c.from.Topic, c.from.Partition, c.from.Offset)
+}
+
+// plainText encodes what this file's processor emits.
+type plainText struct{}
+
+func (plainText) Encode(m schemas.Message) ([]byte, error) {
+	switch m := m.(type) {
+	case copied:
+		return []byte(m.text()), nil
+	case *schemas.DeadLetter:
+		return []byte(fmt.Sprintf("%s %s/%d/%d %s", m.Reason, m.SourceTopic, m.Partition, m.Offset, m.Error)), nil
+	}
+	return nil, fmt.Errorf("unexpected %T", m)
+}
+
+// process is one running loop: an instance of the deployment.
+type process struct {
+	r      *rig
+	loop   *ProcessorLoop
+	cancel context.CancelCauseFunc
+	ended  chan struct{}
+	err    error // once ended
+
+	mu    sync.Mutex
+	gates map[string]*gate
+}
+
+// gate holds a process at a step.
+type gate struct {
+	reached chan struct{}
+	open    chan error
+}
+
+// await waits until the process stands at the gate.
+func (g *gate) await(t testing.TB) {
+	t.Helper()
+	select {
+	case <-g.reached:
+	case <-time.After(patience):
+		require.FailNow(t, "the step was not reached")
+	}
+}
+
+// pass lets the process go on; with errCrash it dies there.
+func (g *gate) pass(err error) { g.open <- err }
+
+// start runs an instance. Options change its configuration before it starts.
+func (r *rig) start(instance string, opts ...func(*ProcessorConfig)) *process {
+	r.t.Helper()
+	p := r.prepare(instance, opts...)
+	p.run()
+	return p
+}
+
+// prepare makes an instance whose gates can be set before it runs.
+func (r *rig) prepare(instance string, opts ...func(*ProcessorConfig)) *process {
+	r.t.Helper()
+	p := &process{r: r, ended: make(chan struct{}), gates: map[string]*gate{}}
+	cfg := ProcessorConfig{
+		Kafka: r.kafka, DB: r.db, Encoder: plainText{}, Processor: copier{topics: []schemas.Topic{schemas.TopicIngest}},
+		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 10 * time.Second, TxnTimeout: 10 * time.Second,
+		IdleAfter: time.Hour, RevokeGrace: time.Millisecond, RecheckStopped: 50 * time.Millisecond,
+		Logger: testLogger(r.t),
+	}
+	cfg.Kafka.Instance = instance
+	cfg.hooks.at = p.step
+	for _, o := range opts {
+		o(&cfg)
+	}
+	var err error
+	p.loop, err = NewProcessorLoop(cfg)
+	require.NoError(r.t, err)
+	return p
+}
+
+func testLogger(t testing.TB) *zap.Logger {
+	if os.Getenv("HOGSTREAM_TEST_LOG") == "" {
+		return zap.NewNop()
+	}
+	return zaptest.NewLogger(t)
+}
+
+func (p *process) run() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p.cancel = cancel
+	go func() {
+		defer close(p.ended)
+		p.err = p.loop.Run(ctx)
+	}()
+	p.r.t.Cleanup(func() {
+		p.kill()
+		p.mu.Lock()
+		for _, g := range p.gates {
+			select {
+			case g.open <- errCrash:
+			default:
+			}
+		}
+		p.mu.Unlock()
+		p.wait()
+	})
+}
+
+func (p *process) step(step string, _ []int32) error {
+	p.mu.Lock()
+	g := p.gates[step]
+	delete(p.gates, step)
+	p.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	close(g.reached)
+	return <-g.open
+}
+
+// at holds the process when it comes to a step, once.
+func (p *process) at(step string) *gate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := &gate{reached: make(chan struct{}), open: make(chan error, 1)}
+	p.gates[step] = g
+	return g
+}
+
+// crashAt lets the process die at a step, and waits for it.
+func (p *process) crashAt(step string) {
+	p.r.t.Helper()
+	g := p.at(step)
+	g.await(p.r.t)
+	g.pass(errCrash)
+	p.wait()
+}
+
+// stop is a graceful stop.
+func (p *process) stop() {
+	p.r.t.Helper()
+	p.cancel(nil)
+	p.wait()
+	require.NoError(p.r.t, p.err)
+}
+
+// kill ends the process between two steps, tidying nothing.
+func (p *process) kill() { p.cancel(errCrash) }
+
+func (p *process) wait() {
+	p.r.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		require.FailNow(p.r.t, "the process does not end")
+	}
+}
+
+// crashed says that the process died as injected.
+func (p *process) crashed() bool { return errors.Is(p.err, errCrash) }
+
+// expel takes a member out of the group behind its back, as the coordinator
+// does with one that went silent.
+func (r *rig) expel(instance string) {
+	r.t.Helper()
+	_, err := r.admin.LeaveGroup(r.t.Context(), kadm.LeaveGroup(r.kafka.Group("copier")).InstanceIDs(instance+"-copier-0"))
+	require.NoError(r.t, err)
+}
+
+// awaitOutputs reads topic events until n outputs are visible to a read-committed
+// reader.
+func (r *rig) awaitOutputs(n int) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for r.count() < n {
+		r.poll(ctx)
+		if ctx.Err() != nil {
+			require.FailNowf(r.t, "outputs are missing", "%d of %d: %v", r.count(), n, r.visible)
+		}
+	}
+}
+
+func (r *rig) poll(ctx context.Context) {
+	fetches := r.reader.PollFetches(ctx)
+	fetches.EachRecord(func(kr *kgo.Record) {
+		r.read[kr.Partition] = kr.Offset + 1
+		if !kr.Attrs.IsControl() {
+			r.visible[kr.Partition] = append(r.visible[kr.Partition], string(kr.Value))
+		}
+	})
+}
+
+func (r *rig) count() int {
+	n := 0
+	for _, v := range r.visible {
+		n += len(v)
+	}
+	return n
+}
+
+// readToEnd reads all that a read-committed reader can see now.
+func (r *rig) readToEnd() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ends, err := r.admin.ListCommittedOffsets(ctx, r.kafka.Topic(schemas.TopicEvents))
+	require.NoError(r.t, err)
+	require.NoError(r.t, ends.Error())
+	behind := func() bool {
+		late := false
+		ends.Each(func(o kadm.ListedOffset) { late = late || r.read[o.Partition] < o.Offset })
+		return late
+	}
+	for behind() {
+		r.poll(ctx)
+		require.NoError(r.t, ctx.Err(), "reading topic events to its end")
+	}
+}
+
+// fault says what is wrong with outputs or state: the committed output of each
+// partition must be a prefix of the records' outputs, each once and in order;
+// and each record below next_offset must have changed the state once, others
+// not. Empty when nothing is.
+func (r *rig) fault() string {
+	r.t.Helper()
+	r.readToEnd()
+	for p, values := range r.visible {
+		last := map[string]int64{}
+		for _, v := range values {
+			topic, rest, _ := strings.Cut(v, "/")
+			var partition int32
+			var offset int64
+			_, err := fmt.Sscanf(rest, "%d/%d", &partition, &offset)
+			require.NoError(r.t, err, v)
+			before, seen := last[topic]
+			if partition != p || seen && offset <= before {
+				return fmt.Sprintf("outputs of partition %d are out of order or repeated: %v", p, values)
+			}
+			last[topic] = offset
+		}
+	}
+	rows, err := storage.LoadProgress(r.t.Context(), r.db, "copier", nil)
+	require.NoError(r.t, err)
+	next := map[string]int64{}
+	for _, row := range rows {
+		for topic, x := range row.Ranges {
+			next[fmt.Sprintf("%s/%d", topic, row.Partition)] = x.Next
+		}
+	}
+	state, err := r.db.Query(r.t.Context(), `SELECT topic, partition, "offset", times FROM applied`)
+	require.NoError(r.t, err)
+	defer state.Close()
+	for state.Next() {
+		var topic string
+		var partition, times int32
+		var offset int64
+		require.NoError(r.t, state.Scan(&topic, &partition, &offset, &times))
+		if times != 1 {
+			return fmt.Sprintf("%s/%d/%d was applied %d times", topic, partition, offset, times)
+		}
+		if at := next[fmt.Sprintf("%s/%d", topic, partition)]; offset >= at {
+			return fmt.Sprintf("%s/%d/%d was applied, and next_offset is %d", topic, partition, offset, at)
+		}
+	}
+	require.NoError(r.t, state.Err())
+	return ""
+}
+
+// applied is how many records changed the state.
+func (r *rig) applied() int {
+	r.t.Helper()
+	var n int
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), `SELECT count(*) FROM applied`).Scan(&n))
+	return n
+}
+
+// committed is the group's offset; none when there is none.
+func (r *rig) committed(topic schemas.Topic, partition int32) int64 {
+	r.t.Helper()
+	found, err := r.admin.FetchOffsets(r.t.Context(), r.kafka.Group("copier"))
+	require.NoError(r.t, err)
+	if o, ok := found.Lookup(r.kafka.Topic(topic), partition); ok && o.At >= 0 {
+		return o.At
+	}
+	return none
+}
+
+// row is the progress row of a partition.
+func (r *rig) row(partition int32) *storage.Progress {
+	r.t.Helper()
+	rows, err := storage.LoadProgress(r.t.Context(), r.db, "copier", []int32{partition})
+	require.NoError(r.t, err)
+	if len(rows) == 0 {
+		return nil
+	}
+	return &rows[0]
+}
+
+// eventually waits for a condition that only polling can see.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	require.Eventually(r.t, ok, patience, 5*time.Millisecond, what)
+}

@@ -1,0 +1,213 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+)
+
+// errStale says that the coordinator does not take a commit from this member
+// and generation: the partitions have, or are about to have, another owner.
+var errStale = errors.New("the group has moved on")
+
+// producer publishes: outputs and offsets in one transaction.
+type producer struct {
+	cfg    Config
+	log    *zap.Logger
+	role   string
+	id     string // transactional
+	txn    time.Duration
+	hooks  loopHooks
+	client *kgo.Client // nil until opened, and after a failure
+}
+
+func newProducer(cfg ProcessorConfig, number int) *producer {
+	name := cfg.Processor.Name()
+	return &producer{
+		cfg: cfg.Kafka, log: cfg.Logger, role: "producer." + name, txn: cfg.TxnTimeout, hooks: cfg.hooks,
+		id: cfg.Kafka.Group(fmt.Sprintf("%s.%s.%d", cfg.Kafka.Instance, name, number)),
+	}
+}
+
+// open makes the client when there is none. Taking the transactional id aborts
+// what a predecessor of that name left open, so that nobody waits for it.
+func (p *producer) open(ctx context.Context) error {
+	if p.client != nil {
+		return nil
+	}
+	client, err := p.cfg.NewClient(p.role, p.log,
+		kgo.TransactionalID(p.id),
+		kgo.TransactionTimeout(p.txn),
+		kgo.ProducerLinger(0),
+		kgo.MaxVersions(namedTopics()),
+		kgo.MaxBufferedRecords(1<<20), // a batch's outputs, which are in memory anyway
+		kgo.UnknownTopicRetries(8),
+	)
+	if err != nil {
+		return err
+	}
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		client.Close()
+		return fmt.Errorf("take transactional id %s: %w", p.id, err)
+	}
+	p.client = client
+	return nil
+}
+
+// close leaves an open transaction to the next open, or to its timeout.
+func (p *producer) close() {
+	if p.client != nil {
+		p.client.Close()
+		p.client = nil
+	}
+}
+
+// publish produces the records and commits the offsets, all or nothing, under
+// the membership that fetched the batch. After an error the client is closed:
+// the outcome may be unknown, and the table of recovery finds out. An error
+// that is errStale says that the coordinator refused the offsets.
+func (p *producer) publish(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errors.New("the transaction timed out"))
+	defer cancel()
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	err := p.transact(ctx, m, a, records, at)
+	if err != nil {
+		p.close()
+	}
+	return err
+}
+
+func (p *producer) transact(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
+	if err := p.client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin transaction %s: %w", p.id, err)
+	}
+	if err := p.produce(ctx, records); err != nil {
+		return err
+	}
+	if err := p.hooks.step(stepProduced, a.partitions); err != nil {
+		return err
+	}
+	if err := p.sendOffsets(ctx, m, a, at); err != nil {
+		return err
+	}
+	if err := p.hooks.step(stepSent, a.partitions); err != nil {
+		return err
+	}
+	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit transaction %s: %w", p.id, err)
+	}
+	return p.hooks.step(stepCommitted, a.partitions)
+}
+
+// produce returns when every record is acknowledged.
+func (p *producer) produce(ctx context.Context, records []*kgo.Record) error {
+	var mu sync.Mutex
+	var first error
+	for _, r := range records {
+		p.client.Produce(ctx, r, func(r *kgo.Record, err error) {
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil {
+				first = fmt.Errorf("produce to %s: %w", r.Topic, err)
+			}
+		})
+	}
+	if err := p.client.Flush(ctx); err != nil {
+		return fmt.Errorf("produce %d records: %w", len(records), context.Cause(ctx))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return first
+}
+
+// sendOffsets adds the group's offsets to the transaction, with the member and
+// generation of the assignment that fetched the batch and never the client's
+// present ones (rule fence): a member that owns other partitions by now would
+// be accepted, and publish what its successor has published already.
+func (p *producer) sendOffsets(ctx context.Context, m *member, a *membership, at offsets) error {
+	memberID, generation := a.memberID, a.generation
+	if p.hooks.off.has(ruleFence) {
+		memberID, generation = m.client.GroupMetadata()
+	}
+	id, epoch, err := p.client.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("transaction %s: %w", p.id, err)
+	}
+	if err := p.addOffsets(ctx, m.group, id, epoch); err != nil {
+		return err
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = p.id, m.group, id, epoch
+	req.MemberID, req.Generation, req.InstanceID = memberID, generation, &m.instance
+	for t, ps := range at {
+		rt := kmsg.NewTxnOffsetCommitRequestTopic()
+		rt.Topic = t
+		for n, o := range ps {
+			rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			rp.Partition, rp.Offset = n, o
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, p.client)
+	if err != nil {
+		return fmt.Errorf("send offsets of %s: %w", m.group, err)
+	}
+	for _, t := range resp.Topics {
+		for _, rp := range t.Partitions {
+			if err := refusal(kerr.ErrorForCode(rp.ErrorCode)); err != nil {
+				return fmt.Errorf("send offset of %s for %s/%d under generation %d: %w", m.group, t.Topic, rp.Partition, generation, err)
+			}
+		}
+	}
+	return nil
+}
+
+// addOffsets makes the group part of the transaction. Brokers of today would do
+// it with the offsets themselves; those before 4.0 would not.
+func (p *producer) addOffsets(ctx context.Context, group string, id int64, epoch int16) error {
+	req := kmsg.NewPtrAddOffsetsToTxnRequest()
+	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = p.id, group, id, epoch
+	for {
+		resp, err := req.RequestWith(ctx, p.client)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
+			if err != nil {
+				return fmt.Errorf("add %s to transaction %s: %w", group, p.id, err)
+			}
+			return nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("add %s to transaction %s: %w", group, p.id, context.Cause(ctx))
+		}
+	}
+}
+
+// refusal marks the answers that say: you are not the owner (any more).
+func refusal(err error) error {
+	for _, stale := range []error{
+		kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.FencedInstanceID,
+		kerr.StaleMemberEpoch, kerr.GroupIDNotFound,
+	} {
+		if errors.Is(err, stale) {
+			return fmt.Errorf("%w: %w", errStale, err)
+		}
+	}
+	return err
+}

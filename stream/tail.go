@@ -1,0 +1,265 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// Position is a place on a partition, found when reading begins. The zero value
+// is the start of the log.
+type Position struct {
+	at     positionKind
+	offset int64
+	time   time.Time
+}
+
+type positionKind int
+
+const (
+	atStart positionKind = iota
+	atEnd
+	atOffset
+	atTime
+)
+
+// AtStart is the first record that the log still has.
+func AtStart() Position { return Position{at: atStart} }
+
+// AtEnd is the next record to come.
+func AtEnd() Position { return Position{at: atEnd} }
+
+// AtOffset is an offset, the same on every partition; a negative one counts back
+// from the end.
+func AtOffset(offset int64) Position { return Position{at: atOffset, offset: offset} }
+
+// AtTime is the first record appended at or after t, or the end without one.
+func AtTime(t time.Time) Position { return Position{at: atTime, time: t} }
+
+// TailOptions say what Tail reads.
+type TailOptions struct {
+	Topics []schemas.Topic
+	From   Position
+	// Follow goes on at the end until ctx ends; without it, Tail returns when
+	// every partition is read to where its end was at the start.
+	Follow bool
+	// Types, when given, are the only ones shown.
+	Types []string
+	// Key, when given, is the only one shown; only its partition is read.
+	Key string
+	// Limit ends Tail after so many records; 0 has no limit.
+	Limit int
+	// Uncommitted shows records of open and aborted transactions too.
+	Uncommitted bool
+}
+
+// ErrStopTail, returned by Tail's function, ends Tail without an error.
+var ErrStopTail = errors.New("stop")
+
+// Tail reads topics and calls fn with each record, in offset order for each
+// partition. What was fetched together is shown in order of append time across
+// partitions, which is an order for the eye and no promise. It commits nothing
+// and is in no group. An error of fn ends it and is returned.
+func Tail(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger, fn func(*Record) error) error {
+	cfg = cfg.withDefaults()
+	ranges, err := tailRanges(ctx, cfg, opts, logger)
+	if err != nil {
+		return fmt.Errorf("tail: %w", err)
+	}
+	t := tail{opts: opts, cfg: cfg, fn: fn, until: make(map[topicPartition]int64)}
+	from := make(map[string]map[int32]kgo.Offset)
+	for tp, r := range ranges {
+		if r.from >= r.until && !opts.Follow {
+			continue
+		}
+		if from[tp.topic] == nil {
+			from[tp.topic] = make(map[int32]kgo.Offset)
+		}
+		from[tp.topic][tp.partition] = kgo.NewOffset().At(r.from)
+		t.until[tp] = r.until
+	}
+	if len(from) == 0 {
+		return nil
+	}
+	isolation := kgo.ReadCommitted()
+	if opts.Uncommitted {
+		isolation = kgo.ReadUncommitted()
+	}
+	cl, err := cfg.NewClient("tail", logger, kgo.ConsumePartitions(from), kgo.FetchIsolationLevel(isolation),
+		kgo.FetchMaxWait(time.Second),
+		// A partition may end with the marker of a transaction; without seeing
+		// it we would wait for a record that never comes.
+		kgo.KeepControlRecords())
+	if err != nil {
+		return fmt.Errorf("tail: %w", err)
+	}
+	defer cl.Close()
+	err = t.run(ctx, cl)
+	if errors.Is(err, ErrStopTail) {
+		return nil
+	}
+	return err
+}
+
+// tail is one Tail on its way.
+type tail struct {
+	opts  TailOptions
+	cfg   Config
+	fn    func(*Record) error
+	until map[topicPartition]int64 // partitions that are not read to their end
+	shown int
+}
+
+// idleEnd is how long a partition may yield nothing although its end is not
+// reached: compaction can take away the records before the end.
+const idleEnd = 5 * time.Second
+
+func (t *tail) run(ctx context.Context, cl *kgo.Client) error {
+	for t.opts.Follow || len(t.until) > 0 {
+		pollCtx, cancel := ctx, context.CancelFunc(func() {})
+		if !t.opts.Follow {
+			pollCtx, cancel = context.WithTimeout(ctx, idleEnd)
+		}
+		fetches := cl.PollFetches(pollCtx)
+		idle := pollCtx.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			if t.opts.Follow {
+				return nil // the reader has seen enough
+			}
+			return fmt.Errorf("tail: %w", context.Cause(ctx))
+		}
+		if idle && fetches.NumRecords() == 0 {
+			return nil
+		}
+		for _, e := range fetches.Errors() {
+			return fmt.Errorf("tail %s partition %d: %w", e.Topic, e.Partition, e.Err)
+		}
+		if err := t.show(fetches.Records()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show passes on what was fetched together.
+func (t *tail) show(krs []*kgo.Record) error {
+	slices.SortStableFunc(krs, func(a, b *kgo.Record) int {
+		if a.Topic == b.Topic && a.Partition == b.Partition {
+			return cmp.Compare(a.Offset, b.Offset)
+		}
+		return a.Timestamp.Compare(b.Timestamp)
+	})
+	for _, kr := range krs {
+		tp := topicPartition{kr.Topic, kr.Partition}
+		end, open := t.until[tp]
+		if !t.opts.Follow {
+			if !open || kr.Offset >= end {
+				continue
+			}
+			if kr.Offset == end-1 {
+				delete(t.until, tp)
+			}
+		}
+		r, ok := t.cfg.FromKafka(kr)
+		if !ok || kr.Attrs.IsControl() || !t.wanted(r) {
+			continue
+		}
+		if err := t.fn(r); err != nil {
+			return err
+		}
+		if t.shown++; t.shown == t.opts.Limit {
+			return ErrStopTail
+		}
+	}
+	return nil
+}
+
+func (t *tail) wanted(r *Record) bool {
+	if t.opts.Key != "" && string(r.Key) != t.opts.Key {
+		return false
+	}
+	return len(t.opts.Types) == 0 || slices.Contains(t.opts.Types, r.Type)
+}
+
+// offsetRange is [from, until) of a partition.
+type offsetRange struct{ from, until int64 }
+
+// tailRanges finds where each partition is read from, and to.
+func tailRanges(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger) (map[topicPartition]offsetRange, error) {
+	if len(opts.Topics) == 0 {
+		return nil, errors.New("no topic given")
+	}
+	a, err := OpenAdmin(cfg, logger)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	var names []string
+	for _, t := range opts.Topics {
+		names = append(names, cfg.Topic(t))
+	}
+	starts, err := a.adm.ListStartOffsets(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list start offsets: %w", err)
+	}
+	list := a.adm.ListCommittedOffsets
+	if opts.Uncommitted {
+		list = a.adm.ListEndOffsets
+	}
+	ends, err := list(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list end offsets: %w", err)
+	}
+	var byTime kadm.ListedOffsets
+	if opts.From.at == atTime {
+		if byTime, err = a.adm.ListOffsetsAfterMilli(ctx, opts.From.time.UnixMilli(), names...); err != nil {
+			return nil, fmt.Errorf("list offsets at %s: %w", opts.From.time.Format(time.RFC3339), err)
+		}
+	}
+	ranges := make(map[topicPartition]offsetRange)
+	for _, name := range names {
+		if len(ends[name]) == 0 {
+			return nil, fmt.Errorf("there is no topic %s", name)
+		}
+		for p, end := range ends[name] {
+			if end.Err != nil {
+				return nil, fmt.Errorf("end offset of %s partition %d: %w", name, p, end.Err)
+			}
+			if opts.Key != "" && p != PartitionOf([]byte(opts.Key), len(ends[name])) {
+				continue
+			}
+			start, _ := starts.Lookup(name, p)
+			timed, _ := byTime.Lookup(name, p)
+			from := opts.From.resolve(start.Offset, end.Offset, timed.Offset)
+			ranges[topicPartition{name, p}] = offsetRange{from: from, until: end.Offset}
+		}
+	}
+	return ranges, nil
+}
+
+// resolve returns the offset of the position on a partition that spans [start,
+// end); timed is what the broker said of the position's time.
+func (p Position) resolve(start, end, timed int64) int64 {
+	switch p.at {
+	case atEnd:
+		return end
+	case atTime:
+		return min(max(timed, start), end)
+	case atOffset:
+		if p.offset < 0 {
+			return max(end+p.offset, start)
+		}
+		return min(max(p.offset, start), end)
+	}
+	return start
+}

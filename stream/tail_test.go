@@ -1,0 +1,110 @@
+package stream_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+func tailAll(t *testing.T, e *streamtest.Env, opts stream.TailOptions) []string {
+	t.Helper()
+	if opts.Topics == nil {
+		opts.Topics = []schemas.Topic{schemas.TopicIngest}
+	}
+	var got []string
+	require.NoError(t, stream.Tail(e.Context(), e.Config, opts, nil, func(r *stream.Record) error {
+		got = append(got, fmt.Sprintf("%s@%d", r.Key, r.Offset))
+		return nil
+	}))
+	return got
+}
+
+func TestTailEndsWhereTheLogEndedAndFilters(t *testing.T) {
+	e := streamtest.New(t)
+	require.Empty(t, tailAll(t, e, stream.TailOptions{}))
+	e.Append(inputs("a", 0, 4)...)
+	e.Append(inputs("b", 0, 3)...)
+	require.Len(t, tailAll(t, e, stream.TailOptions{}), 7)
+	require.Equal(t, []string{"u:a@0", "u:a@1", "u:a@2", "u:a@3"}, onlyKey(tailAll(t, e, stream.TailOptions{Key: "u:a"}), "u:a"))
+	require.Len(t, tailAll(t, e, stream.TailOptions{Limit: 2}), 2)
+	require.Len(t, tailAll(t, e, stream.TailOptions{Types: []string{"event"}}), 7)
+	require.Empty(t, tailAll(t, e, stream.TailOptions{Types: []string{"contact"}}))
+	require.Empty(t, tailAll(t, e, stream.TailOptions{From: stream.AtEnd()}))
+	require.Len(t, tailAll(t, e, stream.TailOptions{From: stream.AtOffset(-100)}), 7)
+	require.Empty(t, tailAll(t, e, stream.TailOptions{From: stream.AtOffset(100)}))
+}
+
+func onlyKey(got []string, key string) []string {
+	for _, g := range got {
+		if g[:len(key)] != key {
+			return []string{"also " + g}
+		}
+	}
+	return got
+}
+
+func TestTailFromATimeStartsAtTheFirstRecordAppendedThen(t *testing.T) {
+	e := streamtest.New(t)
+	e.Append(inputs("a", 0, 4)...)
+	last := e.ReadAll(schemas.TopicIngest, true)[3].AppendTime
+	for !time.Now().After(last.Add(3 * time.Millisecond)) { // let the broker's clock move on
+		e.Ends(schemas.TopicIngest)
+	}
+	e.Append(inputs("a", 4, 6)...)
+	require.Equal(t, []string{"u:a@4", "u:a@5"}, tailAll(t, e, stream.TailOptions{From: stream.AtTime(last.Add(2 * time.Millisecond))}))
+	require.Empty(t, tailAll(t, e, stream.TailOptions{From: stream.AtTime(time.Now().Add(time.Hour))}))
+}
+
+func TestTheBrokersTimeIsTheRecordsTime(t *testing.T) {
+	e := streamtest.New(t)
+	r := stream.NewKafkaRecord(e.Config.Topic(schemas.TopicEvents), "k", []byte("v"), schemas.Meta{ID: "1"}, stream.Trace{})
+	r.Timestamp = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) // a producer's opinion
+	e.Produce(r)
+	require.WithinDuration(t, time.Now(), e.ReadAll(schemas.TopicEvents, true)[0].AppendTime, 10*time.Second)
+}
+
+func TestTailShowsNothingOfAnAbortedTransactionAndEndsAllTheSame(t *testing.T) {
+	e := streamtest.New(t)
+	e.Append(inputs("a", 0, 2)...)
+	cl, err := e.Config.NewClient("txn", nil, kgo.TransactionalID(e.Config.Group("t")))
+	require.NoError(t, err)
+	defer cl.Close()
+	require.NoError(t, cl.BeginTransaction())
+	in := input("a", 9)
+	value, err := e.Codec.Encode(in)
+	require.NoError(t, err)
+	require.NoError(t, cl.ProduceSync(e.Context(), stream.NewKafkaRecord(e.Config.Topic(schemas.TopicIngest), in.Key(), value, in.Meta(), stream.Trace{})).FirstErr())
+	require.Len(t, tailAll(t, e, stream.TailOptions{}), 2, "while it is open")
+	require.NoError(t, cl.EndTransaction(e.Context(), kgo.TryAbort))
+
+	require.Len(t, tailAll(t, e, stream.TailOptions{}), 2)
+	require.Len(t, tailAll(t, e, stream.TailOptions{Uncommitted: true}), 3)
+	require.Len(t, e.ReadAll(schemas.TopicIngest, true), 2)
+	require.Len(t, e.ReadAll(schemas.TopicIngest, false), 3)
+}
+
+func TestFollowShowsWhatComesUntilItsContextEnds(t *testing.T) {
+	e := streamtest.New(t)
+	ctx, cancel := context.WithCancel(e.Context())
+	ids := make(chan string)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- stream.Tail(ctx, e.Config, stream.TailOptions{Topics: []schemas.Topic{schemas.TopicIngest}, Follow: true}, nil,
+			func(r *stream.Record) error { ids <- r.ID; return nil })
+	}()
+	for n := range 3 {
+		in := input("a", n)
+		e.Append(in)
+		require.Equal(t, in.ID, <-ids)
+	}
+	cancel()
+	require.NoError(t, <-ended)
+}
