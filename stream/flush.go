@@ -37,7 +37,7 @@ type flusher struct {
 	signal chan struct{}
 
 	writing sync.Mutex // one flush at a time
-	kept    results      // of the flush that failed
+	kept    results    // of the flush that failed
 }
 
 // Results are what one flush writes.
