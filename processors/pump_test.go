@@ -137,9 +137,9 @@ func (p *pump) publish(o stream.Output) {
 	require := require.New(p.t)
 	switch o.Topic {
 	case schemas.TopicResolved:
-		r := &stream.Record{Topic: o.Topic, Key: []byte(o.Key), Value: o.Value, ID: o.Meta.ID, Type: o.Meta.Type}
-		p.append(&p.resolved, r)
-		p.resolvedLog = append(p.resolvedLog, r)
+		m, err := p.codec.DecodeResolved(o.Value)
+		require.NoError(err)
+		p.publishResolved(m, o.Value)
 	case schemas.TopicLifecycle:
 		f, err := p.codec.DecodeFact(o.Value)
 		require.NoError(err)
@@ -168,6 +168,12 @@ func (p *pump) publish(o stream.Output) {
 	default:
 		require.Fail("unexpected topic " + string(o.Topic))
 	}
+}
+
+func (p *pump) publishResolved(m *schemas.Resolved, value []byte) {
+	r := &stream.Record{Topic: schemas.TopicResolved, Key: []byte(m.Key()), Value: value, ID: m.ID, Type: m.Type}
+	p.append(&p.resolved, r)
+	p.resolvedLog = append(p.resolvedLog, r)
 }
 
 // drain consumes everything, identity first.

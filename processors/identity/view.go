@@ -157,12 +157,16 @@ func (v *view) erase(c *contact, at storage.Place) {
 }
 
 // forget keeps an identifier from coming back with an input appended earlier.
+// Of two deletions, the one appended last counts, in whatever order they come.
 func (v *view) forget(id schemas.Identifier, at storage.Place) {
 	if v.erased == nil {
 		v.erased = make(map[schemas.Identifier]storage.Place)
 	}
 	if v.forgot == nil {
 		v.forgot = make(map[schemas.Identifier]storage.Place)
+	}
+	if old, ok := v.erased[id]; ok && at.AppendTime.Before(old.AppendTime) {
+		return
 	}
 	v.erased[id], v.forgot[id] = at, at
 }
