@@ -10,6 +10,7 @@ type loopHooks struct {
 
 // Steps at which loopHooks.at is called.
 const (
+	stepUnstable  = "offsets unstable"      // a predecessor's transaction is open
 	stepFetched   = "offsets fetched"       // before the rows are read
 	stepApplying  = "about to apply"        // before the transaction in Postgres
 	stepApplied   = "applied"               // after it, before anything is produced

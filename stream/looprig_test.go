@@ -1,12 +1,11 @@
-package stream
+package stream_test
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -22,18 +20,20 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
 // patience bounds every wait of these tests; nothing that works takes so long.
-const patience = 30 * time.Second
+const patience = streamtest.Patience
 
 // rig is a broker, a database, and a processor that copies each record of topic
 // `ingest` (and others that a test names) to topic `events`, with the same key
 // and so to the same partition, and counts in Postgres how often it was applied.
 type rig struct {
 	t          testing.TB
-	cluster    *kfake.Cluster // nil against real brokers
-	kafka      Config
+	env        *streamtest.Env
+	direct     stream.Config // to the brokers, whatever happens to env's network
 	db         *storage.DB
 	admin      *kadm.Client
 	client     *kgo.Client // produces inputs
@@ -45,38 +45,31 @@ type rig struct {
 	read    map[int32]int64    // how far the reader is, over markers too
 }
 
-func newRig(t testing.TB, partitions int32, opts ...kfake.Opt) *rig {
+func newRig(t testing.TB, partitions int32, opts ...streamtest.Option) *rig {
 	t.Helper()
-	r := &rig{t: t, db: storagetest.New(t), partitions: partitions, visible: map[int32][]string{}, read: map[int32]int64{}}
-	random := make([]byte, 4)
-	_, _ = rand.Read(random)
-	r.kafka = Config{Prefix: "t" + hex.EncodeToString(random) + ".", Partitions: partitions}
-	if brokers := os.Getenv("HOGSTREAM_TEST_KAFKA_BROKERS"); brokers != "" {
-		r.kafka.Brokers = strings.Split(brokers, ",")
-	} else {
-		cluster, err := kfake.NewCluster(append([]kfake.Opt{
-			kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100 * time.Millisecond)}, opts...)...)
-		require.NoError(t, err)
-		t.Cleanup(cluster.Close)
-		r.cluster, r.kafka.Brokers = cluster, cluster.ListenAddrs()
-	}
+	return newRigOn(t, storagetest.New(t), partitions, opts...)
+}
+
+func newRigOn(t testing.TB, db *storage.DB, partitions int32, opts ...streamtest.Option) *rig {
+	t.Helper()
+	r := &rig{t: t, db: db, partitions: partitions, visible: map[int32][]string{}, read: map[int32]int64{}}
+	r.env = streamtest.New(t, append(opts, streamtest.Partitions(partitions))...)
+	r.direct = r.env.Config
+	r.direct.Dialer = nil
 	r.client = r.newClient(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	r.admin = kadm.NewClient(r.client)
-	r.createTopic(schemas.TopicIngest)
-	r.createTopic(schemas.TopicEvents)
-	r.createTopic(schemas.TopicDeadLetters)
 	r.keys = keyPerPartition(partitions)
 	_, err := r.db.Exec(t.Context(), `CREATE TABLE applied (
 		topic text, partition integer, "offset" bigint, times integer, PRIMARY KEY (topic, partition, "offset"))`)
 	require.NoError(t, err)
-	r.reader = r.newClient(kgo.ConsumeTopics(r.kafka.Topic(schemas.TopicEvents)),
+	r.reader = r.newClient(kgo.ConsumeTopics(r.direct.Topic(schemas.TopicEvents)),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond))
 	return r
 }
 
 func (r *rig) newClient(opts ...kgo.Opt) *kgo.Client {
 	r.t.Helper()
-	client, err := r.kafka.NewClient("test", nil, opts...)
+	client, err := r.direct.NewClient("test", nil, opts...)
 	require.NoError(r.t, err)
 	r.t.Cleanup(client.Close)
 	return client
@@ -96,12 +89,6 @@ func keyPerPartition(partitions int32) [][]byte {
 	return keys
 }
 
-func (r *rig) createTopic(topic schemas.Topic) {
-	r.t.Helper()
-	_, err := r.admin.CreateTopic(r.t.Context(), r.partitions, 1, nil, r.kafka.Topic(topic))
-	require.NoError(r.t, err)
-}
-
 // give appends n records to a partition of a topic.
 func (r *rig) give(topic schemas.Topic, partition int32, n int) {
 	r.t.Helper()
@@ -113,7 +100,7 @@ func (r *rig) give(topic schemas.Topic, partition int32, n int) {
 }
 
 func (r *rig) input(topic schemas.Topic, partition int32, value string) *kgo.Record {
-	kr := NewKafkaRecord(r.kafka.Topic(topic), string(r.keys[partition]), []byte(value), schemas.Meta{ID: "id", Type: "test"}, Trace{Parent: "00-trace-01"})
+	kr := stream.NewKafkaRecord(r.direct.Topic(topic), string(r.keys[partition]), []byte(value), schemas.Meta{ID: "id", Type: "test"}, stream.Trace{Parent: "00-trace-01"})
 	kr.Partition = partition
 	return kr
 }
@@ -121,13 +108,13 @@ func (r *rig) input(topic schemas.Topic, partition int32, value string) *kgo.Rec
 // copier is the processor.
 type copier struct {
 	topics []schemas.Topic
-	extra  func(b *Batch, r *Record) error // called for each record
+	extra  func(b *stream.Batch, r *stream.Record) error // called for each record
 }
 
 func (copier) Name() string              { return "copier" }
 func (c copier) Topics() []schemas.Topic { return c.topics }
 
-func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *Batch) error {
+func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
 	var topics []string
 	var partitions []int32
 	var at []int64
@@ -150,7 +137,7 @@ func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *Batch) error {
 }
 
 // copied is the output of a record; it names where its cause stands.
-type copied struct{ from *Record }
+type copied struct{ from *stream.Record }
 
 func (copied) Topic() schemas.Topic { return schemas.TopicEvents }
 func (c copied) Key() string        { return string(c.from.Key) }
@@ -175,13 +162,14 @@ func (plainText) Encode(m schemas.Message) ([]byte, error) {
 // process is one running loop: an instance of the deployment.
 type process struct {
 	r      *rig
-	loop   *ProcessorLoop
+	loop   *stream.ProcessorLoop
 	cancel context.CancelCauseFunc
 	ended  chan struct{}
 	err    error // once ended
 
 	mu    sync.Mutex
 	gates map[string]*gate
+	made  []*gate
 }
 
 // gate holds a process at a step.
@@ -200,11 +188,32 @@ func (g *gate) await(t testing.TB) {
 	}
 }
 
-// pass lets the process go on; with errCrash it dies there.
+// passed says that the process came to the gate.
+func (g *gate) passed() bool {
+	select {
+	case <-g.reached:
+		return true
+	default:
+		return false
+	}
+}
+
+// either waits until the process stands at one of two gates.
+func either(t testing.TB, a, b *gate) {
+	t.Helper()
+	select {
+	case <-a.reached:
+	case <-b.reached:
+	case <-time.After(patience):
+		require.FailNow(t, "neither step was reached")
+	}
+}
+
+// pass lets the process go on; with stream.ErrCrash it dies there.
 func (g *gate) pass(err error) { g.open <- err }
 
 // start runs an instance. Options change its configuration before it starts.
-func (r *rig) start(instance string, opts ...func(*ProcessorConfig)) *process {
+func (r *rig) start(instance string, opts ...func(*stream.ProcessorConfig)) *process {
 	r.t.Helper()
 	p := r.prepare(instance, opts...)
 	p.run()
@@ -212,22 +221,22 @@ func (r *rig) start(instance string, opts ...func(*ProcessorConfig)) *process {
 }
 
 // prepare makes an instance whose gates can be set before it runs.
-func (r *rig) prepare(instance string, opts ...func(*ProcessorConfig)) *process {
+func (r *rig) prepare(instance string, opts ...func(*stream.ProcessorConfig)) *process {
 	r.t.Helper()
 	p := &process{r: r, ended: make(chan struct{}), gates: map[string]*gate{}}
-	cfg := ProcessorConfig{
-		Kafka: r.kafka, DB: r.db, Encoder: plainText{}, Processor: copier{topics: []schemas.Topic{schemas.TopicIngest}},
+	cfg := stream.ProcessorConfig{
+		Kafka: r.env.Config, DB: r.db, Encoder: plainText{}, Processor: copier{topics: []schemas.Topic{schemas.TopicIngest}},
 		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 10 * time.Second, TxnTimeout: 10 * time.Second,
 		IdleAfter: time.Hour, RevokeGrace: time.Millisecond, RecheckStopped: 50 * time.Millisecond,
 		Logger: testLogger(r.t),
 	}
 	cfg.Kafka.Instance = instance
-	cfg.hooks.at = p.step
+	cfg.Hook(p.step)
 	for _, o := range opts {
 		o(&cfg)
 	}
 	var err error
-	p.loop, err = NewProcessorLoop(cfg)
+	p.loop, err = stream.NewProcessorLoop(cfg)
 	require.NoError(r.t, err)
 	return p
 }
@@ -249,9 +258,9 @@ func (p *process) run() {
 	p.r.t.Cleanup(func() {
 		p.kill()
 		p.mu.Lock()
-		for _, g := range p.gates {
+		for _, g := range p.made {
 			select {
-			case g.open <- errCrash:
+			case g.open <- stream.ErrCrash:
 			default:
 			}
 		}
@@ -278,6 +287,7 @@ func (p *process) at(step string) *gate {
 	defer p.mu.Unlock()
 	g := &gate{reached: make(chan struct{}), open: make(chan error, 1)}
 	p.gates[step] = g
+	p.made = append(p.made, g)
 	return g
 }
 
@@ -286,8 +296,15 @@ func (p *process) crashAt(step string) {
 	p.r.t.Helper()
 	g := p.at(step)
 	g.await(p.r.t)
-	g.pass(errCrash)
+	g.pass(stream.ErrCrash)
 	p.wait()
+}
+
+// stopAfter stops gracefully once n outputs are visible.
+func (p *process) stopAfter(n int) {
+	p.r.t.Helper()
+	p.r.awaitOutputs(n)
+	p.stop()
 }
 
 // stop is a graceful stop.
@@ -299,7 +316,7 @@ func (p *process) stop() {
 }
 
 // kill ends the process between two steps, tidying nothing.
-func (p *process) kill() { p.cancel(errCrash) }
+func (p *process) kill() { p.cancel(stream.ErrCrash) }
 
 func (p *process) wait() {
 	p.r.t.Helper()
@@ -311,13 +328,13 @@ func (p *process) wait() {
 }
 
 // crashed says that the process died as injected.
-func (p *process) crashed() bool { return errors.Is(p.err, errCrash) }
+func (p *process) crashed() bool { return errors.Is(p.err, stream.ErrCrash) }
 
 // expel takes a member out of the group behind its back, as the coordinator
 // does with one that went silent.
 func (r *rig) expel(instance string) {
 	r.t.Helper()
-	_, err := r.admin.LeaveGroup(r.t.Context(), kadm.LeaveGroup(r.kafka.Group("copier")).InstanceIDs(instance+"-copier-0"))
+	_, err := r.admin.LeaveGroup(r.t.Context(), kadm.LeaveGroup(r.direct.Group("copier")).InstanceIDs(instance+"-copier-0"))
 	require.NoError(r.t, err)
 }
 
@@ -333,6 +350,28 @@ func (r *rig) awaitOutputs(n int) {
 			require.FailNowf(r.t, "outputs are missing", "%d of %d: %v", r.count(), n, r.visible)
 		}
 	}
+}
+
+// awaitOutput waits until the output of one record is visible.
+func (r *rig) awaitOutput(want string) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for !r.has(want) {
+		r.poll(ctx)
+		if ctx.Err() != nil {
+			require.FailNowf(r.t, "an output is missing", "%s: %v", want, r.visible)
+		}
+	}
+}
+
+func (r *rig) has(output string) bool {
+	for _, v := range r.visible {
+		if slices.Contains(v, output) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *rig) poll(ctx context.Context) {
@@ -358,7 +397,7 @@ func (r *rig) readToEnd() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	ends, err := r.admin.ListCommittedOffsets(ctx, r.kafka.Topic(schemas.TopicEvents))
+	ends, err := r.admin.ListCommittedOffsets(ctx, r.direct.Topic(schemas.TopicEvents))
 	require.NoError(r.t, err)
 	require.NoError(r.t, ends.Error())
 	behind := func() bool {
@@ -429,15 +468,15 @@ func (r *rig) applied() int {
 	return n
 }
 
-// committed is the group's offset; none when there is none.
+// committed is the group's offset; -1 when there is none.
 func (r *rig) committed(topic schemas.Topic, partition int32) int64 {
 	r.t.Helper()
-	found, err := r.admin.FetchOffsets(r.t.Context(), r.kafka.Group("copier"))
+	found, err := r.admin.FetchOffsets(r.t.Context(), r.direct.Group("copier"))
 	require.NoError(r.t, err)
-	if o, ok := found.Lookup(r.kafka.Topic(topic), partition); ok && o.At >= 0 {
+	if o, ok := found.Lookup(r.direct.Topic(topic), partition); ok && o.At >= 0 {
 		return o.At
 	}
-	return none
+	return -1
 }
 
 // row is the progress row of a partition.

@@ -257,6 +257,9 @@ func (m *member) committed(ctx context.Context, topics []string, partitions []in
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return found, err
 		}
+		if err := m.hooks.step(stepUnstable, partitions); err != nil {
+			return nil, err
+		}
 		select {
 		case <-time.After(unstableWait):
 		case <-ctx.Done():

@@ -1,0 +1,38 @@
+package stream
+
+// What the loop's tests reach into.
+
+// ErrCrash ends a thread at once, tidying nothing.
+var ErrCrash = errCrash
+
+// Steps.
+const (
+	StepUnstable  = stepUnstable
+	StepFetched   = stepFetched
+	StepSeeded    = stepSeeded
+	StepApplying  = stepApplying
+	StepApplied   = stepApplied
+	StepProduced  = stepProduced
+	StepSent      = stepSent
+	StepCommitted = stepCommitted
+	StepTidied    = stepTidied
+)
+
+// Rule is one of the six of DESIGN section 3.
+type Rule = rule
+
+// Rules.
+const (
+	RuleStable = ruleStable
+	RuleFence  = ruleFence
+	RuleExpect = ruleExpect
+	RuleSeed   = ruleSeed
+	RuleResume = ruleResume
+	RuleVerify = ruleVerify
+)
+
+// Hook calls at at each step.
+func (c *ProcessorConfig) Hook(at func(step string, partitions []int32) error) { c.hooks.at = at }
+
+// Without switches rules off.
+func (c *ProcessorConfig) Without(off Rule) { c.hooks.off = off }
