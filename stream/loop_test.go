@@ -70,10 +70,11 @@ func TestARebalanceAtAnyStepLosesNothingAndRepeatsNothing(t *testing.T) {
 			a.run()
 			g.await(t)
 			b := r.prepare("b")
-			owned := b.at(stream.StepFetched)
+			first := stream.StepFetched
 			if step == stream.StepSent {
-				owned = b.at(stream.StepUnstable)
+				first = stream.StepUnstable // a's transaction holds the offsets
 			}
+			owned := b.at(first)
 			b.run()
 			owned.await(t) // b owns a partition, and a has not heard of it
 			owned.pass(nil)
@@ -94,7 +95,7 @@ func TestAStaleOwnerWakesUpAtAnyStep(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
 			r.give(schemas.TopicIngest, 0, 10)
-			a := r.prepare("a")
+			a := r.prepare("a", unaware)
 			g := a.at(step)
 			a.run()
 			g.await(t)
