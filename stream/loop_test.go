@@ -95,7 +95,7 @@ func TestAStaleOwnerWakesUpAtAnyStep(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
 			r.give(schemas.TopicIngest, 0, 10)
-			a := r.prepare("a", unaware)
+			a := r.prepare("a", unaware, func(c *stream.ProcessorConfig) { c.TxnTimeout = 2 * time.Second })
 			g := a.at(step)
 			a.run()
 			g.await(t)
