@@ -159,8 +159,8 @@ func (plainText) Encode(m schemas.Message) ([]byte, error) {
 	return nil, fmt.Errorf("unexpected %T", m)
 }
 
-// process is one running loop: an instance of the deployment.
-type process struct {
+// runner is one running loop: an instance of the deployment.
+type runner struct {
 	r      *rig
 	loop   *stream.ProcessorLoop
 	cancel context.CancelCauseFunc
@@ -213,7 +213,7 @@ func either(t testing.TB, a, b *gate) {
 func (g *gate) pass(err error) { g.open <- err }
 
 // start runs an instance. Options change its configuration before it starts.
-func (r *rig) start(instance string, opts ...func(*stream.ProcessorConfig)) *process {
+func (r *rig) start(instance string, opts ...func(*stream.ProcessorConfig)) *runner {
 	r.t.Helper()
 	p := r.prepare(instance, opts...)
 	p.run()
@@ -221,9 +221,9 @@ func (r *rig) start(instance string, opts ...func(*stream.ProcessorConfig)) *pro
 }
 
 // prepare makes an instance whose gates can be set before it runs.
-func (r *rig) prepare(instance string, opts ...func(*stream.ProcessorConfig)) *process {
+func (r *rig) prepare(instance string, opts ...func(*stream.ProcessorConfig)) *runner {
 	r.t.Helper()
-	p := &process{r: r, ended: make(chan struct{}), gates: map[string]*gate{}}
+	p := &runner{r: r, ended: make(chan struct{}), gates: map[string]*gate{}}
 	cfg := stream.ProcessorConfig{
 		Kafka: r.env.Config, DB: r.db, Encoder: plainText{}, Processor: copier{topics: []schemas.Topic{schemas.TopicIngest}},
 		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 10 * time.Second, TxnTimeout: 10 * time.Second,
@@ -248,7 +248,7 @@ func testLogger(t testing.TB) *zap.Logger {
 	return zaptest.NewLogger(t)
 }
 
-func (p *process) run() {
+func (p *runner) run() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p.cancel = cancel
 	go func() {
@@ -269,7 +269,7 @@ func (p *process) run() {
 	})
 }
 
-func (p *process) step(step string, _ []int32) error {
+func (p *runner) step(step string, _ []int32) error {
 	p.mu.Lock()
 	g := p.gates[step]
 	delete(p.gates, step)
@@ -282,7 +282,7 @@ func (p *process) step(step string, _ []int32) error {
 }
 
 // at holds the process when it comes to a step, once.
-func (p *process) at(step string) *gate {
+func (p *runner) at(step string) *gate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := &gate{reached: make(chan struct{}), open: make(chan error, 1)}
@@ -292,7 +292,7 @@ func (p *process) at(step string) *gate {
 }
 
 // crashAt lets the process die at a step, and waits for it.
-func (p *process) crashAt(step string) {
+func (p *runner) crashAt(step string) {
 	p.r.t.Helper()
 	g := p.at(step)
 	g.await(p.r.t)
@@ -301,14 +301,14 @@ func (p *process) crashAt(step string) {
 }
 
 // stopAfter stops gracefully once n outputs are visible.
-func (p *process) stopAfter(n int) {
+func (p *runner) stopAfter(n int) {
 	p.r.t.Helper()
 	p.r.awaitOutputs(n)
 	p.stop()
 }
 
 // stop is a graceful stop.
-func (p *process) stop() {
+func (p *runner) stop() {
 	p.r.t.Helper()
 	p.cancel(nil)
 	p.wait()
@@ -316,9 +316,9 @@ func (p *process) stop() {
 }
 
 // kill ends the process between two steps, tidying nothing.
-func (p *process) kill() { p.cancel(stream.ErrCrash) }
+func (p *runner) kill() { p.cancel(stream.ErrCrash) }
 
-func (p *process) wait() {
+func (p *runner) wait() {
 	p.r.t.Helper()
 	select {
 	case <-p.ended:
@@ -328,7 +328,7 @@ func (p *process) wait() {
 }
 
 // crashed says that the process died as injected.
-func (p *process) crashed() bool { return errors.Is(p.err, stream.ErrCrash) }
+func (p *runner) crashed() bool { return errors.Is(p.err, stream.ErrCrash) }
 
 // expel takes a member out of the group behind its back, as the coordinator
 // does with one that went silent.

@@ -166,7 +166,7 @@ func (r *rig) expireOffsets(instance string, topics ...schemas.Topic) {
 
 // goesOnOrStops waits until an output is visible or a partition stopped, and
 // says what is wrong.
-func (r *rig) goesOnOrStops(p *process, output string) string {
+func (r *rig) goesOnOrStops(p *runner, output string) string {
 	r.t.Helper()
 	r.eventually("goes on or stops", func() bool {
 		r.readToEnd()
