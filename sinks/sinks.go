@@ -98,6 +98,9 @@ type Kind struct {
 	// NeedsURL says that the destination's URL says where the receiver is;
 	// other kinds find it in their config.
 	NeedsURL bool
+	// SecretURL says that whoever knows the URL may post to it, so that it is
+	// hidden like a secret.
+	SecretURL bool
 	// Records and Bytes bound one request. Records is 1 for kinds that deliver
 	// one by one.
 	Records, Bytes int

@@ -1,7 +1,6 @@
 package sinks
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -82,20 +81,6 @@ func (w *webhook) Build(a *Attempt) (*Request, error) {
 
 // Judge implements [Sink].
 func (w *webhook) Judge(_ *Attempt, ans *Answer) stream.Verdict { return JudgeStatus(ans.Status) }
-
-// readConfig decodes a destination's config. Unknown fields are refused: a
-// misspelt setting that is ignored is found out too late.
-func readConfig(config json.RawMessage, into any) error {
-	if len(config) == 0 || string(config) == "null" {
-		return nil
-	}
-	dec := json.NewDecoder(strings.NewReader(string(config)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("config: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return nil
-}
 
 // reservedHeaders are ours or the protocol's to set.
 var reservedHeaders = []string{

@@ -1,0 +1,547 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// ErrNotFound: there is no such destination.
+var ErrNotFound = errors.New("no such destination")
+
+// InvalidError says which setting is wrong and what to write instead.
+type InvalidError struct{ Field, Message string }
+
+// Error implements error.
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }
+
+// invalid turns an error that begins with the name of its field into an
+// InvalidError.
+func invalid(err error) error {
+	field, message, found := strings.Cut(err.Error(), ": ")
+	if !found {
+		return &InvalidError{Field: "config", Message: err.Error()}
+	}
+	return &InvalidError{Field: field, Message: message}
+}
+
+// Ends tells where topics end. Implemented by *stream.Admin.
+type Ends interface {
+	// EndOffsets returns, for every partition of the topics, the offset that the
+	// next record will get.
+	EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error)
+}
+
+// Operations are what operators do to destinations. It is safe for concurrent use.
+type Operations struct {
+	db        *storage.DB
+	store     *storage.Destinations
+	ends      Ends
+	deliverer *Deliverer
+}
+
+// NewOperations makes them. The deliverer checks settings and sends tests; it
+// may be one of this process only.
+func NewOperations(db *storage.DB, store *storage.Destinations, ends Ends, d *Deliverer) *Operations {
+	return &Operations{db: db, store: store, ends: ends, deliverer: d}
+}
+
+// Settings are what a new destination is made from.
+type Settings struct {
+	// Name is unique; empty means one made from kind and host.
+	Name        string
+	Kind        string // empty means webhook
+	URL         string
+	Description *string
+	EventTypes  []string
+	Config      json.RawMessage
+	// Secret of a signed kind; empty has one made.
+	Secret   string
+	Disabled bool
+	// Filter and Transform are jq, "" for none.
+	Filter, Transform string
+	RateLimit         float64 // requests a second, 0 for no limit
+	Concurrency       int     // requests in flight, 0 for the default
+	RetryHorizon      time.Duration
+	DeliveryLog       string // all | failures | off, "" for the default
+}
+
+// View is a destination as it may be shown: nothing secret is in it. The first
+// fields are those of the reference's endpoint object.
+type View struct {
+	ID             string          `json:"id"`
+	URL            string          `json:"url"`
+	Description    *string         `json:"description"`
+	EventTypes     []string        `json:"eventTypes"`
+	SecretPrefix   *string         `json:"secretPrefix"`
+	Kind           string          `json:"kind"`
+	Config         json.RawMessage `json:"config"`
+	Status         string          `json:"status" enum:"enabled,disabled"`
+	OrganizationID *string         `json:"organizationId"`
+	LastDeliveryAt *time.Time      `json:"lastDeliveryAt"`
+	CreatedAt      time.Time       `json:"createdAt"`
+	UpdatedAt      time.Time       `json:"updatedAt"`
+
+	Name                string                    `json:"name"`
+	State               storage.DestinationStatus `json:"state" enum:"active,paused,suspended"`
+	StateReason         string                    `json:"stateReason"`
+	Filter              string                    `json:"filter"`
+	Transform           string                    `json:"transform"`
+	RateLimit           float64                   `json:"rateLimit"`
+	Concurrency         int                       `json:"concurrency"`
+	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
+	DeliveryLog         string                    `json:"deliveryLog"`
+	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
+	Revision            int64                     `json:"revision"`
+}
+
+// Created is a new destination and, this once, its secret ("" for kinds without).
+type Created struct {
+	View
+	Secret string `json:"secret,omitempty"`
+}
+
+// Create makes a destination that is sent everything appended after the call
+// returned: its cursors stand at the ends of its topics, read beforehand. A wrong
+// setting is an [*InvalidError].
+func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
+	d := destinationOf(s)
+	sub, err := o.check(d)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := o.ends.EndOffsets(ctx, sub.Topics()...)
+	if err != nil {
+		return nil, fmt.Errorf("read ends of topics for destination %s: %w", d.Name, err)
+	}
+	if err := o.insert(ctx, d, starts, s.Name == ""); err != nil {
+		return nil, err
+	}
+	return &Created{View: viewOf(d), Secret: d.Secret}, nil
+}
+
+func destinationOf(s Settings) *storage.Destination {
+	d := &storage.Destination{
+		ID: uuid.Must(uuid.NewV7()).String(), Name: s.Name, Kind: s.Kind, URL: strings.TrimSpace(s.URL),
+		Description: s.Description, EventTypes: s.EventTypes, Config: s.Config, Secret: s.Secret,
+		Status: storage.DestinationActive, Filter: s.Filter, Transform: s.Transform,
+		RateLimit: s.RateLimit, Concurrency: s.Concurrency, RetryHorizon: s.RetryHorizon, DeliveryLog: s.DeliveryLog,
+	}
+	if d.Kind == "" {
+		d.Kind = webhookKind.Name
+	}
+	if s.Disabled {
+		d.Status = storage.DestinationPaused
+	}
+	if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
+		d.Secret = NewSecret()
+	}
+	if d.Name == "" {
+		d.Name = defaultName(d)
+	}
+	return d
+}
+
+// insert writes destination and cursors. A name that we made up and that is
+// taken gets a number.
+func (o *Operations) insert(ctx context.Context, d *storage.Destination, starts []storage.CursorStart, mayRename bool) error {
+	base := d.Name
+	for n := 2; ; n++ {
+		err := o.db.InTx(ctx, func(tx *storage.Tx) error {
+			if err := o.store.Insert(ctx, tx, d); err != nil {
+				return err
+			}
+			return storage.CreateCursors(ctx, tx, d.ID, starts)
+		})
+		if !errors.Is(err, storage.ErrDestinationName) {
+			return err
+		}
+		if !mayRename || n > 1000 {
+			return nameTaken(d.Name)
+		}
+		d.Name = base + "-" + strconv.Itoa(n)
+	}
+}
+
+func nameTaken(name string) error {
+	return &InvalidError{Field: "name", Message: fmt.Sprintf("%q is taken by another destination: choose another one", name)}
+}
+
+var (
+	validDestinationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+	notInName            = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+)
+
+func defaultName(d *storage.Destination) string {
+	u, err := url.Parse(d.URL)
+	if err != nil || u.Hostname() == "" {
+		return d.Kind
+	}
+	name := notInName.ReplaceAllString(d.Kind+"-"+u.Hostname(), "-")
+	return name[:min(len(name), 90)]
+}
+
+// check validates all settings, and returns the subscription.
+func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error) {
+	var none schemas.Subscription
+	kind, err := kindOf(d.Kind)
+	if err != nil {
+		return none, invalid(err)
+	}
+	sub, err := schemas.ParseSubscription(d.EventTypes)
+	if err != nil {
+		return none, invalid(err)
+	}
+	if err := checkNumbers(d); err != nil {
+		return none, err
+	}
+	if d.URL == "" && kind.NeedsURL {
+		return none, &InvalidError{Field: "url", Message: "is empty: write the address of the receiver, for example https://example.com/hook"}
+	}
+	if _, err := kind.Open(d, o.deliverer.guard); err != nil {
+		return none, invalid(err)
+	}
+	return sub, nil
+}
+
+func checkNumbers(d *storage.Destination) error {
+	_, isUUID := uuid.Parse(d.Name)
+	switch {
+	case !validDestinationName.MatchString(d.Name):
+		return &InvalidError{"name", "use 1 to 100 letters, digits, dots, dashes and underscores, beginning with a letter or digit"}
+	case isUUID == nil:
+		return &InvalidError{"name", "looks like an id: choose a word"}
+	case d.Description != nil && len([]rune(*d.Description)) > 500:
+		return &InvalidError{"description", "is longer than 500 characters"}
+	case !(d.RateLimit >= 0 && d.RateLimit <= 1e6):
+		return &InvalidError{"rateLimit", "must be between 0 (no limit) and 1000000 requests a second"}
+	case d.Concurrency < 0 || d.Concurrency > 4096:
+		return &InvalidError{"concurrency", "must be between 0 (the default) and 4096"}
+	case d.RetryHorizon != 0 && (d.RetryHorizon < time.Second || d.RetryHorizon > 30*24*time.Hour):
+		return &InvalidError{"retryHorizon", "must be 0 (the default), or between one second and 30 days"}
+	case !slices.Contains([]string{"", "all", "failures", "off"}, d.DeliveryLog):
+		return &InvalidError{"deliveryLog", "use all, failures, off, or leave it out for the default"}
+	}
+	return nil
+}
+
+// List returns all destinations, newest first.
+func (o *Operations) List(ctx context.Context) ([]View, error) {
+	list, err := o.store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]View, len(list))
+	for i, d := range list {
+		views[i] = viewOf(d)
+	}
+	return views, nil
+}
+
+// Get returns a destination by name or id, or [ErrNotFound].
+func (o *Operations) Get(ctx context.Context, nameOrID string) (*View, error) {
+	d, err := o.find(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	v := viewOf(d)
+	return &v, nil
+}
+
+func (o *Operations) find(ctx context.Context, nameOrID string) (*storage.Destination, error) {
+	d, err := o.store.Find(ctx, nameOrID)
+	if storage.IsNotFound(err) {
+		return nil, fmt.Errorf("%q: %w", nameOrID, ErrNotFound)
+	}
+	return d, err
+}
+
+func viewOf(d *storage.Destination) View {
+	kind, _ := kindOf(d.Kind)
+	v := View{
+		ID: d.ID, URL: redactURL(d.URL, kind), Description: d.Description, EventTypes: d.EventTypes, Kind: d.Kind,
+		Config: redactConfig(d.Config, kind), Status: "enabled", LastDeliveryAt: d.LastDeliveryAt,
+		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, Name: d.Name, State: d.Status, StateReason: d.StatusReason,
+		Filter: d.Filter, Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
+		RetryHorizonSeconds: int64(d.RetryHorizon / time.Second), DeliveryLog: d.DeliveryLog,
+		PreviousSecretUntil: d.PreviousSecretUntil, Revision: d.Revision,
+	}
+	if d.Secret != "" {
+		prefix := SecretPrefix(d.Secret)
+		v.SecretPrefix = &prefix
+	}
+	if d.Status != storage.DestinationActive {
+		v.Status = "disabled"
+	}
+	if d.Unreadable != "" {
+		v.StateReason = d.Unreadable
+	}
+	return v
+}
+
+// Patch changes settings; a nil field stays as it is.
+type Patch struct {
+	Name        *string
+	Kind        *string
+	URL         *string
+	Description *string  // empty clears
+	EventTypes  []string // replaces
+	// Config replaces the whole; `null` clears. A hidden value (***) keeps the stored one.
+	Config       json.RawMessage
+	Disabled     *bool
+	Filter       *string
+	Transform    *string
+	RateLimit    *float64
+	Concurrency  *int
+	RetryHorizon *time.Duration
+	DeliveryLog  *string
+}
+
+// Update changes a destination and returns it; the secret is set when the change
+// to a signed kind made one. A topic that is newly subscribed to is sent from its
+// end on, one that no longer is loses its position. Errors as Create and Get.
+func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Created, error) {
+	var made string
+	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
+		if err := p.apply(d); err != nil {
+			return err
+		}
+		made = ""
+		if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
+			made = NewSecret()
+			d.Secret = made
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Created{View: viewOf(d), Secret: made}, nil
+}
+
+func (p *Patch) apply(d *storage.Destination) error {
+	kind, _ := kindOf(d.Kind)
+	if p.URL != nil && *p.URL != redactURL(d.URL, kind) {
+		d.URL = strings.TrimSpace(*p.URL)
+	}
+	if p.Config != nil {
+		config, err := restoreConfig(p.Config, d.Config)
+		if err != nil {
+			return invalid(err)
+		}
+		if d.Config = config; string(config) == "null" {
+			d.Config = nil
+		}
+	}
+	if p.Description != nil {
+		if d.Description = p.Description; *p.Description == "" {
+			d.Description = nil
+		}
+	}
+	if p.EventTypes != nil {
+		d.EventTypes = p.EventTypes
+	}
+	if p.Disabled != nil {
+		d.Status, d.StatusReason = storage.DestinationActive, ""
+		if *p.Disabled {
+			d.Status = storage.DestinationPaused
+		}
+	}
+	set(&d.Name, p.Name)
+	set(&d.Kind, p.Kind)
+	set(&d.Filter, p.Filter)
+	set(&d.Transform, p.Transform)
+	set(&d.RateLimit, p.RateLimit)
+	set(&d.Concurrency, p.Concurrency)
+	set(&d.RetryHorizon, p.RetryHorizon)
+	set(&d.DeliveryLog, p.DeliveryLog)
+	return nil
+}
+
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// change reads, changes, checks and writes a destination, again when somebody
+// else was faster.
+func (o *Operations) change(ctx context.Context, nameOrID string, edit func(*storage.Destination) error) (*storage.Destination, error) {
+	for try := 1; ; try++ {
+		d, err := o.find(ctx, nameOrID)
+		if err != nil {
+			return nil, err
+		}
+		before, _ := schemas.ParseSubscription(d.EventTypes) // valid when it was stored
+		if err := edit(d); err != nil {
+			return nil, err
+		}
+		sub, err := o.check(d)
+		if err != nil {
+			return nil, err
+		}
+		err = o.write(ctx, d, before.Topics(), sub.Topics())
+		switch {
+		case err == nil:
+			return d, nil
+		case errors.Is(err, storage.ErrDestinationName):
+			return nil, nameTaken(d.Name)
+		case !errors.Is(err, storage.ErrDestinationChanged) || try == 5:
+			return nil, err
+		}
+	}
+}
+
+func (o *Operations) write(ctx context.Context, d *storage.Destination, before, after []schemas.Topic) error {
+	var starts []storage.CursorStart
+	if added := without(after, before); len(added) > 0 {
+		var err error
+		if starts, err = o.ends.EndOffsets(ctx, added...); err != nil {
+			return fmt.Errorf("read ends of topics for destination %s: %w", d.Name, err)
+		}
+	}
+	return o.db.InTx(ctx, func(tx *storage.Tx) error {
+		if err := o.store.Update(ctx, tx, d); err != nil {
+			return err
+		}
+		for _, topic := range without(before, after) {
+			if err := storage.DeleteCursors(ctx, tx, d.ID, string(topic)); err != nil {
+				return err
+			}
+		}
+		if len(starts) == 0 {
+			return nil
+		}
+		return storage.CreateCursors(ctx, tx, d.ID, starts)
+	})
+}
+
+func without(topics, other []schemas.Topic) []schemas.Topic {
+	return slices.DeleteFunc(slices.Clone(topics), func(t schemas.Topic) bool { return slices.Contains(other, t) })
+}
+
+// Pause stops deliveries to a destination at its place.
+func (o *Operations) Pause(ctx context.Context, nameOrID, reason string) (*View, error) {
+	return o.setStatus(ctx, nameOrID, storage.DestinationPaused, reason)
+}
+
+// Resume lets deliveries go on, after Pause or a suspension.
+func (o *Operations) Resume(ctx context.Context, nameOrID string) (*View, error) {
+	return o.setStatus(ctx, nameOrID, storage.DestinationActive, "")
+}
+
+func (o *Operations) setStatus(ctx context.Context, nameOrID string, status storage.DestinationStatus, reason string) (*View, error) {
+	d, err := o.find(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.store.SetStatus(ctx, d.ID, 0, status, reason); err != nil {
+		return nil, err
+	}
+	return o.Get(ctx, d.ID)
+}
+
+// Delete removes a destination with its cursors, or returns [ErrNotFound].
+func (o *Operations) Delete(ctx context.Context, nameOrID string) error {
+	d, err := o.find(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	deleted, err := o.store.Delete(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	if !deleted {
+		return fmt.Errorf("%q: %w", nameOrID, ErrNotFound)
+	}
+	o.deliverer.Forget(d.ID)
+	return nil
+}
+
+// RotateSecret gives a destination a new secret. The one before goes on signing
+// beside it for overlap (nil for the default, 24 h; 0 ends it at once), so that
+// the receiver can change over without losing anything.
+func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, overlap *time.Duration) (*Created, error) {
+	grace := o.deliverer.cfg.RotationOverlap
+	if overlap != nil {
+		grace = *overlap
+	}
+	if grace < 0 || grace > 30*24*time.Hour {
+		return nil, &InvalidError{"overlap", "must be between 0 and 30 days"}
+	}
+	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
+		kind, err := kindOf(d.Kind)
+		if err != nil {
+			return invalid(err)
+		}
+		if !kind.Signed {
+			return &InvalidError{"kind", fmt.Sprintf("%s signs nothing, so there is no secret to rotate", d.Kind)}
+		}
+		d.PreviousSecret, d.PreviousSecretUntil = "", nil
+		if grace > 0 && d.Secret != "" {
+			until := time.Now().Add(grace)
+			d.PreviousSecret, d.PreviousSecretUntil = d.Secret, &until
+		}
+		d.Secret = NewSecret()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Created{View: viewOf(d), Secret: d.Secret}, nil
+}
+
+// Tested is what came of a test.
+type Tested struct {
+	// DeliveryID is the id of the message that was sent.
+	DeliveryID string         `json:"deliveryId"`
+	EventType  string         `json:"eventType"`
+	Verdict    string         `json:"verdict"`
+	Delivered  bool           `json:"delivered"`
+	Status     int            `json:"status"` // of HTTP, 0 without an answer
+	LatencyMS  int64          `json:"latencyMs"`
+	Error      string         `json:"error,omitempty"`
+	Response   string         `json:"response,omitempty"`
+	Outcome    stream.Outcome `json:"-"`
+}
+
+// Test sends a webhook.test to a destination now, whatever it subscribes to and
+// also when it is paused, and returns what came of it.
+func (o *Operations) Test(ctx context.Context, nameOrID string) (*Tested, error) {
+	d, err := o.find(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	p := testPayload(uuid.Must(uuid.NewV7()).String(), d.ID, time.Now())
+	out := o.deliverer.sendTest(ctx, d, p)
+	return &Tested{
+		DeliveryID: p.MessageID(), EventType: p.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == stream.Delivered,
+		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out,
+	}, nil
+}
+
+// sendTest makes an attempt outside the lanes.
+func (d *Deliverer) sendTest(ctx context.Context, dest *storage.Destination, p *Payload) stream.Outcome {
+	kind, err := kindOf(dest.Kind)
+	if err != nil {
+		return stream.Outcome{Verdict: stream.Refuse, Err: err.Error()}
+	}
+	sink, err := kind.Open(dest, d.guard)
+	if err != nil {
+		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + err.Error()}
+	}
+	return d.attempt(ctx, sink, &Attempt{Now: time.Now(), Payloads: []*Payload{p}})
+}

@@ -1,0 +1,258 @@
+package sinks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+// ends stands for a broker: two partitions a topic, ending at 10 and 11.
+type ends struct {
+	mu    sync.Mutex
+	asked []schemas.Topic
+}
+
+func (e *ends) EndOffsets(_ context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked = append(e.asked, topics...)
+	var starts []storage.CursorStart
+	for _, t := range topics {
+		starts = append(starts, storage.CursorStart{Topic: string(t), Partition: 0, Offset: 10}, storage.CursorStart{Topic: string(t), Partition: 1, Offset: 11})
+	}
+	return starts, nil
+}
+
+type operating struct {
+	*Operations
+	db    *storage.DB
+	store *storage.Destinations
+	ends  *ends
+}
+
+func newOperations(t *testing.T) *operating {
+	t.Helper()
+	db := storagetest.New(t)
+	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
+	require.NoError(t, err)
+	o := &operating{db: db, store: storage.NewDestinations(db, box), ends: &ends{}}
+	o.Operations = NewOperations(db, o.store, o.ends, newDeliverer(t, Config{AllowLoopback: true}))
+	return o
+}
+
+// cursors are the positions of a destination as `topic/partition@position`.
+func (o *operating) cursors(t *testing.T, id string) string {
+	t.Helper()
+	var all *string
+	require.NoError(t, o.db.QueryRow(t.Context(), `
+		SELECT string_agg(topic || '/' || partition || '@' || position, ' ' ORDER BY topic, partition)
+		FROM cursors WHERE destination_id::text = $1`, id).Scan(&all))
+	return deref(all)
+}
+
+func TestANewDestinationStandsAtTheEndsOfItsTopics(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com/hook", EventTypes: []string{"contact.*"}})
+	require.NoError(t, err)
+	require.Equal(t, "webhook", made.Kind)
+	require.Equal(t, "webhook-example.com", made.Name)
+	require.Equal(t, "enabled", made.Status)
+	require.True(t, strings.HasPrefix(made.Secret, "whsec_"))
+	require.Equal(t, made.Secret[:12], *made.SecretPrefix)
+	require.Equal(t, "lifecycle/0@10 lifecycle/1@11", o.cursors(t, made.ID))
+
+	second, err := o.Create(t.Context(), Settings{URL: "https://example.com/other", EventTypes: []string{"event.tracked"}})
+	require.NoError(t, err)
+	require.Equal(t, "webhook-example.com-2", second.Name)
+	require.Equal(t, "events/0@10 events/1@11", o.cursors(t, second.ID))
+
+	list, err := o.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	shown, err := json.Marshal(list)
+	require.NoError(t, err)
+	require.NotContains(t, string(shown), made.Secret)
+	require.NotContains(t, string(shown), second.Secret)
+}
+
+func TestAWrongSettingNamesItsField(t *testing.T) {
+	o := newOperations(t)
+	good := Settings{URL: "https://example.com", EventTypes: []string{"*"}}
+	_, err := o.Create(t.Context(), Settings{Name: "taken", URL: good.URL, EventTypes: good.EventTypes})
+	require.NoError(t, err)
+	for field, change := range map[string]func(*Settings){
+		"kind":                func(s *Settings) { s.Kind = "pigeon" },
+		"url":                 func(s *Settings) { s.URL = "" },
+		"eventTypes":          func(s *Settings) { s.EventTypes = nil },
+		"eventTypes[1]":       func(s *Settings) { s.EventTypes = []string{"*", "nope"} },
+		"name":                func(s *Settings) { s.Name = "taken" },
+		"description":         func(s *Settings) { s.Description = ptr(strings.Repeat("x", 501)) },
+		"secret":              func(s *Settings) { s.Secret = "whsec_short" },
+		"config.headers.Host": func(s *Settings) { s.Config = json.RawMessage(`{"headers":{"Host":"x"}}`) },
+		"rateLimit":           func(s *Settings) { s.RateLimit = -1 },
+		"concurrency":         func(s *Settings) { s.Concurrency = -1 },
+		"retryHorizon":        func(s *Settings) { s.RetryHorizon = time.Millisecond },
+		"deliveryLog":         func(s *Settings) { s.DeliveryLog = "some" },
+	} {
+		s := good
+		change(&s)
+		_, err := o.Create(t.Context(), s)
+		var wrong *InvalidError
+		require.ErrorAs(t, err, &wrong, field)
+		require.Equal(t, field, wrong.Field)
+		require.NotEmpty(t, wrong.Message)
+	}
+	for _, name := range []string{"has space", "-x", "0192f000-aaaa-7bbb-8ccc-ddddeeeeffff", strings.Repeat("x", 101)} {
+		s := good
+		s.Name = name
+		_, err := o.Create(t.Context(), s)
+		require.ErrorContains(t, err, "name: ", name)
+	}
+}
+
+func TestSubscribingToOneTopicMoreStartsAtItsEnd(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"contact.*"}})
+	require.NoError(t, err)
+	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET position = 99`)
+	require.NoError(t, err)
+
+	got, err := o.Update(t.Context(), made.Name, Patch{EventTypes: []string{"contact.*", "event.tracked"}, Description: ptr("x")})
+	require.NoError(t, err)
+	require.Empty(t, got.Secret, "no new one")
+	require.Equal(t, "x", *got.Description)
+	require.EqualValues(t, 2, got.Revision)
+	require.Equal(t, "events/0@10 events/1@11 lifecycle/0@99 lifecycle/1@99", o.cursors(t, made.ID))
+
+	_, err = o.Update(t.Context(), made.ID, Patch{EventTypes: []string{"event.tracked:a"}})
+	require.NoError(t, err)
+	require.Equal(t, "events/0@10 events/1@11", o.cursors(t, made.ID))
+}
+
+func TestWritingBackWhatWasReadChangesNothing(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"},
+		Config: json.RawMessage(`{"headers":{"X-Key":"sesame"}}`)})
+	require.NoError(t, err)
+	view, err := o.Get(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"headers":{"X-Key":"***"}}`, string(view.Config))
+	_, err = o.Update(t.Context(), made.ID, Patch{URL: &view.URL, Config: view.Config, EventTypes: view.EventTypes})
+	require.NoError(t, err)
+	d, err := o.store.Get(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"headers":{"X-Key":"sesame"}}`, string(d.Config))
+	require.Equal(t, made.Secret, d.Secret)
+}
+
+func TestUpdatesAtTheSameTimeAllCount(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	errs := make(chan error, 3)
+	for _, p := range []Patch{{RateLimit: ptr(5.0)}, {Concurrency: ptr(6)}, {DeliveryLog: ptr("off")}} {
+		wg.Go(func() {
+			_, err := o.Update(context.Background(), made.ID, p)
+			errs <- err
+		})
+	}
+	wg.Wait()
+	for range 3 {
+		require.NoError(t, <-errs)
+	}
+	v, err := o.Get(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.Equal(t, 5.0, v.RateLimit)
+	require.Equal(t, 6, v.Concurrency)
+	require.Equal(t, "off", v.DeliveryLog)
+}
+
+func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
+	o := newOperations(t)
+	r, err := sinktest.New(sinktest.Options{Keep: 10})
+	require.NoError(t, err)
+	defer r.Close()
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	made, err := o.Create(t.Context(), Settings{URL: url, EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	rotated, err := o.RotateSecret(t.Context(), made.ID, nil)
+	require.NoError(t, err)
+	require.NotEqual(t, made.Secret, rotated.Secret)
+	require.WithinDuration(t, time.Now().Add(24*time.Hour), *rotated.PreviousSecretUntil, time.Minute)
+	for _, secret := range []string{made.Secret, rotated.Secret} {
+		require.NoError(t, r.SetSecrets(secret))
+		tested, err := o.Test(t.Context(), made.ID)
+		require.NoError(t, err)
+		require.True(t, tested.Delivered, "%+v", tested)
+	}
+	ended, err := o.RotateSecret(t.Context(), made.ID, ptr(time.Duration(0)))
+	require.NoError(t, err)
+	require.Nil(t, ended.PreviousSecretUntil)
+	tested, err := o.Test(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.False(t, tested.Delivered)
+	require.Equal(t, 1, r.Stats().BadSignatures)
+}
+
+func TestATestIsSentNowAndTellsWhatCameOfIt(t *testing.T) {
+	o := newOperations(t)
+	r, err := sinktest.New(sinktest.Options{Keep: 10, Script: func(*sinktest.Message) sinktest.Answer {
+		return sinktest.Answer{Status: 401, Body: "who are you?"}
+	}})
+	require.NoError(t, err)
+	defer r.Close()
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	made, err := o.Create(t.Context(), Settings{URL: url, EventTypes: []string{"bucket.left"}, Disabled: true})
+	require.NoError(t, err)
+	require.Equal(t, "disabled", made.Status)
+	require.NoError(t, r.SetSecrets(made.Secret))
+	tested, err := o.Test(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.Equal(t, 401, tested.Status)
+	require.False(t, tested.Delivered)
+	require.Equal(t, "who are you?", tested.Response)
+	got := r.Messages()[0]
+	require.Equal(t, tested.DeliveryID, got.ID)
+	require.Equal(t, schemas.TypeWebhookTest, got.Type)
+	require.Empty(t, got.Problem)
+}
+
+func TestPauseResumeAndDelete(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{Name: "crm", URL: "https://example.com", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	v, err := o.Pause(t.Context(), "crm", "maintenance")
+	require.NoError(t, err)
+	require.Equal(t, storage.DestinationPaused, v.State)
+	require.Equal(t, "maintenance", v.StateReason)
+	v, err = o.Resume(t.Context(), "crm")
+	require.NoError(t, err)
+	require.Equal(t, "enabled", v.Status)
+	require.NoError(t, o.Delete(t.Context(), "crm"))
+	require.Empty(t, o.cursors(t, made.ID))
+	for _, err := range []error{
+		o.Delete(t.Context(), "crm"),
+		second(o.Get(t.Context(), made.ID)), second(o.Update(t.Context(), "crm", Patch{})),
+		second(o.RotateSecret(t.Context(), "crm", nil)), second(o.Test(t.Context(), "crm")), second(o.Resume(t.Context(), "crm")),
+	} {
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+	require.False(t, slices.Contains(o.ends.asked, schemas.TopicEvents))
+}
+
+func second[T any](_ T, err error) error { return err }
