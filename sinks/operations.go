@@ -448,7 +448,7 @@ func (o *Operations) setStatus(ctx context.Context, nameOrID string, status stor
 	if err != nil {
 		return nil, err
 	}
-	if _, err := o.store.SetStatus(ctx, d.ID, 0, status, reason); err != nil {
+	if _, err := o.store.SetStatus(ctx, d.ID, status, reason); err != nil {
 		return nil, err
 	}
 	return o.Get(ctx, d.ID)

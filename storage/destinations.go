@@ -19,12 +19,9 @@ var (
 	ErrDestinationChanged = errors.New("the destination was changed meanwhile: read it again")
 )
 
-// destinationsChannel carries the id of a destination that changed.
-const destinationsChannel = "destinations"
-
 // Destinations reads and writes destinations. Secrets, and the config as a whole,
-// are sealed in the table. Every change grows the revision and notifies channel
-// `destinations` with the id in the same transaction. It is safe for concurrent
+// are sealed in the table. Every change grows the revision and notifies
+// [ChannelDestinations] with the id in the same transaction. It is safe for concurrent
 // use.
 type Destinations struct {
 	db  *DB
@@ -132,7 +129,7 @@ func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error
 	if err != nil {
 		return fmt.Errorf("insert destination %s: %w", d.Name, nameTaken(err))
 	}
-	return Notify(ctx, tx, destinationsChannel, d.ID)
+	return Notify(ctx, tx, ChannelDestinations, d.ID)
 }
 
 // Update writes all settings of a destination as it was read and changed, and
@@ -157,7 +154,7 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 	if err != nil {
 		return fmt.Errorf("update destination %s: %w", d.Name, nameTaken(err))
 	}
-	return Notify(ctx, tx, destinationsChannel, d.ID)
+	return Notify(ctx, tx, ChannelDestinations, d.ID)
 }
 
 // values are the parameters $1 to $19 of Insert and Update.
@@ -188,42 +185,23 @@ func nameTaken(err error) error {
 	return err
 }
 
-// SetStatus pauses, resumes or suspends a destination and reports whether that
-// changed anything. A suspension takes effect only at the revision it was decided
-// for: whoever has mended the destination meanwhile wins. For the others
-// revision is 0.
-func (s *Destinations) SetStatus(ctx context.Context, id string, revision int64, status DestinationStatus, reason string) (changed bool, err error) {
+// SetStatus pauses or resumes a destination for an operator, and reports whether
+// that changed anything. The rules of delivery use [SuspendDestination].
+func (s *Destinations) SetStatus(ctx context.Context, id string, status DestinationStatus, reason string) (changed bool, err error) {
 	const sql = `
 		UPDATE destinations SET status = $2, status_reason = $3, revision = revision + 1, updated_at = now()
-		WHERE id::text = $1 AND ($4 = 0 OR revision = $4) AND (status, status_reason) IS DISTINCT FROM ($2, $3)`
+		WHERE id::text = $1 AND (status, status_reason) IS DISTINCT FROM ($2, $3)`
 	err = s.db.InTx(ctx, func(tx *Tx) error {
-		tag, err := tx.Exec(ctx, sql, id, string(status), reason, revision)
+		tag, err := tx.Exec(ctx, sql, id, string(status), reason)
 		if err != nil {
 			return fmt.Errorf("set status of destination %s to %s: %w", id, status, err)
 		}
 		if changed = tag.RowsAffected() > 0; !changed {
 			return nil
 		}
-		return Notify(ctx, tx, destinationsChannel, id)
+		return Notify(ctx, tx, ChannelDestinations, id)
 	})
 	return changed, err
-}
-
-// MarkDelivered notes when destinations last took something. It is no change of
-// theirs: the revision stays.
-func MarkDelivered(ctx context.Context, q Querier, at map[string]time.Time) error {
-	const sql = `
-		UPDATE destinations d SET last_delivery_at = w.at
-		FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at)
-		WHERE d.id = w.id AND (d.last_delivery_at IS NULL OR d.last_delivery_at < w.at)`
-	ids, times := make([]string, 0, len(at)), make([]time.Time, 0, len(at))
-	for id, t := range at {
-		ids, times = append(ids, id), append(times, t)
-	}
-	if _, err := q.Exec(ctx, sql, ids, times); err != nil {
-		return fmt.Errorf("mark %d destinations as delivered to: %w", len(ids), err)
-	}
-	return nil
 }
 
 // Delete removes a destination with its cursors, and reports whether it was there.
@@ -236,7 +214,7 @@ func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err
 		if deleted = tag.RowsAffected() > 0; !deleted {
 			return nil
 		}
-		return Notify(ctx, tx, destinationsChannel, id)
+		return Notify(ctx, tx, ChannelDestinations, id)
 	})
 	return deleted, err
 }
