@@ -5,9 +5,13 @@
 // the machine: writes go to the page cache); the address stays the same from
 // start to start; one process at a time.
 //
-// It has limits that a real broker has not. The end of a transaction is not
-// atomic when the process is killed. One goroutine does all its work. Retention
-// and compaction run every ten minutes (RetentionInterval).
+// It has limits that a real broker has not. One goroutine does all its work
+// (some 350,000 records a second). The end of a transaction is not atomic when
+// the process is killed. Every ten minutes (Config.RetentionInterval) retention
+// drops whole batches and compaction rewrites a partition, all but its last
+// batch. kfake keeps message.timestamp.type and ignores it; StampAppendTime
+// stands in. A start reads every batch's frame: a million records took 0.1 s in
+// large batches and 2 s in batches of one.
 package localbroker
 
 import (
