@@ -87,14 +87,22 @@ load() { [ -f "$settings" ] && . "$settings"; }
 need() { load || die "instance '$instance' was never started: run $0 start"; }
 
 create_instance() {
-    local brokers=${BROKERS:-1} port=${KAFKA_PORT:-9092} registry_port=${REGISTRY_PORT:-8081}
+    local brokers=${BROKERS:-1} port=${KAFKA_PORT:-9092} registry_port=${REGISTRY_PORT:-8081} i
     case $brokers in 1 | 3) ;; *) die "BROKERS must be 1 or 3, not '$brokers'" ;; esac
     [ "$port" != auto ] || port=$(free_ports 30)
     [ "$registry_port" != auto ] || registry_port=$((port + 29))
 
+    # Before anything is made, so that a second try can name other ports.
+    host=${KAFKA_HOST:-127.0.0.1}
+    for ((i = 0; i < brokers * 3; i++)); do
+        port_is_free $((port + i)) ||
+            die "port $((port + i)) is taken: set KAFKA_PORT to the first of $((brokers * 3)) free ports, or to auto"
+    done
+    port_is_free "$registry_port" || die "port $registry_port is taken: set REGISTRY_PORT (and KAFKA_PORT) to free ones, or both to auto"
+
     mkdir -p "$home"
     make_certificates
-    local ids=() i
+    local ids=()
     for ((i = 1; i <= brokers; i++)); do ids+=("$(uuid)"); done
     (
         umask 077
@@ -120,6 +128,16 @@ uuid() {
 }
 
 listening() { (exec 3<>"/dev/tcp/${host:-127.0.0.1}/$1") 2>/dev/null; }
+
+# A process that was killed may hold its ports for a moment after it is gone
+# from the list of processes.
+port_is_free() {
+    local deadline=$((SECONDS + 5))
+    while listening "$1"; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.1
+    done
+}
 
 free_ports() {
     local base i
@@ -296,7 +314,7 @@ launch_broker() {
     mkdir -p "$(broker_home "$id")"
     write_broker_config "$id"
     format_broker "$id"
-    if listening "$(plain_port "$id")"; then
+    if ! port_is_free "$(plain_port "$id")"; then
         die "port $(plain_port "$id") is taken by something else: set KAFKA_PORT to the first of $((brokers * 3)) free ports, or to auto (then: $0 clean, as the instance remembers its ports)"
     fi
     detach "$(broker_home "$id")/pid" "$(broker_home "$id")/log" \
@@ -344,7 +362,7 @@ registry_alive() { alive "$(registry_home)/pid" "$(registry_home)/data"; }
 # topics' records do.
 launch_registry() {
     ! registry_alive || return 0
-    if listening "$registry_port"; then
+    if ! port_is_free "$registry_port"; then
         die "port $registry_port is taken by something else: set REGISTRY_PORT (then: $0 clean, as the instance remembers its ports)"
     fi
     mkdir -p "$(registry_home)"
