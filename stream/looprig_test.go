@@ -108,13 +108,23 @@ func (r *rig) input(topic schemas.Topic, partition int32, value string) *kgo.Rec
 // copier is the processor.
 type copier struct {
 	topics []schemas.Topic
-	extra  func(b *stream.Batch, r *stream.Record) error // called for each record
+	before func()                                          // called for each batch
+	tx     func(ctx context.Context, tx *storage.Tx) error // called for each batch
+	extra  func(b *stream.Batch, r *stream.Record) error   // called for each record
 }
 
 func (copier) Name() string              { return "copier" }
 func (c copier) Topics() []schemas.Topic { return c.topics }
 
 func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
+	if c.before != nil {
+		c.before()
+	}
+	if c.tx != nil {
+		if err := c.tx(ctx, tx); err != nil {
+			return err
+		}
+	}
 	var topics []string
 	var partitions []int32
 	var at []int64
@@ -141,10 +151,14 @@ type copied struct{ from *stream.Record }
 
 func (copied) Topic() schemas.Topic { return schemas.TopicEvents }
 func (c copied) Key() string        { return string(c.from.Key) }
-func (c copied) Meta() schemas.Meta { return schemas.Meta{ID: c.text(), Type: "copied"} }
+func (c copied) Meta() schemas.Meta {
+	return schemas.Meta{ID: c.text(), Type: "copied", OccurredAt: outputTime}
+}
 func (c copied) text() string {
 	return fmt.Sprintf("%s/%d/%d", c.from.Topic, c.from.Partition, c.from.Offset)
 }
+
+var outputTime = time.Date(2024, 2, 29, 12, 0, 0, 123456789, time.UTC)
 
 // plainText encodes what this file's processor emits.
 type plainText struct{}

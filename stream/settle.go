@@ -182,11 +182,11 @@ func (t *thread) mismatch(ctx context.Context, p *part, why string) error {
 			return err
 		}
 	}
-	if p.reason != why {
-		t.log.Error("processor.partition_stopped", zap.Int32("partition", p.number),
-			zap.String("why", why), zap.String("fix", advice(t.name, p.number)))
+	reason := why + ": " + advice(t.name, p.number)
+	if p.reason != reason {
+		t.log.Error("processor.partition_stopped", zap.Int32("partition", p.number), zap.String("why", reason))
 	}
-	p.stage, p.reason, p.doubt = halted, why, ""
+	p.stage, p.reason, p.doubt = halted, reason, ""
 	p.recheck = time.Now().Add(t.cfg.RecheckStopped)
 	t.metrics.setStopped(p.number, true)
 	t.noteStopped()

@@ -1,0 +1,151 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// ProcessorPartition is how far a processor is on one partition number.
+type ProcessorPartition struct {
+	Processor string          `json:"processor"`
+	Partition int32           `json:"partition"`
+	Topics    []TopicPosition `json:"topics"`
+	// Published says that nothing waits to be published; it is noted lazily.
+	Published bool `json:"published"`
+	// Accepted says that the offsets were named by an operator and nothing was
+	// processed since.
+	Accepted     bool      `json:"accepted"`
+	PendingBytes int       `json:"pendingBytes"`
+	UpdatedAt    time.Time `json:"updatedAt"`
+}
+
+// TopicPosition is where Postgres and the group stand on a topic's partition.
+type TopicPosition struct {
+	Topic     schemas.Topic `json:"topic"`
+	From      int64         `json:"from"`      // of the last apply
+	Next      int64         `json:"next"`      // the first record not applied
+	Committed int64         `json:"committed"` // by the group; -1 when it has no offset
+	Start     int64         `json:"start"`     // of the log
+	End       int64         `json:"end"`       // what a reader of committed records can reach
+	Lag       int64         `json:"lag"`       // from Next to End
+}
+
+// ListProcessor returns a processor's partitions in their order, for
+// `hogstream processors ls`. It locks nothing and may be called at any time.
+func (a *Admin) ListProcessor(ctx context.Context, q storage.Querier, processor string) ([]ProcessorPartition, error) {
+	rows, err := storage.LoadProgress(ctx, q, processor, nil)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	names := make(map[string]bool)
+	for _, row := range rows {
+		for t := range row.Ranges {
+			names[a.cfg.Topic(schemas.Topic(t))] = true
+		}
+	}
+	logs, err := a.logs(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("processor %s: %w", processor, err)
+	}
+	committed, err := a.adm.FetchOffsets(ctx, a.cfg.Group(processor))
+	if err != nil {
+		return nil, fmt.Errorf("processor %s: fetch the group's offsets: %w", processor, err)
+	}
+	all := make([]ProcessorPartition, len(rows))
+	for i, row := range rows {
+		p := ProcessorPartition{Processor: processor, Partition: row.Partition, Published: row.Published,
+			Accepted: row.Accepted, PendingBytes: len(row.Pending), UpdatedAt: row.UpdatedAt.UTC()}
+		for _, t := range sortedTopics(row.Ranges) {
+			name := a.cfg.Topic(t)
+			pos := TopicPosition{Topic: t, From: row.Ranges[string(t)].From, Next: row.Ranges[string(t)].Next, Committed: none}
+			if o, ok := committed.Lookup(name, row.Partition); ok && o.Err == nil {
+				pos.Committed = o.At
+			}
+			pos.Start, pos.End = logs.of(name, row.Partition)
+			pos.Lag = max(pos.End-pos.Next, 0)
+			p.Topics = append(p.Topics, pos)
+		}
+		all[i] = p
+	}
+	return all, nil
+}
+
+// ErrOffset is returned by AcceptOffsets for an offset that the log does not have.
+var ErrOffset = errors.New("the log does not have this offset")
+
+// AcceptOffsets makes a processor go on from named offsets on a partition, for
+// `hogstream processors accept`. Outputs that waited to be published there are
+// dropped, and records may be skipped or applied again: that is the operator's
+// decision. Topics not named keep their place. A running owner takes it up by
+// itself; so does the next one.
+func (a *Admin) AcceptOffsets(ctx context.Context, q storage.Querier, processor string, partition int32, at map[schemas.Topic]int64) error {
+	names := make(map[string]bool)
+	for t := range at {
+		names[a.cfg.Topic(t)] = true
+	}
+	logs, err := a.logs(ctx, names)
+	if err != nil {
+		return fmt.Errorf("processor %s: %w", processor, err)
+	}
+	offsets := make(map[string]int64, len(at))
+	for t, o := range at {
+		start, end := logs.of(a.cfg.Topic(t), partition)
+		if o < start || o > end {
+			return fmt.Errorf("%s/%d offset %d: %w: it has [%d,%d]", t, partition, o, ErrOffset, start, end)
+		}
+		offsets[string(t)] = o
+	}
+	return storage.AcceptProgress(ctx, q, processor, map[int32]map[string]int64{partition: offsets})
+}
+
+// logBounds are where logs start and end.
+type logBounds struct{ starts, ends kadm.ListedOffsets }
+
+func (b logBounds) of(topic string, partition int32) (start, end int64) {
+	if o, ok := b.starts.Lookup(topic, partition); ok {
+		start = o.Offset
+	}
+	if o, ok := b.ends.Lookup(topic, partition); ok {
+		end = o.Offset
+	}
+	return start, end
+}
+
+func (a *Admin) logs(ctx context.Context, topics map[string]bool) (logBounds, error) {
+	names := make([]string, 0, len(topics))
+	for t := range topics {
+		names = append(names, t)
+	}
+	starts, err := a.adm.ListStartOffsets(ctx, names...)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return logBounds{}, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := a.adm.ListCommittedOffsets(ctx, names...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return logBounds{}, fmt.Errorf("list stable offsets: %w", err)
+	}
+	return logBounds{starts, ends}, nil
+}
+
+func sortedTopics(r storage.Ranges) []schemas.Topic {
+	topics := make([]schemas.Topic, 0, len(r))
+	for t := range r {
+		topics = append(topics, schemas.Topic(t))
+	}
+	slices.Sort(topics)
+	return topics
+}
