@@ -1,0 +1,495 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// workspace is the memory of one request that carries events.
+type workspace struct {
+	body   []byte
+	drafts []*draft
+	msgs   []schemas.Message
+	index  []int // of the event in the batch, for each message
+	ids    idSource
+}
+
+var workspaces = sync.Pool{New: func() any { return &workspace{} }}
+
+func getWorkspace() *workspace {
+	ws, _ := workspaces.Get().(*workspace)
+	return ws
+}
+
+// maxKept is the largest body whose memory is kept.
+const maxKept = 1 << 20
+
+func (ws *workspace) release() {
+	if cap(ws.body) > maxKept {
+		ws.body = nil
+	}
+	ws.msgs = ws.msgs[:0]
+	ws.index = ws.index[:0]
+	workspaces.Put(ws)
+}
+
+// draft returns the i-th draft, ready to be read into.
+func (ws *workspace) draft(i int, kind bodyKind, utf8OK bool) *draft {
+	if i == len(ws.drafts) {
+		ws.drafts = append(ws.drafts, &draft{})
+	}
+	ws.drafts[i].reset(kind, utf8OK)
+	return ws.drafts[i]
+}
+
+// idSource makes UUIDv7s and asks the system for randomness seldom.
+type idSource struct {
+	random bytes.Reader
+	buf    [16 * 64]byte
+}
+
+func (s *idSource) next() (string, error) {
+	if s.random.Len() < 16 {
+		fillRandom(s.buf[:])
+		s.random.Reset(s.buf[:])
+	}
+	id, err := uuid.NewV7FromReader(&s.random)
+	if err != nil {
+		return "", fmt.Errorf("make an id: %w", err)
+	}
+	return id.String(), nil
+}
+
+// postEvent is POST /v1/events.
+func (a *API) postEvent(x *exchange, r *http.Request) {
+	ws := getWorkspace()
+	defer ws.release()
+	in, ok := a.readOne(x, r, ws, eventBody, schemas.MaxEvent)
+	if !ok {
+		return
+	}
+	if in.IdempotencyKey != nil && a.deps.Answers != nil {
+		in.Wait = true
+		a.appendAndWait(x, r, ws, in, a.answerEvent)
+		return
+	}
+	if err := a.deps.Appender.Append(r.Context(), ws.message(in)...); err != nil {
+		a.metrics.events(0, 1)
+		x.failErr(err)
+		return
+	}
+	x.accepted = 1
+	a.metrics.events(1, 0)
+	x.out = append(x.out, `{"id":"`...)
+	x.out = append(x.out, in.ID...)
+	x.out = append(x.out, `","stored":true,"exits":[]}`...)
+	x.json(http.StatusAccepted, x.out)
+}
+
+func (ws *workspace) message(in *schemas.Input) []schemas.Message {
+	ws.msgs = append(ws.msgs[:0], in)
+	return ws.msgs
+}
+
+// readOne reads a body that is one input; when it is none, it has answered.
+func (a *API) readOne(x *exchange, r *http.Request, ws *workspace, kind bodyKind, limit int) (*schemas.Input, bool) {
+	refused := func(answer func()) (*schemas.Input, bool) {
+		if kind == eventBody {
+			x.rejected = 1
+			a.metrics.events(0, 1)
+		}
+		answer()
+		return nil, false
+	}
+	var err error
+	if ws.body, err = readBody(x, r, ws.body, limit); err != nil {
+		return refused(func() { x.failErr(err) })
+	}
+	text := asText(ws.body)
+	d := ws.draft(0, kind, utf8.ValidString(text))
+	if err := d.readWhole(text); err != nil {
+		return refused(func() { x.failErr(err) })
+	}
+	if kind == eventBody {
+		d.keyFromHeader(r)
+	}
+	if len(d.issues) > 0 {
+		return refused(func() { x.failIssues(http.StatusBadRequest, d.issues) })
+	}
+	if !d.hasSubject() {
+		return refused(x.failNoSubject)
+	}
+	id, err := ws.ids.next()
+	if err != nil {
+		return refused(func() { x.failErr(err) })
+	}
+	x.inputID = id
+	return d.finish(id, a.now().UTC(), x.caller.ID), true
+}
+
+// readWhole reads a text that is one value.
+func (d *draft) readWhole(text string) error {
+	at, err := d.read(text, schemas.SkipSpace(text, 0))
+	if err != nil {
+		return asMalformed(err)
+	}
+	if at = schemas.SkipSpace(text, at); at < len(text) {
+		return malformed(&schemas.DocumentError{Offset: at, Reason: "something follows the JSON value"}, "")
+	}
+	return d.wholeUTF8(text)
+}
+
+// wholeUTF8 refuses text that is not UTF-8 where no field was to blame.
+func (d *draft) wholeUTF8(text string) error {
+	if d.utf8OK || len(d.issues) > 0 || utf8.ValidString(text) {
+		return nil
+	}
+	return &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Detail: "the body is not UTF-8", Fix: "send valid JSON in UTF-8"}}
+}
+
+func asMalformed(err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		return err
+	}
+	return malformed(err, "")
+}
+
+// keyFromHeader takes the idempotency key from the header: it wins over the
+// body's when it is there, and an empty one switches it off.
+func (d *draft) keyFromHeader(r *http.Request) {
+	values, given := r.Header["Idempotency-Key"]
+	if !given || len(values) == 0 {
+		return
+	}
+	d.key = ""
+	quoted, err := marshal(values[0])
+	if err != nil {
+		return
+	}
+	if key, ok := d.text(&members{name: "Idempotency-Key", value: string(quoted)}, maxKey); ok {
+		d.key = key
+	}
+}
+
+// Answers lets a request wait for what the processors decide about its input.
+// Implemented by *storage.Answers.
+type Answers interface {
+	// Ask begins to wait; it is called before the input is appended. wait returns
+	// the answer, or an error when ctx ends first; done ends the waiting.
+	Ask(inputID string) (wait func(ctx context.Context) (json.RawMessage, error), done func())
+}
+
+// answer is what the processors say about an input.
+type answer struct {
+	ContactID  string             `json:"id"`
+	Stored     bool               `json:"stored"`
+	Deleted    bool               `json:"deleted"`
+	Created    bool               `json:"created"`
+	Linked     bool               `json:"linked"`
+	Merged     []string           `json:"merged"`
+	Conflicts  []schemas.Conflict `json:"conflicts"`
+	ListsError string             `json:"listsError"`
+	Error      string             `json:"error"`
+}
+
+// appendAndWait appends an input and answers with what the processors decided;
+// when that takes too long, with 202 and the input's id: it will be done.
+func (a *API) appendAndWait(x *exchange, r *http.Request, ws *workspace, in *schemas.Input, give func(*exchange, *schemas.Input, *answer)) {
+	wait, done := a.deps.Answers.Ask(in.ID)
+	defer done()
+	if err := a.deps.Appender.Append(r.Context(), ws.message(in)...); err != nil {
+		if in.Type == schemas.InputEvent {
+			a.metrics.events(0, 1)
+		}
+		x.failErr(err)
+		return
+	}
+	if in.Type == schemas.InputEvent {
+		x.accepted = 1
+		a.metrics.events(1, 0)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.cfg.AnswerTimeout)
+	defer cancel()
+	text, err := wait(ctx)
+	if err != nil {
+		give(x, in, nil)
+		return
+	}
+	var decided answer
+	if err := json.Unmarshal(text, &decided); err != nil {
+		x.failErr(fmt.Errorf("read the answer to input %s: %w", in.ID, err))
+		return
+	}
+	give(x, in, &decided)
+}
+
+// eventResponse is the answer to an event that its sender waited for.
+type eventResponse struct {
+	ID         string             `json:"id"`
+	Stored     bool               `json:"stored"`
+	Exits      []struct{}         `json:"exits"`
+	ContactID  string             `json:"contactId,omitempty"`
+	Conflicts  []schemas.Conflict `json:"conflicts,omitempty"`
+	ListsError string             `json:"listsError,omitempty"`
+	// Reason says why the event was not stored, when it is no duplicate.
+	Reason string `json:"reason,omitempty"`
+	// Pending says that the event is on the log and what comes of it was not
+	// known in time.
+	Pending bool `json:"pending,omitempty"`
+}
+
+func (a *API) answerEvent(x *exchange, in *schemas.Input, decided *answer) {
+	response := eventResponse{ID: in.ID, Exits: []struct{}{}}
+	if decided == nil {
+		response.Stored, response.Pending = true, true
+	} else {
+		response.Stored, response.ContactID, response.Conflicts = decided.Stored, decided.ContactID, decided.Conflicts
+		response.ListsError, response.Reason = decided.ListsError, decided.Error
+	}
+	x.encode(http.StatusAccepted, response)
+}
+
+// rejectedEvent is an event of a batch that is not on the log.
+type rejectedEvent struct {
+	Index   int    `json:"index"`
+	Code    string `json:"code"`
+	Path    []any  `json:"path"`
+	Message string `json:"message"`
+	Fix     string `json:"fix"`
+}
+
+// postEvents is POST /v1/events/batch.
+func (a *API) postEvents(x *exchange, r *http.Request) {
+	ws := getWorkspace()
+	defer ws.release()
+	var err error
+	if ws.body, err = readBody(x, r, ws.body, maxBatchBody); err != nil {
+		x.failErr(err)
+		return
+	}
+	n, err := ws.readBatch(asText(ws.body))
+	if err != nil {
+		x.failErr(err)
+		return
+	}
+	a.metrics.batch.Observe(float64(n))
+	rejected := a.prepare(x, ws, n)
+	refused := len(rejected)
+	var failed error
+	if len(ws.msgs) > 0 {
+		if failed = a.deps.Appender.Append(r.Context(), ws.msgs...); failed != nil {
+			rejected = append(rejected, ws.unconfirmed(failed)...)
+		}
+	}
+	x.rejected, x.accepted = len(rejected), n-len(rejected)
+	a.metrics.events(x.accepted, x.rejected)
+	switch {
+	case x.accepted == 0 && failed != nil:
+		x.failErr(failed)
+		return
+	case failed != nil:
+		x.err = failed
+	}
+	status := http.StatusAccepted
+	if x.accepted == 0 && refused > 0 {
+		status = http.StatusBadRequest
+	}
+	a.answerBatch(x, ws, status, rejected, r.URL.RawQuery != "" && r.URL.Query().Get("ids") == "true")
+}
+
+// readBatch reads the events of a body, {"events": […]} or a bare array, into
+// drafts and returns how many there are.
+func (ws *workspace) readBatch(text string) (n int, err error) {
+	valid := utf8.ValidString(text)
+	at := schemas.SkipSpace(text, 0)
+	found := false
+	var end int
+	if at < len(text) && text[at] == '{' {
+		m := members{text: text, at: at}
+		for !found && m.nextName() {
+			if m.name == "events" && m.at < len(text) && text[m.at] == '[' {
+				found = true
+				if n, m.at, err = ws.readEvents(text, m.at, valid); err != nil {
+					return 0, err
+				}
+			} else if m.skip(); m.err != nil {
+				break
+			}
+		}
+		for m.err == nil && found && m.nextName() {
+			m.skip()
+		}
+		if m.err != nil {
+			return 0, malformed(m.err, m.name)
+		}
+		end = m.at
+	} else if at < len(text) && text[at] == '[' {
+		found = true
+		if n, end, err = ws.readEvents(text, at, valid); err != nil {
+			return 0, err
+		}
+	} else if end, err = schemas.ScanValue(text, at, skipDepth); err != nil {
+		return 0, malformed(err, "")
+	}
+	if end = schemas.SkipSpace(text, end); end < len(text) {
+		return 0, malformed(&schemas.DocumentError{Offset: end, Reason: "something follows the JSON value"}, "")
+	}
+	if !found || n == 0 {
+		return 0, &failure{http.StatusBadRequest, failureBody{Error: "No events in request body", Path: []any{"events"}, Fix: `send {"events": [{"name": …, "userId": …}, …]} with 1 to 1000 events`}}
+	}
+	return n, nil
+}
+
+// readEvents reads the array at text[at].
+func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, err error) {
+	at = schemas.SkipSpace(text, at+1)
+	if at < len(text) && text[at] == ']' {
+		return 0, at + 1, nil
+	}
+	for {
+		if n == maxBatch {
+			return 0, at, &failure{http.StatusBadRequest, failureBody{Error: fmt.Sprintf("More than %d events in one batch", maxBatch), Path: []any{"events"}, Fix: fmt.Sprintf("send at most %d events in one request", maxBatch)}}
+		}
+		d := ws.draft(n, eventBody, valid)
+		start := at
+		if at, err = d.read(text, at); err != nil {
+			return 0, at, inEvent(asMalformed(err), n)
+		}
+		if !valid && len(d.issues) == 0 && !utf8.ValidString(text[start:at]) {
+			d.notUTF8("")
+			d.issues[0].Path = []any{}
+		}
+		n++
+		at = schemas.SkipSpace(text, at)
+		switch {
+		case at == len(text):
+			return 0, at, inEvent(malformed(&schemas.DocumentError{Offset: at, Reason: "ends too early"}, ""), n-1)
+		case text[at] == ']':
+			return n, at + 1, nil
+		case text[at] != ',':
+			return 0, at, inEvent(malformed(&schemas.DocumentError{Offset: at, Reason: "a comma or a closing bracket is missing"}, ""), n-1)
+		}
+		at = schemas.SkipSpace(text, at+1)
+	}
+}
+
+// inEvent says in which event of a batch a body is malformed.
+func inEvent(err error, index int) error {
+	var f *failure
+	if errors.As(err, &f) && f.body.Error == malformedJSON {
+		f.body.Path = append([]any{"events", index}, f.body.Path...)
+	}
+	return err
+}
+
+// prepare makes messages of the drafts without issues and returns the others.
+func (a *API) prepare(x *exchange, ws *workspace, n int) (rejected []rejectedEvent) {
+	now := a.now().UTC()
+	for i, d := range ws.drafts[:n] {
+		if len(d.issues) == 0 && !d.hasSubject() {
+			d.issue(Issue{Code: "custom", Message: noSubject, Fix: "name the person: give userId, email or anonymousId"})
+		}
+		if len(d.issues) > 0 {
+			first := d.issues[0]
+			rejected = append(rejected, rejectedEvent{Index: i, Code: first.Code, Path: first.Path, Message: first.Message, Fix: first.Fix})
+			continue
+		}
+		id, err := ws.ids.next()
+		if err != nil {
+			rejected = append(rejected, rejectedEvent{Index: i, Code: "unavailable", Path: []any{}, Message: err.Error(), Fix: "send the event again"})
+			continue
+		}
+		ws.msgs = append(ws.msgs, d.finish(id, now, x.caller.ID))
+		ws.index = append(ws.index, i)
+	}
+	return rejected
+}
+
+// unconfirmed are the events that the log did not confirm.
+func (ws *workspace) unconfirmed(err error) (rejected []rejectedEvent) {
+	reject := func(message int, cause error) {
+		e := rejectedEvent{Index: ws.index[message], Code: "unavailable", Path: []any{}, Message: "The log did not confirm the event; it is not known whether it is stored", Fix: "send the event again; an idempotency key makes that safe"}
+		if errors.Is(cause, stream.ErrTooLarge) {
+			e.Code, e.Message, e.Fix = "too_big", "Too big: the event is too large for the log", "send less in properties"
+		}
+		rejected = append(rejected, e)
+		ws.msgs[message] = nil
+	}
+	var some *stream.AppendError
+	if errors.As(err, &some) {
+		for _, f := range some.Failed {
+			reject(f.Index, f.Err)
+		}
+		return rejected
+	}
+	for i := range ws.msgs {
+		reject(i, err)
+	}
+	return rejected
+}
+
+// answerBatch writes {accepted, rejected, ids?}; ids stand in the order of the
+// batch, null for what was rejected.
+func (a *API) answerBatch(x *exchange, ws *workspace, status int, rejected []rejectedEvent, withIDs bool) {
+	x.out = append(x.out, `{"accepted":`...)
+	x.out = strconv.AppendInt(x.out, int64(x.accepted), 10)
+	x.out = append(x.out, `,"rejected":`...)
+	if len(rejected) == 0 {
+		x.out = append(x.out, `[]`...)
+	} else {
+		text, err := marshal(rejected)
+		if err != nil {
+			x.failErr(fmt.Errorf("encode rejected events: %w", err))
+			return
+		}
+		x.out = append(x.out, text...)
+	}
+	if status != http.StatusAccepted {
+		x.out = append(x.out, `,"error":"None of the events was accepted"`...)
+	}
+	if withIDs {
+		x.out = ws.appendIDs(x.out)
+	}
+	x.out = append(x.out, `,"requestId":"`...)
+	x.out = append(x.out, x.requestID...)
+	x.out = append(x.out, `"}`...)
+	x.json(status, x.out)
+}
+
+func (ws *workspace) appendIDs(out []byte) []byte {
+	out = append(out, `,"ids":[`...)
+	next := 0
+	for i, m := range ws.msgs {
+		for ; next < ws.index[i]; next++ {
+			out = append(out, `null,`...)
+		}
+		next++
+		if in, ok := m.(*schemas.Input); ok && in != nil {
+			out = append(out, '"')
+			out = append(out, in.ID...)
+			out = append(out, `",`...)
+		} else {
+			out = append(out, `null,`...)
+		}
+	}
+	if out[len(out)-1] == ',' {
+		out = out[:len(out)-1]
+	}
+	return append(out, ']')
+}
+
+func fillRandom(b []byte) { _, _ = rand.Read(b) } // never fails

@@ -1,0 +1,200 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Probe asks a part whether it works.
+type Probe struct {
+	Name string // e.g. "kafka", "registry"
+	// Needed says that no event can be taken without it: readiness asks it.
+	Needed bool
+	// Check returns when ctx ends, at the latest.
+	Check func(context.Context) error
+}
+
+const (
+	probeTimeout = 2 * time.Second
+	// healthFor is how long a finding is given out again: probes come from many
+	// sides and must not become load.
+	healthFor = time.Second
+)
+
+// health answers the three questions of probes:
+//
+//	/v1/health/live   does the process answer?                        200
+//	/v1/health/ready  can it take events?                             200, else 503
+//	/v1/health        does everything work, in detail?                200, else 503
+//
+// Without Postgres events are taken from keys that were seen lately, so the
+// process stays ready while /v1/health says degraded.
+type health struct {
+	api     *API
+	started time.Time
+
+	mu    sync.Mutex // held while probing, so that one probes for all who ask
+	last  *healthReport
+	until time.Time
+}
+
+func newHealth(a *API) *health { return &health{api: a, started: a.now()} }
+
+type healthReport struct {
+	Status     string                      `json:"status"` // healthy | degraded | migration_pending
+	Ready      bool                        `json:"ready"`
+	Schema     map[string]schemaTrack      `json:"schema"`
+	Uptime     float64                     `json:"uptime"` // seconds
+	Timestamp  string                      `json:"timestamp"`
+	Version    string                      `json:"version"`
+	Components map[string]*componentStatus `json:"components"`
+	Lag        map[string]groupLag         `json:"lag,omitempty"` // by consumer group
+}
+
+type schemaTrack struct {
+	Applied  *string  `json:"applied"`
+	Required *string  `json:"required"`
+	InSync   bool     `json:"inSync"`
+	Pending  []string `json:"pending"`
+}
+
+type componentStatus struct {
+	Status     string `json:"status"` // up | down
+	LatencyMs  *int64 `json:"latencyMs,omitempty"`
+	LastSeenAt string `json:"lastSeenAt,omitempty"`
+}
+
+type groupLag struct {
+	Lag   int64  `json:"lag"` // records
+	State string `json:"state"`
+}
+
+func (h *health) live(x *exchange, _ *http.Request) {
+	x.json(http.StatusOK, []byte(`{"status":"live"}`))
+}
+
+func (h *health) ready(x *exchange, r *http.Request) {
+	report := h.report(r.Context())
+	if report.Ready {
+		x.json(http.StatusOK, []byte(`{"status":"ready"}`))
+		return
+	}
+	x.encode(http.StatusServiceUnavailable, map[string]any{"status": "not ready", "schema": report.Schema, "components": report.Components})
+}
+
+func (h *health) full(x *exchange, r *http.Request) {
+	report := *h.report(r.Context())
+	now := h.api.now()
+	report.Uptime = now.Sub(h.started).Seconds()
+	report.Timestamp = isoTime(now)
+	status := http.StatusOK
+	if report.Status != "healthy" {
+		status = http.StatusServiceUnavailable
+	}
+	x.encode(status, report)
+}
+
+// isoTime is a time as the API writes it: UTC with milliseconds.
+func isoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// report returns a finding that is at most healthFor old. Nobody changes it.
+func (h *health) report(ctx context.Context) *healthReport {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := h.api.now(); h.last == nil || now.After(h.until) {
+		// Who asked first may go away; others wait for the finding too.
+		h.last = h.probe(context.WithoutCancel(ctx))
+		h.until = h.api.now().Add(healthFor)
+	}
+	return h.last
+}
+
+// probe asks all parts at once, each with a deadline.
+func (h *health) probe(ctx context.Context) *healthReport {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	report := &healthReport{Version: h.api.cfg.Version, Components: map[string]*componentStatus{}, Ready: true, Status: "healthy"}
+	probes := append([]Probe{{Name: "database", Check: h.api.deps.DB.Ping}}, h.api.deps.Probes...)
+	errs := make([]error, len(probes))
+	var wait sync.WaitGroup
+	for i, p := range probes {
+		c := &componentStatus{Status: "up"}
+		report.Components[p.Name] = c
+		wait.Go(func() {
+			start := time.Now()
+			errs[i] = p.Check(ctx)
+			ms := time.Since(start).Milliseconds()
+			c.LatencyMs = &ms
+		})
+	}
+	var schemaErr, lagErr error
+	var lag []stream.GroupLag
+	wait.Go(func() { schemaErr = h.schema(ctx, report) })
+	if h.api.deps.Lag != nil {
+		wait.Go(func() { lag, lagErr = h.api.deps.Lag(ctx) })
+	}
+	wait.Wait()
+	for i, p := range probes {
+		if errs[i] == nil {
+			continue
+		}
+		report.Components[p.Name].Status, report.Status = "down", "degraded"
+		report.Ready = report.Ready && !p.Needed
+	}
+	if lagErr == nil {
+		h.addLag(report, lag)
+	}
+	// An unknown state is not a state that is behind.
+	if track := report.Schema["engine"]; schemaErr == nil && !track.InSync {
+		report.Status, report.Ready = "migration_pending", false
+	}
+	if report.Schema == nil {
+		report.Schema = map[string]schemaTrack{"engine": {Pending: []string{}}, "client": emptyTrack}
+	}
+	return report
+}
+
+var emptyTrack = schemaTrack{InSync: true, Pending: []string{}}
+
+func (h *health) schema(ctx context.Context, report *healthReport) error {
+	status, err := h.api.deps.DB.SchemaStatus(ctx)
+	if err != nil {
+		return fmt.Errorf("probe schema: %w", err)
+	}
+	track := schemaTrack{InSync: len(status.Pending) == 0, Pending: []string{}, Required: number(status.Required)}
+	if status.Applied > 0 {
+		track.Applied = number(status.Applied)
+	}
+	for _, m := range status.Pending {
+		track.Pending = append(track.Pending, strconv.FormatInt(m.Version, 10)) // names are not for the public
+	}
+	report.Schema = map[string]schemaTrack{"engine": track, "client": emptyTrack}
+	return nil
+}
+
+func number(n int64) *string {
+	s := strconv.FormatInt(n, 10)
+	return &s
+}
+
+// addLag tells the lag of each group; a group with members is a worker.
+func (h *health) addLag(report *healthReport, lag []stream.GroupLag) {
+	if h.api.deps.Lag == nil {
+		return
+	}
+	worker := &componentStatus{Status: "down"}
+	report.Lag = map[string]groupLag{}
+	for _, g := range lag {
+		report.Lag[g.Group] = groupLag{Lag: g.Lag, State: g.State}
+		if g.State == "Stable" {
+			worker.Status, worker.LastSeenAt = "up", isoTime(h.api.now())
+		}
+	}
+	report.Components["worker"] = worker
+}

@@ -1,0 +1,216 @@
+// Package ingest is HTTP in: the data API, authentication, rate limits, health
+// and the API's description.
+//
+// What it promises:
+//   - 202 for an event means that all in-sync replicas have it. 503 means that
+//     its fate is unknown: the same idempotency key makes a retry safe.
+//   - What is refused leaves nothing behind, and the answer names the field and
+//     the fix. In a batch each event stands for itself.
+//   - Properties reach the log byte for byte as they were sent.
+//   - Every route but health and the description needs a key, and every one of
+//     those a scope. A revoked key stops within a second on all instances.
+//   - Nothing grows without bound: bodies, caches of keys, rate limits.
+//
+// Rate limits are counted in each process: with n instances behind a balancer a
+// key may do up to n times its limit.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Config is what can be set. The zero value of a duration means its default; the
+// zero value of a limit means no limit.
+type Config struct {
+	// AdminKey is a bearer token with all scopes, to bootstrap; empty for none.
+	AdminKey string
+	// RateLimit and AdminRateLimit are requests a minute for each API key, on
+	// data and on admin routes. Rejected requests do not count.
+	RateLimit, AdminRateLimit int
+	// PublicRateLimit is requests a minute for each client address on routes
+	// without a key, and with a key that is not known yet.
+	PublicRateLimit int
+	// AnswerTimeout is how long a synchronous request waits; 0 means 5 s.
+	AnswerTimeout time.Duration
+	// RequestTimeout bounds what is not bounded otherwise; 0 means 30 s.
+	RequestTimeout time.Duration
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// PublicURL is where the API is reached from outside, for its description.
+	PublicURL string
+	// Version is the version of the program, told by health.
+	Version string
+	// AccessLog is which requests are logged: "all" (or empty), "failures", "off".
+	AccessLog string
+	// HideDocs answers 404 to /openapi.json and /docs.
+	HideDocs bool
+}
+
+// Validate reports everything that is wrong, one line a field.
+func (c Config) Validate() error {
+	var errs []error
+	notNegative := func(name string, n int) {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("ingest: %s %d: must be positive, or 0 for no limit", name, n))
+		}
+	}
+	notNegative("RateLimit", c.RateLimit)
+	notNegative("AdminRateLimit", c.AdminRateLimit)
+	notNegative("PublicRateLimit", c.PublicRateLimit)
+	if c.AnswerTimeout < 0 || c.RequestTimeout < 0 {
+		errs = append(errs, errors.New("ingest: a timeout must be positive, or 0 for its default"))
+	}
+	switch c.AccessLog {
+	case "", "all", "failures", "off":
+	default:
+		errs = append(errs, fmt.Errorf("ingest: AccessLog %q: use all, failures or off", c.AccessLog))
+	}
+	if n := len(c.AdminKey); n > 0 && n < 8 {
+		errs = append(errs, errors.New("ingest: AdminKey is shorter than 8 characters: take a long random text, for example from `openssl rand -hex 32`"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.AnswerTimeout == 0 {
+		c.AnswerTimeout = 5 * time.Second
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = 30 * time.Second
+	}
+	return c
+}
+
+// Deps is what the room works with. Appender and DB are needed; the rest may be
+// left out.
+type Deps struct {
+	// Appender takes the inputs. It must keep nothing of a message once Append
+	// has returned: the memory is used again.
+	Appender stream.Appender
+	DB       *storage.DB
+	// Answers gives synchronous answers; somebody runs it.
+	Answers Answers
+	// Admin serves the paths below /v1/admin. It is called with a caller (see
+	// CallerFrom) who holds `read` for GET and `full-admin` for all else.
+	Admin http.Handler
+	// Describe adds operations of others to the API's description.
+	Describe []func(*huma.OpenAPI)
+	// Probes are asked by health beside the database.
+	Probes []Probe
+	// Lag says how far the consumer groups are behind, for health.
+	Lag func(context.Context) ([]stream.GroupLag, error)
+	// Logger, Registerer: silent and unmeasured without them.
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer
+	// TracerProvider gets a span for each request; without it, the trace context
+	// of the request is passed on as it came.
+	TracerProvider trace.TracerProvider
+	// Now is the clock; time.Now without it.
+	Now func() time.Time
+}
+
+// API is the HTTP API. It is safe for concurrent use.
+type API struct {
+	cfg     Config
+	deps    Deps
+	log     *zap.Logger
+	now     func() time.Time
+	keys    *keyCache
+	data    *limiter
+	admin   *limiter
+	public  *limiter
+	metrics *metrics
+	health  *health
+	mux     *chi.Mux
+	handler http.Handler
+}
+
+// New makes an API. It asks nobody for anything; Run keeps it current.
+func New(cfg Config, deps Deps) (*API, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Appender == nil || deps.DB == nil {
+		return nil, errors.New("ingest: Appender and DB are needed")
+	}
+	if deps.Logger == nil {
+		deps.Logger = zap.NewNop()
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	cfg = cfg.withDefaults()
+	a := &API{
+		cfg: cfg, deps: deps, log: deps.Logger, now: deps.Now,
+		data: newLimiter(cfg.RateLimit), admin: newLimiter(cfg.AdminRateLimit), public: newLimiter(cfg.PublicRateLimit),
+		metrics: newMetrics(),
+	}
+	if deps.Registerer != nil {
+		if err := a.metrics.register(deps.Registerer); err != nil {
+			return nil, fmt.Errorf("ingest: %w", err)
+		}
+	}
+	a.keys = newKeyCache(cfg.AdminKey, deps.DB, deps.Now)
+	a.health = newHealth(a)
+	a.mux = a.routes()
+	a.handler = a.traced(a.mux)
+	return a, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Run hears of revoked keys and notes when keys were used, until ctx ends.
+// Without it, a revoked key stops after 10 seconds.
+func (a *API) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.deps.DB.ListenAPIKeys(ctx, a.keys.invalidate) })
+	group.Go(func() error { a.noteUse(ctx); return nil })
+	return group.Wait()
+}
+
+// NewServer returns a server for handler with the timeouts that keep slow
+// clients from holding connections.
+func NewServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       72 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// traced puts the caller's trace context, or a span within it, into the
+// request's context; the log writes it into the records' headers.
+func (a *API) traced(next http.Handler) http.Handler {
+	w3c := propagation.TraceContext{}
+	if a.deps.TracerProvider != nil {
+		return otelhttp.NewHandler(next, "http", otelhttp.WithTracerProvider(a.deps.TracerProvider), otelhttp.WithPropagators(w3c),
+			otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header["Traceparent"] != nil {
+			r = r.WithContext(w3c.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,362 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// Caller is who sent a request: an API key.
+type Caller struct {
+	ID     string // of the key; "bootstrap" for the one from the settings
+	Name   string
+	Scopes []string
+
+	expiresAt *time.Time
+}
+
+// Bootstrap reports whether the caller is the key from the settings, which has
+// no row.
+func (c *Caller) Bootstrap() bool { return c.ID == bootstrapID }
+
+const bootstrapID = "bootstrap"
+
+// Holds reports whether the caller may do what asks for a scope. The ranked
+// scopes include the lower ones; full-admin holds all.
+func (c *Caller) Holds(scope string) bool {
+	for _, held := range c.Scopes {
+		if held == scope || held == storage.ScopeFullAdmin || rank(scope) > 0 && rank(held) >= rank(scope) {
+			return true
+		}
+	}
+	return false
+}
+
+// rank is 0 for scopes that stand beside the ranked ones.
+func rank(scope string) int {
+	switch scope {
+	case storage.ScopeRead:
+		return 1
+	case storage.ScopeJourneyAdmin:
+		return 2
+	case storage.ScopeFullAdmin:
+		return 3
+	}
+	return 0
+}
+
+type callerKey struct{}
+
+// CallerFrom returns who sent the request that reached [Deps].Admin.
+func CallerFrom(ctx context.Context) *Caller {
+	c, _ := ctx.Value(callerKey{}).(*Caller)
+	return c
+}
+
+// How long what is known of a key holds.
+const (
+	keyFresh   = 10 * time.Second // then it is read again
+	keyOutage  = 5 * time.Minute  // while Postgres is away
+	keyUnknown = 5 * time.Second  // that there is no such key
+	keyRetry   = time.Second      // after a failed read
+	keyTimeout = 2 * time.Second  // of one read
+	maxKeys    = 20_000           // of each kind
+	useEvery   = 30 * time.Second // last_used_at is written
+)
+
+type keyHash = [sha256.Size]byte
+
+// keyCache knows the API keys in use. A revocation takes them out at once (see
+// API.Run); reading again now and then is for notifications that got lost.
+type keyCache struct {
+	db        *storage.DB
+	now       func() time.Time
+	bootstrap *Caller
+	adminHash keyHash
+	reads     singleflight.Group
+	epoch     atomic.Uint64 // grows with each revocation heard of
+
+	mu      sync.RWMutex
+	known   map[keyHash]*knownKey
+	unknown map[keyHash]time.Time // until when
+}
+
+type knownKey struct {
+	caller    *Caller
+	confirmed int64        // when it was read
+	next      atomic.Int64 // when it is to be read again
+	reading   atomic.Bool
+	used      atomic.Int64
+	noted     int64 // of used; written by noteUse alone
+}
+
+func newKeyCache(adminKey string, db *storage.DB, now func() time.Time) *keyCache {
+	k := &keyCache{db: db, now: now, known: map[keyHash]*knownKey{}, unknown: map[keyHash]time.Time{}}
+	if adminKey != "" {
+		k.adminHash = sha256.Sum256([]byte(adminKey))
+		k.bootstrap = &Caller{ID: bootstrapID, Name: bootstrapID, Scopes: []string{storage.ScopeFullAdmin}}
+	}
+	return k
+}
+
+var (
+	errUnauthorized = &failure{http.StatusUnauthorized, failureBody{Error: "Unauthorized", Fix: "send Authorization: Bearer <API key>"}}
+	errExpired      = &failure{http.StatusUnauthorized, failureBody{Error: "API key expired", Fix: "create a new key"}}
+)
+
+// cached returns the caller of a token without asking the database, or nil.
+func (k *keyCache) cached(hash *keyHash) *Caller {
+	if k.bootstrap != nil && subtle.ConstantTimeCompare(hash[:], k.adminHash[:]) == 1 {
+		return k.bootstrap
+	}
+	k.mu.RLock()
+	key := k.known[*hash]
+	k.mu.RUnlock()
+	now := k.now().UnixNano()
+	if key == nil || now >= key.next.Load() && !key.reading.Load() || now-key.confirmed > int64(keyOutage) {
+		return nil
+	}
+	key.use(now)
+	return key.caller
+}
+
+func (key *knownKey) use(now int64) {
+	if now-key.used.Load() > int64(time.Second) { // spares the cache line
+		key.used.Store(now)
+	}
+}
+
+// read asks the database for a key, once for all who ask at the same time.
+func (k *keyCache) read(ctx context.Context, hash keyHash) (*Caller, error) {
+	k.mu.RLock()
+	old := k.known[hash]
+	until, missing := k.unknown[hash]
+	k.mu.RUnlock()
+	if missing && k.now().Before(until) {
+		return nil, errUnauthorized
+	}
+	if old != nil {
+		old.reading.Store(true)
+		defer old.reading.Store(false)
+	}
+	result, err, _ := k.reads.Do(string(hash[:]), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
+		defer cancel()
+		return k.load(ctx, hash, old)
+	})
+	if err != nil {
+		return nil, err
+	}
+	caller, _ := result.(*Caller)
+	return caller, nil
+}
+
+func (k *keyCache) load(ctx context.Context, hash keyHash, old *knownKey) (*Caller, error) {
+	epoch := k.epoch.Load()
+	row, err := k.db.FindAPIKey(ctx, hex.EncodeToString(hash[:]))
+	now := k.now()
+	switch {
+	case storage.IsNotFound(err), err == nil && row.RevokedAt != nil:
+		k.forget(hash, now)
+		return nil, errUnauthorized
+	case err != nil && old != nil && now.UnixNano()-old.confirmed <= int64(keyOutage):
+		old.next.Store(now.Add(keyRetry).UnixNano())
+		old.use(now.UnixNano())
+		return old.caller, nil
+	case err != nil:
+		return nil, err
+	}
+	caller := &Caller{ID: row.ID, Name: row.Name, Scopes: row.Scopes, expiresAt: row.ExpiresAt}
+	key := &knownKey{caller: caller, confirmed: now.UnixNano()}
+	key.next.Store(now.Add(keyFresh).UnixNano())
+	key.used.Store(now.UnixNano())
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	// A revocation that was heard of meanwhile may be of this key.
+	if k.epoch.Load() == epoch {
+		bound(k.known)
+		k.known[hash] = key
+	}
+	return caller, nil
+}
+
+func (k *keyCache) forget(hash keyHash, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.known, hash)
+	bound(k.unknown)
+	k.unknown[hash] = now.Add(keyUnknown)
+}
+
+// bound makes room for one more by dropping any.
+func bound[V any](m map[keyHash]V) {
+	for hash := range m {
+		if len(m) < maxKeys {
+			return
+		}
+		delete(m, hash)
+	}
+}
+
+// invalidate takes a revoked key out; with an empty hash all keys are read again
+// before they are used next, as a revocation may have been missed.
+func (k *keyCache) invalidate(hash string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.epoch.Add(1)
+	if sum, err := hex.DecodeString(hash); err == nil && len(sum) == sha256.Size {
+		delete(k.known, keyHash(sum))
+		return
+	}
+	for _, key := range k.known {
+		key.next.Store(0)
+	}
+}
+
+// takeUse returns when keys were used since the last call, by id.
+func (k *keyCache) takeUse() map[string]time.Time {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	used := map[string]time.Time{}
+	for _, key := range k.known {
+		if at := key.used.Load(); at > key.noted {
+			key.noted = at
+			used[key.caller.ID] = time.Unix(0, at).UTC()
+		}
+	}
+	return used
+}
+
+// noteUse writes last_used_at now and then, and a last time at the end.
+func (a *API) noteUse(ctx context.Context) {
+	tick := time.NewTicker(useEvery)
+	defer tick.Stop()
+	for done := false; !done; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			done = true
+		}
+		used := a.keys.takeUse()
+		if len(used) == 0 {
+			continue
+		}
+		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
+		if err := a.deps.DB.TouchAPIKeys(write, used); err != nil {
+			a.log.Warn("key use not noted", zap.Int("keys", len(used)), zap.Error(err))
+		}
+		cancel()
+	}
+}
+
+// gate lets through who has a key and is within its limit.
+func (a *API) gate(l *limiter) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			x := exchangeOf(w)
+			if caller := a.authenticate(x, r); caller != nil {
+				x.caller = caller
+				if a.limit(x, l, caller.ID) {
+					next.ServeHTTP(w, r)
+				}
+			}
+		})
+	}
+}
+
+// authenticate returns the caller, or answers and returns nil. Who is not known
+// yet is limited by address first, so that guessing keys costs the guesser.
+func (a *API) authenticate(x *exchange, r *http.Request) *Caller {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token == "" {
+		if a.limit(x, a.public, a.clientAddress(r)) {
+			a.refuse(x, errUnauthorized)
+		}
+		return nil
+	}
+	hash := sha256.Sum256([]byte(token))
+	caller := a.keys.cached(&hash)
+	if caller == nil {
+		if !a.keys.isKnown(hash) && !a.limit(x, a.public, a.clientAddress(r)) {
+			return nil
+		}
+		var err error
+		if caller, err = a.keys.read(r.Context(), hash); err != nil {
+			a.refuse(x, err)
+			return nil
+		}
+	}
+	if caller.expiresAt != nil && !a.now().Before(*caller.expiresAt) {
+		a.refuse(x, errExpired)
+		return nil
+	}
+	return caller
+}
+
+func (k *keyCache) isKnown(hash keyHash) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.known[hash] != nil
+}
+
+func (a *API) refuse(x *exchange, err error) {
+	var f *failure
+	if errors.As(err, &f) {
+		if f.status == http.StatusUnauthorized {
+			x.w.Header().Set("WWW-Authenticate", `Bearer realm="hogstream"`)
+		}
+		x.failWith(f.status, f.body)
+		return
+	}
+	x.err = err
+	if isOutage(err) {
+		x.unavailable("Service unavailable: the API key cannot be checked", "send the request again")
+		return
+	}
+	x.fail(http.StatusInternalServerError, "Internal Server Error", "")
+}
+
+// allow lets callers through who hold one of the scopes.
+func (a *API) allow(h func(*exchange, *http.Request), scopes ...string) http.HandlerFunc {
+	return handle(func(x *exchange, r *http.Request) {
+		for _, scope := range scopes {
+			if x.caller.Holds(scope) {
+				h(x, r)
+				return
+			}
+		}
+		x.failScope(scopes)
+	})
+}
+
+func (x *exchange) failScope(scopes []string) {
+	x.fail(http.StatusForbidden, "Forbidden: insufficient scope", "use a key with scope "+strings.Join(scopes, " or "))
+}
+
+// allowAdmin asks for `read` to read and `full-admin` to change, and names the
+// caller to the handler.
+func (a *API) allowAdmin(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x, scope := exchangeOf(w), storage.ScopeFullAdmin
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			scope = storage.ScopeRead
+		}
+		if !x.caller.Holds(scope) {
+			x.failScope([]string{scope})
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, x.caller)))
+	}
+}

@@ -1,0 +1,73 @@
+package ingest
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// gatedPrefixes ask for a key before it is looked whether a path below them
+// exists, so that nobody without one learns which do.
+var gatedPrefixes = []string{"/v1/emails", "/v1/lists", "/v1/campaigns"}
+
+// routes is the table of all routes with what they ask for.
+func (a *API) routes() *chi.Mux {
+	mux := chi.NewRouter()
+	mux.Use(a.exchanges)
+	notFound := handle(func(x *exchange, _ *http.Request) { x.fail(http.StatusNotFound, "Not Found", "") })
+	mux.NotFound(notFound)
+	mux.MethodNotAllowed(notFound) // a wrong method answers as an unknown path
+
+	mux.Route("/v1/events", func(r chi.Router) {
+		r.Use(a.gate(a.data))
+		r.Post("/", a.allow(a.postEvent, storage.ScopeIngest, storage.ScopeWrite))
+		r.Post("/batch", a.allow(a.postEvents, storage.ScopeIngest, storage.ScopeWrite))
+	})
+	mux.Route("/v1/contacts", func(r chi.Router) {
+		r.Use(a.gate(a.data))
+		r.Put("/", a.allow(a.putContact, storage.ScopeIngest, storage.ScopeWrite))
+		r.Delete("/", a.allow(a.deleteContact, storage.ScopeIngest))
+	})
+	for _, prefix := range gatedPrefixes {
+		mux.Route(prefix, func(r chi.Router) {
+			r.Use(a.gate(a.data))
+			r.Handle("/", notFound)
+			r.Handle("/*", notFound)
+		})
+	}
+	mux.Route("/v1/admin", func(r chi.Router) {
+		r.Use(a.gate(a.admin))
+		admin := a.allowAdmin(notFound)
+		if a.deps.Admin != nil {
+			admin = a.allowAdmin(a.deps.Admin)
+		}
+		r.Handle("/", admin)
+		r.Handle("/*", admin)
+	})
+
+	mux.Get("/v1/health/live", handle(a.health.live))
+	mux.Get("/v1/health", a.open(a.health.full))
+	mux.Get("/v1/health/ready", a.open(a.health.ready))
+	if !a.cfg.HideDocs {
+		docs := newDescription(a.cfg, a.deps.Describe)
+		mux.Get("/openapi.json", a.open(docs.serveJSON))
+		mux.Get("/docs", a.open(docs.servePage))
+	}
+	return mux
+}
+
+// handle makes a handler of ours one of net/http's.
+func handle(h func(*exchange, *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { h(exchangeOf(w), r) }
+}
+
+// open is for routes without a key: limited by the client's address.
+func (a *API) open(h func(*exchange, *http.Request)) http.HandlerFunc {
+	return handle(func(x *exchange, r *http.Request) {
+		if a.limit(x, a.public, a.clientAddress(r)) {
+			h(x, r)
+		}
+	})
+}
