@@ -80,6 +80,7 @@ type one struct {
 
 var all = []one{
 	{"processors", processorsBench},
+	{"lanes", lanesBench},
 }
 
 // Names lists the benches, in the order of the report.
