@@ -221,8 +221,11 @@ func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[curs
 				continue
 			}
 			h.put(c.add(h, trackKey{partition: h.partition}, places))
-			h.wake()
 		}
+	}
+	// All at once, so that those that stand at one place share the read.
+	for _, h := range holdings {
+		h.wake()
 	}
 	return nil
 }

@@ -477,6 +477,7 @@ func TestANewOwnerWaitsForTheLeaseOfOneThatDiedAndTakesOverAtOnceFromOneThatStop
 	first := w.start("one")
 	w.Append(facts(10, 1)...)
 	w.waitDelivered("crm", 10)
+	w.waitFlushed(d)
 	crashed := time.Now()
 	first.crash()
 	second := w.start("two")
