@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // Role is a part of Hogstream that a process can play.
@@ -90,6 +92,7 @@ type HTTPConfig struct {
 	PublicURL       string        `name:"public-url" help:"URL the API is reached at from outside." env:"API_PUBLIC_URL"`
 	RateLimit       int           `name:"rate-limit" help:"Requests a minute for each API key on data routes; 0 for no limit." env:"RATE_LIMIT" default:"60000"`
 	AdminRateLimit  int           `name:"admin-rate-limit" help:"Requests a minute for each API key on admin routes." env:"ADMIN_RATE_LIMIT" default:"600"`
+	PublicRateLimit int           `name:"public-rate-limit" help:"Requests a minute for each client address without a known key; 0 for no limit." env:"PUBLIC_RATE_LIMIT" default:"600"`
 	AnswerTimeout   time.Duration `name:"answer-timeout" help:"How long a synchronous request waits for its answer." env:"ANSWER_TIMEOUT" default:"5s"`
 	IdempotencyTime time.Duration `name:"idempotency-window" help:"How long an idempotency key is remembered." env:"IDEMPOTENCY_WINDOW" default:"24h"`
 }
@@ -115,7 +118,18 @@ type DeliveryConfig struct {
 type LogConfig struct {
 	Level        string `name:"log-level" help:"debug, info, warn or error." env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 	Format       string `name:"log-format" help:"json, console, or auto (console on a terminal)." env:"LOG_FORMAT" default:"auto" enum:"json,console,auto"`
+	Access       string `name:"access-log" help:"Which requests are logged: all, failures or off." env:"ACCESS_LOG" default:"all" enum:"all,failures,off"`
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OTLP/HTTP endpoint for traces, e.g. http://localhost:4318." env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+}
+
+// ConfigFromEnv reads the settings from the environment, with the defaults of
+// what is not set. The command line does the same and adds its flags.
+func ConfigFromEnv() (Config, error) {
+	var c Config
+	if err := kong.ApplyDefaults(&c); err != nil {
+		return Config{}, fmt.Errorf("read settings from the environment: %w", err)
+	}
+	return c, nil
 }
 
 // ListenAddr is where the API listens.
@@ -129,9 +143,10 @@ func (c *Config) ListenAddr() string {
 // Plays says whether the process plays a role.
 func (c *Config) Plays(r Role) bool { return slices.Contains(c.Roles, r) }
 
-// Validate says everything that is wrong with the settings for serving, each
-// with the variable to set.
-func (c *Config) Validate() error {
+// ValidateServing says everything that is wrong with the settings for serving, each
+// with the variable to set. (Named so that the command line does not call it for
+// commands that need less.)
+func (c *Config) ValidateServing() error {
 	var errs []error
 	need := func(ok bool, format string, args ...any) {
 		if !ok {

@@ -116,7 +116,7 @@ func (c *courier) update(dest *storage.Destination) error {
 			c.limit = c.env.cfg.BatchConcurrency
 		}
 	}
-	c.halt(dest.Status != storage.DestinationActive || dest.Unreadable != "" || dest.Revision == c.suspended)
+	c.halt(dest.Status != storage.DestinationActive || dest.Revision == c.suspended)
 	c.dispatch()
 	c.rearm()
 	return nil
@@ -540,7 +540,6 @@ func (c *courier) refused(f *flight, out Outcome) {
 
 // note writes the attempt to the delivery log and the metrics.
 func (c *courier) note(f *flight, out Outcome, started time.Time) {
-	c.metrics.observe(out)
 	policy := c.dest.DeliveryLog
 	if policy == "off" || policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
 		return

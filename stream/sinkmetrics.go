@@ -9,13 +9,12 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
-// sinkMetrics are what delivery tells Prometheus.
+// sinkMetrics are what delivery tells Prometheus. Attempts, their outcomes and
+// latency are counted where they are made, by the Deliverer.
 type sinkMetrics struct {
 	registerer prometheus.Registerer
 	all        []prometheus.Collector
 
-	attempts  *prometheus.CounterVec
-	latency   *prometheus.HistogramVec
 	dead      *prometheus.CounterVec
 	gaps      *prometheus.CounterVec
 	suspended *prometheus.CounterVec
@@ -27,8 +26,6 @@ type sinkMetrics struct {
 
 // destinationMetrics are those of one destination, looked up once.
 type destinationMetrics struct {
-	attempts              [Split + 1]prometheus.Counter
-	latency               prometheus.Observer
 	dead, gaps, suspended prometheus.Counter
 }
 
@@ -38,23 +35,18 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 	}
 	m := &sinkMetrics{
 		registerer: reg,
-		attempts:   counters("delivery_attempts_total", "Attempts to deliver, by outcome.", "destination", "kind", "outcome"),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "hogstream_delivery_seconds", Help: "Time a receiver took to answer.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
-		}, []string{"destination", "kind"}),
-		dead:      counters("delivery_dead_letters_total", "Records given up.", "destination", "kind"),
-		gaps:      counters("delivery_gaps_total", "Ranges that retention removed before they were delivered.", "destination", "kind"),
-		suspended: counters("destination_suspensions_total", "Times the rules suspended a destination.", "destination", "kind"),
-		fetched:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hogstream_sinks_fetched_bytes_total", Help: "Bytes of record batches fetched for destinations."}),
-		cached:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "hogstream_sinks_cached_bytes", Help: "Bytes of records read and kept for destinations."}),
+		dead:       counters("delivery_dead_letters_total", "Records given up.", "destination", "kind"),
+		gaps:       counters("delivery_gaps_total", "Ranges that retention removed before they were delivered.", "destination", "kind"),
+		suspended:  counters("destination_suspensions_total", "Times the rules suspended a destination.", "destination", "kind"),
+		fetched:    prometheus.NewCounter(prometheus.CounterOpts{Name: "hogstream_sinks_fetched_bytes_total", Help: "Bytes of record batches fetched for destinations."}),
+		cached:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "hogstream_sinks_cached_bytes", Help: "Bytes of records read and kept for destinations."}),
 		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hogstream_delivery_flush_seconds", Help: "Time to write results to Postgres.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
 		}),
 		rows: counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
 	}
-	m.all = []prometheus.Collector{m.attempts, m.latency, m.dead, m.gaps, m.suspended, m.fetched, m.cached, m.flushes, m.rows}
+	m.all = []prometheus.Collector{m.dead, m.gaps, m.suspended, m.fetched, m.cached, m.flushes, m.rows}
 	if reg == nil {
 		return m, nil
 	}
@@ -92,10 +84,6 @@ func (m *sinkMetrics) unregister() {
 
 func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
 	var dm destinationMetrics
-	for v := range dm.attempts {
-		dm.attempts[v] = m.attempts.WithLabelValues(d.Name, d.Kind, Verdict(v).String())
-	}
-	dm.latency = m.latency.WithLabelValues(d.Name, d.Kind)
 	dm.dead = m.dead.WithLabelValues(d.Name, d.Kind)
 	dm.gaps = m.gaps.WithLabelValues(d.Name, d.Kind)
 	dm.suspended = m.suspended.WithLabelValues(d.Name, d.Kind)
@@ -105,7 +93,7 @@ func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
 // forget removes the series of a deleted destination.
 func (m *sinkMetrics) forget(d *storage.Destination) {
 	labels := prometheus.Labels{"destination": d.Name}
-	for _, v := range []*prometheus.MetricVec{m.attempts.MetricVec, m.latency.MetricVec, m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec} {
+	for _, v := range []*prometheus.MetricVec{m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 }
@@ -114,13 +102,4 @@ func (m *sinkMetrics) flushed(attempts, cursors int, took time.Duration) {
 	m.flushes.Observe(took.Seconds())
 	m.rows.WithLabelValues("delivery_attempts").Add(float64(attempts))
 	m.rows.WithLabelValues("cursors").Add(float64(cursors))
-}
-
-func (dm *destinationMetrics) observe(out Outcome) {
-	if out.Verdict >= 0 && int(out.Verdict) < len(dm.attempts) {
-		dm.attempts[out.Verdict].Inc()
-	}
-	if out.Latency > 0 {
-		dm.latency.Observe(out.Latency.Seconds())
-	}
 }

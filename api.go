@@ -1,0 +1,49 @@
+package hogstream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/storage"
+	"go.opentelemetry.io/otel"
+)
+
+// openAPI makes the HTTP API and the rooms that keep it current.
+func (a *App) openAPI() (http.Handler, []room, error) {
+	answers := storage.NewAnswers(a.db)
+	admin, err := a.console()
+	if err != nil {
+		return nil, nil, err
+	}
+	probes := []ingest.Probe{
+		{Name: "kafka", Needed: true, Check: a.admin.Ping},
+		{Name: "registry", Check: a.reg.Ping},
+	}
+	for _, c := range a.ready {
+		probes = append(probes, ingest.Probe{Name: c.name, Check: c.run})
+	}
+	api, err := ingest.New(ingest.Config{
+		AdminKey: a.cfg.AdminAPIKey, RateLimit: a.cfg.HTTP.RateLimit, AdminRateLimit: a.cfg.HTTP.AdminRateLimit,
+		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
+		PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
+	}, ingest.Deps{
+		Appender: a.log, DB: a.db, Answers: answering{answers}, Admin: admin,
+		Probes: probes, Lag: a.admin.Lag,
+		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return api, []room{{"api keys", api.Run}, {"answers", answers.Run}}, nil
+}
+
+// answering is storage's answers as ingest asks for them.
+type answering struct{ answers *storage.Answers }
+
+// Ask implements ingest.Answers.
+func (a answering) Ask(inputID string) (wait func(context.Context) (json.RawMessage, error), done func()) {
+	w := a.answers.Register(inputID)
+	return w.Wait, w.Close
+}

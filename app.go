@@ -1,0 +1,300 @@
+package hogstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// App is Hogstream in a process: it opens storage and stream, builds the rooms
+// for its roles, runs them and stops them. Made by New, run once by Run.
+type App struct {
+	cfg   Config
+	tel   *Telemetry
+	box   *storage.Box
+	db    *storage.DB
+	reg   *schemas.Registry
+	codec *schemas.Codec
+	log   *stream.Log
+	admin *stream.Admin
+
+	deliverer    *sinks.Deliverer
+	destinations *storage.Destinations
+	operations   *sinks.Operations
+
+	// ready are asked by the readiness probe.
+	ready []check
+}
+
+// check is nil while a part works, and otherwise says what it waits for.
+type check struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// New checks the settings. Nothing is opened before Run.
+func New(cfg Config) (*App, error) {
+	if err := cfg.ValidateServing(); err != nil {
+		return nil, err
+	}
+	if cfg.Instance == "" {
+		name, err := keptInFile(cfg.DataDir, "instance", newInstanceName)
+		if err != nil {
+			return nil, fmt.Errorf("HOGSTREAM_INSTANCE is not set and cannot be kept: %w", err)
+		}
+		cfg.Instance = name
+	}
+	return &App{cfg: cfg}, nil
+}
+
+// newInstanceName is unique, and says where the instance was first started.
+func newInstanceName() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "hogstream"
+	}
+	return host + "-" + uuid.NewString()[:8], nil
+}
+
+// Run opens everything, calls ready with the API's address once all roles have
+// started (with nil when this process does not play ingest), and serves until
+// ctx ends or a role fails. It stops in the order that loses nothing: no new
+// requests, then processors and deliveries finish what is in hand.
+func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
+	defer func() { err = errors.Join(err, a.close(ctx)) }()
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	rooms, err := a.rooms()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, running := errgroup.WithContext(ctx)
+	addr, err := a.serve(running, group, &rooms)
+	if err != nil {
+		stop()
+		return errors.Join(err, group.Wait())
+	}
+	for _, r := range rooms {
+		group.Go(func() error {
+			if err := r.run(running); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return ready(addr) })
+	return group.Wait()
+}
+
+// room is something that runs until its context ends.
+type room struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// open opens what all roles share. Postgres and the registry may come up later
+// than we do: they are waited for.
+func (a *App) open(ctx context.Context) (err error) {
+	if a.tel, err = NewTelemetry(ctx, a.cfg.Log, a.cfg.Instance); err != nil {
+		return err
+	}
+	if err := a.openStorage(ctx); err != nil {
+		return err
+	}
+	if err := a.openStream(ctx); err != nil {
+		return err
+	}
+	return a.openSinks()
+}
+
+func (a *App) openStorage(ctx context.Context) (err error) {
+	keys, err := a.cfg.Keys()
+	if err != nil {
+		return err
+	}
+	if a.box, err = storage.NewBox(keys[0], keys[1:]...); err != nil {
+		return err
+	}
+	err = a.retry(ctx, "Postgres", storage.IsUnavailable, func(ctx context.Context) (err error) {
+		a.db, err = storage.Open(ctx, storage.Config{URL: a.cfg.Database.URL, MaxConns: a.cfg.Database.MaxConns},
+			storage.WithLogger(a.tel.Logger.Logger), storage.WithRegisterer(a.tel.Metrics), storage.WithTracerProvider(otel.GetTracerProvider()))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open Postgres: %w", err)
+	}
+	if a.cfg.Dev {
+		if _, err := a.db.Migrate(ctx); err != nil {
+			return fmt.Errorf("migrate the database: %w", err)
+		}
+	}
+	if a.cfg.Database.SkipSchemaCheck {
+		return nil
+	}
+	return a.db.RequireSchema(ctx)
+}
+
+func (a *App) openStream(ctx context.Context) (err error) {
+	kafka := a.cfg.StreamConfig()
+	kafka.ClientMetrics = a.tel.Metrics
+	a.reg, err = schemas.NewRegistry(a.cfg.registryConfig(func(err error, wait time.Duration) {
+		a.tel.Logger.Warn("schema registry does not answer; trying again", zap.Error(err), zap.Duration("wait", wait))
+	}))
+	if err != nil {
+		return err
+	}
+	if err := a.reg.Register(ctx); err != nil {
+		return fmt.Errorf("register schemas: %w", err)
+	}
+	a.codec = a.reg.Codec()
+	if a.admin, err = stream.OpenAdmin(kafka, a.tel.Logger.Logger); err != nil {
+		return err
+	}
+	if err := a.admin.EnsureTopics(ctx); err != nil {
+		return err
+	}
+	a.log, err = stream.OpenLog(ctx, kafka, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
+	return err
+}
+
+// StreamConfig is what the settings say of Kafka.
+func (c *Config) StreamConfig() stream.Config {
+	k := c.Kafka
+	return stream.Config{
+		Brokers: k.Brokers, Prefix: k.Prefix, Instance: c.Instance,
+		TLSEnabled: k.TLS || k.TLSCA != "", TLSCAFile: k.TLSCA,
+		SASLMechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword,
+		Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor, MinInSync: k.MinInSync,
+		Retention: map[schemas.Topic]time.Duration{
+			schemas.TopicIngest: k.RetentionIngest, schemas.TopicEvents: k.RetentionEvents, schemas.TopicLifecycle: k.RetentionFacts,
+		},
+	}
+}
+
+func (c *Config) registryConfig(retrying func(error, time.Duration)) schemas.RegistryConfig {
+	return schemas.RegistryConfig{
+		URLs: []string{c.Registry.URL}, User: c.Registry.Username, Password: c.Registry.Password,
+		Prefix: c.Kafka.Prefix, Retrying: retrying,
+	}
+}
+
+// retry runs f until it succeeds, ctx ends, or the error is not one that waiting mends.
+func (a *App) retry(ctx context.Context, what string, temporary func(error) bool, f func(context.Context) error) error {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := f(ctx)
+		if err == nil || !temporary(err) || ctx.Err() != nil {
+			return err
+		}
+		a.tel.Logger.Warn(what+" does not answer; trying again", zap.Error(err), zap.Duration("wait", wait))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// close closes what open opened, in reverse.
+func (a *App) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	var err error
+	if a.deliverer != nil {
+		a.deliverer.Close()
+	}
+	if a.log != nil {
+		err = errors.Join(err, a.log.Close(ctx))
+	}
+	if a.admin != nil {
+		a.admin.Close()
+	}
+	if a.db != nil {
+		a.db.Close()
+	}
+	if a.tel != nil {
+		err = errors.Join(err, a.tel.Close(ctx))
+	}
+	return err
+}
+
+// serve listens for the API, when this process plays ingest, and for metrics.
+// It adds what keeps the API current to rooms.
+func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (net.Addr, error) {
+	mux := http.NewServeMux()
+	metrics := promhttp.HandlerFor(a.tel.Metrics, promhttp.HandlerOpts{})
+	if a.cfg.HTTP.MetricsAddr == "" {
+		mux.Handle("/metrics", metrics)
+	} else {
+		separate := http.NewServeMux()
+		separate.Handle("/metrics", metrics)
+		if _, err := a.listen(ctx, group, a.cfg.HTTP.MetricsAddr, separate); err != nil {
+			return nil, err
+		}
+	}
+	if a.cfg.Plays(RoleIngest) {
+		api, more, err := a.openAPI()
+		if err != nil {
+			return nil, err
+		}
+		*rooms = append(*rooms, more...)
+		mux.Handle("/", api)
+	}
+	return a.listen(ctx, group, a.cfg.ListenAddr(), mux)
+}
+
+// listen serves handler on addr until ctx ends, then lets requests finish.
+func (a *App) listen(ctx context.Context, group *errgroup.Group, addr string, handler http.Handler) (net.Addr, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	server := ingest.NewServer(handler)
+	server.ErrorLog = zap.NewStdLog(a.tel.Logger.Logger)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := server.Shutdown(stopCtx); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return listener.Addr(), nil
+}
+
+// Codec reads record values by the schemas of the configured registry; it
+// registers nothing. For tools.
+func (c *Config) Codec() (*schemas.Codec, error) {
+	if c.Registry.URL == "" {
+		return nil, errors.New("SCHEMA_REGISTRY_URL is not set: give the URL of a Confluent-compatible schema registry")
+	}
+	reg, err := schemas.NewRegistry(c.registryConfig(nil))
+	if err != nil {
+		return nil, err
+	}
+	return reg.Codec(), nil
+}

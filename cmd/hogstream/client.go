@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream"
+)
+
+// apiFlags say which Hogstream a command talks to. Without any, it is the
+// developer's instance whose data directory is here.
+type apiFlags struct {
+	URL     string `help:"URL of the API." env:"HOGSTREAM_URL"`
+	Key     string `help:"API key." env:"HOGSTREAM_API_KEY,ADMIN_API_KEY"`
+	DataDir string `help:"Data directory of the developer's instance to use when no URL is given." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
+}
+
+// client talks to the HTTP API.
+type client struct {
+	base string
+	key  string
+	http *http.Client
+}
+
+func (f apiFlags) client() (*client, error) {
+	if f.URL == "" || f.Key == "" {
+		if running, err := hogstream.ReadRunning(f.DataDir); err == nil {
+			if f.URL == "" {
+				f.URL = running.URL
+			}
+			if f.Key == "" {
+				f.Key = running.APIKey
+			}
+		}
+	}
+	if f.URL == "" {
+		f.URL = "http://localhost:3002"
+	}
+	if f.Key == "" {
+		return nil, fmt.Errorf("no API key: set HOGSTREAM_API_KEY, or run where a developer's instance keeps its data (no %s)", filepath.Join(f.DataDir, "running.json"))
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 64
+	return &client{base: strings.TrimRight(f.URL, "/"), key: f.Key, http: &http.Client{Timeout: 30 * time.Second, Transport: transport}}, nil
+}
+
+// apiError is an answer that is no success.
+type apiError struct {
+	Status     int
+	Message    string
+	RequestID  string
+	RetryAfter string
+}
+
+func (e *apiError) Error() string {
+	s := fmt.Sprintf("%d: %s", e.Status, e.Message)
+	if e.RequestID != "" {
+		s += " (request " + e.RequestID + ")"
+	}
+	return s
+}
+
+// call sends body as JSON and decodes the answer into result; both may be nil.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, body, result any) error {
+	var reader io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		reader = bytes.NewReader(b)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, reader)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Errorf("cannot reach %s: %w", c.base, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", path, err)
+	}
+	if resp.StatusCode >= 300 {
+		return answerError(resp, answer)
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, result)
+}
+
+func answerError(resp *http.Response, body []byte) error {
+	e := &apiError{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}
+	var envelope struct {
+		Error     json.RawMessage `json:"error"`
+		RequestID string          `json:"requestId"`
+	}
+	_ = json.Unmarshal(body, &envelope)
+	e.RequestID = envelope.RequestID
+	var validation struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(envelope.Error, &e.Message) != nil {
+		if json.Unmarshal(envelope.Error, &validation) == nil && validation.Message != "" {
+			e.Message = validation.Message
+		} else {
+			e.Message = strings.TrimSpace(string(body[:min(len(body), 300)]))
+		}
+	}
+	return e
+}
+
+// infraFlags are for commands that talk to Kafka and Postgres themselves.
+// Settings that are not given are taken from the developer's instance that
+// runs on the data directory.
+type infraFlags struct {
+	hogstream.Config `embed:""`
+}
+
+func (f *infraFlags) config() (hogstream.Config, error) {
+	cfg := f.Config
+	if running, err := hogstream.ReadRunning(cfg.DataDir); err == nil {
+		running.FillIn(&cfg)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return cfg, err
+	}
+	return cfg, nil
+}

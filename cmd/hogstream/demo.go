@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/examples/shop"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+)
+
+// What the clickstream must come to.
+const (
+	shopEvents   = 32283
+	shopContacts = 3751
+)
+
+type demoCmd struct {
+	hogstream.Config `embed:""`
+	Rate             float64 `help:"Events a second, at most; 0 for as fast as it goes." default:"4000"`
+	Keep             bool    `help:"Keep the data directory."`
+}
+
+// demoSummary is what came of the demo.
+type demoSummary struct {
+	EventsIn        int64          `json:"eventsIn"`
+	Rejected        int64          `json:"rejected"`
+	ContactsCreated int            `json:"contactsCreated"`
+	Facts           map[string]int `json:"facts"`
+	Deliveries      int            `json:"deliveries"`
+	Duplicates      int            `json:"duplicates"`
+	OrderViolations int            `json:"orderViolations"`
+	BadSignatures   int            `json:"badSignatures"`
+	EventsPerSecond float64        `json:"eventsPerSecond"`
+	P50             time.Duration  `json:"p50"`
+	P95             time.Duration  `json:"p95"`
+	P99             time.Duration  `json:"p99"`
+	// Wrong lists the figures that do not hold.
+	Wrong []string `json:"wrong,omitempty"`
+}
+
+// Run streams the shop's clickstream through an instance of its own and fails
+// when a figure that must hold does not.
+func (c *demoCmd) Run(ctx context.Context, out *output) error {
+	dir, err := os.MkdirTemp("", "hogstream-demo-")
+	if err != nil {
+		return err
+	}
+	cfg := c.Config
+	cfg.DataDir = dir
+	cfg.HTTP.Addr = "127.0.0.1:0"
+	cfg.HTTP.RateLimit = 0
+	cfg.Log.Level = "warn"
+	if !c.Keep {
+		defer os.RemoveAll(dir)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ready := make(chan *hogstream.Running, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) { ready <- r }) }()
+	var summary demoSummary
+	select {
+	case running := <-ready:
+		summary, err = streamShop(ctx, running, c.Rate, out)
+	case err := <-ended:
+		return err
+	}
+	stop()
+	if err := errors.Join(err, <-ended); err != nil {
+		return err
+	}
+	if err := out.value(summary, summary.print); err != nil {
+		return err
+	}
+	if len(summary.Wrong) > 0 {
+		return fmt.Errorf("the demo does not hold: %v", summary.Wrong)
+	}
+	return nil
+}
+
+// streamShop sends the clickstream and waits until the receiver has everything.
+func streamShop(ctx context.Context, running *hogstream.Running, perSecond float64, out *output) (demoSummary, error) {
+	events, err := shop.Events()
+	if err != nil {
+		return demoSummary{}, err
+	}
+	receiver, err := sinktest.New(sinktest.Options{Sequence: clickSequence, Keep: 2 * shopEvents})
+	if err != nil {
+		return demoSummary{}, err
+	}
+	url, err := receiver.Start("127.0.0.1:0")
+	if err != nil {
+		return demoSummary{}, err
+	}
+	defer receiver.Close()
+	api, err := apiFlags{URL: running.URL, Key: running.APIKey}.client()
+	if err != nil {
+		return demoSummary{}, err
+	}
+	var dest destination
+	body := map[string]any{"url": url, "name": "demo", "eventTypes": []string{"*", schemas.TypeEventTracked}}
+	if err := api.call(ctx, "POST", "/v1/admin/webhooks", nil, body, &dest); err != nil {
+		return demoSummary{}, fmt.Errorf("create the destination: %w", err)
+	}
+	if err := receiver.SetSecrets(dest.Secret); err != nil {
+		return demoSummary{}, err
+	}
+	start := time.Now()
+	bar := newProgress(int64(len(events)), "delivered", false, out.JSON)
+	s := sender{api: api, connections: 4, batch: 200, limit: limiter(perSecond, 200)}
+	sent := make(chan error, 1)
+	var sum importSummary
+	go func() { sum, err = s.send(ctx, clicks(events)); sent <- err }()
+	buyers := buyersOf(events)
+	err = receiver.Wait(ctx, func(st sinktest.Stats) bool {
+		_ = bar.Set(min(st.ByType[schemas.TypeEventTracked], len(events)))
+		return st.ByType[schemas.TypeEventTracked] >= len(events) &&
+			st.ByType[schemas.FactContactCreated] >= shopContacts && st.ByType[schemas.FactContactUpdated] >= buyers
+	})
+	took := time.Since(start)
+	if serr := <-sent; serr != nil {
+		return demoSummary{}, fmt.Errorf("send: %w", serr)
+	}
+	if err != nil {
+		return demoSummary{}, fmt.Errorf("wait for deliveries: %w", err)
+	}
+	_ = bar.Finish()
+	return summarize(sum, receiver, took, buyers), nil
+}
+
+// clicks gives the events as the API takes them. Property n counts the events
+// of all visitors, so that the receiver can tell the order; whoever pays
+// becomes a customer.
+func clicks(events []shop.Event) source {
+	i := 0
+	return func() (eventBody, error) {
+		if i == len(events) {
+			return eventBody{}, io.EOF
+		}
+		e := events[i]
+		i++
+		body := eventBody{
+			Name: e.Name, UserID: e.UserID, Timestamp: e.Time.Format("2006-01-02T15:04:05.999999Z"),
+			EventProperties: map[string]json.RawMessage{"n": json.RawMessage(strconv.Itoa(i))},
+		}
+		if e.Name == "payment_done" {
+			body.ContactProperties = map[string]json.RawMessage{"customer": json.RawMessage("true")}
+		}
+		return body, nil
+	}
+}
+
+// buyersOf counts the visitors whose contact changes by paying. Whoever pays in
+// the very first event is created as a customer and changes no more.
+func buyersOf(events []shop.Event) int {
+	seen, buyers := map[string]bool{}, map[string]bool{}
+	for _, e := range events {
+		if _, decided := buyers[e.UserID]; e.Name == "payment_done" && !decided {
+			buyers[e.UserID] = seen[e.UserID]
+		}
+		seen[e.UserID] = true
+	}
+	maps.DeleteFunc(buyers, func(_ string, changed bool) bool { return !changed })
+	return len(buyers)
+}
+
+func clickSequence(m *sinktest.Message) (key string, seq int64, ok bool) {
+	if m.Type != schemas.TypeEventTracked {
+		return "", 0, false
+	}
+	var data struct {
+		Properties struct {
+			N int64 `json:"n"`
+		} `json:"properties"`
+	}
+	if json.Unmarshal(m.Data, &data) != nil {
+		return "", 0, false
+	}
+	return m.ContactID, data.Properties.N, true
+}
+
+func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duration, buyers int) demoSummary {
+	st := receiver.Stats()
+	lat := receiver.Latencies()
+	slices.Sort(lat)
+	at := func(q float64) time.Duration {
+		if len(lat) == 0 {
+			return 0
+		}
+		return lat[min(len(lat)-1, int(q*float64(len(lat))))].Round(100 * time.Microsecond)
+	}
+	s := demoSummary{
+		EventsIn: sum.Accepted, Rejected: sum.Rejected, ContactsCreated: st.ByType[schemas.FactContactCreated],
+		Facts: st.ByType, Deliveries: st.Taken, Duplicates: st.Duplicates, OrderViolations: st.OrderViolations,
+		BadSignatures: st.BadSignatures, EventsPerSecond: float64(sum.Accepted) / took.Seconds(),
+		P50: at(0.50), P95: at(0.95), P99: at(0.99),
+	}
+	must := func(name string, got, want int64) {
+		if got != want {
+			s.Wrong = append(s.Wrong, fmt.Sprintf("%s is %d, not %d", name, got, want))
+		}
+	}
+	must("events in", s.EventsIn, shopEvents)
+	must("contacts created", int64(s.ContactsCreated), shopContacts)
+	must(schemas.TypeEventTracked, int64(s.Facts[schemas.TypeEventTracked]), shopEvents)
+	must(schemas.FactContactUpdated, int64(s.Facts[schemas.FactContactUpdated]), int64(buyers))
+	must("deliveries", int64(s.Deliveries), int64(shopEvents+shopContacts+buyers))
+	must("duplicates", int64(s.Duplicates), 0)
+	must("order violations", int64(s.OrderViolations), 0)
+	must("bad signatures", int64(s.BadSignatures), 0)
+	return s
+}
+
+func (s demoSummary) print(w io.Writer) {
+	rows := [][]string{
+		{"events in", fmt.Sprint(s.EventsIn)},
+		{"contacts created", fmt.Sprint(s.ContactsCreated)},
+	}
+	for _, typ := range slices.Sorted(maps.Keys(s.Facts)) {
+		rows = append(rows, []string{"  " + typ, fmt.Sprint(s.Facts[typ])})
+	}
+	rows = append(rows, [][]string{
+		{"deliveries", fmt.Sprint(s.Deliveries)},
+		{"duplicates", fmt.Sprint(s.Duplicates)},
+		{"order violations", fmt.Sprint(s.OrderViolations)},
+		{"bad signatures", fmt.Sprint(s.BadSignatures)},
+		{"events/s", fmt.Sprintf("%.0f", s.EventsPerSecond)},
+		{"accept to delivered p50", s.P50.String()},
+		{"accept to delivered p95", s.P95.String()},
+		{"accept to delivered p99", s.P99.String()},
+	}...)
+	table(w, []string{"figure", "value"}, rows)
+}

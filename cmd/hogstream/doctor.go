@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"go.uber.org/zap"
+)
+
+type doctorCmd struct{ infraFlags }
+
+// finding is a line of the doctor's.
+type finding struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Note string `json:"note,omitempty"`
+	Fix  string `json:"fix,omitempty"`
+}
+
+// Run checks one thing after the other and fails when one is not ok.
+func (c *doctorCmd) Run(ctx context.Context, out *output) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	findings := examine(ctx, cfg)
+	healthy := true
+	for _, f := range findings {
+		healthy = healthy && f.OK
+	}
+	err = out.value(map[string]any{"ok": healthy, "findings": findings}, func(w io.Writer) {
+		for _, f := range findings {
+			if f.OK {
+				fmt.Fprintf(w, "ok    %-10s %s\n", f.What, f.Note)
+				continue
+			}
+			fmt.Fprintf(w, "FIX   %-10s %s\n                 %s\n", f.What, f.Note, f.Fix)
+		}
+	})
+	if err == nil && !healthy {
+		err = errors.New("not everything is well")
+	}
+	return err
+}
+
+func examine(ctx context.Context, cfg hogstream.Config) []finding {
+	findings := []finding{kafkaFinding(ctx, cfg), topicsFinding(ctx, cfg), registryFinding(ctx, cfg)}
+	return append(findings, databaseFindings(ctx, cfg)...)
+}
+
+// ill is a finding that needs a fix.
+func ill(what string, err error, fix string) finding {
+	return finding{What: what, Note: err.Error(), Fix: fix}
+}
+
+func kafkaFinding(ctx context.Context, cfg hogstream.Config) finding {
+	fix := "set KAFKA_BROKERS (and KAFKA_TLS, KAFKA_SASL_… when the brokers ask for them) and see that the brokers run"
+	if len(cfg.Kafka.Brokers) == 0 {
+		return ill("kafka", errors.New("KAFKA_BROKERS is not set"), fix)
+	}
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
+		return ill("kafka", err, fix)
+	}
+	defer admin.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	start := time.Now()
+	if err := admin.Ping(ctx); err != nil {
+		return ill("kafka", err, fix)
+	}
+	return finding{What: "kafka", OK: true, Note: fmt.Sprintf("%v answer in %s", cfg.Kafka.Brokers, time.Since(start).Round(time.Millisecond))}
+}
+
+func topicsFinding(ctx context.Context, cfg hogstream.Config) finding {
+	fix := "run `hogstream topics create`; what cannot be changed in place it names with the command"
+	if len(cfg.Kafka.Brokers) == 0 {
+		return ill("topics", errors.New("not checked without Kafka"), "set KAFKA_BROKERS")
+	}
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
+		return ill("topics", err, fix)
+	}
+	defer admin.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	infos, err := admin.DescribeTopics(ctx)
+	if err != nil {
+		return ill("topics", err, "mend kafka first")
+	}
+	for _, t := range infos {
+		if !t.Exists {
+			return ill("topics", fmt.Errorf("%s is missing", t.Name), fix)
+		}
+		for _, p := range t.Problems {
+			return ill("topics", fmt.Errorf("%s: %s", p.Name, p.Problem), p.Fix)
+		}
+	}
+	return finding{What: "topics", OK: true, Note: fmt.Sprintf("%d, as they must be", len(infos))}
+}
+
+func registryFinding(ctx context.Context, cfg hogstream.Config) finding {
+	fix := "set SCHEMA_REGISTRY_URL (and SCHEMA_REGISTRY_USERNAME, …_PASSWORD) and see that the registry runs"
+	if cfg.Registry.URL == "" {
+		return ill("registry", errors.New("SCHEMA_REGISTRY_URL is not set"), fix)
+	}
+	reg, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{cfg.Registry.URL}, User: cfg.Registry.Username, Password: cfg.Registry.Password, Prefix: cfg.Kafka.Prefix})
+	if err != nil {
+		return ill("registry", err, fix)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := reg.Ping(ctx); err != nil {
+		return ill("registry", err, fix)
+	}
+	return finding{What: "registry", OK: true, Note: cfg.Registry.URL}
+}
+
+func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
+	fix := "set DATABASE_URL and see that Postgres runs and lets this user in"
+	if cfg.Database.URL == "" {
+		return []finding{ill("postgres", errors.New("DATABASE_URL is not set"), fix)}
+	}
+	db, err := storage.Open(ctx, storage.Config{URL: cfg.Database.URL, MaxConns: 2})
+	if err != nil {
+		return []finding{ill("postgres", err, fix)}
+	}
+	defer db.Close()
+	findings := []finding{{What: "postgres", OK: true, Note: db.URL()}}
+	if err := db.RequireSchema(ctx); err != nil {
+		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
+	} else {
+		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"})
+	}
+	return append(findings, clockFinding(ctx, db))
+}
+
+// clockFinding compares this machine's clock with the database's: leases and
+// rate limits are kept on the latter.
+func clockFinding(ctx context.Context, db *storage.DB) finding {
+	before := time.Now()
+	theirs, err := db.Clock(ctx)
+	if err != nil {
+		return ill("clock", err, "mend postgres first")
+	}
+	after := time.Now()
+	skew := theirs.Sub(before.Add(after.Sub(before) / 2)).Abs()
+	if skew > 2*time.Second {
+		return ill("clock", fmt.Errorf("this machine and Postgres differ by %s", skew.Round(time.Millisecond)), "let NTP set both clocks")
+	}
+	return finding{What: "clock", OK: true, Note: fmt.Sprintf("within %s of Postgres", max(skew, after.Sub(before)).Round(time.Millisecond))}
+}

@@ -1,0 +1,79 @@
+// Command hogstream is the whole of Hogstream in one binary: a developer's
+// instance without dependencies (dev), the production roles (serve), and the
+// tools to look at and steer a running one.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/hogstream/hogstream"
+)
+
+// cli is the command line: commands, flags and environment in one struct.
+type cli struct {
+	JSON    bool             `help:"Print JSON instead of text for people." short:"j"`
+	Version kong.VersionFlag `help:"Print the version." short:"v"`
+
+	Dev          devCmd          `cmd:"" help:"Run everything in this process: broker, registry, Postgres, all roles."`
+	Serve        serveCmd        `cmd:"" help:"Run roles against your Kafka, schema registry and Postgres."`
+	Demo         demoCmd         `cmd:"" help:"Stream a shop's clickstream through everything and check what comes out."`
+	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date."`
+	Doctor       doctorCmd       `cmd:"" help:"Check Kafka, registry, Postgres, schema and clock; say what to mend."`
+	Topics       topicsCmd       `cmd:"" help:"Look at topics and the records on them."`
+	Processors   processorsCmd   `cmd:"" help:"See how far processors are; mend one that stopped."`
+	Events       eventsCmd       `cmd:"" help:"Send events."`
+	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
+	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
+	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second Ctrl-C ends the process at once.
+	go func() { <-ctx.Done(); stop() }()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run parses args and runs the command; it returns the exit code: 0, 1 for a
+// failure, 2 for a wrong call.
+func run(ctx context.Context, args []string) int {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("hogstream"),
+		kong.Description("A Kafka-backed stream processor for customer-lifecycle events."),
+		kong.Vars{"version": hogstream.Version},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		fail(&c, err)
+		return 2
+	}
+	if err := kctx.Run(&output{JSON: c.JSON, W: os.Stdout}); err != nil && !errors.Is(err, context.Canceled) {
+		fail(&c, err)
+		return 1
+	}
+	return 0
+}
+
+func fail(c *cli, err error) {
+	if c.JSON {
+		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"error": err.Error()})
+		return
+	}
+	fmt.Fprintf(os.Stderr, "hogstream: %v\n", err)
+}

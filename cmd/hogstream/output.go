@@ -1,0 +1,56 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+)
+
+// output prints a command's result: one JSON document (or one a line for
+// streams) with --json, else text for people.
+type output struct {
+	JSON bool
+	W    io.Writer
+}
+
+// value prints v as JSON, or calls human.
+func (o *output) value(v any, human func(w io.Writer)) error {
+	if !o.JSON {
+		human(o.W)
+		return nil
+	}
+	enc := json.NewEncoder(o.W)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// line prints v as one line of JSON, or the text.
+func (o *output) line(v any, text string) error {
+	if !o.JSON {
+		_, err := fmt.Fprintln(o.W, text)
+		return err
+	}
+	enc := json.NewEncoder(o.W)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// table prints rows under a header, aligned.
+func table(w io.Writer, header []string, rows [][]string) {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.ToUpper(strings.Join(header, "\t")))
+	for _, r := range rows {
+		fmt.Fprintln(tw, strings.Join(r, "\t"))
+	}
+	_ = tw.Flush()
+}
+
+// onTerminal says whether a person looks at stderr.
+func onTerminal() bool {
+	info, err := os.Stderr.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"go.uber.org/zap"
+)
+
+type processorsCmd struct {
+	Ls     processorsLsCmd     `cmd:"" help:"Show how far processors are."`
+	Accept processorsAcceptCmd `cmd:"" help:"Make a processor that stopped go on from a named offset."`
+}
+
+type processorsLsCmd struct {
+	infraFlags
+	Processor string `arg:"" optional:"" help:"Only this one."`
+}
+
+// Run lists progress and lag.
+func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
+	db, admin, closeBoth, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBoth()
+	names := []string{identity.Name, contacts.Name}
+	if c.Processor != "" {
+		names = []string{c.Processor}
+	}
+	all := []stream.ProcessorPartition{}
+	for _, name := range names {
+		partitions, err := admin.ListProcessor(ctx, db, name)
+		if err != nil {
+			return err
+		}
+		all = append(all, partitions...)
+	}
+	return out.value(all, func(w io.Writer) {
+		var rows [][]string
+		for _, p := range all {
+			for _, t := range p.Topics {
+				rows = append(rows, []string{p.Processor, fmt.Sprint(p.Partition), string(t.Topic), fmt.Sprint(t.Committed), fmt.Sprint(t.Next), fmt.Sprint(t.End), fmt.Sprint(t.Lag), strconv.FormatBool(p.Published)})
+			}
+		}
+		table(w, []string{"processor", "partition", "topic", "committed", "applied", "end", "lag", "published"}, rows)
+	})
+}
+
+type processorsAcceptCmd struct {
+	infraFlags
+	Processor string           `arg:"" help:"Name of the processor."`
+	Partition int32            `help:"Partition number." required:""`
+	Offset    map[string]int64 `help:"topic=offset to go on from. Repeatable." required:""`
+}
+
+// Run accepts offsets: what waited to be published there is dropped.
+func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
+	db, admin, closeBoth, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBoth()
+	at := map[schemas.Topic]int64{}
+	for topic, offset := range c.Offset {
+		at[schemas.Topic(topic)] = offset
+	}
+	if err := admin.AcceptOffsets(ctx, db, c.Processor, c.Partition, at); err != nil {
+		return err
+	}
+	return out.value(map[string]any{"processor": c.Processor, "partition": c.Partition, "offsets": at}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s goes on from %v on partition %d\n", c.Processor, at, c.Partition)
+	})
+}
+
+// open opens Postgres and Kafka.
+func (f *infraFlags) open(ctx context.Context) (*storage.DB, *stream.Admin, func(), error) {
+	cfg, err := f.kafka()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if cfg.Database.URL == "" {
+		return nil, nil, nil, fmt.Errorf("DATABASE_URL is not set: give a postgres:// URL")
+	}
+	db, err := storage.Open(ctx, storage.Config{URL: cfg.Database.URL, MaxConns: 4})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
+		db.Close()
+		return nil, nil, nil, err
+	}
+	return db, admin, func() { admin.Close(); db.Close() }, nil
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+	"go.uber.org/zap"
+)
+
+type topicsCmd struct {
+	Ls       topicsLsCmd       `cmd:"" help:"List topics."`
+	Describe topicsDescribeCmd `cmd:"" help:"Show a topic's partitions, offsets and settings."`
+	Create   topicsCreateCmd   `cmd:"" help:"Create the topics that are missing and check the others."`
+	Tail     topicsTailCmd     `cmd:"" help:"Show records, decoded."`
+}
+
+type topicsLsCmd struct{ infraFlags }
+
+// Run lists topics and what is wrong with them.
+func (c *topicsLsCmd) Run(ctx context.Context, out *output) error {
+	infos, err := describeTopics(ctx, &c.infraFlags)
+	if err != nil {
+		return err
+	}
+	return out.value(infos, func(w io.Writer) {
+		rows := make([][]string, 0, len(infos))
+		for _, t := range infos {
+			state := "ok"
+			if !t.Exists {
+				state = "missing: hogstream topics create"
+			} else if len(t.Problems) > 0 {
+				state = t.Problems[0].Problem
+			}
+			rows = append(rows, []string{t.Name, strconv.Itoa(len(t.Partitions)), strconv.FormatInt(t.Records, 10), size(t.Bytes), t.Configs["cleanup.policy"], state})
+		}
+		table(w, []string{"topic", "partitions", "records", "bytes", "cleanup", "state"}, rows)
+	})
+}
+
+type topicsDescribeCmd struct {
+	infraFlags
+	Topic string `arg:"" help:"Topic, with or without prefix."`
+}
+
+// Run describes one topic.
+func (c *topicsDescribeCmd) Run(ctx context.Context, out *output) error {
+	infos, err := describeTopics(ctx, &c.infraFlags)
+	if err != nil {
+		return err
+	}
+	for _, t := range infos {
+		if string(t.Topic) != c.Topic && t.Name != c.Topic {
+			continue
+		}
+		return out.value(t, func(w io.Writer) {
+			fmt.Fprintf(w, "%s: %d records, %s\n\n", t.Name, t.Records, size(t.Bytes))
+			rows := make([][]string, 0, len(t.Partitions))
+			for _, p := range t.Partitions {
+				rows = append(rows, []string{fmt.Sprint(p.Partition), fmt.Sprint(p.Leader), fmt.Sprint(p.Replicas), fmt.Sprint(p.InSync), fmt.Sprint(p.Start), fmt.Sprint(p.End), size(p.Bytes)})
+			}
+			table(w, []string{"partition", "leader", "replicas", "in sync", "start", "end", "bytes"}, rows)
+			fmt.Fprintln(w)
+			for _, name := range slices.Sorted(maps.Keys(t.Configs)) {
+				fmt.Fprintf(w, "  %s=%s\n", name, t.Configs[name])
+			}
+			for _, p := range t.Problems {
+				fmt.Fprintf(w, "\n  problem: %s\n  fix:     %s\n", p.Problem, p.Fix)
+			}
+		})
+	}
+	return fmt.Errorf("no topic %q: hogstream topics ls shows them", c.Topic)
+}
+
+type topicsCreateCmd struct{ infraFlags }
+
+// Run creates what is missing.
+func (c *topicsCreateCmd) Run(ctx context.Context, out *output) error {
+	cfg, err := c.kafka()
+	if err != nil {
+		return err
+	}
+	if err := stream.EnsureTopics(ctx, cfg.StreamConfig(), zap.NewNop()); err != nil {
+		return err
+	}
+	return out.value(map[string]bool{"ok": true}, func(w io.Writer) { fmt.Fprintln(w, "all topics are as they must be") })
+}
+
+// kafka is the config of a command that needs Kafka.
+func (f *infraFlags) kafka() (hogstream.Config, error) {
+	cfg, err := f.config()
+	if err == nil && len(cfg.Kafka.Brokers) == 0 {
+		err = fmt.Errorf("KAFKA_BROKERS is not set, and no developer's instance runs on %s", cfg.DataDir)
+	}
+	return cfg, err
+}
+
+func describeTopics(ctx context.Context, f *infraFlags) ([]stream.TopicInfo, error) {
+	cfg, err := f.kafka()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	return admin.DescribeTopics(ctx)
+}
+
+func size(bytes int64) string {
+	switch {
+	case bytes < 0:
+		return "?"
+	case bytes < 1<<10:
+		return fmt.Sprintf("%d B", bytes)
+	case bytes < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(bytes)/(1<<10))
+	case bytes < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+type topicsTailCmd struct {
+	infraFlags
+	Topic       []string `arg:"" help:"Topics, without prefix." default:"lifecycle,events"`
+	Follow      bool     `short:"f" help:"Go on with what arrives."`
+	From        string   `help:"start, end, an offset (negative: back from the end), a time such as 2026-01-02T03:04:05Z, or a duration ago such as 1h; end with --follow, else start."`
+	Type        []string `help:"Only these types. Repeatable."`
+	Key         string   `help:"Only this key."`
+	Limit       int      `short:"n" help:"So many records at most."`
+	Uncommitted bool     `help:"Records of open and aborted transactions too."`
+}
+
+// Run prints records as they are read.
+func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
+	cfg, err := c.kafka()
+	if err != nil {
+		return err
+	}
+	opts := stream.TailOptions{Follow: c.Follow, Types: c.Type, Key: c.Key, Limit: c.Limit, Uncommitted: c.Uncommitted}
+	if opts.From, err = tailPosition(c.From, c.Follow, time.Now()); err != nil {
+		return err
+	}
+	for _, t := range c.Topic {
+		opts.Topics = append(opts.Topics, schemas.Topic(strings.TrimPrefix(t, cfg.Kafka.Prefix)))
+	}
+	codec, err := cfg.Codec()
+	if err != nil {
+		return err
+	}
+	return stream.Tail(ctx, cfg.StreamConfig(), opts, zap.NewNop(), func(r *stream.Record) error {
+		value, err := codec.JSON(r.Topic, r.Value)
+		if err != nil {
+			value, _ = json.Marshal(map[string]string{"undecodable": err.Error()})
+		}
+		return out.line(map[string]any{
+			"topic": r.Topic, "partition": r.Partition, "offset": r.Offset, "appendTime": r.AppendTime,
+			"key": string(r.Key), "id": r.ID, "type": r.Type, "value": json.RawMessage(value),
+		}, fmt.Sprintf("%s %s/%d@%d %s %s\n    %s", r.AppendTime.Format("15:04:05.000"), r.Topic, r.Partition, r.Offset, r.Type, r.Key, value))
+	})
+}
+
+func tailPosition(from string, follow bool, now time.Time) (stream.Position, error) {
+	switch {
+	case from == "end", from == "" && follow:
+		return stream.AtEnd(), nil
+	case from == "start", from == "":
+		return stream.AtStart(), nil
+	}
+	if offset, err := strconv.ParseInt(from, 10, 64); err == nil {
+		return stream.AtOffset(offset), nil
+	}
+	if t, err := time.Parse(time.RFC3339, from); err == nil {
+		return stream.AtTime(t), nil
+	}
+	if d, err := time.ParseDuration(from); err == nil {
+		return stream.AtTime(now.Add(-d)), nil
+	}
+	return stream.Position{}, fmt.Errorf("--from %q: use start, end, an offset, a time such as 2026-01-02T03:04:05Z, or a duration such as 1h", from)
+}

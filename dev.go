@@ -1,0 +1,184 @@
+package hogstream
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas/localregistry"
+	"github.com/hogstream/hogstream/storage/embedded"
+	"github.com/hogstream/hogstream/stream/localbroker"
+	"golang.org/x/sync/errgroup"
+)
+
+// RunDev runs everything in this process on cfg.DataDir: broker, registry,
+// Postgres, all roles; settings that name servers of your own are taken
+// instead. It calls ready once the API answers, returns nil when ctx ends, and
+// leaves nothing running. State survives; a second start on the same directory
+// fails and says who holds it.
+func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
+	unlock, err := lockDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	cfg.Dev = true
+	cfg.Roles = Roles()
+	parts, err := startParts(ctx, &cfg)
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, parts.stop(stopCtx))
+	}()
+	if err != nil {
+		return err
+	}
+	if err := keepKeys(&cfg); err != nil {
+		return err
+	}
+	app, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, func(addr net.Addr) error {
+		running := &Running{
+			PID: os.Getpid(), URL: localURL(addr), APIKey: cfg.AdminAPIKey,
+			Brokers: cfg.Kafka.Brokers, Registry: cfg.Registry.URL, Database: cfg.Database.URL,
+			EncryptionKey: cfg.EncryptionKey, Partitions: cfg.Kafka.Partitions,
+		}
+		if err := running.write(cfg.DataDir); err != nil {
+			return fmt.Errorf("write down where this instance is: %w", err)
+		}
+		ready(running)
+		return nil
+	})
+}
+
+// devParts are the servers that dev mode started itself.
+type devParts struct {
+	dataDir  string
+	postgres *embedded.Server
+	broker   *localbroker.Broker
+	registry *localregistry.Server
+}
+
+// startParts starts what the settings do not name, side by side.
+func startParts(ctx context.Context, cfg *Config) (*devParts, error) {
+	parts := &devParts{dataDir: cfg.DataDir}
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.Database.URL == "" {
+		group.Go(func() (err error) {
+			parts.postgres, err = embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.DataDir, "postgres")})
+			if err != nil {
+				return fmt.Errorf("start Postgres: %w", err)
+			}
+			cfg.Database.URL = parts.postgres.URL("hogstream")
+			return nil
+		})
+	}
+	if len(cfg.Kafka.Brokers) == 0 {
+		group.Go(func() (err error) {
+			parts.broker, err = localbroker.Start(localbroker.Config{Dir: filepath.Join(cfg.DataDir, "kafka")})
+			if err != nil {
+				return fmt.Errorf("start the broker: %w", err)
+			}
+			cfg.Kafka.Brokers = []string{parts.broker.Addr()}
+			return nil
+		})
+	}
+	if cfg.Registry.URL == "" {
+		group.Go(func() (err error) {
+			parts.registry, err = localregistry.Start(filepath.Join(cfg.DataDir, "registry"))
+			if err != nil {
+				return fmt.Errorf("start the schema registry: %w", err)
+			}
+			cfg.Registry.URL = parts.registry.URL()
+			return nil
+		})
+	}
+	return parts, group.Wait()
+}
+
+func (p *devParts) stop(ctx context.Context) error {
+	err := os.Remove(runningPath(p.dataDir))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if p.registry != nil {
+		err = errors.Join(err, p.registry.Close())
+	}
+	if p.broker != nil {
+		err = errors.Join(err, p.broker.Stop())
+	}
+	if p.postgres != nil {
+		err = errors.Join(err, p.postgres.Stop(ctx))
+	}
+	return err
+}
+
+// keepKeys makes the keys that a developer did not set and keeps them in the
+// data directory, so that secrets can be opened and calls go on after a restart.
+func keepKeys(cfg *Config) (err error) {
+	if cfg.EncryptionKey == "" {
+		cfg.EncryptionKey, err = keptInFile(cfg.DataDir, "encryption-key", func() (string, error) {
+			return base64.StdEncoding.EncodeToString(randomBytes(32)), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if cfg.AdminAPIKey == "" {
+		cfg.AdminAPIKey, err = keptInFile(cfg.DataDir, "api-key", func() (string, error) {
+			return "hsk_" + base64.RawURLEncoding.EncodeToString(randomBytes(32)), nil
+		})
+	}
+	return err
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails, crypto/rand says
+	return b
+}
+
+// lockDataDir makes this process the only one on dir. The error names the holder.
+func lockDataDir(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(path)
+		_ = f.Close()
+		return nil, fmt.Errorf("the data directory %s is held by process %s: stop it, or set HOGSTREAM_DATA_DIR to another", dir, strings.TrimSpace(string(holder)))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// localURL is how a program on this machine reaches a listener.
+func localURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,153 @@
+package hogstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"go.uber.org/zap"
+)
+
+// rooms builds what the roles of this process need to run, besides the API.
+func (a *App) rooms() ([]room, error) {
+	var rooms []room
+	if a.cfg.Plays(RoleProcessors) {
+		loops, err := a.processors()
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, loops...)
+		rooms = append(rooms, room{"maintenance", a.maintain})
+	}
+	if a.cfg.Plays(RoleSinks) {
+		delivery, err := a.delivery()
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, delivery)
+	}
+	return rooms, nil
+}
+
+func (a *App) processors() ([]room, error) {
+	id, err := identity.New(identity.Config{IdempotencyWindow: a.cfg.HTTP.IdempotencyTime}, a.codec, a.tel.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	con, err := contacts.New(contacts.Config{Events: a.cfg.Database.EventsMode}, a.codec, a.tel.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	var rooms []room
+	for _, p := range []stream.Processor{id, con} {
+		loop, err := stream.NewProcessorLoop(stream.ProcessorConfig{
+			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
+			Threads: a.cfg.Data.Threads, MaxBatchRecords: a.cfg.Data.BatchRecords,
+			SessionTimeout: a.cfg.Kafka.SessionTimeout,
+			Logger:         a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return loop.Ready() }})
+		rooms = append(rooms, room{"processor " + p.Name(), loop.Run})
+	}
+	return rooms, nil
+}
+
+func (a *App) delivery() (room, error) {
+	s, err := stream.NewSinks(stream.SinksConfig{
+		Instance: a.cfg.Instance, Exclusive: a.cfg.Dev,
+		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.Lease / 3, Deadline: a.cfg.Delivery.Timeout,
+		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
+		RetryHorizon: a.cfg.Delivery.RetryHorizon, LogRetention: a.cfg.Delivery.LogRetention,
+	}, stream.SinksDeps{
+		Kafka: a.cfg.StreamConfig(), DB: a.db, Appender: a.log, Deliverer: a.deliverer,
+		Destinations: a.destinations.List, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+	})
+	if err != nil {
+		return room{}, err
+	}
+	return room{"sinks", s.Run}, nil
+}
+
+// openSinks makes what both delivery and the admin API need of destinations.
+func (a *App) openSinks() (err error) {
+	networks, err := a.cfg.AllowedNetworks()
+	if err != nil {
+		return err
+	}
+	a.deliverer, err = sinks.New(sinks.Config{
+		Version: Version, Timeout: a.cfg.Delivery.Timeout,
+		AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks,
+	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
+	if err != nil {
+		return fmt.Errorf("open sinks: %w", err)
+	}
+	a.destinations = storage.NewDestinations(a.db, a.box)
+	a.operations = sinks.NewOperations(a.db, a.destinations, a.admin, a.deliverer)
+	return nil
+}
+
+// maintain makes the partitions of the days to come and removes what is no
+// longer needed: each kind of row by bounded statements of its own, so that no
+// table is locked long.
+func (a *App) maintain(ctx context.Context) error {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		a.maintainOnce(ctx, time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+const (
+	answersKept = 10 * time.Minute
+	// Marks of contacts that ended outlive the longest retention of a topic that
+	// can carry their id.
+	marksBeyondRetention = 7 * 24 * time.Hour
+	cleanAtOnce          = 10_000
+)
+
+func (a *App) maintainOnce(ctx context.Context, now time.Time) {
+	marksKept := max(a.cfg.Kafka.RetentionIngest, a.cfg.Kafka.RetentionEvents, a.cfg.Kafka.RetentionFacts) + marksBeyondRetention
+	for _, task := range []struct {
+		what string
+		run  func() error
+	}{
+		{"partitions of events", func() error { return a.db.CreateEventPartitions(ctx, now, 3) }},
+		{"answers", a.clean(ctx, now.Add(-answersKept), a.db.CleanAnswers)},
+		{"idempotency keys", a.clean(ctx, now.Add(-a.cfg.HTTP.IdempotencyTime), a.db.CleanIdempotencyKeys)},
+		{"erased identifiers", a.clean(ctx, now.Add(-a.cfg.Kafka.RetentionIngest-time.Hour), a.db.CleanErasedIdentifiers)},
+		{"contact marks", a.clean(ctx, now.Add(-marksKept), a.db.CleanContactMarks)},
+		{"events", func() error {
+			_, err := a.db.DropEventPartitions(ctx, now.Add(-a.cfg.Database.EventsRetention), 10)
+			return err
+		}},
+	} {
+		if err := task.run(); err != nil && ctx.Err() == nil {
+			a.tel.Logger.Warn("maintenance failed; it is tried again in a minute", zap.String("what", task.what), zap.Error(err))
+		}
+	}
+}
+
+// clean calls a function until it finds nothing more, or ctx ends.
+func (a *App) clean(ctx context.Context, before time.Time, f func(ctx context.Context, before time.Time, limit int) (int64, error)) func() error {
+	return func() error {
+		for {
+			n, err := f(ctx, before, cleanAtOnce)
+			if err != nil || n < cleanAtOnce {
+				return err
+			}
+		}
+	}
+}

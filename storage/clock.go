@@ -1,0 +1,13 @@
+package storage
+
+import (
+	"context"
+	"time"
+)
+
+// Clock reads the server's clock, not the start of a transaction.
+func (db *DB) Clock(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	err := db.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return now, err
+}
