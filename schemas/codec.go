@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -77,8 +78,28 @@ func (c *Codec) Encode(m Message) ([]byte, error) {
 	if _, ok := m.(*Tombstone); ok {
 		return nil, nil
 	}
-	return c.Append(nil, m)
+	room, ok := encodeRoom.Get().(*[]byte)
+	if !ok {
+		room = new([]byte)
+	}
+	out, err := c.Append((*room)[:0], m)
+	if err != nil {
+		return nil, err
+	}
+	value := bytes.Clone(out)
+	if cap(out) <= maxEncodeRoom {
+		*room = out
+		encodeRoom.Put(room)
+	}
+	return value, nil
 }
+
+// encodeRoom spares Encode the growing of a slice: values are written there and
+// copied out at their length.
+var encodeRoom sync.Pool
+
+// maxEncodeRoom keeps a single large value from holding memory for ever.
+const maxEncodeRoom = 256 << 10
 
 // Append is Encode onto the end of dst, without another allocation when dst has
 // room. A *Tombstone, and an error, append nothing.
