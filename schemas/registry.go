@@ -166,11 +166,11 @@ func final(subject string, err error) error {
 	}
 	switch code := answer.StatusCode; {
 	case code == http.StatusConflict:
-		return backoff.Permanent(fmt.Errorf("%w: subject %s: %s", ErrIncompatible, subject, answer))
+		return backoff.Permanent(fmt.Errorf("%w: subject %s: %w", ErrIncompatible, subject, answer))
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:
-		return fmt.Errorf("%w: subject %s: status %d: %s", ErrRegistryUnavailable, subject, code, answer)
+		return fmt.Errorf("%w: subject %s: status %d: %w", ErrRegistryUnavailable, subject, code, answer)
 	default:
-		return backoff.Permanent(fmt.Errorf("schema registry refused subject %s with status %d: %s", subject, code, answer))
+		return backoff.Permanent(fmt.Errorf("schema registry refused subject %s with status %d: %w", subject, code, answer))
 	}
 }
 

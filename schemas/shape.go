@@ -198,7 +198,7 @@ func (s *shape) checkItem(b []byte) ([]byte, error) {
 
 // errAvro is an error for bytes that do not fit their schema. The texts are
 // constants, so that nothing of a record reaches a log.
-type errAvro string
+type errAvro string //nolint:errname // short, for it stands at every check
 
 // Error implements error.
 func (e errAvro) Error() string { return string(e) }

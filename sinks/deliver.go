@@ -34,6 +34,7 @@ type opened struct {
 	revision int64
 	dest     *storage.Destination
 	sink     Sink
+	shaper   shaper
 	err      error // the settings cannot be used
 }
 
@@ -45,14 +46,26 @@ func (d *Deliverer) open(dest *storage.Destination) *opened {
 			return o
 		}
 	}
+	o := newOpened(dest, d.guard)
+	d.opened.Store(dest.ID, o)
+	return o
+}
+
+// newOpened checks all settings that deliveries depend on.
+func newOpened(dest *storage.Destination, guard *Guard) *opened {
 	o := &opened{revision: dest.Revision, dest: dest}
+	if dest.Unreadable != "" {
+		o.err = errors.New(dest.Unreadable)
+		return o
+	}
 	kind, err := kindOf(dest.Kind)
 	if err != nil {
 		o.err = err
-	} else {
-		o.sink, o.err = kind.Open(dest, d.guard)
+		return o
 	}
-	d.opened.Store(dest.ID, o)
+	if o.sink, o.err = kind.Open(dest, guard); o.err == nil {
+		o.shaper, o.err = newShaper(dest)
+	}
 	return o
 }
 
@@ -93,7 +106,15 @@ func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Out
 		if err != nil {
 			return rejected(del, err)
 		}
-		payloads = append(payloads, p)
+		if p, err = o.shaper.shape(ctx, p); err != nil {
+			return rejected(del, err)
+		}
+		if p != nil {
+			payloads = append(payloads, p)
+		}
+	}
+	if len(payloads) == 0 {
+		return stream.Outcome{Verdict: stream.Skipped}
 	}
 	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: payloads, ReplayID: del.ReplayID})
 }
@@ -122,13 +143,14 @@ func (d *Deliverer) attempt(ctx context.Context, sink Sink, a *Attempt) stream.O
 		return failed(ctx, err, time.Since(start))
 	}
 	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, cancel)}
-	out := stream.Outcome{
-		Verdict: sink.Judge(a, ans), Status: ans.Status, Latency: time.Since(start), Response: ans.Body,
-	}
-	if out.Verdict == stream.Delivered {
+	verdict, reason := sink.Judge(a, ans)
+	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: ans.Body}
+	if verdict == stream.Delivered {
 		return out
 	}
-	out.Err = fmt.Sprintf("HTTP %d", ans.Status)
+	if out.Err = reason; reason == "" {
+		out.Err = fmt.Sprintf("HTTP %d", ans.Status)
+	}
 	if out.Verdict == stream.Retry {
 		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), time.Now(), d.cfg.MaxRetryAfter)
 	}

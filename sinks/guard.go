@@ -188,7 +188,7 @@ func parseURL(raw string) (*url.URL, error) {
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, fmt.Errorf("is not a URL (%s): write it as https://host/path", err)
+		return nil, fmt.Errorf("is not a URL (%w): write it as https://host/path", err)
 	}
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http":

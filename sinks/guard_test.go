@@ -2,7 +2,6 @@ package sinks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -259,7 +258,7 @@ func TestANameThatTurnsIntoAPrivateAddressIsNotConnectedTo(t *testing.T) {
 	dialer := NewGuard(Config{}).Dialer(time.Second)
 	_, err = dialer.DialContext(context.Background(), "tcp", net.JoinHostPort("localhost", port))
 	var b *BlockedError
-	require.True(t, errors.As(err, &b), "%v", err)
+	require.ErrorAs(t, err, &b)
 	require.False(t, hit)
 }
 

@@ -146,8 +146,13 @@ func destinationOf(s Settings) *storage.Destination {
 	if s.Disabled {
 		d.Status = storage.DestinationPaused
 	}
-	if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
-		d.Secret = NewSecret()
+	if kind, err := kindOf(d.Kind); err == nil {
+		if kind.Signed && d.Secret == "" {
+			d.Secret = NewSecret()
+		}
+		if d.RateLimit == 0 {
+			d.RateLimit = kind.DefaultRate
+		}
 	}
 	if d.Name == "" {
 		d.Name = defaultName(d)
@@ -211,8 +216,8 @@ func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error)
 	if d.URL == "" && kind.NeedsURL {
 		return none, &InvalidError{Field: "url", Message: "is empty: write the address of the receiver, for example https://example.com/hook"}
 	}
-	if _, err := kind.Open(d, o.deliverer.guard); err != nil {
-		return none, invalid(err)
+	if opened := newOpened(d, o.deliverer.guard); opened.err != nil {
+		return none, invalid(opened.err)
 	}
 	return sub, nil
 }
@@ -535,13 +540,9 @@ func (o *Operations) Test(ctx context.Context, nameOrID string) (*Tested, error)
 
 // sendTest makes an attempt outside the lanes.
 func (d *Deliverer) sendTest(ctx context.Context, dest *storage.Destination, p *Payload) stream.Outcome {
-	kind, err := kindOf(dest.Kind)
-	if err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: err.Error()}
+	o := newOpened(dest, d.guard)
+	if o.err != nil {
+		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
-	sink, err := kind.Open(dest, d.guard)
-	if err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + err.Error()}
-	}
-	return d.attempt(ctx, sink, &Attempt{Now: time.Now(), Payloads: []*Payload{p}})
+	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: []*Payload{p}})
 }

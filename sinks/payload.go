@@ -23,6 +23,11 @@ type Payload struct {
 	// Event and Fact: one of them is set, except for webhook.test.
 	Event *schemas.Event
 	Fact  *schemas.Fact
+
+	// Transformed says that a transform of the destination wrote Type, Envelope
+	// and Data.
+	Transformed bool
+	traits      []byte // of the transformed data
 }
 
 // Person is who a payload is about.

@@ -104,6 +104,9 @@ type Kind struct {
 	// Records and Bytes bound one request. Records is 1 for kinds that deliver
 	// one by one.
 	Records, Bytes int
+	// DefaultRate is the rate limit of a new destination that names none, in
+	// requests a second; 0 for no limit.
+	DefaultRate float64
 	// Open checks the settings of a destination and prepares what is the same
 	// for every attempt. Its error names the field and the fix. It is called
 	// once for each revision of a destination.
@@ -116,13 +119,17 @@ type Sink interface {
 	// Build makes the request that carries the payloads, in order. An error is
 	// the fault of a payload.
 	Build(a *Attempt) (*Request, error)
-	// Judge says what an answer means. Most kinds return [JudgeStatus].
-	Judge(a *Attempt, ans *Answer) stream.Verdict
+	// Judge says what an answer means, and why when the status does not say it.
+	// Most kinds return [JudgeStatus].
+	Judge(a *Attempt, ans *Answer) (verdict stream.Verdict, reason string)
 }
 
 // kinds is the table. A new kind is a file that defines it and a line here.
 var kinds = []Kind{
 	webhookKind,
+	posthogKind,
+	segmentKind,
+	slackKind,
 }
 
 // Kinds are the names of all kinds, in the table's order.

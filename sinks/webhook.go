@@ -80,7 +80,9 @@ func (w *webhook) Build(a *Attempt) (*Request, error) {
 }
 
 // Judge implements [Sink].
-func (w *webhook) Judge(_ *Attempt, ans *Answer) stream.Verdict { return JudgeStatus(ans.Status) }
+func (w *webhook) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+	return JudgeStatus(ans.Status), ""
+}
 
 // reservedHeaders are ours or the protocol's to set.
 var reservedHeaders = []string{

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"testing"
 	"time"
 
@@ -188,5 +187,5 @@ func TestResealingLeavesNothingUnderAnOldKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, d.Secret, got.Secret)
 	require.Equal(t, d.PreviousSecret, got.PreviousSecret)
-	require.False(t, errors.Is(err, storage.ErrSecretKey))
+	require.NotErrorIs(t, err, storage.ErrSecretKey)
 }

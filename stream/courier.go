@@ -116,7 +116,7 @@ func (c *courier) update(dest *storage.Destination) error {
 			c.limit = c.env.cfg.BatchConcurrency
 		}
 	}
-	c.halt(dest.Status != storage.DestinationActive || dest.Revision == c.suspended)
+	c.halt(dest.Status != storage.DestinationActive || dest.Unreadable != "" || dest.Revision == c.suspended)
 	c.dispatch()
 	c.rearm()
 	return nil

@@ -28,7 +28,7 @@ func BenchmarkAppendBatches(b *testing.B) {
 			e := streamtest.New(b, opts...)
 			l, err := stream.OpenLog(context.Background(), e.Config, e.Codec, e.Logger, prometheus.NewRegistry())
 			require.NoError(b, err)
-			defer l.Close(context.Background()) //nolint:errcheck // the figures are in
+			defer l.Close(context.Background())
 			const batch = 100
 			text := `{"text":"` + strings.Repeat("abcdefghij klmnop 0123456789 ", 34) + `"}`
 			var sender atomic.Int64

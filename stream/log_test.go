@@ -92,7 +92,7 @@ func TestARecordWithoutOurHeadersIsReadAllTheSame(t *testing.T) {
 	e.Produce(r)
 	got := e.ReadAll(schemas.TopicEvents, true)[0]
 	require.Equal(t, "v", string(got.Value))
-	require.Zero(t, got.ID+got.Type+got.TraceParent)
+	require.Empty(t, got.ID+got.Type+got.TraceParent)
 	require.True(t, got.OccurredAt.IsZero())
 }
 

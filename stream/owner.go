@@ -128,9 +128,9 @@ type SinksDeps struct {
 	DB        *storage.DB
 	Appender  Appender // for dead letters
 	Deliverer Deliverer
-	// Destinations loads all destinations. It is called at the start, whenever
-	// storage.ChannelDestinations is notified, and every 10 s.
-	Destinations func(ctx context.Context) ([]*storage.Destination, error)
+	// Destinations is read at the start, whenever storage.ChannelDestinations is
+	// notified, and every 10 s.
+	Destinations *storage.Destinations
 	Log          *zap.Logger           // may be nil
 	Registerer   prometheus.Registerer // may be nil
 }
@@ -141,7 +141,7 @@ type Sinks struct {
 	cfg    SinksConfig
 	kafka  Config
 	db     *storage.DB
-	load   func(ctx context.Context) ([]*storage.Destination, error)
+	known  *storage.Destinations
 	log    *zap.Logger
 	env    *courierEnv
 	flush  *flusher
@@ -175,7 +175,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 		return nil, fmt.Errorf("sinks: %w", err)
 	}
 	s := &Sinks{
-		cfg: cfg, kafka: deps.Kafka, db: deps.DB, load: deps.Destinations, log: deps.Log, reader: r,
+		cfg: cfg, kafka: deps.Kafka, db: deps.DB, known: deps.Destinations, log: deps.Log, reader: r,
 		changed: make(chan struct{}, 1), fatal: make(chan error, 1),
 		couriers: map[string]*courier{}, holdings: map[int32]*holding{}, assigned: map[int32]context.CancelFunc{},
 	}

@@ -43,9 +43,9 @@ func (s *Sinks) manage(ctx context.Context) {
 // destination is paused is retired; when nothing of it is in flight and its
 // results are flushed, the next round reads its cursors and begins a new one.
 func (s *Sinks) reconcile(ctx context.Context) error {
-	destinations, err := s.load(ctx)
+	destinations, err := s.known.List(ctx)
 	if err != nil {
-		return fmt.Errorf("load destinations: %w", err)
+		return err
 	}
 	holdings := s.listHoldings()
 	s.updateCouriers(destinations)
@@ -221,8 +221,11 @@ func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[curs
 				continue
 			}
 			h.put(c.add(h, trackKey{partition: h.partition}, places))
-			h.wake()
 		}
+	}
+	// All at once, so that those that stand at one place share the read.
+	for _, h := range holdings {
+		h.wake()
 	}
 	return nil
 }

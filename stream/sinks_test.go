@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -112,62 +114,54 @@ func (r *receiver) count(destination string) int {
 // A world is a cluster, a database and the destinations of one test.
 type world struct {
 	*streamtest.Env
-	t  testing.TB
-	db *storage.DB
-	r  *receiver
+	t     testing.TB
+	db    *storage.DB
+	store *storage.Destinations
+	admin *stream.Admin
+	r     *receiver
 
-	mu           sync.Mutex
-	destinations map[string]*storage.Destination
+	registry prometheus.Registerer // of the next process
 }
 
 func newWorld(t testing.TB, opts ...streamtest.Option) *world {
-	return &world{Env: streamtest.New(t, opts...), t: t, db: storagetest.New(t), r: newReceiver(t), destinations: map[string]*storage.Destination{}}
+	return newWorldOn(t, storagetest.New(t), opts...)
+}
+
+func newWorldOn(t testing.TB, db *storage.DB, opts ...streamtest.Option) *world {
+	t.Helper()
+	w := &world{Env: streamtest.New(t, opts...), t: t, db: db, r: newReceiver(t)}
+	box, err := storage.NewBox(make([]byte, 32))
+	require.NoError(t, err)
+	w.store = storage.NewDestinations(w.db, box)
+	w.admin, err = stream.OpenAdmin(w.Config, w.Logger)
+	require.NoError(t, err)
+	t.Cleanup(w.admin.Close)
+	return w
 }
 
 // destination makes one with cursors at the log's end, as the API does.
 func (w *world) destination(name string, types ...string) *storage.Destination {
 	w.t.Helper()
-	d := &storage.Destination{ID: uuid.NewString(), Name: name, Kind: "webhook", EventTypes: types,
-		Status: storage.DestinationActive, Revision: 1}
-	_, err := w.db.Exec(w.Context(), `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, $2, $3, $4)`, d.ID, d.Name, d.Kind, types)
-	require.NoError(w.t, err)
+	d := &storage.Destination{ID: uuid.NewString(), Name: name, Kind: "webhook", EventTypes: types}
 	sub, err := schemas.ParseSubscription(types)
 	require.NoError(w.t, err)
-	var starts []storage.CursorStart
-	for _, topic := range sub.Topics() {
-		for p, end := range w.Ends(topic) {
-			starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: p, Offset: end})
+	ends, err := w.admin.EndOffsets(w.Context(), sub.Topics()...)
+	require.NoError(w.t, err)
+	require.NoError(w.t, w.db.InTx(w.Context(), func(tx *storage.Tx) error {
+		if err := w.store.Insert(w.Context(), tx, d); err != nil {
+			return err
 		}
-	}
-	require.NoError(w.t, storage.CreateCursors(w.Context(), w.db, d.ID, starts))
-	w.set(d)
+		return storage.CreateCursors(w.Context(), tx, d.ID, ends)
+	}))
 	return d
 }
 
-// set adds or changes a destination and tells every instance.
-func (w *world) set(d *storage.Destination) {
-	w.mu.Lock()
-	w.destinations[d.ID] = d
-	w.mu.Unlock()
-	require.NoError(w.t, storage.Notify(w.Context(), w.db, storage.ChannelDestinations, d.ID))
-}
-
-// load gives the destinations with the status that the table has.
-func (w *world) load(ctx context.Context) ([]*storage.Destination, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []*storage.Destination
-	for _, d := range w.destinations {
-		c := *d
-		var status string
-		var revision int64
-		if err := w.db.QueryRow(ctx, `SELECT status, status_reason, revision FROM destinations WHERE id = $1`, d.ID).Scan(&status, &c.StatusReason, &revision); err != nil {
-			return nil, err
-		}
-		c.Status, c.Revision = storage.DestinationStatus(status), revision
-		all = append(all, &c)
-	}
-	return all, nil
+// status is what the table says of a destination.
+func (w *world) status(d *storage.Destination) storage.DestinationStatus {
+	w.t.Helper()
+	now, err := w.store.Get(w.Context(), d.ID)
+	require.NoError(w.t, err)
+	return now.Status
 }
 
 // process is one running Sinks.
@@ -184,7 +178,9 @@ func (w *world) start(name string, change ...func(*stream.SinksConfig)) *process
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := stream.NewSinks(cfg, stream.SinksDeps{Kafka: w.Config, DB: w.db, Appender: w.Log(), Deliverer: w.r, Destinations: w.load, Log: w.Logger})
+	reg := w.registry
+	w.registry = nil
+	s, err := stream.NewSinks(cfg, stream.SinksDeps{Registerer: reg, Kafka: w.Config, DB: w.db, Appender: w.Log(), Deliverer: w.r, Destinations: w.store, Log: w.Logger})
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{Sinks: s, cancel: cancel, done: make(chan error, 1)}
@@ -309,4 +305,314 @@ func TestFailuresChangeNeitherOrderNorCompletenessAndDoNotDelayOtherContacts(t *
 	w.waitFlushed(d)
 	require.NotZero(t, failures.Load())
 	require.Zero(t, w.r.repeats)
+}
+
+func TestARecordTheReceiverRejectsBecomesADeadLetterAndItsContactGoesOn(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		if dv.Records[0].Type == schemas.FactContactDeleted {
+			return stream.Outcome{Verdict: stream.Reject, Status: 422, Err: "no such\x00field", Response: []byte("no\x00")}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	w.start("one")
+	w.Append(fact("c", schemas.FactContactCreated), fact("c", schemas.FactContactDeleted), fact("c", schemas.FactContactUpdated))
+	w.waitDelivered("crm", 2)
+	w.waitFlushed(d)
+	letters := w.WaitRecords(schemas.TopicDeadLetters, 1)
+	letter, err := w.Codec.DecodeDeadLetter(letters[0].Value)
+	require.NoError(t, err)
+	require.Equal(t, "destination:crm", letter.Source)
+	require.Equal(t, "rejected", letter.Reason)
+	require.Equal(t, schemas.FactContactDeleted, letter.RecordType)
+	require.Equal(t, 422, *letter.ResponseCode)
+	require.Equal(t, 1, letter.Attempts)
+	require.Equal(t, 1, w.countAttempts("rejected"))
+}
+
+func TestADestinationThatRefusesEverythingIsSuspendedAtItsPlaceAndGoesOnAfterTheMend(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	var mended atomic.Bool
+	w.r.answer = func(context.Context, stream.Delivery) stream.Outcome {
+		if mended.Load() {
+			return stream.Outcome{Status: 200}
+		}
+		return stream.Outcome{Verdict: stream.Refuse, Status: 401}
+	}
+	w.start("one")
+	w.Append(facts(30, 2)...)
+	w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
+	mended.Store(true)
+	w.Append(facts(30, 1)...)
+	require.Zero(t, w.r.count("crm"))
+	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
+	require.NoError(t, err)
+	w.waitDelivered("crm", 90)
+	w.waitFlushed(d)
+	require.Empty(t, w.ReadAll(schemas.TopicDeadLetters, true))
+}
+
+func TestOneContactThatIsRefusedDoesNotSuspendItsDestinationAndA410DoesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	var gone, refused atomic.Int64
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		switch string(dv.Records[0].Key) {
+		case "gone":
+			gone.Add(1)
+			return stream.Outcome{Verdict: stream.Gone, Status: 410}
+		case "refused":
+			refused.Add(1)
+			return stream.Outcome{Verdict: stream.Refuse, Status: 404}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	w.start("one")
+	w.Append(fact("refused", schemas.FactContactCreated))
+	w.Eventually(func(context.Context) (bool, error) { return refused.Load() > 30, nil }, "many refusals")
+	require.Equal(t, storage.DestinationActive, w.status(d))
+	w.Append(fact("gone", schemas.FactContactCreated))
+	w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
+	require.EqualValues(t, 1, gone.Load())
+}
+
+func TestAPausedDestinationStandsStillAndARewindSendsAgainFromItsTarget(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	w.start("one")
+	w.Append(facts(10, 4)...)
+	w.waitDelivered("crm", 40)
+	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationPaused, "")
+	require.NoError(t, err)
+	w.waitFlushed(d)
+
+	starts, err := w.admin.StartOffsets(w.Context(), schemas.TopicLifecycle)
+	require.NoError(t, err)
+	require.NoError(t, w.admin.Rewind(w.Context(), w.db, d.ID, starts))
+	_, err = w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
+	require.NoError(t, err)
+	repeats := func() int { w.r.mu.Lock(); defer w.r.mu.Unlock(); return w.r.repeats }
+	w.Eventually(func(context.Context) (bool, error) { return repeats() == 40, nil }, "all of it again")
+	w.waitFlushed(d)
+
+	// While it runs.
+	require.NoError(t, w.admin.Rewind(w.Context(), w.db, d.ID, starts))
+	w.Eventually(func(context.Context) (bool, error) { return repeats() == 80, nil }, "all of it a third time")
+	w.waitFlushed(d)
+}
+
+func TestBatchesCarryRecordsInOrderAndARejectedBatchIsHalvedToTheRecordAtFault(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	w.r.batch = 16
+	d := w.destination("crm", "*")
+	largest := atomic.Int64{}
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		largest.Store(max(largest.Load(), int64(len(dv.Records))))
+		for _, r := range dv.Records {
+			if r.Type == schemas.FactContactDeleted {
+				return stream.Outcome{Verdict: stream.Split, Status: 400}
+			}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	w.Append(append(facts(10, 5), append([]schemas.Message{fact("contact-3", schemas.FactContactDeleted)}, facts(10, 5)...)...)...)
+	w.start("one")
+	w.waitDelivered("crm", 100)
+	w.waitFlushed(d)
+	require.Len(t, w.WaitRecords(schemas.TopicDeadLetters, 1), 1)
+	require.EqualValues(t, 16, largest.Load())
+}
+
+func TestWhatIsReadAndNotFinishedIsBounded(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	d := w.destination("crm", "*")
+	block := make(chan struct{})
+	w.r.answer = func(context.Context, stream.Delivery) stream.Outcome { <-block; return stream.Outcome{Status: 200} }
+	w.Append(facts(100, 10)...)
+	p := w.start("one", func(c *stream.SinksConfig) { c.Window = 50; c.Concurrency = 8; c.Deadline = 2 * time.Second })
+	w.Eventually(func(context.Context) (bool, error) {
+		w.r.mu.Lock()
+		defer w.r.mu.Unlock()
+		return w.r.attempts == 8, nil
+	}, "8 in flight")
+	require.LessOrEqual(t, p.HeldBytes(), int64(50*(256+400)))
+	close(block)
+	w.waitDelivered("crm", 1000)
+	w.waitFlushed(d)
+	require.LessOrEqual(t, w.r.most, 8)
+}
+
+func TestACrashRepeatsAtMostWhatWasInFlightAndWhatWasNotFlushed(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	w.r.answer = func(ctx context.Context, _ stream.Delivery) stream.Outcome {
+		select {
+		case <-ctx.Done():
+			return stream.Outcome{Verdict: stream.Retry}
+		case <-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond):
+			return stream.Outcome{Status: 200}
+		}
+	}
+	w.Append(facts(200, 10)...)
+	bound := 0
+	for i := range 4 {
+		p := w.start("one", func(c *stream.SinksConfig) { c.Exclusive = true; c.Concurrency = 16 })
+		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= min(2000, 300*(i+1)), nil }, "progress")
+		p.Crash()
+		bound += 16 + int(p.Unflushed())
+		p.stop()
+	}
+	w.start("one", func(c *stream.SinksConfig) { c.Exclusive = true })
+	w.waitDelivered("crm", 2000)
+	w.waitFlushed(d)
+	require.LessOrEqual(t, w.r.repeats, bound)
+	t.Logf("%d repeats over 4 crashes, at most %d allowed", w.r.repeats, bound)
+}
+
+func TestANewOwnerWaitsForTheLeaseOfOneThatDiedAndTakesOverAtOnceFromOneThatStopped(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	first := w.start("one")
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("crm", 10)
+	w.waitFlushed(d)
+	crashed := time.Now()
+	first.crash()
+	second := w.start("two")
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("crm", 20)
+	require.Greater(t, time.Since(crashed), 1500*time.Millisecond, "the lease of 3 s was renewed within the last 500 ms or so")
+
+	w.waitFlushed(d)
+	second.stop()
+	stopped := time.Now()
+	w.start("three")
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("crm", 30)
+	require.Less(t, time.Since(stopped), 2*time.Second)
+	require.Zero(t, w.r.repeats)
+}
+
+func TestAnOwnerWhoseLeaseWasTakenWritesNothingAndSendsNothingNew(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	d := w.destination("crm", "*")
+	p := w.start("one")
+	w.Append(facts(5, 1)...)
+	w.waitDelivered("crm", 5)
+	w.waitFlushed(d)
+	// Somebody else takes the lease behind its back.
+	_, err := w.db.Exec(w.Context(), `UPDATE leases SET token = gen_random_uuid(), holder = 'other', expires_at = clock_timestamp() + interval '1 hour'`)
+	require.NoError(t, err)
+	before := w.countAttempts("delivered")
+	w.Append(facts(5, 1)...)
+	w.Eventually(func(context.Context) (bool, error) { return len(p.Owned()) == 0, nil }, "the loss noticed")
+	sent := w.r.count("crm")
+	w.Append(facts(5, 1)...)
+	_, err = w.db.Exec(w.Context(), `SELECT pg_sleep(1.2)`)
+	require.NoError(t, err)
+	require.Equal(t, sent, w.r.count("crm"), "nothing new is sent")
+	require.Equal(t, before, w.countAttempts("delivered"), "nothing is written")
+	_, err = w.db.Exec(w.Context(), `DELETE FROM leases`)
+	require.NoError(t, err)
+	w.waitDelivered("crm", 15)
+}
+
+func TestTwoInstancesShareThePartitionsAndARebalanceUnderLoadLosesNothing(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(6))
+	d := w.destination("crm", "*")
+	w.r.answer = func(context.Context, stream.Delivery) stream.Outcome {
+		time.Sleep(time.Millisecond)
+		return stream.Outcome{Status: 200}
+	}
+	first := w.start("one", func(c *stream.SinksConfig) { c.Concurrency = 8 })
+	w.Append(facts(300, 10)...)
+	w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 300, nil }, "a start")
+	second := w.start("two", func(c *stream.SinksConfig) { c.Concurrency = 8 })
+	w.Append(facts(300, 10)...)
+	w.Eventually(func(context.Context) (bool, error) { return len(first.Owned()) == 3 && len(second.Owned()) == 3, nil }, "three partitions each")
+	w.Append(facts(300, 5)...)
+	w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 5000, nil }, "progress")
+	first.stop()
+	w.waitDelivered("crm", 7500)
+	w.waitFlushed(d)
+	require.Len(t, second.Owned(), 6)
+	require.Zero(t, w.r.repeats, "rebalances in good order repeat nothing")
+}
+
+func TestRecordsLostToRetentionBecomeOneGapAndDeliveryGoesOnAtTheLogsStart(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1), streamtest.FakeOnly())
+	d := w.destination("crm", "*")
+	w.Append(facts(10, 3)...)
+	name := w.Config.Topic(schemas.TopicLifecycle)
+	trim := kadm.Offsets{}
+	trim.Add(kadm.Offset{Topic: name, Partition: 0, At: 20})
+	_, err := w.Admin().DeleteRecords(w.Context(), trim)
+	require.NoError(t, err)
+	w.start("one")
+	w.waitDelivered("crm", 10)
+	w.waitFlushed(d)
+	letters := w.WaitRecords(schemas.TopicDeadLetters, 1)
+	letter, err := w.Codec.DecodeDeadLetter(letters[0].Value)
+	require.NoError(t, err)
+	require.Equal(t, "gap", letter.Reason)
+	require.EqualValues(t, 0, letter.Offset)
+	require.EqualValues(t, 20, *letter.EndOffset)
+}
+
+func TestManyDestinationsAtTheTailCostOneRead(t *testing.T) {
+	w := newWorld(t, streamtest.FakeOnly())
+	var fetched [2]float64
+	for i, n := range []int{1, 40} {
+		reg := prometheus.NewRegistry()
+		for j := range n {
+			w.destination(fmt.Sprintf("d%d-%d", i, j), "*")
+		}
+		w.registry = reg
+		p := w.start("one", func(c *stream.SinksConfig) { c.Concurrency = 8 })
+		w.Eventually(func(context.Context) (bool, error) { return len(p.Owned()) == 3, nil }, "ownership")
+		for range 5 {
+			w.Append(facts(30, 4)...)
+		}
+		for j := range n {
+			w.waitDelivered(fmt.Sprintf("d%d-%d", i, j), 600)
+		}
+		fetched[i] = counterValue(t, reg, "hogstream_sinks_fetched_bytes_total")
+		p.stop()
+	}
+	require.NotZero(t, fetched[0])
+	require.LessOrEqual(t, fetched[1], 1.2*fetched[0])
+}
+
+func TestDeliveryGoesOnWhereItStoodAfterAnOutageOfPostgres(t *testing.T) {
+	server := storagetest.NewServer(t)
+	w := newWorldOn(t, server.DB())
+	d := w.destination("crm", "*")
+	p := w.start("one", func(c *stream.SinksConfig) { c.MaxUnflushed = 200; c.Concurrency = 8; c.Lease = 8 * time.Second })
+	w.Append(facts(20, 1)...)
+	w.waitDelivered("crm", 20)
+	w.waitFlushed(d)
+	server.Stop()
+	w.Append(facts(300, 4)...)
+	w.Eventually(func(context.Context) (bool, error) { return p.Unflushed() >= 200, nil }, "the bound of unflushed results")
+	require.Less(t, w.r.count("crm"), 20+200+16, "no attempt starts beyond the bound")
+	server.Start()
+	w.waitDelivered("crm", 1220)
+	w.waitFlushed(d)
+	require.Zero(t, w.r.repeats)
+	require.Equal(t, 1220, w.countAttempts("delivered"))
+}
+
+func counterValue(t testing.TB, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
 }

@@ -132,7 +132,7 @@ func (s *Server) arguments() []string {
 }
 
 func serverEnv() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
+	return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"} //nolint:forbidigo // no setting: where the server finds its tools
 }
 
 // awaitReady waits for the word "ready" in the pid file, which the postmaster

@@ -198,7 +198,7 @@ func (e *Env) Log() *stream.Log {
 	e.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		l.Close(ctx) //nolint:errcheck // tests that care close it themselves
+		l.Close(ctx) // tests that care close it themselves
 	})
 	return l
 }

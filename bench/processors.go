@@ -1,0 +1,352 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+const (
+	benchContacts   = 50_000
+	processorEvents = 60_000 // a round
+	bareRows        = 100_000
+	bareBatch       = 5_000
+)
+
+func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
+	counts := &statementCounter{}
+	env, err := surround(ctx, cfg, true, storage.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(counts))))
+	defer func() { err = errors.Join(err, env.close()) }()
+	if err != nil {
+		return nil, err
+	}
+	cfg.say("  %d contacts are made", benchContacts)
+	if err := seedContacts(ctx, env.db); err != nil {
+		return nil, err
+	}
+	bench := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
+	if bench.log, err = stream.OpenLog(ctx, env.kafka, env.codec, cfg.Logger, nil); err != nil {
+		return nil, err
+	}
+	env.onClose(func() error { return bench.log.Close(context.WithoutCancel(ctx)) })
+
+	var ours, bare, ratios []float64
+	if _, err := bench.ours(ctx, cfg.scaled(processorEvents/4), "warm-up"); err != nil { // warms caches and prepared statements
+		return nil, err
+	}
+	for i := range cfg.rounds(3) {
+		a, err := bench.ours(ctx, cfg.scaled(processorEvents), fmt.Sprintf("processors-%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		b, err := bench.bare(ctx, cfg.scaled(bareRows))
+		if err != nil {
+			return nil, err
+		}
+		cfg.say("  round %d: ours %.0f/s, bare %.0f/s", i+1, a, b)
+		ours, bare, ratios = append(ours, a), append(bare, b), append(ratios, a/b)
+	}
+	constant, err := bench.statements(ctx, counts)
+	if err != nil {
+		return nil, err
+	}
+	return &section{
+		title: "Identity and contacts",
+		about: fmt.Sprintf("%s events, each changing one property of one of %s existing contacts, taken from topic `ingest` through both "+
+			"processor loops to topics `events`, `lifecycle` and `contacts` (three outputs each) and into Postgres, events mode `all`. "+
+			"Bare: a set-based upsert of contacts and a COPY of events, on one connection, in batches of %s, and nothing else. Postgres is the "+
+			"embedded one with fsync off.",
+			thousands(float64(cfg.scaled(processorEvents))), thousands(benchContacts), thousands(bareBatch)),
+		figures: append([]figure{
+			rateFigure("identity and contacts, sustained", ours, 15_000),
+			rateFigure("bare upsert and COPY on one connection", bare, 0),
+			ratioFigure("ours / bare", ratios, 0),
+			costFigure("CPU of the process, an event", "µs", bench.cost.process[1:], 0),
+			costFigure("CPU of Postgres, an event", "µs", bench.cost.postgres[1:], 0),
+			costFigure("CPU of the broker, an event", "µs", bench.cost.broker[1:], 0),
+		}, constant...),
+	}, nil
+}
+
+type processorsRun struct {
+	cfg   Config
+	env   *surroundings
+	log   *stream.Log
+	sent  int
+	clock time.Time
+	cost  costs
+}
+
+// ours returns events a second: the backlog is appended beforehand, and the
+// clock runs from the start of the loops until the last output is published.
+func (p *processorsRun) ours(ctx context.Context, n int, name string) (float64, error) {
+	if err := p.appendEvents(ctx, n); err != nil {
+		return 0, err
+	}
+	reg := prometheus.NewRegistry()
+	loops, err := p.loops(reg)
+	if err != nil {
+		return 0, err
+	}
+	endProfile := profile(p.cfg, name)
+	before, begun := p.env.used(), time.Now()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	errs := make([]error, len(loops))
+	for i, l := range loops {
+		wg.Go(func() { errs[i] = l.Run(ctx) })
+	}
+	err = awaitCount(ctx, reg, "hogstream_processor_outputs_total", contacts.Name, float64(3*n))
+	took := time.Since(begun)
+	p.cost.add(before, p.env.used(), n)
+	endProfile()
+	stop()
+	wg.Wait()
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return 0, err
+	}
+	return float64(n) / took.Seconds(), nil
+}
+
+func (p *processorsRun) loops(reg prometheus.Registerer) ([]*stream.ProcessorLoop, error) {
+	id, err := identity.New(identity.Config{}, p.env.codec, reg)
+	if err != nil {
+		return nil, err
+	}
+	co, err := contacts.New(contacts.Config{Events: contacts.EventsAll}, p.env.codec, reg)
+	if err != nil {
+		return nil, err
+	}
+	loops := make([]*stream.ProcessorLoop, 0, 2)
+	for _, proc := range []stream.Processor{id, co} {
+		l, err := stream.NewProcessorLoop(stream.ProcessorConfig{
+			Kafka: p.env.kafka, DB: p.env.db, Encoder: p.env.codec, Processor: proc, Logger: p.cfg.Logger, Registerer: reg,
+		})
+		if err != nil {
+			return nil, err
+		}
+		loops = append(loops, l)
+	}
+	return loops, nil
+}
+
+// appendEvents appends events that each change one property of a contact.
+func (p *processorsRun) appendEvents(ctx context.Context, n int) error {
+	const chunk = 1000
+	for n > 0 {
+		msgs := make([]schemas.Message, min(chunk, n))
+		for i := range msgs {
+			msgs[i] = p.event()
+		}
+		if err := p.log.Append(ctx, msgs...); err != nil {
+			return err
+		}
+		n -= len(msgs)
+	}
+	return nil
+}
+
+// event visits the contacts in an order that repeats none soon.
+func (p *processorsRun) event() *schemas.Input {
+	const stride = 7919 // a prime: every contact comes once in benchContacts events
+	p.sent++
+	p.clock = p.clock.Add(time.Microsecond)
+	user := contactUser(p.sent * stride % benchContacts)
+	name := "product.viewed"
+	properties := `{"productId":"p-` + strconv.Itoa(p.sent%997) + `","price":129.5,"currency":"EUR","category":"trousers","position":` + strconv.Itoa(p.sent%40) + `}`
+	patch := `{"visits":` + strconv.Itoa(p.sent) + `}`
+	return &schemas.Input{
+		ID: uuid.Must(uuid.NewV7()).String(), Type: schemas.InputEvent, ReceivedAt: p.clock, OccurredAt: p.clock, Source: "api",
+		UserID: &user, Event: &name, EventProperties: &properties, ContactProperties: &patch,
+	}
+}
+
+func contactUser(i int) string { return fmt.Sprintf("user-%06d", i) }
+
+// seedContacts makes the contacts as identity and contacts would have.
+func seedContacts(ctx context.Context, db *storage.DB) error {
+	for _, sql := range []string{
+		`INSERT INTO identities (contact_id, external_id, email, first_seen_at)
+SELECT gen_random_uuid(), 'user-' || lpad(i::text, 6, '0'), 'user' || i || '@example.com', now() FROM generate_series(0, $1::int - 1) AS i`,
+		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'external', external_id, contact_id FROM identities WHERE $1::int > 0`,
+		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'email', email, contact_id FROM identities WHERE $1::int > 0`,
+		`INSERT INTO contacts (id, external_id, email, identifiers, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+SELECT contact_id, external_id, email, json_build_array(json_build_array('external', external_id), json_build_array('email', email)),
+       json_build_object('visits', 0, 'firstName', 'Ada', 'lastName', 'Lovelace', 'country', 'GB', 'plan', 'pro', 'company', 'Analytical Engines',
+                         'locale', 'en-GB', 'signedUpFrom', 'newsletter', 'tags', json_build_array('early', 'beta')),
+       1, first_seen_at, first_seen_at, first_seen_at, first_seen_at
+FROM identities WHERE $1::int > 0`,
+	} {
+		if _, err := db.Exec(ctx, sql, benchContacts); err != nil {
+			return fmt.Errorf("make %d contacts: %w", benchContacts, err)
+		}
+	}
+	for _, sql := range []string{
+		`CREATE TABLE bare_contacts (LIKE contacts INCLUDING ALL)`,
+		`INSERT INTO bare_contacts SELECT * FROM contacts`,
+		`CREATE TABLE bare_events (LIKE events INCLUDING ALL)`,
+		`ANALYZE`,
+	} {
+		if _, err := db.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("make tables to compare with: %w", err)
+		}
+	}
+	return db.CreateEventPartitions(ctx, time.Now(), 1)
+}
+
+// bare writes the same rows with nothing around: one upsert and one COPY a batch.
+func (p *processorsRun) bare(ctx context.Context, n int) (float64, error) {
+	ids, err := contactIDs(ctx, p.env.db)
+	if err != nil {
+		return 0, err
+	}
+	const upsert = `
+INSERT INTO bare_contacts (id, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+SELECT n.id, n.properties, 1, $3, $3, $3, $3
+FROM unnest($1::uuid[], $2::text[]::json[]) AS n (id, properties)
+ON CONFLICT (id) DO UPDATE
+SET properties = excluded.properties, version = bare_contacts.version + 1,
+    last_seen_at = excluded.last_seen_at, updated_at = excluded.updated_at`
+	columns := []string{"id", "contact_id", "name", "properties", "occurred_at", "received_at", "source"}
+	begun := time.Now()
+	for at := 0; at < n; at += bareBatch {
+		now := time.Now()
+		size := min(bareBatch, n-at)
+		contact, properties := make([]uuid.UUID, size), make([]string, size)
+		for i := range size {
+			contact[i] = ids[(at+i)%len(ids)]
+			properties[i] = `{"visits":` + strconv.Itoa(at+i) + `,"firstName":"Ada","lastName":"Lovelace","country":"GB","plan":"pro","company":"Analytical Engines","locale":"en-GB","signedUpFrom":"newsletter","tags":["early","beta"]}`
+		}
+		err := p.env.db.InTx(ctx, func(tx *storage.Tx) error {
+			if _, err := tx.Exec(ctx, upsert, contact, properties, now); err != nil {
+				return err
+			}
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"bare_events"}, columns, pgx.CopyFromSlice(size, func(i int) ([]any, error) {
+				return []any{uuid.New(), contact[i], "product.viewed",
+					`{"productId":"p-1","price":129.5,"currency":"EUR","category":"trousers","position":7}`, now, now, "api"}, nil
+			}))
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("bare upsert: %w", err)
+		}
+	}
+	return float64(n) / time.Since(begun).Seconds(), nil
+}
+
+func contactIDs(ctx context.Context, db *storage.DB) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, `SELECT id FROM contacts`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// statements reports how many statements an apply makes, with few and with many
+// records.
+func (p *processorsRun) statements(ctx context.Context, counts *statementCounter) ([]figure, error) {
+	loops := []func(prometheus.Registerer) (stream.Processor, error){
+		func(reg prometheus.Registerer) (stream.Processor, error) {
+			return identity.New(identity.Config{}, p.env.codec, reg)
+		},
+		func(reg prometheus.Registerer) (stream.Processor, error) {
+			return contacts.New(contacts.Config{}, p.env.codec, reg)
+		},
+	}
+	var figures []figure
+	few, many := 10, 5000
+	for _, n := range []int{few, many} {
+		records := make([]*stream.Record, n)
+		for i := range records {
+			in := p.event()
+			value, err := p.env.codec.Encode(in)
+			if err != nil {
+				return nil, err
+			}
+			records[i] = &stream.Record{Topic: in.Topic(), Offset: int64(i), Key: []byte(in.Key()), Value: value, AppendTime: p.clock}
+		}
+		for _, open := range loops {
+			proc, err := open(nil)
+			if err != nil {
+				return nil, err
+			}
+			made, outputs, err := p.countOne(ctx, counts, proc, records)
+			if err != nil {
+				return nil, err
+			}
+			figures = append(figures, figure{what: fmt.Sprintf("statements in one apply of %s, %s records", proc.Name(), thousands(float64(n))), value: strconv.Itoa(made), rounds: strconv.Itoa(made)})
+			records = records[:0]
+			for i, o := range outputs {
+				records = append(records, &stream.Record{Topic: o.Topic, Offset: int64(i), Key: []byte(o.Key), Value: o.Value, AppendTime: p.clock})
+			}
+		}
+	}
+	for i := range figures {
+		other := figures[(i+2)%4]
+		figures[i].target, figures[i].met = "constant", figures[i].value == other.value
+	}
+	return figures, nil
+}
+
+func (p *processorsRun) countOne(ctx context.Context, counts *statementCounter, proc stream.Processor, records []*stream.Record) (int, []stream.Output, error) {
+	counted, span := sdktrace.NewTracerProvider().Tracer("bench").Start(ctx, "apply")
+	defer span.End()
+	b := stream.NewBatch(p.env.codec, time.Now(), records)
+	var before, after int
+	err := p.env.db.InTx(ctx, func(tx *storage.Tx) error {
+		before = counts.made()
+		err := proc.Apply(counted, tx, b)
+		after = counts.made()
+		return err
+	})
+	return after - before, b.Outputs(), err
+}
+
+// statementCounter counts the statements that are made within a recorded span.
+// The spans of a pipeline and of a prepare enclose or precede the statement they
+// are for, and are not counted.
+type statementCounter struct {
+	mu    sync.Mutex
+	count int
+}
+
+func (c *statementCounter) made() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
+}
+
+// OnStart implements sdktrace.SpanProcessor.
+func (c *statementCounter) OnStart(_ context.Context, s sdktrace.ReadWriteSpan) {
+	if s.SpanKind() != trace.SpanKindClient || !isStatement(s.Name()) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count++
+}
+
+// OnEnd implements sdktrace.SpanProcessor.
+func (c *statementCounter) OnEnd(sdktrace.ReadOnlySpan) {}
+
+// Shutdown implements sdktrace.SpanProcessor.
+func (c *statementCounter) Shutdown(context.Context) error { return nil }
+
+// ForceFlush implements sdktrace.SpanProcessor.
+func (c *statementCounter) ForceFlush(context.Context) error { return nil }

@@ -1,0 +1,118 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/localregistry"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/embedded"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/localbroker"
+)
+
+// surroundings are a broker in a process of its own, a schema registry, and
+// Postgres when it was asked for.
+type surroundings struct {
+	kafka stream.Config
+	codec *schemas.Codec
+	db    *storage.DB // nil without Postgres
+
+	brokerPID, postgresPID int
+
+	opened []func() error // to be closed, last first
+}
+
+// brokerPart is kfake in memory.
+func brokerPart(_ []string, stop <-chan struct{}, say func(string)) error {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		return fmt.Errorf("start broker: %w", err)
+	}
+	defer cluster.Close()
+	localbroker.StampAppendTime(cluster)
+	say(cluster.ListenAddrs()[0])
+	<-stop
+	return nil
+}
+
+// surround starts what a bench needs. close must be called, also after an error.
+func surround(ctx context.Context, cfg Config, withPostgres bool, dbOpts ...storage.Option) (s *surroundings, err error) {
+	s = &surroundings{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	broker, err := startPart(ctx, "broker")
+	if err != nil {
+		return s, err
+	}
+	s.onClose(func() error { broker.close(); return nil })
+	s.brokerPID = broker.cmd.Process.Pid
+	s.kafka = stream.Config{Brokers: []string{broker.addr}, Prefix: "bench.", Instance: "bench"}
+	if err := stream.EnsureTopics(ctx, s.kafka, cfg.Logger); err != nil {
+		return s, err
+	}
+	if err := s.startRegistry(ctx); err != nil {
+		return s, err
+	}
+	if withPostgres {
+		return s, s.startPostgres(ctx, cfg, dbOpts)
+	}
+	return s, nil
+}
+
+func (s *surroundings) startRegistry(ctx context.Context) error {
+	server, err := localregistry.Start("")
+	if err != nil {
+		return err
+	}
+	s.onClose(server.Close)
+	registry, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{server.URL()}, Prefix: s.kafka.Prefix})
+	if err != nil {
+		return err
+	}
+	s.codec = registry.Codec()
+	return registry.Register(ctx)
+}
+
+func (s *surroundings) startPostgres(ctx context.Context, cfg Config, opts []storage.Option) error {
+	dir, err := os.MkdirTemp("", "hogstream-bench-")
+	if err != nil {
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	s.onClose(func() error { return os.RemoveAll(dir) })
+	server, err := embedded.Start(ctx, embedded.Options{
+		Dir: filepath.Join(dir, "postgres"), Disposable: true, Tethered: true, Progress: cfg.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { return server.Stop(context.WithoutCancel(ctx)) })
+	s.postgresPID = server.PID()
+	if s.db, err = storage.Open(ctx, storage.Config{URL: server.URL("")}, opts...); err != nil {
+		return err
+	}
+	s.onClose(func() error { s.db.Close(); return nil })
+	_, err = s.db.Migrate(ctx)
+	return err
+}
+
+func (s *surroundings) onClose(f func() error) { s.opened = append(s.opened, f) }
+
+// close ends everything that was started.
+func (s *surroundings) close() error {
+	var errs []error
+	for i := len(s.opened) - 1; i >= 0; i-- {
+		errs = append(errs, s.opened[i]())
+	}
+	s.opened = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,107 @@
+package sinks
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// What the analytics kinds (posthog, segment) have in common: an event has a
+// name, a person, and properties; some facts also say what a person is like.
+
+// Name is what an analytics system shall call it: a product event by its own
+// name, a fact by its type.
+func (p *Payload) Name() string {
+	if p.Event != nil && (!p.Transformed || p.Type == schemas.TypeEventTracked) {
+		return p.Event.Name
+	}
+	return p.Type
+}
+
+// Properties is the JSON object of what belongs to it: of a product event its
+// properties, of a fact its data.
+func (p *Payload) Properties() string {
+	if p.Event != nil && !p.Transformed {
+		if p.Event.Properties == "" {
+			return "{}"
+		}
+		return p.Event.Properties
+	}
+	return string(p.Data)
+}
+
+// Traits is the JSON object of what the person is like, for facts that say it.
+func (p *Payload) Traits() (traits string, ok bool) {
+	if p.Transformed {
+		return string(p.traits), p.Fact != nil && p.Fact.Contact != nil && len(p.traits) > 0
+	}
+	switch {
+	case p.Fact == nil:
+		return "", false
+	case p.Fact.Contact != nil:
+		traits = p.Fact.Contact.Properties
+	case p.Fact.Merged != nil:
+		traits = p.Fact.Merged.Properties
+	default:
+		return "", false
+	}
+	if traits == "" {
+		traits = "{}"
+	}
+	return traits, true
+}
+
+// names maps names of events to those that a system knows them by.
+type names map[string]string
+
+func (n names) check() error {
+	for from, to := range n {
+		if from == "" || to == "" {
+			return fmt.Errorf("config.eventNames: %q → %q: neither side may be empty; use filter to leave events out", from, to)
+		}
+	}
+	return nil
+}
+
+func (n names) of(p *Payload) string {
+	name := p.Name()
+	if mapped, ok := n[name]; ok {
+		return mapped
+	}
+	return name
+}
+
+// checkKey demands a credential, without ever showing it.
+func checkKey(field, key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("%s: is missing: write the key of the project", field)
+	case strings.TrimSpace(key) != key, strings.ContainsAny(key, "\r\n\x00"):
+		return fmt.Errorf("%s: has spaces or line breaks around it", field)
+	}
+	return nil
+}
+
+// members splices the members of a JSON object into the one being written.
+func (o *object) members(document string) {
+	inner := strings.TrimSpace(document)
+	inner = strings.TrimSpace(inner[1 : len(inner)-1])
+	if inner == "" {
+		return
+	}
+	if o.comma {
+		o.b = append(o.b, ',')
+	}
+	o.comma = true
+	o.b = append(o.b, inner...)
+}
+
+func (o *object) bool(k string, v bool) {
+	o.key(k)
+	if v {
+		o.b = append(o.b, "true"...)
+		return
+	}
+	o.b = append(o.b, "false"...)
+}

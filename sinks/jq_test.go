@@ -1,0 +1,126 @@
+package sinks
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+func shaped(t *testing.T, filter, transform string, p *Payload) (*Payload, error) {
+	t.Helper()
+	s, err := newShaper(&storage.Destination{Filter: filter, Transform: transform})
+	require.NoError(t, err)
+	return s.shape(t.Context(), p)
+}
+
+func TestAFilterDecidesByItsFirstOutput(t *testing.T) {
+	p := samplePayload(t, schemas.TypeEventTracked)
+	for filter, sent := range map[string]bool{
+		"": true, "true": true, "0": true, `.data.event == "order.completed"`: true, `.data.properties.z == 1`: true,
+		"false": false, "null": false, "empty": false, `.data.event == "x"`: false, "false, true": false,
+	} {
+		got, err := shaped(t, filter, "", p)
+		require.NoError(t, err, filter)
+		require.Equal(t, sent, got != nil, filter)
+	}
+}
+
+func TestATransformWritesTheEnvelopeAndKeepsLargeNumbers(t *testing.T) {
+	p := samplePayload(t, schemas.TypeEventTracked)
+	got, err := shaped(t, "", `{type: "Order", data: {id: .data.properties.a, big: .data.properties.nested}}`, p)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"type":"Order","data":{"id":9007199254740993,"big":{"b":[1,{"c":null}]}}}`, string(got.Envelope))
+	require.Contains(t, string(got.Envelope), "9007199254740993")
+	require.Equal(t, "Order", got.Name())
+	require.JSONEq(t, `{"id":9007199254740993,"big":{"b":[1,{"c":null}]}}`, got.Properties())
+	require.Equal(t, p.ID, got.ID)
+	require.Equal(t, "event.tracked", p.Type, "the shared payload is untouched")
+
+	for _, transform := range []string{"null", "empty"} {
+		got, err = shaped(t, "", transform, p)
+		require.NoError(t, err)
+		require.Nil(t, got)
+	}
+}
+
+func TestAProgramIsBounded(t *testing.T) {
+	p := samplePayload(t, schemas.TypeEventTracked)
+	for transform, want := range map[string]string{
+		"last(range(1e18))":           "took longer",
+		"def f: f; f":                 "took longer",
+		`error("no")`:                 "no",
+		"[1]":                         "must be an object",
+		`{x: ("yyyyyyyy" * 1000000)}`: "at most",
+		`.data.event.x`:               "transform:",
+	} {
+		_, err := shaped(t, "", transform, p)
+		require.ErrorContains(t, err, want, transform)
+	}
+	t.Setenv("HOG_SECRET", "sesame")
+	got, err := shaped(t, "", `{x: (env.HOG_SECRET // $ENV.HOG_SECRET // "none")}`, p)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"x":"none"}`, string(got.Envelope))
+	_, err = compile("filter", `import "a" as a; .`)
+	require.Error(t, err)
+	_, err = compile("filter", "input")
+	require.Error(t, err)
+	_, err = compile("filter", strings.Repeat(" ", maxProgram+1)+".")
+	require.ErrorContains(t, err, "filter: has")
+	_, err = compile("filter", "{")
+	require.ErrorContains(t, err, "filter: is not jq")
+}
+
+func TestWhatAFilterDropsIsSkippedAndAFailingTransformRejectsItsRecord(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	dest.Filter = `.type == "contact.created"`
+	deliver := func(m schemas.Message) stream.Outcome {
+		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
+	}
+	require.Equal(t, stream.Skipped, deliver(sampleEvent()).Verdict)
+	require.Equal(t, stream.Delivered, deliver(sampleFact(schemas.FactContactCreated)).Verdict)
+	require.Equal(t, 1, r.Stats().Requests)
+	changed := *dest
+	changed.Revision, changed.Filter, changed.Transform = 2, "", ".data.properties.x.y.z.w | error"
+	dest = &changed
+	require.Equal(t, stream.Reject, deliver(sampleEvent()).Verdict)
+}
+
+func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
+	v := sinktest.NewPosthog("k")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
+	dest.Filter, dest.Transform = `.type | startswith("email.")`, `.type |= "mail " + . | .data |= {to}`
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
+	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	items := v.Items()
+	require.Len(t, items, 6)
+	require.Equal(t, "mail email.sent", items[0].Name)
+	require.Equal(t, map[string]any{"to": "ann@example.com", "$lib": "hogstream"}, items[0].Fields)
+}
+
+func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
+	o := newOperations(t)
+	_, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}, Filter: ".["})
+	var wrong *InvalidError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "filter", wrong.Field)
+	made, err := o.Create(t.Context(), Settings{Kind: "slack", URL: "https://hooks.slack.com/services/T/B/x", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/***", made.URL)
+	require.Equal(t, 1.0, made.RateLimit)
+	require.Empty(t, made.Secret)
+	require.Nil(t, made.SecretPrefix)
+	updated, err := o.Update(t.Context(), made.ID, Patch{URL: &made.URL, Config: json.RawMessage(`{"username":"hog"}`)})
+	require.NoError(t, err)
+	d, err := o.store.Get(t.Context(), updated.ID)
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/services/T/B/x", d.URL)
+}

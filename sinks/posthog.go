@@ -1,0 +1,182 @@
+package sinks
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// posthogKind sends to PostHog's /batch/, many records a request. Each event has
+// the record's id as uuid and its own time as timestamp, so PostHog collapses
+// what is sent twice. There is no sent_at, which would shift the times.
+var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Open: openPosthog}
+
+const (
+	posthogHost    = "https://us.i.posthog.com"
+	posthogEvent   = 500 << 10 // of one event
+	posthogRequest = 4 << 20   // of a request; PostHog takes 20 MB
+	posthogName    = 200       // characters of an event's name and a distinct id
+)
+
+// posthogConfig is the config of kind posthog.
+type posthogConfig struct {
+	// APIKey is the project's key (phc_…).
+	APIKey string `json:"apiKey"`
+	// Host is that of the region or of a self-hosted PostHog.
+	Host string `json:"host"`
+	// EventNames maps names of events.
+	EventNames names `json:"eventNames"`
+	// BucketProperty mirrors buckets as properties of persons: the name is this
+	// prefix and the bucket's id; empty for none.
+	BucketProperty string `json:"bucketProperty"`
+}
+
+type posthog struct {
+	url *url.URL
+	cfg posthogConfig
+}
+
+func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
+	p := &posthog{}
+	if err := readConfig(dest.Config, &p.cfg); err != nil {
+		return nil, err
+	}
+	if err := checkKey("config.apiKey", p.cfg.APIKey); err != nil {
+		return nil, err
+	}
+	if err := p.cfg.EventNames.check(); err != nil {
+		return nil, err
+	}
+	host := p.cfg.Host
+	if host == "" {
+		host = posthogHost
+	}
+	var err error
+	p.url, err = guard.CheckURL("config.host", strings.TrimRight(host, "/")+"/batch/")
+	return p, err
+}
+
+// Build implements [Sink].
+func (s *posthog) Build(a *Attempt) (*Request, error) {
+	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
+	o.str("api_key", s.cfg.APIKey)
+	if a.ReplayID != "" {
+		o.bool("historical_migration", true)
+	}
+	o.key("batch")
+	o.b = append(o.b, '[')
+	for i, p := range a.Payloads {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		before := len(o.b)
+		o.b = s.appendEvent(o.b, p)
+		if size := len(o.b) - before; size > posthogEvent {
+			return nil, fmt.Errorf("the event has %d bytes: PostHog takes at most %d", size, posthogEvent)
+		}
+	}
+	o.b = append(o.b, ']')
+	body := o.end()
+	if len(body) > posthogRequest && len(a.Payloads) > 1 {
+		return nil, fmt.Errorf("the request has %d bytes: at most %d are sent at once", len(body), posthogRequest)
+	}
+	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+}
+
+func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
+	o := begin(b)
+	o.str("event", truncate(s.cfg.EventNames.of(p), posthogName))
+	o.str("distinct_id", posthogDistinctID(p.Person))
+	o.time("timestamp", p.OccurredAt)
+	o.str("uuid", p.ID)
+	o.key("properties")
+	props := begin(o.b)
+	props.members(p.Properties())
+	s.person(&props, p)
+	props.str("$lib", "hogstream")
+	o.b = props.end()
+	return o.end()
+}
+
+// person writes what the fact says about the person.
+func (s *posthog) person(props *object, p *Payload) {
+	if traits, ok := p.Traits(); ok {
+		props.key("$set")
+		set := begin(props.b)
+		set.members(traits)
+		set.strIfSet("email", p.Person.Email)
+		props.b = set.end()
+		return
+	}
+	if s.cfg.BucketProperty == "" || p.Fact == nil || p.Fact.Bucket == nil {
+		return
+	}
+	name := s.cfg.BucketProperty + p.Fact.Bucket.BucketID
+	if p.Fact.Type == schemas.FactBucketEntered {
+		props.key("$set")
+		set := begin(props.b)
+		set.key(string(appendStringInner(nil, name)))
+		set.b = append(set.b, "true"...)
+		props.b = set.end()
+		return
+	}
+	props.strings("$unset", []string{name}) // not false: cohorts of "is set" must be right too
+}
+
+// appendStringInner is a JSON string without its quotes, for a key.
+func appendStringInner(b []byte, s string) []byte {
+	quoted := appendString(b, s)
+	return quoted[1 : len(quoted)-1]
+}
+
+// refusedDistinctIDs are what PostHog takes for a mistake, in lower case.
+var refusedDistinctIDs = map[string]bool{
+	"0": true, "00000000-0000-0000-0000-000000000000": true, "[object object]": true, "anonymous": true,
+	"anonymous-user": true, "backend": true, "distinct_id": true, "distinctid": true, "email": true, "false": true,
+	"guest": true, "id": true, "nan": true, "none": true, "not_authenticated": true, "null": true, "system": true,
+	"true": true, "undefined": true, "user": true,
+}
+
+// posthogDistinctID is the person's distinct id, or the contact id when PostHog
+// would refuse it.
+func posthogDistinctID(p Person) string {
+	id := p.DistinctID()
+	if strings.TrimSpace(id) == "" || refusedDistinctIDs[strings.ToLower(strings.TrimSpace(id))] || utf8.RuneCountInString(id) > posthogName {
+		return p.ContactID
+	}
+	return id
+}
+
+// truncate cuts a text to a number of characters.
+func truncate(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	n := 0
+	for i := range s {
+		if n == limit {
+			return s[:i]
+		}
+		n++
+	}
+	return s
+}
+
+// Judge implements [Sink]. PostHog answers 200 also when it drops everything
+// because a quota is used up.
+func (s *posthog) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+	verdict := JudgeStatus(ans.Status)
+	if verdict == stream.Delivered {
+		if _, limited, found := bytes.Cut(ans.Body, []byte(`"quota_limited"`)); found && bytes.Contains(limited, []byte(`"events"`)) {
+			return stream.Retry, "PostHog drops events: the quota of the project is used up"
+		}
+	}
+	return verdict, ""
+}

@@ -1,0 +1,223 @@
+package sinks
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// vendor is a destination of a kind, at a stand-in of its vendor.
+func vendor(t *testing.T, kind string, v *sinktest.Vendor, config map[string]any) *storage.Destination {
+	t.Helper()
+	srv := httptest.NewServer(v)
+	t.Cleanup(srv.Close)
+	dest := &storage.Destination{ID: kind, Name: kind, Kind: kind, Revision: 1}
+	if kind == "slack" {
+		dest.URL = srv.URL + "/services/T/B/x"
+	} else {
+		config["host"] = srv.URL + "/"
+	}
+	var err error
+	dest.Config, err = json.Marshal(config)
+	require.NoError(t, err)
+	return dest
+}
+
+// everyRecord is a record of each type of the catalog, each with an id of its own.
+func everyRecord(t *testing.T) []*stream.Record {
+	t.Helper()
+	var records []*stream.Record
+	for i, typ := range schemas.Catalog() {
+		id := fmt.Sprintf("5f6b1c2e-1111-5222-8333-%012d", i)
+		if typ == schemas.TypeEventTracked {
+			e := sampleEvent()
+			e.ID = id
+			records = append(records, recordOf(t, e, int64(i)))
+			continue
+		}
+		f := sampleFact(typ)
+		f.ID = id
+		records = append(records, recordOf(t, f, int64(i)))
+	}
+	return records
+}
+
+func everyPayload(t *testing.T) []*Payload {
+	t.Helper()
+	var payloads []*Payload
+	for _, typ := range schemas.Catalog() {
+		payloads = append(payloads, samplePayload(t, typ))
+	}
+	return payloads
+}
+
+func TestRequestsOfTheVendorKindsAreAsPublished(t *testing.T) {
+	guard := NewGuard(Config{})
+	for name, dest := range map[string]*storage.Destination{
+		"posthog": {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","eventNames":{"email.clicked":"email.link_clicked"},"bucketProperty":"bucket_"}`)},
+		"segment": {Kind: "segment", Config: json.RawMessage(`{"writeKey":"wk","eventNames":{"order.completed":"Order Completed"}}`)},
+	} {
+		kind, err := kindOf(name)
+		require.NoError(t, err)
+		sink, err := kind.Open(dest, guard)
+		require.NoError(t, err)
+		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: everyPayload(t)})
+		require.NoError(t, err)
+		require.True(t, json.Valid(req.Body))
+		golden(t, "request/"+name+".json", []byte(req.URL.String()+"\n"+strings.ReplaceAll(string(req.Body), `},{"`, "},\n{\"")))
+	}
+	sink, err := openSlack(&storage.Destination{URL: "https://hooks.slack.com/services/T/B/x", Config: json.RawMessage(`{"username":"hog","iconEmoji":":hog:"}`)}, guard)
+	require.NoError(t, err)
+	var all strings.Builder
+	for _, p := range everyPayload(t) {
+		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: []*Payload{p}})
+		require.NoError(t, err)
+		require.True(t, json.Valid(req.Body))
+		all.Write(append(req.Body, '\n'))
+	}
+	golden(t, "request/slack.json", []byte(all.String()))
+}
+
+func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
+	v := sinktest.NewPosthog("phc_x")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "eventNames": map[string]string{"email.clicked": "email.link_clicked"}})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
+	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	require.Empty(t, v.Problems())
+	require.Equal(t, 1, v.Requests())
+	items := v.Items()
+	require.Len(t, items, len(schemas.Catalog()))
+	for i, item := range items {
+		require.Equal(t, "user-1", item.Person, "one person, whatever the type")
+		require.Equal(t, fmt.Sprintf("5f6b1c2e-1111-5222-8333-%012d", i), item.ID)
+		require.Equal(t, "hogstream", item.Fields["$lib"])
+	}
+	require.Equal(t, "email.link_clicked", items[7].Name)
+	require.Equal(t, "order.completed", items[15].Name)
+	require.Equal(t, "ann@example.com", items[0].Fields["$set"].(map[string]any)["email"])
+	require.NotContains(t, items[4].Fields, "$set")
+}
+
+func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
+	v := sinktest.NewSegment("wk")
+	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
+	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	require.Empty(t, v.Problems())
+	items := v.Items()
+	require.Len(t, items, len(schemas.Catalog()))
+	require.Equal(t, "identify", items[0].Name)
+	require.Equal(t, "ann@example.com", items[0].Fields["email"])
+	require.Equal(t, "email.sent", items[4].Name)
+	require.Equal(t, "order.completed", items[15].Name)
+}
+
+func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {
+	v := sinktest.NewSlack("/services/T/B/x")
+	dest := vendor(t, "slack", v, map[string]any{})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	for _, r := range everyRecord(t) {
+		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{r}})
+		require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	}
+	require.Empty(t, v.Problems())
+	require.Equal(t, "*email.clicked* for `ann@example.com` (template `welcome`)", v.Items()[7].Name)
+
+	long := sampleEvent()
+	long.Name, long.Properties = "<!channel> & `x`", `{"x":"`+strings.Repeat("<&`", 5000)+`"}`
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, long, 1)}})
+	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	require.NotContains(t, v.Items()[16].Name, "<!channel>")
+}
+
+func TestARejectedBatchIsSplitUntilThePoisonIsAlone(t *testing.T) {
+	v := sinktest.NewPosthog("phc_x")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x"})
+	records := everyRecord(t)
+	v.Poison = records[5].ID
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	var rejected []string
+	var deliver func([]*stream.Record)
+	deliver = func(rs []*stream.Record) {
+		switch out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: rs}); out.Verdict {
+		case stream.Split:
+			deliver(rs[:len(rs)/2])
+			deliver(rs[len(rs)/2:])
+		case stream.Reject:
+			rejected = append(rejected, rs[0].ID)
+		default:
+			require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+		}
+	}
+	deliver(records)
+	require.Equal(t, []string{v.Poison}, rejected)
+	require.Len(t, v.Items(), len(records)-1)
+}
+
+func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testing.T) {
+	v := sinktest.NewSegment("wk")
+	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	event := func(i, size int) *stream.Record {
+		e := sampleEvent()
+		e.ID, e.Properties = fmt.Sprintf("5f6b1c2e-1111-5222-8333-%012d", i), `{"x":"`+strings.Repeat("y", size)+`"}`
+		return recordOf(t, e, int64(i))
+	}
+	var many []*stream.Record
+	for i := range 20 {
+		many = append(many, event(i, 30_000))
+	}
+	require.Equal(t, stream.Split, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: many}).Verdict)
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: many[:10]}).Verdict)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{event(1, 40_000)}})
+	require.Equal(t, stream.Reject, out.Verdict)
+	require.Contains(t, out.Err, "Segment takes at most")
+	require.Equal(t, 1, v.Requests())
+}
+
+func TestPosthogDroppingForItsQuotaIsNoDelivery(t *testing.T) {
+	v, reason := (&posthog{}).Judge(nil, &Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["events"]}`)})
+	require.Equal(t, stream.Retry, v)
+	require.Contains(t, reason, "quota")
+	v, _ = (&posthog{}).Judge(nil, &Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["recordings"]}`)})
+	require.Equal(t, stream.Delivered, v)
+}
+
+func TestAPersonThatPosthogWouldRefuseIsNamedByTheContactID(t *testing.T) {
+	for _, id := range []string{"", "null", " Anonymous ", "0", strings.Repeat("x", 201)} {
+		require.Equal(t, "c1", posthogDistinctID(Person{ContactID: "c1", UserID: &id}), id)
+	}
+	require.Equal(t, "u1", posthogDistinctID(Person{ContactID: "c1", UserID: ptr("u1")}))
+}
+
+func TestSettingsOfTheVendorKindsNameTheirField(t *testing.T) {
+	guard := NewGuard(Config{})
+	for _, c := range []struct{ kind, config, url, want string }{
+		{"posthog", `{}`, "", "config.apiKey: is missing"},
+		{"posthog", ``, "", "config.apiKey: is missing"},
+		{"posthog", `{"apiKey":"k","host":"http://10.0.0.1"}`, "", "config.host: "},
+		{"posthog", `{"apiKey":"k","eventNames":{"a":""}}`, "", "config.eventNames"},
+		{"posthog", `{"apiKey":5}`, "", "config.apiKey: is a number"},
+		{"segment", `{}`, "", "config.writeKey: is missing"},
+		{"segment", `{"writeKey":"a\n"}`, "", "config.writeKey"},
+		{"slack", `{}`, "", "url: is missing"},
+		{"slack", `{"url":"ftp://x"}`, "https://ok.example", "config.url: "},
+	} {
+		kind, err := kindOf(c.kind)
+		require.NoError(t, err)
+		_, err = kind.Open(&storage.Destination{Kind: c.kind, URL: c.url, Config: json.RawMessage(c.config)}, guard)
+		require.ErrorContains(t, err, c.want, "%s %s", c.kind, c.config)
+	}
+}
