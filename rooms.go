@@ -68,7 +68,7 @@ func (a *App) delivery() (room, error) {
 		RetryHorizon: a.cfg.Delivery.RetryHorizon, LogRetention: a.cfg.Delivery.LogRetention,
 	}, stream.SinksDeps{
 		Kafka: a.cfg.StreamConfig(), DB: a.db, Appender: a.log, Deliverer: a.deliverer,
-		Destinations: a.destinations.List, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	if err != nil {
 		return room{}, err

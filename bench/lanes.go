@@ -36,7 +36,14 @@ func lanesBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		return nil, err
 	}
 	env.onClose(func() error { receiver.close(); return nil })
-	bench := &lanesRun{cfg: cfg, env: env, n: cfg.scaled(laneRecords), url: "http://" + receiver.addr + "/hook", secret: sinks.NewSecret()}
+	box, err := storage.NewBox(make([]byte, 32)) // seals the bench's own secret, nothing worth hiding
+	if err != nil {
+		return nil, err
+	}
+	bench := &lanesRun{
+		cfg: cfg, env: env, n: cfg.scaled(laneRecords), url: "http://" + receiver.addr + "/hook", secret: sinks.NewSecret(),
+		destinations: storage.NewDestinations(env.db, box),
+	}
 	sides := []*side{
 		{name: "plain", run: bench.plain},
 		{name: "ours, delivery log off", run: func(ctx context.Context) (run, error) { return bench.ours(ctx, "off") }},
@@ -107,6 +114,8 @@ type lanesRun struct {
 	n      int
 	url    string
 	secret string
+
+	destinations *storage.Destinations
 
 	starts []storage.CursorStart // of the records of this round
 }
@@ -240,7 +249,7 @@ func (l *lanesRun) ours(ctx context.Context, deliveryLog string) (run, error) {
 	m := newMeter(l.n)
 	s, err := stream.NewSinks(stream.SinksConfig{Instance: "bench", Exclusive: true}, stream.SinksDeps{
 		Kafka: l.env.kafka, DB: l.env.db, Appender: log, Deliverer: counted{deliverer, m}, Log: l.cfg.Logger,
-		Destinations: func(context.Context) ([]*storage.Destination, error) { return []*storage.Destination{dest}, nil },
+		Destinations: l.destinations,
 	})
 	if err != nil {
 		return run{}, err
@@ -257,9 +266,8 @@ func (l *lanesRun) ours(ctx context.Context, deliveryLog string) (run, error) {
 }
 
 func (l *lanesRun) create(ctx context.Context, dest *storage.Destination) error {
-	const insert = `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, $2, $3, $4)`
 	return l.env.db.InTx(ctx, func(tx *storage.Tx) error {
-		if _, err := tx.Exec(ctx, insert, dest.ID, dest.Name, dest.Kind, dest.EventTypes); err != nil {
+		if err := l.destinations.Insert(ctx, tx, dest); err != nil {
 			return fmt.Errorf("make a destination: %w", err)
 		}
 		return storage.CreateCursors(ctx, tx, dest.ID, l.starts)
