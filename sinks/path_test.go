@@ -1,0 +1,173 @@
+package sinks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+// path is everything from the log to the receiver.
+type path struct {
+	*streamtest.Env
+	ops *Operations
+	db  *storage.DB
+}
+
+// newPath starts delivery; it stops with the test.
+func newPath(t *testing.T) *path {
+	t.Helper()
+	env := streamtest.New(t, streamtest.Partitions(3))
+	db := storagetest.New(t)
+	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
+	require.NoError(t, err)
+	store := storage.NewDestinations(db, box)
+	d, err := New(Config{AllowLoopback: true, Timeout: 500 * time.Millisecond}, env.Codec, zap.NewNop(), nil)
+	require.NoError(t, err)
+	admin, err := stream.OpenAdmin(env.Config, nil)
+	require.NoError(t, err)
+	s, err := stream.NewSinks(stream.SinksConfig{
+		Instance: "one", Lease: 5 * time.Second, Renew: time.Second, Deadline: 2 * time.Second,
+		BackoffBase: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond,
+	}, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-done)
+		admin.Close()
+		d.Close()
+	})
+	return &path{Env: env, ops: NewOperations(db, store, admin, d), db: db}
+}
+
+// sequenced are events of each contact, numbered.
+func sequenced(contacts, each int) []schemas.Message {
+	var msgs []schemas.Message
+	for seq := range each {
+		for c := range contacts {
+			now := time.Now()
+			msgs = append(msgs, &schemas.Event{
+				ID: uuid.Must(uuid.NewV7()).String(), ContactID: fmt.Sprint("contact-", c), Name: "step",
+				Properties: fmt.Sprintf(`{"seq":%d}`, seq), OccurredAt: now, ReceivedAt: now, Source: "api",
+			})
+		}
+	}
+	return msgs
+}
+
+// bySeq is the order within a contact.
+func bySeq(m *sinktest.Message) (string, int64, bool) {
+	var data struct {
+		Properties struct{ Seq int64 }
+	}
+	if json.Unmarshal(m.Data, &data) != nil || m.Event == "" {
+		return "", 0, false
+	}
+	return m.ContactID, data.Properties.Seq, true
+}
+
+func TestWhatIsAppendedRightAfterTheCreationArrivesSignedInOrderAndOnceThroughATroubledReceiver(t *testing.T) {
+	p := newPath(t)
+	// A third of the messages fails once, in one of the ways that receivers have.
+	trouble := []sinktest.Answer{{Status: 500}, {Status: 429, RetryAfter: "0.01"}, {Reset: true}, {Status: 503}, {Garbage: true}, {Status: 408}, {Hang: true}}
+	r, err := sinktest.New(sinktest.Options{Sequence: bySeq, Script: func(m *sinktest.Message) sinktest.Answer {
+		h := fnv.New32()
+		_, _ = h.Write([]byte(m.ID))
+		if n := h.Sum32(); m.Arrival == 1 && n%3 == 0 {
+			return trouble[n/3%uint32(len(trouble))]
+		}
+		return sinktest.Answer{}
+	}})
+	require.NoError(t, err)
+	defer r.Close()
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+
+	p.Append(sequenced(5, 2)...) // before: not for it
+	made, err := p.ops.Create(t.Context(), Settings{URL: url, EventTypes: []string{"event.tracked", "contact.*"}})
+	require.NoError(t, err)
+	require.NoError(t, r.SetSecrets(made.Secret))
+	p.Append(sequenced(50, 10)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, r.Wait(ctx, func(s sinktest.Stats) bool { return s.Unique >= 500 }))
+	s := r.Stats()
+	require.Equal(t, 500, s.Unique)
+	require.Zero(t, s.OrderViolations, s.FirstViolation)
+	require.Zero(t, s.BadSignatures)
+	require.Zero(t, s.Malformed)
+	require.Zero(t, s.Duplicates)
+	require.Greater(t, s.Requests, 550, "the trouble did happen")
+	require.Len(t, r.Latencies(), 500)
+}
+
+func TestARotatedSecretAtTheReceiverOnlySuspendsAndLosesNothing(t *testing.T) {
+	p := newPath(t)
+	r, err := sinktest.New(sinktest.Options{Sequence: bySeq})
+	require.NoError(t, err)
+	defer r.Close()
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	made, err := p.ops.Create(t.Context(), Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
+	require.NoError(t, err)
+	r.SetScript(func(*sinktest.Message) sinktest.Answer { return sinktest.Answer{Status: 401} })
+	p.Append(sequenced(10, 5)...)
+	p.Eventually(func(ctx context.Context) (bool, error) {
+		v, err := p.ops.Get(ctx, "crm")
+		return err == nil && v.State == storage.DestinationSuspended, err
+	}, "suspended")
+
+	r.SetScript(nil)
+	require.NoError(t, r.SetSecrets(made.Secret))
+	_, err = p.ops.Resume(t.Context(), "crm")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, r.Wait(ctx, func(s sinktest.Stats) bool { return s.Unique >= 50 }))
+	require.Zero(t, r.Stats().OrderViolations, r.Stats().FirstViolation)
+	require.Empty(t, p.ReadAll(schemas.TopicDeadLetters, true))
+}
+
+func TestABatchKindDeliversAllButThePoisonWhichIsADeadLetter(t *testing.T) {
+	p := newPath(t)
+	v := sinktest.NewPosthog("k")
+	msgs := sequenced(40, 25)
+	v.Poison = msgs[777].Meta().ID
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
+	_, err := p.ops.Create(t.Context(), Settings{Kind: "posthog", EventTypes: []string{"event.tracked:step"}, Config: dest.Config})
+	require.NoError(t, err)
+	p.Append(msgs...)
+	p.Eventually(func(context.Context) (bool, error) { return len(v.Items()) >= len(msgs)-1, nil }, "%d items", len(msgs)-1)
+	dead := p.WaitRecords(schemas.TopicDeadLetters, 1)
+	require.Len(t, dead, 1)
+	letter, err := p.Codec.DecodeDeadLetter(dead[0].Value)
+	require.NoError(t, err)
+	require.Equal(t, v.Poison, letter.RecordID)
+	require.Equal(t, "rejected", letter.Reason)
+	require.Len(t, v.Items(), len(msgs)-1)
+	require.Less(t, v.Requests(), 400, "many records a request")
+	last := map[string]float64{}
+	for _, item := range v.Items() {
+		seq := item.Fields["seq"].(float64)
+		before, seen := last[item.Person]
+		require.False(t, seen && seq <= before, "%s: %v after %v", item.Person, seq, before)
+		last[item.Person] = seq
+	}
+}
