@@ -49,17 +49,29 @@ func (p Person) DistinctID() string {
 // MessageID is the envelope's id.
 func (p *Payload) MessageID() string { return "msg_" + p.ID }
 
-// payload decodes a record and writes its envelope.
+// payload is what destinations see of a record.
 func (d *Deliverer) payload(r *stream.Record) (*Payload, error) {
+	if p := d.memo.get(r); p != nil {
+		return p, nil
+	}
+	p, err := decodePayload(d.codec, r)
+	if err == nil {
+		d.memo.put(r, p)
+	}
+	return p, err
+}
+
+// decodePayload decodes a record and writes its envelope.
+func decodePayload(codec Decoder, r *stream.Record) (*Payload, error) {
 	switch r.Topic {
 	case schemas.TopicEvents:
-		e, err := d.codec.DecodeEvent(r.Value)
+		e, err := codec.DecodeEvent(r.Value)
 		if err != nil {
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
 		return eventPayload(e)
 	case schemas.TopicLifecycle:
-		f, err := d.codec.DecodeFact(r.Value)
+		f, err := codec.DecodeFact(r.Value)
 		if err != nil {
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}

@@ -192,6 +192,7 @@ type Deliverer struct {
 	metrics   *metrics
 
 	opened sync.Map // destination id → *opened
+	memo   memo
 }
 
 var _ stream.Deliverer = (*Deliverer)(nil)
