@@ -263,7 +263,7 @@ func (d *draft) text(m *members, limit int) (string, bool) {
 		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: contains the character U+0000", Fix: "remove the NUL character"}, m.name)
 		return "", false
 	case len(value) > limit && utf8.RuneCountInString(value) > limit:
-		d.issue(Issue{Code: "too_big", Origin: "string", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected string to have <=%d characters", limit), Fix: fmt.Sprintf("use at most %d characters", limit)}, m.name)
+		d.tooLong(m.name, limit)
 		return "", false
 	}
 	return value, true
@@ -271,6 +271,10 @@ func (d *draft) text(m *members, limit int) (string, bool) {
 
 func (d *draft) notUTF8(name string) {
 	d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "utf-8", Message: "Invalid text: not UTF-8", Fix: "encode the body as UTF-8"}, name)
+}
+
+func (d *draft) tooLong(name string, limit int) {
+	d.issue(Issue{Code: "too_big", Origin: "string", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected string to have <=%d characters", limit), Fix: fmt.Sprintf("use at most %d characters", limit)}, name)
 }
 
 func (d *draft) tooShort(name, fix string) {

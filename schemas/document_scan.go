@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -82,10 +83,7 @@ func skipString(s string, i int) (int, error) {
 	if i >= len(s) || s[i] != '"' {
 		return 0, &DocumentError{Offset: i, Reason: "a string is missing"}
 	}
-	for i++; i < len(s); i++ {
-		if plain[s[i]] {
-			continue
-		}
+	for i = skipPlain(s, i+1); i < len(s); i = skipPlain(s, i+1) {
 		switch c := s[i]; {
 		case c == '"':
 			return i + 1, nil
@@ -102,13 +100,26 @@ func skipString(s string, i int) (int, error) {
 	return 0, &DocumentError{Offset: i, Reason: "ends too early"}
 }
 
-// plain are the bytes that mean only themselves inside a string.
-var plain = func() (t [256]bool) {
-	for c := 0x20; c < 256; c++ {
-		t[c] = c != '"' && c != '\\'
+// skipPlain returns the index of the first byte of s from i on that is a quote,
+// a backslash or a control character, eight bytes at a time.
+func skipPlain(s string, i int) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(s); i += 8 {
+		b := s[i : i+8]
+		x := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		quote, escape := x^(each*'"'), x^(each*'\\')
+		// A borrow marks bytes only above one that is rightly marked.
+		found := (x-each*0x20)&^x | (quote-each)&^quote | (escape-each)&^escape
+		if found &= high; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
 	}
-	return t
-}()
+	for i < len(s) && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
+}
 
 // escapeLen returns the length of the escape that s begins with, 0 if it is none.
 func escapeLen(s string) int {
