@@ -1,9 +1,17 @@
 package ingest
 
 import (
+	"context"
+	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // contactResponse is the answer to PUT /v1/contacts.
@@ -34,7 +42,7 @@ func (a *API) deleteContact(x *exchange, r *http.Request) {
 	a.change(x, r, deleteBody, maxDeleteBody, a.answerDelete)
 }
 
-func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, give func(*exchange, *schemas.Input, *answer)) {
+func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, give func(*exchange, *schemas.Input, *schemas.Answer)) {
 	ws := getWorkspace()
 	defer ws.release()
 	in, ok := a.readOne(x, r, ws, kind, limit)
@@ -49,7 +57,7 @@ func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, giv
 	a.appendAndWait(x, r, ws, in, give)
 }
 
-func (a *API) answerContact(x *exchange, in *schemas.Input, decided *answer) {
+func (a *API) answerContact(x *exchange, in *schemas.Input, decided *schemas.Answer) {
 	if decided == nil {
 		x.encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
 		return
@@ -64,13 +72,13 @@ func (a *API) answerContact(x *exchange, in *schemas.Input, decided *answer) {
 	})
 }
 
-func (a *API) answerDelete(x *exchange, in *schemas.Input, decided *answer) {
+func (a *API) answerDelete(x *exchange, in *schemas.Input, decided *schemas.Answer) {
 	switch {
 	case decided == nil:
 		x.encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
 	case decided.Deleted:
 		x.json(http.StatusOK, []byte(`{"deleted":true}`))
-	case decided.Error == "" || decided.Error == "not_found":
+	case decided.Error == "" || decided.Error == schemas.AnswerNotFound:
 		x.fail(http.StatusNotFound, "Contact not found", "")
 	default:
 		a.answerRefused(x, decided)
@@ -78,7 +86,7 @@ func (a *API) answerDelete(x *exchange, in *schemas.Input, decided *answer) {
 }
 
 // answerRefused is for an input that was understood and could not be applied.
-func (a *API) answerRefused(x *exchange, decided *answer) {
+func (a *API) answerRefused(x *exchange, decided *schemas.Answer) {
 	body := struct {
 		failureBody
 		Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
@@ -86,14 +94,107 @@ func (a *API) answerRefused(x *exchange, decided *answer) {
 	body.RequestID = x.requestID
 	status := http.StatusConflict
 	switch decided.Error {
-	case "conflict":
+	case schemas.AnswerConflict:
 		body.Error, body.Fix = "The identifiers name different contacts", "send one identifier, or resolve the conflicts"
-	case "erased":
+	case schemas.AnswerErased:
 		body.Error, body.Fix = "The contact was deleted after the request was sent", "send the request again to create the person anew"
-	case "not_found":
+	case schemas.AnswerNotFound:
 		status, body.Error = http.StatusNotFound, "Contact not found"
 	default:
 		body.Error, body.Fix = "The contact could not be changed", "see conflicts, and the dead letters"
 	}
 	x.encode(status, body)
+}
+
+// contactJSON is a contact as the API shows it.
+type contactJSON struct {
+	ID          string          `json:"id"`
+	ExternalID  *string         `json:"externalId"`
+	Email       *string         `json:"email"`
+	AnonymousID *string         `json:"anonymousId"`
+	Properties  json.RawMessage `json:"properties"`
+	FirstSeenAt string          `json:"firstSeenAt"`
+	LastSeenAt  string          `json:"lastSeenAt"`
+	CreatedAt   string          `json:"createdAt"`
+	UpdatedAt   string          `json:"updatedAt"`
+}
+
+type contactsResponse struct {
+	Contacts []contactJSON `json:"contacts"`
+}
+
+func contactOf(c *storage.Contact) contactJSON {
+	return contactJSON{
+		ID: c.ID, ExternalID: optional(&c.ExternalID), Email: optional(&c.Email), AnonymousID: optional(&c.AnonymousID),
+		Properties:  json.RawMessage(c.Properties),
+		FirstSeenAt: isoTime(c.FirstSeenAt), LastSeenAt: isoTime(c.LastSeenAt), CreatedAt: isoTime(c.CreatedAt), UpdatedAt: isoTime(c.UpdatedAt),
+	}
+}
+
+// findContacts is GET /v1/contacts/find?email=&userId=&anonymousId=&id=. It
+// knows contacts by every name they ever had, also through merges.
+func (a *API) findContacts(x *exchange, r *http.Request) {
+	query := r.URL.Query()
+	d := &draft{}
+	var names []schemas.Identifier
+	for parameter, kind := range map[string]string{"email": schemas.KindEmail, "userId": schemas.KindExternal, "anonymousId": schemas.KindAnonymous, "id": ""} {
+		value := strings.TrimSpace(query.Get(parameter))
+		switch {
+		case value == "":
+		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
+			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: not UTF-8, or contains the character U+0000", Fix: "send plain text"}, parameter)
+		case kind == "" && uuid.Validate(value) != nil:
+			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "uuid", Message: "Invalid UUID", Fix: "send the contact's id"}, parameter)
+		case kind == schemas.KindEmail:
+			names = append(names, schemas.Identifier{Kind: kind, Value: strings.ToLower(value)})
+		default:
+			names = append(names, schemas.Identifier{Kind: kind, Value: value})
+		}
+	}
+	switch {
+	case len(d.issues) > 0:
+		x.failIssues(http.StatusBadRequest, d.issues)
+		return
+	case len(names) == 0:
+		x.failNoSubject()
+		return
+	}
+	ctx, cancel := a.bounded(r)
+	defer cancel()
+	found, err := a.find(ctx, names)
+	if err != nil {
+		x.failErr(err)
+		return
+	}
+	response := contactsResponse{Contacts: make([]contactJSON, 0, len(found))}
+	for _, c := range found {
+		response.Contacts = append(response.Contacts, contactOf(c))
+	}
+	x.encode(http.StatusOK, response)
+}
+
+// find looks for contacts by identifiers, and by id where the kind is empty.
+func (a *API) find(ctx context.Context, names []schemas.Identifier) ([]*storage.Contact, error) {
+	byName := slices.DeleteFunc(slices.Clone(names), func(n schemas.Identifier) bool { return n.Kind == "" })
+	var found []*storage.Contact
+	if len(byName) > 0 {
+		var err error
+		if found, err = a.deps.DB.FindContacts(ctx, byName); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range names {
+		if n.Kind != "" {
+			continue
+		}
+		c, err := a.deps.DB.GetContact(ctx, n.Value)
+		switch {
+		case storage.IsNotFound(err):
+		case err != nil:
+			return nil, err
+		case !slices.ContainsFunc(found, func(other *storage.Contact) bool { return other.ID == c.ID }):
+			found = append(found, c)
+		}
+	}
+	return found, nil
 }

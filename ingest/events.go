@@ -185,32 +185,11 @@ func (d *draft) keyFromHeader(r *http.Request) {
 	}
 }
 
-// Answers lets a request wait for what the processors decide about its input.
-// Implemented by *storage.Answers.
-type Answers interface {
-	// Ask begins to wait; it is called before the input is appended. wait returns
-	// the answer, or an error when ctx ends first; done ends the waiting.
-	Ask(inputID string) (wait func(ctx context.Context) (json.RawMessage, error), done func())
-}
-
-// answer is what the processors say about an input.
-type answer struct {
-	ContactID  string             `json:"id"`
-	Stored     bool               `json:"stored"`
-	Deleted    bool               `json:"deleted"`
-	Created    bool               `json:"created"`
-	Linked     bool               `json:"linked"`
-	Merged     []string           `json:"merged"`
-	Conflicts  []schemas.Conflict `json:"conflicts"`
-	ListsError string             `json:"listsError"`
-	Error      string             `json:"error"`
-}
-
 // appendAndWait appends an input and answers with what the processors decided;
 // when that takes too long, with 202 and the input's id: it will be done.
-func (a *API) appendAndWait(x *exchange, r *http.Request, ws *workspace, in *schemas.Input, give func(*exchange, *schemas.Input, *answer)) {
-	wait, done := a.deps.Answers.Ask(in.ID)
-	defer done()
+func (a *API) appendAndWait(x *exchange, r *http.Request, ws *workspace, in *schemas.Input, give func(*exchange, *schemas.Input, *schemas.Answer)) {
+	waiter := a.deps.Answers.Register(in.ID)
+	defer waiter.Close()
 	if err := a.deps.Appender.Append(r.Context(), ws.message(in)...); err != nil {
 		if in.Type == schemas.InputEvent {
 			a.metrics.events(0, 1)
@@ -224,12 +203,12 @@ func (a *API) appendAndWait(x *exchange, r *http.Request, ws *workspace, in *sch
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.cfg.AnswerTimeout)
 	defer cancel()
-	text, err := wait(ctx)
+	text, err := waiter.Wait(ctx)
 	if err != nil {
 		give(x, in, nil)
 		return
 	}
-	var decided answer
+	var decided schemas.Answer
 	if err := json.Unmarshal(text, &decided); err != nil {
 		x.failErr(fmt.Errorf("read the answer to input %s: %w", in.ID, err))
 		return
@@ -252,7 +231,7 @@ type eventResponse struct {
 	Pending bool `json:"pending,omitempty"`
 }
 
-func (a *API) answerEvent(x *exchange, in *schemas.Input, decided *answer) {
+func (a *API) answerEvent(x *exchange, in *schemas.Input, decided *schemas.Answer) {
 	response := eventResponse{ID: in.ID, Exits: []struct{}{}}
 	if decided == nil {
 		response.Stored, response.Pending = true, true

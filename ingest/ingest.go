@@ -105,10 +105,12 @@ type Deps struct {
 	// has returned: the memory is used again.
 	Appender stream.Appender
 	DB       *storage.DB
-	// Answers gives synchronous answers; somebody runs it.
-	Answers Answers
-	// Admin serves the paths below /v1/admin. It is called with a caller (see
-	// CallerFrom) who holds `read` for GET and `full-admin` for all else.
+	// Answers gives synchronous answers; somebody runs it. Without it, events
+	// with an idempotency key are answered as if they had none, and changes of
+	// contacts with 503.
+	Answers *storage.Answers
+	// Admin serves the paths below /v1/admin, as a chi router mounted there. It is
+	// called with a caller (see ClientFrom) who holds `read` for GET and `full-admin` for all else.
 	Admin http.Handler
 	// Describe adds operations of others to the API's description.
 	Describe []func(*huma.OpenAPI)

@@ -57,12 +57,18 @@ func rank(scope string) int {
 	return 0
 }
 
-type callerKey struct{}
+type clientKey struct{}
 
-// CallerFrom returns who sent the request that reached [Deps].Admin.
-func CallerFrom(ctx context.Context) *Caller {
-	c, _ := ctx.Value(callerKey{}).(*Caller)
-	return c
+type client struct {
+	caller  *Caller
+	address string
+}
+
+// ClientFrom returns who sent the request that reached [Deps].Admin, and from
+// which address.
+func ClientFrom(ctx context.Context) (caller *Caller, address string) {
+	c, _ := ctx.Value(clientKey{}).(client)
+	return c.caller, c.address
 }
 
 // How long what is known of a key holds.
@@ -357,6 +363,7 @@ func (a *API) allowAdmin(next http.Handler) http.HandlerFunc {
 			x.failScope([]string{scope})
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, x.caller)))
+		from := client{x.caller, a.clientAddress(r)}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, from)))
 	}
 }

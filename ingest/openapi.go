@@ -113,6 +113,13 @@ func describe(doc *huma.OpenAPI) {
 	d.add(http.MethodDelete, "/v1/contacts", "Erase a contact", "Contacts",
 		"404 when there is none. Scope: ingest.",
 		subjectRequest{}, map[int]any{200: deletedResponse{}, 202: acceptedResponse{}})
+	parameter := func(name, text string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	d.add(http.MethodGet, "/v1/contacts/find", "Find contacts", "Contacts",
+		"By any name a contact ever had, also of one that was merged into it. At least one parameter is needed; each finds at most one. Scope: ingest or read.",
+		nil, map[int]any{200: contactsResponse{}},
+		parameter("userId", ""), parameter("email", ""), parameter("anonymousId", ""), parameter("id", "the contact's own id"))
 	d.add(http.MethodGet, "/v1/health", "Health in detail", "Health",
 		"200 when everything works, 503 when something does not. /v1/health/ready is 503 when no events can be taken; /v1/health/live is 200 while the process answers.",
 		nil, map[int]any{200: healthReport{}, 503: healthReport{}})

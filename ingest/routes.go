@@ -29,6 +29,7 @@ func (a *API) routes() *chi.Mux {
 		r.Use(a.gate(a.data))
 		r.Put("/", a.allow(a.putContact, storage.ScopeIngest, storage.ScopeWrite))
 		r.Delete("/", a.allow(a.deleteContact, storage.ScopeIngest))
+		r.Get("/find", a.allow(a.findContacts, storage.ScopeIngest, storage.ScopeRead))
 	})
 	for _, prefix := range gatedPrefixes {
 		mux.Route(prefix, func(r chi.Router) {
