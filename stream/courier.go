@@ -172,6 +172,9 @@ func (c *courier) retire(t *track) <-chan struct{} {
 	}
 	c.later.drop(t)
 	t.waiting = nil
+	if t.touched() {
+		c.env.flush.mark(t)
+	}
 	c.env.held.Add(-int64(t.openBytes))
 	t.openBytes = 0
 	if t.flying == 0 {
@@ -199,7 +202,7 @@ func (c *courier) feed(t *track, r *reader, low map[schemas.Topic]int64) {
 	c.enqueue(t)
 	c.dispatch()
 	if t.touched() {
-		c.env.flush.mark(t)
+		c.env.flush.markMoved(t)
 	}
 }
 

@@ -34,6 +34,7 @@ type flusher struct {
 
 	mu     sync.Mutex
 	dirty  []*track
+	moved  []*track // whose cursors passed what is not wanted, and no more
 	signal chan struct{}
 
 	writing sync.Mutex // one flush at a time
@@ -74,13 +75,51 @@ func (fl *flusher) mark(t *track) {
 	}
 }
 
+// movedEvery is how often cursors are written that only passed records nobody
+// wanted. With many destinations that is most of them, and nothing is repeated
+// when it is lost.
+const movedEvery = 2 * time.Second
+
+// markMoved says that a cursor of the track moved without a result. The courier's
+// mutex is held.
+func (fl *flusher) markMoved(t *track) {
+	if t.dirty || t.moved {
+		return
+	}
+	t.moved = true
+	fl.mu.Lock()
+	fl.moved = append(fl.moved, t)
+	fl.mu.Unlock()
+}
+
+// takeMoved has the cursors that moved written with the next flush.
+func (fl *flusher) takeMoved() {
+	fl.mu.Lock()
+	moved := fl.moved
+	fl.moved = nil
+	fl.mu.Unlock()
+	for _, t := range moved {
+		t.courier.mu.Lock()
+		t.moved = false
+		if t.touched() {
+			fl.mark(t)
+		}
+		t.courier.mu.Unlock()
+	}
+}
+
 // run flushes until ctx ends.
 func (fl *flusher) run(ctx context.Context) {
 	failures := 0
+	tick := time.NewTicker(movedEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tick.C:
+			fl.takeMoved()
+			continue
 		case <-fl.signal:
 		}
 		started := time.Now()

@@ -49,6 +49,7 @@ type track struct {
 	results   []storage.Attempt // not collected by the flusher yet
 	unflushed int               // records finished and attempts made since then
 	dirty     bool              // the flusher knows of it
+	moved     bool              // the flusher knows that a cursor moved
 }
 
 // A place is a cursor of a track: where it stands on one topic.

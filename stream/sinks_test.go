@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -615,4 +616,39 @@ func counterValue(t testing.TB, reg *prometheus.Registry, name string) float64 {
 	}
 	t.Fatalf("no metric %s", name)
 	return 0
+}
+
+func TestTwoHundredIdleDestinationsTakeLittleMemory(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(12))
+	one := w.destination("warm", "*", "event.tracked")
+	p := w.start("one")
+	w.Append(facts(20, 1)...)
+	w.waitDelivered("warm", 20)
+	w.waitFlushed(one)
+	before := heap()
+	const n = 200
+	for i := range n {
+		w.destination(fmt.Sprint("idle-", i), "contact.deleted", "event.tracked:never")
+	}
+	w.Append(facts(200, 5)...)
+	w.waitDelivered("warm", 1020)
+	w.Eventually(func(ctx context.Context) (bool, error) {
+		var behind int
+		err := w.db.QueryRow(ctx, `
+			SELECT count(*) FROM cursors c JOIN cursors o USING (topic, partition) JOIN destinations d ON d.id = o.destination_id
+			WHERE d.name = 'warm' AND c.position <> o.position`).Scan(&behind)
+		return behind == 0, err
+	}, "all cursors at the end")
+	each := (heap() - before) / n
+	t.Logf("%d KiB for each idle destination", each>>10)
+	require.Less(t, each, int64(256<<10))
+	require.Zero(t, p.HeldBytes())
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -1,0 +1,276 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// A bench is one courier with one track, fed by hand, in virtual time.
+type courierBench struct {
+	t       *testing.T
+	courier *courier
+	track   *track
+	holding *holding
+	next    int64
+
+	mu      sync.Mutex
+	answer  func(d Delivery) Outcome
+	took    map[string][]int64 // by key, in order of arrival
+	at      map[int64]time.Time
+	flying  map[string]bool
+	calls   map[string]int
+	letters []*schemas.DeadLetter
+}
+
+func newCourierBench(t *testing.T, change func(*SinksConfig)) *courierBench {
+	b := &courierBench{t: t, took: map[string][]int64{}, at: map[int64]time.Time{}, flying: map[string]bool{}, calls: map[string]int{},
+		answer: func(Delivery) Outcome { return Outcome{Status: 200} }}
+	cfg := SinksConfig{Instance: "test", MaxUnflushed: 1 << 30, Window: 1 << 20, WindowBytes: 1 << 30, HeldBytes: 1 << 40}
+	if change != nil {
+		change(&cfg)
+	}
+	cfg = cfg.withDefaults()
+	metrics, err := newSinkMetrics(nil)
+	require.NoError(t, err)
+	env := &courierEnv{cfg: cfg, deliverer: b, appender: b, log: zap.NewNop(), metrics: metrics,
+		flush: newFlusher(cfg, nil, zap.NewNop(), metrics), suspend: func(*storage.Destination, string) {}}
+	b.courier, err = newCourier(env, b.destination(1, storage.DestinationActive))
+	require.NoError(t, err)
+	b.holding = newHolding(storage.Lease{}, time.Now(), 1000*time.Hour)
+	b.track = b.courier.add(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}})
+	return b
+}
+
+func (b *courierBench) destination(revision int64, status storage.DestinationStatus) *storage.Destination {
+	return &storage.Destination{ID: "d", Name: "crm", Kind: "webhook", EventTypes: []string{"*"}, Status: status, Revision: revision}
+}
+
+func (b *courierBench) Batch(*storage.Destination) (int, int) { return 1, 0 }
+
+func (b *courierBench) Deliver(_ context.Context, d Delivery) Outcome {
+	key := string(d.Records[0].Key)
+	b.mu.Lock()
+	if b.flying[key] {
+		b.t.Errorf("two deliveries under way for %s", key)
+	}
+	b.flying[key] = true
+	b.calls[key]++
+	answer := b.answer
+	b.mu.Unlock()
+	out := answer(d)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flying[key] = false
+	if out.Verdict == Delivered {
+		b.took[key] = append(b.took[key], d.Records[0].Offset)
+		b.at[d.Records[0].Offset] = time.Now()
+	}
+	return out
+}
+
+func (b *courierBench) Append(_ context.Context, msgs ...schemas.Message) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range msgs {
+		b.letters = append(b.letters, m.(*schemas.DeadLetter))
+	}
+	return nil
+}
+
+// append puts records on the log, one for each key given, and feeds them.
+func (b *courierBench) append(keys ...string) {
+	c := &chunk{from: b.next, to: b.next + int64(len(keys)), kinds: []string{schemas.FactContactUpdated}, kind: make([]uint16, len(keys))}
+	for _, k := range keys {
+		c.records = append(c.records, Record{Topic: schemas.TopicLifecycle, Offset: b.next, Key: []byte(k), Type: schemas.FactContactUpdated})
+		b.next++
+	}
+	b.courier.mu.Lock()
+	defer b.courier.mu.Unlock()
+	require.True(b.t, b.track.admit(b.track.places[0], c))
+	b.courier.enqueue(b.track)
+	b.courier.dispatch()
+}
+
+func (b *courierBench) position() int64 {
+	b.courier.mu.Lock()
+	defer b.courier.mu.Unlock()
+	return b.track.places[0].cursor.Position()
+}
+
+func (b *courierBench) set(answer func(Delivery) Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = answer
+}
+
+func TestOrderOfEachContactSurvivesAnyMixtureOfFailures(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency = 16 })
+				var mu sync.Mutex
+				rnd := rand.New(rand.NewPCG(seed, 1))
+				b.set(func(Delivery) Outcome {
+					mu.Lock()
+					n, pause := rnd.IntN(10), time.Duration(rnd.IntN(50))*time.Millisecond
+					mu.Unlock()
+					time.Sleep(pause)
+					switch n {
+					case 0, 1:
+						return Outcome{Verdict: Retry, Err: "reset"}
+					case 2:
+						return Outcome{Verdict: Retry, Status: 429, RetryAfter: 3 * time.Second}
+					}
+					return Outcome{Status: 200}
+				})
+				want := map[string][]int64{}
+				for range 2000 {
+					mu.Lock()
+					k := fmt.Sprint("key-", rnd.IntN(100)*rnd.IntN(100)/100) // some hot, most not
+					mu.Unlock()
+					want[k] = append(want[k], b.next)
+					b.append(k)
+				}
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				require.Equal(t, want, b.took)
+				require.Equal(t, b.next, b.position())
+				require.Zero(t, b.track.open+b.track.openBytes+len(b.track.lanes)+b.courier.flying+len(b.courier.later))
+				require.Zero(t, b.courier.env.held.Load())
+			})
+		})
+	}
+}
+
+func TestOneContactThatFailsForTenMinutesDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency = 4 })
+		start := time.Now()
+		b.set(func(d Delivery) Outcome {
+			time.Sleep(time.Millisecond)
+			if string(d.Records[0].Key) == "bad" && time.Since(start) < 10*time.Minute {
+				return Outcome{Verdict: Retry, Status: 500}
+			}
+			return Outcome{Status: 200}
+		})
+		sent := map[int64]time.Time{}
+		for i := range 6000 {
+			sent[b.next] = time.Now()
+			b.append(fmt.Sprint("good-", i%50))
+			if i%10 == 0 {
+				b.append("bad")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, b.next, b.position())
+		require.Len(t, b.took["bad"], 600)
+		for offset, at := range sent {
+			require.LessOrEqual(t, b.at[offset].Sub(at), 2*time.Millisecond, "offset %d", offset)
+		}
+	})
+}
+
+func TestARecordThatFailsForTheWholeHorizonExpiresAndTheHorizonStandsStillWhilePaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, nil)
+		b.set(func(d Delivery) Outcome {
+			if string(d.Records[0].Key) == "bad" && d.Records[0].Offset == 0 {
+				return Outcome{Verdict: Retry, Status: 503}
+			}
+			return Outcome{Status: 200}
+		})
+		b.append("bad", "bad", "good")
+		time.Sleep(36 * time.Hour)
+		require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
+		time.Sleep(1000 * time.Hour)
+		synctest.Wait()
+		b.holding.renewed(time.Now(), 1000*time.Hour)
+		require.Empty(t, b.letters)
+		calls := b.calls["bad"]
+		require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
+		time.Sleep(35 * time.Hour)
+		synctest.Wait()
+		require.Empty(t, b.letters)
+		require.Greater(t, b.calls["bad"], calls)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		require.Len(t, b.letters, 1)
+		require.Equal(t, "expired", b.letters[0].Reason)
+		require.EqualValues(t, 0, b.letters[0].Offset)
+		require.Equal(t, []int64{1}, b.took["bad"])
+		require.EqualValues(t, 3, b.position())
+	})
+}
+
+func TestAfterAnOutageOfFourHoursEverythingArrivesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency = 8 })
+		start := time.Now()
+		b.set(func(Delivery) Outcome {
+			if time.Since(start) < 4*time.Hour {
+				return Outcome{Verdict: Retry, Err: "connection refused"}
+			}
+			return Outcome{Status: 200}
+		})
+		for i := range 1000 {
+			b.append(fmt.Sprint("key-", i%20))
+		}
+		time.Sleep(5 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, b.next, b.position())
+		for k, offsets := range b.took {
+			require.IsIncreasing(t, offsets, k)
+			require.Len(t, offsets, 50, k)
+		}
+	})
+}
+
+func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, nil) // lease 30 s, deadline 15 s
+		b.holding.renewed(time.Now(), 30*time.Second)
+		b.append("early")
+		time.Sleep(15 * time.Second)
+		b.append("late", "later")
+		synctest.Wait()
+		require.Equal(t, map[string]int{"early": 1}, b.calls)
+		b.holding.renewed(time.Now(), 30*time.Second)
+		b.courier.release(b.track)
+		synctest.Wait()
+		require.EqualValues(t, 3, b.position())
+
+		// A retry that falls due after the lease waits for it too.
+		b.set(func(Delivery) Outcome { return Outcome{Verdict: Retry, RetryAfter: time.Minute} })
+		b.append("retried")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		require.Equal(t, 1, b.calls["retried"])
+		b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
+		b.holding.renewed(time.Now(), 30*time.Second)
+		b.courier.release(b.track)
+		synctest.Wait()
+		require.EqualValues(t, 4, b.position())
+	})
+}
+
+func TestBackoffGrowsToItsLimitAndObeysTheReceiver(t *testing.T) {
+	const base, limit = time.Second, time.Minute
+	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second, 7: limit, 40: limit, 1 << 40: limit} {
+		require.Equal(t, want/2, backoff(n, base, limit, 0.5, 0), "n = %d", n)
+	}
+	require.Equal(t, 10*time.Minute, backoff(1, base, limit, 0.9, 10*time.Minute))
+	require.Zero(t, backoff(3, base, limit, 0, 0), "full jitter reaches down to nothing")
+}
