@@ -79,8 +79,10 @@ type one struct {
 }
 
 var all = []one{
+	{"ingest", ingestBench},
 	{"processors", processorsBench},
 	{"lanes", lanesBench},
+	{"latency", latencyBench},
 }
 
 // Names lists the benches, in the order of the report.

@@ -25,6 +25,8 @@ const PartFlag = "--part"
 var parts = map[string]func(args []string, stop <-chan struct{}, say func(string)) error{
 	"broker":   brokerPart,
 	"receiver": receiverPart,
+	"load":     loadPart,
+	"dev":      devPart,
 }
 
 // RunPart plays a part until standard input ends.

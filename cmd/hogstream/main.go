@@ -32,6 +32,7 @@ type cli struct {
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
+	Bench        benchCmd        `cmd:"" help:"Measure throughput and latency against plain code; write docs/BENCHMARKS.md."`
 }
 
 func main() {

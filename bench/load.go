@@ -1,0 +1,232 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// loadSettings of the load part: what it sends, and for how long.
+type loadSettings struct {
+	Addr        string  `json:"addr"`
+	Path        string  `json:"path"`
+	Key         string  `json:"key"`   // bearer token
+	Batch       int     `json:"batch"` // events a request; 1 sends single events
+	Connections int     `json:"connections"`
+	Seconds     float64 `json:"seconds"`
+	// Rate is requests a second over all connections; 0 means as fast as answers
+	// come. With a rate, latency counts from when a request was due.
+	Rate float64 `json:"rate"`
+}
+
+// loadResult is the load part's first line.
+type loadResult struct {
+	Requests int           `json:"requests"` // answered with 2xx
+	Refused  int           `json:"refused"`
+	Took     time.Duration `json:"took"`
+	P50      time.Duration `json:"p50"`
+	P99      time.Duration `json:"p99"`
+	Err      string        `json:"err,omitempty"`
+}
+
+// loadPart sends requests that were written beforehand over plain connections:
+// net/http's client would take as much CPU as the server under test.
+func loadPart(args []string, _ <-chan struct{}, say func(string)) error {
+	var settings loadSettings
+	if err := decodeArgs(args, &settings); err != nil {
+		return err
+	}
+	text, err := json.Marshal(settings.run())
+	if err != nil {
+		return fmt.Errorf("report the load: %w", err)
+	}
+	say(string(text))
+	return nil
+}
+
+// load runs the load part and returns what it measured.
+func load(ctx context.Context, settings loadSettings) (loadResult, error) {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return loadResult{}, fmt.Errorf("start load: %w", err)
+	}
+	p, err := startPart(ctx, "load", string(text))
+	if err != nil {
+		return loadResult{}, err
+	}
+	p.close()
+	var result loadResult
+	if err := json.Unmarshal([]byte(p.addr), &result); err != nil {
+		return loadResult{}, fmt.Errorf("read the load's result: %w", err)
+	}
+	if result.Err == "" && result.Refused > 0 {
+		result.Err = fmt.Sprintf("%d of %d requests were refused", result.Refused, result.Requests+result.Refused)
+	}
+	if result.Err != "" {
+		return result, errors.New("load: " + result.Err)
+	}
+	return result, nil
+}
+
+func (s loadSettings) run() loadResult {
+	different := 64
+	if s.Batch == 1 {
+		different = 4096
+	}
+	requests := s.requests(different)
+	conns := make([]*loadConn, s.Connections)
+	begun := time.Now()
+	end := begun.Add(time.Duration(s.Seconds * float64(time.Second)))
+	var wg sync.WaitGroup
+	for i := range conns {
+		c := &loadConn{settings: s, requests: requests, number: i}
+		conns[i] = c
+		wg.Go(func() { c.err = c.run(begun, end) })
+	}
+	wg.Wait()
+	result := loadResult{Took: time.Since(begun)}
+	var latencies []time.Duration
+	var errs []error
+	for _, c := range conns {
+		result.Requests += len(c.latencies)
+		result.Refused += c.refused
+		latencies = append(latencies, c.latencies...)
+		errs = append(errs, c.err)
+	}
+	slices.Sort(latencies)
+	result.P50, result.P99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
+	if err := errors.Join(errs...); err != nil {
+		result.Err = err.Error()
+	}
+	return result
+}
+
+// loadConn is one connection with one request under way at a time.
+type loadConn struct {
+	settings  loadSettings
+	requests  [][]byte
+	number    int
+	latencies []time.Duration
+	refused   int
+	err       error
+}
+
+func (c *loadConn) run(begun, end time.Time) error {
+	conn, err := net.Dial("tcp", c.settings.Addr)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReaderSize(conn, 8<<10)
+	var every time.Duration
+	due := time.Now()
+	if c.settings.Rate > 0 {
+		every = time.Duration(float64(c.settings.Connections) / c.settings.Rate * float64(time.Second))
+		due = begun.Add(every * time.Duration(c.number) / time.Duration(c.settings.Connections))
+	}
+	for i := c.number; ; i++ {
+		if every == 0 {
+			due = time.Now()
+		} else if wait := time.Until(due); wait > 0 {
+			<-time.After(wait)
+		}
+		if !due.Before(end) || time.Now().After(end.Add(time.Second)) {
+			return nil
+		}
+		if _, err := conn.Write(c.requests[i%len(c.requests)]); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+		status, err := readAnswer(answers)
+		if err != nil {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		if status/100 == 2 {
+			c.latencies = append(c.latencies, time.Since(due))
+		} else {
+			c.refused++
+		}
+		due = due.Add(every)
+	}
+}
+
+// readAnswer reads an answer with a Content-Length.
+func readAnswer(r *bufio.Reader) (status int, err error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < 12 {
+		return 0, fmt.Errorf("not an answer: %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, fmt.Errorf("not a status: %q", line)
+	}
+	length := 0
+	for {
+		if line, err = r.ReadSlice('\n'); err != nil {
+			return 0, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			break
+		}
+		const name = "Content-Length: "
+		if len(line) > len(name) && string(line[:len(name)]) == name {
+			if length, err = strconv.Atoi(string(line[len(name):])); err != nil {
+				return 0, fmt.Errorf("not a length: %q", line)
+			}
+		}
+	}
+	if _, err := r.Discard(length); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	return status, nil
+}
+
+// requests are n different ones, written out.
+func (s loadSettings) requests(n int) [][]byte {
+	rng := rand.New(rand.NewPCG(1, 2))
+	all := make([][]byte, n)
+	for i := range all {
+		var body []byte
+		if s.Batch == 1 {
+			body = appendEvent(body, rng)
+		} else {
+			body = append(body, `{"events":[`...)
+			for j := range s.Batch {
+				if j > 0 {
+					body = append(body, ',')
+				}
+				body = appendEvent(body, rng)
+			}
+			body = append(body, `]}`...)
+		}
+		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", s.Path, s.Addr, s.Key, len(body))
+		all[i] = append([]byte(head), body...)
+	}
+	return all
+}
+
+var words = []string{"trousers", "blue", "summer", "collection", "newsletter", "campaign", "linen", "checkout", "basket", "discount",
+	"return", "delivery", "express", "wishlist", "viewed", "compared", "size", "medium", "organic", "cotton"}
+
+// appendEvent appends a product event of about one KiB.
+func appendEvent(b []byte, rng *rand.Rand) []byte {
+	start, user := len(b), rng.IntN(benchContacts)
+	b = fmt.Appendf(b, `{"name":"product.viewed","userId":"user-%06d","email":"user%d@example.com","timestamp":"2026-01-31T12:00:00.123Z","eventProperties":{"productId":"p-%d","price":%d.5,"currency":"EUR","position":%d,"sessionId":"%016x%016x"`,
+		user, user, rng.IntN(9999), rng.IntN(300), rng.IntN(40), rng.Uint64(), rng.Uint64())
+	for i := 0; len(b)-start < 920; i++ {
+		b = fmt.Appendf(b, `,"attribute%d":"%s %s %s %d"`, i, words[rng.IntN(len(words))], words[rng.IntN(len(words))], words[rng.IntN(len(words))], rng.IntN(1e6))
+	}
+	return fmt.Appendf(b, `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
+}
