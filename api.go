@@ -1,8 +1,6 @@
 package hogstream
 
 import (
-	"context"
-	"encoding/json"
 	"net/http"
 
 	"github.com/hogstream/hogstream/ingest"
@@ -29,7 +27,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
 		PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
-		Appender: a.log, DB: a.db, Answers: answering{answers}, Admin: admin,
+		Appender: a.log, DB: a.db, Answers: answers, Admin: admin,
 		Probes: probes, Lag: a.admin.Lag,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
@@ -37,13 +35,4 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		return nil, nil, err
 	}
 	return api, []room{{"api keys", api.Run}, {"answers", answers.Run}}, nil
-}
-
-// answering is storage's answers as ingest asks for them.
-type answering struct{ answers *storage.Answers }
-
-// Ask implements ingest.Answers.
-func (a answering) Ask(inputID string) (wait func(context.Context) (json.RawMessage, error), done func()) {
-	w := a.answers.Register(inputID)
-	return w.Wait, w.Close
 }
