@@ -115,7 +115,7 @@ func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
 	made, err := o.Create(t.Context(), Settings{Kind: "slack", URL: "https://hooks.slack.com/services/T/B/x", EventTypes: []string{"*"}})
 	require.NoError(t, err)
 	require.Equal(t, "https://hooks.slack.com/***", made.URL)
-	require.Equal(t, 1.0, made.RateLimit)
+	require.InDelta(t, 1, made.RateLimit, 0)
 	require.Empty(t, made.Secret)
 	require.Nil(t, made.SecretPrefix)
 	updated, err := o.Update(t.Context(), made.ID, Patch{URL: &made.URL, Config: json.RawMessage(`{"username":"hog"}`)})

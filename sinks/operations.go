@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -532,10 +533,26 @@ func (o *Operations) Test(ctx context.Context, nameOrID string) (*Tested, error)
 	}
 	p := testPayload(uuid.Must(uuid.NewV7()).String(), d.ID, time.Now())
 	out := o.deliverer.sendTest(ctx, d, p)
+	o.logTest(ctx, d, p, out)
 	return &Tested{
 		DeliveryID: p.MessageID(), EventType: p.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == stream.Delivered,
 		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out,
 	}, nil
+}
+
+// logTest puts the attempt into the delivery log, under no topic. The answer to
+// whoever tests is worth more than the row: a failure to write it is only logged.
+func (o *Operations) logTest(ctx context.Context, d *storage.Destination, p *Payload, out stream.Outcome) {
+	err := o.db.InTx(ctx, func(tx *storage.Tx) error {
+		return storage.WriteAttempts(ctx, tx, []storage.Attempt{{
+			At: time.Now(), DestinationID: d.ID, RecordID: p.ID, RecordType: p.Type, RecordKey: p.Person.ContactID,
+			Partition: -1, Offset: -1, Attempt: 1, Outcome: out.Verdict.String(), Status: out.Status,
+			Latency: out.Latency, Error: out.Err, Response: out.Response,
+		}})
+	})
+	if err != nil {
+		o.deliverer.log.Warn("destination.test_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
+	}
 }
 
 // sendTest makes an attempt outside the lanes.

@@ -175,7 +175,7 @@ func TestUpdatesAtTheSameTimeAllCount(t *testing.T) {
 	}
 	v, err := o.Get(t.Context(), made.ID)
 	require.NoError(t, err)
-	require.Equal(t, 5.0, v.RateLimit)
+	require.InDelta(t, 5, v.RateLimit, 0)
 	require.Equal(t, 6, v.Concurrency)
 	require.Equal(t, "off", v.DeliveryLog)
 }
@@ -226,6 +226,10 @@ func TestATestIsSentNowAndTellsWhatCameOfIt(t *testing.T) {
 	require.Equal(t, 401, tested.Status)
 	require.False(t, tested.Delivered)
 	require.Equal(t, "who are you?", tested.Response)
+	var logged string
+	require.NoError(t, o.db.QueryRow(t.Context(),
+		`SELECT record_type || ' ' || outcome || ' ' || status FROM delivery_attempts WHERE 'msg_' || record_id = $1`, tested.DeliveryID).Scan(&logged))
+	require.Equal(t, "webhook.test refused 401", logged)
 	got := r.Messages()[0]
 	require.Equal(t, tested.DeliveryID, got.ID)
 	require.Equal(t, schemas.TypeWebhookTest, got.Type)
