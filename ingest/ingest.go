@@ -205,7 +205,7 @@ func NewServer(handler http.Handler) *http.Server {
 // request's context; the log writes it into the records' headers.
 func (a *API) traced(next http.Handler) http.Handler {
 	w3c := propagation.TraceContext{}
-	if a.deps.TracerProvider != nil {
+	if makesSpans(a.deps.TracerProvider) {
 		return otelhttp.NewHandler(next, "http", otelhttp.WithTracerProvider(a.deps.TracerProvider), otelhttp.WithPropagators(w3c),
 			otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }))
 	}
@@ -215,4 +215,15 @@ func (a *API) traced(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// makesSpans tells a provider that makes spans from none, and from one that
+// stands in for none: a span that nobody sees costs a tenth of a request.
+func makesSpans(p trace.TracerProvider) bool {
+	if p == nil {
+		return false
+	}
+	_, span := p.Tracer("ingest").Start(context.Background(), "start")
+	defer span.End()
+	return span.SpanContext().IsValid()
 }

@@ -1,0 +1,94 @@
+package hogstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// adminWebhooks gives the admin API the operations of the sinks: the rooms do
+// not know one another.
+type adminWebhooks struct{ ops *sinks.Operations }
+
+var _ console.Webhooks = adminWebhooks{}
+
+// Create implements console.Webhooks.
+func (w adminWebhooks) Create(ctx context.Context, s console.Settings) (*console.Created, error) {
+	return adminCreated(w.ops.Create(ctx, sinks.Settings(s)))
+}
+
+// List implements console.Webhooks.
+func (w adminWebhooks) List(ctx context.Context) ([]console.View, error) {
+	all, err := w.ops.List(ctx)
+	if err != nil {
+		return nil, adminError(err)
+	}
+	views := make([]console.View, len(all))
+	for i, v := range all {
+		views[i] = console.View(v)
+	}
+	return views, nil
+}
+
+// Get implements console.Webhooks.
+func (w adminWebhooks) Get(ctx context.Context, id string) (*console.View, error) {
+	v, err := w.ops.Get(ctx, id)
+	if err != nil {
+		return nil, adminError(err)
+	}
+	view := console.View(*v)
+	return &view, nil
+}
+
+// Update implements console.Webhooks.
+func (w adminWebhooks) Update(ctx context.Context, id string, p console.Patch) (*console.Created, error) {
+	return adminCreated(w.ops.Update(ctx, id, sinks.Patch(p)))
+}
+
+// Delete implements console.Webhooks.
+func (w adminWebhooks) Delete(ctx context.Context, id string) error {
+	return adminError(w.ops.Delete(ctx, id))
+}
+
+// RotateSecret implements console.Webhooks.
+func (w adminWebhooks) RotateSecret(ctx context.Context, id string, overlap *time.Duration) (*console.Created, error) {
+	return adminCreated(w.ops.RotateSecret(ctx, id, overlap))
+}
+
+// Test implements console.Webhooks.
+func (w adminWebhooks) Test(ctx context.Context, id string) (*console.Tested, error) {
+	t, err := w.ops.Test(ctx, id)
+	if err != nil {
+		return nil, adminError(err)
+	}
+	return &console.Tested{
+		DeliveryID: t.DeliveryID, EventType: t.EventType, Verdict: t.Verdict, Delivered: t.Delivered,
+		Status: t.Status, LatencyMS: t.LatencyMS, Error: t.Error, Response: t.Response,
+	}, nil
+}
+
+func adminCreated(c *sinks.Created, err error) (*console.Created, error) {
+	if err != nil {
+		return nil, adminError(err)
+	}
+	return &console.Created{View: console.View(c.View), Secret: c.Secret}, nil
+}
+
+// adminError says an error of the sinks in the words of the admin API.
+func adminError(err error) error {
+	var wrong *sinks.InvalidError
+	switch {
+	case errors.As(err, &wrong):
+		return &console.InvalidError{Field: wrong.Field, Message: wrong.Message}
+	case errors.Is(err, sinks.ErrNotFound):
+		return fmt.Errorf("%w: %w", console.ErrNotFound, err)
+	case errors.Is(err, storage.ErrDestinationChanged):
+		return fmt.Errorf("%w: %w", console.ErrConflict, err)
+	}
+	return err
+}

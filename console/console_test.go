@@ -1,0 +1,279 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+// memory is a Webhooks that keeps destinations in memory.
+type memory struct {
+	views  []console.View
+	made   console.Settings
+	patch  console.Patch
+	refuse error
+}
+
+func (m *memory) find(id string) (*console.View, error) {
+	i := slices.IndexFunc(m.views, func(v console.View) bool { return v.ID == id })
+	if i < 0 {
+		return nil, console.ErrNotFound
+	}
+	return &m.views[i], nil
+}
+
+func (m *memory) Create(_ context.Context, s console.Settings) (*console.Created, error) {
+	if m.refuse != nil {
+		return nil, m.refuse
+	}
+	m.made = s
+	v := console.View{ID: uuid.NewString(), Name: s.Name, Kind: "webhook", URL: s.URL, EventTypes: s.EventTypes, Status: "enabled"}
+	if s.Disabled {
+		v.Status = "disabled"
+	}
+	m.views = slices.Insert(m.views, 0, v)
+	return &console.Created{View: v, Secret: "whsec_new"}, nil
+}
+
+func (m *memory) List(context.Context) ([]console.View, error) { return m.views, nil }
+
+func (m *memory) Get(_ context.Context, id string) (*console.View, error) { return m.find(id) }
+
+func (m *memory) Update(_ context.Context, id string, p console.Patch) (*console.Created, error) {
+	v, err := m.find(id)
+	if err != nil {
+		return nil, err
+	}
+	m.patch = p
+	return &console.Created{View: *v}, nil
+}
+
+func (m *memory) Delete(_ context.Context, id string) error {
+	if _, err := m.find(id); err != nil {
+		return err
+	}
+	m.views = slices.DeleteFunc(m.views, func(v console.View) bool { return v.ID == id })
+	return nil
+}
+
+func (m *memory) RotateSecret(_ context.Context, id string, overlap *time.Duration) (*console.Created, error) {
+	v, err := m.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if overlap != nil {
+		until := time.Unix(0, 0).Add(*overlap)
+		v.PreviousSecretUntil = &until
+	}
+	return &console.Created{View: *v, Secret: "whsec_rotated"}, nil
+}
+
+func (m *memory) Test(_ context.Context, id string) (*console.Tested, error) {
+	if _, err := m.find(id); err != nil {
+		return nil, err
+	}
+	return &console.Tested{DeliveryID: "msg_1", EventType: "webhook.test", Verdict: "delivered", Delivered: true, Status: 204}, nil
+}
+
+type server struct {
+	t       *testing.T
+	handler http.Handler
+	db      *storage.DB
+	hooks   *memory
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{t: t, db: storagetest.New(t), hooks: &memory{}}
+	admin, err := console.New(console.Deps{DB: s.db, Webhooks: s.hooks, Actor: func(context.Context) console.Actor {
+		return console.Actor{Name: "ada", Address: "192.0.2.7"}
+	}})
+	require.NoError(t, err)
+	mux := chi.NewRouter()
+	mux.Mount("/v1/admin", admin)
+	s.handler = mux
+	return s
+}
+
+func (s *server) request(method, path, body string, status int, headers ...string) map[string]any {
+	s.t.Helper()
+	r := httptest.NewRequestWithContext(s.t.Context(), method, "/v1/admin"+path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	w.Header().Set("X-Request-Id", "req-1")
+	s.handler.ServeHTTP(w, r)
+	require.Equal(s.t, status, w.Code, "%s", w.Body)
+	var out map[string]any
+	require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), &out), "%s", w.Body)
+	if status >= 400 {
+		require.Equal(s.t, "req-1", out["requestId"])
+	}
+	return out
+}
+
+// paths are the fields at fault.
+func paths(t *testing.T, body map[string]any) []string {
+	t.Helper()
+	envelope, ok := body["error"].(map[string]any)
+	require.True(t, ok, "%v", body)
+	require.Equal(t, "ZodError", envelope["name"])
+	var issues []struct {
+		Path []any
+		Fix  string
+	}
+	text, _ := envelope["message"].(string)
+	require.NoError(t, json.NewDecoder(bytes.NewReader([]byte(text))).Decode(&issues))
+	var out []string
+	for _, i := range issues {
+		require.NotEmpty(t, i.Fix)
+		name, _ := i.Path[0].(string)
+		out = append(out, name)
+	}
+	return out
+}
+
+func (s *server) audit() []*storage.AuditEntry {
+	s.t.Helper()
+	entries, _, err := s.db.ListAudit(s.t.Context(), storage.AuditFilter{Limit: 100})
+	require.NoError(s.t, err)
+	return entries
+}
+
+func TestAKeyIsShownOnceListedAndRevoked(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	made := s.request(http.MethodPost, "/api-keys", `{"name":"shop","scopes":["ingest"],"expiresAt":"2199-01-01T00:00Z"}`, http.StatusCreated)
+	key, _ := made["key"].(string)
+	id, _ := made["id"].(string)
+	require.Regexp(t, `^hsk_[A-Za-z0-9_-]{43}$`, key)
+	require.Equal(t, key[:8], made["keyPrefix"])
+	require.Equal(t, "2199-01-01T00:00:00.000Z", made["expiresAt"])
+	row, err := s.db.FindAPIKey(t.Context(), storage.HashAPIKey(key))
+	require.NoError(t, err)
+	require.Equal(t, id, row.ID)
+
+	list := s.request(http.MethodGet, "/api-keys", "", http.StatusOK)
+	require.InDelta(t, 1, list["total"], 0)
+	require.InDelta(t, 50, list["limit"], 0)
+	require.NotContains(t, list["keys"], "key")
+	first, _ := list["keys"].([]any)[0].(map[string]any)
+	require.Equal(t, "ada", first["createdBy"])
+	require.NotContains(t, first, "key")
+
+	require.Equal(t, true, s.request(http.MethodDelete, "/api-keys/"+id, "", http.StatusOK)["revoked"])
+	s.request(http.MethodDelete, "/api-keys/"+id, "", http.StatusNotFound)
+	require.InDelta(t, 0, s.request(http.MethodGet, "/api-keys", "", http.StatusOK)["total"], 0)
+	require.InDelta(t, 1, s.request(http.MethodGet, "/api-keys?includeRevoked=true", "", http.StatusOK)["total"], 0)
+
+	entries := s.audit()
+	require.Len(t, entries, 2)
+	require.Equal(t, "api-keys.delete", entries[0].Action)
+	require.Equal(t, "api-keys.post", entries[1].Action)
+	require.Equal(t, "ada", entries[1].Actor)
+	require.Equal(t, id, *entries[1].ResourceID)
+	require.Equal(t, "192.0.2.7", *entries[1].IPAddress)
+	require.NotContains(t, string(entries[1].Detail), key)
+	require.Contains(t, string(entries[1].Detail), "ingest")
+	logs := s.request(http.MethodGet, "/audit-logs?action=api-keys.post", "", http.StatusOK)
+	require.InDelta(t, 1, logs["total"], 0)
+}
+
+func TestAKeyThatIsNotUnderstoodIsNotMade(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	require.Equal(t, []string{"scopes", "name"}, paths(t, s.request(http.MethodPost, "/api-keys", `{"scopes":[]}`, http.StatusBadRequest)))
+	require.Equal(t, []string{"name", "scopes"}, paths(t, s.request(http.MethodPost, "/api-keys", `{"name":" ","scopes":["root"]}`, http.StatusBadRequest)))
+	require.Equal(t, []string{"expiresAt"}, paths(t, s.request(http.MethodPost, "/api-keys", `{"name":"n","expiresAt":"2001-01-01T00:00:00Z"}`, http.StatusBadRequest)))
+	require.Equal(t, []string{"expiresAt"}, paths(t, s.request(http.MethodPost, "/api-keys", `{"name":"n","expiresAt":null}`, http.StatusBadRequest)))
+	s.request(http.MethodPost, "/api-keys", `{"name":"n"}`, http.StatusUnsupportedMediaType, "Content-Type", "text/plain")
+	s.request(http.MethodPost, "/api-keys", `{"name":`, http.StatusBadRequest)
+	s.request(http.MethodPost, "/api-keys", `[]`, http.StatusBadRequest)
+	s.request(http.MethodPost, "/api-keys", `{"name":"`+strings.Repeat("n", 2<<20)+`"}`, http.StatusRequestEntityTooLarge)
+	for _, query := range []string{"limit=0", "limit=101", "limit=", "limit=1.5", "offset=-1", "includeRevoked=yes"} {
+		s.request(http.MethodGet, "/api-keys?"+query, "", http.StatusBadRequest)
+	}
+	require.Equal(t, []string{"id"}, paths(t, s.request(http.MethodDelete, "/api-keys/7", "", http.StatusBadRequest)))
+	s.request(http.MethodDelete, "/api-keys/00000000-0000-0000-0000-000000000000", "", http.StatusNotFound)
+	s.request(http.MethodGet, "/nothing", "", http.StatusNotFound)
+	s.request(http.MethodPut, "/api-keys", `{}`, http.StatusNotFound)
+	require.Empty(t, s.audit())
+}
+
+func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	made := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"https://example.com/in","eventTypes":["contact.*"],"config":{"a":1},"retryHorizonSeconds":60,"rateLimit":2.5}`, http.StatusCreated)
+	require.Equal(t, "whsec_new", made["secret"])
+	id, _ := made["id"].(string)
+	require.Equal(t, console.Settings{Name: "crm", URL: "https://example.com/in", EventTypes: []string{"contact.*"}, Config: json.RawMessage(`{"a":1}`), RetryHorizon: time.Minute, RateLimit: 2.5}, s.hooks.made)
+
+	s.request(http.MethodPost, "/webhooks", `{"url":"https://example.com/off","eventTypes":["*"],"disabled":true}`, http.StatusCreated)
+	require.InDelta(t, 2, s.request(http.MethodGet, "/webhooks", "", http.StatusOK)["total"], 0)
+	require.InDelta(t, 1, s.request(http.MethodGet, "/webhooks?includeDisabled=false", "", http.StatusOK)["total"], 0)
+	second := s.request(http.MethodGet, "/webhooks?limit=1&offset=1", "", http.StatusOK)
+	require.Len(t, second["endpoints"], 1)
+	require.NotContains(t, s.request(http.MethodGet, "/webhooks/"+id, "", http.StatusOK), "secret")
+
+	s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
+	require.Equal(t, json.RawMessage("null"), s.hooks.patch.Config)
+	require.Empty(t, *s.hooks.patch.Description)
+	require.True(t, *s.hooks.patch.Disabled)
+	require.Nil(t, s.hooks.patch.URL)
+
+	rotated := s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", "", http.StatusOK)
+	require.Equal(t, "whsec_rotated", rotated["secret"])
+	require.NotNil(t, s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"overlapSeconds":60}`, http.StatusOK)["previousSecretUntil"])
+	tested := s.request(http.MethodPost, "/webhooks/"+id+"/test", "", http.StatusAccepted)
+	require.Equal(t, true, tested["enqueued"])
+	require.Equal(t, "msg_1", tested["deliveryId"])
+
+	require.Equal(t, map[string]any{"deleted": true}, s.request(http.MethodDelete, "/webhooks/"+id, "", http.StatusOK))
+	require.Equal(t, "Webhook endpoint not found", s.request(http.MethodDelete, "/webhooks/"+id, "", http.StatusNotFound)["error"])
+	var actions []string
+	for _, e := range s.audit() {
+		actions = append(actions, e.Action)
+		require.NotContains(t, string(e.Detail), "whsec")
+	}
+	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
+}
+
+func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	require.Equal(t, []string{"eventTypes"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://example.com"}`, http.StatusBadRequest)))
+	require.Equal(t, []string{"url", "eventTypes", "disabled", "concurrency", "config"},
+		paths(t, s.request(http.MethodPost, "/webhooks", `{"url":1,"eventTypes":[null],"disabled":"no","config":[],"concurrency":1.5}`, http.StatusBadRequest)))
+	s.hooks.refuse = &console.InvalidError{Field: "url", Message: "must not point to a private network"}
+	require.Equal(t, []string{"url"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://10.0.0.1","eventTypes":["*"]}`, http.StatusBadRequest)))
+	require.Empty(t, s.audit())
+}
+
+func TestTheAdminAPIIsDescribed(t *testing.T) {
+	t.Parallel()
+	doc := &huma.OpenAPI{OpenAPI: "3.1.0", Info: &huma.Info{}, Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)}}
+	console.Describe(doc)
+	require.Len(t, doc.Paths, 7)
+	text, err := json.Marshal(doc)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "/v1/admin/webhooks/{id}/rotate-secret")
+}

@@ -1,0 +1,110 @@
+package console
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// What bodies look like, for the description alone.
+type (
+	keyRequest struct {
+		Name      string   `json:"name" minLength:"1" maxLength:"100"`
+		Scopes    []string `json:"scopes,omitempty" doc:"read (the default), journey-admin, full-admin, ingest, write."`
+		ExpiresAt string   `json:"expiresAt,omitempty" format:"date-time"`
+	}
+	webhookRequest struct {
+		Name                string         `json:"name,omitempty" doc:"Unique; made from kind and host when left out."`
+		Kind                string         `json:"kind,omitempty" doc:"webhook (the default), posthog, segment, slack."`
+		URL                 string         `json:"url,omitempty"`
+		Description         string         `json:"description,omitempty" maxLength:"500"`
+		EventTypes          []string       `json:"eventTypes" minItems:"1" doc:"Catalog names, patterns such as contact.*, event.tracked or event.tracked:<name>."`
+		Config              map[string]any `json:"config,omitempty" doc:"Settings of the kind."`
+		Secret              string         `json:"secret,omitempty" doc:"Made when left out."`
+		Disabled            bool           `json:"disabled,omitempty"`
+		Filter              string         `json:"filter,omitempty" doc:"jq; what it does not say true to is not sent."`
+		Transform           string         `json:"transform,omitempty" doc:"jq; makes the data that is sent."`
+		RateLimit           float64        `json:"rateLimit,omitempty" doc:"Requests a second, 0 for no limit."`
+		Concurrency         int            `json:"concurrency,omitempty" doc:"Requests in flight."`
+		RetryHorizonSeconds int            `json:"retryHorizonSeconds,omitempty"`
+		DeliveryLog         string         `json:"deliveryLog,omitempty" doc:"all, failures or off."`
+	}
+	webhookPatch struct {
+		Name                *string        `json:"name,omitempty"`
+		Kind                *string        `json:"kind,omitempty"`
+		URL                 *string        `json:"url,omitempty"`
+		Description         *string        `json:"description,omitempty" doc:"null clears."`
+		EventTypes          []string       `json:"eventTypes,omitempty" doc:"Replaces."`
+		Config              map[string]any `json:"config,omitempty" doc:"Replaces the whole; null clears. A value shown as *** keeps the stored one."`
+		Disabled            *bool          `json:"disabled,omitempty"`
+		Filter              *string        `json:"filter,omitempty"`
+		Transform           *string        `json:"transform,omitempty"`
+		RateLimit           *float64       `json:"rateLimit,omitempty"`
+		Concurrency         *int           `json:"concurrency,omitempty"`
+		RetryHorizonSeconds *int           `json:"retryHorizonSeconds,omitempty"`
+		DeliveryLog         *string        `json:"deliveryLog,omitempty"`
+	}
+	rotateRequest struct {
+		OverlapSeconds *int `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
+	}
+	revokedResponse struct {
+		Revoked bool `json:"revoked"`
+	}
+	deletedResponse struct {
+		Deleted bool `json:"deleted"`
+	}
+)
+
+// Describe adds the operations of this room to the API's description.
+func Describe(doc *huma.OpenAPI) {
+	d := describer{doc}
+	query := func(name, text string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	limit, offset := query("limit", "1 to 100, 50 when left out"), query("offset", "0 when left out")
+	d.add(http.MethodGet, "/v1/admin/api-keys", "List API keys", "API keys", nil, 200, keyPage{}, limit, offset, query("includeRevoked", "true or false (the default)"))
+	d.add(http.MethodPost, "/v1/admin/api-keys", "Create an API key", "API keys", keyRequest{}, 201, newKeyJSON{})
+	d.add(http.MethodDelete, "/v1/admin/api-keys/{id}", "Revoke an API key", "API keys", nil, 200, revokedResponse{})
+	d.add(http.MethodGet, "/v1/admin/audit-logs", "List changes", "Audit log", nil, 200, auditPage{}, limit, offset, query("actor", ""), query("resource", ""), query("resourceId", ""), query("action", ""))
+	d.add(http.MethodGet, "/v1/admin/webhooks", "List destinations", "Destinations", nil, 200, webhookPage{}, limit, offset, query("includeDisabled", "true (the default) or false"))
+	d.add(http.MethodPost, "/v1/admin/webhooks", "Create a destination", "Destinations", webhookRequest{}, 201, Created{})
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}", "Show a destination", "Destinations", nil, 200, View{})
+	d.add(http.MethodPatch, "/v1/admin/webhooks/{id}", "Change a destination", "Destinations", webhookPatch{}, 200, Created{})
+	d.add(http.MethodDelete, "/v1/admin/webhooks/{id}", "Delete a destination", "Destinations", nil, 200, deletedResponse{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rotate-secret", "Give a destination a new secret", "Destinations", rotateRequest{}, 200, secretJSON{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/test", "Send a test message now", "Destinations", nil, 202, testJSON{})
+}
+
+type describer struct{ doc *huma.OpenAPI }
+
+func (d describer) add(method, path, summary, tag string, request any, status int, response any, params ...*huma.Param) {
+	scope := "Scope: full-admin."
+	if method == http.MethodGet {
+		scope = "Scope: read."
+	}
+	op := &huma.Operation{
+		Method: method, Path: path, Summary: summary, Description: scope, Tags: []string{tag}, Parameters: params,
+		OperationID: strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path),
+		Security:    []map[string][]string{{"apiKey": {}}},
+		Responses:   map[string]*huma.Response{strconv.Itoa(status): {Description: http.StatusText(status), Content: d.content(response)}},
+	}
+	if strings.Contains(path, "{id}") {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}})
+		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: d.content(failureBody{})}
+	}
+	for _, refused := range []int{400, 401, 403, 429, 503} {
+		op.Responses[strconv.Itoa(refused)] = &huma.Response{Description: http.StatusText(refused), Content: d.content(failureBody{})}
+	}
+	if request != nil {
+		op.RequestBody = &huma.RequestBody{Required: true, Content: d.content(request)}
+	}
+	d.doc.AddOperation(op)
+}
+
+func (d describer) content(body any) map[string]*huma.MediaType {
+	t := reflect.TypeOf(body)
+	return map[string]*huma.MediaType{"application/json": {Schema: d.doc.Components.Schemas.Schema(t, true, "Admin"+t.Name())}}
+}

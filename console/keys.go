@@ -1,0 +1,139 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+type keyJSON struct {
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	KeyPrefix  string   `json:"keyPrefix"`
+	Scopes     []string `json:"scopes"`
+	CreatedBy  *string  `json:"createdBy"`
+	LastUsedAt *isoTime `json:"lastUsedAt"`
+	RevokedAt  *isoTime `json:"revokedAt"`
+	ExpiresAt  *isoTime `json:"expiresAt"`
+	CreatedAt  isoTime  `json:"createdAt"`
+}
+
+type keyPage struct {
+	Keys   []keyJSON `json:"keys"`
+	Total  int       `json:"total"`
+	Limit  int       `json:"limit"`
+	Offset int       `json:"offset"`
+}
+
+// newKeyJSON is a new key; only this response ever holds its text.
+type newKeyJSON struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Key       string   `json:"key"`
+	KeyPrefix string   `json:"keyPrefix"`
+	Scopes    []string `json:"scopes"`
+	ExpiresAt *isoTime `json:"expiresAt"`
+	CreatedAt isoTime  `json:"createdAt"`
+}
+
+// listKeys is GET /api-keys.
+func (c *console) listKeys(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := &form{}
+	p, revokedToo := f.pageOf(q), f.queryFlag(q, "includeRevoked", false)
+	if !f.ok(w) {
+		return
+	}
+	keys, total, err := c.DB.ListAPIKeys(r.Context(), p.limit, p.offset, revokedToo)
+	if err != nil {
+		c.failErr(w, r, err, "")
+		return
+	}
+	out := keyPage{Keys: []keyJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
+	for _, k := range keys {
+		out.Keys = append(out.Keys, keyJSON{
+			ID: k.ID, Name: k.Name, KeyPrefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.CreatedBy, LastUsedAt: isoTimeOf(k.LastUsedAt),
+			RevokedAt: isoTimeOf(k.RevokedAt), ExpiresAt: isoTimeOf(k.ExpiresAt), CreatedAt: isoTime(k.CreatedAt),
+		})
+	}
+	respond(w, http.StatusOK, out)
+}
+
+// createKey is POST /api-keys.
+func (c *console) createKey(w http.ResponseWriter, r *http.Request) {
+	f := readForm(w, r, false)
+	if f == nil {
+		return
+	}
+	name, scopes, expires := f.text("name", 1, 100), f.texts("scopes"), f.time("expiresAt")
+	if !f.has("name") {
+		f.missing("name", "string")
+	}
+	if !f.has("scopes") {
+		scopes = []string{storage.ScopeRead}
+	}
+	for i, s := range scopes {
+		if !slices.Contains(storage.Scopes(), s) {
+			f.issues = append(f.issues, issue{Code: "invalid_value", Values: storage.Scopes(), Path: []any{"scopes", i},
+				Message: `Invalid option: expected one of "` + strings.Join(storage.Scopes(), `"|"`) + `"`, Fix: "use one of " + strings.Join(storage.Scopes(), ", ")})
+		}
+	}
+	now := c.Now()
+	if expires != nil && !expires.After(now) {
+		f.wrong("expiresAt", "too_small", "Too small: the time has passed", "send a time that is to come, or leave the field out")
+	}
+	if !f.ok(w) {
+		return
+	}
+	by := c.Actor(r.Context()).Name
+	slices.Sort(scopes)
+	n := storage.NewAPIKey{Name: *name, Scopes: slices.Compact(scopes), CreatedBy: &by, ExpiresAt: expires}
+	var key *storage.APIKey
+	var text string
+	err := c.DB.InTx(r.Context(), func(tx *storage.Tx) (err error) {
+		if key, text, err = storage.CreateAPIKey(r.Context(), tx, n, now); err != nil {
+			return err
+		}
+		return storage.InsertAudit(r.Context(), tx, c.entry(r, "api-keys", key.ID, keyDetail(key)))
+	})
+	if err != nil {
+		c.failErr(w, r, err, "")
+		return
+	}
+	respond(w, http.StatusCreated, newKeyJSON{
+		ID: key.ID, Name: key.Name, Key: text, KeyPrefix: key.Prefix, Scopes: key.Scopes, ExpiresAt: isoTimeOf(key.ExpiresAt), CreatedAt: isoTime(key.CreatedAt),
+	})
+}
+
+func keyDetail(k *storage.APIKey) map[string]any {
+	return map[string]any{"name": k.Name, "keyPrefix": k.Prefix, "scopes": k.Scopes, "expiresAt": isoTimeOf(k.ExpiresAt)}
+}
+
+// revokeKey is DELETE /api-keys/{id}. All instances refuse the key within a second.
+func (c *console) revokeKey(w http.ResponseWriter, r *http.Request) {
+	id := pathID(w, r)
+	if id == "" {
+		return
+	}
+	err := c.DB.InTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
+	if err != nil {
+		c.failErr(w, r, err, "API key not found or already revoked")
+		return
+	}
+	respond(w, http.StatusOK, map[string]bool{"revoked": true})
+}
+
+func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *http.Request, id string) error {
+	key, err := tx.RevokeAPIKey(ctx, id, c.Now())
+	if err != nil {
+		return err
+	}
+	if err := storage.InsertAudit(ctx, tx, c.entry(r, "api-keys", id, keyDetail(key))); err != nil {
+		return fmt.Errorf("revoke API key %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package console
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// maxBody bounds a body, in bytes.
+const maxBody = 1 << 20
+
+// form is a request's body or query on the way to a struct: each method takes one
+// field and notes what is wrong with it.
+type form struct {
+	fields map[string]json.RawMessage
+	issues []issue
+}
+
+// readForm reads a JSON object; when there is none, it has answered and returns
+// nil. An empty body is an empty object where that is allowed.
+func readForm(w http.ResponseWriter, r *http.Request, mayBeEmpty bool) *form {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than %d bytes", maxBody), "send less")
+		return nil
+	case err != nil:
+		fail(w, http.StatusBadRequest, "The request body could not be read to its end", "")
+		return nil
+	case len(body) == 0 && mayBeEmpty:
+		return &form{}
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
+		fail(w, http.StatusUnsupportedMediaType, "Content-Type must be application/json", "send Content-Type: application/json")
+		return nil
+	}
+	f := &form{}
+	if err := schemas.Validate(body, schemas.MaxDepth); err != nil {
+		respond(w, http.StatusBadRequest, failureBody{Error: "Malformed JSON in request body", Detail: err.Error(), Fix: "send a JSON object in UTF-8", RequestID: requestID(w)})
+		return nil
+	}
+	if err := json.Unmarshal(body, &f.fields); err != nil {
+		respond(w, http.StatusBadRequest, failureBody{Error: "Malformed JSON in request body", Detail: err.Error(), RequestID: requestID(w)})
+		return nil
+	}
+	return f
+}
+
+// ok reports whether all is well; otherwise it has answered.
+func (f *form) ok(w http.ResponseWriter) bool {
+	if len(f.issues) > 0 {
+		failIssues(w, f.issues)
+	}
+	return len(f.issues) == 0
+}
+
+func (f *form) wrong(name, code, message, fix string) {
+	f.issues = append(f.issues, issue{Code: code, Path: []any{name}, Message: message, Fix: fix})
+}
+
+func (f *form) wrongType(name, expected string, value json.RawMessage) {
+	fix := "send a " + expected
+	if string(value) == "null" {
+		fix = "leave the field out instead of sending null"
+	}
+	f.issues = append(f.issues, issue{Code: "invalid_type", Expected: expected, Path: []any{name}, Message: "Invalid input: expected " + expected + ", received " + kindOf(value), Fix: fix})
+}
+
+func kindOf(value json.RawMessage) string {
+	switch value[0] {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// missing notes a field that is needed.
+func (f *form) missing(name, expected string) {
+	f.issues = append(f.issues, issue{Code: "invalid_type", Expected: expected, Path: []any{name}, Message: "Invalid input: expected " + expected + ", received undefined", Fix: "send " + name})
+}
+
+func (f *form) has(name string) bool { return f.fields[name] != nil }
+
+// text reads an optional string of at least low and at most high characters.
+func (f *form) text(name string, low, high int) *string {
+	raw := f.fields[name]
+	if raw == nil {
+		return nil
+	}
+	var s string
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		f.wrongType(name, "string", raw)
+		return nil
+	}
+	switch n := utf8.RuneCountInString(s); {
+	case strings.IndexByte(s, 0) >= 0:
+		f.wrong(name, "invalid_format", "Invalid text: contains the character U+0000", "remove the NUL character")
+	case n < low || low > 0 && strings.TrimSpace(s) == "":
+		f.wrong(name, "too_small", fmt.Sprintf("Too small: expected string to have >=%d characters", low), "send a text that is not blank")
+	case n > high:
+		f.wrong(name, "too_big", fmt.Sprintf("Too big: expected string to have <=%d characters", high), "send a shorter text")
+	default:
+		return &s
+	}
+	return nil
+}
+
+func (f *form) flag(name string) *bool {
+	raw := f.fields[name]
+	if raw == nil {
+		return nil
+	}
+	var b bool
+	if raw[0] == 'n' || json.Unmarshal(raw, &b) != nil {
+		f.wrongType(name, "boolean", raw)
+		return nil
+	}
+	return &b
+}
+
+// number reads an optional number that is not negative.
+func (f *form) number(name string) *float64 {
+	raw := f.fields[name]
+	if raw == nil {
+		return nil
+	}
+	var n float64
+	if raw[0] == 'n' || json.Unmarshal(raw, &n) != nil {
+		f.wrongType(name, "number", raw)
+		return nil
+	}
+	if n < 0 {
+		f.wrong(name, "too_small", "Too small: expected number to be >=0", "send 0 or more")
+		return nil
+	}
+	return &n
+}
+
+// whole reads an optional whole number that is not negative.
+func (f *form) whole(name string) *int {
+	n := f.number(name)
+	if n == nil {
+		return nil
+	}
+	i := int(*n)
+	if float64(i) != *n || i > 1<<31 {
+		f.wrong(name, "invalid_type", "Invalid input: expected int, received number", "send a whole number")
+		return nil
+	}
+	return &i
+}
+
+// texts reads an optional list of at least one string.
+func (f *form) texts(name string) []string {
+	raw := f.fields[name]
+	if raw == nil {
+		return nil
+	}
+	var list []*string
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil || slices.Contains(list, nil) {
+		f.wrongType(name, "array", raw)
+		return nil
+	}
+	if len(list) == 0 {
+		f.wrong(name, "too_small", "Too small: expected array to have >=1 items", "send at least one")
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = *s
+	}
+	return out
+}
+
+// object reads an optional JSON object as it is.
+func (f *form) object(name string) json.RawMessage {
+	raw := f.fields[name]
+	if raw != nil && raw[0] != '{' {
+		f.wrongType(name, "object", raw)
+		return nil
+	}
+	return raw
+}
+
+// time reads an optional time in UTC.
+func (f *form) time(name string) *time.Time {
+	s := f.text(name, 1, 40)
+	if s == nil {
+		return nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z", "2006-01-02T15:04Z"} {
+		if t, err := time.Parse(layout, *s); err == nil {
+			return &t
+		}
+	}
+	f.wrong(name, "invalid_format", "Invalid ISO datetime", "send a time in UTC such as 2026-01-31T12:00:00Z")
+	return nil
+}
+
+// page is what a list is asked for.
+type page struct{ limit, offset int }
+
+// pageOf reads limit (1 to 100, 50 when left out) and offset.
+func (f *form) pageOf(q url.Values) page {
+	return page{limit: f.within(q, "limit", 50, 1, 100), offset: f.within(q, "offset", 0, 0, 1<<31-1)}
+}
+
+func (f *form) within(q url.Values, name string, otherwise, low, high int) int {
+	if !q.Has(name) {
+		return otherwise
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	switch {
+	case err != nil:
+		f.wrong(name, "invalid_type", "Invalid input: expected int", fmt.Sprintf("send a whole number from %d to %d", low, high))
+	case n < low:
+		f.wrong(name, "too_small", fmt.Sprintf("Too small: expected number to be >=%d", low), fmt.Sprintf("send a whole number from %d to %d", low, high))
+	case n > high:
+		f.wrong(name, "too_big", fmt.Sprintf("Too big: expected number to be <=%d", high), fmt.Sprintf("send a whole number from %d to %d", low, high))
+	}
+	return n
+}
+
+// queryFlag reads true or false.
+func (f *form) queryFlag(q url.Values, name string, otherwise bool) bool {
+	switch q.Get(name) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	if q.Has(name) {
+		f.issues = append(f.issues, issue{Code: "invalid_value", Values: []string{"true", "false"}, Path: []any{name}, Message: `Invalid option: expected one of "true"|"false"`, Fix: "send true or false"})
+	}
+	return otherwise
+}
+
+// pathID reads {id}, a UUID; when it is none, it has answered and returns "".
+func pathID(w http.ResponseWriter, r *http.Request) string {
+	id := strings.ToLower(chi.URLParam(r, "id"))
+	if parsed, err := uuid.Parse(id); err != nil || len(id) != 36 || parsed.String() != id {
+		failIssues(w, []issue{{Code: "invalid_format", Path: []any{"id"}, Message: "Invalid UUID", Fix: "send the id as it was given"}})
+		return ""
+	}
+	return id
+}

@@ -1,0 +1,102 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// issue is one thing that is wrong with a request, as the data API says it.
+type issue struct {
+	Expected string   `json:"expected,omitempty"`
+	Code     string   `json:"code"`
+	Values   []string `json:"values,omitempty"`
+	Path     []any    `json:"path"`
+	Message  string   `json:"message"`
+	Fix      string   `json:"fix,omitempty"`
+}
+
+type failureBody struct {
+	Error     string `json:"error"`
+	Detail    string `json:"detail,omitempty"`
+	Fix       string `json:"fix,omitempty"`
+	RequestID string `json:"requestId"`
+}
+
+// requestID is what the middleware around the room gave the request.
+func requestID(w http.ResponseWriter) string { return w.Header().Get("X-Request-Id") }
+
+func fail(w http.ResponseWriter, status int, text, fix string) {
+	respond(w, status, failureBody{Error: text, Fix: fix, RequestID: requestID(w)})
+}
+
+// respond writes a value as JSON, in one write.
+func respond(w http.ResponseWriter, status int, value any) {
+	text, err := marshal(value, "")
+	if err != nil { // of our own types
+		status, text = http.StatusInternalServerError, []byte(`{"error":"Internal Server Error"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client went away
+}
+
+// marshal is json.Marshal that leaves <, > and & as they are.
+func marshal(value any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	err := enc.Encode(value)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// failIssues answers 400 in the envelope that clients know.
+func failIssues(w http.ResponseWriter, issues []issue) {
+	list, err := marshal(issues, "  ")
+	if err != nil {
+		list = []byte("[]")
+	}
+	respond(w, http.StatusBadRequest, map[string]any{
+		"success": false, "requestId": requestID(w),
+		"error": map[string]string{"name": "ZodError", "message": string(list)},
+	})
+}
+
+// failErr tells the sender's fault from ours. subject is what was not found.
+func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, subject string) {
+	var wrong *InvalidError
+	switch {
+	case errors.As(err, &wrong):
+		failIssues(w, []issue{{Code: "custom", Path: []any{wrong.Field}, Message: wrong.Message, Fix: wrong.Message}})
+	case errors.Is(err, ErrNotFound), storage.IsNotFound(err):
+		fail(w, http.StatusNotFound, subject, "")
+	case errors.Is(err, ErrConflict):
+		fail(w, http.StatusConflict, err.Error(), "read it again and repeat the change")
+	case storage.IsUnavailable(err), errors.Is(err, stream.ErrBusy), errors.Is(err, context.DeadlineExceeded):
+		c.Logger.Warn("admin.unavailable", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, "Service unavailable", "send the request again")
+	default:
+		c.Logger.Error("admin.failed", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		fail(w, http.StatusInternalServerError, "Internal Server Error", "")
+	}
+}
+
+// isoTime is a time as the API writes it: UTC with milliseconds.
+type isoTime time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (t isoTime) MarshalJSON() ([]byte, error) {
+	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
+func isoTimeOf(t *time.Time) *isoTime { return (*isoTime)(t) }
