@@ -16,6 +16,8 @@ type model struct {
 	keys   map[string]string // input by idempotency key
 	erased map[schemas.Identifier]*stream.Record
 	alive  map[string]*person // by any contact id that was ever seen
+	// sameTimes lets inputs be appended in the same millisecond.
+	sameTimes bool
 }
 
 type person struct {

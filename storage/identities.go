@@ -171,6 +171,9 @@ type IdentityChanges struct {
 	Erased   map[schemas.Identifier]Place  // identifiers erased beside those that Deleted own
 	Saved    []Identity                    // new or changed rows, at their final state
 	Attached map[schemas.Identifier]string // contact id by an identifier that nobody owned
+	// Taken are identifiers in Attached that somebody owned after all; only a
+	// rebuild takes them.
+	Taken []schemas.Identifier
 }
 
 // SaveIdentities writes the changes of a batch in a constant number of
@@ -186,7 +189,22 @@ func (tx *Tx) SaveIdentities(ctx context.Context, ch *IdentityChanges, now time.
 	if err := tx.upsertIdentities(ctx, ch.Saved, now); err != nil {
 		return err
 	}
+	if err := tx.detach(ctx, ch.Taken); err != nil {
+		return err
+	}
 	return tx.attach(ctx, ch.Attached, now)
+}
+
+func (tx *Tx) detach(ctx context.Context, taken []schemas.Identifier) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	const remove = `DELETE FROM identifiers WHERE (kind, value) IN (SELECT * FROM unnest($1::text[], $2::text[]))`
+	kinds, values := kindsAndValues(taken)
+	if _, err := tx.Exec(ctx, remove, kinds, values); err != nil {
+		return fmt.Errorf("detach %d identifiers: %w", len(taken), err)
+	}
+	return nil
 }
 
 // repoint moves the losers' identifiers to their survivors, and whoever was

@@ -19,7 +19,8 @@ type view struct {
 
 	attached map[schemas.Identifier]bool // identifiers that have no row of a live contact yet
 	forgot   map[schemas.Identifier]storage.Place
-	touched  []*contact // each once, in the order of the first change
+	taken    []schemas.Identifier // from another contact, by a rebuild
+	touched  []*contact           // each once, in the order of the first change
 }
 
 // contact is an identity as the batch sees it.
@@ -186,7 +187,7 @@ func (v *view) save(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	}
 	ch := storage.IdentityChanges{
 		Merged: make(map[string]string), Deleted: make(map[string]storage.Place),
-		Erased: v.forgot, Attached: make(map[schemas.Identifier]string, len(v.attached)),
+		Erased: v.forgot, Taken: v.taken, Attached: make(map[schemas.Identifier]string, len(v.attached)),
 	}
 	var locked []storage.Identity
 	for _, c := range v.touched {

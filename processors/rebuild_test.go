@@ -1,0 +1,119 @@
+package processors_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// A rebuild, at any moment, gives what was there; contacts may lag behind
+// identity, and records of a merge may be on their way. Who was given an
+// identifier last is told by times, so no two inputs have the same here.
+func TestARebuildGivesTheStateBack(t *testing.T) {
+	db := storagetest.New(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		clearTables(rt, t.Context(), db)
+		p := newPumpOn(rt, t.Context(), db, contacts.Config{})
+		m := newModel()
+		for range rapid.IntRange(5, 60).Draw(rt, "steps") {
+			randomStep(rt, p, m)
+		}
+		before := contents(rt, t.Context(), db)
+		rebuild(rt, p)
+		require.Equal(rt, before, contents(rt, t.Context(), db))
+		for p.busy() {
+			stepIdentity(rt, p, m)
+			stepContacts(rt, p)
+		}
+	})
+}
+
+func clearTables(rt require.TestingT, ctx context.Context, db *storage.DB) {
+	for _, table := range []string{
+		"identities", "identifiers", "erased_identifiers", "idempotency_keys", "contacts",
+		"contact_marks", "email_preferences", "events", "answers", "pending_answers",
+	} {
+		_, err := db.Exec(ctx, "DELETE FROM "+table)
+		require.NoError(rt, err)
+	}
+}
+
+// contents is what identity and contacts know, as text. What a rebuild cannot
+// give back is left out: when somebody was seen last, and where the identity of
+// an ended contact came from.
+func contents(rt require.TestingT, ctx context.Context, db *storage.DB) []string {
+	var all []string
+	for name, sql := range map[string]string{
+		"identifiers": `SELECT coalesce(array_agg(format('%s %s %s', kind, value, contact_id) ORDER BY kind, value), '{}') FROM identifiers`,
+		"live":        `SELECT coalesce(array_agg(format('%s %s', contact_id, external_id) ORDER BY 1), '{}') FROM identities WHERE merged_into IS NULL AND deleted_at IS NULL`,
+		"merged":      `SELECT coalesce(array_agg(format('%s %s', contact_id, merged_into) ORDER BY contact_id), '{}') FROM identities WHERE merged_into IS NOT NULL AND deleted_at IS NULL`,
+		"deleted":     `SELECT coalesce(array_agg(contact_id::text ORDER BY contact_id), '{}') FROM identities WHERE deleted_at IS NOT NULL`,
+		"contacts": `SELECT coalesce(array_agg(format('%s %s %s %s %s %s %s %s', id, external_id, email, anonymous_id, identifiers, merged, properties, version) ORDER BY id), '{}')
+		             FROM contacts`,
+		"marks":       `SELECT coalesce(array_agg(format('%s %s', contact_id, survivor) ORDER BY contact_id), '{}') FROM contact_marks`,
+		"preferences": `SELECT coalesce(array_agg(format('%s %s %s', contact_id, email, categories) ORDER BY contact_id, email), '{}') FROM email_preferences`,
+	} {
+		var rows []string
+		require.NoError(rt, db.QueryRow(ctx, sql).Scan(&rows))
+		for _, row := range rows {
+			all = append(all, name+": "+row)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func rebuild(rt *rapid.T, p *pump) {
+	var snapshots, consumed, beyond []*stream.Record
+	for i, s := range p.history {
+		r := &stream.Record{Topic: schemas.TopicContacts, Key: []byte(s.key), Offset: int64(i)}
+		if s.value != nil {
+			value, err := p.codec.Encode(s.value)
+			require.NoError(rt, err)
+			r.Value = value
+		}
+		snapshots = append(snapshots, r)
+	}
+	for i := range p.resolved {
+		consumed = append(consumed, p.resolved[i].records[:p.resolved[i].next]...)
+		beyond = append(beyond, p.resolved[i].records[p.resolved[i].next:]...)
+	}
+	// In the order in which they were appended.
+	slices.SortStableFunc(beyond, func(a, b *stream.Record) int {
+		return slices.Index(p.resolvedLog, a) - slices.Index(p.resolvedLog, b)
+	})
+	_, err := p.db.Exec(p.ctx, "DELETE FROM identifiers")
+	require.NoError(rt, err)
+	require.NoError(rt, p.db.InTx(p.ctx, func(tx *storage.Tx) error {
+		if err := p.contacts.Clear(p.ctx, tx); err != nil {
+			return err
+		}
+		for batch := range slices.Chunk(snapshots, 7) {
+			if err := p.contacts.Restore(p.ctx, tx, batch, p.clock); err != nil {
+				return fmt.Errorf("restore contacts: %w", err)
+			}
+		}
+		if err := p.contacts.RestoreMarks(p.ctx, tx, consumed, p.clock); err != nil {
+			return err
+		}
+		if err := p.identity.Rebuild(p.ctx, tx, p.clock); err != nil {
+			return err
+		}
+		for batch := range slices.Chunk(beyond, 3) {
+			if err := p.identity.Restore(p.ctx, tx, batch, p.clock); err != nil {
+				return fmt.Errorf("restore identity: %w", err)
+			}
+		}
+		return nil
+	}))
+}

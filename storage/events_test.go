@@ -1,0 +1,131 @@
+package storage_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+var noon = time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
+
+func storeEvent(t *testing.T, db *storage.DB, receivedAt time.Time, properties string) {
+	t.Helper()
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return tx.StoreEvents(t.Context(), []storage.StoredEvent{{
+			ID: uuid.NewString(), ContactID: uuid.NewString(), Name: "x", Properties: properties,
+			OccurredAt: receivedAt.AddDate(-3, 0, 0), ReceivedAt: receivedAt, Source: "test",
+		}})
+	}))
+}
+
+func count(t *testing.T, db *storage.DB, from string) int {
+	t.Helper()
+	var n int
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM "+from).Scan(&n))
+	return n
+}
+
+func TestEventsLiveInPartitionsByDayOfReceipt(t *testing.T) {
+	db := storagetest.New(t)
+	for range 2 { // again does no harm
+		require.NoError(t, db.CreateEventPartitions(t.Context(), noon, 2))
+	}
+	for day := range 3 {
+		storeEvent(t, db, noon.AddDate(0, 0, day), `{}`)
+	}
+	storeEvent(t, db, noon.AddDate(0, 0, -5), `{}`) // before the first partition
+	require.Equal(t, 1, count(t, db, "events_p20260311"))
+	require.Equal(t, 1, count(t, db, "events_default"))
+
+	dropped, err := db.DropEventPartitions(t.Context(), noon.AddDate(0, 0, 1), 100)
+	require.NoError(t, err)
+	require.Equal(t, []string{"events_p20260310"}, dropped)
+	require.Equal(t, 2, count(t, db, "events"))
+}
+
+func TestADayWithEventsInTheDefaultPartitionIsLeftThere(t *testing.T) {
+	db := storagetest.New(t)
+	storeEvent(t, db, noon, `{}`)
+	require.NoError(t, db.CreateEventPartitions(t.Context(), noon, 1))
+	storeEvent(t, db, noon.AddDate(0, 0, 1), `{}`)
+	require.Equal(t, 1, count(t, db, "events_p20260311"))
+}
+
+func TestPropertiesAreStoredByteForByte(t *testing.T) {
+	db := storagetest.New(t)
+	odd := `{"b":1e2, "a":12345678901234567890,"z":"\u0000é","a":{"k":[null]}}`
+	storeEvent(t, db, noon, odd)
+	var got string
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT properties::text FROM events`).Scan(&got))
+	require.Equal(t, odd, got)
+
+	c := &storage.Contact{
+		ID: uuid.NewString(), Properties: odd, Version: 1, Identifiers: []schemas.Identifier{{Kind: schemas.KindExternal, Value: "a\"b\\é"}},
+		FirstSeenAt: noon, LastSeenAt: noon, CreatedAt: noon, UpdatedAt: noon, Merged: []string{uuid.NewString()},
+	}
+	save := func(ch *storage.ContactChanges) {
+		require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.SaveContacts(t.Context(), ch, noon) }))
+	}
+	save(&storage.ContactChanges{Saved: []*storage.Contact{c}})
+	c.Version++
+	save(&storage.ContactChanges{Patched: []*storage.Contact{c}})
+	loaded, err := db.GetContact(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Equal(t, c, loaded)
+}
+
+func TestWhatExpiredIsCleanedWithinTheLimit(t *testing.T) {
+	db := storagetest.New(t)
+	for i := range 5 {
+		at := noon.Add(time.Duration(i) * time.Hour)
+		for _, sql := range []string{
+			`INSERT INTO idempotency_keys (scope, key, input_id, created_at) VALUES ('s', $2, $3::text::uuid, $1)`,
+			`INSERT INTO answers (input_id, answer, created_at) SELECT $3::text::uuid, '{}', $1 WHERE $2::text <> ''`,
+			`INSERT INTO erased_identifiers (kind, hash, erased_at, partition, "offset") SELECT 'email', $2::bytea, $1, 0, 0 WHERE $3::text <> ''`,
+			`INSERT INTO contact_marks (contact_id, marked_at) SELECT $3::text::uuid, $1 WHERE $2::text <> ''`,
+		} {
+			_, err := db.Exec(t.Context(), sql, at, fmt.Sprint("k", i), uuid.NewString())
+			require.NoError(t, err)
+		}
+	}
+	before := noon.Add(150 * time.Minute) // the first three
+	for table, clean := range map[string]func() (int64, error){
+		"idempotency_keys":   func() (int64, error) { return db.CleanIdempotencyKeys(t.Context(), before, 2) },
+		"answers":            func() (int64, error) { return db.CleanAnswers(t.Context(), before, 2) },
+		"erased_identifiers": func() (int64, error) { return db.CleanErasedIdentifiers(t.Context(), before, 2) },
+		"contact_marks":      func() (int64, error) { return db.CleanContactMarks(t.Context(), before, 2) },
+	} {
+		for _, want := range []int64{2, 1, 0} {
+			n, err := clean()
+			require.NoError(t, err, table)
+			require.Equal(t, want, n, table)
+		}
+		require.Equal(t, 2, count(t, db, table), table)
+	}
+}
+
+func TestPreferencesOfAnAddressAreFoldedOverContacts(t *testing.T) {
+	db := storagetest.New(t)
+	save := func(p schemas.Preference) {
+		require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+			return tx.SaveContacts(t.Context(), &storage.ContactChanges{
+				Preferences: map[string][]schemas.Preference{uuid.NewString(): {p}},
+			}, noon)
+		}))
+	}
+	save(schemas.Preference{Email: "a@b.co", Categories: map[string]bool{"news": true, "beta": true}, BounceCount: 2})
+	save(schemas.Preference{Email: "a@b.co", Categories: map[string]bool{"news": false}, UnsubscribedAll: true, LastBounceAt: &noon})
+	got, err := db.Preferences(t.Context(), "a@b.co")
+	require.NoError(t, err)
+	require.Equal(t, schemas.Preference{
+		Email: "a@b.co", UnsubscribedAll: true, BounceCount: 2, LastBounceAt: &noon,
+		Categories: map[string]bool{"news": false, "beta": true},
+	}, got)
+}
