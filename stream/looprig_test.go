@@ -341,6 +341,15 @@ func (p *runner) wait() {
 	}
 }
 
+func (p *runner) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // crashed says that the process died as injected.
 func (p *runner) crashed() bool { return errors.Is(p.err, stream.ErrCrash) }
 
@@ -348,8 +357,15 @@ func (p *runner) crashed() bool { return errors.Is(p.err, stream.ErrCrash) }
 // does with one that went silent.
 func (r *rig) expel(instance string) {
 	r.t.Helper()
-	_, err := r.admin.LeaveGroup(r.t.Context(), kadm.LeaveGroup(r.direct.Group("copier")).InstanceIDs(instance+"-copier-0"))
-	require.NoError(r.t, err)
+	require.NoError(r.t, r.tryExpel(instance))
+}
+
+func (r *rig) tryExpel(instance string) error {
+	left, err := r.admin.LeaveGroup(r.t.Context(), kadm.LeaveGroup(r.direct.Group("copier")).InstanceIDs(instance+"-copier-0"))
+	if err != nil {
+		return err
+	}
+	return left.Error()
 }
 
 // awaitOutputs reads topic events until n outputs are visible to a read-committed

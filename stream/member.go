@@ -42,6 +42,7 @@ type member struct {
 	topics   []string
 	grace    time.Duration
 	client   *kgo.Client
+	cancel   context.CancelFunc // of everything the client does
 	log      *zap.Logger
 	hooks    loopHooks
 
@@ -66,6 +67,8 @@ func newMember(cfg ProcessorConfig, number int) (*member, error) {
 	for _, t := range cfg.Processor.Topics() {
 		m.topics = append(m.topics, cfg.Kafka.Topic(t))
 	}
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(context.Background())
 	var err error
 	m.client, err = cfg.Kafka.NewClient("processor."+name, cfg.Logger,
 		kgo.ConsumerGroup(m.group),
@@ -74,6 +77,9 @@ func newMember(cfg ProcessorConfig, number int) (*member, error) {
 		kgo.Balancers(kgo.RangeBalancer()),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.HeartbeatInterval),
+		// All that a revocation may wait for, and the time to hear of it.
+		kgo.RebalanceTimeout(cfg.RevokeGrace+2*cfg.HeartbeatInterval+5*time.Second),
+		kgo.WithContext(ctx),
 		kgo.DisableAutoCommit(),
 		kgo.MaxVersions(namedTopics()),
 		kgo.OnPartitionsAssigned(m.assigned),
@@ -86,6 +92,7 @@ func newMember(cfg ProcessorConfig, number int) (*member, error) {
 		kgo.WithHooks(groupErrors{m}),
 	)
 	if err != nil {
+		m.cancel()
 		return nil, err
 	}
 	return m, nil
@@ -378,5 +385,10 @@ func (m *member) listOffsets(ctx context.Context, topics []string, partitions []
 	return found, nil
 }
 
-// close leaves nothing but the membership, which a restart takes up again.
-func (m *member) close() { m.client.Close() }
+// close leaves nothing but the membership, which a restart takes up again. The
+// context is cancelled first: a client that is joining would otherwise wait
+// until all others have joined.
+func (m *member) close() {
+	m.cancel()
+	m.client.Close()
+}
