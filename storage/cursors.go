@@ -67,14 +67,25 @@ func splitStarts(starts []CursorStart) (topics []string, partitions []int32, off
 
 // LoadCursors returns the cursors of all destinations on partition numbers.
 func LoadCursors(ctx context.Context, q Querier, partitions []int32) ([]Cursor, error) {
-	const sql = `
+	const where = `WHERE partition = ANY ($1)`
+	return queryCursors(ctx, q, fmt.Sprintf("load cursors of partitions %v", partitions), where, partitions)
+}
+
+// DestinationCursors returns the cursors of one destination, live and backfills:
+// with the ends of the topics, its lag.
+func DestinationCursors(ctx context.Context, q Querier, destinationID string) ([]Cursor, error) {
+	const where = `WHERE destination_id = $1`
+	return queryCursors(ctx, q, "load cursors of destination "+destinationID, where, destinationID)
+}
+
+func queryCursors(ctx context.Context, q Querier, what, where string, arg any) ([]Cursor, error) {
+	sql := `
 		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch
-		FROM cursors
-		WHERE partition = ANY ($1)
+		FROM cursors ` + where + `
 		ORDER BY destination_id, replay_id, topic, partition`
-	rows, err := q.Query(ctx, sql, partitions)
+	rows, err := q.Query(ctx, sql, arg)
 	if err != nil {
-		return nil, fmt.Errorf("load cursors of partitions %v: %w", partitions, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer rows.Close()
 	var cursors []Cursor
@@ -86,7 +97,7 @@ func LoadCursors(ctx context.Context, q Querier, partitions []int32) ([]Cursor, 
 		cursors = append(cursors, c)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load cursors of partitions %v: %w", partitions, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return cursors, nil
 }

@@ -359,19 +359,42 @@ func (c *courier) work(f *flight) {
 	}
 }
 
-// attempt delivers the flight, or appends its dead letter, within the deadline.
-func (c *courier) attempt(f *flight) Outcome {
+// attempt delivers the flight, or appends its dead letters, within the deadline.
+// A panic is the fault of the record that caused it: another try would end the
+// same way, and one record must not end the process again and again.
+func (c *courier) attempt(f *flight) (out Outcome) {
 	ctx, cancel := context.WithTimeout(f.track.holding.ctx, c.env.cfg.Deadline)
 	defer cancel()
-	if f.dead != nil {
-		if err := c.env.appender.Append(ctx, f.dead...); err != nil {
-			return Outcome{Verdict: Retry, Err: err.Error()}
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), zap.Stack("stack"))
+			out = Outcome{Verdict: Reject, Err: fmt.Sprintf("panic: %v", cause)}
 		}
-		return Outcome{Verdict: Delivered}
+	}()
+	if f.dead != nil {
+		return c.appendDead(ctx, f)
 	}
 	return c.env.deliverer.Deliver(ctx, Delivery{
 		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay,
 	})
+}
+
+// appendDead appends the dead letters of a flight. One that is too large with the
+// original bytes in it goes without them; the log has them for a while.
+func (c *courier) appendDead(ctx context.Context, f *flight) Outcome {
+	err := c.env.appender.Append(ctx, f.dead...)
+	if err == nil {
+		return Outcome{Verdict: Delivered}
+	}
+	if errors.Is(err, ErrTooLarge) {
+		for _, m := range f.dead {
+			if d, ok := m.(*schemas.DeadLetter); ok && d.RecordValue != nil {
+				d.RecordValue = nil
+				d.Error += "; the record is too large to be copied here"
+			}
+		}
+	}
+	return Outcome{Verdict: Retry, Err: err.Error()}
 }
 
 // settle draws the consequence of an attempt. The mutex is held.
@@ -401,6 +424,9 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 
 func (c *courier) judge(f *flight, out Outcome) {
 	verdict := out.Verdict
+	if f.dead != nil && verdict != Delivered {
+		verdict = Retry
+	}
 	if len(f.items) > 1 && verdict == Reject {
 		verdict = Split
 	} else if len(f.items) == 1 && verdict == Split {

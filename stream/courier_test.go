@@ -266,6 +266,27 @@ func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
 	})
 }
 
+func TestARecordWhoseDeliveryPanicsBecomesADeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, nil)
+		b.set(func(d Delivery) Outcome {
+			if d.Records[0].Offset == 1 {
+				b.mu.Lock()
+				b.flying["a"] = false
+				b.mu.Unlock()
+				panic("index out of range")
+			}
+			return Outcome{Status: 200}
+		})
+		b.append("a", "a", "a")
+		synctest.Wait()
+		require.Equal(t, []int64{0, 2}, b.took["a"])
+		require.Len(t, b.letters, 1)
+		require.Equal(t, "panic: index out of range", b.letters[0].Error)
+		require.EqualValues(t, 3, b.position())
+	})
+}
+
 func TestBackoffGrowsToItsLimitAndObeysTheReceiver(t *testing.T) {
 	const base, limit = time.Second, time.Minute
 	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second, 7: limit, 40: limit, 1 << 40: limit} {

@@ -1,0 +1,121 @@
+package storage_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+func TestALeaseIsHeldByOneUntilItIsReleasedOrHasRunOut(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	acquire := func(holder string, lasts time.Duration, own bool) []storage.Lease {
+		leases, err := storage.AcquireLeases(ctx, db, holder, []int32{1, 2}, lasts, own)
+		require.NoError(t, err)
+		return leases
+	}
+	first := acquire("a", time.Hour, false)
+	require.Len(t, first, 2)
+	require.Empty(t, acquire("b", time.Hour, true), "another's is not taken")
+	require.Empty(t, acquire("a", time.Hour, false), "nor one's own without the lock")
+
+	again := acquire("a", time.Hour, true)
+	require.Len(t, again, 2)
+	require.NotEqual(t, first, again, "each acquisition has a fresh token")
+	renewed, err := storage.RenewLeases(ctx, db, first, time.Hour)
+	require.NoError(t, err)
+	require.Empty(t, renewed, "the older token is void")
+
+	require.NoError(t, storage.ReleaseLeases(ctx, db, again[:1]))
+	renewed, err = storage.RenewLeases(ctx, db, again, 0)
+	require.NoError(t, err)
+	require.Equal(t, []int32{again[1].Partition}, renewed, "a released lease is not revived")
+	require.Len(t, acquire("b", time.Hour, false), 2, "one was released, the other has run out")
+}
+
+func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	held, err := storage.AcquireLeases(ctx, db, "a", []int32{1}, 0, false)
+	require.NoError(t, err)
+	taken := make(chan error, 1)
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		valid, err := storage.HoldLeases(ctx, tx, held)
+		require.NoError(t, err)
+		require.Equal(t, []int32{1}, valid)
+		go func() {
+			_, err := storage.AcquireLeases(ctx, db, "b", []int32{1}, time.Hour, false)
+			taken <- err
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'`).Scan(&waiting))
+			return waiting > 0
+		}, 10*time.Second, 5*time.Millisecond)
+		require.Empty(t, taken)
+		return nil
+	}))
+	require.NoError(t, <-taken)
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		valid, err := storage.HoldLeases(ctx, tx, held)
+		require.Empty(t, valid)
+		return err
+	}))
+}
+
+func TestAFlushOfAnEpochBeforeARewindIsRefused(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 7}, {Topic: "lifecycle", Partition: 1, Offset: 9}}))
+	read, err := storage.DestinationCursors(ctx, db, id)
+	require.NoError(t, err)
+	require.Len(t, read, 2)
+
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		return storage.RewindCursors(ctx, tx, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 3}})
+	}))
+	for i := range read {
+		read[i].Position += 100
+		read[i].Finished = []byte{1, 1}
+	}
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		saved, err := storage.SaveCursors(ctx, tx, read)
+		require.Equal(t, 1, saved, "the one that was not rewound")
+		return err
+	}))
+	now, err := storage.LoadCursors(ctx, db, []int32{0, 1})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, now[0].Position)
+	require.Empty(t, now[0].Finished)
+	require.EqualValues(t, 2, now[0].Epoch)
+	require.EqualValues(t, 109, now[1].Position)
+}
+
+func TestTheDeliveryLogHasAPartitionForEachDayAndDropsOldOnes(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	day := time.Date(2026, 3, 10, 15, 0, 0, 0, time.UTC)
+	for range 2 { // may be called again
+		require.NoError(t, storage.PrepareAttempts(ctx, db, day, 2))
+	}
+	attempt := storage.Attempt{At: day, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "contact.created", RecordKey: "k",
+		Topic: "lifecycle", Partition: 1, Offset: 2, Attempt: 1, Outcome: "delivered", Status: 200, Latency: 3 * time.Millisecond, Response: []byte{0, 1}}
+	later := attempt
+	later.At, later.ReplayID, later.Status, later.Error = day.AddDate(0, 0, 1), uuid.NewString(), 0, "reset"
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, []storage.Attempt{attempt, later}) }))
+	count := func(table string) (n int) {
+		require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM `+table).Scan(&n))
+		return n
+	}
+	require.Equal(t, 1, count("delivery_attempts_20260310"))
+	require.Equal(t, 1, count("delivery_attempts_20260311"))
+	dropped, err := storage.DropAttempts(ctx, db, day.AddDate(0, 0, 1))
+	require.NoError(t, err)
+	require.Equal(t, 1, dropped)
+	require.Equal(t, 1, count("delivery_attempts"))
+}
