@@ -224,8 +224,9 @@ func (t *thread) guarded(ctx context.Context, tx *storage.Tx, out *Batch) (err e
 // rows are the progress rows after this batch. Outputs belong to the partition
 // number of their cause, and keep their order there.
 func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
-	byPart := make(map[int32][]Output, len(b.parts))
-	for _, o := range outputs {
+	byPart := make(map[int32][]*Output, len(b.parts))
+	for i := range outputs {
+		o := &outputs[i]
 		if o.Cause == nil || b.parts[o.Cause.Partition] == nil {
 			return nil, fmt.Errorf("output %s %s has no cause in the batch", o.Topic, o.Meta.ID)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -20,21 +21,34 @@ const pendingVersion = 1
 var errPending = errors.New("pending outputs are malformed")
 
 // encodePending returns nil for no outputs.
-func encodePending(outputs []Output) []byte {
+func encodePending(outputs []*Output) []byte {
 	if len(outputs) == 0 {
 		return nil
 	}
-	size := 8
-	for i := range outputs {
-		size += len(outputs[i].Value) + len(outputs[i].Key) + 256
+	room, ok := pendingRoom.Get().(*[]byte)
+	if !ok {
+		room = new([]byte)
 	}
-	b := make([]byte, 0, size)
-	b = binary.AppendUvarint(b, uint64(len(outputs)))
-	for i := range outputs {
-		b = outputs[i].appendTo(b)
+	b := binary.AppendUvarint((*room)[:0], uint64(len(outputs)))
+	for _, o := range outputs {
+		b = o.appendTo(b)
 	}
-	return append([]byte{pendingVersion}, s2.Encode(nil, b)...)
+	row := make([]byte, 1+s2.MaxEncodedLen(len(b)))
+	row[0] = pendingVersion
+	row = row[:1+len(s2.Encode(row[1:], b))]
+	if cap(b) <= maxPendingRoom {
+		*room = b
+		pendingRoom.Put(room)
+	}
+	return row
 }
+
+// pendingRoom is where fields are written before they are compressed. Each batch
+// would otherwise allocate the size of its outputs twice.
+var pendingRoom sync.Pool
+
+// maxPendingRoom keeps a single large batch from holding memory for ever.
+const maxPendingRoom = 8 << 20
 
 func (o *Output) appendTo(b []byte) []byte {
 	b = appendField(b, string(o.Topic))
@@ -150,12 +164,30 @@ func (r *fieldReader) flag() bool {
 	return set
 }
 
-// kafkaRecords makes the outputs ready to be produced.
+// kafkaRecords makes the outputs ready to be produced. Records, headers and
+// their values come from a few large allocations, for they live and die together.
 func kafkaRecords(cfg Config, outputs []Output) []*kgo.Record {
+	topics := make(map[schemas.Topic]string)
+	room := make([]kgo.Record, len(outputs))
+	headers := make([]kgo.RecordHeader, 0, maxHeaders*len(outputs))
+	text := make([]byte, 0, headerBytes*len(outputs))
 	records := make([]*kgo.Record, len(outputs))
 	for i := range outputs {
 		o := &outputs[i]
-		records[i] = NewKafkaRecord(cfg.Topic(o.Topic), o.Key, o.Value, o.Meta, o.Cause.Trace())
+		topic, ok := topics[o.Topic]
+		if !ok {
+			topic = cfg.Topic(o.Topic)
+			topics[o.Topic] = topic
+		}
+		start, first := len(text), len(headers)
+		text = append(text, o.Key...)
+		key := text[start:len(text):len(text)]
+		headers, text = appendHeaders(headers, text, o.Meta, o.Cause.Trace())
+		room[i] = kgo.Record{Topic: topic, Key: key, Value: o.Value, Headers: headers[first:len(headers):len(headers)]}
+		records[i] = &room[i]
 	}
 	return records
 }
+
+// headerBytes is what key and headers of an output take, without a trace state.
+const headerBytes = 192

@@ -92,7 +92,7 @@ type Output struct {
 
 // NewBatch makes a batch; used by the loop and by processors' tests.
 func NewBatch(enc Encoder, now time.Time, records []*Record) *Batch {
-	return &Batch{Records: records, Now: now, enc: enc}
+	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
 }
 
 // ErrTooLarge is returned by Emit for a message beyond schemas.MaxRecord.
