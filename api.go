@@ -3,9 +3,11 @@ package hogstream
 import (
 	"net/http"
 
+	"go.opentelemetry.io/otel"
+
+	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/storage"
-	"go.opentelemetry.io/otel"
 )
 
 // openAPI makes the HTTP API and the rooms that keep it current.
@@ -27,7 +29,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
 		PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
-		Appender: a.log, DB: a.db, Answers: answers, Admin: admin,
+		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Describe: []ingest.Description{console.Describe},
 		Probes: probes, Lag: a.admin.Lag,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})

@@ -1,6 +1,29 @@
 package hogstream
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+
+	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/ingest"
+)
 
 // console makes the admin API.
-func (a *App) console() (http.Handler, error) { return nil, nil }
+func (a *App) console() (http.Handler, error) {
+	return console.New(console.Deps{
+		DB: a.db, Webhooks: adminWebhooks{a.operations}, Actor: adminActor, Logger: a.tel.Logger.Logger,
+	})
+}
+
+// adminActor says in the admin API's words who ingest let through.
+func adminActor(ctx context.Context) console.Actor {
+	caller, address := ingest.ClientFrom(ctx)
+	if caller == nil {
+		return console.Actor{Name: "unknown", Address: address}
+	}
+	actor := console.Actor{Name: caller.Name, Address: address}
+	if !caller.Bootstrap() {
+		actor.KeyID = &caller.ID
+	}
+	return actor
+}

@@ -98,6 +98,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Description adds operations to the API's description.
+type Description = func(*huma.OpenAPI)
+
 // Deps is what the room works with. Appender and DB are needed; the rest may be
 // left out.
 type Deps struct {
@@ -113,7 +116,7 @@ type Deps struct {
 	// called with a caller (see ClientFrom) who holds `read` for GET and `full-admin` for all else.
 	Admin http.Handler
 	// Describe adds operations of others to the API's description.
-	Describe []func(*huma.OpenAPI)
+	Describe []Description
 	// Probes are asked by health beside the database.
 	Probes []Probe
 	// Lag says how far the consumer groups are behind, for health.

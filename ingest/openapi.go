@@ -20,7 +20,7 @@ type description struct {
 	page []byte
 }
 
-func newDescription(cfg Config, others []func(*huma.OpenAPI)) *description {
+func newDescription(cfg Config, others []Description) *description {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Hogstream API", Version: cfg.Version,
