@@ -47,7 +47,9 @@ func (d *Deliverer) open(dest *storage.Destination) *opened {
 		}
 	}
 	o := newOpened(dest, d.guard)
-	d.opened.Store(dest.ID, o)
+	if before, loaded := d.opened.Swap(dest.ID, o); loaded {
+		before.(*opened).close()
+	}
 	return o
 }
 
@@ -71,8 +73,22 @@ func newOpened(dest *storage.Destination, guard *Guard) *opened {
 
 // Forget drops what is kept for a destination that no longer exists.
 func (d *Deliverer) Forget(destinationID string) {
-	d.opened.Delete(destinationID)
+	d.close(destinationID)
 	d.metrics.forget(destinationID)
+}
+
+func (d *Deliverer) close(destinationID string) {
+	if o, loaded := d.opened.LoadAndDelete(destinationID); loaded {
+		o.(*opened).close()
+	}
+}
+
+// close releases what a Sender holds. Its attempts in flight end, to be made
+// again with the settings as they are now.
+func (o *opened) close() {
+	if c, ok := o.sink.(io.Closer); ok {
+		_ = c.Close() // nothing follows from it
+	}
 }
 
 // Batch implements [stream.Deliverer].
@@ -131,6 +147,11 @@ func rejected(del stream.Delivery, err error) stream.Outcome {
 
 // attempt makes one request and judges what comes of it.
 func (d *Deliverer) attempt(ctx context.Context, sink Sink, a *Attempt) stream.Outcome {
+	if sender, ok := sink.(Sender); ok {
+		ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+		defer cancel()
+		return splitBatch(a, sender.Send(ctx, a))
+	}
 	req, err := sink.Build(a)
 	if err != nil {
 		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})

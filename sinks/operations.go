@@ -561,5 +561,6 @@ func (d *Deliverer) sendTest(ctx context.Context, dest *storage.Destination, p *
 	if o.err != nil {
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
+	defer o.close()
 	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: []*Payload{p}})
 }

@@ -15,6 +15,7 @@
 package sinks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -124,12 +125,21 @@ type Sink interface {
 	Judge(a *Attempt, ans *Answer) (verdict stream.Verdict, reason string)
 }
 
+// Sender is a Sink that does not speak HTTP: it makes the attempt itself, within
+// the deadline of ctx. Build serves its previews. A Sender that is an [io.Closer]
+// is closed when its destination was changed or deleted.
+type Sender interface {
+	Sink
+	Send(ctx context.Context, a *Attempt) stream.Outcome
+}
+
 // kinds is the table. A new kind is a file that defines it and a line here.
 var kinds = []Kind{
 	webhookKind,
 	posthogKind,
 	segmentKind,
 	slackKind,
+	kafkaKind,
 }
 
 // Kinds are the names of all kinds, in the table's order.
@@ -215,8 +225,14 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	}, nil
 }
 
-// Close closes idle connections. Attempts in flight go on to their end.
-func (d *Deliverer) Close() { d.transport.CloseIdleConnections() }
+// Close closes idle connections. Attempts in flight over HTTP go on to their end.
+func (d *Deliverer) Close() {
+	d.transport.CloseIdleConnections()
+	d.opened.Range(func(id, _ any) bool {
+		d.close(id.(string))
+		return true
+	})
+}
 
 // Guard is the guard on outbound connections, for others that dial addresses
 // given by users.

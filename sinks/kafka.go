@@ -1,0 +1,189 @@
+package sinks
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// kafkaKind forwards envelopes to a topic of this or another cluster: keyed by
+// contact id, with the headers id, type and occurred-at. It is the example of a
+// kind that does not speak HTTP.
+var kafkaKind = Kind{Name: "kafka", Records: 500, Bytes: 1 << 20, Open: openKafka}
+
+// kafkaConfig is the config of kind kafka.
+type kafkaConfig struct {
+	Brokers   []string `json:"brokers"` // host:port
+	Topic     string   `json:"topic"`
+	TLS       bool     `json:"tls"`
+	Mechanism string   `json:"mechanism"` // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or none
+	Username  string   `json:"username"`
+	Password  string   `json:"password"`
+}
+
+// kafka opens its client at the first attempt: settings are also checked where
+// nothing is sent.
+type kafka struct {
+	cfg   kafkaConfig
+	guard *Guard
+
+	mu        sync.Mutex
+	forwarder *stream.Forwarder
+	closed    bool
+}
+
+var validTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+func openKafka(dest *storage.Destination, guard *Guard) (Sink, error) {
+	k := &kafka{guard: guard}
+	if err := readConfig(dest.Config, &k.cfg); err != nil {
+		return nil, err
+	}
+	if !validTopic.MatchString(k.cfg.Topic) {
+		return nil, errors.New("config.topic: write the name of a topic: letters, digits, dots, dashes and underscores")
+	}
+	if len(k.cfg.Brokers) == 0 {
+		return nil, errors.New(`config.brokers: is empty: write at least one "host:port"`)
+	}
+	for i, b := range k.cfg.Brokers {
+		if err := guard.checkBroker(b); err != nil {
+			return nil, fmt.Errorf("config.brokers[%d]: %w", i, err)
+		}
+	}
+	if !slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, k.cfg.Mechanism) {
+		return nil, errors.New("config.mechanism: use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or leave it out")
+	}
+	if err := k.streamConfig().Validate(); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return k, nil
+}
+
+// checkBroker checks an address when it is configured, as CheckURL does.
+func (g *Guard) checkBroker(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is not host:port", address)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("the port %q is out of range: use 1 to 65535", port)
+	}
+	if err := checkPort(uint16(n)); err != nil {
+		return err
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return g.CheckAddr(addr)
+	}
+	return nil
+}
+
+func (k *kafka) streamConfig() stream.Config {
+	cfg := stream.Config{
+		Brokers: k.cfg.Brokers, SASLMechanism: k.cfg.Mechanism, Username: k.cfg.Username, Password: k.cfg.Password,
+		Dialer: k.guard.Dialer(10 * time.Second).DialContext,
+	}
+	if k.cfg.TLS {
+		cfg.Dialer = k.dialTLS
+	}
+	return cfg
+}
+
+// dialTLS encrypts behind the guard.
+func (k *kafka) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := k.guard.Dialer(10*time.Second).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Build implements [Sink]: what a record would look like, for a preview.
+func (k *kafka) Build(a *Attempt) (*Request, error) {
+	p := a.Payloads[0]
+	header := http.Header{}
+	for _, h := range kafkaHeaders(p, a) {
+		header[h[0]] = []string{h[1]}
+	}
+	target := &url.URL{Scheme: "kafka", Host: strings.Join(k.cfg.Brokers, ","), Path: "/" + k.cfg.Topic}
+	return &Request{URL: target, Header: header, Body: p.Envelope}, nil
+}
+
+func kafkaHeaders(p *Payload, a *Attempt) [][2]string {
+	headers := [][2]string{
+		{"id", p.MessageID()}, {"type", p.Type}, {"occurred-at", p.OccurredAt.UTC().Format("2006-01-02T15:04:05.000Z")},
+		{"content-type", "application/json"},
+	}
+	if a.ReplayID != "" {
+		headers = append(headers, [2]string{"hogstream-replay", a.ReplayID})
+	}
+	return headers
+}
+
+// Send implements [Sender].
+func (k *kafka) Send(ctx context.Context, a *Attempt) stream.Outcome {
+	f, err := k.open()
+	if err != nil {
+		return stream.Outcome{Verdict: stream.Refuse, Err: err.Error()}
+	}
+	records := make([]stream.Forwarded, len(a.Payloads))
+	for i, p := range a.Payloads {
+		records[i] = stream.Forwarded{
+			Key: []byte(p.Person.ContactID), Value: p.Envelope, Headers: kafkaHeaders(p, a), Timestamp: p.OccurredAt,
+		}
+	}
+	return f.Forward(ctx, records)
+}
+
+func (k *kafka) open() (*stream.Forwarder, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, errors.New("the settings were changed meanwhile")
+	}
+	if k.forwarder != nil {
+		return k.forwarder, nil
+	}
+	f, err := stream.OpenForwarder(k.streamConfig(), k.cfg.Topic, nil)
+	k.forwarder = f
+	return f, err
+}
+
+// Judge implements [Sink]; there are no answers of HTTP to judge.
+func (k *kafka) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+	return JudgeStatus(ans.Status), ""
+}
+
+// Close implements [io.Closer].
+func (k *kafka) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.forwarder != nil {
+		k.forwarder.Close()
+	}
+	return nil
+}
