@@ -192,7 +192,7 @@ func TestABatchTakesAConstantNumberOfStatements(t *testing.T) {
 	db, err := storage.Open(t.Context(), storage.Config{URL: storagetest.URL(t)}, storage.WithTracerProvider(tracer))
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
-	p := newPumpOn(t, t.Context(), db, contacts.Config{Followers: []string{"buckets"}})
+	p := newPumpOn(t.Context(), t, db, contacts.Config{Followers: []string{"buckets"}})
 
 	statements := func(proc stream.Processor, records []*stream.Record) (int, []stream.Output) {
 		before := len(spans.Ended())

@@ -21,7 +21,7 @@ func TestMembersThatResolveTheSamePeopleAtOnceAgree(t *testing.T) {
 	db := storagetest.New(t)
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			p := newPumpOn(t, t.Context(), db, contacts.Config{})
+			p := newPumpOn(t.Context(), t, db, contacts.Config{})
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			run := fmt.Sprint(seed)
 			for range 300 {

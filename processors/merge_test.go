@@ -100,6 +100,16 @@ func TestThreeContactsMergeByOneInput(t *testing.T) {
 	require.Len(t, p.answer(in).Merged, 2)
 }
 
+func TestAPropertyRemovedByTheInputOfAMergeDoesNotComeBackWithTheLoser(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(
+		put(email("e@b.co"), props(`{"plan":"free","kept":1}`)), put(user("U"), props(`{"plan":"pro"}`)),
+		event("x", user("U"), email("e@b.co"), props(`{"plan":null}`)),
+	)
+	require.JSONEq(t, `{"kept":1}`, p.find(schemas.KindExternal, "U").Properties)
+	require.Zero(t, p.count("pending_answers", "true"))
+}
+
 func TestAPutThatMergesIsAnsweredOnlyAfterTheLastLoserArrived(t *testing.T) {
 	p := newPump(t, contacts.Config{})
 	p.do(event("x", email("e@b.co")), event("x", anon("A")), event("x", user("U")))

@@ -21,8 +21,8 @@ import (
 func TestAnyInterleavingEndsInTheStateOfTheModel(t *testing.T) {
 	db := storagetest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		clearTables(rt, t.Context(), db) // the same draws give the same ids, so that a failure shrinks
-		p := newPumpOn(rt, t.Context(), db, contacts.Config{})
+		clearTables(t.Context(), rt, db) // the same draws give the same ids, so that a failure shrinks
+		p := newPumpOn(t.Context(), rt, db, contacts.Config{})
 		m := newModel()
 		m.sameTimes = true
 		for range rapid.IntRange(5, 60).Draw(rt, "steps") {

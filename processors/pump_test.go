@@ -61,10 +61,10 @@ type snapshot struct {
 
 func newPump(t testing.TB, cfg contacts.Config) *pump {
 	t.Helper()
-	return newPumpOn(t, t.Context(), storagetest.New(t), cfg)
+	return newPumpOn(t.Context(), t, storagetest.New(t), cfg)
 }
 
-func newPumpOn(t require.TestingT, ctx context.Context, db *storage.DB, cfg contacts.Config) *pump {
+func newPumpOn(ctx context.Context, t require.TestingT, db *storage.DB, cfg contacts.Config) *pump {
 	codec := schemas.NewCodec()
 	id, err := identity.New(identity.Config{}, codec, nil)
 	require.NoError(t, err)

@@ -22,15 +22,15 @@ import (
 func TestARebuildGivesTheStateBack(t *testing.T) {
 	db := storagetest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		clearTables(rt, t.Context(), db)
-		p := newPumpOn(rt, t.Context(), db, contacts.Config{})
+		clearTables(t.Context(), rt, db)
+		p := newPumpOn(t.Context(), rt, db, contacts.Config{})
 		m := newModel()
 		for range rapid.IntRange(5, 60).Draw(rt, "steps") {
 			randomStep(rt, p, m)
 		}
-		before := contents(rt, t.Context(), db)
+		before := contents(t.Context(), rt, db)
 		rebuild(rt, p)
-		require.Equal(rt, before, contents(rt, t.Context(), db))
+		require.Equal(rt, before, contents(t.Context(), rt, db))
 		for p.busy() {
 			stepIdentity(rt, p, m)
 			stepContacts(rt, p)
@@ -38,7 +38,7 @@ func TestARebuildGivesTheStateBack(t *testing.T) {
 	})
 }
 
-func clearTables(rt require.TestingT, ctx context.Context, db *storage.DB) {
+func clearTables(ctx context.Context, rt require.TestingT, db *storage.DB) {
 	for _, table := range []string{
 		"identities", "identifiers", "erased_identifiers", "idempotency_keys", "contacts",
 		"contact_marks", "email_preferences", "events", "answers", "pending_answers",
@@ -51,7 +51,7 @@ func clearTables(rt require.TestingT, ctx context.Context, db *storage.DB) {
 // contents is what identity and contacts know, as text. What a rebuild cannot
 // give back is left out: when somebody was seen last, and where the identity of
 // an ended contact came from.
-func contents(rt require.TestingT, ctx context.Context, db *storage.DB) []string {
+func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string {
 	var all []string
 	for name, sql := range map[string]string{
 		"identifiers": `SELECT coalesce(array_agg(format('%s %s %s', kind, value, contact_id) ORDER BY kind, value), '{}') FROM identifiers`,

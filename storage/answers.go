@@ -52,18 +52,20 @@ ON CONFLICT (input_id) DO NOTHING`
 	return Notify(ctx, tx, answersChannel, payload)
 }
 
-// PendingAnswer is an answer that waits until losers are folded in.
+// PendingAnswer is what is left to do for an input until the contacts that merge
+// because of it are folded in.
 type PendingAnswer struct {
 	InputID   string
 	ContactID string // the survivor when the input was handled
-	Answer    []byte // JSON, as it will be given
+	Answer    string // JSON, as it will be given; empty when nobody waits
+	Removed   string // a patch of the properties that the input set to null; or empty
 	Losers    []string
 }
 
 // LoadPendingAnswers returns the pending answers among the inputs, by input id.
 func (tx *Tx) LoadPendingAnswers(ctx context.Context, inputs []string) (map[string]*PendingAnswer, error) {
 	const load = `
-SELECT input_id::text, contact_id::text, answer::text, losers::text[]
+SELECT input_id::text, contact_id::text, coalesce(answer::text, ''), coalesce(removed::text, ''), losers::text[]
 FROM pending_answers
 WHERE input_id = ANY ($1::text[]::uuid[])`
 	pending := make(map[string]*PendingAnswer)
@@ -77,7 +79,7 @@ WHERE input_id = ANY ($1::text[]::uuid[])`
 	defer rows.Close()
 	for rows.Next() {
 		var p PendingAnswer
-		if err := rows.Scan(&p.InputID, &p.ContactID, &p.Answer, &p.Losers); err != nil {
+		if err := rows.Scan(&p.InputID, &p.ContactID, &p.Answer, &p.Removed, &p.Losers); err != nil {
 			return nil, fmt.Errorf("load pending answers: %w", err)
 		}
 		pending[p.InputID] = &p
@@ -94,19 +96,21 @@ func (tx *Tx) SavePendingAnswers(ctx context.Context, pending []*PendingAnswer, 
 	const (
 		remove = `DELETE FROM pending_answers WHERE input_id = ANY ($1::text[]::uuid[])`
 		upsert = `
-INSERT INTO pending_answers (input_id, contact_id, answer, losers, created_at)
-SELECT n.input_id, n.contact_id, n.answer, n.losers::uuid[], $5
-FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::json[], $4::text[]) AS n (input_id, contact_id, answer, losers)
-ON CONFLICT (input_id) DO UPDATE SET contact_id = excluded.contact_id, answer = excluded.answer, losers = excluded.losers`
+INSERT INTO pending_answers (input_id, contact_id, answer, removed, losers, created_at)
+SELECT n.input_id, n.contact_id, nullif(n.answer, '')::json, nullif(n.removed, '')::json, n.losers::uuid[], $6
+FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[], $5::text[])
+     AS n (input_id, contact_id, answer, removed, losers)
+ON CONFLICT (input_id) DO UPDATE
+SET contact_id = excluded.contact_id, answer = excluded.answer, removed = excluded.removed, losers = excluded.losers`
 	)
-	var done, ids, contacts, answers, losers []string
+	var done, ids, contacts, answers, removed, losers []string
 	for _, p := range pending {
 		if len(p.Losers) == 0 {
 			done = append(done, p.InputID)
 			continue
 		}
 		ids, contacts = append(ids, p.InputID), append(contacts, p.ContactID)
-		answers, losers = append(answers, string(p.Answer)), append(losers, uuidArray(p.Losers))
+		answers, removed, losers = append(answers, p.Answer), append(removed, p.Removed), append(losers, uuidArray(p.Losers))
 	}
 	if len(done) > 0 {
 		if _, err := tx.Exec(ctx, remove, done); err != nil {
@@ -114,7 +118,7 @@ ON CONFLICT (input_id) DO UPDATE SET contact_id = excluded.contact_id, answer = 
 		}
 	}
 	if len(ids) > 0 {
-		if _, err := tx.Exec(ctx, upsert, ids, contacts, answers, losers, now); err != nil {
+		if _, err := tx.Exec(ctx, upsert, ids, contacts, answers, removed, losers, now); err != nil {
 			return fmt.Errorf("save %d pending answers: %w", len(ids), err)
 		}
 	}

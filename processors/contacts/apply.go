@@ -303,7 +303,10 @@ func (w *work) publishEvent(st *state, r *record, in input) error {
 // that merge because of it are folded in. Events are answered by identity.
 func (w *work) answerInput(st *state, in input, lists listChange, conflicts []schemas.Conflict) error {
 	if !in.Wait || in.Type == schemas.InputEvent {
-		return nil
+		if len(in.merging) == 0 {
+			return nil
+		}
+		return w.awaitLosers(st, in, nil)
 	}
 	a := schemas.Answer{ContactID: st.id, Created: in.created, Linked: !in.created, Merged: in.merging, Conflicts: conflicts}
 	if lists.refused != nil {
@@ -312,7 +315,7 @@ func (w *work) answerInput(st *state, in input, lists listChange, conflicts []sc
 	if len(in.merging) == 0 {
 		return w.answer(in.ID, a)
 	}
-	return w.awaitLosers(st, in.ID, a)
+	return w.awaitLosers(st, in, &a)
 }
 
 func pointer(s string) *string {

@@ -3,6 +3,7 @@ package contacts
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -106,7 +107,11 @@ func (w *work) fold(st *state, r *record) error {
 	var conflict *schemas.Conflict
 	if a.State != nil {
 		var err error
-		if gained, conflict, err = st.take(a.State); err != nil {
+		removed := "{}"
+		if p := w.pending[a.InputID]; p != nil && p.Removed != "" {
+			removed = p.Removed
+		}
+		if gained, conflict, err = st.take(a.State, removed); err != nil {
 			return fmt.Errorf("fold %s in: %w", a.Loser, err)
 		}
 	}
@@ -128,9 +133,14 @@ func (w *work) fold(st *state, r *record) error {
 	return w.batch.Emit(r.cause, st.snapshot())
 }
 
-// take adds a loser's state: what the survivor has, wins; no opt-out is lost.
-func (st *state) take(loser *schemas.Contact) (gained []schemas.Identifier, refused *schemas.Conflict, err error) {
-	properties, err := schemas.Overlay(loser.Properties, st.row.Properties)
+// take adds a loser's state: what the survivor has, wins, as does what the input
+// of the merge removed; no opt-out is lost.
+func (st *state) take(loser *schemas.Contact, removed string) (gained []schemas.Identifier, refused *schemas.Conflict, err error) {
+	properties, _, err := schemas.Patch(loser.Properties, removed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("properties: %w", err)
+	}
+	properties, err = schemas.Overlay(properties, st.row.Properties)
 	if err != nil {
 		return nil, nil, fmt.Errorf("properties: %w", err)
 	}
@@ -217,16 +227,44 @@ func (w *work) discard(r *record) error {
 	return w.answer(in.ID, schemas.Answer{Error: schemas.AnswerErased})
 }
 
-// awaitLosers keeps an answer until all losers of its input have arrived.
-func (w *work) awaitLosers(st *state, inputID string, a schemas.Answer) error {
-	text, err := json.Marshal(a)
-	if err != nil {
-		return fmt.Errorf("encode the answer to input %s: %w", inputID, err)
+// awaitLosers keeps what is left to do for an input until all its losers have
+// arrived: its answer, if the sender waits, and the properties that it removes,
+// which a loser must not bring back.
+func (w *work) awaitLosers(st *state, in input, a *schemas.Answer) error {
+	p := &storage.PendingAnswer{InputID: in.ID, ContactID: st.id, Losers: slices.Clone(in.merging)}
+	if a != nil {
+		text, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("encode the answer to input %s: %w", in.ID, err)
+		}
+		p.Answer = string(text)
 	}
-	p := &storage.PendingAnswer{InputID: inputID, ContactID: st.id, Answer: text, Losers: slices.Clone(a.Merged)}
-	w.pending[inputID] = p
+	if in.ContactProperties != nil {
+		var err error
+		if p.Removed, err = removedBy(*in.ContactProperties); err != nil {
+			return err
+		}
+	}
+	if p.Answer == "" && p.Removed == "" {
+		return nil
+	}
+	w.pending[in.ID] = p
 	w.changedPending = append(w.changedPending, p)
 	return nil
+}
+
+// removedBy is the part of a patch that sets properties to null; empty if none.
+func removedBy(patch string) (string, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(patch), &members); err != nil {
+		return "", fmt.Errorf("contact properties: %w", err)
+	}
+	maps.DeleteFunc(members, func(_ string, value json.RawMessage) bool { return string(value) != "null" })
+	if len(members) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(members)
+	return string(text), err
 }
 
 // loserArrived gives the answer when it was the last loser that it waited for.
@@ -243,8 +281,8 @@ func (w *work) loserArrived(r *record) error {
 	if !slices.Contains(w.changedPending, p) {
 		w.changedPending = append(w.changedPending, p)
 	}
-	if len(p.Losers) == 0 {
-		w.answers = append(w.answers, storage.Answer{InputID: p.InputID, JSON: p.Answer})
+	if len(p.Losers) == 0 && p.Answer != "" {
+		w.answers = append(w.answers, storage.Answer{InputID: p.InputID, JSON: []byte(p.Answer)})
 	}
 	return nil
 }

@@ -105,11 +105,12 @@ CREATE TABLE answers (
 );
 CREATE INDEX answers_created_at_idx ON answers (created_at);
 
--- An input that waits for losers to be folded in before it is answered.
+-- An input that waits for losers to be folded in before it is done.
 CREATE TABLE pending_answers (
     input_id   uuid        PRIMARY KEY,
     contact_id uuid        NOT NULL,
-    answer     json        NOT NULL,
+    answer     json,       -- NULL when nobody waits for it
+    removed    json,       -- the properties that it set to null, which the losers lose too
     losers     uuid[]      NOT NULL,
     created_at timestamptz NOT NULL
 );
