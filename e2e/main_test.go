@@ -1,0 +1,102 @@
+// Package e2e_test runs the real binary: end-to-end tests, and tests of the
+// faults that must be survived. By default the broker is kfake in a process of
+// its own; with KAFKA_BROKERS and SCHEMA_REGISTRY_URL set (`make e2e`) it is
+// that cluster, under topic names of each test's own.
+//
+// HOGSTREAM_FAULT_SEEDS says how many seeds each fault test runs, and lengthens
+// the outages; HOGSTREAM_FAULT_SEED runs one seed, the one that a failing run
+// printed.
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+// patience is how long a test waits for what must come. It is never a measure of
+// speed: the machine may be busy with other things.
+const patience = 3 * time.Minute
+
+func TestMain(m *testing.M) {
+	streamtest.MaybeServe()
+	dir, err := os.MkdirTemp("", "hogstream-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary.dir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// binary is the program under test, built once.
+var binary struct {
+	dir  string
+	once sync.Once
+	path string
+	err  error
+}
+
+// hogstream returns the path of the binary.
+func hogstreamBinary(t testing.TB) string {
+	t.Helper()
+	binary.once.Do(func() {
+		binary.path = filepath.Join(binary.dir, "hogstream")
+		out, err := exec.Command("go", "build", "-o", binary.path, "../cmd/hogstream").CombinedOutput()
+		if err != nil {
+			binary.err = fmt.Errorf("build the binary: %w\n%s", err, out)
+		}
+	})
+	if binary.err != nil {
+		t.Fatal(binary.err)
+	}
+	return binary.path
+}
+
+// thorough says that `make faults` runs: many seeds and outages of full length.
+func thorough() bool { return os.Getenv("HOGSTREAM_FAULT_SEEDS") != "" }
+
+// eachSeed runs a fault test with its seeds: few of them in `make test`.
+func eachSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
+	t.Helper()
+	var seeds []uint64
+	if one := os.Getenv("HOGSTREAM_FAULT_SEED"); one != "" {
+		seed, err := strconv.ParseUint(one, 10, 64)
+		if err != nil {
+			t.Fatalf("HOGSTREAM_FAULT_SEED: %v", err)
+		}
+		seeds = []uint64{seed}
+	} else {
+		n := few
+		if many := os.Getenv("HOGSTREAM_FAULT_SEEDS"); many != "" {
+			var err error
+			if n, err = strconv.Atoi(many); err != nil {
+				t.Fatalf("HOGSTREAM_FAULT_SEEDS: %v", err)
+			}
+		}
+		first := rand.Uint64N(1_000_000)
+		for i := range n {
+			seeds = append(seeds, first+uint64(i))
+		}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("this was seed %d: run it again with HOGSTREAM_FAULT_SEED=%d", seed, seed)
+				}
+			})
+			run(t, rand.New(rand.NewPCG(seed, 7)))
+		})
+	}
+}
