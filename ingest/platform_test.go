@@ -1,0 +1,398 @@
+package ingest_test
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+)
+
+const event = `{"name":"n","userId":"u"}`
+
+// 25. Given no key or an unknown key, when POST /v1/events, then 401.
+func TestWithoutAKeyNothingIsTaken(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for _, authorization := range []string{"-", "Bearer ", "bearer " + adminKey, "Basic x", "Bearer hsk_unknown", adminKey} {
+		got := s.request(http.MethodPost, "/v1/events", event, "Authorization", authorization).is(http.StatusUnauthorized)
+		require.Equal(t, "Unauthorized", got.object()["error"])
+		require.Contains(t, got.header.Get("WWW-Authenticate"), "Bearer")
+	}
+	for _, path := range []string{"/v1/events/unknown", "/v1/contacts/unknown", "/v1/lists", "/v1/emails/x", "/v1/campaigns", "/v1/admin/anything"} {
+		s.request(http.MethodGet, path, "", "Authorization", "-").is(http.StatusUnauthorized)
+		s.request(http.MethodGet, path, "").is(http.StatusNotFound)
+	}
+	require.Empty(t, s.log.all())
+}
+
+// 26, 27, and the weakness that any valid key could do anything.
+func TestEveryRouteAsksForItsScope(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
+		deps.Admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			caller, address := ingest.ClientFrom(r.Context())
+			_, _ = fmt.Fprintf(w, `{"name":%q,"address":%q}`, caller.Name, address)
+		})
+	})
+	routes := []struct {
+		method, path, body string
+		ok                 int
+		scopes             string
+	}{
+		{http.MethodPost, "/v1/events", event, 202, "ingest write full-admin"},
+		{http.MethodPost, "/v1/events/batch", "[" + event + "]", 202, "ingest write full-admin"},
+		{http.MethodPut, "/v1/contacts", `{"userId":"u"}`, 503, "ingest write full-admin"}, // nobody answers here
+		{http.MethodDelete, "/v1/contacts", `{"userId":"u"}`, 503, "ingest full-admin"},
+		{http.MethodGet, "/v1/contacts/find?userId=u", "", 200, "ingest read journey-admin full-admin"},
+		{http.MethodGet, "/v1/admin/webhooks", "", 200, "read journey-admin full-admin"},
+		{http.MethodPost, "/v1/admin/api-keys", `{}`, 200, "full-admin"},
+		{http.MethodPatch, "/v1/admin/webhooks/1", `{}`, 200, "full-admin"},
+		{http.MethodDelete, "/v1/admin/api-keys/1", "", 200, "full-admin"},
+	}
+	for _, scope := range append(storage.Scopes(), "nothing") {
+		_, key := s.key(scope)
+		for _, r := range routes {
+			got := s.request(r.method, r.path, r.body, "Authorization", "Bearer "+key)
+			if strings.Contains(" "+r.scopes+" ", " "+scope+" ") {
+				require.Equal(t, r.ok, got.status, "%s %s with %s: %s", r.method, r.path, scope, got.body)
+				continue
+			}
+			require.Equal(t, http.StatusForbidden, got.status, "%s %s with %s", r.method, r.path, scope)
+			require.Contains(t, got.object()["error"], "scope")
+		}
+	}
+	require.Equal(t, "bootstrap", s.request(http.MethodGet, "/v1/admin/webhooks", "").is(http.StatusOK).object()["name"])
+}
+
+func TestARevokedKeyStopsWithinASecondOnAllInstances(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	other, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: s.log, DB: s.db})
+	require.NoError(t, err)
+	instances := []*server{s, {t: t, api: other, log: s.log, db: s.db}}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, i := range instances {
+		running.Go(func() { _ = i.api.Run(ctx) })
+	}
+	t.Cleanup(func() { stop(); running.Wait() })
+
+	key, text := s.key(storage.ScopeIngest)
+	for _, i := range instances {
+		i.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).is(http.StatusAccepted)
+	}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+		_, err := tx.RevokeAPIKey(t.Context(), key.ID, time.Now())
+		return err
+	}))
+	for _, i := range instances {
+		require.Eventually(t, func() bool {
+			return i.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).status == http.StatusUnauthorized
+		}, time.Second, 5*time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	row, err := s.db.FindAPIKey(t.Context(), storage.HashAPIKey(text))
+	require.NoError(t, err)
+	require.NotNil(t, row.RevokedAt)
+}
+
+func TestTheLastUseOfAKeyIsNoted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	_, text := s.key(storage.ScopeIngest)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.api.Run(ctx) }()
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).is(http.StatusAccepted)
+	stop()
+	require.NoError(t, <-done)
+	row, err := s.db.FindAPIKey(t.Context(), storage.HashAPIKey(text))
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), *row.LastUsedAt, time.Minute)
+}
+
+func TestAKeyExpires(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) { deps.Now = func() time.Time { return now } })
+	expires := now.Add(time.Second)
+	_, text, err := storage.CreateAPIKey(t.Context(), s.db, storage.NewAPIKey{Name: "short", Scopes: []string{storage.ScopeIngest}, ExpiresAt: &expires}, now)
+	require.NoError(t, err)
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).is(http.StatusAccepted)
+	now = expires
+	require.Equal(t, "API key expired", s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).is(http.StatusUnauthorized).object()["error"])
+}
+
+func TestWithoutPostgresKnownKeysWorkForFiveMinutesAndOthersAre503(t *testing.T) {
+	t.Parallel()
+	pg := storagetest.NewServer(t)
+	now := time.Now()
+	s := &server{t: t, log: &memoryLog{}, db: pg.DB()}
+	api, err := ingest.New(ingest.Config{AdminKey: adminKey}, ingest.Deps{Appender: s.log, DB: s.db, Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	s.api = api
+	_, known := s.key(storage.ScopeIngest)
+	_, unseen := s.key(storage.ScopeIngest)
+	send := func(key string) *response {
+		return s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+key)
+	}
+	send(known).is(http.StatusAccepted)
+	pg.Stop()
+	for range 4 {
+		now = now.Add(time.Minute)
+		send(known).is(http.StatusAccepted)
+	}
+	got := send(unseen).is(http.StatusServiceUnavailable)
+	require.NotEmpty(t, got.header.Get("Retry-After"))
+	s.request(http.MethodPost, "/v1/events", event).is(http.StatusAccepted) // the bootstrap key
+	now = now.Add(2 * time.Minute)
+	send(known).is(http.StatusServiceUnavailable)
+	pg.Start()
+	send(known).is(http.StatusAccepted)
+	send(unseen).is(http.StatusAccepted)
+}
+
+func TestALimitCountsWhatWasAllowedAndSaysWhenToComeBack(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	s := newServer(t, func(cfg *ingest.Config, deps *ingest.Deps) {
+		cfg.RateLimit, cfg.PublicRateLimit, cfg.AdminRateLimit = 3, 2, 1
+		deps.Now = func() time.Time { return now }
+	})
+	for left := 2; left >= 0; left-- {
+		got := s.request(http.MethodPost, "/v1/events", event).is(http.StatusAccepted)
+		for _, name := range []string{"X-RateLimit-Remaining", "RateLimit-Remaining"} {
+			require.Equal(t, fmt.Sprint(left), got.header.Get(name))
+		}
+		require.Equal(t, "3", got.header.Get("X-RateLimit-Limit"))
+		require.Equal(t, "3", got.header.Get("RateLimit-Limit"))
+		require.Equal(t, fmt.Sprint(20*(3-left)), got.header.Get("RateLimit-Reset"))
+		require.Equal(t, fmt.Sprint(now.Unix()+int64(20*(3-left))), got.header.Get("X-RateLimit-Reset"))
+	}
+	for range 5 {
+		got := s.request(http.MethodPost, "/v1/events", event).is(http.StatusTooManyRequests)
+		require.Equal(t, "Rate limit exceeded", got.object()["error"])
+		require.Equal(t, "20", got.header.Get("Retry-After"))
+	}
+	now = now.Add(20 * time.Second) // what was rejected did not count
+	s.request(http.MethodPost, "/v1/events", event).is(http.StatusAccepted)
+	s.request(http.MethodPost, "/v1/events", event).is(http.StatusTooManyRequests)
+
+	_, key := s.key(storage.ScopeIngest)
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+key).is(http.StatusAccepted)
+	s.request(http.MethodGet, "/v1/admin/x", "").is(http.StatusNotFound)
+	s.request(http.MethodGet, "/v1/admin/x", "").is(http.StatusTooManyRequests)
+	// Guessing keys costs the guesser's address, which that first use of a key did too.
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer guess").is(http.StatusUnauthorized)
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer guess2").is(http.StatusTooManyRequests)
+	s.request(http.MethodGet, "/openapi.json", "").is(http.StatusTooManyRequests)
+	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+key).is(http.StatusAccepted)
+	s.request(http.MethodGet, "/v1/health/live", "").is(http.StatusOK)
+}
+
+// 32. Given any request, then x-request-id is present, a supplied valid id is
+// echoed, the security headers are there; unknown paths answer JSON 404;
+// preflight answers 204 with origin *.
+func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	got := s.request(http.MethodGet, "/nowhere", "", "X-Request-Id", "abc_-=9").is(http.StatusNotFound)
+	require.JSONEq(t, `{"error":"Not Found","requestId":"abc_-=9"}`, string(got.body))
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	for name, value := range map[string]string{
+		"X-Request-Id": "abc_-=9", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN", "Access-Control-Allow-Origin": "*",
+		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Origin-Agent-Cluster": "?1", "Referrer-Policy": "no-referrer",
+		"Strict-Transport-Security": "max-age=15552000; includeSubDomains", "X-DNS-Prefetch-Control": "off", "X-Download-Options": "noopen",
+		"X-Permitted-Cross-Domain-Policies": "none", "X-XSS-Protection": "0",
+	} {
+		require.Equal(t, value, got.header.Get(name), name)
+	}
+	for _, bad := range []string{"with space", strings.Repeat("a", 256), "ü"} {
+		id := s.request(http.MethodGet, "/v1/health/live", "", "X-Request-Id", bad).header.Get("X-Request-Id")
+		require.NoError(t, uuid.Validate(id))
+	}
+	s.request(http.MethodGet, "/v1/events", "").is(http.StatusNotFound) // a wrong method, never 405
+
+	preflight := s.request(http.MethodOptions, "/v1/events", "", "Origin", "https://a.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,x-a").is(http.StatusNoContent)
+	require.Equal(t, "*", preflight.header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, "GET,HEAD,PUT,POST,DELETE,PATCH", preflight.header.Get("Access-Control-Allow-Methods"))
+	require.Equal(t, "authorization,x-a", preflight.header.Get("Access-Control-Allow-Headers"))
+	require.Empty(t, preflight.header.Get("X-Request-Id"))
+}
+
+func TestLargeResponsesAreCompressedForWhoTakesIt(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	plain := s.request(http.MethodGet, "/openapi.json", "", "Accept-Encoding", "gzip;q=0").is(http.StatusOK)
+	require.Empty(t, plain.header.Get("Content-Encoding"))
+	small := s.request(http.MethodGet, "/openapi.json", "", "Accept-Encoding", "br, gzip").is(http.StatusOK)
+	require.Equal(t, "gzip", small.header.Get("Content-Encoding"))
+	reader, err := gzip.NewReader(strings.NewReader(string(small.body)))
+	require.NoError(t, err)
+	body, err := io.ReadAll(reader)
+	require.NoError(t, err)
+	require.Equal(t, plain.body, body)
+	require.Less(t, len(small.body), len(plain.body)/2)
+}
+
+func TestTheAPIIsDescribedAndReadable(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	doc := s.request(http.MethodGet, "/openapi.json", "", "Authorization", "-").is(http.StatusOK).object()
+	require.Equal(t, "3.1.0", doc["openapi"])
+	for _, path := range []string{"/v1/events", "/v1/events/batch", "/v1/contacts", "/v1/contacts/find", "/v1/health"} {
+		require.Contains(t, doc["paths"], path)
+	}
+	page := s.request(http.MethodGet, "/docs", "", "Authorization", "-").is(http.StatusOK)
+	require.Contains(t, string(page.body), "/v1/events/batch")
+	require.NotContains(t, string(page.body), "<script")
+	require.NotContains(t, string(page.body), "src=")
+
+	hidden := newServer(t, func(cfg *ingest.Config, _ *ingest.Deps) { cfg.HideDocs = true })
+	hidden.request(http.MethodGet, "/openapi.json", "").is(http.StatusNotFound)
+	hidden.request(http.MethodGet, "/docs", "").is(http.StatusNotFound)
+}
+
+// 31. Given GET /v1/health, then 200 with status, version, uptime, timestamp,
+// components and a schema block.
+func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	pg := storagetest.NewServer(t)
+	now := time.Now()
+	var kafka error
+	log := &memoryLog{}
+	api, err := ingest.New(ingest.Config{Version: "1.2.3"}, ingest.Deps{
+		Appender: log, DB: pg.DB(), Now: func() time.Time { return now },
+		Probes: []ingest.Probe{{Name: "kafka", Needed: true, Check: func(context.Context) error { return kafka }}},
+		Lag: func(context.Context) ([]stream.GroupLag, error) {
+			return []stream.GroupLag{{Group: "identity", State: "Stable", Lag: 7}}, nil
+		},
+	})
+	require.NoError(t, err)
+	s := &server{t: t, api: api, log: log}
+
+	got := s.request(http.MethodGet, "/v1/health", "").is(http.StatusOK).object()
+	require.Equal(t, "healthy", got["status"])
+	require.Equal(t, "1.2.3", got["version"])
+	require.NotEmpty(t, got["timestamp"])
+	require.Contains(t, got, "uptime")
+	var report struct {
+		Schema map[string]struct {
+			Applied, Required *string
+			InSync            bool
+			Pending           []string
+		}
+		Components map[string]struct{ Status string }
+		Lag        map[string]struct {
+			Lag   int
+			State string
+		}
+	}
+	s.request(http.MethodGet, "/v1/health", "").into(&report)
+	require.True(t, report.Schema["engine"].InSync)
+	require.Equal(t, report.Schema["engine"].Required, report.Schema["engine"].Applied)
+	require.True(t, report.Schema["client"].InSync)
+	require.Equal(t, "up", report.Components["database"].Status)
+	require.Equal(t, "up", report.Components["kafka"].Status)
+	require.Equal(t, "up", report.Components["worker"].Status)
+	require.Equal(t, 7, report.Lag["identity"].Lag)
+	s.request(http.MethodGet, "/v1/health/ready", "").is(http.StatusOK)
+
+	kafka = errors.New("away")
+	s.request(http.MethodGet, "/v1/health/ready", "").is(http.StatusOK) // probed less than a second ago
+	now = now.Add(2 * time.Second)
+	s.request(http.MethodGet, "/v1/health/ready", "").is(http.StatusServiceUnavailable)
+	require.Equal(t, "degraded", s.request(http.MethodGet, "/v1/health", "").is(http.StatusServiceUnavailable).object()["status"])
+
+	kafka = nil
+	pg.Stop()
+	now = now.Add(2 * time.Second)
+	s.request(http.MethodGet, "/v1/health/ready", "").is(http.StatusOK) // known keys go on
+	s.request(http.MethodGet, "/v1/health", "").is(http.StatusServiceUnavailable)
+	s.request(http.MethodGet, "/v1/health/live", "").is(http.StatusOK)
+}
+
+// tracing keeps the trace context that appends are given.
+type tracing struct{ seen []stream.Trace }
+
+func (l *tracing) Append(ctx context.Context, _ ...schemas.Message) error {
+	l.seen = append(l.seen, stream.TraceFrom(ctx))
+	return nil
+}
+
+func TestTheTraceOfARequestGoesOnInTheRecords(t *testing.T) {
+	t.Parallel()
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	db := storagetest.New(t)
+	for _, provider := range []*sdktrace.TracerProvider{nil, sdktrace.NewTracerProvider(sdktrace.WithSyncer(tracetest.NewInMemoryExporter()))} {
+		log := &tracing{}
+		deps := ingest.Deps{Appender: log, DB: db}
+		if provider != nil {
+			deps.TracerProvider = provider
+		}
+		api, err := ingest.New(ingest.Config{AdminKey: adminKey}, deps)
+		require.NoError(t, err)
+		s := &server{t: t, api: api}
+		s.request(http.MethodPost, "/v1/events", event, "Traceparent", parent).is(http.StatusAccepted)
+		require.Len(t, log.seen, 1)
+		require.Equal(t, parent[:35], log.seen[0].Parent[:35]) // the same trace
+		require.Equal(t, provider == nil, log.seen[0].Parent == parent)
+	}
+}
+
+func TestAPanicIsA500ThatTellsNothing(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.log.fail = func([]schemas.Message) error { panic("secret") }
+	got := s.request(http.MethodPost, "/v1/events", event).is(http.StatusInternalServerError)
+	require.NotContains(t, string(got.body), "secret")
+	require.NotEmpty(t, got.object()["requestId"])
+}
+
+func TestBehindTrustedProxiesTheClientsAddressCounts(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(cfg *ingest.Config, _ *ingest.Deps) {
+		cfg.PublicRateLimit = 1
+		cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // httptest's client
+	})
+	get := func(forwarded string) int {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/docs", nil)
+		r.Header.Set("X-Forwarded-For", forwarded)
+		return s.do(r).status
+	}
+	require.Equal(t, http.StatusOK, get("203.0.113.1"))
+	require.Equal(t, http.StatusTooManyRequests, get("203.0.113.1"))
+	require.Equal(t, http.StatusTooManyRequests, get("9.9.9.9, 203.0.113.1")) // what the client made up does not count
+	require.Equal(t, http.StatusOK, get("203.0.113.2, 192.0.2.77"))
+}
+
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	err := ingest.Config{RateLimit: -1, AccessLog: "some", AdminKey: "short", AnswerTimeout: -1}.Validate()
+	for _, field := range []string{"RateLimit", "AccessLog", "AdminKey", "timeout"} {
+		require.ErrorContains(t, err, field)
+	}
+	require.NoError(t, ingest.Config{}.Validate())
+	_, err = ingest.New(ingest.Config{}, ingest.Deps{})
+	require.Error(t, err)
+}
