@@ -1,0 +1,389 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// poll waits at the end of the log for all partitions that one broker leads.
+func (r *reader) poll(ctx context.Context, broker int32, more chan struct{}) {
+	for ctx.Err() == nil {
+		req, asked := r.pollRequest(broker)
+		if req == nil {
+			select {
+			case <-ctx.Done():
+			case <-more:
+			}
+			continue
+		}
+		started := time.Now()
+		ok := r.fetch(ctx, r.near, broker, req, asked, true)
+		wait := pollPace - time.Since(started)
+		if !ok {
+			wait = readRetry
+		}
+		pause(ctx, wait)
+	}
+}
+
+func (r *reader) pollRequest(broker int32) (*kmsg.FetchRequest, map[logKey]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := map[logKey]int64{}
+	for key, p := range r.parts {
+		if l, ok := r.leaders[key]; ok && l.broker == broker && p.tail >= 0 {
+			asked[key] = p.tail
+		}
+	}
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	return r.request(asked, nearBytes, pollWait), asked
+}
+
+// request builds a read-committed fetch without a session. The mutex is held.
+func (r *reader) request(asked map[logKey]int64, size int32, wait time.Duration) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis = int32(wait.Milliseconds())
+	req.MinBytes = 1
+	req.MaxBytes = 16 << 20
+	req.IsolationLevel = 1
+	req.SessionEpoch = -1
+	byTopic := map[schemas.Topic]int{}
+	for key, offset := range asked {
+		l := r.leaders[key]
+		i, ok := byTopic[key.topic]
+		if !ok {
+			i = len(req.Topics)
+			byTopic[key.topic] = i
+			t := kmsg.NewFetchRequestTopic()
+			t.Topic, t.TopicID = r.kafka.Topic(key.topic), l.id
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewFetchRequestTopicPartition()
+		p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = key.partition, offset, size, l.epoch
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	return req
+}
+
+// readFar makes single reads from the queue.
+func (r *reader) readFar(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.queued:
+		}
+		for ctx.Err() == nil {
+			read, broker, req := r.nextFar()
+			if req == nil {
+				break
+			}
+			if !r.fetch(ctx, r.far, broker, req, map[logKey]int64{read.key: read.offset}, false) {
+				r.later(ctx, read)
+			}
+		}
+	}
+}
+
+func (r *reader) nextFar() (farRead, int32, *kmsg.FetchRequest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue) > 0 {
+		read := r.queue[0]
+		r.queue = r.queue[1:]
+		p := r.parts[read.key]
+		if p == nil {
+			continue
+		}
+		l, ok := r.leaders[read.key]
+		if !ok {
+			// Asked again when the leader is found.
+			delete(p.far, read.offset)
+			token(r.moved)
+			continue
+		}
+		if len(r.queue) > 0 {
+			token(r.queued)
+		}
+		return read, l.broker, r.request(map[logKey]int64{read.key: read.offset}, farBytes, 0)
+	}
+	return farRead{}, 0, nil
+}
+
+// later asks again for a read that failed, after a pause.
+func (r *reader) later(ctx context.Context, read farRead) {
+	pause(ctx, readRetry)
+	r.mu.Lock()
+	p := r.parts[read.key]
+	if p != nil {
+		delete(p.far, read.offset)
+	}
+	r.mu.Unlock()
+	if p != nil {
+		r.wake(read.key.partition)
+	}
+}
+
+// fetch makes one request and takes in its answer; false when something failed.
+func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[logKey]int64, near bool) bool {
+	answer, err := cl.Broker(int(broker)).RetriableRequest(ctx, req)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("reader.fetch_failed", zap.Int32("broker", broker), zap.Error(err))
+			token(r.moved)
+		}
+		return false
+	}
+	resp := answer.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		r.log.Warn("reader.fetch_failed", zap.Int32("broker", broker), zap.Error(err))
+		return false
+	}
+	ok := true
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		topic, known := r.topicOf(t, req)
+		if !known {
+			continue
+		}
+		for j := range t.Partitions {
+			key := logKey{topic, t.Partitions[j].Partition}
+			offset, wanted := asked[key]
+			if wanted && !r.took(ctx, key, offset, &t.Partitions[j], near) {
+				ok = false
+			}
+		}
+	}
+	return ok
+}
+
+// topicOf is the topic of an answer, which names it or gives its id.
+func (r *reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (schemas.Topic, bool) {
+	name := t.Topic
+	if name == "" {
+		for i := range req.Topics {
+			if req.Topics[i].TopicID == t.TopicID {
+				name = req.Topics[i].Topic
+			}
+		}
+	}
+	return r.kafka.TopicOf(name)
+}
+
+// took takes in the answer for one partition; false when it has to be asked again
+// later.
+func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, near bool) bool {
+	r.metrics.fetched.Add(float64(len(rp.RecordBatches)))
+	c, fp := decodeChunk(key, offset, rp, r.kafka.Topic(key.topic))
+	switch {
+	case errors.Is(fp.Err, kerr.OffsetOutOfRange):
+		return r.outOfRange(ctx, key, offset, near)
+	case fp.Err != nil && kerr.IsRetriable(fp.Err):
+		token(r.moved)
+		return false
+	case fp.Err != nil && c == nil:
+		r.log.Error("reader.partition_failed", zap.String("topic", string(key.topic)),
+			zap.Int32("partition", key.partition), zap.Int64("offset", offset), zap.Error(fp.Err))
+		token(r.moved)
+		return false
+	}
+	r.takeIn(key, offset, c, fp, near)
+	return true
+}
+
+func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartition, near bool) {
+	r.mu.Lock()
+	p := r.parts[key]
+	if p == nil {
+		r.mu.Unlock()
+		return
+	}
+	p.start, p.end = max(p.start, fp.LogStartOffset), fp.LastStableOffset
+	if !near {
+		delete(p.far, offset)
+	} else if p.tail == offset {
+		p.tail = -1
+	}
+	if c == nil {
+		// Nothing there yet. An open transaction may hold back what is below the
+		// high watermark; the end is as far as can be read now.
+		p.end = min(p.end, offset)
+		r.want(p, offset)
+		r.mu.Unlock()
+		return
+	}
+	r.insert(p, c)
+	if c.from <= p.asked && p.find(c.to) == nil {
+		r.want(p, c.to) // somebody has waited for this chunk and will want the next
+	}
+	r.mu.Unlock()
+	r.wake(key.partition)
+}
+
+// outOfRange looks where the log starts now. An offset beyond the log's end is
+// left to wait: nobody but an operator can say what became of the topic.
+func (r *reader) outOfRange(ctx context.Context, key logKey, offset int64, near bool) bool {
+	start, end, err := r.bounds(ctx, key)
+	if err != nil {
+		r.log.Warn("reader.bounds_failed", zap.String("topic", string(key.topic)), zap.Int32("partition", key.partition), zap.Error(err))
+		return false
+	}
+	if offset >= start {
+		r.log.Error("reader.beyond_end", zap.String("topic", string(key.topic)), zap.Int32("partition", key.partition),
+			zap.Int64("offset", offset), zap.Int64("end", end))
+		pause(ctx, 5*time.Second)
+		return false
+	}
+	r.mu.Lock()
+	if p := r.parts[key]; p != nil {
+		p.start = max(p.start, start)
+		delete(p.far, offset)
+		if near && p.tail == offset {
+			p.tail = -1
+		}
+	}
+	r.mu.Unlock()
+	r.wake(key.partition)
+	return true
+}
+
+func (r *reader) bounds(ctx context.Context, key logKey) (start, end int64, err error) {
+	for _, ask := range []struct {
+		at  int64
+		dst *int64
+	}{{-2, &start}, {-1, &end}} {
+		req := kmsg.NewPtrListOffsetsRequest()
+		req.ReplicaID = -1
+		t := kmsg.NewListOffsetsRequestTopic()
+		t.Topic = r.kafka.Topic(key.topic)
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp = key.partition, ask.at
+		t.Partitions = append(t.Partitions, p)
+		req.Topics = append(req.Topics, t)
+		resp, err := req.RequestWith(ctx, r.far)
+		if err != nil {
+			return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", t.Topic, key.partition, err)
+		}
+		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+			return 0, 0, fmt.Errorf("list offsets of %s/%d: no answer for it", t.Topic, key.partition)
+		}
+		answer := resp.Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+			return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", t.Topic, key.partition, err)
+		}
+		*ask.dst = answer.Offset
+	}
+	return start, end, nil
+}
+
+// findLeaders looks up who leads what whenever that is unknown or has moved.
+func (r *reader) findLeaders(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.moved:
+		}
+		if err := r.lookUpLeaders(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("reader.metadata_failed", zap.Error(err))
+			token(r.moved)
+		}
+		pause(ctx, readRetry)
+	}
+}
+
+func (r *reader) lookUpLeaders(ctx context.Context) error {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, topic := range []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents} {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(r.kafka.Topic(topic))
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, r.far)
+	if err != nil {
+		return fmt.Errorf("look up leaders: %w", err)
+	}
+	// The other client learns of the brokers from a request of its own.
+	if _, err := req.RequestWith(ctx, r.near); err != nil {
+		return fmt.Errorf("look up leaders: %w", err)
+	}
+	again := false
+	woken := map[int32]bool{}
+	r.mu.Lock()
+	for _, t := range resp.Topics {
+		if t.Topic == nil || t.ErrorCode != 0 {
+			again = true
+			continue
+		}
+		topic, _ := r.kafka.TopicOf(*t.Topic)
+		for _, p := range t.Partitions {
+			if p.Leader < 0 {
+				again = true
+				continue
+			}
+			r.leaders[logKey{topic, p.Partition}] = leader{p.Leader, p.LeaderEpoch, t.TopicID}
+			woken[p.Partition] = true
+			r.startPoll(ctx, p.Leader)
+		}
+	}
+	for _, ch := range r.polls {
+		token(ch)
+	}
+	r.mu.Unlock()
+	for partition := range woken {
+		r.wake(partition)
+	}
+	if again {
+		token(r.moved)
+	}
+	return nil
+}
+
+// startPoll starts the poll of a broker, once. The mutex is held.
+func (r *reader) startPoll(ctx context.Context, broker int32) {
+	if r.polls[broker] != nil {
+		return
+	}
+	more := make(chan struct{}, 1)
+	r.polls[broker] = more
+	r.background.Go(func() { r.poll(ctx, broker, more) })
+}
+
+// decodeChunk makes a chunk of what was fetched from offset on; nil when there was
+// nothing to read yet.
+func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, name string) (*chunk, kgo.FetchPartition) {
+	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: key.partition,
+	}, rp, kgo.DefaultDecompressor(), nil)
+	if next <= offset {
+		return nil, fp
+	}
+	c := &chunk{from: offset, to: next, records: make([]Record, len(fp.Records)), kind: make([]uint16, len(fp.Records))}
+	index := map[string]uint16{}
+	for i, kr := range fp.Records {
+		r := &c.records[i]
+		fillRecord(r, key.topic, kr)
+		k, ok := index[r.Type]
+		if !ok {
+			k = uint16(len(c.kinds))
+			c.kinds = append(c.kinds, r.Type)
+			index[r.Type] = k
+		}
+		r.Type = c.kinds[k] // one string for all of a type
+		c.kind[i] = k
+		c.bytes += recordSize(r)
+	}
+	fp.Records = nil
+	return c, fp
+}

@@ -1,0 +1,208 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// settle draws the consequence of an attempt. The mutex is held.
+func (c *courier) settle(f *flight, out Outcome, started time.Time) {
+	t := f.track
+	t.flying--
+	f.tries++
+	if f.dead == nil {
+		c.note(f, out, started)
+	}
+	if t.retired {
+		// Whoever owns the partition now starts from the cursor; only a success is
+		// worth keeping, so that it is not repeated.
+		if out.Verdict == Delivered || out.Verdict == Skipped {
+			t.finish(f)
+		}
+		c.env.flush.mark(t)
+		if t.flying == 0 {
+			close(t.idle)
+		}
+		return
+	}
+	c.judge(f, out)
+	c.enqueue(t)
+	c.env.flush.mark(t)
+}
+
+func (c *courier) judge(f *flight, out Outcome) {
+	verdict := out.Verdict
+	if f.dead != nil && verdict != Delivered {
+		verdict = Retry
+	}
+	if len(f.items) > 1 && verdict == Reject {
+		verdict = Split
+	} else if len(f.items) == 1 && verdict == Split {
+		verdict = Reject
+	}
+	switch verdict {
+	case Delivered, Skipped:
+		c.arrived(f, verdict)
+	case Reject:
+		c.bury(f, "rejected", out)
+	case Split:
+		f.split()
+		c.again.push(f)
+	case Refuse, Gone:
+		c.refused(f, out)
+		c.retry(f, out)
+	default:
+		c.retry(f, out)
+	}
+}
+
+// arrived finishes a flight.
+func (c *courier) arrived(f *flight, verdict Verdict) {
+	if verdict == Delivered && f.dead == nil {
+		c.refusals, c.refusedKeys = 0, nil
+		c.lastDelivery = time.Now()
+	}
+	f.track.finish(f)
+	if f.then != nil {
+		c.again.push(f.then)
+	}
+	c.freeFlight(f)
+}
+
+// retry keeps the flight's lanes busy until the next attempt is due, or gives the
+// records up when they have failed for the whole retry horizon.
+func (c *courier) retry(f *flight, out Outcome) {
+	now := time.Now()
+	open := c.openTime(now)
+	if f.tries == 1 {
+		f.since = open
+		f.unpin()
+	}
+	horizon := c.dest.RetryHorizon
+	if horizon <= 0 {
+		horizon = c.env.cfg.RetryHorizon
+	}
+	if f.dead == nil && open-f.since >= horizon {
+		c.bury(f, "expired", out)
+		return
+	}
+	f.due = now.Add(backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.BackoffMax, rand.Float64(), out.RetryAfter))
+	if c.later.add(f) {
+		c.rearm()
+	}
+}
+
+// rearm sets the timer to the first retry that is not due yet. Those that are
+// due and could not start are taken by whatever frees their way: a worker that
+// ends, a renewed lease, a flush, a resume.
+func (c *courier) rearm() {
+	if len(c.later) == 0 || c.halted {
+		return
+	}
+	wait := time.Until(c.later[0].due)
+	switch {
+	case wait <= 0:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(wait, c.remind)
+	default:
+		c.timer.Reset(wait)
+	}
+}
+
+// remind is called when the first retry is due.
+func (c *courier) remind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dispatch()
+	c.rearm()
+}
+
+// bury gives the records of a flight up: they become dead letters, appended
+// before their offsets count as finished.
+func (c *courier) bury(f *flight, reason string, out Outcome) {
+	cause := out.Err
+	if cause == "" {
+		cause = fmt.Sprintf("HTTP %d", out.Status)
+	}
+	for _, r := range f.records {
+		d := NewDeadLetter(r, "destination:"+c.dest.Name, reason, errors.New(cause), time.Now())
+		d.Attempts, d.DestinationID = f.tries, &c.id
+		if out.Status != 0 {
+			d.ResponseCode = &out.Status
+		}
+		if len(out.Response) > 0 {
+			body := cleanText(string(out.Response))
+			d.ResponseBody = &body
+		}
+		f.dead = append(f.dead, d)
+	}
+	f.tries = 0
+	c.again.push(f)
+	c.metrics.dead.Add(float64(len(f.dead)))
+}
+
+// The destination is at fault when this many attempts in a row were refused, over
+// at least so many contacts: one contact may be refused for its own sake.
+const (
+	suspendAfter = 20
+	suspendKeys  = 5
+)
+
+// refused counts an answer that is the destination's fault and suspends the
+// destination when there are too many: a rotated secret or a moved URL must not
+// empty a topic into dead letters.
+func (c *courier) refused(f *flight, out Outcome) {
+	c.refusals++
+	if c.refusedKeys == nil {
+		c.refusedKeys = map[string]struct{}{}
+	}
+	for _, r := range f.records {
+		if len(c.refusedKeys) < suspendKeys {
+			c.refusedKeys[string(r.Key)] = struct{}{}
+		}
+	}
+	if c.halted || out.Verdict != Gone && (c.refusals < suspendAfter || len(c.refusedKeys) < suspendKeys) {
+		return
+	}
+	reason := fmt.Sprintf("%d attempts in a row were refused, the last with HTTP %d", c.refusals, out.Status)
+	if out.Verdict == Gone {
+		reason = "the receiver answered HTTP 410 Gone"
+	}
+	c.halt(true)
+	c.suspended = c.dest.Revision
+	c.metrics.suspended.Inc()
+	c.env.log.Error("destination.suspended", zap.String("destination", c.dest.Name), zap.String("id", c.id), zap.String("reason", reason))
+	c.env.suspend(c.dest, reason)
+}
+
+// note writes the attempt to the delivery log and the metrics.
+func (c *courier) note(f *flight, out Outcome, started time.Time) {
+	policy := c.dest.DeliveryLog
+	if policy == "off" || policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
+		return
+	}
+	t := f.track
+	for _, r := range f.records {
+		t.results = append(t.results, storage.Attempt{
+			At: started, DestinationID: c.id, ReplayID: t.replay,
+			RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),
+			Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
+			Attempt: f.tries, Outcome: out.Verdict.String(), Status: out.Status,
+			Latency: out.Latency, Error: cleanText(out.Err), Response: out.Response,
+		})
+	}
+	t.unflushed += len(f.records)
+	c.env.flush.pending.Add(int64(len(f.records)))
+}
+
+// cleanText makes a receiver's text fit for Postgres: valid UTF-8 without NUL.
+func cleanText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
