@@ -93,10 +93,10 @@ func (d describer) add(method, path, summary, tag string, request any, status in
 	}
 	if strings.Contains(path, "{id}") {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}})
-		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: d.content(failureBody{})}
+		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: d.content(adminFailure{})}
 	}
 	for _, refused := range []int{400, 401, 403, 429, 503} {
-		op.Responses[strconv.Itoa(refused)] = &huma.Response{Description: http.StatusText(refused), Content: d.content(failureBody{})}
+		op.Responses[strconv.Itoa(refused)] = &huma.Response{Description: http.StatusText(refused), Content: d.content(adminFailure{})}
 	}
 	if request != nil {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: d.content(request)}

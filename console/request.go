@@ -52,11 +52,11 @@ func readForm(w http.ResponseWriter, r *http.Request, mayBeEmpty bool) *form {
 	}
 	f := &form{}
 	if err := schemas.Validate(body, schemas.MaxDepth); err != nil {
-		respond(w, http.StatusBadRequest, failureBody{Error: "Malformed JSON in request body", Detail: err.Error(), Fix: "send a JSON object in UTF-8", RequestID: requestID(w)})
+		respond(w, http.StatusBadRequest, adminFailure{Error: "Malformed JSON in request body", Detail: err.Error(), Fix: "send a JSON object in UTF-8", RequestID: requestID(w)})
 		return nil
 	}
 	if err := json.Unmarshal(body, &f.fields); err != nil {
-		respond(w, http.StatusBadRequest, failureBody{Error: "Malformed JSON in request body", Detail: err.Error(), RequestID: requestID(w)})
+		respond(w, http.StatusBadRequest, adminFailure{Error: "Malformed JSON in request body", Detail: err.Error(), RequestID: requestID(w)})
 		return nil
 	}
 	return f

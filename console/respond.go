@@ -24,7 +24,7 @@ type issue struct {
 	Fix      string   `json:"fix,omitempty"`
 }
 
-type failureBody struct {
+type adminFailure struct {
 	Error     string `json:"error"`
 	Detail    string `json:"detail,omitempty"`
 	Fix       string `json:"fix,omitempty"`
@@ -35,7 +35,7 @@ type failureBody struct {
 func requestID(w http.ResponseWriter) string { return w.Header().Get("X-Request-Id") }
 
 func fail(w http.ResponseWriter, status int, text, fix string) {
-	respond(w, status, failureBody{Error: text, Fix: fix, RequestID: requestID(w)})
+	respond(w, status, adminFailure{Error: text, Fix: fix, RequestID: requestID(w)})
 }
 
 // respond writes a value as JSON, in one write.
