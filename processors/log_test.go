@@ -1,0 +1,115 @@
+package processors_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+// startProcessors runs identity and contacts on a log until the test ends.
+func startProcessors(t testing.TB, env *streamtest.Env, db *storage.DB) {
+	t.Helper()
+	id, err := identity.New(identity.Config{}, env.Codec, nil)
+	require.NoError(t, err)
+	co, err := contacts.New(contacts.Config{}, env.Codec, nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	for _, p := range []stream.Processor{id, co} {
+		cfg := stream.ProcessorConfig{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger}
+		cfg.Kafka.Instance = "test"
+		go func() { done <- stream.RunProcessor(ctx, cfg) }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+		require.NoError(t, <-done)
+	})
+}
+
+func TestInputsOnTheLogBecomeContactsFactsAndAnswers(t *testing.T) {
+	env, db := streamtest.New(t), storagetest.New(t)
+	startProcessors(t, env, db)
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := storage.NewAnswers(db)
+	done := make(chan error, 1)
+	go func() { done <- answers.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+
+	now := time.Now()
+	var inputs []schemas.Message
+	for i := range 200 {
+		in := event("page viewed", user(fmt.Sprint("u", i%20)), props(fmt.Sprintf(`{"n":%d}`, i)))
+		in.ID, in.ReceivedAt, in.OccurredAt = uuid.Must(uuid.NewV7()).String(), now, now
+		inputs = append(inputs, in)
+	}
+	inputs = append(inputs, within(event("seen", email("x@b.co"), props(`{"mail":true}`)), now))
+	env.Append(inputs...)
+
+	merge := within(put(user("u1"), email("x@b.co"), waits), now)
+	env.WaitDrained(identity.Name, schemas.TopicIngest)
+	w := answers.Register(merge.ID)
+	defer w.Close()
+	env.Append(merge)
+	deadline, stop := context.WithTimeout(ctx, streamtest.Patience)
+	defer stop()
+	answer, err := w.Wait(deadline)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), `"merged":[`)
+	found, err := db.FindContacts(ctx, []schemas.Identifier{{Kind: schemas.KindEmail, Value: "x@b.co"}})
+	require.NoError(t, err)
+	require.Equal(t, "u1", found[0].ExternalID, "a find right after the answer sees the merge")
+	require.JSONEq(t, `{"n":181,"mail":true}`, found[0].Properties)
+
+	require.Len(t, env.WaitRecords(schemas.TopicEvents, 201), 201)
+	// 21 created, 180 updated, the merge and the link that it came with.
+	types := map[string]int{}
+	for _, r := range env.WaitRecords(schemas.TopicLifecycle, 202) {
+		types[r.Type]++
+	}
+	require.Equal(t, 21, types[schemas.FactContactCreated])
+	require.Equal(t, 1, types[schemas.FactContactMerged])
+}
+
+func within(in *schemas.Input, at time.Time) *schemas.Input {
+	in.ID, in.ReceivedAt, in.OccurredAt = uuid.Must(uuid.NewV7()).String(), at, at
+	return in
+}
+
+// BenchmarkFromIngestToContacts is the figure of both processors together with
+// their loops, kfake and Postgres: 50,000 contacts, one property changed by each
+// event, three outputs each, every event stored.
+func BenchmarkFromIngestToContacts(b *testing.B) {
+	const events = 40_000
+	env, db := streamtest.New(b, streamtest.Partitions(12)), storagetest.New(b)
+	crowd(b, db, benchContacts)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	startProcessors(b, env, db)
+	for b.Loop() {
+		b.StopTimer()
+		inputs := messages(visits(rnd, events, benchContacts, 0))
+		b.StartTimer()
+		started, used := time.Now(), cpu()
+		env.Append(inputs...)
+		env.WaitDrained(identity.Name, schemas.TopicIngest)
+		env.WaitDrained(contacts.Name, schemas.TopicResolved)
+		b.ReportMetric(events/time.Since(started).Seconds(), "events/s")
+		b.ReportMetric(float64((cpu()-used).Microseconds())/events, "cpu-µs/event")
+	}
+}
