@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -208,6 +210,27 @@ func (r Ranges) Of(topics []string) Ranges {
 		}
 	}
 	return kept
+}
+
+// Without is r without the topics named.
+func (r Ranges) Without(topics []string) Ranges {
+	kept := make(Ranges)
+	for t, x := range r {
+		if !slices.Contains(topics, t) {
+			kept[t] = x
+		}
+	}
+	return kept
+}
+
+// With is r and, for topics it lacks, other.
+func (r Ranges) With(other Ranges) Ranges {
+	if len(other) == 0 {
+		return r
+	}
+	all := maps.Clone(other)
+	maps.Copy(all, r)
+	return all
 }
 
 // SameNext says that both go on from the same places.

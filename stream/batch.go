@@ -26,7 +26,7 @@ type batch struct {
 type advance struct {
 	part   *part
 	next   map[string]int64 // by topic
-	ranges storage.Ranges   // as written by apply
+	ranges storage.Ranges   // as written by apply, of the topics consumed
 }
 
 func (t *thread) emptyBatch() *batch { return &batch{parts: make(map[int32]*advance)} }
@@ -239,7 +239,7 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 		for topic, next := range a.next {
 			a.ranges[topic] = storage.Range{From: a.part.ranges[topic].Next, Next: next}
 		}
-		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges, Pending: encodePending(byPart[n])})
+		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges.With(a.part.left), Pending: encodePending(byPart[n])})
 	}
 	return rows, nil
 }

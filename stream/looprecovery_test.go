@@ -212,6 +212,20 @@ func TestAProcessorThatGainsATopicInAnUpgradeGoesOnByItself(t *testing.T) {
 	}
 }
 
+func TestAProcessorThatLosesATopicInAnUpgradeStillPublishesWhatItAppliedOfIt(t *testing.T) {
+	r := newRig(t, 1)
+	r.give(schemas.TopicSignals, 0, 5)
+	a := r.prepare("a", reads(schemas.TopicIngest, schemas.TopicSignals))
+	g := a.at(stream.StepApplied)
+	a.run()
+	g.await(t)
+	g.pass(stream.ErrCrash)
+	a.wait()
+	r.give(schemas.TopicIngest, 0, 5)
+	r.start("a").stopAfter(10)
+	require.Empty(t, r.fault())
+}
+
 func TestARecordThatFailsIsFoundByHalvingAndBecomesADeadLetter(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"error": func() error { return errors.New("seventh heaven") },

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -501,7 +502,10 @@ func (r *rig) applied() int {
 // committed is the group's offset; -1 when there is none.
 func (r *rig) committed(topic schemas.Topic, partition int32) int64 {
 	r.t.Helper()
-	found, err := r.admin.FetchOffsets(r.t.Context(), r.direct.Group("copier"))
+	found, err := r.admin.FetchOffsets(context.Background(), r.direct.Group("copier"))
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return -1
+	}
 	require.NoError(r.t, err)
 	if o, ok := found.Lookup(r.direct.Topic(topic), partition); ok && o.At >= 0 {
 		return o.At
@@ -512,7 +516,7 @@ func (r *rig) committed(topic schemas.Topic, partition int32) int64 {
 // row is the progress row of a partition.
 func (r *rig) row(partition int32) *storage.Progress {
 	r.t.Helper()
-	rows, err := storage.LoadProgress(r.t.Context(), r.db, "copier", []int32{partition})
+	rows, err := storage.LoadProgress(context.Background(), r.db, "copier", []int32{partition})
 	require.NoError(r.t, err)
 	if len(rows) == 0 {
 		return nil

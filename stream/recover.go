@@ -27,6 +27,7 @@ type found struct {
 	partition int32
 	committed map[string]int64 // none when the group has no offset
 	row       *storage.Progress
+	left      storage.Ranges // of topics that are no longer consumed
 	starts    map[string]int64
 	ends      map[string]int64
 }

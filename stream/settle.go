@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -122,6 +123,10 @@ func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+	left, err := t.leftTopics(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	starts, ends, err := t.member.bounds(ctx, names, numbers)
 	if err != nil {
 		return nil, err
@@ -139,18 +144,48 @@ func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 			f.starts[topic], f.ends[topic] = starts.get(names[j], n), ends.get(names[j], n)
 		}
 		if f.row != nil {
-			f.row.Ranges = f.row.Ranges.Of(t.topics)
+			f.left = f.row.Ranges.Without(t.topics).Settled()
+			kept := t.topics
+			for topic, at := range left[n] {
+				kept = append(slices.Clip(kept), topic)
+				f.committed[topic] = at
+			}
+			f.row.Ranges = f.row.Ranges.Of(kept)
 		}
 		all[i] = f
 	}
 	return all, nil
 }
 
+// leftTopics are topics that this version no longer consumes, but of which the
+// version before applied a range that may wait to be published: the group's
+// offsets for them, by partition and topic.
+func (t *thread) leftTopics(ctx context.Context, rows []storage.Progress) (map[int32]map[string]int64, error) {
+	left := make(map[int32]map[string]int64)
+	for _, row := range rows {
+		for topic, r := range row.Ranges {
+			if row.Published || r.From == r.Next || slices.Contains(t.topics, topic) {
+				continue
+			}
+			name := t.topicName(topic)
+			at, err := t.member.committed(ctx, []string{name}, []int32{row.Partition})
+			if err != nil {
+				return nil, err
+			}
+			if left[row.Partition] == nil {
+				left[row.Partition] = make(map[string]int64)
+			}
+			left[row.Partition][topic] = at.get(name, row.Partition)
+		}
+	}
+	return left, nil
+}
+
 // begin makes a partition ready and reads it from next on.
 func (t *thread) begin(p *part, f found, d decision) {
-	p.ranges, p.published = d.starts, false
+	p.ranges, p.left, p.published = d.starts, f.left, false
 	if f.row != nil {
-		p.ranges, p.published = f.row.Ranges, f.row.Published
+		p.ranges, p.published = f.row.Ranges.Of(t.topics), f.row.Published
 	}
 	p.at = make(map[string]int64, len(p.ranges))
 	from := make(map[string]int64, len(p.ranges))

@@ -53,6 +53,7 @@ type part struct {
 	number    int32
 	stage     stage
 	ranges    storage.Ranges   // as the row has them
+	left      storage.Ranges   // what the row has of topics that are no longer consumed
 	at        map[string]int64 // how far the log was read, by topic: next, or further over markers
 	published bool             // the row says so
 	active    time.Time        // when it last moved
@@ -252,7 +253,7 @@ func (t *thread) tidy(ctx context.Context, now time.Time) error {
 			delete(marks, n)
 			continue
 		}
-		marks[n] = p.ranges
+		marks[n] = p.ranges.With(p.left)
 	}
 	if len(marks) == 0 {
 		return nil
