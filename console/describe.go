@@ -53,7 +53,7 @@ type (
 	revokedResponse struct {
 		Revoked bool `json:"revoked"`
 	}
-	deletedResponse struct {
+	webhookDeleted struct {
 		Deleted bool `json:"deleted"`
 	}
 )
@@ -73,7 +73,7 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/webhooks", "Create a destination", "Destinations", webhookRequest{}, 201, Created{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}", "Show a destination", "Destinations", nil, 200, View{})
 	d.add(http.MethodPatch, "/v1/admin/webhooks/{id}", "Change a destination", "Destinations", webhookPatch{}, 200, Created{})
-	d.add(http.MethodDelete, "/v1/admin/webhooks/{id}", "Delete a destination", "Destinations", nil, 200, deletedResponse{})
+	d.add(http.MethodDelete, "/v1/admin/webhooks/{id}", "Delete a destination", "Destinations", nil, 200, webhookDeleted{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rotate-secret", "Give a destination a new secret", "Destinations", rotateRequest{}, 200, secretJSON{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/test", "Send a test message now", "Destinations", nil, 202, testJSON{})
 }
