@@ -66,7 +66,7 @@ func (c *console) listAudit(w http.ResponseWriter, r *http.Request) {
 	if !f.ok(w) {
 		return
 	}
-	plain := func(name string) string { return strings.ReplaceAll(strings.ToValidUTF8(q.Get(name), ""), "\x00", "") }
+	plain := func(name string) string { return plainText(q.Get(name)) }
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
 		Actor: plain("actor"), Resource: plain("resource"), ResourceID: plain("resourceId"), Action: plain("action"), Limit: p.limit, Offset: p.offset,
 	})

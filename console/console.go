@@ -71,6 +71,8 @@ func New(deps Deps) (http.Handler, error) {
 	mux.Post("/api-keys", c.createKey)
 	mux.Delete("/api-keys/{id}", c.revokeKey)
 	mux.Get("/audit-logs", c.listAudit)
+	mux.Get("/contacts", c.listContacts)
+	mux.Get("/contacts/{id}", c.getContact)
 
 	mux.Get("/webhooks", c.listWebhooks)
 	mux.Post("/webhooks", c.createWebhook)

@@ -268,11 +268,41 @@ func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
 	require.Empty(t, s.audit())
 }
 
+func TestContactsAreListedSearchedAndShown(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	ada, bob := uuid.NewString(), uuid.NewString()
+	_, err := s.db.Exec(t.Context(), `INSERT INTO contacts (id, external_id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+		VALUES ($1::text::uuid, 'u_1', 'ada@example.com', '{"plan":"pro"}', 1, now(), now(), now(), now()),
+		       ($2::text::uuid, NULL, 'Bob%@example.com', '{}', 1, now(), now() - INTERVAL '1 hour', now(), now())`, ada, bob)
+	require.NoError(t, err)
+	_, err = s.db.Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'u_1', $1::text::uuid), ('external', 'before', $1::text::uuid)`, ada)
+	require.NoError(t, err)
+	ids := func(path string) (out []any) {
+		list, _ := s.request(http.MethodGet, path, "", http.StatusOK)["contacts"].([]any)
+		for _, c := range list {
+			contact, _ := c.(map[string]any)
+			out = append(out, contact["id"])
+		}
+		return out
+	}
+	require.Equal(t, []any{ada, bob}, ids("/contacts"))
+	require.Equal(t, []any{bob}, ids("/contacts?offset=1"))
+	require.Equal(t, []any{ada}, ids("/contacts?search=ADA"))
+	require.Equal(t, []any{bob}, ids("/contacts?search=%25")) // no wildcard
+	for _, name := range []string{ada, "u_1", "before"} {
+		got, _ := s.request(http.MethodGet, "/contacts/"+name, "", http.StatusOK)["contact"].(map[string]any)
+		require.Equal(t, ada, got["id"])
+	}
+	s.request(http.MethodGet, "/contacts/"+uuid.NewString(), "", http.StatusNotFound)
+	s.request(http.MethodGet, "/contacts/nobody", "", http.StatusNotFound)
+}
+
 func TestTheAdminAPIIsDescribed(t *testing.T) {
 	t.Parallel()
 	doc := &huma.OpenAPI{OpenAPI: "3.1.0", Info: &huma.Info{}, Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)}}
 	console.Describe(doc)
-	require.Len(t, doc.Paths, 7)
+	require.Len(t, doc.Paths, 9)
 	text, err := json.Marshal(doc)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "/v1/admin/webhooks/{id}/rotate-secret")

@@ -69,6 +69,8 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/api-keys", "Create an API key", "API keys", keyRequest{}, 201, newKeyJSON{})
 	d.add(http.MethodDelete, "/v1/admin/api-keys/{id}", "Revoke an API key", "API keys", nil, 200, revokedResponse{})
 	d.add(http.MethodGet, "/v1/admin/audit-logs", "List changes", "Audit log", nil, 200, auditPage{}, limit, offset, query("actor", ""), query("resource", ""), query("resourceId", ""), query("action", ""))
+	d.add(http.MethodGet, "/v1/admin/contacts", "List contacts", "Contacts", nil, 200, contactPage{}, limit, offset, query("search", "part of an email, userId or anonymousId"))
+	d.add(http.MethodGet, "/v1/admin/contacts/{id}", "Show a contact by its id or userId", "Contacts", nil, 200, contactResponse{})
 	d.add(http.MethodGet, "/v1/admin/webhooks", "List destinations", "Destinations", nil, 200, webhookPage{}, limit, offset, query("includeDisabled", "true (the default) or false"))
 	d.add(http.MethodPost, "/v1/admin/webhooks", "Create a destination", "Destinations", webhookRequest{}, 201, Created{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}", "Show a destination", "Destinations", nil, 200, View{})
@@ -92,7 +94,7 @@ func (d describer) add(method, path, summary, tag string, request any, status in
 		Responses:   map[string]*huma.Response{strconv.Itoa(status): {Description: http.StatusText(status), Content: d.content(response)}},
 	}
 	if strings.Contains(path, "{id}") {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}})
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
 		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: d.content(adminFailure{})}
 	}
 	for _, refused := range []int{400, 401, 403, 429, 503} {

@@ -1,0 +1,116 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+type contactJSON struct {
+	ID          string           `json:"id"`
+	ExternalID  *string          `json:"externalId"`
+	AnonymousID *string          `json:"anonymousId"`
+	Email       *string          `json:"email"`
+	Properties  json.RawMessage  `json:"properties"`
+	Identifiers []identifierJSON `json:"identifiers"`
+	Merged      []string         `json:"merged"`
+	Version     int64            `json:"version"`
+	FirstSeenAt isoTime          `json:"firstSeenAt"`
+	LastSeenAt  isoTime          `json:"lastSeenAt"`
+	CreatedAt   isoTime          `json:"createdAt"`
+	UpdatedAt   isoTime          `json:"updatedAt"`
+}
+
+type identifierJSON struct {
+	Kind  string `json:"kind"`
+	Value string `json:"value"`
+}
+
+type contactPage struct {
+	Contacts []contactJSON `json:"contacts"`
+	Total    int           `json:"total"`
+	Limit    int           `json:"limit"`
+	Offset   int           `json:"offset"`
+}
+
+type contactResponse struct {
+	Contact contactJSON `json:"contact"`
+}
+
+func contactOf(c *storage.Contact) contactJSON {
+	optional := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	out := contactJSON{
+		ID: c.ID, ExternalID: optional(c.ExternalID), AnonymousID: optional(c.AnonymousID), Email: optional(c.Email),
+		Properties: json.RawMessage(c.Properties), Identifiers: []identifierJSON{}, Merged: append([]string{}, c.Merged...), Version: c.Version,
+		FirstSeenAt: isoTime(c.FirstSeenAt), LastSeenAt: isoTime(c.LastSeenAt), CreatedAt: isoTime(c.CreatedAt), UpdatedAt: isoTime(c.UpdatedAt),
+	}
+	for _, i := range c.Identifiers {
+		out.Identifiers = append(out.Identifiers, identifierJSON(i))
+	}
+	return out
+}
+
+// listContacts is GET /contacts.
+func (c *console) listContacts(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := &form{}
+	p := f.pageOf(q)
+	if !f.ok(w) {
+		return
+	}
+	found, total, err := c.DB.ListContacts(r.Context(), plainText(q.Get("search")), p.limit, p.offset)
+	if err != nil {
+		c.failErr(w, r, err, "")
+		return
+	}
+	out := contactPage{Contacts: []contactJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
+	for _, contact := range found {
+		out.Contacts = append(out.Contacts, contactOf(contact))
+	}
+	respond(w, http.StatusOK, out)
+}
+
+// plainText drops what Postgres cannot compare with.
+func plainText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
+}
+
+// getContact is GET /contacts/{id}: by the contact's own id, also of one that was
+// merged away, or by an external id it ever had.
+func (c *console) getContact(w http.ResponseWriter, r *http.Request) {
+	contact, err := c.contact(r.Context(), plainText(chi.URLParam(r, "id")))
+	switch {
+	case err != nil:
+		c.failErr(w, r, err, "Contact not found")
+	case contact == nil:
+		fail(w, http.StatusNotFound, "Contact not found", "")
+	default:
+		respond(w, http.StatusOK, contactResponse{contactOf(contact)})
+	}
+}
+
+func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {
+	if uuid.Validate(id) == nil {
+		contact, err := c.DB.GetContact(ctx, id)
+		if !storage.IsNotFound(err) {
+			return contact, err
+		}
+	}
+	found, err := c.DB.FindContacts(ctx, []schemas.Identifier{{Kind: schemas.KindExternal, Value: id}})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
+}
