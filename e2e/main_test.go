@@ -33,14 +33,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binary.dir = dir
+	built.dir = dir
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-// binary is the program under test, built once.
-var binary struct {
+// built is the program under test, built once.
+var built struct {
 	dir  string
 	once sync.Once
 	path string
@@ -50,17 +50,17 @@ var binary struct {
 // hogstream returns the path of the binary.
 func hogstreamBinary(t testing.TB) string {
 	t.Helper()
-	binary.once.Do(func() {
-		binary.path = filepath.Join(binary.dir, "hogstream")
-		out, err := exec.Command("go", "build", "-o", binary.path, "../cmd/hogstream").CombinedOutput()
+	built.once.Do(func() {
+		built.path = filepath.Join(built.dir, "hogstream")
+		out, err := exec.Command("go", "build", "-o", built.path, "../cmd/hogstream").CombinedOutput()
 		if err != nil {
-			binary.err = fmt.Errorf("build the binary: %w\n%s", err, out)
+			built.err = fmt.Errorf("build the binary: %w\n%s", err, out)
 		}
 	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
-	return binary.path
+	return built.path
 }
 
 // thorough says that `make faults` runs: many seeds and outages of full length.

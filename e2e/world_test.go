@@ -222,6 +222,14 @@ func (w *world) read(topic schemas.Topic) []*stream.Record {
 	return records
 }
 
+// wantRecords returns an error until a topic has n records.
+func (w *world) wantRecords(topic schemas.Topic, n int) error {
+	if got := len(w.read(topic)); got != n {
+		return fmt.Errorf("%d records on %s, want %d", got, topic, n)
+	}
+	return nil
+}
+
 // produce writes raw bytes on a topic, as anybody with access to Kafka could.
 func (w *world) produce(topic schemas.Topic, key string, values ...[]byte) {
 	w.t.Helper()

@@ -37,7 +37,8 @@ type ProcessorConfig struct {
 	// SessionTimeout is how long the group waits for a member that went silent,
 	// and within which a restart moves nothing. Default 30 s.
 	SessionTimeout time.Duration
-	// HeartbeatInterval is how often the member reports. Default 3 s.
+	// HeartbeatInterval is how often the member reports. Default 3 s, or a third
+	// of a shorter SessionTimeout.
 	HeartbeatInterval time.Duration
 	// RevokeGrace bounds how long a revocation waits for the transaction in
 	// hand. It is a courtesy; nothing depends on it. Default 5 s.
@@ -101,7 +102,7 @@ func (c ProcessorConfig) withDefaults() ProcessorConfig {
 	setDefault(&c.MaxBatchBytes, 8<<20)
 	setDefault(&c.FetchBytes, 16<<20)
 	setDefault(&c.SessionTimeout, 30*time.Second)
-	setDefault(&c.HeartbeatInterval, 3*time.Second)
+	setDefault(&c.HeartbeatInterval, min(3*time.Second, c.SessionTimeout/3))
 	setDefault(&c.RevokeGrace, 5*time.Second)
 	setDefault(&c.TxnTimeout, 15*time.Second)
 	setDefault(&c.IdleAfter, 5*time.Second)
