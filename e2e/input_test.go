@@ -168,14 +168,17 @@ func TestFaultWhatGrewBeyondItsSizeIsRefusedWithItsFixAndThePartitionGoesOn(t *t
 	w.serve("one")
 	c := w.client()
 	part := strings.Repeat("x", 200<<10)
-	for i, want := range []int{http.StatusOK, http.StatusOK, http.StatusConflict} {
-		status, text, err := c.call(w.ctx(), "PUT", "/v1/contacts", map[string]any{"userId": "big", "properties": map[string]any{fmt.Sprint("part", i): part}})
+	for i := range 3 {
+		var answer struct{ Conflicts []schemas.Conflict }
+		_, err := c.insist(w.ctx(), "PUT", "/v1/contacts", map[string]any{"userId": "big", "properties": map[string]any{fmt.Sprint("part", i): part}}, &answer)
 		require.NoError(t, err)
-		require.Equal(t, want, status, "patch %d: %.300s", i, text)
-		if want == http.StatusConflict {
-			require.Contains(t, string(text), `"fix"`)
-			require.Contains(t, string(text), `"size"`)
+		if i < 2 {
+			require.Empty(t, answer.Conflicts)
+			continue
 		}
+		require.Len(t, answer.Conflicts, 1)
+		require.Equal(t, "size", answer.Conflicts[0].Kind)
+		require.Contains(t, answer.Conflicts[0].Reason, "send less", "the fix")
 	}
 	// An event that would make the contact too big is an event all the same.
 	require.NoError(t, c.sendOne(w.ctx(), event{Name: "grow", UserID: "big", ContactProperties: map[string]any{"more": part}, IdempotencyKey: "grow"}))
