@@ -63,22 +63,38 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	if !c.Keep {
 		defer os.RemoveAll(dir)
 	}
+	receiver, err := sinktest.New(sinktest.Options{Sequence: clickSequence, Keep: 2 * shopEvents})
+	if err != nil {
+		return err
+	}
+	url, err := receiver.Start("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer receiver.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	var sent importSummary
+	var took time.Duration
 	ready := make(chan *hogstream.Running, 1)
 	ended := make(chan error, 1)
 	go func() { ended <- hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) { ready <- r }) }()
-	var summary demoSummary
+	events, err := shop.Events()
+	if err != nil {
+		return err
+	}
 	select {
 	case running := <-ready:
-		summary, err = streamShop(ctx, running, c.Rate, out)
+		sent, took, err = c.stream(ctx, running, events, receiver, url, out)
 	case err := <-ended:
 		return err
 	}
+	// What would arrive twice, or too late, arrives until everything has stopped.
 	stop()
 	if err := errors.Join(err, <-ended); err != nil {
 		return err
 	}
+	summary := summarize(sent, receiver, took, buyersOf(events))
 	if err := out.value(summary, summary.print); err != nil {
 		return err
 	}
@@ -88,54 +104,44 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	return nil
 }
 
-// streamShop sends the clickstream and waits until the receiver has everything.
-func streamShop(ctx context.Context, running *hogstream.Running, perSecond float64, out *output) (demoSummary, error) {
-	events, err := shop.Events()
-	if err != nil {
-		return demoSummary{}, err
-	}
-	receiver, err := sinktest.New(sinktest.Options{Sequence: clickSequence, Keep: 2 * shopEvents})
-	if err != nil {
-		return demoSummary{}, err
-	}
-	url, err := receiver.Start("127.0.0.1:0")
-	if err != nil {
-		return demoSummary{}, err
-	}
-	defer receiver.Close()
+// stream sends the clickstream and waits until the receiver has everything.
+func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events []shop.Event, receiver *sinktest.Receiver, url string, out *output) (sent importSummary, took time.Duration, err error) {
 	api, err := apiFlags{URL: running.URL, Key: running.APIKey}.client()
 	if err != nil {
-		return demoSummary{}, err
+		return sent, 0, err
 	}
 	var dest destination
 	body := map[string]any{"url": url, "name": "demo", "eventTypes": []string{"*", schemas.TypeEventTracked}}
 	if err := api.call(ctx, "POST", "/v1/admin/webhooks", nil, body, &dest); err != nil {
-		return demoSummary{}, fmt.Errorf("create the destination: %w", err)
+		return sent, 0, fmt.Errorf("create the destination: %w", err)
 	}
 	if err := receiver.SetSecrets(dest.Secret); err != nil {
-		return demoSummary{}, err
+		return sent, 0, err
 	}
 	start := time.Now()
 	bar := newProgress(int64(len(events)), "delivered", false, out.JSON)
-	s := sender{api: api, connections: 4, batch: 200, limit: limiter(perSecond, 200)}
-	sent := make(chan error, 1)
-	var sum importSummary
-	go func() { sum, err = s.send(ctx, clicks(events)); sent <- err }()
+	s := sender{api: api, connections: 4, batch: 200, limit: limiter(c.Rate, 200)}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		sent, err = s.send(ctx, clicks(events))
+		done <- err
+	}()
 	buyers := buyersOf(events)
 	err = receiver.Wait(ctx, func(st sinktest.Stats) bool {
 		_ = bar.Set(min(st.ByType[schemas.TypeEventTracked], len(events)))
 		return st.ByType[schemas.TypeEventTracked] >= len(events) &&
 			st.ByType[schemas.FactContactCreated] >= shopContacts && st.ByType[schemas.FactContactUpdated] >= buyers
 	})
-	took := time.Since(start)
-	if serr := <-sent; serr != nil {
-		return demoSummary{}, fmt.Errorf("send: %w", serr)
-	}
-	if err != nil {
-		return demoSummary{}, fmt.Errorf("wait for deliveries: %w", err)
-	}
+	took = time.Since(start)
 	_ = bar.Finish()
-	return summarize(sum, receiver, took, buyers), nil
+	if err != nil {
+		return sent, took, fmt.Errorf("wait for deliveries: %w", err)
+	}
+	if err := <-done; err != nil {
+		return sent, took, fmt.Errorf("send: %w", err)
+	}
+	return sent, took, nil
 }
 
 // clicks gives the events as the API takes them. Property n counts the events
