@@ -132,7 +132,9 @@ func (b *ingestRun) serve(h http.Handler) (addr string, err error) {
 	go func() { ended <- server.Serve(listener) }()
 	b.env.onClose(func() error {
 		err := server.Close()
-		<-ended
+		if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 		return err
 	})
 	return listener.Addr().String(), nil

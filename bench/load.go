@@ -122,7 +122,7 @@ type loadConn struct {
 }
 
 func (c *loadConn) run(begun, end time.Time) error {
-	conn, err := net.Dial("tcp", c.settings.Addr)
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", c.settings.Addr)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

@@ -118,7 +118,7 @@ func (p *processorsRun) ours(ctx context.Context, n int, name string) (float64, 
 	endProfile()
 	stop()
 	wg.Wait()
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(err, errors.Join(errs...)); err != nil {
 		return 0, err
 	}
 	return float64(n) / took.Seconds(), nil
@@ -291,9 +291,9 @@ func (p *processorsRun) statements(ctx context.Context, counts *statementCounter
 				return nil, err
 			}
 			figures = append(figures, figure{what: fmt.Sprintf("statements in one apply of %s, %s records", proc.Name(), thousands(float64(n))), value: strconv.Itoa(made), rounds: strconv.Itoa(made)})
-			records = records[:0]
+			records = make([]*stream.Record, len(outputs)) // what the next one is given
 			for i, o := range outputs {
-				records = append(records, &stream.Record{Topic: o.Topic, Offset: int64(i), Key: []byte(o.Key), Value: o.Value, AppendTime: p.clock})
+				records[i] = &stream.Record{Topic: o.Topic, Offset: int64(i), Key: []byte(o.Key), Value: o.Value, AppendTime: p.clock}
 			}
 		}
 	}

@@ -1,0 +1,77 @@
+package bench
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// TestMain makes the test binary a part when it is called as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[2] == PartFlag {
+		if err := RunPart(os.Args[3], os.Args[4:], os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestEveryComparisonRunsAndReportsItsFigures(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "docs", "BENCHMARKS.md")
+	for _, name := range []string{"lanes", "ingest", "processors"} {
+		cfg := Config{Names: []string{name}, Rounds: 1, Scale: 0.02, Out: report, Command: "test"}
+		require.NoError(t, Run(t.Context(), cfg), name)
+	}
+	text, err := os.ReadFile(report)
+	require.NoError(t, err)
+	for _, mark := range []string{"<!-- bench: ingest -->", "<!-- bench: processors -->", "<!-- bench: lanes -->"} {
+		require.Equal(t, 1, strings.Count(string(text), mark), "%s in\n%s", mark, text)
+	}
+}
+
+func TestASectionMeasuredAgainReplacesItselfAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "BENCHMARKS.md")
+	write := func(name, title string) {
+		s := &section{name: name, title: title, about: "x", figures: []figure{rateFigure("r", []float64{1, 3, 2}, 2)}, begun: time.Now()}
+		require.NoError(t, s.writeTo(path))
+	}
+	write("lanes", "Lanes, first")
+	write("ingest", "Ingest")
+	write("lanes", "Lanes, second")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "Lanes, first")
+	require.Less(t, strings.Index(string(text), "## Ingest"), strings.Index(string(text), "## Lanes, second"))
+	require.Contains(t, string(text), "| r | 2/s | ≥ 2/s | met | 1, 3, 2 |")
+}
+
+func TestTheLoadsEventsAreOfAKibibyteAndValid(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		event := string(appendEvent(nil, rng))
+		require.InDelta(t, 1024, len(event), 100)
+		end, err := schemas.ScanValue(event, 0, schemas.MaxDepth)
+		require.NoError(t, err)
+		require.Equal(t, len(event), end)
+	}
+}
+
+func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
+	f := laneFact(7)
+	body := string(plainBody("msg_"+f.ID, f))
+	end, err := schemas.ScanValue(body, 0, schemas.MaxDepth)
+	require.NoError(t, err)
+	require.Equal(t, len(body), end)
+}
+
+func TestAnUnknownBenchIsNamedWithThoseThereAre(t *testing.T) {
+	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors lanes latency]")
+}
