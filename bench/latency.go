@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,7 +100,7 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	if err != nil {
 		return nil, fmt.Errorf("make a data directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer removeData(dir)
 	settings.DataDir = filepath.Join(dir, "data")
 	text, err := json.Marshal(settings)
 	if err != nil {
@@ -134,6 +135,16 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	result.busy = residentMiB(dev.cmd.Process.Pid)
 	cfg.say("  %s: p50 %s, p99 %s of %d events, RSS %.0f MiB idle, %.0f MiB after", running.Brokers, result.p50, result.p99, result.delivered, result.idle, result.busy)
 	return result, nil
+}
+
+// removeData removes an instance's directory, and what its Postgres keeps
+// elsewhere when its user cannot reach that (see package embedded).
+func removeData(dir string) {
+	note, err := os.ReadFile(filepath.Join(dir, "data", "postgres", "elsewhere"))
+	if home := strings.TrimSpace(string(note)); err == nil && filepath.IsAbs(home) {
+		_ = os.RemoveAll(home) // a few MiB that the next start would remove
+	}
+	_ = os.RemoveAll(dir)
 }
 
 // measure sends a warm-up and then the load, and asks the receiver what it saw.
