@@ -149,3 +149,19 @@ func sortedTopics(r storage.Ranges) []schemas.Topic {
 	slices.Sort(topics)
 	return topics
 }
+
+// Committed returns a group's committed offsets on the partitions of a topic; a
+// partition without one is left out.
+func (a *Admin) Committed(ctx context.Context, group string, topic schemas.Topic) (map[int32]int64, error) {
+	offsets, err := a.adm.FetchOffsets(ctx, a.cfg.Group(group))
+	if err != nil {
+		return nil, fmt.Errorf("group %s: fetch offsets: %w", group, err)
+	}
+	at := make(map[int32]int64)
+	for _, o := range offsets[a.cfg.Topic(topic)] {
+		if o.Err == nil && o.At >= 0 {
+			at[o.Partition] = o.At
+		}
+	}
+	return at, nil
+}
