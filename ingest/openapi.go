@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func newDescription(cfg Config, others []Description) *description {
 		Info: &huma.Info{Title: "Hogstream API", Version: cfg.Version,
 			Description: "Send events and contact changes in, look contacts up, and manage what goes out."},
 		Components: &huma.Components{
-			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"apiKey": {Type: "http", Scheme: "bearer", Description: "An API key, hsk_…"},
 			},
@@ -47,6 +48,21 @@ func newDescription(cfg Config, others []Description) *description {
 		panic("ingest: describe the API: " + err.Error()) // of our own types
 	}
 	return &description{json: text, page: docsPage(doc)}
+}
+
+// schemaName names a type in the description. Types of other rooms carry their
+// room's name, for two rooms may well call a type of theirs the same, which huma
+// answers with a panic.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	room := path.Base(t.PkgPath())
+	if t.Name() == "" || room == "ingest" || room == "schemas" {
+		return name
+	}
+	return strings.ToUpper(room[:1]) + room[1:] + name
 }
 
 func (d *description) serveJSON(x *exchange, _ *http.Request) { x.json(http.StatusOK, d.json) }

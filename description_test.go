@@ -1,0 +1,29 @@
+package hogstream_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+// Both rooms describe their routes in one document; a type that both call the
+// same kept the whole instance from starting.
+func TestTheDescriptionHoldsTheRoutesOfBothRooms(t *testing.T) {
+	api, err := ingest.New(ingest.Config{}, ingest.Deps{
+		Appender: streamtest.New(t).Log(), DB: storagetest.New(t), Describe: []ingest.Description{console.Describe},
+	})
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	api.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	for _, path := range []string{"/v1/events", "/v1/admin/webhooks"} {
+		require.Contains(t, w.Body.String(), `"`+path+`"`)
+	}
+}
