@@ -39,7 +39,9 @@ func (b *book) script(m *sinktest.Message) sinktest.Answer {
 	return sinktest.Answer{}
 }
 
-// killed is called when a process has died and before another delivers.
+// killed is called when a process has died and before it runs again. What
+// another process has in flight at that moment is counted too, for it cannot be
+// told apart.
 func (b *book) killed(w *world) {
 	w.t.Helper()
 	now := time.Now()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -277,4 +278,38 @@ func freeAddr(t testing.TB) string {
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// stopBroker stops the broker in good order.
+func (w *world) stopBroker() {
+	w.t.Helper()
+	if w.broker != nil {
+		w.broker.Stop()
+		return
+	}
+	kafkaScript(w.t, nil, "stop-broker", "1")
+}
+
+// startBroker starts it again, with its data and at its address.
+func (w *world) startBroker() {
+	w.t.Helper()
+	if w.broker != nil {
+		w.broker.Restart()
+		return
+	}
+	kafkaScript(w.t, nil, "start-broker", "1")
+}
+
+// kafkaScript runs compose/kafka/kafka.sh for the cluster that `make e2e`
+// started; on any other the test is skipped, for it is not ours to break.
+func kafkaScript(t testing.TB, env []string, args ...string) string {
+	t.Helper()
+	if os.Getenv("KAFKA_INSTANCE") == "" && len(env) == 0 {
+		t.Skip("KAFKA_INSTANCE does not say which cluster of kafka.sh this is")
+	}
+	cmd := exec.Command("../compose/kafka/kafka.sh", args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.Output()
+	require.NoError(t, err, "kafka.sh %v: %s", args, out)
+	return string(out)
 }
