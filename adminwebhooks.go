@@ -60,6 +60,20 @@ func (w adminWebhooks) RotateSecret(ctx context.Context, id string, overlap *tim
 	return adminCreated(w.ops.RotateSecret(ctx, id, overlap))
 }
 
+// SetState implements console.Webhooks.
+func (w adminWebhooks) SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*console.View, error) {
+	set := w.ops.Resume
+	if state == storage.DestinationPaused {
+		set = func(ctx context.Context, id string) (*sinks.View, error) { return w.ops.Pause(ctx, id, reason) }
+	}
+	v, err := set(ctx, id)
+	if err != nil {
+		return nil, adminError(err)
+	}
+	view := console.View(*v)
+	return &view, nil
+}
+
 // Test implements console.Webhooks.
 func (w adminWebhooks) Test(ctx context.Context, id string) (*console.Tested, error) {
 	t, err := w.ops.Test(ctx, id)

@@ -6,12 +6,14 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // console makes the admin API.
 func (a *App) console() (http.Handler, error) {
 	return console.New(console.Deps{
-		DB: a.db, Webhooks: adminWebhooks{a.operations}, Actor: adminActor, Logger: a.tel.Logger.Logger,
+		DB: a.db, Webhooks: adminWebhooks{a.operations},
+		Rewinds: stream.NewReplayer(a.admin, a.db, a.destinations), Actor: adminActor, Logger: a.tel.Logger.Logger,
 	})
 }
 

@@ -35,6 +35,8 @@ type Deps struct {
 	DB *storage.DB
 	// Webhooks changes destinations; without it their routes answer 503.
 	Webhooks Webhooks
+	// Rewinds moves their positions; without it those routes answer 503.
+	Rewinds Rewinds
 	// Actor says who sent the request of a context.
 	Actor  func(context.Context) Actor
 	Logger *zap.Logger
@@ -81,6 +83,10 @@ func New(deps Deps) (http.Handler, error) {
 	mux.Delete("/webhooks/{id}", c.deleteWebhook)
 	mux.Post("/webhooks/{id}/rotate-secret", c.rotateSecret)
 	mux.Post("/webhooks/{id}/test", c.testWebhook)
+	mux.Post("/webhooks/{id}/pause", c.pauseWebhook)
+	mux.Post("/webhooks/{id}/resume", c.resumeWebhook)
+	mux.Post("/webhooks/{id}/skip", c.skipWebhook)
+	mux.Post("/webhooks/{id}/rewind", c.rewindWebhook)
 	return mux, nil
 }
 

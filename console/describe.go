@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hogstream/hogstream/stream"
 )
 
 // What bodies look like, for the description alone.
@@ -50,6 +52,18 @@ type (
 	rotateRequest struct {
 		OverlapSeconds *int `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
 	}
+	rewindRequest struct {
+		To        string `json:"to" doc:"start, latest, a time, or an offset."`
+		Topic     string `json:"topic,omitempty" doc:"Only this one: lifecycle or events."`
+		Partition *int   `json:"partition,omitempty" doc:"Only this one."`
+		DryRun    bool   `json:"dryRun,omitempty" doc:"Say what would be sent, and change nothing."`
+	}
+	pauseRequest struct {
+		Reason string `json:"reason,omitempty"`
+	}
+	resumeRequest struct {
+		SkipToNow bool `json:"skipToNow,omitempty" doc:"Do not send what was appended meanwhile."`
+	}
 	revokedResponse struct {
 		Revoked bool `json:"revoked"`
 	}
@@ -78,6 +92,10 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodDelete, "/v1/admin/webhooks/{id}", "Delete a destination", "Destinations", nil, 200, webhookDeleted{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rotate-secret", "Give a destination a new secret", "Destinations", rotateRequest{}, 200, secretJSON{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/test", "Send a test message now", "Destinations", nil, 202, testJSON{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/pause", "Stop deliveries at their place", "Destinations", pauseRequest{}, 200, View{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/resume", "Go on after a pause or a suspension", "Destinations", resumeRequest{}, 200, View{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", nil, 200, stream.Rewound{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rewind", "Go on from somewhere else, previewed first", "Replay", rewindRequest{}, 200, stream.Rewound{})
 }
 
 type describer struct{ doc *huma.OpenAPI }

@@ -26,6 +26,8 @@ type Webhooks interface {
 	// RotateSecret makes a new secret; the old one signs beside it for overlap,
 	// nil for the default.
 	RotateSecret(ctx context.Context, id string, overlap *time.Duration) (*Created, error)
+	// SetState pauses (at its place) or resumes.
+	SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*View, error)
 	// Test sends a test message now and returns what came of it.
 	Test(ctx context.Context, id string) (*Tested, error)
 }

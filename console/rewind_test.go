@@ -1,0 +1,68 @@
+package console_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// positions is a Rewinds that remembers what it was asked.
+type positions struct {
+	asked   []stream.RewindRequest
+	skipped int
+	refuse  error
+}
+
+func (p *positions) Rewind(_ context.Context, _ string, req stream.RewindRequest) (*stream.Rewound, error) {
+	if p.refuse != nil {
+		return nil, p.refuse
+	}
+	p.asked = append(p.asked, req)
+	return &stream.Rewound{Preview: stream.Preview{Records: 12, Exact: true}, Applied: !req.DryRun}, nil
+}
+
+func (p *positions) Skip(context.Context, string) (*stream.Rewound, error) {
+	p.skipped++
+	return &stream.Rewound{Applied: true}, nil
+}
+
+func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id := uuid.NewString()
+	s.hooks.views = []console.View{{ID: id, Name: "crm"}}
+	at := "/webhooks/" + id
+
+	out := s.request(http.MethodPost, at+"/pause", `{"reason":"maintenance"}`, http.StatusOK)
+	require.Equal(t, "paused", out["state"])
+	require.Equal(t, "maintenance", out["stateReason"])
+	out = s.request(http.MethodPost, at+"/resume", "", http.StatusOK)
+	require.Equal(t, "active", out["state"])
+	require.Zero(t, s.positions.skipped)
+	s.request(http.MethodPost, at+"/resume", `{"skipToNow":true}`, http.StatusOK)
+	require.Equal(t, 1, s.positions.skipped)
+	s.request(http.MethodPost, at+"/skip", "", http.StatusOK)
+	require.Equal(t, 2, s.positions.skipped)
+
+	out = s.request(http.MethodPost, at+"/rewind", `{"to":"start","dryRun":true}`, http.StatusOK)
+	require.EqualValues(t, 12, out["records"])
+	require.Equal(t, false, out["applied"])
+	out = s.request(http.MethodPost, at+"/rewind", `{"to":"17","topic":"lifecycle","partition":3}`, http.StatusOK)
+	require.Equal(t, true, out["applied"])
+	require.EqualValues(t, 3, *s.positions.asked[1].Partition)
+	s.request(http.MethodPost, at+"/rewind", `{}`, http.StatusBadRequest)
+	s.positions.refuse = &stream.ReplayError{Field: "to", Message: "write start"}
+	s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusBadRequest)
+	s.positions.refuse = stream.ErrNoReplay
+	s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusNotFound)
+	s.request(http.MethodPost, "/webhooks/"+uuid.NewString()+"/pause", "", http.StatusNotFound)
+
+	log := s.request(http.MethodGet, "/audit-logs?resourceId="+id, "", http.StatusOK)
+	require.EqualValues(t, 5, log["total"], "a dry run changes nothing and leaves none")
+}

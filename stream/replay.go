@@ -1,0 +1,229 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// Replayer is what operators do to the positions of destinations: look what a
+// rewind or a backfill would send, rewind, skip, backfill. It works on Kafka and
+// Postgres only; whoever owns the partitions sees what it wrote and follows. Safe
+// for concurrent use.
+type Replayer struct {
+	admin        *Admin
+	db           *storage.DB
+	destinations *storage.Destinations
+	now          func() time.Time
+}
+
+// NewReplayer makes one.
+func NewReplayer(admin *Admin, db *storage.DB, destinations *storage.Destinations) *Replayer {
+	return &Replayer{admin: admin, db: db, destinations: destinations, now: time.Now}
+}
+
+// ReplayError says which field of a request is wrong and what to write instead.
+type ReplayError struct{ Field, Message string }
+
+// Error implements error.
+func (e *ReplayError) Error() string { return e.Field + ": " + e.Message }
+
+// ErrNoReplay is returned (wrapped) for a destination or a backfill that does not
+// exist.
+var ErrNoReplay = errors.New("not found")
+
+// ErrReplayState is returned (wrapped) when a backfill cannot do what is asked
+// because it has ended.
+var ErrReplayState = errors.New("the backfill has ended")
+
+// RewindRequest says where a destination is to go on from.
+type RewindRequest struct {
+	// To is `start`, `latest`, a time (RFC 3339) or an offset.
+	To string
+	// Topic and Partition narrow the rewind; "" and nil mean all. An offset needs
+	// a topic when the destination reads two.
+	Topic     schemas.Topic
+	Partition *int32
+	// DryRun only previews.
+	DryRun bool
+}
+
+// Rewound is what a rewind does, or would do.
+type Rewound struct {
+	Preview
+	Positions []Move `json:"positions"`
+	Applied   bool   `json:"applied"`
+}
+
+// Move is a cursor's way.
+type Move struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+}
+
+// Rewind previews where the destination would go on from and what it would be
+// sent, and goes there unless the request is a dry run. It works while the
+// destination is delivered to, paused or suspended; a later rewind wins. Wrong
+// requests are a *ReplayError, unknown destinations ErrNoReplay.
+func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
+	d, err := r.destination(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	subscription, err := schemas.ParseSubscription(d.EventTypes)
+	if err != nil {
+		return nil, fmt.Errorf("destination %s: %w", d.Name, err)
+	}
+	topics, err := narrow(subscription.Topics(), req.Topic)
+	if err != nil {
+		return nil, err
+	}
+	to, ends, err := r.resolve(ctx, "to", req.To, topics)
+	if err != nil {
+		return nil, err
+	}
+	if to, err = onPartition(to, req.Partition); err != nil {
+		return nil, err
+	}
+	moves, err := r.moves(ctx, id, to)
+	if err != nil {
+		return nil, err
+	}
+	out := &Rewound{Positions: moves}
+	out.Preview, err = r.admin.preview(ctx, rangesTo(to, ends), wanted{subscription: subscription}, d.RateLimit)
+	if err != nil || req.DryRun {
+		return out, err
+	}
+	if err := r.admin.Rewind(ctx, r.db, id, to); err != nil {
+		return nil, err
+	}
+	out.Applied = true
+	return out, nil
+}
+
+// Skip has a destination go on from the ends of its topics: what it has not been
+// sent is not sent to it.
+func (r *Replayer) Skip(ctx context.Context, id string) (*Rewound, error) {
+	return r.Rewind(ctx, id, RewindRequest{To: "latest"})
+}
+
+func (r *Replayer) destination(ctx context.Context, id string) (*storage.Destination, error) {
+	d, err := r.destinations.Get(ctx, id)
+	if storage.IsNotFound(err) {
+		return nil, fmt.Errorf("destination %s: %w", id, ErrNoReplay)
+	}
+	return d, err
+}
+
+func narrow(topics []schemas.Topic, only schemas.Topic) ([]schemas.Topic, error) {
+	if only == "" {
+		return topics, nil
+	}
+	if !slices.Contains(topics, only) {
+		return nil, &ReplayError{"topic", fmt.Sprintf("the destination does not read %q: use one of %v", only, topics)}
+	}
+	return []schemas.Topic{only}, nil
+}
+
+func onPartition(starts []storage.CursorStart, partition *int32) ([]storage.CursorStart, error) {
+	if partition == nil {
+		return starts, nil
+	}
+	kept := slices.DeleteFunc(slices.Clone(starts), func(s storage.CursorStart) bool { return s.Partition != *partition })
+	if len(kept) == 0 {
+		return nil, &ReplayError{"partition", fmt.Sprintf("there is no partition %d", *partition)}
+	}
+	return kept, nil
+}
+
+// resolve finds the places that a text names, and the ends of the topics.
+func (r *Replayer) resolve(ctx context.Context, field, text string, topics []schemas.Topic) (places, ends []storage.CursorStart, err error) {
+	if ends, err = r.admin.EndOffsets(ctx, topics...); err != nil {
+		return nil, nil, err
+	}
+	starts, err := r.admin.StartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, nil, err
+	}
+	offset, offsetErr := strconv.ParseInt(text, 10, 64)
+	switch text = strings.TrimSpace(text); {
+	case text == "start":
+		return starts, ends, nil
+	case text == "latest":
+		return ends, ends, nil
+	case offsetErr == nil:
+		if len(topics) > 1 {
+			return nil, nil, &ReplayError{field, fmt.Sprintf("an offset is of one topic: name one of %v as topic", topics)}
+		}
+		return clampStarts(offset, starts, ends), ends, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, nil, &ReplayError{field, fmt.Sprintf("%q is not known: write start, latest, an offset, or a time such as 2026-01-31T12:00:00Z", text)}
+	}
+	places, err = r.admin.OffsetsAt(ctx, at, topics...)
+	return places, ends, err
+}
+
+// clampStarts is an offset on every partition, within what the log has.
+func clampStarts(offset int64, starts, ends []storage.CursorStart) []storage.CursorStart {
+	places := slices.Clone(starts)
+	for i := range places {
+		end := offsetIn(ends, places[i])
+		if offset < 0 { // counted back from the end
+			places[i].Offset = max(end+offset, places[i].Offset)
+			continue
+		}
+		places[i].Offset = min(max(offset, places[i].Offset), end)
+	}
+	return places
+}
+
+func offsetIn(places []storage.CursorStart, like storage.CursorStart) int64 {
+	for _, p := range places {
+		if p.Topic == like.Topic && p.Partition == like.Partition {
+			return p.Offset
+		}
+	}
+	return like.Offset
+}
+
+func rangesTo(from, ends []storage.CursorStart) []logRange {
+	ranges := make([]logRange, 0, len(from))
+	for _, f := range from {
+		ranges = append(ranges, logRange{logKey{schemas.Topic(f.Topic), f.Partition}, f.Offset, max(offsetIn(ends, f), f.Offset)})
+	}
+	return ranges
+}
+
+// moves pairs where the live cursors stand with where they would go.
+func (r *Replayer) moves(ctx context.Context, id string, to []storage.CursorStart) ([]Move, error) {
+	cursors, err := storage.DestinationCursors(ctx, r.db, id)
+	if err != nil {
+		return nil, err
+	}
+	stands := map[logKey]int64{}
+	for _, c := range cursors {
+		if c.ReplayID == storage.LiveReplay {
+			stands[logKey{schemas.Topic(c.Topic), c.Partition}] = c.Position
+		}
+	}
+	moves := make([]Move, 0, len(to))
+	for _, t := range to {
+		from, ok := stands[logKey{schemas.Topic(t.Topic), t.Partition}]
+		if !ok {
+			from = t.Offset
+		}
+		moves = append(moves, Move{Topic: t.Topic, Partition: t.Partition, From: from, To: t.Offset})
+	}
+	return moves, nil
+}

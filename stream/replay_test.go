@@ -1,0 +1,214 @@
+package stream_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+func (w *world) replayer() *stream.Replayer { return stream.NewReplayer(w.admin, w.db, w.store) }
+
+func (w *world) repeats() int {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.repeats
+}
+
+func TestARewindIsPreviewedExactlyAndADryRunChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(10, 4)...)
+	w.Append(fact("contact-1", schemas.FactBucketEntered)) // not for it
+	w.start("one")
+	w.waitDelivered("crm", 40)
+	w.waitFlushed(d)
+
+	r := w.replayer()
+	out, err := r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start", DryRun: true})
+	require.NoError(t, err)
+	require.True(t, out.Exact)
+	require.EqualValues(t, 40, out.Records)
+	require.Equal(t, map[string]int64{schemas.FactContactUpdated: 40}, out.ByType)
+	require.EqualValues(t, 41, out.Scanned)
+	require.NotNil(t, out.First)
+	require.False(t, out.First.After(*out.Last))
+	require.False(t, out.Applied)
+	for _, m := range out.Positions {
+		require.Zero(t, m.To)
+	}
+
+	out, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
+	require.NoError(t, err)
+	require.True(t, out.Applied)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() == 40, nil }, "all of it again, and from the dry run nothing")
+	w.waitFlushed(d)
+}
+
+func TestARewindToATimeSendsWhatWasAppendedSinceThen(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(10, 3)...)
+	between := time.Now().Add(2 * time.Millisecond)
+	w.Eventually(func(context.Context) (bool, error) { return time.Now().After(between), nil }, "append times have milliseconds")
+	w.Append(facts(10, 2)...)
+	w.start("one")
+	w.waitDelivered("crm", 50)
+	w.waitFlushed(d)
+	out, err := w.replayer().Rewind(w.Context(), d.ID, stream.RewindRequest{To: between.UTC().Format(time.RFC3339Nano)})
+	require.NoError(t, err)
+	require.EqualValues(t, 20, out.Records)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() == 20, nil }, "the later ones again")
+	w.waitFlushed(d)
+}
+
+func TestOnePartitionIsRewoundToAnOffsetAndTheOthersStay(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(2))
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(40, 5)...)
+	w.start("one")
+	w.waitDelivered("crm", 200)
+	w.waitFlushed(d)
+	end := w.Ends(schemas.TopicLifecycle)[1]
+	one := int32(1)
+	out, err := w.replayer().Rewind(w.Context(), d.ID, stream.RewindRequest{To: fmt.Sprint(end - 7), Partition: &one})
+	require.NoError(t, err)
+	require.Equal(t, []stream.Move{{Topic: "lifecycle", Partition: 1, From: end, To: end - 7}}, out.Positions)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() == 7, nil }, "seven again")
+	w.waitFlushed(d)
+}
+
+func TestASecondRewindBeforeTheFirstHasFinishedWins(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(2))
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(20, 10)...)
+	w.start("one")
+	w.waitDelivered("crm", 200)
+	w.waitFlushed(d)
+	var block atomic.Bool
+	gate := make(chan struct{})
+	block.Store(true)
+	w.r.answer = func(ctx context.Context, _ stream.Delivery) stream.Outcome {
+		if block.Load() {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+			}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	r := w.replayer()
+	_, err := r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
+	require.NoError(t, err)
+	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
+	require.NoError(t, err)
+	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "latest"})
+	require.NoError(t, err)
+	block.Store(false)
+	close(gate)
+	w.waitFlushed(d)
+	w.Append(facts(20, 1)...)
+	w.waitDelivered("crm", 220)
+	w.waitFlushed(d)
+	require.LessOrEqual(t, w.repeats(), 400)
+}
+
+func TestARewindDuringARebalanceAndWithNobodyRunningEndsAtTheRightPlace(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(30, 10)...)
+	p := w.start("one")
+	w.waitDelivered("crm", 300)
+	w.waitFlushed(d)
+	r := w.replayer()
+	w.start("two") // partitions move
+	_, err := r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
+	require.NoError(t, err)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() >= 300, nil }, "all of it again")
+	w.waitFlushed(d)
+
+	p.stop()
+	before := w.repeats()
+	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
+	require.NoError(t, err)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() >= before+300, nil }, "all of it a third time")
+	w.waitFlushed(d)
+}
+
+func TestSkippingToNowLeavesOutWhatWasAppendedWhilePaused(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.start("one")
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("crm", 10)
+	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationPaused, "")
+	require.NoError(t, err)
+	w.waitFlushed(d)
+	w.Append(facts(10, 5)...)
+	out, err := w.replayer().Skip(w.Context(), d.ID)
+	require.NoError(t, err)
+	require.True(t, out.Applied)
+	_, err = w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
+	require.NoError(t, err)
+	w.Append(facts(10, 1)...)
+	w.waitFlushed(d)
+	require.Equal(t, 20, w.r.count("crm"))
+}
+
+func TestAWrongRewindNamesTheFieldAndTheFix(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*", "event.tracked")
+	r := w.replayer()
+	nine := int32(9)
+	for _, c := range []struct {
+		req   stream.RewindRequest
+		field string
+	}{
+		{stream.RewindRequest{To: "yesterday"}, "to"},
+		{stream.RewindRequest{To: "17"}, "to"}, // of which topic?
+		{stream.RewindRequest{To: "start", Topic: "contacts"}, "topic"},
+		{stream.RewindRequest{To: "start", Partition: &nine}, "partition"},
+	} {
+		_, err := r.Rewind(w.Context(), d.ID, c.req)
+		var wrong *stream.ReplayError
+		require.ErrorAs(t, err, &wrong, "%+v", c.req)
+		require.Equal(t, c.field, wrong.Field)
+	}
+	_, err := r.Rewind(w.Context(), storage.LiveReplay, stream.RewindRequest{To: "start"})
+	require.ErrorIs(t, err, stream.ErrNoReplay)
+}
+
+func TestALongLogIsPreviewedInSecondsByLookingAtSamplesOfThem(t *testing.T) {
+	if testing.Short() {
+		t.Skip("appends much")
+	}
+	w := newWorld(t)
+	d := w.destination("crm", "contact.updated")
+	var batch []schemas.Message
+	for i := range 10_000 {
+		typ := schemas.FactContactUpdated
+		if i%4 == 0 {
+			typ = schemas.FactBucketEntered
+		}
+		batch = append(batch, fact(fmt.Sprint("contact-", i%500), typ))
+	}
+	for range 30 {
+		w.Append(batch...)
+	}
+	began := time.Now()
+	out, err := w.replayer().Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start", DryRun: true})
+	require.NoError(t, err)
+	t.Logf("%d of 300000 records looked at in %s", out.Scanned, time.Since(began))
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.False(t, out.Exact)
+	require.Less(t, out.Scanned, int64(300_000))
+	require.InEpsilon(t, 225_000, out.Records, 0.1)
+}
