@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -15,10 +16,21 @@ func devConfig(t *testing.T) hogstream.Config {
 	t.Helper()
 	cfg, err := hogstream.ConfigFromEnv()
 	require.NoError(t, err)
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir = reachableDir(t)
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	cfg.Log.Level = "warn"
 	return cfg
+}
+
+// reachableDir is a temporary directory that Postgres can reach also when the
+// tests run as root and it runs as another user.
+func reachableDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hogstream-test-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o711))
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // inDev runs f while a developer's instance runs on cfg, and expects it to stop cleanly.

@@ -55,6 +55,10 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
+	// As root, Postgres runs as another user, who must reach its directory.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return err
+	}
 	cfg := c.Config
 	cfg.DataDir = dir
 	cfg.HTTP.Addr = "127.0.0.1:0"
