@@ -3,13 +3,19 @@ package hogstream_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
 func devConfig(t *testing.T) hogstream.Config {
@@ -72,4 +78,57 @@ func TestADevelopersInstanceDescribesItselfAndItsStateSurvivesARestart(t *testin
 	inDev(t, cfg, func(r *hogstream.Running) {
 		require.Equal(t, key, r.APIKey)
 	})
+}
+
+func TestATraceGoesFromTheRequestThroughKafkaToTheDelivery(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	otel.SetTracerProvider(provider)
+	t.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
+
+	receiver, err := sinktest.New(sinktest.Options{Keep: 10})
+	require.NoError(t, err)
+	hook, err := receiver.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	defer receiver.Close()
+
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	inDev(t, devConfig(t), func(r *hogstream.Running) {
+		call(t, r, "/v1/admin/webhooks", "", `{"url":"`+hook+`","eventTypes":["contact.created","event.tracked"]}`, 201)
+		call(t, r, "/v1/events", "00-"+trace+"-b7ad6b7169203331-01", `{"name":"clicked","userId":"u1"}`, 202)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		require.NoError(t, receiver.Wait(ctx, func(s sinktest.Stats) bool { return s.Taken >= 2 }))
+	})
+	for _, m := range receiver.Messages() {
+		require.Contains(t, m.Header.Get("Traceparent"), trace, "the receiver can go on with the trace")
+	}
+	names := map[string]int{}
+	for _, s := range spans.GetSpans() {
+		if s.SpanContext.TraceID().String() == trace {
+			names[s.Name]++
+		}
+	}
+	require.Equal(t, 1, names["POST /v1/events"], "%v", names)
+	require.Equal(t, 1, names["process identity"], "%v", names)
+	require.Equal(t, 1, names["process contacts"], "%v", names)
+	require.Equal(t, 2, names["deliver webhook"], "%v", names)
+}
+
+// call posts a body and expects a status.
+func call(t *testing.T, r *hogstream.Running, path, traceparent, body string, status int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+r.APIKey)
+	req.Header.Set("Content-Type", "application/json")
+	if traceparent != "" {
+		req.Header.Set("Traceparent", traceparent)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, status, resp.StatusCode, "%s", answer)
 }

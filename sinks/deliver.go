@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"go.opentelemetry.io/otel/propagation"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -102,7 +104,9 @@ func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
 
 // Deliver implements [stream.Deliverer].
 func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
+	ctx, span := startSpan(ctx, &del)
 	out := d.deliver(ctx, del)
+	endSpan(span, &out)
 	d.metrics.observe(&del, &out, time.Now())
 	d.logOutcome(&del, &out)
 	return out
@@ -193,6 +197,7 @@ func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *
 	if a.ReplayID != "" {
 		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
 	}
+	propagate(ctx, propagation.HeaderCarrier(req.Header))
 	r := &http.Request{
 		Method: http.MethodPost, URL: req.URL, Host: req.URL.Host, Header: req.Header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

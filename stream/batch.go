@@ -134,7 +134,10 @@ func (t *thread) applyOnce(ctx context.Context, b *batch) error {
 			return err
 		}
 		out := NewBatch(t.cfg.Encoder, t.cfg.Now(), b.records)
-		if err := t.decide(ctx, tx, out); err != nil {
+		spans := t.startSpans(ctx, out)
+		err := t.decide(ctx, tx, out)
+		endSpans(spans, err)
+		if err != nil {
 			return err
 		}
 		rows, err := t.rows(b, out.Outputs())

@@ -68,9 +68,8 @@ func (o *Output) appendTo(b []byte) []byte {
 		b = binary.AppendVarint(b, o.Meta.OccurredAt.Unix())
 		b = binary.AppendUvarint(b, uint64(o.Meta.OccurredAt.Nanosecond()))
 	}
-	trace := o.Cause.Trace()
-	b = appendField(b, trace.Parent)
-	return appendField(b, trace.State)
+	b = appendField(b, o.Trace.Parent)
+	return appendField(b, o.Trace.State)
 }
 
 func appendField[T string | []byte](b []byte, field T) []byte {
@@ -182,7 +181,7 @@ func kafkaRecords(cfg Config, outputs []Output) []*kgo.Record {
 		start, first := len(text), len(headers)
 		text = append(text, o.Key...)
 		key := text[start:len(text):len(text)]
-		headers, text = appendHeaders(headers, text, o.Meta, o.Cause.Trace())
+		headers, text = appendHeaders(headers, text, o.Meta, o.Trace)
 		room[i] = kgo.Record{Topic: topic, Key: key, Value: o.Value, Headers: headers[first:len(headers):len(headers)]}
 		records[i] = &room[i]
 	}

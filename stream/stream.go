@@ -79,6 +79,7 @@ type Batch struct {
 
 	enc     Encoder
 	outputs []Output
+	traces  map[*Record]Trace // the spans of traced records; nil for none
 }
 
 // Output is an encoded message and the record that caused it.
@@ -88,6 +89,7 @@ type Output struct {
 	Key   string
 	Value []byte // nil for a tombstone
 	Meta  schemas.Meta
+	Trace Trace // what its record carries
 }
 
 // NewBatch makes a batch; used by the loop and by processors' tests.
@@ -109,8 +111,16 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	if len(value) > schemas.MaxRecord-64<<10 {
 		return fmt.Errorf("%s %s for %s has %d bytes: %w", m.Topic(), m.Meta().Type, m.Key(), len(value), ErrTooLarge)
 	}
-	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta()})
+	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)})
 	return nil
+}
+
+// traceOf is the span of a record in this batch, else the trace it came with.
+func (b *Batch) traceOf(cause *Record) Trace {
+	if t, ok := b.traces[cause]; ok {
+		return t
+	}
+	return cause.Trace()
 }
 
 // DeadLetter gives up a record for a reason that will not change, e.g. because
