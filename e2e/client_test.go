@@ -25,9 +25,10 @@ type event struct {
 // client is a sender that loses nothing: what got no answer, or a 503, it sends
 // again under the same idempotency key, to any of the processes.
 type client struct {
-	urls []string
+	to   []*process
 	http *http.Client
 	turn atomic.Int64
+	away atomic.Pointer[process] // is not called
 
 	accepted atomic.Int64 // events that were answered with 2xx
 	retries  atomic.Int64 // requests that were sent again
@@ -35,13 +36,10 @@ type client struct {
 
 // client of all processes that serve.
 func (w *world) client() *client {
-	c := &client{http: &http.Client{
+	c := &client{to: w.serving, http: &http.Client{
 		Timeout:   20 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64},
 	}}
-	for _, p := range w.serving {
-		c.urls = append(c.urls, p.url)
-	}
 	w.t.Cleanup(c.http.CloseIdleConnections)
 	return c
 }
@@ -124,8 +122,11 @@ func (c *client) call(ctx context.Context, method, path string, body any) (statu
 			return 0, nil, err
 		}
 	}
-	url := c.urls[int(c.turn.Add(1))%len(c.urls)]
-	req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(payload))
+	p := c.to[int(c.turn.Add(1))%len(c.to)]
+	if p == c.away.Load() {
+		p = c.to[int(c.turn.Add(1))%len(c.to)]
+	}
+	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(payload))
 	if err != nil {
 		return 0, nil, err
 	}

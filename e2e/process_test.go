@@ -129,6 +129,13 @@ func (p *process) ended() <-chan struct{} {
 	return p.done
 }
 
+// pid is the process's number.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}
+
 // waitReady waits until the process takes events.
 func (p *process) waitReady() {
 	p.t.Helper()

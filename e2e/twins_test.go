@@ -62,15 +62,17 @@ func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 		w.waitMembers(2)
 		l := load{name: "stale", subjects: 24, each: 24, senders: 6}
 		c := w.client()
-		c.http.Timeout = 3 * time.Second // a frozen process takes connections
+		c.http.Timeout = 3 * time.Second
 		wait := l.start(w, c)
 		w.waitAccepted(c, l.events()/5)
 		w.waitPhase(rng)
+		c.away.Store(a) // a frozen process takes connections and does not answer
 		a.signal(syscall.SIGSTOP)
 		book.killed(w)
 		w.waitMembers(1)
 		w.waitAccepted(c, l.events()/2)
 		a.signal(syscall.SIGCONT)
+		c.away.Store(nil)
 		wait()
 		w.waitMembers(2) // it came back by itself
 		stats := w.waitDelivered(2 * l.events())

@@ -38,20 +38,22 @@ var encryptionKey = bytes.Repeat([]byte{7}, storage.KeySize)
 
 // world is what the binary lives in, and how a test looks at it.
 type world struct {
-	t   *testing.T
-	dir string
+	t       *testing.T
+	dir     string
+	dataDir string // of a developer's instance
 
-	cfg      hogstream.Config      // settings that reach the same surroundings
-	broker   *streamtest.Process   // nil on a real cluster
-	registry *localregistry.Server // nil with a real one
-	postgres *storagetest.Server   // only when the test asked for one that it can stop
-	db       *storage.DB           // looks
-	admin    *stream.Admin         // looks
-	codec    *schemas.Codec        // looks
-	receiver *sinktest.Receiver    // nil without addReceiver
-	ops      *sinks.Operations     // destinations
-	env      []string              // of every process
-	serving  []*process            // processes that play ingest
+	cfg       hogstream.Config      // settings that reach the same surroundings
+	broker    *streamtest.Process   // nil on a real cluster
+	registry  *localregistry.Server // nil with a real one
+	postgres  *storagetest.Server   // only when the test asked for one that it can stop
+	db        *storage.DB           // looks
+	admin     *stream.Admin         // looks
+	codec     *schemas.Codec        // looks
+	receiver  *sinktest.Receiver    // nil without addReceiver
+	ops       *sinks.Operations     // destinations
+	env       []string              // of every process
+	mayRepeat bool                  // records, after the broker's process was killed
+	serving   []*process            // processes that play ingest
 }
 
 // worldOption changes what a world is made of.

@@ -1,0 +1,118 @@
+package e2e_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+)
+
+// newDevWorld is `hogstream dev`, started on a directory of its own, and how a
+// test looks into it.
+func newDevWorld(t *testing.T) (*world, *process) {
+	t.Helper()
+	cfg, err := hogstream.ConfigFromEnv()
+	require.NoError(t, err)
+	cfg.Kafka = hogstream.KafkaConfig{Prefix: cfg.Kafka.Prefix}
+	w := &world{t: t, dir: t.TempDir(), cfg: cfg, mayRepeat: true}
+	for _, name := range []string{
+		"KAFKA_BROKERS", "KAFKA_PREFIX", "KAFKA_TLS", "KAFKA_TLS_CA", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
+		"SCHEMA_REGISTRY_URL", "DATABASE_URL", "HOGSTREAM_INSTANCE",
+	} {
+		w.env = append(w.env, name+"=") // an empty variable is as one that is not set
+	}
+	w.env = append(w.env, "HOGSTREAM_ENCRYPTION_KEY="+base64.StdEncoding.EncodeToString(encryptionKey), "ADMIN_API_KEY="+adminKey,
+		"RATE_LIMIT=0", "PUBLIC_RATE_LIMIT=0", "LOG_LEVEL=warn", "LOG_FORMAT=console")
+	dir, err := os.MkdirTemp("", "hogstream-dev-") // Postgres runs as another user, who must get in
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	t.Cleanup(func() {
+		killPostgres(dir)
+		os.RemoveAll(dir)
+	})
+	w.dataDir = dir
+	p := w.newProcess("dev", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+dir)
+	p.start()
+	p.waitReady()
+	w.lookInto()
+	return w, p
+}
+
+// lookInto finds where the parts of the developer's instance are now.
+func (w *world) lookInto() {
+	w.t.Helper()
+	running, err := hogstream.ReadRunning(w.dataDir)
+	require.NoError(w.t, err)
+	w.cfg.Kafka.Brokers, w.cfg.Registry.URL, w.cfg.Database.URL = nil, "", ""
+	running.FillIn(&w.cfg)
+	w.cfg.Instance = "test"
+	w.look()
+}
+
+// killPostgres ends a server that a killed process left behind.
+func killPostgres(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "postgres", "*", "postmaster.pid"))
+	more, _ := filepath.Glob(filepath.Join(dir, "postgres", "postmaster.pid"))
+	for _, f := range append(files, more...) {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		if pid, err := strconv.Atoi(strings.TrimSpace(first)); err == nil && pid > 1 {
+			syscall.Kill(pid, syscall.SIGQUIT) //nolint:errcheck // it may be gone
+		}
+	}
+}
+
+func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
+	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+		w, p := newDevWorld(t)
+		w.addReceiver(sinktest.Options{Sequence: bySeq})
+		l := load{name: "dev", subjects: 18, each: 18, senders: 6}
+		c := w.client()
+		wait := l.start(w, c)
+		const kills = 2
+		for k := range kills {
+			w.waitAccepted(c, l.events()*(k+1)/(kills+1))
+			w.waitPhase(rng)
+			p.kill()
+			p.start() // finds the Postgres that was left behind
+		}
+		wait()
+		p.waitReady()
+		w.lookInto()
+		stats := w.waitDelivered(2 * l.events())
+		t.Logf("webhooks repeated: %d", stats.Duplicates)
+		w.verify(l)
+		p.stop()
+		requireStopped(t, w.dataDir)
+	})
+}
+
+// requireStopped says that a stop in good order left no Postgres behind.
+func requireStopped(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "postgres", "*", "postmaster.pid"))
+	require.NoError(t, err)
+	require.Empty(t, files, "Postgres still runs")
+}
+
+func TestTheSecondDevOnADirectorySaysWhoHoldsIt(t *testing.T) {
+	w, p := newDevWorld(t)
+	second := w.newProcess("second", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+w.dataDir)
+	second.start()
+	<-second.ended()
+	require.Contains(t, second.tail(5), fmt.Sprint("is held by process ", p.pid()))
+	p.stop()
+}
