@@ -122,6 +122,17 @@ type LogConfig struct {
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OTLP/HTTP endpoint for traces, e.g. http://localhost:4318." env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 }
 
+// IgnoreEmptyVariables takes variables that are empty out of this process's
+// environment, so that `KAFKA_TLS=` means what an unset KAFKA_TLS does. Programs
+// call it once, before they read settings or start anything.
+func IgnoreEmptyVariables() {
+	for _, v := range os.Environ() {
+		if name, ok := strings.CutSuffix(v, "="); ok && name != "" && !strings.Contains(name, "=") {
+			_ = os.Unsetenv(name) // fails for names that cannot stand there
+		}
+	}
+}
+
 // ConfigFromEnv reads the settings from the environment, with the defaults of
 // what is not set. The command line does the same and adds its flags.
 func ConfigFromEnv() (Config, error) {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,7 @@ func newDevWorld(t *testing.T) (*world, *process) {
 	t.Helper()
 	cfg, err := hogstream.ConfigFromEnv()
 	require.NoError(t, err)
-	cfg.Kafka = hogstream.KafkaConfig{Prefix: cfg.Kafka.Prefix}
+	cfg.Kafka.TLS, cfg.Kafka.TLSCA, cfg.Kafka.SASLMechanism = false, "", "" // its own broker has none
 	w := &world{t: t, dir: t.TempDir(), cfg: cfg, mayRepeat: true}
 	for _, name := range []string{
 		"KAFKA_BROKERS", "KAFKA_PREFIX", "KAFKA_TLS", "KAFKA_TLS_CA", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
@@ -44,15 +45,23 @@ func newDevWorld(t *testing.T) (*world, *process) {
 	p := w.newProcess("dev", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+dir)
 	p.start()
 	p.waitReady()
-	w.lookInto()
+	w.lookInto(p)
 	return w, p
 }
 
 // lookInto finds where the parts of the developer's instance are now.
-func (w *world) lookInto() {
+func (w *world) lookInto(p *process) {
 	w.t.Helper()
-	running, err := hogstream.ReadRunning(w.dataDir)
-	require.NoError(w.t, err)
+	var running *hogstream.Running
+	w.eventually("it to say where it is", func(context.Context) (err error) {
+		if running, err = hogstream.ReadRunning(w.dataDir); err != nil {
+			return err
+		}
+		if running.PID != p.pid() {
+			return fmt.Errorf("running.json is of process %d, before %d", running.PID, p.pid())
+		}
+		return nil
+	})
 	w.cfg.Kafka.Brokers, w.cfg.Registry.URL, w.cfg.Database.URL = nil, "", ""
 	running.FillIn(&w.cfg)
 	w.cfg.Instance = "test"
@@ -91,7 +100,7 @@ func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
 		}
 		wait()
 		p.waitReady()
-		w.lookInto()
+		w.lookInto(p)
 		stats := w.waitDelivered(2 * l.events())
 		t.Logf("webhooks repeated: %d", stats.Duplicates)
 		w.verify(l)

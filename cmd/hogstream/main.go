@@ -36,6 +36,7 @@ type cli struct {
 }
 
 func main() {
+	hogstream.IgnoreEmptyVariables()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second Ctrl-C ends the process at once.
