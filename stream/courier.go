@@ -24,6 +24,8 @@ type courierEnv struct {
 	metrics   *sinkMetrics
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
+	// refresh has tracks looked at again: a backfill's has come to its end.
+	refresh func()
 
 	held    atomic.Int64 // bytes of records admitted and not finished, of all couriers
 	stopped atomic.Bool  // no new attempt starts
@@ -44,12 +46,16 @@ type courier struct {
 	limit        int // requests in flight
 
 	tracks map[trackKey]*track
-	turn   ring[*track] // tracks with a ready lane, one place each
+	turn   ring[*track] // live tracks with a ready lane, one place each
 	again  ring[*flight]
 	later  retries
 	timer  *time.Timer
 	flying int
-	halted bool // paused or suspended: nothing starts
+	// Of backfills: the same, and their part of flying; turns counts for both.
+	replayTurn ring[*track]
+	replaying  int
+	turns      int
+	halted     bool // paused or suspended: nothing starts
 	// suspended is the revision that the rules suspended; any later one says again
 	// whether to go on.
 	suspended int64
@@ -144,10 +150,10 @@ func (c *courier) openTime(now time.Time) time.Duration {
 }
 
 // add starts a track at its stored cursors.
-func (c *courier) add(h *holding, key trackKey, places []*place) *track {
+func (c *courier) add(h *holding, key trackKey, places []*place, b *backfill) *track {
 	t := &track{
 		courier: c, holding: h, partition: key.partition, replay: key.replay,
-		places: places, lanes: map[string]*lane{}, idle: make(chan struct{}),
+		places: places, lanes: map[string]*lane{}, idle: make(chan struct{}), replayState: replayState{backfill: b},
 	}
 	c.mu.Lock()
 	c.tracks[key] = t
@@ -202,6 +208,9 @@ func (c *courier) feed(t *track, r *reader, low map[schemas.Topic]int64) {
 	if t.touched() {
 		c.env.flush.markMoved(t)
 	}
+	if t.ended() {
+		c.env.refresh()
+	}
 }
 
 // touched says whether a cursor moved without a result to report.
@@ -232,6 +241,9 @@ func (c *courier) feedPlace(t *track, p *place, r *reader) {
 // one dead letter names the range, and the cursor goes on at the log's start.
 func (c *courier) skipGap(t *track, p *place, start int64) {
 	from := p.cursor.Next()
+	if p.end >= 0 {
+		start = min(start, p.end)
+	}
 	if !p.cursor.Admit(from) {
 		return
 	}
@@ -256,7 +268,11 @@ func (c *courier) skipGap(t *track, p *place, start int64) {
 func (c *courier) enqueue(t *track) {
 	if !t.inTurn && !t.held && !t.retired && t.ready.len() > 0 {
 		t.inTurn = true
-		c.turn.push(t)
+		if t.backfill != nil {
+			c.replayTurn.push(t)
+		} else {
+			c.turn.push(t)
+		}
 	}
 }
 
@@ -319,6 +335,9 @@ func (c *courier) take() *flight {
 		f.dest = c.dest
 		c.flying++
 		t.flying++
+		if t.backfill != nil {
+			c.replaying++
+		}
 		return f
 	}
 	return nil
@@ -334,24 +353,20 @@ func (c *courier) due() (*flight, *track) {
 		f := c.again.pop()
 		return f, f.track
 	}
-	for c.turn.len() > 0 {
-		t := c.turn.pop()
-		t.inTurn = false
-		if !t.retired && !t.held && t.ready.len() > 0 {
-			return nil, t
-		}
-	}
-	return nil, nil
+	return nil, c.nextTrack()
 }
 
 // work makes one attempt after the other while there is something to send.
 func (c *courier) work(f *flight) {
 	for f != nil {
-		started := time.Now()
+		started, replay := time.Now(), f.track.backfill != nil
 		out := c.attempt(f)
 		c.mu.Lock()
 		c.settle(f, out, started)
 		c.flying--
+		if replay {
+			c.replaying--
+		}
 		f = c.take()
 		c.mu.Unlock()
 	}

@@ -48,7 +48,7 @@ func newCourierBench(t *testing.T, change func(*SinksConfig)) *courierBench {
 	b.courier, err = newCourier(env, b.destination(1, storage.DestinationActive))
 	require.NoError(t, err)
 	b.holding = newHolding(storage.Lease{}, time.Now(), 1000*time.Hour)
-	b.track = b.courier.add(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}})
+	b.track = b.courier.add(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}}, nil)
 	return b
 }
 

@@ -31,3 +31,16 @@ func (s *Sinks) Unflushed() int64 { return s.flush.pending.Load() }
 
 // HeldBytes is what is read and not finished.
 func (s *Sinks) HeldBytes() int64 { return s.env.held.Load() }
+
+// Tracks is how many partition numbers the process works on for a backfill.
+func (s *Sinks) Tracks(replay string) int {
+	n := 0
+	for _, h := range s.listHoldings() {
+		for _, t := range h.list() {
+			if t.replay == replay {
+				n++
+			}
+		}
+	}
+	return n
+}

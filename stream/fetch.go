@@ -224,7 +224,7 @@ func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartitio
 		return
 	}
 	r.insert(p, c)
-	if c.from <= p.asked && p.find(c.to) == nil {
+	if p.awaited(c) && p.find(c.to) == nil {
 		r.want(p, c.to) // somebody has waited for this chunk and will want the next
 	}
 	r.mu.Unlock()

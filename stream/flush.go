@@ -201,14 +201,18 @@ type heldCursor struct {
 	holding *holding
 }
 
+// replayID is the replay id of the track's cursors.
+func (t *track) replayID() string {
+	if t.replay == "" {
+		return storage.LiveReplay
+	}
+	return t.replay
+}
+
 func (t *track) snapshot(p *place) heldCursor {
 	position := p.cursor.Position()
-	replay := t.replay
-	if replay == "" {
-		replay = storage.LiveReplay
-	}
 	return heldCursor{storage.Cursor{
-		DestinationID: t.courier.id, ReplayID: replay, Topic: string(p.topic), Partition: t.partition,
+		DestinationID: t.courier.id, ReplayID: t.replayID(), Topic: string(p.topic), Partition: t.partition,
 		Position: position, Finished: packRanges(position, p.cursor.Finished(nil)), Epoch: p.epoch,
 	}, t.holding}
 }

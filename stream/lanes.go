@@ -27,7 +27,8 @@ type track struct {
 	holding   *holding
 	partition int32
 	replay    string // of a backfill; "" for live
-	places    []*place
+	replayState
+	places []*place
 
 	lanes map[string]*lane
 	ready ring[*lane]
@@ -96,7 +97,7 @@ type flight struct {
 // admit puts the wanted records of a chunk that the cursor has not seen yet into
 // lanes, until the window is full. It reports whether all of the chunk was seen.
 func (t *track) admit(p *place, c *chunk) bool {
-	wanted := p.match(c, t.courier.subscription)
+	wanted := p.match(c, t.courier.subscription, t.backfill)
 	records := c.records
 	first := sort.Search(len(records), func(i int) bool { return records[i].Offset >= p.cursor.Next() })
 	for i := first; i < len(records); i++ {
@@ -105,10 +106,10 @@ func (t *track) admit(p *place, c *chunk) bool {
 			p.advance(p.end)
 			return false
 		}
-		if !wanted[c.kind[i]] || r.Offset < p.cursor.Next() {
+		if !wanted[c.kind[i]] || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
 			continue
 		}
-		if t.windowFull(recordSize(r)) {
+		if t.windowFull(recordSize(r)) || t.early() {
 			// What lies before is known to be unwanted; the next look starts here.
 			p.advance(r.Offset)
 			return false
@@ -122,13 +123,13 @@ func (t *track) admit(p *place, c *chunk) bool {
 }
 
 // match evaluates the subscription once for each type in the chunk.
-func (p *place) match(c *chunk, s schemas.Subscription) []bool {
+func (p *place) match(c *chunk, s schemas.Subscription, b *backfill) []bool {
 	if p.seen == c {
 		return p.wanted
 	}
 	p.seen, p.wanted = c, p.wanted[:0]
 	for _, typ := range c.kinds {
-		p.wanted = append(p.wanted, s.Matches(typ))
+		p.wanted = append(p.wanted, s.Matches(typ) && b.takes(typ))
 	}
 	return p.wanted
 }
@@ -147,8 +148,12 @@ func (p *place) advance(to int64) {
 // remembers it, so that finishing some calls feed again.
 func (t *track) windowFull(size int) bool {
 	env := t.courier.env
+	most := env.cfg.HeldBytes
+	if t.backfill != nil {
+		most /= 2
+	}
 	full := t.open >= env.cfg.Window || t.openBytes+size > env.cfg.WindowBytes ||
-		env.held.Load()+int64(size) > env.cfg.HeldBytes
+		env.held.Load()+int64(size) > most
 	if !full || t.open == 0 {
 		return false
 	}
@@ -235,6 +240,9 @@ func (t *track) finish(f *flight) {
 	if t.full && t.open <= t.wakeAt {
 		t.full = false
 		t.holding.wake()
+	}
+	if t.ended() {
+		t.courier.env.refresh()
 	}
 }
 

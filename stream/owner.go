@@ -148,6 +148,7 @@ type Sinks struct {
 	reader *reader
 
 	changed chan struct{} // one token: reconcile
+	running backfills     // as reconcile last saw them; its own
 	fatal   chan error    // ends Run
 
 	mu       sync.Mutex
@@ -181,7 +182,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	}
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
-	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend}
+	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
 	r.wake = s.wakeFeeder
 	metrics.watch(s)
 	return s, nil

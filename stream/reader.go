@@ -58,11 +58,11 @@ type leader struct {
 // A logPart is what the reader knows of one partition of one topic.
 type logPart struct {
 	key    logKey
-	chunks []*chunk // ascending, apart
-	start  int64    // of the log
-	end    int64    // up to which it can be read; -1 while unknown
-	asked  int64    // the furthest offset that was asked for
-	tail   int64    // waited for at the end of the log; -1 for none
+	chunks []*chunk           // ascending, apart
+	start  int64              // of the log
+	end    int64              // up to which it can be read; -1 while unknown
+	asked  map[int64]struct{} // offsets that somebody waits for
+	tail   int64              // waited for at the end of the log; -1 for none
 	far    map[int64]struct{}
 }
 
@@ -131,7 +131,6 @@ func (r *reader) at(topic schemas.Topic, partition int32, offset int64) (c *chun
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.part(logKey{topic, partition})
-	p.asked = max(p.asked, offset)
 	if c := p.find(offset); c != nil {
 		r.clock++
 		c.used = r.clock
@@ -143,14 +142,27 @@ func (r *reader) at(topic schemas.Topic, partition int32, offset int64) (c *chun
 	if offset < p.start {
 		return nil, p.start
 	}
+	p.asked[offset] = struct{}{}
 	r.want(p, offset)
 	return nil, 0
+}
+
+// awaited says whether somebody waits for a record of the chunk, and forgets it.
+func (p *logPart) awaited(c *chunk) (yes bool) {
+	for offset := range p.asked {
+		served := offset >= c.from && offset < c.to
+		if served || offset < p.start {
+			delete(p.asked, offset)
+		}
+		yes = yes || served
+	}
+	return yes
 }
 
 func (r *reader) part(key logKey) *logPart {
 	p := r.parts[key]
 	if p == nil {
-		p = &logPart{key: key, end: -1, tail: -1, asked: -1, far: map[int64]struct{}{}}
+		p = &logPart{key: key, end: -1, tail: -1, asked: map[int64]struct{}{}, far: map[int64]struct{}{}}
 		r.parts[key] = p
 		if _, known := r.leaders[key]; !known {
 			token(r.moved)

@@ -49,6 +49,11 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	}
 	holdings := s.listHoldings()
 	s.updateCouriers(destinations)
+	running, listed, err := s.readBackfills(ctx, s.running)
+	if err != nil {
+		return err
+	}
+	s.running = running
 	s.retireUnwanted(holdings)
 	if err := s.dropRetired(ctx, holdings); err != nil {
 		return err
@@ -66,16 +71,19 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	}
 	cursors := map[cursorKey]storage.Cursor{}
 	for _, c := range stored {
-		if c.ReplayID == storage.LiveReplay {
-			cursors[cursorKey{c.DestinationID, schemas.Topic(c.Topic), c.Partition}] = c
-		}
+		cursors[cursorKey{c.DestinationID, c.ReplayID, schemas.Topic(c.Topic), c.Partition}] = c
 	}
 	s.retireRewound(holdings, cursors)
-	return s.begin(ctx, holdings, cursors)
+	running.share(listed, cursors)
+	if err := s.begin(ctx, running, holdings, cursors); err != nil {
+		return err
+	}
+	return s.finishBackfills(ctx, running)
 }
 
 type cursorKey struct {
 	destination string
+	replay      string // storage.LiveReplay for the live one
 	topic       schemas.Topic
 	partition   int32
 }
@@ -139,11 +147,22 @@ func (t *track) topics() []schemas.Topic {
 func (s *Sinks) retireUnwanted(holdings []*holding) {
 	for _, h := range holdings {
 		for _, t := range h.list() {
-			if !slices.Equal(t.courier.wants(), t.topics()) {
+			if !s.isWanted(t) {
 				s.retire(t)
 			}
 		}
 	}
+}
+
+// isWanted says whether a track should go on.
+func (s *Sinks) isWanted(t *track) bool {
+	if t.backfill == nil {
+		return slices.Equal(t.courier.wants(), t.topics())
+	}
+	c := t.courier
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.halted && s.running[t.replay] == t.backfill && !t.ended()
 }
 
 // retire ends a track and comes back when it is idle.
@@ -190,7 +209,7 @@ func (s *Sinks) retireRewound(holdings []*holding, cursors map[cursorKey]storage
 	for _, h := range holdings {
 		for _, t := range h.list() {
 			for _, p := range t.places {
-				stored, ok := cursors[cursorKey{t.courier.id, p.topic, h.partition}]
+				stored, ok := cursors[cursorKey{t.courier.id, t.replayID(), p.topic, h.partition}]
 				if !ok || stored.Epoch != p.epoch {
 					s.retire(t)
 				}
@@ -200,17 +219,17 @@ func (s *Sinks) retireRewound(holdings []*holding, cursors map[cursorKey]storage
 }
 
 // begin starts a track wherever a destination should have one and has none.
-func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
+func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
 	for _, c := range s.listCouriers() {
 		topics := c.wants()
 		if len(topics) == 0 {
 			continue
 		}
 		for _, h := range holdings {
-			if c.onHolding(h) {
+			if c.onHolding(h, "") {
 				continue
 			}
-			places, missing, err := placesOf(c.id, topics, h.partition, cursors)
+			places, missing, err := placesOf(c.id, storage.LiveReplay, topics, h.partition, cursors)
 			if err != nil {
 				return err
 			}
@@ -220,8 +239,11 @@ func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[curs
 				}
 				continue
 			}
-			h.put(c.add(h, trackKey{partition: h.partition}, places))
+			h.put(c.add(h, trackKey{partition: h.partition}, places, nil))
 		}
+	}
+	if err := s.beginBackfills(running, holdings, cursors); err != nil {
+		return err
 	}
 	// All at once, so that those that stand at one place share the read.
 	for _, h := range holdings {
@@ -231,13 +253,13 @@ func (s *Sinks) begin(ctx context.Context, holdings []*holding, cursors map[curs
 }
 
 // onHolding says whether the courier has a track there, be it one that is ending.
-func (c *courier) onHolding(h *holding) bool {
-	return slices.ContainsFunc(h.list(), func(t *track) bool { return t.courier == c && t.replay == "" })
+func (c *courier) onHolding(h *holding, replay string) bool {
+	return slices.ContainsFunc(h.list(), func(t *track) bool { return t.courier == c && t.replay == replay })
 }
 
-func placesOf(id string, topics []schemas.Topic, partition int32, cursors map[cursorKey]storage.Cursor) (places []*place, missing []schemas.Topic, err error) {
+func placesOf(id, replay string, topics []schemas.Topic, partition int32, cursors map[cursorKey]storage.Cursor) (places []*place, missing []schemas.Topic, err error) {
 	for _, topic := range topics {
-		stored, ok := cursors[cursorKey{id, topic, partition}]
+		stored, ok := cursors[cursorKey{id, replay, topic, partition}]
 		if !ok {
 			missing = append(missing, topic)
 			continue
@@ -246,7 +268,11 @@ func placesOf(id string, topics []schemas.Topic, partition int32, cursors map[cu
 		if err != nil {
 			return nil, nil, fmt.Errorf("cursor of destination %s on %s/%d: %w", id, topic, partition, err)
 		}
-		places = append(places, &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, end: -1})
+		p := &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, end: -1}
+		if stored.EndOffset != nil {
+			p.end = *stored.EndOffset
+		}
+		places = append(places, p)
 	}
 	return places, missing, nil
 }

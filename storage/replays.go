@@ -1,0 +1,190 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ReplayStatus says what becomes of a backfill.
+type ReplayStatus string
+
+// The states of a backfill. Finished and cancelled are final.
+const (
+	ReplayRunning   ReplayStatus = "running"
+	ReplayPaused    ReplayStatus = "paused"
+	ReplayFinished  ReplayStatus = "finished"
+	ReplayCancelled ReplayStatus = "cancelled"
+)
+
+// Replay is a backfill of a destination.
+type Replay struct {
+	ID            string
+	DestinationID string
+	Status        ReplayStatus
+	From, To      string   // as it was asked for
+	Types         []string // empty for all that the destination subscribes to
+	Keys          []string // empty for all
+	Rate          float64  // records a second, 0 for no limit of its own
+	Records       int64    // to be sent, by the preview
+	OffsetsTotal  int64
+	OffsetsDone   int64
+	Active        time.Duration // how long it has run, pauses left out
+	CreatedAt     time.Time
+	EndedAt       *time.Time
+	// OpenCursors is how many of its cursors have not reached their end.
+	OpenCursors int
+}
+
+// CursorRange is a part of the log, [From, To).
+type CursorRange struct {
+	Topic     string
+	Partition int32
+	From, To  int64
+}
+
+// CreateReplay writes a running backfill with its cursors; one without ranges is
+// finished as it begins. Owners hear of it through ChannelDestinations.
+func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) error {
+	const insert = `
+		INSERT INTO replays (id, destination_id, status, from_place, to_place, types, keys, rate, records, offsets_total, active_since, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(), CASE WHEN $3 = 'finished' THEN now() END)
+		RETURNING created_at, ended_at`
+	const cursors = `
+		INSERT INTO cursors (destination_id, replay_id, topic, partition, position, start_offset, end_offset)
+		SELECT $1, $2, s.topic, s.partition, s.position, s.position, s.ending
+		FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[]) AS s (topic, partition, position, ending)`
+	var topics []string
+	var partitions []int32
+	var from, to []int64
+	r.OffsetsTotal = 0
+	for _, c := range ranges {
+		topics, partitions, from, to = append(topics, c.Topic), append(partitions, c.Partition), append(from, c.From), append(to, c.To)
+		r.OffsetsTotal += c.To - c.From
+	}
+	r.Status, r.OpenCursors = ReplayRunning, len(ranges)
+	if len(ranges) == 0 {
+		r.Status = ReplayFinished
+	}
+	types, keys := append([]string{}, r.Types...), append([]string{}, r.Keys...)
+	err := tx.QueryRow(ctx, insert, r.ID, r.DestinationID, string(r.Status), r.From, r.To, types, keys, r.Rate, r.Records, r.OffsetsTotal).
+		Scan(&r.CreatedAt, &r.EndedAt)
+	if err == nil {
+		_, err = tx.Exec(ctx, cursors, r.DestinationID, r.ID, topics, partitions, from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("create backfill %s of destination %s: %w", r.ID, r.DestinationID, err)
+	}
+	return Notify(ctx, tx, ChannelDestinations, r.DestinationID)
+}
+
+const selectReplays = `
+	SELECT r.id::text, r.destination_id::text, r.status, r.from_place, r.to_place, r.types, r.keys, r.rate, r.records,
+	       r.offsets_total, CASE WHEN r.ended_at IS NULL THEN COALESCE(c.done, 0) ELSE r.offsets_done END,
+	       r.active_seconds + COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - r.active_since)::double precision, 0),
+	       r.created_at, r.ended_at, COALESCE(c.open, 0)
+	FROM replays r
+	LEFT JOIN LATERAL (
+		SELECT sum(LEAST(position, end_offset) - start_offset)::bigint AS done,
+		       count(*) FILTER (WHERE position < end_offset)::integer AS open
+		FROM cursors WHERE replay_id = r.id AND destination_id = r.destination_id AND end_offset IS NOT NULL
+	) c ON true `
+
+// ListReplays returns the backfills of a destination, newest first.
+func ListReplays(ctx context.Context, q Querier, destinationID string, limit int) ([]Replay, error) {
+	return queryReplays(ctx, q, "list backfills of destination "+destinationID,
+		selectReplays+`WHERE r.destination_id = $1 ORDER BY r.created_at DESC, r.id DESC LIMIT $2`, destinationID, limit)
+}
+
+// GetReplay returns one backfill of a destination; IsNotFound tells when there is none.
+func GetReplay(ctx context.Context, q Querier, destinationID, id string) (*Replay, error) {
+	what := "get backfill " + id
+	list, err := queryReplays(ctx, q, what, selectReplays+`WHERE r.destination_id = $1 AND r.id = $2`, destinationID, id)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("%s: %w", what, pgx.ErrNoRows)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// RunningReplays returns the backfills that deliver now, of all destinations.
+func RunningReplays(ctx context.Context, q Querier) ([]Replay, error) {
+	return queryReplays(ctx, q, "list running backfills", selectReplays+`WHERE r.status = 'running'`)
+}
+
+func queryReplays(ctx context.Context, q Querier, what, sql string, args ...any) ([]Replay, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Replay, err error) {
+		var seconds float64
+		err = row.Scan(&r.ID, &r.DestinationID, &r.Status, &r.From, &r.To, &r.Types, &r.Keys, &r.Rate, &r.Records,
+			&r.OffsetsTotal, &r.OffsetsDone, &seconds, &r.CreatedAt, &r.EndedAt, &r.OpenCursors)
+		r.Active = time.Duration(seconds * float64(time.Second))
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return list, nil
+}
+
+// SetReplayStatus pauses, resumes or cancels a backfill that has not ended, and
+// reports whether it had not. Cancelling removes its cursors: nothing more of it
+// is delivered once the owners have heard.
+func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, status ReplayStatus) (changed bool, err error) {
+	const sql = `
+		UPDATE replays r
+		SET status = $3, updated_at = now(),
+		    active_seconds = active_seconds + COALESCE(EXTRACT(EPOCH FROM now() - active_since), 0),
+		    active_since = CASE WHEN $3 = 'running' THEN now() END,
+		    ended_at = CASE WHEN $3 = 'cancelled' THEN now() END,
+		    offsets_done = CASE WHEN $3 = 'cancelled' THEN COALESCE((
+		        SELECT sum(LEAST(position, end_offset) - start_offset) FROM cursors
+		        WHERE replay_id = r.id AND destination_id = r.destination_id AND end_offset IS NOT NULL), 0) ELSE 0 END
+		WHERE destination_id = $1 AND id = $2 AND ended_at IS NULL`
+	tag, err := tx.Exec(ctx, sql, destinationID, id, string(status))
+	if err == nil && status == ReplayCancelled {
+		_, err = tx.Exec(ctx, `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND end_offset IS NOT NULL`, destinationID, id)
+	}
+	if err != nil {
+		return false, fmt.Errorf("set backfill %s to %s: %w", id, status, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return false, nil
+	}
+	return true, Notify(ctx, tx, ChannelDestinations, destinationID)
+}
+
+// FinishReplays ends the running backfills all of whose cursors have reached
+// their ends, and returns their ids. It may be called by many at once.
+func FinishReplays(ctx context.Context, q Querier) ([]string, error) {
+	const sql = `
+		WITH ended AS (
+			UPDATE replays r
+			SET status = 'finished', offsets_done = offsets_total, updated_at = now(), ended_at = now(), active_since = NULL,
+			    active_seconds = active_seconds + COALESCE(EXTRACT(EPOCH FROM now() - active_since), 0)
+			WHERE status = 'running' AND NOT EXISTS (
+				SELECT 1 FROM cursors c
+				WHERE c.replay_id = r.id AND c.destination_id = r.destination_id AND c.position < c.end_offset)
+			RETURNING r.id, r.destination_id
+		), gone AS (
+			DELETE FROM cursors c USING ended e
+			WHERE c.replay_id = e.id AND c.destination_id = e.destination_id
+		)
+		SELECT id::text FROM ended`
+	rows, err := q.Query(ctx, sql)
+	if err != nil {
+		return nil, fmt.Errorf("finish backfills: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("finish backfills: %w", err)
+	}
+	return ids, nil
+}

@@ -1,0 +1,247 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// BackfillRequest says what a destination is to be sent again, beside what it is
+// sent live.
+type BackfillRequest struct {
+	// From and To are as in a RewindRequest. From is `start` when empty; To is
+	// where the destination stands now when empty or `live`.
+	From, To string
+	// Types narrows what the destination subscribes to, Keys to some contact ids.
+	Types, Keys []string
+	// Rate is records a second, 0 for no limit of its own.
+	Rate   float64
+	DryRun bool
+}
+
+// Backfilled is what a backfill will send and, unless it was a dry run, the one
+// that has begun.
+type Backfilled struct {
+	Preview Preview   `json:"preview"`
+	Replay  *Backfill `json:"replay"`
+}
+
+// Backfill is how far a backfill is.
+type Backfill struct {
+	ID            string   `json:"id"`
+	DestinationID string   `json:"destinationId"`
+	Status        string   `json:"status" enum:"running,paused,finished,cancelled"`
+	From          string   `json:"from"`
+	To            string   `json:"to"`
+	Types         []string `json:"types"`
+	Keys          []string `json:"keys"`
+	Rate          float64  `json:"rate"`
+	// Records is how many there are to send, by the preview; Offsets count places
+	// of the log, those included that are not wanted.
+	Records      int64 `json:"records"`
+	OffsetsTotal int64 `json:"offsetsTotal"`
+	OffsetsDone  int64 `json:"offsetsDone"`
+	// Progress is from 0 to 1. EtaSeconds is nil while there is nothing to go by.
+	Progress      float64    `json:"progress"`
+	EtaSeconds    *float64   `json:"etaSeconds"`
+	ActiveSeconds float64    `json:"activeSeconds"`
+	CreatedAt     time.Time  `json:"createdAt"`
+	EndedAt       *time.Time `json:"endedAt"`
+}
+
+func backfillOf(r *storage.Replay) *Backfill {
+	b := &Backfill{
+		ID: r.ID, DestinationID: r.DestinationID, Status: string(r.Status), From: r.From, To: r.To, Types: r.Types, Keys: r.Keys,
+		Rate: r.Rate, Records: r.Records, OffsetsTotal: r.OffsetsTotal, OffsetsDone: r.OffsetsDone, Progress: 1,
+		ActiveSeconds: r.Active.Seconds(), CreatedAt: r.CreatedAt, EndedAt: r.EndedAt,
+	}
+	if b.Types == nil {
+		b.Types = []string{}
+	}
+	if b.Keys == nil {
+		b.Keys = []string{}
+	}
+	if r.OffsetsTotal > 0 {
+		b.Progress = float64(r.OffsetsDone) / float64(r.OffsetsTotal)
+	}
+	if r.Status == storage.ReplayRunning && r.OffsetsDone > 0 {
+		eta := b.ActiveSeconds * float64(r.OffsetsTotal-r.OffsetsDone) / float64(r.OffsetsDone)
+		b.EtaSeconds = &eta
+	}
+	return b
+}
+
+// Backfill previews what would be sent and, unless the request is a dry run, begins
+// to send it: by the owners of the partitions, whichever processes they are, until
+// it is through, paused or cancelled. Errors as Rewind.
+func (r *Replayer) Backfill(ctx context.Context, id string, req BackfillRequest) (*Backfilled, error) {
+	d, err := r.destination(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w, topics, err := wantedOf(d, req)
+	if err != nil {
+		return nil, err
+	}
+	ranges, err := r.backfillRanges(ctx, id, req, topics)
+	if err != nil {
+		return nil, err
+	}
+	preview, err := r.admin.preview(ctx, ranges, w, slowest(req.Rate, d.RateLimit))
+	if err != nil || req.DryRun {
+		return &Backfilled{Preview: preview}, err
+	}
+	replay := &storage.Replay{
+		ID: uuid.Must(uuid.NewV7()).String(), DestinationID: id, From: req.From, To: req.To,
+		Types: req.Types, Keys: req.Keys, Rate: req.Rate, Records: preview.Records,
+	}
+	setDefault(&replay.From, "start")
+	setDefault(&replay.To, "live")
+	cursors := make([]storage.CursorRange, 0, len(ranges))
+	for _, c := range ranges {
+		cursors = append(cursors, storage.CursorRange{Topic: string(c.key.topic), Partition: c.key.partition, From: c.from, To: c.to})
+	}
+	err = r.db.InTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, replay, cursors) })
+	if err != nil {
+		return nil, err
+	}
+	return &Backfilled{Preview: preview, Replay: backfillOf(replay)}, nil
+}
+
+// wantedOf is what the backfill takes, and on which topics that lies.
+func wantedOf(d *storage.Destination, req BackfillRequest) (wanted, []schemas.Topic, error) {
+	subscription, err := schemas.ParseSubscription(d.EventTypes)
+	if err != nil {
+		return wanted{}, nil, fmt.Errorf("destination %s: %w", d.Name, err)
+	}
+	w, topics := wanted{subscription: subscription}, subscription.Topics()
+	if len(req.Types) > 0 {
+		types, err := schemas.ParseSubscription(req.Types)
+		if err != nil {
+			return wanted{}, nil, &ReplayError{"types", err.Error()}
+		}
+		w.types = &types
+		topics = slices.DeleteFunc(slices.Clone(topics), func(t schemas.Topic) bool { return !slices.Contains(types.Topics(), t) })
+		if len(topics) == 0 {
+			return wanted{}, nil, &ReplayError{"types", fmt.Sprintf("the destination subscribes to %v only: name types among those, or subscribe it first", d.EventTypes)}
+		}
+	}
+	if req.Rate < 0 {
+		return wanted{}, nil, &ReplayError{"rate", "must be 0 (no limit) or more records a second"}
+	}
+	for _, k := range req.Keys {
+		w.keys = append(w.keys, []byte(k))
+	}
+	return w, topics, nil
+}
+
+// backfillRanges are the parts of the log between the two places.
+func (r *Replayer) backfillRanges(ctx context.Context, id string, req BackfillRequest, topics []schemas.Topic) ([]logRange, error) {
+	from, to := req.From, req.To
+	setDefault(&from, "start")
+	starts, _, err := r.resolve(ctx, "from", from, topics)
+	if err != nil {
+		return nil, err
+	}
+	var ends []storage.CursorStart
+	if to == "" || to == "live" {
+		ends, err = r.livePlaces(ctx, id, topics)
+	} else {
+		ends, _, err = r.resolve(ctx, "to", to, topics)
+	}
+	if err != nil {
+		return nil, err
+	}
+	on := partitionsOf(req.Keys, starts)
+	return slices.DeleteFunc(rangesTo(starts, ends), func(l logRange) bool {
+		return l.from >= l.to || len(req.Keys) > 0 && !on[l.key.partition]
+	}), nil
+}
+
+// livePlaces is where the destination stands: what lies before was sent, or was
+// appended before it was there.
+func (r *Replayer) livePlaces(ctx context.Context, id string, topics []schemas.Topic) ([]storage.CursorStart, error) {
+	ends, err := r.admin.EndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	moves, err := r.moves(ctx, id, ends)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range moves {
+		ends[i].Offset = min(m.From, m.To)
+	}
+	return ends, nil
+}
+
+// partitionsOf are the partition numbers that keys are on.
+func partitionsOf(keys []string, starts []storage.CursorStart) map[int32]bool {
+	var n int32
+	for _, s := range starts {
+		n = max(n, s.Partition+1)
+	}
+	on := map[int32]bool{}
+	for _, k := range keys {
+		on[PartitionOf([]byte(k), int(n))] = true
+	}
+	return on
+}
+
+func slowest(a, b float64) float64 {
+	if a <= 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// Replays lists the backfills of a destination, newest first.
+func (r *Replayer) Replays(ctx context.Context, id string, limit int) ([]*Backfill, error) {
+	if _, err := r.destination(ctx, id); err != nil {
+		return nil, err
+	}
+	list, err := storage.ListReplays(ctx, r.db, id, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Backfill, len(list))
+	for i := range list {
+		out[i] = backfillOf(&list[i])
+	}
+	return out, nil
+}
+
+// Replay returns one backfill of a destination, or ErrNoReplay.
+func (r *Replayer) Replay(ctx context.Context, id, replayID string) (*Backfill, error) {
+	found, err := storage.GetReplay(ctx, r.db, id, replayID)
+	if storage.IsNotFound(err) {
+		return nil, fmt.Errorf("backfill %s: %w", replayID, ErrNoReplay)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return backfillOf(found), nil
+}
+
+// SetReplay pauses, resumes or cancels a backfill; ErrReplayState when it has ended.
+func (r *Replayer) SetReplay(ctx context.Context, id, replayID string, status storage.ReplayStatus) (*Backfill, error) {
+	var changed bool
+	err := r.db.InTx(ctx, func(tx *storage.Tx) (err error) {
+		changed, err = storage.SetReplayStatus(ctx, tx, id, replayID, status)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.Replay(ctx, id, replayID)
+	if err == nil && !changed {
+		err = fmt.Errorf("%w: it is %s", ErrReplayState, found.Status)
+	}
+	return found, err
+}
