@@ -11,9 +11,10 @@ import (
 
 // console makes the admin API.
 func (a *App) console() (http.Handler, error) {
+	replayer := stream.NewReplayer(a.admin, a.db, a.destinations)
 	return console.New(console.Deps{
 		DB: a.db, Webhooks: adminWebhooks{a.operations},
-		Rewinds: stream.NewReplayer(a.admin, a.db, a.destinations), Actor: adminActor, Logger: a.tel.Logger.Logger,
+		Rewinds: replayer, Replays: replayer, Actor: adminActor, Logger: a.tel.Logger.Logger,
 	})
 }
 

@@ -37,6 +37,8 @@ type Deps struct {
 	Webhooks Webhooks
 	// Rewinds moves their positions; without it those routes answer 503.
 	Rewinds Rewinds
+	// Replays runs backfills; without it those routes answer 503.
+	Replays Replays
 	// Actor says who sent the request of a context.
 	Actor  func(context.Context) Actor
 	Logger *zap.Logger
@@ -87,6 +89,12 @@ func New(deps Deps) (http.Handler, error) {
 	mux.Post("/webhooks/{id}/resume", c.resumeWebhook)
 	mux.Post("/webhooks/{id}/skip", c.skipWebhook)
 	mux.Post("/webhooks/{id}/rewind", c.rewindWebhook)
+	mux.Get("/webhooks/{id}/replays", c.listReplays)
+	mux.Post("/webhooks/{id}/replays", c.createReplay)
+	mux.Get("/webhooks/{id}/replays/{replay}", c.getReplay)
+	mux.Post("/webhooks/{id}/replays/{replay}/pause", c.setReplay(storage.ReplayPaused))
+	mux.Post("/webhooks/{id}/replays/{replay}/resume", c.setReplay(storage.ReplayRunning))
+	mux.Post("/webhooks/{id}/replays/{replay}/cancel", c.setReplay(storage.ReplayCancelled))
 	return mux, nil
 }
 

@@ -64,6 +64,14 @@ type (
 	resumeRequest struct {
 		SkipToNow bool `json:"skipToNow,omitempty" doc:"Do not send what was appended meanwhile."`
 	}
+	backfillRequest struct {
+		From   string   `json:"from,omitempty" doc:"start (the default), a time, or an offset."`
+		To     string   `json:"to,omitempty" doc:"live (where the destination stands now, the default), latest, a time, or an offset."`
+		Types  []string `json:"types,omitempty" doc:"Only these of those that the destination subscribes to."`
+		Keys   []string `json:"keys,omitempty" doc:"Only these contact ids."`
+		Rate   float64  `json:"rate,omitempty" doc:"Records a second; 0 for no limit of its own."`
+		DryRun bool     `json:"dryRun,omitempty" doc:"Say what would be sent, and begin nothing."`
+	}
 	revokedResponse struct {
 		Revoked bool `json:"revoked"`
 	}
@@ -96,6 +104,13 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/resume", "Go on after a pause or a suspension", "Destinations", resumeRequest{}, 200, View{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", nil, 200, stream.Rewound{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rewind", "Go on from somewhere else, previewed first", "Replay", rewindRequest{}, 200, stream.Rewound{})
+	replay := &huma.Param{Name: "replay", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/replays", "List backfills", "Replay", nil, 200, replayPage{}, limit)
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/replays", "Begin a backfill, previewed first", "Replay", backfillRequest{}, 201, stream.Backfilled{})
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/replays/{replay}", "Show how far a backfill is", "Replay", nil, 200, stream.Backfill{}, replay)
+	for _, verb := range []string{"Pause", "Resume", "Cancel"} {
+		d.add(http.MethodPost, "/v1/admin/webhooks/{id}/replays/{replay}/"+strings.ToLower(verb), verb+" a backfill", "Replay", nil, 200, stream.Backfill{}, replay)
+	}
 }
 
 type describer struct{ doc *huma.OpenAPI }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -65,4 +66,61 @@ func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *
 
 	log := s.request(http.MethodGet, "/audit-logs?resourceId="+id, "", http.StatusOK)
 	require.EqualValues(t, 5, log["total"], "a dry run changes nothing and leaves none")
+}
+
+// backfills is a Replays with one backfill.
+type backfills struct {
+	asked  stream.BackfillRequest
+	status storage.ReplayStatus
+	id     string
+}
+
+func (b *backfills) Backfill(_ context.Context, _ string, req stream.BackfillRequest) (*stream.Backfilled, error) {
+	b.asked = req
+	out := &stream.Backfilled{Preview: stream.Preview{Records: 7, Exact: true}}
+	if !req.DryRun {
+		b.id, b.status = uuid.NewString(), storage.ReplayRunning
+		out.Replay, _ = b.Replay(context.Background(), "", b.id)
+	}
+	return out, nil
+}
+
+func (b *backfills) Replays(context.Context, string, int) ([]*stream.Backfill, error) {
+	return []*stream.Backfill{{ID: b.id, Status: string(b.status)}}, nil
+}
+
+func (b *backfills) Replay(_ context.Context, _, id string) (*stream.Backfill, error) {
+	if id != b.id {
+		return nil, stream.ErrNoReplay
+	}
+	return &stream.Backfill{ID: id, Status: string(b.status)}, nil
+}
+
+func (b *backfills) SetReplay(ctx context.Context, dest, id string, status storage.ReplayStatus) (*stream.Backfill, error) {
+	if b.status == storage.ReplayCancelled {
+		return nil, stream.ErrReplayState
+	}
+	b.status = status
+	return b.Replay(ctx, dest, id)
+}
+
+func TestABackfillIsPreviewedBegunPausedAndCancelledOverTheAPI(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	at := "/webhooks/" + uuid.NewString() + "/replays"
+	out := s.request(http.MethodPost, at, `{"types":["contact.created"],"dryRun":true}`, http.StatusOK)
+	require.EqualValues(t, 7, out["preview"].(map[string]any)["records"])
+	require.Nil(t, out["replay"])
+	require.Equal(t, []string{"contact.created"}, s.backfills.asked.Types)
+	out = s.request(http.MethodPost, at, `{"from":"2026-01-01T00:00:00Z","keys":["c"],"rate":50}`, http.StatusCreated)
+	id := out["replay"].(map[string]any)["id"].(string)
+	require.EqualValues(t, 50, s.backfills.asked.Rate)
+	require.Len(t, s.request(http.MethodGet, at, "", http.StatusOK)["replays"], 1)
+	require.Equal(t, "running", s.request(http.MethodGet, at+"/"+id, "", http.StatusOK)["status"])
+	require.Equal(t, "paused", s.request(http.MethodPost, at+"/"+id+"/pause", "", http.StatusOK)["status"])
+	require.Equal(t, "running", s.request(http.MethodPost, at+"/"+id+"/resume", "", http.StatusOK)["status"])
+	require.Equal(t, "cancelled", s.request(http.MethodPost, at+"/"+id+"/cancel", "", http.StatusOK)["status"])
+	s.request(http.MethodPost, at+"/"+id+"/resume", "", http.StatusConflict)
+	s.request(http.MethodGet, at+"/nonsense", "", http.StatusNotFound)
+	s.request(http.MethodPost, at, `{"rate":-1}`, http.StatusBadRequest)
 }

@@ -13,6 +13,10 @@ type destinationsCmd struct {
 	Add destinationsAddCmd `cmd:"" help:"Add a destination; the next record is delivered to it."`
 	Ls  destinationsLsCmd  `cmd:"" help:"List destinations."`
 	Rm  destinationsRmCmd  `cmd:"" help:"Remove a destination."`
+
+	Pause  destinationsPauseCmd  `cmd:"" help:"Stop deliveries at their place."`
+	Resume destinationsResumeCmd `cmd:"" help:"Go on after a pause or a suspension."`
+	Skip   destinationsSkipCmd   `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
 }
 
 type destination struct {

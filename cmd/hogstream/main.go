@@ -31,6 +31,7 @@ type cli struct {
 	Events       eventsCmd       `cmd:"" help:"Send events."`
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
+	Replay       replayCmd       `cmd:"" help:"Send destinations again what is on the log: rewind or backfill."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
 	Bench        benchCmd        `cmd:"" help:"Measure throughput and latency against plain code; write docs/BENCHMARKS.md."`
 }

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/stream"
+)
+
+type replayCmd struct {
+	Run    replayRunCmd    `cmd:"" default:"withargs" help:"Rewind a destination, or backfill it beside its live deliveries; previewed first."`
+	Ls     replayLsCmd     `cmd:"" help:"List the backfills of a destination."`
+	Watch  replayWatchCmd  `cmd:"" help:"Watch a backfill until it ends."`
+	Pause  replayPauseCmd  `cmd:"" help:"Pause a backfill."`
+	Resume replayResumeCmd `cmd:"" help:"Resume a backfill."`
+	Cancel replayCancelCmd `cmd:"" help:"Cancel a backfill."`
+}
+
+type replayRunCmd struct {
+	apiFlags
+	Destination string   `arg:"" help:"Id or name of the destination."`
+	Rewind      bool     `xor:"what" required:"" help:"Have live deliveries go on from --to."`
+	Backfill    bool     `xor:"what" required:"" help:"Send the part of the log between --from and --to, beside live deliveries."`
+	From        string   `help:"Backfill: where to begin: start, a time, or an offset." default:"start"`
+	To          string   `help:"Rewind: start, latest, a time (2026-01-31T12:00:00Z, or 6h for six hours ago), or an offset. Backfill: where to end, by default where live stands now."`
+	Topic       string   `help:"Rewind: only this topic (lifecycle or events)."`
+	Partition   *int32   `help:"Rewind: only this partition."`
+	Type        []string `help:"Backfill: only these types. Repeatable."`
+	ByKey       []string `name:"contact" help:"Backfill: only these contact ids. Repeatable."`
+	Rate        float64  `help:"Backfill: records a second; 0 for no limit of its own."`
+	DryRun      bool     `help:"Only preview."`
+	Yes         bool     `help:"Do not ask." short:"y"`
+	Detach      bool     `help:"Backfill: do not wait for its end." short:"d"`
+}
+
+// Run previews, asks and acts.
+func (c *replayRunCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	id, err := destinationID(ctx, api, c.Destination)
+	if err != nil {
+		return err
+	}
+	c.From, c.To = place(c.From, time.Now()), place(c.To, time.Now())
+	if c.Rewind {
+		return c.rewind(ctx, out, api, id)
+	}
+	return c.backfill(ctx, out, api, id)
+}
+
+// place turns "6h" into the time six hours ago; everything else stays.
+func place(text string, now time.Time) string {
+	if d, err := time.ParseDuration(text); err == nil && d > 0 && strings.ContainsAny(text, "hms") {
+		return now.Add(-d).UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, id string) error {
+	if c.To == "" {
+		return errors.New("--rewind needs --to: start, latest, a time, or an offset")
+	}
+	if len(c.Type)+len(c.ByKey) > 0 || c.Rate > 0 {
+		return errors.New("--type, --contact and --rate are for --backfill: a rewind sends all that the destination subscribes to")
+	}
+	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/rewind"
+	body := map[string]any{"to": c.To, "dryRun": true}
+	if c.Topic != "" {
+		body["topic"] = c.Topic
+	}
+	if c.Partition != nil {
+		body["partition"] = *c.Partition
+	}
+	var r stream.Rewound
+	if err := api.call(ctx, "POST", path, nil, body, &r); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return out.value(r, func(w io.Writer) { printPreview(w, &r.Preview) })
+	}
+	if !c.Yes {
+		printPreview(os.Stderr, &r.Preview)
+		if err := confirm(fmt.Sprintf("Rewind %s to %s?", c.Destination, c.To)); err != nil {
+			return err
+		}
+	}
+	delete(body, "dryRun")
+	if err := api.call(ctx, "POST", path, nil, body, &r); err != nil {
+		return err
+	}
+	return out.value(r, func(w io.Writer) {
+		fmt.Fprintf(w, "rewound; %s records are on their way\n", about(&r.Preview))
+	})
+}
+
+func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, id string) error {
+	if c.Topic != "" || c.Partition != nil {
+		return errors.New("--topic and --partition are for --rewind: narrow a backfill with --type and --contact")
+	}
+	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/replays"
+	body := map[string]any{"from": c.From, "rate": c.Rate, "dryRun": true}
+	if c.To != "" {
+		body["to"] = c.To
+	}
+	if len(c.Type) > 0 {
+		body["types"] = c.Type
+	}
+	if len(c.ByKey) > 0 {
+		body["keys"] = c.ByKey
+	}
+	var b stream.Backfilled
+	if err := api.call(ctx, "POST", path, nil, body, &b); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return out.value(b, func(w io.Writer) { printPreview(w, &b.Preview) })
+	}
+	if !c.Yes {
+		printPreview(os.Stderr, &b.Preview)
+		if err := confirm(fmt.Sprintf("Backfill %s?", c.Destination)); err != nil {
+			return err
+		}
+	}
+	delete(body, "dryRun")
+	if err := api.call(ctx, "POST", path, nil, body, &b); err != nil {
+		return err
+	}
+	if c.Detach {
+		return out.value(b, func(w io.Writer) { fmt.Fprintf(w, "backfill %s has begun\n", b.Replay.ID) })
+	}
+	return watch(ctx, out, api, id, b.Replay.ID)
+}
+
+// watch draws the progress of a backfill until it ends. Interrupting it leaves the
+// backfill as it is.
+func watch(ctx context.Context, out *output, api *client, id, replay string) error {
+	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/replays/" + url.PathEscape(replay)
+	var b stream.Backfill
+	if err := api.call(ctx, "GET", path, nil, nil, &b); err != nil {
+		return err
+	}
+	bar := newProgress(max(b.OffsetsTotal, 1), "backfill", false, out.JSON)
+	for b.EndedAt == nil {
+		_ = bar.Set64(b.OffsetsDone)
+		bar.Describe(b.Status + eta(&b))
+		select {
+		case <-ctx.Done():
+			fmt.Fprintf(os.Stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", id, replay)
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+		if err := api.call(ctx, "GET", path, nil, nil, &b); err != nil {
+			return err
+		}
+	}
+	_ = bar.Set64(b.OffsetsDone)
+	_ = bar.Finish()
+	return out.value(b, func(w io.Writer) {
+		fmt.Fprintf(w, "backfill %s %s: %d of %d offsets in %s\n", b.ID, b.Status, b.OffsetsDone, b.OffsetsTotal, seconds(b.ActiveSeconds))
+	})
+}
+
+func eta(b *stream.Backfill) string {
+	if b.EtaSeconds == nil {
+		return ""
+	}
+	return ", " + seconds(*b.EtaSeconds) + " left"
+}
+
+func seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
+}
+
+func about(p *stream.Preview) string {
+	if p.Exact {
+		return fmt.Sprint(p.Records)
+	}
+	return fmt.Sprintf("about %d", p.Records)
+}
+
+func printPreview(w io.Writer, p *stream.Preview) {
+	fmt.Fprintf(w, "%s records, %.1f MiB\n", about(p), float64(p.Bytes)/(1<<20))
+	if p.First != nil {
+		fmt.Fprintf(w, "appended from %s to %s\n", p.First.Format(time.RFC3339), p.Last.Format(time.RFC3339))
+	}
+	if p.Rate > 0 {
+		fmt.Fprintf(w, "%s at %g records a second\n", seconds(p.Seconds), p.Rate)
+	}
+	types := slices.SortedFunc(maps.Keys(p.ByType), func(a, b string) int { return int(p.ByType[b] - p.ByType[a]) })
+	var rows [][]string
+	for _, t := range types {
+		rows = append(rows, []string{t, fmt.Sprint(p.ByType[t])})
+	}
+	if len(rows) > 0 {
+		table(w, []string{"type", "records"}, rows)
+	}
+}
+
+// confirm asks the person at the terminal. Without one, --yes is needed.
+func confirm(question string) error {
+	info, err := os.Stdin.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return errors.New("nobody to ask: add --yes to go on, or --dry-run to only look")
+	}
+	fmt.Fprintf(os.Stderr, "%s [y/N] ", question)
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was done")
+}
+
+type replayLsCmd struct {
+	apiFlags
+	Destination string `arg:"" help:"Id or name of the destination."`
+}
+
+// Run lists backfills.
+func (c *replayLsCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	id, err := destinationID(ctx, api, c.Destination)
+	if err != nil {
+		return err
+	}
+	var page struct {
+		Replays []stream.Backfill `json:"replays"`
+	}
+	if err := api.call(ctx, "GET", "/v1/admin/webhooks/"+url.PathEscape(id)+"/replays", nil, nil, &page); err != nil {
+		return err
+	}
+	return out.value(page.Replays, func(w io.Writer) {
+		var rows [][]string
+		for _, b := range page.Replays {
+			rows = append(rows, []string{b.ID, b.Status + eta(&b), fmt.Sprintf("%.1f%%", 100*b.Progress), b.From, b.To, strings.Join(b.Types, ","), b.CreatedAt.Format(time.RFC3339)})
+		}
+		table(w, []string{"id", "status", "done", "from", "to", "types", "created"}, rows)
+	})
+}
+
+// oneReplay names a backfill.
+type oneReplay struct {
+	apiFlags
+	Destination string `arg:"" help:"Id or name of the destination."`
+	Replay      string `arg:"" help:"Id of the backfill."`
+}
+
+func (c *oneReplay) open(ctx context.Context) (*client, string, error) {
+	api, err := c.client()
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := destinationID(ctx, api, c.Destination)
+	return api, id, err
+}
+
+func (c *oneReplay) set(ctx context.Context, out *output, verb string) error {
+	api, id, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	var b stream.Backfill
+	if err := api.call(ctx, "POST", "/v1/admin/webhooks/"+url.PathEscape(id)+"/replays/"+url.PathEscape(c.Replay)+"/"+verb, nil, nil, &b); err != nil {
+		return err
+	}
+	return out.value(b, func(w io.Writer) { fmt.Fprintf(w, "%s at %.1f%%\n", b.Status, 100*b.Progress) })
+}
+
+type replayWatchCmd struct{ oneReplay }
+
+// Run watches a backfill.
+func (c *replayWatchCmd) Run(ctx context.Context, out *output) error {
+	api, id, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	return watch(ctx, out, api, id, c.Replay)
+}
+
+type replayPauseCmd struct{ oneReplay }
+
+// Run pauses a backfill.
+func (c *replayPauseCmd) Run(ctx context.Context, out *output) error { return c.set(ctx, out, "pause") }
+
+type replayResumeCmd struct{ oneReplay }
+
+// Run resumes a backfill.
+func (c *replayResumeCmd) Run(ctx context.Context, out *output) error {
+	return c.set(ctx, out, "resume")
+}
+
+type replayCancelCmd struct{ oneReplay }
+
+// Run cancels a backfill.
+func (c *replayCancelCmd) Run(ctx context.Context, out *output) error {
+	return c.set(ctx, out, "cancel")
+}
