@@ -65,7 +65,7 @@ func (a *App) delivery() (room, error) {
 		Instance: a.cfg.Instance, Exclusive: a.cfg.Dev,
 		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.Lease / 3, Deadline: a.cfg.Delivery.Timeout,
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
-		RetryHorizon: a.cfg.Delivery.RetryHorizon, LogRetention: a.cfg.Delivery.LogRetention,
+		RetryHorizon: a.cfg.Delivery.RetryHorizon, DeliveryLog: a.cfg.Delivery.Log, LogRetention: a.cfg.Delivery.LogRetention,
 	}, stream.SinksDeps{
 		Kafka: a.cfg.StreamConfig(), DB: a.db, Appender: a.log, Deliverer: a.deliverer,
 		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,

@@ -64,6 +64,9 @@ type SinksConfig struct {
 	FlushEvery time.Duration
 	// MaxUnflushed stops new attempts while so many results wait for Postgres (10,000).
 	MaxUnflushed int
+	// DeliveryLog is which attempts are logged of destinations that do not say so
+	// themselves: all (the default), failures or off.
+	DeliveryLog string
 	// LogRetention is how long the delivery log is kept, in whole days (30 d).
 	LogRetention time.Duration
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -184,7 +185,7 @@ func (c *courier) refused(f *flight, out Outcome) {
 
 // note writes the attempt to the delivery log and the metrics.
 func (c *courier) note(f *flight, out Outcome, started time.Time) {
-	policy := c.dest.DeliveryLog
+	policy := cmp.Or(c.dest.DeliveryLog, c.env.cfg.DeliveryLog)
 	if policy == "off" || policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
 		return
 	}

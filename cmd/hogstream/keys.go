@@ -31,7 +31,7 @@ type apiKey struct {
 type keysCreateCmd struct {
 	apiFlags
 	Name    string        `arg:"" help:"What the key is for."`
-	Scope   []string      `help:"ingest, read, journey-admin or full-admin. Repeatable." default:"ingest"`
+	Scope   []string      `help:"write, ingest, read, journey-admin or full-admin. Repeatable." default:"ingest"`
 	Expires time.Duration `help:"Time until it expires, e.g. 720h; never when not given."`
 }
 
