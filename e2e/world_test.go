@@ -61,8 +61,12 @@ type worldOption func(*worldSettings)
 
 type worldSettings struct {
 	ownPostgres bool
+	cluster     *cluster
 	env         []string
 }
+
+// onCluster puts the world on a cluster other than the suite's.
+func onCluster(c *cluster) worldOption { return func(s *worldSettings) { s.cluster = c } }
 
 // ownPostgres gives the world a server that the test can stop.
 func ownPostgres() worldOption { return func(s *worldSettings) { s.ownPostgres = true } }
@@ -87,8 +91,12 @@ func newWorld(t *testing.T, opts ...worldOption) *world {
 	w := &world{t: t, dir: t.TempDir(), cfg: cfg}
 	w.cfg.Kafka.Partitions = partitions
 	w.cfg.Instance = "test"
-	w.startKafka()
-	w.startRegistry()
+	if s.cluster != nil {
+		s.cluster.use(&w.cfg)
+	} else {
+		w.startKafka()
+		w.startRegistry()
+	}
 	if s.ownPostgres {
 		w.postgres = storagetest.NewServer(t)
 		w.cfg.Database.URL = w.postgres.URL()
