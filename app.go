@@ -10,15 +10,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/otel"
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 )
 
 // App is Hogstream in a process: it opens storage and stream, builds the rooms

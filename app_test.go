@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hogstream/hogstream"
-	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
 func devConfig(t *testing.T) hogstream.Config {

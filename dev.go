@@ -14,10 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hogstream/hogstream/schemas/localregistry"
 	"github.com/hogstream/hogstream/storage/embedded"
 	"github.com/hogstream/hogstream/stream/localbroker"
-	"golang.org/x/sync/errgroup"
 )
 
 // RunDev runs everything in this process on cfg.DataDir: broker, registry,

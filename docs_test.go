@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hogstream/hogstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
 )
 
 // settings are the variables of Config with their defaults.

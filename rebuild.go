@@ -7,12 +7,13 @@ import (
 	"maps"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"go.uber.org/zap"
 )
 
 // rebuildBatch is how many records are restored by one call.

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"go.uber.org/zap"
 )
 
 // rooms builds what the roles of this process need to run, besides the API.

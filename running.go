@@ -38,7 +38,7 @@ func ReadRunning(dataDir string) (*Running, error) {
 
 // write keeps r in dataDir, readable by its owner only, for it holds a key.
 func (r *Running) write(dataDir string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := json.MarshalIndent(r, "", "  ") //nolint:gosec // the key is for the command line of the same user; mode 0600
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func generateAPIKey() string {
 	return "hsk_" + base64.RawURLEncoding.EncodeToString(secret)
 }
 
-const apiKeyColumns = `id::text, name, key_prefix, key_hash, scopes, created_by, last_used_at, revoked_at, expires_at, created_at`
+const apiKeyColumns = `id::text, name, key_prefix, key_hash, scopes, created_by, last_used_at, revoked_at, expires_at, created_at` //nolint:gosec // names of columns
 
 func scanAPIKey(row pgx.CollectableRow) (*APIKey, error) {
 	var k APIKey

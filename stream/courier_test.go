@@ -132,7 +132,7 @@ func TestOrderOfEachContactSurvivesAnyMixtureOfFailures(t *testing.T) {
 					mu.Lock()
 					n, pause := rnd.IntN(10), time.Duration(rnd.IntN(50))*time.Millisecond
 					mu.Unlock()
-					time.Sleep(pause)
+					letPass(pause)
 					switch n {
 					case 0, 1:
 						return Outcome{Verdict: Retry, Err: "reset"}
@@ -149,7 +149,7 @@ func TestOrderOfEachContactSurvivesAnyMixtureOfFailures(t *testing.T) {
 					want[k] = append(want[k], b.next)
 					b.append(k)
 				}
-				time.Sleep(24 * time.Hour)
+				letPass(24 * time.Hour)
 				synctest.Wait()
 				require.Equal(t, want, b.took)
 				require.Equal(t, b.next, b.position())
@@ -165,7 +165,7 @@ func TestOneContactThatFailsForTenMinutesDelaysNoOther(t *testing.T) {
 		b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency = 4 })
 		start := time.Now()
 		b.set(func(d Delivery) Outcome {
-			time.Sleep(time.Millisecond)
+			letPass(time.Millisecond)
 			if string(d.Records[0].Key) == "bad" && time.Since(start) < 10*time.Minute {
 				return Outcome{Verdict: Retry, Status: 500}
 			}
@@ -178,9 +178,9 @@ func TestOneContactThatFailsForTenMinutesDelaysNoOther(t *testing.T) {
 			if i%10 == 0 {
 				b.append("bad")
 			}
-			time.Sleep(100 * time.Millisecond)
+			letPass(100 * time.Millisecond)
 		}
-		time.Sleep(time.Hour)
+		letPass(time.Hour)
 		synctest.Wait()
 		require.Equal(t, b.next, b.position())
 		require.Len(t, b.took["bad"], 600)
@@ -200,20 +200,20 @@ func TestARecordThatFailsForTheWholeHorizonExpiresAndTheHorizonStandsStillWhileP
 			return Outcome{Status: 200}
 		})
 		b.append("bad", "bad", "good")
-		time.Sleep(36 * time.Hour)
+		letPass(36 * time.Hour)
 		require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
-		time.Sleep(1000 * time.Hour)
+		letPass(1000 * time.Hour)
 		synctest.Wait()
 		b.holding.renewed(time.Now(), 1000*time.Hour)
 		calls, letters := b.tried("bad")
 		require.Zero(t, letters)
 		require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
-		time.Sleep(35 * time.Hour)
+		letPass(35 * time.Hour)
 		synctest.Wait()
 		more, letters := b.tried("bad")
 		require.Zero(t, letters)
 		require.Greater(t, more, calls)
-		time.Sleep(2 * time.Hour)
+		letPass(2 * time.Hour)
 		synctest.Wait()
 		require.Len(t, b.letters, 1)
 		require.Equal(t, "expired", b.letters[0].Reason)
@@ -236,7 +236,7 @@ func TestAfterAnOutageOfFourHoursEverythingArrivesInOrder(t *testing.T) {
 		for i := range 1000 {
 			b.append(fmt.Sprint("key-", i%20))
 		}
-		time.Sleep(5 * time.Hour)
+		letPass(5 * time.Hour)
 		synctest.Wait()
 		require.Equal(t, b.next, b.position())
 		for k, offsets := range b.took {
@@ -251,7 +251,7 @@ func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
 		b := newCourierBench(t, nil) // lease 30 s, deadline 15 s
 		b.holding.renewed(time.Now(), 30*time.Second)
 		b.append("early")
-		time.Sleep(15 * time.Second)
+		letPass(15 * time.Second)
 		b.append("late", "later")
 		synctest.Wait()
 		require.Equal(t, map[string]int{"early": 1}, b.calls)
@@ -263,7 +263,7 @@ func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
 		// A retry that falls due after the lease waits for it too.
 		b.set(func(Delivery) Outcome { return Outcome{Verdict: Retry, RetryAfter: time.Minute} })
 		b.append("retried")
-		time.Sleep(2 * time.Minute)
+		letPass(2 * time.Minute)
 		synctest.Wait()
 		calls, _ := b.tried("retried")
 		require.Equal(t, 1, calls)
@@ -304,3 +304,7 @@ func TestBackoffGrowsToItsLimitAndObeysTheReceiver(t *testing.T) {
 	require.Equal(t, 10*time.Minute, backoff(1, base, limit, 0.9, 10*time.Minute))
 	require.Zero(t, backoff(3, base, limit, 0, 0), "full jitter reaches down to nothing")
 }
+
+// letPass lets virtual time pass: within a synctest bubble the clock jumps, and
+// everything else has come to rest by then.
+func letPass(d time.Duration) { <-time.After(d) }

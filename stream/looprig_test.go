@@ -306,15 +306,6 @@ func (p *runner) at(step string) *gate {
 	return g
 }
 
-// crashAt lets the process die at a step, and waits for it.
-func (p *runner) crashAt(step string) {
-	p.r.t.Helper()
-	g := p.at(step)
-	g.await(p.r.t)
-	g.pass(stream.ErrCrash)
-	p.wait()
-}
-
 // stopAfter stops gracefully once n outputs are visible.
 func (p *runner) stopAfter(n int) {
 	p.r.t.Helper()

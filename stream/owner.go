@@ -150,9 +150,10 @@ type Sinks struct {
 	flush  *flusher
 	reader *reader
 
-	changed chan struct{} // one token: reconcile
-	running backfills     // as reconcile last saw them; its own
-	fatal   chan error    // ends Run
+	changed  chan struct{} // one token: reconcile
+	stopping chan struct{} // closed when a stop begins
+	running  backfills     // as reconcile last saw them; its own
+	fatal    chan error    // ends Run
 
 	mu       sync.Mutex
 	couriers map[string]*courier
@@ -180,7 +181,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	}
 	s := &Sinks{
 		cfg: cfg, kafka: deps.Kafka, db: deps.DB, known: deps.Destinations, log: deps.Log, reader: r,
-		changed: make(chan struct{}, 1), fatal: make(chan error, 1),
+		changed: make(chan struct{}, 1), stopping: make(chan struct{}), fatal: make(chan error, 1),
 		couriers: map[string]*courier{}, holdings: map[int32]*holding{}, assigned: map[int32]context.CancelFunc{},
 	}
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
@@ -392,6 +393,7 @@ func (s *Sinks) loseLease(h *holding) {
 // shutdown stops in good order.
 func (s *Sinks) shutdown(ctx context.Context, member *kgo.Client) {
 	s.env.stopped.Store(true)
+	close(s.stopping)
 	s.mu.Lock()
 	var all []int32
 	for p := range s.assigned {

@@ -308,10 +308,11 @@ func (s *Sinks) suspend(dest *storage.Destination, reason string) {
 				return
 			}
 			s.log.Warn("destination.suspend_failed", zap.String("destination", dest.Name), zap.Error(err))
-			if s.env.stopped.Load() {
+			select {
+			case <-time.After(wait):
+			case <-s.stopping:
 				return
 			}
-			time.Sleep(wait)
 		}
 	})
 }

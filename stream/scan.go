@@ -41,7 +41,7 @@ func (a *Admin) newScanner(ctx context.Context, topics ...schemas.Topic) (*scann
 			if p.Err != nil || p.Leader < 0 {
 				return nil, fmt.Errorf("%s partition %d has no leader: %w", name, p.Partition, p.Err)
 			}
-			s.leaders[logKey{topics[i], p.Partition}] = leader{p.Leader, p.LeaderEpoch, found[name].ID}
+			s.leaders[logKey{topics[i], p.Partition}] = leader{p.Leader, p.LeaderEpoch, found[name].ID} //nolint:gosec // names are as many as topics
 		}
 	}
 	return s, nil

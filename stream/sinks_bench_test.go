@@ -57,7 +57,7 @@ func (p *poster) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome 
 func benchServer(b *testing.B, latency time.Duration) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		time.Sleep(latency)
+		<-time.After(latency)
 		w.WriteHeader(http.StatusOK)
 	}))
 	b.Cleanup(s.Close)

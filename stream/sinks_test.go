@@ -280,7 +280,7 @@ func TestFailuresChangeNeitherOrderNorCompletenessAndDoNotDelayOtherContacts(t *
 			failures.Add(1)
 			return stream.Outcome{Verdict: stream.Retry, Status: 429, RetryAfter: time.Duration(rand.IntN(20)) * time.Millisecond}
 		case n < 30:
-			time.Sleep(time.Millisecond) // a slow receiver
+			<-time.After(time.Millisecond) // a slow receiver
 		}
 		return stream.Outcome{Status: 200}
 	}

@@ -125,14 +125,22 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 	start := time.Now()
 	bar := newProgress(int64(len(events)), "delivered", false, out.JSON)
 	s := sender{api: api, connections: 4, batch: 200, limit: limiter(c.Rate, 200)}
-	done := make(chan error, 1)
+	type sending struct {
+		sum importSummary
+		err error
+	}
+	done := make(chan sending, 1)
+	waiting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	go func() {
-		var err error
-		sent, err = s.send(ctx, clicks(events))
-		done <- err
+		sum, err := s.send(ctx, clicks(events))
+		if err != nil {
+			giveUp(fmt.Errorf("send: %w", err))
+		}
+		done <- sending{sum, err}
 	}()
 	buyers := buyersOf(events)
-	err = receiver.Wait(ctx, func(st sinktest.Stats) bool {
+	err = receiver.Wait(waiting, func(st sinktest.Stats) bool {
 		_ = bar.Set(min(st.ByType[schemas.TypeEventTracked], len(events)))
 		return st.ByType[schemas.TypeEventTracked] >= len(events) &&
 			st.ByType[schemas.FactContactCreated] >= shopContacts && st.ByType[schemas.FactContactUpdated] >= buyers
@@ -140,12 +148,10 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 	took = time.Since(start)
 	_ = bar.Finish()
 	if err != nil {
-		return sent, took, fmt.Errorf("wait for deliveries: %w", err)
+		return sent, took, fmt.Errorf("wait for deliveries: %w", context.Cause(waiting))
 	}
-	if err := <-done; err != nil {
-		return sent, took, fmt.Errorf("send: %w", err)
-	}
-	return sent, took, nil
+	end := <-done
+	return end.sum, took, end.err
 }
 
 // clicks gives the events as the API takes them. Property n counts the events

@@ -7,11 +7,12 @@ import (
 	"io"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"go.uber.org/zap"
 )
 
 type doctorCmd struct{ infraFlags }

@@ -6,12 +6,13 @@ import (
 	"io"
 	"strconv"
 
+	"go.uber.org/zap"
+
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"go.uber.org/zap"
 )
 
 type processorsCmd struct {

@@ -11,10 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
-	"go.uber.org/zap"
 )
 
 type topicsCmd struct {

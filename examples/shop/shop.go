@@ -5,6 +5,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,7 +32,7 @@ func Events() ([]Event, error) {
 	var events []Event
 	for {
 		row, err := r.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			slices.SortStableFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) })
 			return events, nil
 		}
