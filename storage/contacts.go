@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +69,9 @@ func encodeIdentifiers(ids []schemas.Identifier) (string, error) {
 }
 
 func decodeIdentifiers(text []byte) ([]schemas.Identifier, error) {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return splitIdentifiers(string(text)), nil
+	}
 	var pairs [][2]string
 	if err := json.Unmarshal(text, &pairs); err != nil {
 		return nil, err
@@ -76,6 +81,18 @@ func decodeIdentifiers(text []byte) ([]schemas.Identifier, error) {
 		ids[i] = schemas.Identifier{Kind: p[0], Value: p[1]}
 	}
 	return ids, nil
+}
+
+// splitIdentifiers reads what encodeIdentifiers wrote without an escape in it:
+// then every quote is a delimiter, and every other piece between quotes a string.
+// It is read for each contact of each batch.
+func splitIdentifiers(text string) []schemas.Identifier {
+	pieces := strings.Split(text, `"`)
+	ids := make([]schemas.Identifier, 0, len(pieces)/4)
+	for i := 1; i+2 < len(pieces); i += 4 {
+		ids = append(ids, schemas.Identifier{Kind: pieces[i], Value: pieces[i+2]})
+	}
+	return ids
 }
 
 // ContactStates is what LoadContacts found.
