@@ -129,8 +129,9 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 }
 
 // RewindCursors sets live cursors of a destination, back or forward, under the
-// next epoch: what is finished beyond is forgotten, and whatever the owner still
-// writes of the old epoch is refused. Owners see it through ChannelDestinations.
+// next epoch: what is finished beyond is forgotten, parked records at or beyond
+// the place are removed, and whatever the owner still writes of the old epoch is
+// refused. Owners see it through ChannelDestinations.
 func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
 	const sql = `
 		UPDATE cursors c
@@ -140,6 +141,9 @@ func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []Curso
 	topics, partitions, offsets := splitStarts(to)
 	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay); err != nil {
 		return fmt.Errorf("rewind destination %s: %w", destinationID, err)
+	}
+	if err := removeRewound(ctx, tx, destinationID, to); err != nil {
+		return err
 	}
 	return Notify(ctx, tx, ChannelDestinations, destinationID)
 }

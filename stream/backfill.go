@@ -181,7 +181,9 @@ func (s *Sinks) beginBackfills(running backfills, holdings []*holding, cursors m
 				if err != nil {
 					return err
 				}
-				h.put(c.add(h, trackKey{h.partition, id}, places, b))
+				t := c.newTrack(h, trackKey{h.partition, id}, places, b)
+				c.add(t)
+				h.put(t)
 			}
 		}
 	}

@@ -22,6 +22,7 @@ type courierEnv struct {
 	flush     *flusher
 	log       *zap.Logger
 	metrics   *sinkMetrics
+	loader    *loader // nil: nothing is parked
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
 	// refresh has tracks looked at again: a backfill's has come to its end.
@@ -70,6 +71,7 @@ type courier struct {
 	stamped      time.Time // lastDelivery as last written
 	refusals     int       // in a row
 	refusedKeys  map[string]struct{}
+	recovered    int // parked keys delivered since the last one failed, bounded
 
 	freeLanes   []*lane
 	freeFlights []*flight
@@ -149,16 +151,19 @@ func (c *courier) openTime(now time.Time) time.Duration {
 	return c.openFor + now.Sub(c.openSince)
 }
 
-// add starts a track at its stored cursors.
-func (c *courier) add(h *holding, key trackKey, places []*place, b *backfill) *track {
-	t := &track{
+// newTrack makes a track at its stored cursors; add starts it.
+func (c *courier) newTrack(h *holding, key trackKey, places []*place, b *backfill) *track {
+	return &track{
 		courier: c, holding: h, partition: key.partition, replay: key.replay,
 		places: places, lanes: map[string]*lane{}, idle: make(chan struct{}), replayState: replayState{backfill: b},
 	}
+}
+
+// add starts a track.
+func (c *courier) add(t *track) {
 	c.mu.Lock()
-	c.tracks[key] = t
-	c.mu.Unlock()
-	return t
+	defer c.mu.Unlock()
+	c.tracks[trackKey{t.partition, t.replay}] = t
 }
 
 // retire ends a track: nothing of it starts any more, what is under way may
@@ -345,9 +350,12 @@ func (c *courier) take() *flight {
 
 // due is a flight that waited, or else the track whose turn it is.
 func (c *courier) due() (*flight, *track) {
-	if f := c.later.popDue(time.Now()); f != nil {
-		c.rearm()
-		return f, f.track
+	now := time.Now()
+	for f := c.later.popDue(now); f != nil; f = c.later.popDue(now) {
+		if c.waited(f, now) {
+			c.rearm()
+			return f, f.track
+		}
 	}
 	if c.again.len() > 0 {
 		f := c.again.pop()
@@ -424,6 +432,7 @@ func (c *courier) newLane(key string) *lane {
 }
 
 func (c *courier) freeLane(l *lane) {
+	l.parked, l.retrying, l.recovered = nil, false, false
 	if len(c.freeLanes) < keepFree && len(l.queue.buf) <= 64 {
 		l.key = ""
 		c.freeLanes = append(c.freeLanes, l)

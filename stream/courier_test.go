@@ -23,6 +23,7 @@ type courierBench struct {
 	track   *track
 	holding *holding
 	next    int64
+	id      string
 
 	mu      sync.Mutex
 	answer  func(d Delivery) Outcome
@@ -48,12 +49,13 @@ func newCourierBench(t *testing.T, change func(*SinksConfig)) *courierBench {
 	b.courier, err = newCourier(env, b.destination(1, storage.DestinationActive))
 	require.NoError(t, err)
 	b.holding = newHolding(storage.Lease{}, time.Now(), 1000*time.Hour)
-	b.track = b.courier.add(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}}, nil)
+	b.track = b.courier.newTrack(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}}, nil)
+	b.courier.add(b.track)
 	return b
 }
 
 func (b *courierBench) destination(revision int64, status storage.DestinationStatus) *storage.Destination {
-	return &storage.Destination{ID: "d", Name: "crm", Kind: "webhook", EventTypes: []string{"*"}, Status: status, Revision: revision}
+	return &storage.Destination{ID: b.id, Name: "crm", Kind: "webhook", EventTypes: []string{"*"}, Status: status, Revision: revision}
 }
 
 func (b *courierBench) Batch(*storage.Destination) (int, int) { return 1, 0 }

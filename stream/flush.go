@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +31,8 @@ type flusher struct {
 	stale func()
 	// flushed is told when a flush has made room again.
 	flushed func()
+	// parked is told when something parked was written.
+	parked func()
 
 	pending atomic.Int64 // attempts and finished records that are not flushed
 
@@ -44,7 +48,8 @@ type flusher struct {
 // Results are what one flush writes.
 type results struct {
 	attempts []held
-	count    int64 // what it takes off pending
+	parking  []parkOp // in the order in which they came about
+	count    int64    // what it takes off pending
 }
 
 // held is an attempt with the lease it was made under.
@@ -54,7 +59,7 @@ type held struct {
 }
 
 func newFlusher(cfg SinksConfig, db *storage.DB, log *zap.Logger, m *sinkMetrics) *flusher {
-	return &flusher{cfg: cfg, db: db, log: log, metrics: m, signal: make(chan struct{}, 1), stale: func() {}, flushed: func() {}}
+	return &flusher{cfg: cfg, db: db, log: log, metrics: m, signal: make(chan struct{}, 1), stale: func() {}, flushed: func() {}, parked: func() {}}
 }
 
 // full says that no more may be added by new attempts.
@@ -151,7 +156,7 @@ func (fl *flusher) sync(ctx context.Context) error {
 	fl.dirty = nil
 	fl.mu.Unlock()
 	cursors := fl.collect(tracks)
-	if len(cursors) == 0 && len(fl.kept.attempts) == 0 {
+	if len(cursors) == 0 && len(fl.kept.attempts) == 0 && len(fl.kept.parking) == 0 {
 		fl.done()
 		return nil
 	}
@@ -182,6 +187,8 @@ func (fl *flusher) collect(tracks []*track) []heldCursor {
 			fl.kept.attempts = append(fl.kept.attempts, held{a, t.holding})
 		}
 		t.results = t.results[:0]
+		fl.kept.parking = append(fl.kept.parking, t.parking.ops...)
+		t.parking.ops = nil
 		fl.kept.count += int64(t.unflushed)
 		t.unflushed = 0
 		for _, p := range t.places {
@@ -243,7 +250,12 @@ func (fl *flusher) done() {
 	if cap(fl.kept.attempts) > 4*fl.cfg.MaxUnflushed {
 		fl.kept.attempts = nil
 	}
+	ops := fl.kept.parking
 	fl.kept = results{attempts: fl.kept.attempts[:0]}
+	if len(ops) > 0 {
+		parked(ops)
+		fl.parked()
+	}
 	if wasFull {
 		fl.flushed()
 	}
@@ -252,7 +264,7 @@ func (fl *flusher) done() {
 // write is the transaction. It returns how many of the cursors need no more
 // writing.
 func (fl *flusher) write(ctx context.Context, cursors []heldCursor) (saved int, err error) {
-	leases := leasesOf(cursors, fl.kept.attempts)
+	leases := leasesOf(cursors, fl.kept)
 	if len(leases) == 0 {
 		return len(cursors), nil
 	}
@@ -290,6 +302,9 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 		}
 		saved += n
 	}
+	if err := fl.writeParking(ctx, tx, ours); err != nil {
+		return 0, err
+	}
 	attempts := make([]storage.Attempt, 0, len(fl.kept.attempts))
 	for _, a := range fl.kept.attempts {
 		if ours[a.Partition] && !a.holding.lost.Load() {
@@ -302,9 +317,48 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	return saved, storage.WriteAttempts(ctx, tx, attempts)
 }
 
+// writeParking writes what was parked and what of it is finished. Records come
+// before removals, for one may be both; of the states of a key the last counts.
+func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[int32]bool) error {
+	type keyOf struct {
+		storage.ParkedTrack
+		key string
+	}
+	var rows, gone []storage.ParkedRecord
+	states := map[keyOf]storage.ParkedKey{}
+	for i := range fl.kept.parking {
+		op := &fl.kept.parking[i]
+		if h := op.track.holding; !ours[h.partition] || h.lost.Load() {
+			continue
+		}
+		switch op.kind {
+		case parkRecord:
+			rows = append(rows, op.record)
+		case removeRecord:
+			gone = append(gone, op.record)
+		case saveKey:
+			states[keyOf{op.state.ParkedTrack, op.state.Key}] = op.state
+		}
+	}
+	if len(rows) > 0 {
+		if err := storage.ParkRecords(ctx, tx, rows); err != nil {
+			return err
+		}
+	}
+	if len(gone) > 0 {
+		if err := storage.RemoveParkedRecords(ctx, tx, gone); err != nil {
+			return err
+		}
+	}
+	if len(states) == 0 {
+		return nil
+	}
+	return storage.SaveParkedKeys(ctx, tx, slices.Collect(maps.Values(states)))
+}
+
 // leasesOf lists the lease of each partition once. A holding is marked lost before
 // the next one of its partition begins, so at most one of them is not.
-func leasesOf(cursors []heldCursor, attempts []held) []storage.Lease {
+func leasesOf(cursors []heldCursor, kept results) []storage.Lease {
 	seen := map[int32]*holding{}
 	add := func(h *holding) {
 		if !h.lost.Load() {
@@ -314,8 +368,11 @@ func leasesOf(cursors []heldCursor, attempts []held) []storage.Lease {
 	for _, c := range cursors {
 		add(c.holding)
 	}
-	for _, a := range attempts {
+	for _, a := range kept.attempts {
 		add(a.holding)
+	}
+	for i := range kept.parking {
+		add(kept.parking[i].track.holding)
 	}
 	leases := make([]storage.Lease, 0, len(seen))
 	for _, h := range seen {

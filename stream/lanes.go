@@ -51,6 +51,8 @@ type track struct {
 	unflushed int               // records finished and attempts made since then
 	dirty     bool              // the flusher knows of it
 	moved     bool              // the flusher knows that a cursor moved
+
+	parking parking
 }
 
 // A place is a cursor of a track: where it stands on one topic.
@@ -70,13 +72,19 @@ type lane struct {
 	key   string
 	queue ring[item]
 	busy  int // records of it in a flight
+
+	// Of a lane that was loaded from Postgres:
+	parked    *storage.ParkedKey // nil for a lane that was read from the log
+	retrying  bool               // its first record has failed before
+	recovered bool               // and was delivered now
 }
 
 // An item is a record on its way, with where it belongs.
 type item struct {
 	record *Record
 	place  *place
-	lane   *lane // nil for a gap
+	lane   *lane   // nil for a gap
+	stored *stored // nil for one read from the log; else place is nil
 }
 
 // A flight is one request: its records and what has happened to it so far.
@@ -84,14 +92,18 @@ type flight struct {
 	track   *track
 	items   []item
 	records []*Record
-	tries   int                  // attempts made
-	since   time.Duration        // the courier's open time at the first failure
-	due     time.Time            // of the next attempt
-	then    *flight              // flies when this one is finished: the other half of a split
-	dead    []schemas.Message    // to be appended; the records are given up
-	dest    *storage.Destination // as it is for this attempt
-	one     [1]item
-	oneRec  [1]*Record
+	tries   int           // attempts made
+	since   time.Duration // the courier's open time at the first failure
+	due     time.Time     // of the next attempt
+	// When the first attempt that failed began and the last one ended, and what the
+	// receiver asked to wait for.
+	started, firstFailed, lastFailed, notBefore time.Time
+
+	then   *flight              // flies when this one is finished: the other half of a split
+	dead   []schemas.Message    // to be appended; the records are given up
+	dest   *storage.Destination // as it is for this attempt
+	one    [1]item
+	oneRec [1]*Record
 }
 
 // admit puts the wanted records of a chunk that the cursor has not seen yet into
@@ -114,7 +126,13 @@ func (t *track) admit(p *place, c *chunk) bool {
 			p.advance(r.Offset)
 			return false
 		}
-		if p.cursor.Admit(r.Offset) {
+		if !p.cursor.Admit(r.Offset) {
+			continue
+		}
+		if t.isParked(r.Key) {
+			t.count(1, recordSize(r))
+			t.divert(item{record: r, place: p})
+		} else {
 			t.enqueue(item{record: r, place: p})
 		}
 	}
@@ -158,6 +176,7 @@ func (t *track) windowFull(size int) bool {
 		return false
 	}
 	t.full, t.wakeAt = true, t.open*3/4
+	t.spill()
 	return true
 }
 
@@ -191,6 +210,9 @@ func (t *track) cut(maxRecords, maxBytes int) *flight {
 	size := 0
 	for t.ready.len() > 0 && len(f.items) < maxRecords {
 		l := t.ready.first()
+		if l.retrying && len(f.items) > 0 {
+			break // it goes alone, for it may fail again
+		}
 		before := len(f.items)
 		for l.queue.len() > 0 && len(f.items) < maxRecords {
 			it := l.queue.first()
@@ -204,7 +226,7 @@ func (t *track) cut(maxRecords, maxBytes int) *flight {
 			break
 		}
 		t.ready.pop()
-		if maxRecords == 1 || size > maxBytes {
+		if maxRecords == 1 || size > maxBytes || l.retrying {
 			break
 		}
 	}
@@ -213,6 +235,9 @@ func (t *track) cut(maxRecords, maxBytes int) *flight {
 	}
 	for _, it := range f.items {
 		f.records = append(f.records, it.record)
+	}
+	if l := f.items[0].lane; l.parked != nil && len(f.items) == 1 {
+		f.tries = l.parked.Attempts
 	}
 	return f
 }
@@ -229,14 +254,25 @@ func byOffset(a, b item) int {
 // finish closes the flight's records and frees their lanes.
 func (t *track) finish(f *flight) {
 	for _, it := range f.items {
-		if it.place.cursor.Finish(it.record.Offset) {
+		if it.stored != nil {
 			t.unflushed++
 			t.courier.env.flush.pending.Add(1)
+			t.removed(it, f.dead == nil)
+		} else {
+			if it.place.cursor.Finish(it.record.Offset) {
+				t.unflushed++
+				t.courier.env.flush.pending.Add(1)
+			}
+			it.place.changed = true
 		}
-		it.place.changed = true
 		t.count(-1, -recordSize(it.record))
 		t.leave(it.lane)
 	}
+	t.roomAgain()
+}
+
+// roomAgain has the track fed again when its window has become free enough.
+func (t *track) roomAgain() {
 	if t.full && t.open <= t.wakeAt {
 		t.full = false
 		t.holding.wake()
@@ -259,6 +295,11 @@ func (t *track) leave(l *lane) {
 		t.ready.push(l)
 		return
 	}
+	if l.parked != nil {
+		t.unload(l)
+	} else if t.isParked([]byte(l.key)) {
+		t.courier.env.loader.wake() // spilled: it goes on from Postgres
+	}
 	delete(t.lanes, l.key)
 	t.courier.freeLane(l)
 }
@@ -277,7 +318,7 @@ func (f *flight) unpin() {
 // hold records of one lane.
 func (f *flight) split() {
 	half := len(f.items) / 2
-	other := &flight{track: f.track, then: f.then}
+	other := &flight{track: f.track, then: f.then, firstFailed: f.firstFailed, lastFailed: f.lastFailed, since: f.since}
 	other.items = slices.Clone(f.items[half:])
 	other.records = slices.Clone(f.records[half:])
 	f.items, f.records, f.then = f.items[:half], f.records[:half], other
@@ -295,8 +336,9 @@ type ring[T any] struct {
 	n    int
 }
 
-func (r *ring[T]) len() int { return r.n }
-func (r *ring[T]) first() T { return r.buf[r.head] }
+func (r *ring[T]) len() int   { return r.n }
+func (r *ring[T]) first() T   { return r.buf[r.head] }
+func (r *ring[T]) at(i int) T { return r.buf[(r.head+i)%len(r.buf)] }
 
 func (r *ring[T]) push(v T) {
 	if r.n == len(r.buf) {

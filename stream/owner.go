@@ -59,6 +59,8 @@ type SinksConfig struct {
 	RetryHorizon time.Duration
 	// BackoffBase and BackoffMax bound the pause before a retry (500 ms, 5 min).
 	BackoffBase, BackoffMax time.Duration
+	// ParkedMax bounds the pause before the next attempt of a parked key (30 min).
+	ParkedMax time.Duration
 
 	// FlushEvery is the least time between two flushes of results (25 ms).
 	FlushEvery time.Duration
@@ -87,6 +89,7 @@ func (c SinksConfig) withDefaults() SinksConfig {
 	setDefault(&c.RetryHorizon, 72*time.Hour)
 	setDefault(&c.BackoffBase, 500*time.Millisecond)
 	setDefault(&c.BackoffMax, 5*time.Minute)
+	setDefault(&c.ParkedMax, 30*time.Minute)
 	setDefault(&c.FlushEvery, 25*time.Millisecond)
 	setDefault(&c.MaxUnflushed, 10_000)
 	setDefault(&c.LogRetention, 30*24*time.Hour)
@@ -105,7 +108,7 @@ func (c SinksConfig) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"Lease": c.Lease, "Renew": c.Renew, "Deadline": c.Deadline, "Drain": c.Drain, "SessionTimeout": c.SessionTimeout,
-		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "FlushEvery": c.FlushEvery,
+		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "ParkedMax": c.ParkedMax, "FlushEvery": c.FlushEvery,
 	} {
 		if d < 0 {
 			bad(name, "%s; must be positive", d)
@@ -187,6 +190,8 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
 	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
+	s.env.loader = newLoader(deps.DB, deps.Log, s.listTracks)
+	s.flush.parked = s.env.loader.wake
 	r.wake = s.wakeFeeder
 	metrics.watch(s)
 	return s, nil
@@ -204,10 +209,16 @@ func (s *Sinks) Run(ctx context.Context) error {
 	}
 	s.tasks.Go(func() { s.reader.run(work) })
 	s.tasks.Go(func() { s.flush.run(work) })
+	s.tasks.Go(func() { s.env.loader.run(work) })
 	s.tasks.Go(func() { s.renewLeases(work) })
 	s.tasks.Go(func() { s.manage(work) })
 	s.tasks.Go(func() { s.keepHouse(work) })
-	s.tasks.Go(func() { _ = s.db.Listen(work, storage.ChannelDestinations, func(string) { s.refresh() }) })
+	s.tasks.Go(func() {
+		_ = s.db.ListenAll(work, map[string]func(string){
+			storage.ChannelDestinations: func(string) { s.refresh() },
+			storage.ChannelParked:       func(string) { s.env.loader.wake() },
+		})
+	})
 	member, err := s.join()
 	if err == nil {
 		s.log.Info("sinks.started", zap.String("instance", s.cfg.Instance))
@@ -452,6 +463,14 @@ func (s *Sinks) listCouriers() []*courier {
 	all := make([]*courier, 0, len(s.couriers))
 	for _, c := range s.couriers {
 		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Sinks) listTracks() []*track {
+	var all []*track
+	for _, h := range s.listHoldings() {
+		all = append(all, h.list()...)
 	}
 	return all
 }

@@ -220,6 +220,7 @@ func (s *Sinks) retireRewound(holdings []*holding, cursors map[cursorKey]storage
 
 // begin starts a track wherever a destination should have one and has none.
 func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
+	var fresh []beginning
 	for _, c := range s.listCouriers() {
 		topics := c.wants()
 		if len(topics) == 0 {
@@ -239,8 +240,11 @@ func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holdin
 				}
 				continue
 			}
-			h.put(c.add(h, trackKey{partition: h.partition}, places, nil))
+			fresh = append(fresh, beginning{c, h, places})
 		}
+	}
+	if err := s.addTracks(ctx, fresh); err != nil {
+		return err
 	}
 	if err := s.beginBackfills(running, holdings, cursors); err != nil {
 		return err
@@ -249,6 +253,40 @@ func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holdin
 	for _, h := range holdings {
 		h.wake()
 	}
+	return nil
+}
+
+// A beginning is a track about to be added.
+type beginning struct {
+	courier *courier
+	holding *holding
+	places  []*place
+}
+
+// addTracks adds tracks, each with the marks of what it has parked.
+func (s *Sinks) addTracks(ctx context.Context, fresh []beginning) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	tracks, asked := make([]*track, len(fresh)), make([]storage.ParkedTrack, len(fresh))
+	for i, b := range fresh {
+		tracks[i] = b.courier.newTrack(b.holding, trackKey{partition: b.holding.partition}, b.places, nil)
+		asked[i] = tracks[i].parkedTrack()
+	}
+	err := storage.EachParkedKey(ctx, s.db, asked, func(i int, key string, records int, failing time.Duration) {
+		c := tracks[i].courier
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		tracks[i].setMark(key, records, failing)
+	})
+	if err != nil {
+		return err
+	}
+	for i, b := range fresh {
+		b.courier.add(tracks[i])
+		b.holding.put(tracks[i])
+	}
+	s.env.loader.wake()
 	return nil
 }
 

@@ -18,6 +18,8 @@ type sinkMetrics struct {
 	dead      *prometheus.CounterVec
 	gaps      *prometheus.CounterVec
 	suspended *prometheus.CounterVec
+	parked    *prometheus.CounterVec
+	spilled   *prometheus.CounterVec
 	fetched   prometheus.Counter
 	cached    prometheus.Gauge
 	flushes   prometheus.Histogram
@@ -26,7 +28,7 @@ type sinkMetrics struct {
 
 // destinationMetrics are those of one destination, looked up once.
 type destinationMetrics struct {
-	dead, gaps, suspended prometheus.Counter
+	dead, gaps, suspended, parked, spilled prometheus.Counter
 }
 
 func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
@@ -38,6 +40,8 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 		dead:       counters("delivery_dead_letters_total", "Records given up.", "destination", "kind"),
 		gaps:       counters("delivery_gaps_total", "Ranges that retention removed before they were delivered.", "destination", "kind"),
 		suspended:  counters("destination_suspensions_total", "Times the rules suspended a destination.", "destination", "kind"),
+		parked:     counters("delivery_parked_keys_total", "Keys parked because a record of theirs failed.", "destination", "kind"),
+		spilled:    counters("delivery_spilled_keys_total", "Keys spilled because they filled the window.", "destination", "kind"),
 		fetched:    prometheus.NewCounter(prometheus.CounterOpts{Name: "hogstream_sinks_fetched_bytes_total", Help: "Bytes of record batches fetched for destinations."}),
 		cached:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "hogstream_sinks_cached_bytes", Help: "Bytes of records read and kept for destinations."}),
 		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -46,7 +50,7 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 		}),
 		rows: counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
 	}
-	m.all = []prometheus.Collector{m.dead, m.gaps, m.suspended, m.fetched, m.cached, m.flushes, m.rows}
+	m.all = []prometheus.Collector{m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.fetched, m.cached, m.flushes, m.rows}
 	if reg == nil {
 		return m, nil
 	}
@@ -87,13 +91,15 @@ func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
 	dm.dead = m.dead.WithLabelValues(d.Name, d.Kind)
 	dm.gaps = m.gaps.WithLabelValues(d.Name, d.Kind)
 	dm.suspended = m.suspended.WithLabelValues(d.Name, d.Kind)
+	dm.parked = m.parked.WithLabelValues(d.Name, d.Kind)
+	dm.spilled = m.spilled.WithLabelValues(d.Name, d.Kind)
 	return dm
 }
 
 // forget removes the series of a deleted destination.
 func (m *sinkMetrics) forget(d *storage.Destination) {
 	labels := prometheus.Labels{"destination": d.Name}
-	for _, v := range []*prometheus.MetricVec{m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec} {
+	for _, v := range []*prometheus.MetricVec{m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec, m.parked.MetricVec, m.spilled.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 }

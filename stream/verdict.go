@@ -18,6 +18,9 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 	t := f.track
 	t.flying--
 	f.tries++
+	if f.started.IsZero() {
+		f.started = started
+	}
 	if f.dead == nil {
 		c.note(f, out, started)
 	}
@@ -77,27 +80,65 @@ func (c *courier) arrived(f *flight, verdict Verdict) {
 	c.freeFlight(f)
 }
 
-// retry keeps the flight's lanes busy until the next attempt is due, or gives the
-// records up when they have failed for the whole retry horizon.
+// retry keeps the flight's lanes busy until the next attempt is due, parks the key
+// that holds them up, or gives the records up when they have failed for the whole
+// retry horizon.
 func (c *courier) retry(f *flight, out Outcome) {
 	now := time.Now()
 	open := c.openTime(now)
-	if f.tries == 1 {
-		f.since = open
+	if f.firstFailed.IsZero() {
+		f.since, f.firstFailed, f.lastFailed = open, f.started, f.started
 		f.unpin()
 	}
-	horizon := c.dest.RetryHorizon
-	if horizon <= 0 {
-		horizon = c.env.cfg.RetryHorizon
-	}
-	if f.dead == nil && open-f.since >= horizon {
+	loaded := len(f.items) == 1 && f.items[0].stored != nil && f.dead == nil
+	switch {
+	case loaded && c.expired(f, open), !loaded && f.dead == nil && open-f.since >= c.horizon():
 		c.bury(f, "expired", out)
 		return
+	case loaded:
+		c.park(f, out, now)
+		return
+	case c.shouldPark(f, now) && len(f.items) == 1:
+		c.park(f, out, now)
+		return
+	case c.shouldPark(f, now):
+		// One of the batch is at fault: halves, until it is alone.
+		f.lastFailed = now
+		f.split()
+		f.then.tries = f.tries
+		c.again.push(f)
+		return
 	}
+	f.lastFailed = now
 	f.due = now.Add(backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.BackoffMax, rand.Float64(), out.RetryAfter))
+	if parkAt := f.firstFailed.Add(parkAfter); f.track.parks() && f.due.After(parkAt) && now.Before(parkAt) {
+		f.notBefore, f.due = f.due, parkAt
+	}
 	if c.later.add(f) {
 		c.rearm()
 	}
+}
+
+// waited says whether a flight that was to wait may start now. One that is to wait
+// for longer than parkAfter is looked at in between: it may have to be parked.
+func (c *courier) waited(f *flight, now time.Time) bool {
+	if !now.Before(f.notBefore) {
+		return true
+	}
+	if c.shouldPark(f, now) && len(f.items) == 1 {
+		c.park(f, Outcome{Verdict: Retry, Err: "the receiver asked to wait"}, now)
+		return false
+	}
+	f.due, f.notBefore = f.notBefore, time.Time{}
+	c.later.add(f)
+	return false
+}
+
+func (c *courier) horizon() time.Duration {
+	if h := c.dest.RetryHorizon; h > 0 {
+		return h
+	}
+	return c.env.cfg.RetryHorizon
 }
 
 // rearm sets the timer to the first retry that is not due yet. Those that are
