@@ -119,3 +119,42 @@ func TestTheDeliveryLogHasAPartitionForEachDayAndDropsOldOnes(t *testing.T) {
 	require.Equal(t, 1, dropped)
 	require.Equal(t, 1, count("delivery_attempts"))
 }
+
+func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}, {Topic: "events"}}))
+	row := func(key, topic string, offset int64) storage.ParkedRecord {
+		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, Offset: offset, Epoch: 1}
+	}
+	park := func(rows ...storage.ParkedRecord) {
+		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.ParkRecords(ctx, tx, rows) }))
+	}
+	count := func() int {
+		_, records, err := storage.ParkedTotals(ctx, db, id)
+		require.NoError(t, err)
+		return records
+	}
+	park(row("a", "lifecycle", 5), row("a", "lifecycle", 9), row("b", "lifecycle", 9), row("a", "events", 9))
+	park(row("a", "lifecycle", 5)) // a flush whose outcome was unknown
+	require.Equal(t, 4, count())
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		return storage.RewindCursors(ctx, tx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 7}})
+	}))
+	keys, err := storage.ParkedKeys(ctx, db, id, storage.ParkedKey{}, 10)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	require.Equal(t, "a", keys[0].Key)
+	_, records, err := storage.InspectParkedKey(ctx, db, id, "a", 10)
+	require.NoError(t, err)
+	require.Len(t, records, 2)
+	require.Equal(t, []int64{5, 9}, []int64{records[0].Offset, records[1].Offset}, "lifecycle, then events")
+	park(row("c", "lifecycle", 12))
+	require.Equal(t, 2, count(), "read before the rewind")
+	current := row("c", "lifecycle", 12)
+	current.Epoch = 2
+	park(current)
+	require.Equal(t, 3, count())
+}

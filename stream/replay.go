@@ -111,9 +111,13 @@ func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*R
 }
 
 // Skip has a destination go on from the ends of its topics: what it has not been
-// sent is not sent to it.
+// sent is not sent to it, and what it has parked becomes dead letters "skipped".
 func (r *Replayer) Skip(ctx context.Context, id string) (*Rewound, error) {
-	return r.Rewind(ctx, id, RewindRequest{To: "latest"})
+	out, err := r.Rewind(ctx, id, RewindRequest{To: "latest"})
+	if err == nil {
+		_, err = storage.SkipParkedKeys(ctx, r.db, id, nil)
+	}
+	return out, err
 }
 
 func (r *Replayer) destination(ctx context.Context, id string) (*storage.Destination, error) {
