@@ -89,7 +89,12 @@ func TestARewindWithParkedKeysSendsEachRecordAgainOnceAndSkipGivesThemUp(t *test
 
 	bad.Store(true)
 	before := 0
-	w.Eventually(func(context.Context) (bool, error) { trickle(); keys, n := w.parked(d); before = n; return keys == 1, nil }, "a parked key")
+	w.Eventually(func(context.Context) (bool, error) {
+		trickle()
+		keys, n := w.parked(d)
+		before = n
+		return keys == 1, nil
+	}, "a parked key")
 	w.waitFlushed(d)
 	_, before = w.parked(d)
 	_, err = storage.SkipParkedKeys(w.Context(), w.db, d.ID, nil)
