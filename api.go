@@ -17,6 +17,10 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	proxies, err := a.cfg.TrustedProxies()
+	if err != nil {
+		return nil, nil, err
+	}
 	probes := []ingest.Probe{
 		{Name: "kafka", Needed: true, Check: a.admin.Ping},
 		{Name: "registry", Check: a.reg.Ping},
@@ -27,7 +31,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 	api, err := ingest.New(ingest.Config{
 		AdminKey: a.cfg.AdminAPIKey, RateLimit: a.cfg.HTTP.RateLimit, AdminRateLimit: a.cfg.HTTP.AdminRateLimit,
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
-		PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
+		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Describe: []ingest.Description{console.Describe},
 		Probes: probes, Lag: a.admin.Lag,

@@ -93,6 +93,7 @@ type HTTPConfig struct {
 	RateLimit       int           `name:"rate-limit" help:"Requests a minute for each API key on data routes; 0 for no limit." env:"RATE_LIMIT" default:"60000"`
 	AdminRateLimit  int           `name:"admin-rate-limit" help:"Requests a minute for each API key on admin routes." env:"ADMIN_RATE_LIMIT" default:"600"`
 	PublicRateLimit int           `name:"public-rate-limit" help:"Requests a minute for each client address without a known key; 0 for no limit." env:"PUBLIC_RATE_LIMIT" default:"600"`
+	TrustedProxies  []string      `name:"trusted-proxies" help:"Networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8." env:"TRUSTED_PROXIES"`
 	AnswerTimeout   time.Duration `name:"answer-timeout" help:"How long a synchronous request waits for its answer." env:"ANSWER_TIMEOUT" default:"5s"`
 	IdempotencyTime time.Duration `name:"idempotency-window" help:"How long an idempotency key is remembered." env:"IDEMPOTENCY_WINDOW" default:"24h"`
 }
@@ -180,6 +181,9 @@ func (c *Config) ValidateServing() error {
 	if _, err := c.AllowedNetworks(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := c.TrustedProxies(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -201,11 +205,20 @@ func (c *Config) Keys() ([][]byte, error) {
 
 // AllowedNetworks are the private networks that destinations may be in.
 func (c *Config) AllowedNetworks() ([]netip.Prefix, error) {
+	return networks("DELIVERY_ALLOW_CIDRS", c.Delivery.AllowCIDRs)
+}
+
+// TrustedProxies are the networks whose X-Forwarded-For is believed.
+func (c *Config) TrustedProxies() ([]netip.Prefix, error) {
+	return networks("TRUSTED_PROXIES", c.HTTP.TrustedProxies)
+}
+
+func networks(variable string, texts []string) ([]netip.Prefix, error) {
 	var nets []netip.Prefix
-	for _, s := range c.Delivery.AllowCIDRs {
+	for _, s := range texts {
 		p, err := netip.ParsePrefix(strings.TrimSpace(s))
 		if err != nil {
-			return nil, fmt.Errorf("DELIVERY_ALLOW_CIDRS: %q is not a network such as 10.1.0.0/16", s)
+			return nil, fmt.Errorf("%s: %q is not a network such as 10.1.0.0/16", variable, s)
 		}
 		nets = append(nets, p)
 	}

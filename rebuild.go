@@ -68,7 +68,7 @@ type rebuild struct {
 // contacts restores the snapshots, which are the state at the group's committed
 // offsets, and the marks of contacts that ended.
 func (r *rebuild) contacts(ctx context.Context) error {
-	p, err := contacts.New(contacts.Config{Events: r.cfg.Database.EventsMode}, r.codec, nil)
+	p, err := contacts.New(contacts.Config{Events: r.cfg.Database.EventsMode, Referenced: referenced}, r.codec, nil)
 	if err != nil {
 		return err
 	}

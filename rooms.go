@@ -40,7 +40,7 @@ func (a *App) processors() ([]room, error) {
 	if err != nil {
 		return nil, err
 	}
-	con, err := contacts.New(contacts.Config{Events: a.cfg.Database.EventsMode}, a.codec, a.tel.Metrics)
+	con, err := contacts.New(contacts.Config{Events: a.cfg.Database.EventsMode, Referenced: referenced}, a.codec, a.tel.Metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +60,10 @@ func (a *App) processors() ([]room, error) {
 	}
 	return rooms, nil
 }
+
+// referenced says whether a definition needs the history of an event. There are
+// no definitions yet, so none does.
+func referenced(string) bool { return false }
 
 func (a *App) delivery() (room, error) {
 	s, err := stream.NewSinks(stream.SinksConfig{

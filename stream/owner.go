@@ -221,7 +221,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 	})
 	member, err := s.join()
 	if err == nil {
-		s.log.Info("sinks.started", zap.String("instance", s.cfg.Instance))
+		s.log.Info("sinks.started")
 		select {
 		case <-ctx.Done():
 		case err = <-s.fatal:
@@ -419,7 +419,7 @@ func (s *Sinks) shutdown(ctx context.Context, member *kgo.Client) {
 	if _, err := kadm.NewClient(s.reader.far).LeaveGroup(ctx, leave); err != nil {
 		s.log.Warn("sinks.leave_failed", zap.Error(err))
 	}
-	s.log.Info("sinks.stopped", zap.String("instance", s.cfg.Instance))
+	s.log.Info("sinks.stopped")
 }
 
 // feed reads on for the tracks of a partition number whenever there is something

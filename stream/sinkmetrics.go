@@ -20,6 +20,7 @@ type sinkMetrics struct {
 	suspended *prometheus.CounterVec
 	parked    *prometheus.CounterVec
 	spilled   *prometheus.CounterVec
+	info      *prometheus.GaugeVec
 	fetched   prometheus.Counter
 	cached    prometheus.Gauge
 	flushes   prometheus.Histogram
@@ -50,7 +51,10 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 		}),
 		rows: counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
 	}
-	m.all = []prometheus.Collector{m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.fetched, m.cached, m.flushes, m.rows}
+	m.info = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "hogstream_destination_info", Help: "1 for each destination: the name of an id, for other series carry the id, which never changes.",
+	}, []string{"destination", "name", "kind"})
+	m.all = []prometheus.Collector{m.info, m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.fetched, m.cached, m.flushes, m.rows}
 	if reg == nil {
 		return m, nil
 	}
@@ -88,18 +92,20 @@ func (m *sinkMetrics) unregister() {
 
 func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
 	var dm destinationMetrics
-	dm.dead = m.dead.WithLabelValues(d.Name, d.Kind)
-	dm.gaps = m.gaps.WithLabelValues(d.Name, d.Kind)
-	dm.suspended = m.suspended.WithLabelValues(d.Name, d.Kind)
-	dm.parked = m.parked.WithLabelValues(d.Name, d.Kind)
-	dm.spilled = m.spilled.WithLabelValues(d.Name, d.Kind)
+	m.info.DeletePartialMatch(prometheus.Labels{"destination": d.ID})
+	m.info.WithLabelValues(d.ID, d.Name, d.Kind).Set(1)
+	dm.dead = m.dead.WithLabelValues(d.ID, d.Kind)
+	dm.gaps = m.gaps.WithLabelValues(d.ID, d.Kind)
+	dm.suspended = m.suspended.WithLabelValues(d.ID, d.Kind)
+	dm.parked = m.parked.WithLabelValues(d.ID, d.Kind)
+	dm.spilled = m.spilled.WithLabelValues(d.ID, d.Kind)
 	return dm
 }
 
 // forget removes the series of a deleted destination.
 func (m *sinkMetrics) forget(d *storage.Destination) {
-	labels := prometheus.Labels{"destination": d.Name}
-	for _, v := range []*prometheus.MetricVec{m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec, m.parked.MetricVec, m.spilled.MetricVec} {
+	labels := prometheus.Labels{"destination": d.ID}
+	for _, v := range []*prometheus.MetricVec{m.info.MetricVec, m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec, m.parked.MetricVec, m.spilled.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 }

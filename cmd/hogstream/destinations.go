@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -126,16 +127,22 @@ func (c *destinationsRmCmd) Run(ctx context.Context, out *output) error {
 
 // destinationID finds the id of a destination given by id or name.
 func destinationID(ctx context.Context, api *client, idOrName string) (string, error) {
-	var page struct {
-		Endpoints []destination `json:"endpoints"`
-	}
-	if err := api.call(ctx, "GET", "/v1/admin/webhooks", url.Values{"limit": {"100"}}, nil, &page); err != nil {
-		return "", err
-	}
-	for _, d := range page.Endpoints {
-		if d.Name == idOrName {
-			return d.ID, nil
+	const limit = 100
+	for offset := 0; ; offset += limit {
+		var page struct {
+			Endpoints []destination `json:"endpoints"`
+		}
+		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(offset)}}
+		if err := api.call(ctx, "GET", "/v1/admin/webhooks", query, nil, &page); err != nil {
+			return "", err
+		}
+		for _, d := range page.Endpoints {
+			if d.Name == idOrName {
+				return d.ID, nil
+			}
+		}
+		if len(page.Endpoints) < limit {
+			return idOrName, nil
 		}
 	}
-	return idOrName, nil
 }
