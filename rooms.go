@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/google/uuid"
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/sinks"
@@ -44,13 +45,17 @@ func (a *App) processors() ([]room, error) {
 	if err != nil {
 		return nil, err
 	}
+	incarnation := ""
+	if a.cfg.Dev { // the broker may be in this process, and have died with the last one
+		incarnation = uuid.NewString()[:8]
+	}
 	var rooms []room
 	for _, p := range []stream.Processor{id, con} {
 		loop, err := stream.NewProcessorLoop(stream.ProcessorConfig{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
 			Threads: a.cfg.Data.Threads, MaxBatchRecords: a.cfg.Data.BatchRecords,
-			SessionTimeout: a.cfg.Kafka.SessionTimeout,
-			Logger:         a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+			SessionTimeout: a.cfg.Kafka.SessionTimeout, Incarnation: incarnation,
+			Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 		})
 		if err != nil {
 			return nil, err

@@ -228,6 +228,9 @@ func (w *world) waitDelivered(records int) sinktest.Stats {
 	t := w.t
 	t.Helper()
 	err := w.receiver.Wait(w.ctx(), func(s sinktest.Stats) bool { return s.Unique >= records })
+	if err != nil {
+		w.describe()
+	}
 	require.NoError(t, err)
 	stats := w.receiver.Stats()
 	require.Equal(t, records, stats.Unique)
@@ -235,6 +238,33 @@ func (w *world) waitDelivered(records int) sinktest.Stats {
 	require.Zero(t, stats.Malformed)
 	require.Zero(t, stats.OrderViolations, stats.FirstViolation)
 	return stats
+}
+
+// describe logs how far everything is, for a test that waited in vain.
+func (w *world) describe() {
+	w.t.Helper()
+	for _, s := range schemas.Topics() {
+		w.t.Logf("%s: %d records", s.Topic, len(w.read(s.Topic)))
+	}
+	lags, err := w.admin.Lag(w.ctx())
+	w.t.Logf("lag (%v):", err)
+	for _, g := range lags {
+		w.t.Logf("  %s %s %+v", g.Group, g.State, g.Partitions)
+	}
+	for what, sql := range map[string]string{
+		"progress": `SELECT processor || '/' || partition || ' ' || ranges::text || ' published ' || published || ' pending ' || coalesce(length(pending), 0) FROM processor_progress ORDER BY 1`,
+		"cursor":   `SELECT topic || '/' || partition || ' ' || position || ' finished ' || encode(finished, 'hex') FROM cursors ORDER BY 1`,
+		"lease":    `SELECT partition || ' ' || holder || ' ' || (expires_at - now()) FROM leases ORDER BY 1`,
+	} {
+		rows, err := w.db.Query(w.ctx(), sql)
+		require.NoError(w.t, err)
+		for rows.Next() {
+			var line string
+			require.NoError(w.t, rows.Scan(&line))
+			w.t.Logf("%s: %s", what, line)
+		}
+		rows.Close()
+	}
 }
 
 // requireOneToN says which numbers of whom are missing, repeated or out of order.

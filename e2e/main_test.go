@@ -24,7 +24,7 @@ import (
 
 // patience is how long a test waits for what must come. It is never a measure of
 // speed: the machine may be busy with other things.
-const patience = 3 * time.Minute
+var patience = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	streamtest.MaybeServe()
@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	built.dir = dir
+	if short, err := time.ParseDuration(os.Getenv("HOGSTREAM_E2E_PATIENCE")); err == nil {
+		patience = short
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -46,6 +46,13 @@ type ProcessorConfig struct {
 	// TxnTimeout is after how long the broker aborts a transaction whose owner
 	// is gone; readers are held back no longer. Default 15 s.
 	TxnTimeout time.Duration
+	// Incarnation is added to the transactional ids, for a broker that dies with
+	// this process: kfake, when it loads its files, counts a transaction that was
+	// open as aborted and writes no marker, so a reader that meets its records
+	// drops what the same producer commits later, too. A start of its own name
+	// has producers of its own. Empty against every other broker, where the
+	// stable name ends what a predecessor left open.
+	Incarnation string
 	// IdleAfter is when a partition without records is tidied: its offsets move
 	// over transaction markers, and its row is marked published. Default 5 s.
 	IdleAfter time.Duration

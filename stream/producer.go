@@ -30,9 +30,13 @@ type producer struct {
 
 func newProducer(cfg ProcessorConfig, number int) *producer {
 	name := cfg.Processor.Name()
+	id := fmt.Sprintf("%s.%s.%d", cfg.Kafka.Instance, name, number)
+	if cfg.Incarnation != "" {
+		id += "." + cfg.Incarnation
+	}
 	return &producer{
 		cfg: cfg.Kafka, log: cfg.Logger, role: "producer." + name, txn: cfg.TxnTimeout, hooks: cfg.hooks,
-		id: cfg.Kafka.Group(fmt.Sprintf("%s.%s.%d", cfg.Kafka.Instance, name, number)),
+		id: cfg.Kafka.Group(id),
 	}
 }
 
