@@ -13,7 +13,6 @@ ARGS      ?=
 
 GOLANGCI  := bin/golangci-lint
 GOVULN    := bin/govulncheck
-GOTESTSUM := bin/gotestsum
 
 COMPOSE   := docker compose -f compose/compose.yaml
 
@@ -30,11 +29,11 @@ build: ## Build the binary into bin/hogstream
 
 ##@ Check
 .PHONY: test race fuzz faults lint fmt vuln bench e2e
-test: $(GOTESTSUM) ## Run all tests; needs nothing but Go and the Postgres binaries
-	$(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -timeout $(TEST_TIMEOUT) $(ARGS) ./...
+test: ## Run all tests; needs nothing but Go and the Postgres binaries
+	$(GO) test -timeout $(TEST_TIMEOUT) $(ARGS) ./...
 
-race: $(GOTESTSUM) ## Run all tests under the race detector
-	$(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -race -timeout 30m $(ARGS) ./...
+race: ## Run all tests under the race detector
+	$(GO) test -race -timeout 30m $(ARGS) ./...
 
 fuzz: ## Run every fuzz test for FUZZTIME (20s)
 	@found=0; \
@@ -101,5 +100,3 @@ $(GOLANGCI): tools/go.mod tools/go.sum
 $(GOVULN): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
 
-$(GOTESTSUM): tools/go.mod tools/go.sum
-	cd tools && $(GO) build -o ../$@ gotest.tools/gotestsum
