@@ -9,6 +9,7 @@ import (
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // adminWebhooks gives the admin API the operations of the sinks: the rooms do
@@ -105,4 +106,21 @@ func adminError(err error) error {
 		return fmt.Errorf("%w: %w", console.ErrConflict, err)
 	}
 	return err
+}
+
+// adminRecords gives the admin API single records.
+type adminRecords struct {
+	*stream.Admin
+	ops *sinks.Operations
+}
+
+var _ console.Records = adminRecords{}
+
+// Redeliver implements console.Records.
+func (r adminRecords) Redeliver(ctx context.Context, id string, record *stream.Record) (stream.Outcome, error) {
+	out, err := r.ops.Redeliver(ctx, id, record)
+	if err != nil {
+		return out, adminError(err)
+	}
+	return out, nil
 }

@@ -14,7 +14,9 @@ func (a *App) console() (http.Handler, error) {
 	replayer := stream.NewReplayer(a.admin, a.db, a.destinations)
 	return console.New(console.Deps{
 		DB: a.db, Webhooks: adminWebhooks{a.operations},
-		Rewinds: replayer, Replays: replayer, Actor: adminActor, Logger: a.tel.Logger.Logger,
+		Rewinds: replayer, Replays: replayer, Records: adminRecords{a.admin, a.operations},
+		DeadLetters: stream.NewDeadLetters(a.admin, a.db, a.codec, adminRecords{a.admin, a.operations}.Redeliver),
+		Actor:       adminActor, Logger: a.tel.Logger.Logger,
 	})
 }
 

@@ -125,7 +125,9 @@ const (
 	// Marks of contacts that ended outlive the longest retention of a topic that
 	// can carry their id.
 	marksBeyondRetention = 7 * 24 * time.Hour
-	cleanAtOnce          = 10_000
+	// Longer than topic dead-letters keeps its records.
+	deadLetterMarksKept = 97 * 24 * time.Hour
+	cleanAtOnce         = 10_000
 )
 
 func (a *App) maintainOnce(ctx context.Context, now time.Time) {
@@ -139,6 +141,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 		{"idempotency keys", a.clean(ctx, now.Add(-a.cfg.HTTP.IdempotencyTime), a.db.CleanIdempotencyKeys)},
 		{"erased identifiers", a.clean(ctx, now.Add(-a.cfg.Kafka.RetentionIngest-time.Hour), a.db.CleanErasedIdentifiers)},
 		{"contact marks", a.clean(ctx, now.Add(-marksKept), a.db.CleanContactMarks)},
+		{"marks of dead letters", a.clean(ctx, now.Add(-deadLetterMarksKept), a.db.CleanLetterMarks)},
 		{"events", func() error {
 			_, err := a.db.DropEventPartitions(ctx, now.Add(-a.cfg.Database.EventsRetention), 10)
 			return err

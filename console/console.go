@@ -39,6 +39,10 @@ type Deps struct {
 	Rewinds Rewinds
 	// Replays runs backfills; without it those routes answer 503.
 	Replays Replays
+	// Records reads and delivers single records, DeadLetters is what was given
+	// up; without them those routes answer 503.
+	Records     Records
+	DeadLetters DeadLetters
 	// Actor says who sent the request of a context.
 	Actor  func(context.Context) Actor
 	Logger *zap.Logger
@@ -89,12 +93,21 @@ func New(deps Deps) (http.Handler, error) {
 	mux.Post("/webhooks/{id}/resume", c.resumeWebhook)
 	mux.Post("/webhooks/{id}/skip", c.skipWebhook)
 	mux.Post("/webhooks/{id}/rewind", c.rewindWebhook)
+	mux.Get("/webhooks/{id}/deliveries", c.listDeliveries)
+	mux.Get("/webhooks/{id}/deliveries/{delivery}", c.getDelivery)
+	mux.Post("/webhooks/{id}/deliveries/{delivery}/redeliver", c.redeliver)
 	mux.Get("/webhooks/{id}/replays", c.listReplays)
 	mux.Post("/webhooks/{id}/replays", c.createReplay)
 	mux.Get("/webhooks/{id}/replays/{replay}", c.getReplay)
 	mux.Post("/webhooks/{id}/replays/{replay}/pause", c.setReplay(storage.ReplayPaused))
 	mux.Post("/webhooks/{id}/replays/{replay}/resume", c.setReplay(storage.ReplayRunning))
 	mux.Post("/webhooks/{id}/replays/{replay}/cancel", c.setReplay(storage.ReplayCancelled))
+
+	mux.Get("/dlq", c.listLetters)
+	mux.Post("/dlq/retry", c.retryLetters)
+	mux.Get("/dlq/{entry}", c.getLetter)
+	mux.Post("/dlq/{entry}/retry", c.retryLetter)
+	mux.Delete("/dlq/{entry}", c.discardLetter)
 	return mux, nil
 }
 

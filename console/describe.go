@@ -72,6 +72,12 @@ type (
 		Rate   float64  `json:"rate,omitempty" doc:"Records a second; 0 for no limit of its own."`
 		DryRun bool     `json:"dryRun,omitempty" doc:"Say what would be sent, and begin nothing."`
 	}
+	letterRetried struct {
+		Retried bool `json:"retried"`
+	}
+	letterDiscarded struct {
+		Discarded bool `json:"discarded"`
+	}
 	revokedResponse struct {
 		Revoked bool `json:"revoked"`
 	}
@@ -104,6 +110,20 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/resume", "Go on after a pause or a suspension", "Destinations", resumeRequest{}, 200, View{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", nil, 200, stream.Rewound{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rewind", "Go on from somewhere else, previewed first", "Replay", rewindRequest{}, 200, stream.Rewound{})
+	delivery := &huma.Param{Name: "delivery", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "topic, partition and offset of the record, as lifecycle-3-1042"}
+	cursor := query("cursor", "nextCursor of the page before")
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries", "Search the delivery log, newest first", "Deliveries", nil, 200, attemptPage{}, limit, cursor,
+		query("recordId", ""), query("key", "contact id"), query("type", ""), query("outcome", "delivered, retry, rejected, refused or skipped"),
+		query("status", "of HTTP"), query("replayId", ""), query("from", "a time"), query("to", "a time, exclusive"))
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries/{delivery}", "Show all attempts to deliver a record", "Deliveries", nil, 200, attemptPage{}, delivery)
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", "Deliver a record again now", "Deliveries", nil, 200, redeliveredJSON{}, delivery)
+	letters := []*huma.Param{limit, cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", ""), query("key", ""), query("recordId", ""), query("destinationId", "")}
+	entry := &huma.Param{Name: "entry", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(letters, query("status", "pending, retried or discarded"))...)
+	d.add(http.MethodPost, "/v1/admin/dlq/retry", "Send the pending dead letters that match on their way again", "Dead letters", nil, 200, stream.Redriven{}, letters...)
+	d.add(http.MethodGet, "/v1/admin/dlq/{entry}", "Show a dead letter", "Dead letters", nil, 200, letterJSON{}, entry)
+	d.add(http.MethodPost, "/v1/admin/dlq/{entry}/retry", "Send a dead letter on its way again", "Dead letters", nil, 200, letterRetried{}, entry)
+	d.add(http.MethodDelete, "/v1/admin/dlq/{entry}", "Discard a dead letter", "Dead letters", nil, 200, letterDiscarded{}, entry)
 	replay := &huma.Param{Name: "replay", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/replays", "List backfills", "Replay", nil, 200, replayPage{}, limit)
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/replays", "Begin a backfill, previewed first", "Replay", backfillRequest{}, 201, stream.Backfilled{})

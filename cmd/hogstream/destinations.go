@@ -15,9 +15,12 @@ type destinationsCmd struct {
 	Ls  destinationsLsCmd  `cmd:"" help:"List destinations."`
 	Rm  destinationsRmCmd  `cmd:"" help:"Remove a destination."`
 
-	Pause  destinationsPauseCmd  `cmd:"" help:"Stop deliveries at their place."`
-	Resume destinationsResumeCmd `cmd:"" help:"Go on after a pause or a suspension."`
-	Skip   destinationsSkipCmd   `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
+	Pause      destinationsPauseCmd      `cmd:"" help:"Stop deliveries at their place."`
+	Resume     destinationsResumeCmd     `cmd:"" help:"Go on after a pause or a suspension."`
+	Deliveries destinationsDeliveriesCmd `cmd:"" help:"Search the delivery log, newest first."`
+	Redeliver  destinationsRedeliverCmd  `cmd:"" help:"Deliver one record again now."`
+
+	Skip destinationsSkipCmd `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
 }
 
 type destination struct {

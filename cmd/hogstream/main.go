@@ -34,6 +34,7 @@ type cli struct {
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
 	Replay       replayCmd       `cmd:"" help:"Send destinations again what is on the log: rewind or backfill."`
+	Deadletters  deadlettersCmd  `cmd:"" help:"Look at what was given up, and send it on its way again."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
 	Bench        benchCmd        `cmd:"" help:"Measure throughput and latency against plain code; write docs/BENCHMARKS.md."`
 }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+)
+
+type delivery struct {
+	ID        string  `json:"deliveryId"`
+	At        string  `json:"attemptedAt"`
+	RecordID  string  `json:"recordId"`
+	Type      string  `json:"type"`
+	Key       string  `json:"key"`
+	Attempt   int     `json:"attempt"`
+	Outcome   string  `json:"outcome"`
+	Status    *int    `json:"status"`
+	LatencyMS int64   `json:"latencyMs"`
+	Error     *string `json:"error"`
+	Response  *string `json:"response"`
+	ReplayID  *string `json:"replayId"`
+}
+
+type destinationsDeliveriesCmd struct {
+	oneDestination
+	RecordID string `help:"Only this record."`
+	Contact  string `help:"Only this contact id."`
+	Type     string `help:"Only this type."`
+	Outcome  string `help:"Only this outcome: delivered, retry, rejected, refused, skipped."`
+	Status   int    `help:"Only this HTTP status."`
+	From     string `help:"Attempts from this time on."`
+	To       string `help:"Attempts before this time."`
+	Limit    int    `help:"At most so many." default:"50"`
+}
+
+// Run searches the delivery log of a destination, newest first.
+func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	id, err := destinationID(ctx, api, c.ID)
+	if err != nil {
+		return err
+	}
+	query := url.Values{}
+	setQuery(query, "recordId", c.RecordID, "key", c.Contact, "type", c.Type, "outcome", c.Outcome, "from", c.From, "to", c.To)
+	if c.Status != 0 {
+		query.Set("status", strconv.Itoa(c.Status))
+	}
+	found := []delivery{}
+	for len(found) < c.Limit {
+		query.Set("limit", strconv.Itoa(min(500, c.Limit-len(found))))
+		var page struct {
+			Deliveries []delivery `json:"deliveries"`
+			Next       *string    `json:"nextCursor"`
+		}
+		if err := api.call(ctx, "GET", "/v1/admin/webhooks/"+url.PathEscape(id)+"/deliveries", query, nil, &page); err != nil {
+			return err
+		}
+		found = append(found, page.Deliveries...)
+		if page.Next == nil {
+			break
+		}
+		query.Set("cursor", *page.Next)
+	}
+	return out.value(found, func(w io.Writer) {
+		rows := make([][]string, 0, len(found))
+		for _, d := range found {
+			status, failure := "", ""
+			if d.Status != nil {
+				status = strconv.Itoa(*d.Status)
+			}
+			if d.Error != nil {
+				failure = *d.Error
+			}
+			rows = append(rows, []string{d.At, d.ID, d.Type, d.Key, strconv.Itoa(d.Attempt), d.Outcome, status, fmt.Sprint(d.LatencyMS, " ms"), failure})
+		}
+		table(w, []string{"at", "delivery", "type", "contact", "attempt", "outcome", "status", "took", "error"}, rows)
+	})
+}
+
+// setQuery sets the pairs whose value is not empty.
+func setQuery(query url.Values, pairs ...string) {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Set(pairs[i], pairs[i+1])
+		}
+	}
+}
+
+type destinationsRedeliverCmd struct {
+	oneDestination
+	Delivery string `arg:"" help:"The delivery, as \"destinations deliveries\" shows it: lifecycle-3-1042."`
+}
+
+// Run delivers one record again now.
+func (c *destinationsRedeliverCmd) Run(ctx context.Context, out *output) error {
+	var r struct {
+		Delivered bool   `json:"delivered"`
+		Verdict   string `json:"verdict"`
+		Status    int    `json:"status"`
+		LatencyMS int64  `json:"latencyMs"`
+		Error     string `json:"error"`
+		Response  string `json:"response"`
+	}
+	if err := c.post(ctx, "deliveries/"+url.PathEscape(c.Delivery)+"/redeliver", nil, &r); err != nil {
+		return err
+	}
+	if err := out.value(r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s, HTTP %d in %d ms %s\n", r.Verdict, r.Status, r.LatencyMS, r.Error)
+	}); err != nil {
+		return err
+	}
+	if !r.Delivered {
+		return fmt.Errorf("not delivered: %s", r.Verdict)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package storage
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// AttemptFilter narrows a search of a destination's delivery log; zero fields do
+// not.
+type AttemptFilter struct {
+	RecordID, Key, Type string
+	Outcome             string // delivered | retry | rejected | refused | skipped
+	Status              int    // of HTTP
+	ReplayID            string
+	From, To            time.Time // of the attempt, To exclusive
+	// One record, by its place.
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+// ErrAttemptCursor is returned for a cursor that SearchAttempts did not make.
+var ErrAttemptCursor = errors.New("not a cursor of this list")
+
+// attemptPlace is where a page of the delivery log ends.
+type attemptPlace struct {
+	At        time.Time
+	Topic     string
+	Partition int32
+	Offset    int64
+	Attempt   int
+}
+
+// SearchAttempts returns a page of a destination's delivery log, newest first, and
+// the cursor of the next one, "" at the end. Rows that are written meanwhile do not
+// shift pages.
+func SearchAttempts(ctx context.Context, q Querier, destinationID string, f AttemptFilter, cursor string, limit int) ([]Attempt, string, error) {
+	where, args := f.where(destinationID)
+	if cursor != "" {
+		var p attemptPlace
+		raw, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || json.Unmarshal(raw, &p) != nil {
+			return nil, "", ErrAttemptCursor
+		}
+		n := len(args)
+		where += fmt.Sprintf(` AND attempted_at <= $%d AND (attempted_at, topic, partition, "offset", attempt) < ($%d, $%d, $%d, $%d, $%d)`, n+1, n+1, n+2, n+3, n+4, n+5)
+		args = append(args, p.At, p.Topic, p.Partition, p.Offset, p.Attempt)
+	}
+	args = append(args, limit+1)
+	sql := `
+		SELECT attempted_at, COALESCE(replay_id::text, ''), record_id, record_type, record_key, topic, partition, "offset",
+		       attempt, outcome, COALESCE(status, 0), latency_ms, COALESCE(error, ''), response
+		FROM delivery_attempts
+		WHERE ` + where + fmt.Sprintf(`
+		ORDER BY attempted_at DESC, topic DESC, partition DESC, "offset" DESC, attempt DESC
+		LIMIT $%d`, len(args))
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Attempt, err error) {
+		var ms int64
+		err = row.Scan(&a.At, &a.ReplayID, &a.RecordID, &a.RecordType, &a.RecordKey, &a.Topic, &a.Partition, &a.Offset,
+			&a.Attempt, &a.Outcome, &a.Status, &ms, &a.Error, &a.Response)
+		a.DestinationID, a.Latency = destinationID, time.Duration(ms)*time.Millisecond
+		return a, err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
+	}
+	if len(list) <= limit {
+		return list, "", nil
+	}
+	list = list[:limit]
+	last := list[limit-1]
+	raw, err := json.Marshal(attemptPlace{last.At, last.Topic, last.Partition, last.Offset, last.Attempt})
+	if err != nil {
+		return nil, "", fmt.Errorf("make a cursor: %w", err)
+	}
+	return list, base64.RawURLEncoding.EncodeToString(raw), nil
+}
+
+func (f *AttemptFilter) where(destinationID string) (string, []any) {
+	conditions, args := []string{"destination_id = $1"}, []any{destinationID}
+	add := func(condition string, value any, set bool) {
+		if set {
+			args = append(args, value)
+			conditions = append(conditions, fmt.Sprintf(condition, len(args)))
+		}
+	}
+	add("record_id = $%d", f.RecordID, f.RecordID != "")
+	add("record_key = $%d", f.Key, f.Key != "")
+	add("record_type = $%d", f.Type, f.Type != "")
+	add("outcome = $%d", f.Outcome, f.Outcome != "")
+	add("status = $%d", f.Status, f.Status != 0)
+	add("replay_id::text = $%d", f.ReplayID, f.ReplayID != "")
+	add("attempted_at >= $%d", f.From, !f.From.IsZero())
+	add("attempted_at < $%d", f.To, !f.To.IsZero())
+	add("topic = $%d", f.Topic, f.Topic != "")
+	add("partition = $%d", f.Partition, f.Topic != "")
+	add(`"offset" = $%d`, f.Offset, f.Topic != "")
+	return strings.Join(conditions, " AND "), args
+}

@@ -1,0 +1,415 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// DeadLetters is what operators do with what was given up: look, redrive, discard.
+// The letters stay on their topic; what became of them is in Postgres. Safe for
+// concurrent use.
+type DeadLetters struct {
+	admin     *Admin
+	db        *storage.DB
+	codec     LetterDecoder
+	redeliver func(ctx context.Context, destinationID string, r *Record) (Outcome, error)
+}
+
+// LetterDecoder decodes values of topic dead-letters. Implemented by *schemas.Codec.
+type LetterDecoder interface {
+	DecodeDeadLetter(value []byte) (*schemas.DeadLetter, error)
+}
+
+// NewDeadLetters makes it. redeliver makes one attempt to deliver a record to a
+// destination now.
+func NewDeadLetters(admin *Admin, db *storage.DB, codec LetterDecoder, redeliver func(context.Context, string, *Record) (Outcome, error)) *DeadLetters {
+	return &DeadLetters{admin: admin, db: db, codec: codec, redeliver: redeliver}
+}
+
+// Letter is a dead letter and what became of it.
+type Letter struct {
+	*schemas.DeadLetter
+	// Place identifies the letter: <partition>-<offset> on topic dead-letters.
+	Place      string
+	Status     string
+	RetryCount int
+	RetriedAt  *time.Time
+	AppendedAt time.Time
+}
+
+// LetterFilter narrows a list; zero fields do not.
+type LetterFilter struct {
+	Source, Reason, Type, Key, RecordID, DestinationID string
+	Status                                             string
+}
+
+func (f *LetterFilter) matches(l *Letter) bool {
+	is := func(want, have string) bool { return want == "" || want == have }
+	destination := ""
+	if l.DestinationID != nil {
+		destination = *l.DestinationID
+	}
+	return is(f.Source, l.Source) && is(f.Reason, l.Reason) && is(f.Type, l.RecordType) && is(f.Key, string(l.RecordKey)) &&
+		is(f.RecordID, l.RecordID) && is(f.DestinationID, destination) && is(f.Status, l.Status)
+}
+
+// LetterPage is a part of the list.
+type LetterPage struct {
+	Letters []*Letter
+	// Next is the cursor of the next part, "" at the end. A part may be short, or
+	// empty, with a next one: a call looks at so many letters and no more.
+	Next    string
+	Scanned int
+}
+
+// Errors of DeadLetters.
+var (
+	ErrLetterCursor = errors.New("not a cursor of this list")
+	ErrNoLetter     = errors.New("no such dead letter")
+	// ErrLetterDone: it was retried or discarded, or another retry is under way.
+	ErrLetterDone = errors.New("the dead letter is not pending")
+	// ErrLetterLost: there is nothing to retry, the record is gone.
+	ErrLetterLost = errors.New("the record of this dead letter is gone")
+)
+
+// A call looks at so many letters at most, read in windows of so many offsets.
+const (
+	lettersScanned = 20_000
+	letterWindow   = 128
+)
+
+// List returns dead letters, newest first.
+func (d *DeadLetters) List(ctx context.Context, f LetterFilter, cursor string, limit int) (*LetterPage, error) {
+	scan, err := d.open(ctx, cursor)
+	if err != nil {
+		return nil, err
+	}
+	page := &LetterPage{}
+	for len(page.Letters) < limit && page.Scanned < lettersScanned {
+		l, err := scan.next(ctx)
+		if err != nil || l == nil {
+			return page, err
+		}
+		page.Scanned++
+		if f.matches(l) {
+			page.Letters = append(page.Letters, l)
+		}
+	}
+	page.Next = scan.cursor()
+	return page, nil
+}
+
+// letterScan walks backwards over all partitions, newest first.
+type letterScan struct {
+	d     *DeadLetters
+	s     *scanner
+	parts []*letterPart
+}
+
+type letterPart struct {
+	key    logKey
+	start  int64
+	upper  int64     // everything at or beyond was shown
+	lower  int64     // everything from here to upper is in buffer
+	buffer []*Letter // ascending
+}
+
+func (d *DeadLetters) open(ctx context.Context, cursor string) (*letterScan, error) {
+	uppers := map[int32]int64{}
+	if cursor != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || json.Unmarshal(raw, &uppers) != nil {
+			return nil, ErrLetterCursor
+		}
+	}
+	s, err := d.admin.newScanner(ctx, schemas.TopicDeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := d.admin.StartOffsets(ctx, schemas.TopicDeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := d.admin.EndOffsets(ctx, schemas.TopicDeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	scan := &letterScan{d: d, s: s}
+	for _, start := range starts {
+		upper := offsetIn(ends, start)
+		if given, ok := uppers[start.Partition]; ok {
+			upper = min(upper, given)
+		}
+		scan.parts = append(scan.parts, &letterPart{key: logKey{schemas.TopicDeadLetters, start.Partition}, start: start.Offset, upper: upper, lower: upper})
+	}
+	return scan, nil
+}
+
+func (s *letterScan) cursor() string {
+	uppers := map[int32]int64{}
+	more := false
+	for _, p := range s.parts {
+		uppers[p.key.partition] = p.upper
+		more = more || p.upper > p.start
+	}
+	if !more {
+		return ""
+	}
+	raw, _ := json.Marshal(uppers) // numbers cannot fail
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// next is the newest letter that was not shown, nil when there is none.
+func (s *letterScan) next(ctx context.Context) (*Letter, error) {
+	var newest *letterPart
+	for _, p := range s.parts {
+		if err := s.fill(ctx, p); err != nil {
+			return nil, err
+		}
+		if len(p.buffer) > 0 && (newest == nil || p.last().AppendedAt.After(newest.last().AppendedAt)) {
+			newest = p
+		}
+	}
+	if newest == nil {
+		return nil, nil
+	}
+	l := newest.last()
+	newest.buffer = newest.buffer[:len(newest.buffer)-1]
+	_, newest.upper, _ = parsePlace(l.Place)
+	return l, nil
+}
+
+func (p *letterPart) last() *Letter { return p.buffer[len(p.buffer)-1] }
+
+// fill reads the window before, until there is a letter in the buffer.
+func (s *letterScan) fill(ctx context.Context, p *letterPart) error {
+	for len(p.buffer) == 0 && p.lower > p.start {
+		to := p.lower
+		from := max(p.start, to-letterWindow)
+		letters, err := s.d.window(ctx, s.s, p.key, from, to)
+		if err != nil {
+			return err
+		}
+		p.buffer, p.upper, p.lower = letters, to, from
+	}
+	if len(p.buffer) == 0 {
+		p.upper = p.lower
+	}
+	return nil
+}
+
+// window reads the letters of a range of offsets with their marks.
+func (d *DeadLetters) window(ctx context.Context, s *scanner, key logKey, from, to int64) ([]*Letter, error) {
+	marks, err := storage.LetterMarks(ctx, d.db, key.partition, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var letters []*Letter
+	for at := from; at < to; {
+		c, err := s.read(ctx, key, at, 1<<20)
+		if err != nil && !isOutOfRange(err) {
+			return nil, err
+		}
+		if c == nil {
+			break
+		}
+		for i := range c.records {
+			if r := &c.records[i]; r.Offset >= at && r.Offset < to {
+				letters = append(letters, d.letter(r, marks))
+			}
+		}
+		at = c.to
+	}
+	return letters, nil
+}
+
+// letter decodes a record of the topic. One that cannot be decoded is shown as far
+// as its headers go.
+func (d *DeadLetters) letter(r *Record, marks map[int64]storage.LetterMark) *Letter {
+	decoded, err := d.codec.DecodeDeadLetter(r.Value)
+	if err != nil {
+		decoded = &schemas.DeadLetter{ID: r.ID, OccurredAt: r.OccurredAt, Source: "unknown", Reason: "undecodable", Error: err.Error(), RecordKey: r.Key}
+	}
+	l := &Letter{DeadLetter: decoded, Place: fmt.Sprintf("%d-%d", r.Partition, r.Offset), Status: storage.LetterPending, AppendedAt: r.AppendTime}
+	if m, ok := marks[r.Offset]; ok {
+		l.Status, l.RetryCount, l.RetriedAt = m.Status, m.RetryCount, m.RetriedAt
+	}
+	return l
+}
+
+func parsePlace(place string) (partition int32, offset int64, ok bool) {
+	left, right, found := strings.Cut(place, "-")
+	p, err1 := strconv.ParseInt(left, 10, 32)
+	o, err2 := strconv.ParseInt(right, 10, 64)
+	return int32(p), o, found && err1 == nil && err2 == nil && p >= 0 && o >= 0
+}
+
+// Get returns one dead letter by its place, or ErrNoLetter.
+func (d *DeadLetters) Get(ctx context.Context, place string) (*Letter, error) {
+	partition, offset, ok := parsePlace(place)
+	if !ok {
+		return nil, ErrNoLetter
+	}
+	s, err := d.admin.newScanner(ctx, schemas.TopicDeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	key := logKey{schemas.TopicDeadLetters, partition}
+	if _, ok := s.leaders[key]; !ok {
+		return nil, ErrNoLetter
+	}
+	r, err := s.one(ctx, key, offset)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, ErrNoLetter
+	}
+	marks, err := storage.LetterMarks(ctx, d.db, partition, offset, offset+1)
+	if err != nil {
+		return nil, err
+	}
+	return d.letter(r, marks), nil
+}
+
+// RedriveError says why a redrive did not succeed; the letter is pending again.
+type RedriveError struct{ Outcome Outcome }
+
+// Error implements error.
+func (e *RedriveError) Error() string {
+	return fmt.Sprintf("the destination did not take it: %s (%s)", e.Outcome.Verdict, cmp.Or(e.Outcome.Err, "no reason given"))
+}
+
+// Redrive sends a pending dead letter on its way again: to its destination, in one
+// attempt made now, or back onto the topic of the processor that gave it up. Of
+// two calls at once only one does so.
+func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error) {
+	l, err := d.Get(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	partition, offset, _ := parsePlace(place)
+	claimed, err := storage.ClaimLetter(ctx, d.db, partition, offset)
+	if err != nil {
+		return nil, err
+	}
+	if !claimed {
+		return l, ErrLetterDone
+	}
+	err = d.send(ctx, l)
+	// Whatever became of it is written down, also when the caller has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if settle := storage.SettleLetter(ctx, d.db, partition, offset, err == nil); err == nil {
+		err = settle
+	}
+	if err != nil {
+		return l, err
+	}
+	return d.Get(ctx, place)
+}
+
+func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
+	r, err := d.record(ctx, l)
+	if err != nil {
+		return err
+	}
+	if l.DestinationID == nil {
+		return d.admin.reproduce(ctx, r)
+	}
+	out, err := d.redeliver(ctx, *l.DestinationID, r)
+	if err == nil && out.Verdict != Delivered && out.Verdict != Skipped {
+		err = &RedriveError{out}
+	}
+	return err
+}
+
+// record is the record that was given up: where it stands, or from the letter when
+// the log has it no more.
+func (d *DeadLetters) record(ctx context.Context, l *Letter) (*Record, error) {
+	if l.EndOffset != nil || l.SourceTopic == "" {
+		return nil, ErrLetterLost
+	}
+	topic := schemas.Topic(l.SourceTopic)
+	r, err := d.admin.ReadRecord(ctx, topic, l.Partition, l.Offset)
+	if err != nil {
+		return nil, err
+	}
+	// Another record may stand there when the topic was made anew.
+	if r != nil && slices.Equal(r.Key, l.RecordKey) && r.ID == l.RecordID {
+		return r, nil
+	}
+	if l.RecordValue == nil {
+		return nil, ErrLetterLost
+	}
+	h := l.RecordHeaders
+	return &Record{
+		Topic: topic, Partition: l.Partition, Offset: l.Offset, Key: l.RecordKey, Value: l.RecordValue, AppendTime: l.AppendedAt,
+		ID: l.RecordID, Type: l.RecordType, TraceParent: h[headerTraceParent], TraceState: h[headerTraceState],
+	}, nil
+}
+
+// reproduce appends a record to its topic again, byte for byte.
+func (a *Admin) reproduce(ctx context.Context, r *Record) error {
+	kr := NewKafkaRecord(a.cfg.Topic(r.Topic), string(r.Key), r.Value, schemas.Meta{ID: r.ID, Type: r.Type, OccurredAt: r.OccurredAt}, r.Trace())
+	if err := a.cl.ProduceSync(ctx, kr).FirstErr(); err != nil {
+		return fmt.Errorf("append record %s to %s again: %w", r.ID, r.Topic, err)
+	}
+	return nil
+}
+
+// Discard marks a dead letter as not wanted any more, or returns ErrNoLetter.
+func (d *DeadLetters) Discard(ctx context.Context, place string) error {
+	if _, err := d.Get(ctx, place); err != nil {
+		return err
+	}
+	partition, offset, _ := parsePlace(place)
+	return storage.DiscardLetter(ctx, d.db, partition, offset)
+}
+
+// Redriven is what came of a redrive of many.
+type Redriven struct {
+	Retried int      `json:"retried"`
+	Failed  int      `json:"failed"`
+	Errors  []string `json:"errors"` // of the first few
+	// Next is where to go on, "" when all were looked at.
+	Next string `json:"nextCursor"`
+}
+
+// RedriveAll redrives the pending letters that match, oldest first within what one
+// call looks at; at most limit of them. With failures it goes on.
+func (d *DeadLetters) RedriveAll(ctx context.Context, f LetterFilter, cursor string, limit int) (*Redriven, error) {
+	f.Status = storage.LetterPending
+	page, err := d.List(ctx, f, cursor, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &Redriven{Errors: []string{}, Next: page.Next}
+	for _, l := range slices.Backward(page.Letters) {
+		_, err := d.Redrive(ctx, l.Place)
+		switch {
+		case err == nil:
+			out.Retried++
+		case errors.Is(err, ErrLetterDone):
+		case ctx.Err() != nil:
+			return out, err
+		default:
+			out.Failed++
+			if len(out.Errors) < 5 {
+				out.Errors = append(out.Errors, l.Place+": "+err.Error())
+			}
+		}
+	}
+	return out, nil
+}
