@@ -85,6 +85,7 @@ func killPostgres(dir string) {
 }
 
 func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w, p := newDevWorld(t)
 		w.addReceiver(sinktest.Options{Sequence: bySeq})
@@ -118,6 +119,8 @@ func requireStopped(t *testing.T, dir string) {
 }
 
 func TestTheSecondDevOnADirectorySaysWhoHoldsIt(t *testing.T) {
+	notShort(t)
+	beside(t)
 	w, p := newDevWorld(t)
 	second := w.newProcess("second", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+w.dataDir)
 	second.start()

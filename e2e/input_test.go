@@ -18,6 +18,7 @@ import (
 )
 
 func TestFaultBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
+	beside(t)
 	w := newWorld(t)
 	w.serve("one")
 	c := w.client()
@@ -105,6 +106,7 @@ func TestFaultBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 }
 
 func TestFaultGarbageOnIngestBecomesDeadLettersAndThePartitionGoesOn(t *testing.T) {
+	beside(t)
 	w := newWorld(t)
 	w.serve("one")
 	c := w.client()
@@ -164,6 +166,7 @@ func (w *world) otherSchema() []byte {
 }
 
 func TestFaultWhatGrewBeyondItsSizeIsRefusedWithItsFixAndThePartitionGoesOn(t *testing.T) {
+	beside(t)
 	w := newWorld(t)
 	w.serve("one")
 	c := w.client()

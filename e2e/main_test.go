@@ -69,9 +69,27 @@ func hogstreamBinary(t testing.TB) string {
 // thorough says that `make faults` runs: many seeds and outages of full length.
 func thorough() bool { return os.Getenv("HOGSTREAM_FAULT_SEEDS") != "" }
 
+// beside lets a test run beside others: they mostly wait. On a real cluster they
+// stop brokers that others need.
+func beside(t *testing.T) {
+	t.Helper()
+	if !realKafka() {
+		t.Parallel()
+	}
+}
+
+// notShort leaves a test out of the run that only checks authentication.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
+}
+
 // eachSeed runs a fault test with its seeds: few of them in `make test`.
 func eachSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
+	beside(t)
 	var seeds []uint64
 	if one := os.Getenv("HOGSTREAM_FAULT_SEED"); one != "" {
 		seed, err := strconv.ParseUint(one, 10, 64)

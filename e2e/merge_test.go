@@ -105,6 +105,7 @@ func (p *person) answered(ctx context.Context, c *client, method string, body ma
 }
 
 func TestFaultMergedDeletedAndRecreatedContactsKeepTheirOrderAndTheErasedStayErased(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortSession())
 		w.serve("a")

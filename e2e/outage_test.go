@@ -45,6 +45,7 @@ func (w *world) survives(disturb func(c *client)) sinktest.Stats {
 }
 
 func TestFaultPostgresGoesAwayAndComesBack(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, ownPostgres(), shortLease())
 		w.survives(func(*client) {
@@ -71,6 +72,7 @@ func TestFaultPostgresGoesAwayAndComesBack(t *testing.T) {
 }
 
 func TestFaultTheBrokerGoesAwayAndComesBack(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortLease())
 		w.survives(func(*client) {
@@ -83,6 +85,8 @@ func TestFaultTheBrokerGoesAwayAndComesBack(t *testing.T) {
 }
 
 func TestFaultTheRegistryIsDownAtTheStart(t *testing.T) {
+	notShort(t)
+	beside(t)
 	w := newWorld(t)
 	addr := freeAddr(t)
 	p := w.newProcess("one", []string{"serve"}, "SCHEMA_REGISTRY_URL=http://"+addr+path(t, w.cfg.Registry.URL))
@@ -121,6 +125,7 @@ func serveProxy(t *testing.T, addr, to string) {
 }
 
 func TestFaultTheReceiverGoesAwayAndComesBack(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t)
 		stats := w.survives(func(*client) {

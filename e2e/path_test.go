@@ -39,6 +39,7 @@ func (w *world) tryCLI(args ...string) ([]byte, error) {
 }
 
 func TestAnEventGoesInByHTTPAndLeavesAsASignedWebhookByTheCommandLine(t *testing.T) {
+	beside(t)
 	w := newWorld(t)
 	p := w.serve("one")
 

@@ -24,6 +24,7 @@ func shortSession() worldOption {
 }
 
 func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortLease(), shortSession())
 		book := newBook()
@@ -54,6 +55,7 @@ func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
 }
 
 func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
+	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortLease(), shortSession())
 		book := newBook()
