@@ -62,9 +62,12 @@ type courier struct {
 	suspended int64
 
 	// The destination's open time: how long it was delivered to. The retry
-	// horizon is counted in it, so it stands still while halted.
-	openFor   time.Duration
-	openSince time.Time
+	// horizon is counted in it, so it stands still while halted and while the
+	// circuit is open.
+	openFor     time.Duration
+	openSince   time.Time
+	clockStands bool
+	circuit     circuit
 
 	ended        bool // its destination was deleted
 	lastDelivery time.Time
@@ -133,19 +136,17 @@ func (c *courier) halt(stop bool) {
 	if stop == c.halted {
 		return
 	}
-	now := time.Now()
-	if stop {
-		c.openFor += now.Sub(c.openSince)
-	} else {
-		c.openSince = now
+	if !stop {
 		c.refusals, c.refusedKeys = 0, nil
+		c.circuit = circuit{}
 	}
 	c.halted = stop
+	c.setClock(time.Now())
 }
 
 // openTime is how long the destination has been delivered to.
 func (c *courier) openTime(now time.Time) time.Duration {
-	if c.halted {
+	if c.clockStands {
 		return c.openFor
 	}
 	return c.openFor + now.Sub(c.openSince)
@@ -319,6 +320,10 @@ func (c *courier) dispatch() {
 // turn. nil when nothing can start now. The mutex is held.
 func (c *courier) take() *flight {
 	for !c.halted && c.flying < c.limit && !c.env.stopped.Load() && !c.env.flush.full() {
+		now := time.Now()
+		if c.barred(now) {
+			return nil
+		}
 		f, t := c.due()
 		if f == nil && t == nil {
 			return nil
@@ -338,6 +343,7 @@ func (c *courier) take() *flight {
 			c.enqueue(t)
 		}
 		f.dest = c.dest
+		f.probe, c.circuit.probing = c.circuit.open, c.circuit.open
 		c.flying++
 		t.flying++
 		if t.backfill != nil {
@@ -351,6 +357,9 @@ func (c *courier) take() *flight {
 // due is a flight that waited, or else the track whose turn it is.
 func (c *courier) due() (*flight, *track) {
 	now := time.Now()
+	if c.circuit.open {
+		return c.nextProbe(now)
+	}
 	for f := c.later.popDue(now); f != nil; f = c.later.popDue(now) {
 		if c.waited(f, now) {
 			c.rearm()

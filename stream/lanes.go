@@ -97,7 +97,9 @@ type flight struct {
 	due     time.Time     // of the next attempt
 	// When the first attempt that failed began and the last one ended, and what the
 	// receiver asked to wait for.
-	started, firstFailed, lastFailed, notBefore time.Time
+	started, firstFailed, lastFailed, asked time.Time
+	notBefore                               time.Time // due is earlier, to look whether to park
+	probe                                   bool      // of an open circuit
 
 	then   *flight              // flies when this one is finished: the other half of a split
 	dead   []schemas.Message    // to be appended; the records are given up
@@ -170,7 +172,11 @@ func (t *track) windowFull(size int) bool {
 	if t.backfill != nil {
 		most /= 2
 	}
-	full := t.open >= env.cfg.Window || t.openBytes+size > env.cfg.WindowBytes ||
+	window := env.cfg.Window
+	if t.courier.circuit.open {
+		window /= 4 // Kafka is the buffer
+	}
+	full := t.open >= window || t.openBytes+size > env.cfg.WindowBytes ||
 		env.held.Load()+int64(size) > most
 	if !full || t.open == 0 {
 		return false

@@ -127,7 +127,7 @@ func (t *track) mayLoad() (w loading, limit int, ok bool) {
 			delete(t.parking.out, key)
 		}
 	}
-	if t.retired || c.halted || len(t.parking.marks) == 0 || t.open >= c.env.cfg.Window || loaded >= loadKeys {
+	if t.retired || c.halted || c.barred(time.Now()) || len(t.parking.marks) == 0 || t.open >= c.env.cfg.Window || loaded >= loadKeys {
 		return w, 0, false
 	}
 	w = loading{track: t, room: loadKeys - loaded}

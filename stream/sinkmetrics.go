@@ -21,6 +21,7 @@ type sinkMetrics struct {
 	parked    *prometheus.CounterVec
 	spilled   *prometheus.CounterVec
 	info      *prometheus.GaugeVec
+	circuits  *prometheus.CounterVec
 	fetched   prometheus.Counter
 	cached    prometheus.Gauge
 	flushes   prometheus.Histogram
@@ -29,7 +30,7 @@ type sinkMetrics struct {
 
 // destinationMetrics are those of one destination, looked up once.
 type destinationMetrics struct {
-	dead, gaps, suspended, parked, spilled prometheus.Counter
+	dead, gaps, suspended, parked, spilled, circuits prometheus.Counter
 }
 
 func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
@@ -43,6 +44,7 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 		suspended:  counters("destination_suspensions_total", "Times the rules suspended a destination.", "destination", "kind"),
 		parked:     counters("delivery_parked_keys_total", "Keys parked because a record of theirs failed.", "destination", "kind"),
 		spilled:    counters("delivery_spilled_keys_total", "Keys spilled because they filled the window.", "destination", "kind"),
+		circuits:   counters("delivery_circuit_openings_total", "Times most calls failed and deliveries paused.", "destination", "kind"),
 		fetched:    prometheus.NewCounter(prometheus.CounterOpts{Name: "hogstream_sinks_fetched_bytes_total", Help: "Bytes of record batches fetched for destinations."}),
 		cached:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "hogstream_sinks_cached_bytes", Help: "Bytes of records read and kept for destinations."}),
 		flushes: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -54,7 +56,7 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 	m.info = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "hogstream_destination_info", Help: "1 for each destination: the name of an id, for other series carry the id, which never changes.",
 	}, []string{"destination", "name", "kind"})
-	m.all = []prometheus.Collector{m.info, m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.fetched, m.cached, m.flushes, m.rows}
+	m.all = []prometheus.Collector{m.info, m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.circuits, m.fetched, m.cached, m.flushes, m.rows}
 	if reg == nil {
 		return m, nil
 	}
@@ -99,13 +101,14 @@ func (m *sinkMetrics) of(d *storage.Destination) destinationMetrics {
 	dm.suspended = m.suspended.WithLabelValues(d.ID, d.Kind)
 	dm.parked = m.parked.WithLabelValues(d.ID, d.Kind)
 	dm.spilled = m.spilled.WithLabelValues(d.ID, d.Kind)
+	dm.circuits = m.circuits.WithLabelValues(d.ID, d.Kind)
 	return dm
 }
 
 // forget removes the series of a deleted destination.
 func (m *sinkMetrics) forget(d *storage.Destination) {
 	labels := prometheus.Labels{"destination": d.ID}
-	for _, v := range []*prometheus.MetricVec{m.info.MetricVec, m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec, m.parked.MetricVec, m.spilled.MetricVec} {
+	for _, v := range []*prometheus.MetricVec{m.info.MetricVec, m.dead.MetricVec, m.gaps.MetricVec, m.suspended.MetricVec, m.parked.MetricVec, m.spilled.MetricVec, m.circuits.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 }

@@ -25,6 +25,9 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 		c.note(f, out, started)
 	}
 	if t.retired {
+		if f.probe {
+			c.circuit.probing = false
+		}
 		// Whoever owns the partition now starts from the cursor; only a success is
 		// worth keeping, so that it is not repeated.
 		if out.Verdict == Delivered || out.Verdict == Skipped {
@@ -36,9 +39,13 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 		}
 		return
 	}
+	c.watch(f, out)
 	c.judge(f, out)
 	c.enqueue(t)
 	c.env.flush.mark(t)
+	if c.circuit.open {
+		c.rearm()
+	}
 }
 
 func (c *courier) judge(f *flight, out Outcome) {
@@ -109,7 +116,7 @@ func (c *courier) retry(f *flight, out Outcome) {
 		c.again.push(f)
 		return
 	}
-	f.lastFailed = now
+	f.lastFailed, f.asked = now, now.Add(out.RetryAfter)
 	f.due = now.Add(backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.BackoffMax, rand.Float64(), out.RetryAfter))
 	if parkAt := f.firstFailed.Add(parkAfter); f.track.parks() && f.due.After(parkAt) && now.Before(parkAt) {
 		f.notBefore, f.due = f.due, parkAt
@@ -145,10 +152,17 @@ func (c *courier) horizon() time.Duration {
 // due and could not start are taken by whatever frees their way: a worker that
 // ends, a renewed lease, a flush, a resume.
 func (c *courier) rearm() {
-	if len(c.later) == 0 || c.halted {
+	var wait time.Duration
+	switch {
+	case c.halted, c.circuit.probing:
+		return
+	case c.circuit.open:
+		wait = time.Until(c.circuit.probeAt)
+	case len(c.later) > 0:
+		wait = time.Until(c.later[0].due)
+	default:
 		return
 	}
-	wait := time.Until(c.later[0].due)
 	switch {
 	case wait <= 0:
 	case c.timer == nil:
@@ -164,6 +178,12 @@ func (c *courier) remind() {
 	defer c.mu.Unlock()
 	c.dispatch()
 	c.rearm()
+	if c.circuit.open && !c.circuit.probing { // there was nothing to probe with
+		for _, t := range c.tracks {
+			t.holding.wake()
+		}
+		c.env.loader.wake()
+	}
 }
 
 // bury gives the records of a flight up: they become dead letters, appended
