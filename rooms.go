@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/sinks"

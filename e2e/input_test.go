@@ -172,16 +172,14 @@ func TestFaultWhatGrewBeyondItsSizeIsRefusedWithItsFixAndThePartitionGoesOn(t *t
 	c := w.client()
 	part := strings.Repeat("x", 200<<10)
 	for i := range 3 {
-		var answer struct{ Conflicts []schemas.Conflict }
-		_, err := c.insist(w.ctx(), "PUT", "/v1/contacts", map[string]any{"userId": "big", "properties": map[string]any{fmt.Sprint("part", i): part}}, &answer)
-		require.NoError(t, err)
+		status, err := c.insist(w.ctx(), "PUT", "/v1/contacts", map[string]any{"userId": "big", "properties": map[string]any{fmt.Sprint("part", i): part}}, nil)
 		if i < 2 {
-			require.Empty(t, answer.Conflicts)
+			require.NoError(t, err)
 			continue
 		}
-		require.Len(t, answer.Conflicts, 1)
-		require.Equal(t, "size", answer.Conflicts[0].Kind)
-		require.Contains(t, answer.Conflicts[0].Reason, "send less", "the fix")
+		require.Equal(t, 413, status)
+		require.ErrorContains(t, err, "too large")
+		require.ErrorContains(t, err, "send less", "the fix")
 	}
 	// An event that would make the contact too big is an event all the same.
 	require.NoError(t, c.sendOne(w.ctx(), event{Name: "grow", UserID: "big", ContactProperties: map[string]any{"more": part}, IdempotencyKey: "grow"}))

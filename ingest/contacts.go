@@ -32,6 +32,16 @@ type acceptedResponse struct {
 	Pending bool   `json:"pending"`
 }
 
+// refusedResponse is a failure with what stood in the way.
+type refusedResponse struct {
+	failureBody
+	Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
+}
+
+// conflictSize is the kind of the conflict of a patch that was refused because
+// the contact would have grown beyond schemas.MaxProperties.
+const conflictSize = "size"
+
 // putContact is PUT /v1/contacts.
 func (a *API) putContact(x *exchange, r *http.Request) {
 	a.change(x, r, contactBody, maxContactBody, a.answerContact)
@@ -66,6 +76,13 @@ func (a *API) answerContact(x *exchange, in *schemas.Input, decided *schemas.Ans
 		a.answerRefused(x, decided)
 		return
 	}
+	if i := slices.IndexFunc(decided.Conflicts, func(c schemas.Conflict) bool { return c.Kind == conflictSize }); i >= 0 {
+		x.encode(http.StatusRequestEntityTooLarge, refusedResponse{
+			failureBody: failureBody{Error: "The contact would be too large: the properties were not changed", Fix: decided.Conflicts[i].Reason, RequestID: x.requestID},
+			Conflicts:   decided.Conflicts,
+		})
+		return
+	}
 	x.encode(http.StatusOK, contactResponse{
 		ID: decided.ContactID, Created: decided.Created, Linked: decided.Linked, Merged: decided.Merged,
 		Conflicts: decided.Conflicts, ListsError: decided.ListsError, InputID: in.ID,
@@ -87,10 +104,7 @@ func (a *API) answerDelete(x *exchange, in *schemas.Input, decided *schemas.Answ
 
 // answerRefused is for an input that was understood and could not be applied.
 func (a *API) answerRefused(x *exchange, decided *schemas.Answer) {
-	body := struct {
-		failureBody
-		Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
-	}{Conflicts: decided.Conflicts}
+	body := refusedResponse{Conflicts: decided.Conflicts}
 	body.RequestID = x.requestID
 	status := http.StatusConflict
 	switch decided.Error {

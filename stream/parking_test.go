@@ -110,7 +110,7 @@ func (b *parkBench) requireIdle() {
 
 func failing(key string, until time.Time) func(Delivery) Outcome {
 	return func(d Delivery) Outcome {
-		time.Sleep(time.Millisecond)
+		letPass(time.Millisecond)
 		if string(d.Records[0].Key) == key && time.Now().Before(until) {
 			return Outcome{Verdict: Retry, Status: 500, Err: "boom\x00"}
 		}
@@ -128,11 +128,11 @@ func TestAKeyThatFailsWhileOthersSucceedWaitsInPostgresAndIsDeliveredInOrder(t *
 			if i%10 == 0 {
 				b.append("bad")
 			}
-			time.Sleep(100 * time.Millisecond)
+			letPass(100 * time.Millisecond)
 		}
 		synctest.Wait()
 		require.Equal(t, b.next, b.position(), "the cursor does not wait for the parked key")
-		time.Sleep(time.Second)
+		letPass(time.Second)
 		synctest.Wait()
 		require.Equal(t, b.next, b.stored())
 		keys, records := b.parked()
@@ -149,10 +149,10 @@ func TestAKeyThatFailsWhileOthersSucceedWaitsInPostgresAndIsDeliveredInOrder(t *
 		require.Equal(t, 300, listed[0].Records)
 		require.InDelta(t, 300, listed[0].Failing.Seconds(), 200)
 
-		time.Sleep(2 * time.Hour)
+		letPass(2 * time.Hour)
 		synctest.Wait()
 		b.append("bad") // not parked any more
-		time.Sleep(time.Second)
+		letPass(time.Second)
 		synctest.Wait()
 		require.Len(t, b.took["bad"], 301)
 		require.IsIncreasing(t, b.took["bad"])
@@ -175,19 +175,19 @@ func TestAKeyWhoseReceiverAsksToWaitForLongIsParkedAfterTenSecondsOfOthersSucces
 			return Outcome{Status: 200}
 		})
 		b.append("bad", "bad", "good")
-		time.Sleep(5 * time.Second)
+		letPass(5 * time.Second)
 		b.append("good")
 		keys, _ := b.parked()
 		require.Zero(t, keys)
-		time.Sleep(6 * time.Second)
+		letPass(6 * time.Second)
 		synctest.Wait()
 		_, records := b.parked()
 		require.Equal(t, 2, records)
-		time.Sleep(59 * time.Minute)
+		letPass(59 * time.Minute)
 		synctest.Wait()
 		calls, _ := b.tried("bad")
 		require.Equal(t, 1, calls, "the receiver's wish is obeyed")
-		time.Sleep(2 * time.Minute)
+		letPass(2 * time.Minute)
 		synctest.Wait()
 		require.Equal(t, []int64{0, 1}, b.took["bad"])
 	})
@@ -199,12 +199,12 @@ func TestAKeyIsNotParkedWhileNoOtherIsAccepted(t *testing.T) {
 		synctest.Wait()
 		b.set(func(Delivery) Outcome { return Outcome{Verdict: Retry, Status: 503} })
 		b.append("a", "b")
-		time.Sleep(time.Hour)
+		letPass(time.Hour)
 		synctest.Wait()
 		keys, _ := b.parked()
 		require.Zero(t, keys)
 		b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
-		time.Sleep(time.Hour)
+		letPass(time.Hour)
 		synctest.Wait()
 		require.EqualValues(t, 3, b.position())
 	})
@@ -213,7 +213,7 @@ func TestAKeyIsNotParkedWhileNoOtherIsAccepted(t *testing.T) {
 func TestAParkedRecordExpiresAfterTheHorizonAndItsFollowersAfterTheirOwn(t *testing.T) {
 	inVirtualTime(t, func(c *SinksConfig) { c.RetryHorizon = 24 * time.Hour }, func(t *testing.T, b *parkBench) {
 		tick := func(d time.Duration) {
-			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Minute) {
+			for end := time.Now().Add(d); time.Now().Before(end); letPass(10 * time.Minute) {
 				b.append("good")
 			}
 			synctest.Wait()
@@ -227,7 +227,7 @@ func TestAParkedRecordExpiresAfterTheHorizonAndItsFollowersAfterTheirOwn(t *test
 
 		// Time in which the destination is paused does not count, nor a restart's.
 		require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
-		time.Sleep(100 * time.Hour)
+		letPass(100 * time.Hour)
 		require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
 		b.begin()
 		tick(11 * time.Hour)
@@ -260,10 +260,10 @@ func TestParkedKeysCanBeRetriedAndSkipped(t *testing.T) {
 			}
 			return Outcome{Status: 200}
 		})
-		settle := func() { b.loader.wake(); time.Sleep(time.Second); synctest.Wait() }
+		settle := func() { b.loader.wake(); letPass(time.Second); synctest.Wait() }
 		for range 400 {
 			b.append("a", "b", "good")
-			time.Sleep(time.Second)
+			letPass(time.Second)
 		}
 		keys, records := b.parked()
 		require.Equal(t, 2, keys)
@@ -318,7 +318,7 @@ func TestOrderSurvivesParkingSpillingAndRestartsAtAnyMoment(t *testing.T) {
 				chance := func(n int) int { mu.Lock(); defer mu.Unlock(); return rnd.IntN(n) }
 				var bad sync.Map // keys that fail for now
 				b.set(func(d Delivery) Outcome {
-					time.Sleep(time.Duration(chance(40)) * time.Millisecond)
+					letPass(time.Duration(chance(40)) * time.Millisecond)
 					if _, fails := bad.Load(string(d.Records[0].Key)); fails || chance(20) == 0 {
 						return Outcome{Verdict: Retry, Status: 503}
 					}
@@ -356,14 +356,14 @@ func TestOrderSurvivesParkingSpillingAndRestartsAtAnyMoment(t *testing.T) {
 					} else {
 						bad.Clear()
 					}
-					time.Sleep(time.Duration(chance(8000)) * time.Millisecond)
+					letPass(time.Duration(chance(8000)) * time.Millisecond)
 					if chance(4) == 0 {
 						b.begin() // as after a crash: what is not flushed is read again
 					}
 					require.Less(t, round, 10_000)
 				}
 				bad.Clear()
-				time.Sleep(24 * time.Hour)
+				letPass(24 * time.Hour)
 				synctest.Wait()
 				require.Empty(t, b.letters)
 				for k, n := range want {
