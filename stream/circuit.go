@@ -14,8 +14,8 @@ import (
 // Guarded by the courier's mutex.
 type circuit struct {
 	seconds [circuitSlots]struct {
-		slot          int64
-		calls, failed int
+		slot                  int64
+		calls, failed, slowed int
 	}
 	keys    map[string]struct{} // that failed since the last success
 	open    bool
@@ -49,7 +49,11 @@ func (c *courier) watch(f *flight, out Outcome) {
 	if f.dead != nil || out.Verdict == Skipped {
 		return // says nothing about the destination
 	}
-	failed := out.Verdict == Retry && out.Status != 429
+	tooMany := out.Verdict == Retry && out.Status == 429
+	failed := out.Verdict == Retry && !tooMany
+	if !failed {
+		c.limiter.slow.answered(tooMany, c.circuit.accepted(tooMany, now), now)
+	}
 	switch {
 	case c.circuit.open && !failed:
 		c.closeCircuit(now)
@@ -67,7 +71,7 @@ func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
 	slot := now.UnixNano() / int64(circuitSlot)
 	s := &ci.seconds[slot%circuitSlots]
 	if s.slot != slot {
-		s.slot, s.calls, s.failed = slot, 0, 0
+		s.slot, s.calls, s.failed, s.slowed = slot, 0, 0, 0
 	}
 	s.calls++
 	if !failed {
@@ -90,6 +94,21 @@ func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
 		}
 	}
 	return failures >= circuitFailures && 2*failures > calls && len(ci.keys) >= circuitKeys
+}
+
+// accepted notes a 429 and returns how many calls a second were accepted of late.
+func (ci *circuit) accepted(tooMany bool, now time.Time) float64 {
+	slot := now.UnixNano() / int64(circuitSlot)
+	if s := &ci.seconds[slot%circuitSlots]; tooMany && s.slot == slot {
+		s.slowed++
+	}
+	n, first := 0, slot
+	for _, s := range ci.seconds {
+		if slot-s.slot < circuitSlots {
+			n, first = n+s.calls-s.failed-s.slowed, min(first, s.slot)
+		}
+	}
+	return float64(n) / (float64(slot-first+1) * circuitSlot.Seconds())
 }
 
 func (c *courier) openCircuit(now time.Time, out Outcome) {

@@ -23,6 +23,7 @@ type courierEnv struct {
 	log       *zap.Logger
 	metrics   *sinkMetrics
 	loader    *loader // nil: nothing is parked
+	db        *storage.DB
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
 	// refresh has tracks looked at again: a backfill's has come to its end.
@@ -68,6 +69,7 @@ type courier struct {
 	openSince   time.Time
 	clockStands bool
 	circuit     circuit
+	limiter     limiter
 
 	ended        bool // its destination was deleted
 	lastDelivery time.Time
@@ -125,6 +127,7 @@ func (c *courier) update(dest *storage.Destination) error {
 			c.limit = c.env.cfg.BatchConcurrency
 		}
 	}
+	c.limiter.set(dest.RateLimit)
 	c.halt(dest.Status != storage.DestinationActive || dest.Unreadable != "" || dest.Revision == c.suspended)
 	c.dispatch()
 	c.rearm()
@@ -321,7 +324,7 @@ func (c *courier) dispatch() {
 func (c *courier) take() *flight {
 	for !c.halted && c.flying < c.limit && !c.env.stopped.Load() && !c.env.flush.full() {
 		now := time.Now()
-		if c.barred(now) {
+		if c.barred(now) || !c.hasWork(now) || c.limited(now) {
 			return nil
 		}
 		f, t := c.due()
@@ -343,6 +346,7 @@ func (c *courier) take() *flight {
 			c.enqueue(t)
 		}
 		f.dest = c.dest
+		c.limiter.used(now)
 		f.probe, c.circuit.probing = c.circuit.open, c.circuit.open
 		c.flying++
 		t.flying++

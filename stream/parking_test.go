@@ -55,6 +55,7 @@ func newParkBench(t *testing.T, db *storage.DB, id string, change func(*SinksCon
 	require.NoError(t, b.courier.update(b.destination(1, storage.DestinationActive)))
 	env.flush = newFlusher(env.cfg, db, zap.NewNop(), env.metrics)
 	b.loader = newLoader(db, zap.NewNop(), func() []*track { return []*track{b.track} })
+	env.db = db
 	env.loader, env.flush.parked = b.loader, b.loader.wake
 	b.holding = newHolding(leases[0], time.Now(), 10_000*time.Hour)
 	b.begin()

@@ -119,8 +119,10 @@ func (c *courier) end() {
 	c.mu.Lock()
 	c.halt(true)
 	c.ended = true
-	if c.timer != nil {
-		c.timer.Stop()
+	for _, t := range []*time.Timer{c.timer, c.limiter.timer} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	c.mu.Unlock()
 	c.env.metrics.forget(c.dest)

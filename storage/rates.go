@@ -1,0 +1,29 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// LeaseRate leases the next n requests of a destination that may have rate of them
+// a second, evenly spaced by Postgres's clock: the first may be sent after the time
+// returned, counted from now. No two leases overlap, whoever holds them. A changed
+// rate begins anew.
+func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float64, n int) (time.Duration, error) {
+	const sql = `
+		INSERT INTO rate_leases AS l (destination_id, rate, free_at)
+		SELECT d.id, $2, clock_timestamp() + $3 * interval '1 microsecond'
+		FROM destinations d WHERE d.id = $1
+		ON CONFLICT (destination_id) DO UPDATE SET
+			rate = EXCLUDED.rate,
+			free_at = CASE WHEN l.rate = EXCLUDED.rate THEN GREATEST(l.free_at, clock_timestamp()) ELSE clock_timestamp() END
+				+ $3 * interval '1 microsecond'
+		RETURNING (EXTRACT(EPOCH FROM free_at - $3 * interval '1 microsecond' - clock_timestamp()) * 1e6)::bigint`
+	lasts := int64(float64(n) / rate * 1e6)
+	var wait int64
+	if err := q.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&wait); err != nil {
+		return 0, fmt.Errorf("lease %d requests of destination %s: %w", n, destinationID, err)
+	}
+	return time.Duration(wait) * time.Microsecond, nil
+}

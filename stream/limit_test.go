@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+func TestThreeProcessesTogetherKeepToTheRateOfTheirDestinationAndUseIt(t *testing.T) {
+	const rate, lasts = 100, 12 * time.Second
+	db, id := storagetest.New(t), uuid.NewString()
+	var mu sync.Mutex
+	var sent []time.Time
+	lanes := map[string]int{}
+	over := make(chan struct{})
+	for p := range 3 {
+		b := newParkBench(t, db, id, nil)
+		defer b.stop()
+		b.set(func(d Delivery) Outcome {
+			mu.Lock()
+			defer mu.Unlock()
+			sent = append(sent, time.Now())
+			lanes[fmt.Sprint(p, " ", string(d.Records[0].Key))]++
+			if time.Since(sent[0]) > lasts {
+				select {
+				case <-over:
+				default:
+					close(over)
+				}
+			}
+			return Outcome{Status: 200}
+		})
+		limited := b.destination(2, storage.DestinationActive)
+		limited.RateLimit = rate
+		require.NoError(t, b.courier.update(limited))
+		for i := range 2 * rate * int(lasts/time.Second) {
+			b.append(fmt.Sprint("key-", i%10))
+		}
+	}
+	select {
+	case <-over:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing is sent")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	slices.SortFunc(sent, time.Time.Compare)
+	most := func(within time.Duration) (most int) {
+		for i, from := 0, 0; i < len(sent); i++ {
+			for sent[i].Sub(sent[from]) >= within {
+				from++
+			}
+			most = max(most, i-from+1)
+		}
+		return most
+	}
+	used := float64(len(sent)) / (rate * sent[len(sent)-1].Sub(sent[0]).Seconds())
+	t.Logf("at most %d in a second, %d in ten, %.1f %% used", most(time.Second), most(10*time.Second), 100*used)
+	require.LessOrEqual(t, most(time.Second), rate*105/100+1)
+	require.LessOrEqual(t, most(10*time.Second), rate*10*101/100)
+	require.GreaterOrEqual(t, used, 0.90, "0.95 on a machine that does nothing else")
+	require.Len(t, lanes, 30)
+	for lane, n := range lanes {
+		require.InDelta(t, len(sent)/30, n, float64(len(sent))/60, lane)
+	}
+}
+
+func TestALeaseOfRateBeginsWhereTheOneBeforeEnds(t *testing.T) {
+	db, ctx, id := storagetest.New(t), context.Background(), uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	first, err := storage.LeaseRate(ctx, db, id, 0.01, 2)
+	require.NoError(t, err)
+	require.InDelta(t, 0, first.Seconds(), 1)
+	second, err := storage.LeaseRate(ctx, db, id, 0.01, 1)
+	require.NoError(t, err)
+	require.InDelta(t, 200, second.Seconds(), 5)
+	changed, err := storage.LeaseRate(ctx, db, id, 100, 1)
+	require.NoError(t, err)
+	require.InDelta(t, 0, changed.Seconds(), 1, "a changed rate begins anew")
+	_, err = storage.LeaseRate(ctx, db, uuid.NewString(), 1, 1)
+	require.Error(t, err)
+}
+
+func TestAReceiverThatAnswers429IsSentAboutAsMuchAsItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const takes = 50
+		b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency = 32; c.BackoffMax = 10 * time.Second })
+		var second, now, accepted, refused atomic.Int64
+		b.set(func(Delivery) Outcome {
+			time.Sleep(5 * time.Millisecond)
+			if s := time.Now().Unix(); second.Swap(s) != s {
+				now.Store(0)
+			}
+			if now.Add(1) > takes {
+				refused.Add(1)
+				return Outcome{Verdict: Retry, Status: 429}
+			}
+			accepted.Add(1)
+			return Outcome{Status: 200}
+		})
+		for i := range 60_000 {
+			b.append(fmt.Sprint("key-", i%300))
+		}
+		time.Sleep(10 * time.Minute)
+		b.courier.env.stopped.Store(true)
+		b.courier.workers.Wait()
+		t.Logf("%d accepted of %d possible, %d refused", accepted.Load(), takes*600, refused.Load())
+		require.Greater(t, accepted.Load(), int64(takes*600*7/10))
+		require.Less(t, refused.Load(), accepted.Load()/10)
+	})
+}
