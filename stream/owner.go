@@ -69,6 +69,8 @@ type SinksConfig struct {
 	// DeliveryLog is which attempts are logged of destinations that do not say so
 	// themselves: all (the default), failures or off.
 	DeliveryLog string
+	// MirrorEvery is how often positions are mirrored into consumer groups (5 s).
+	MirrorEvery time.Duration
 	// LogRetention is how long the delivery log is kept, in whole days (30 d).
 	LogRetention time.Duration
 }
@@ -92,6 +94,7 @@ func (c SinksConfig) withDefaults() SinksConfig {
 	setDefault(&c.ParkedMax, 30*time.Minute)
 	setDefault(&c.FlushEvery, 25*time.Millisecond)
 	setDefault(&c.MaxUnflushed, 10_000)
+	setDefault(&c.MirrorEvery, 5*time.Second)
 	setDefault(&c.LogRetention, 30*24*time.Hour)
 	return c
 }
@@ -108,7 +111,7 @@ func (c SinksConfig) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"Lease": c.Lease, "Renew": c.Renew, "Deadline": c.Deadline, "Drain": c.Drain, "SessionTimeout": c.SessionTimeout,
-		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "ParkedMax": c.ParkedMax, "FlushEvery": c.FlushEvery,
+		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "ParkedMax": c.ParkedMax, "FlushEvery": c.FlushEvery, "MirrorEvery": c.MirrorEvery,
 	} {
 		if d < 0 {
 			bad(name, "%s; must be positive", d)
@@ -214,6 +217,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.renewLeases(work) })
 	s.tasks.Go(func() { s.manage(work) })
 	s.tasks.Go(func() { s.keepHouse(work) })
+	s.tasks.Go(func() { s.mirror(work) })
 	s.tasks.Go(func() {
 		_ = s.db.ListenAll(work, map[string]func(string){
 			storage.ChannelDestinations: func(string) { s.refresh() },
