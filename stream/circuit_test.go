@@ -21,7 +21,7 @@ func TestInAnOutageOfAnHourTheCircuitOpensWithinTenSecondsProbesRarelyAndThenDra
 		b.set(func(Delivery) Outcome {
 			switch since := time.Since(start) - calm; {
 			case since < 0 || since > time.Hour:
-				time.Sleep(5 * time.Millisecond)
+				letPass(5 * time.Millisecond)
 				return Outcome{Status: 200}
 			case since > 10*time.Second:
 				late.Add(1)
@@ -52,7 +52,7 @@ func TestInAnOutageOfAnHourTheCircuitOpensWithinTenSecondsProbesRarelyAndThenDra
 		most := 0
 		for time.Since(start) < calm+time.Hour {
 			feed()
-			time.Sleep(time.Second / rate)
+			letPass(time.Second / rate)
 			b.courier.mu.Lock()
 			if b.courier.circuit.open {
 				if opened.IsZero() {
@@ -71,7 +71,7 @@ func TestInAnOutageOfAnHourTheCircuitOpensWithinTenSecondsProbesRarelyAndThenDra
 		b.courier.mu.Unlock()
 		for b.position() < int64(len(log.records)) {
 			feed()
-			time.Sleep(time.Second / rate)
+			letPass(time.Second / rate)
 			require.Less(t, time.Since(start), 3*time.Hour)
 		}
 		synctest.Wait()
@@ -95,7 +95,7 @@ func TestAFewContactsThatFailDoNotOpenTheCircuit(t *testing.T) {
 		})
 		b.append("a", "b", "c", "d")
 		for range 600 {
-			time.Sleep(100 * time.Millisecond)
+			letPass(100 * time.Millisecond)
 			at := b.next
 			b.append("good")
 			synctest.Wait()

@@ -84,7 +84,7 @@ func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error 
 
 // setQuery sets the pairs whose value is not empty.
 func setQuery(query url.Values, pairs ...string) {
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			query.Set(pairs[i], pairs[i+1])
 		}
