@@ -52,7 +52,8 @@ func (c *courier) watch(f *flight, out Outcome) {
 	tooMany := out.Verdict == Retry && out.Status == 429
 	failed := out.Verdict == Retry && !tooMany
 	if !failed {
-		c.limiter.slow.answered(tooMany, c.circuit.accepted(tooMany, now), now)
+		rate, limit := c.circuit.accepted(tooMany, now)
+		c.limiter.slow.answered(tooMany && limit, rate, now)
 	}
 	switch {
 	case c.circuit.open && !failed:
@@ -96,19 +97,21 @@ func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
 	return failures >= circuitFailures && 2*failures > calls && len(ci.keys) >= circuitKeys
 }
 
-// accepted notes a 429 and returns how many calls a second were accepted of late.
-func (ci *circuit) accepted(tooMany bool, now time.Time) float64 {
+// accepted notes a 429, and returns how many calls a second were answered otherwise
+// of late and whether so many got a 429 that it tells of a limit: at least five, and
+// more than a tenth.
+func (ci *circuit) accepted(tooMany bool, now time.Time) (rate float64, limit bool) {
 	slot := now.UnixNano() / int64(circuitSlot)
 	if s := &ci.seconds[slot%circuitSlots]; tooMany && s.slot == slot {
 		s.slowed++
 	}
-	n, first := 0, slot
+	calls, slowed, first := 0, 0, slot
 	for _, s := range ci.seconds {
 		if slot-s.slot < circuitSlots {
-			n, first = n+s.calls-s.failed-s.slowed, min(first, s.slot)
+			calls, slowed, first = calls+s.calls, slowed+s.slowed, min(first, s.slot)
 		}
 	}
-	return float64(n) / (float64(slot-first+1) * circuitSlot.Seconds())
+	return float64(calls-slowed) / (float64(slot-first+1) * circuitSlot.Seconds()), slowed >= 5 && 10*slowed > calls
 }
 
 func (c *courier) openCircuit(now time.Time, out Outcome) {

@@ -130,8 +130,9 @@ func (c *courier) hasWork(now time.Time) bool {
 		len(c.later) > 0 && !c.later[0].due.After(now)
 }
 
-// A slowdown is a rate below the receiver's limit, found by trying: each 429 cuts
-// it, each second without one raises it a little. It ends when none came for long.
+// A slowdown is a rate below the receiver's limit, found by trying: many 429
+// answers cut it, not below what is accepted, and each second without raises it a
+// little. It ends when there was no reason for long.
 type slowdown struct {
 	rate   float64 // a second; 0 for none
 	next   time.Time
@@ -151,15 +152,15 @@ func (s *slowdown) used(now time.Time) {
 	}
 }
 
-// answered takes note of an answer; accepted is how many a second were accepted of
-// late.
+// answered takes note of an answer: one 429 too many, or any other; accepted is how
+// many a second were not refused of late.
 func (s *slowdown) answered(tooMany bool, accepted float64, now time.Time) {
 	switch {
 	case tooMany && now.Sub(s.cut) < slowStep:
 	case tooMany && s.rate == 0:
 		s.rate, s.cut, s.raised = max(accepted, slowMin), now, now
 	case tooMany:
-		s.rate, s.cut, s.raised = max(s.rate*0.8, slowMin), now, now
+		s.rate, s.cut, s.raised = max(s.rate*0.8, accepted, slowMin), now, now
 	case s.rate == 0:
 	case now.Sub(s.cut) > slowEnds:
 		*s = slowdown{}
