@@ -2,6 +2,8 @@ package stream_test
 
 import (
 	"context"
+	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
 func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
@@ -48,4 +51,26 @@ func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
 	w.waitFlushed(d)
 	mirrored()
 	require.Equal(t, 100, w.repeats(), "the mirror's own commits are no resets")
+}
+
+func TestApacheKafkasOwnToolRewindsALiveDestination(t *testing.T) {
+	if os.Getenv(streamtest.EnvBrokers) == "" {
+		t.Skip("needs Apache Kafka: run it with " + streamtest.EnvBrokers + " set, after `make kafka`")
+	}
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.start("one", func(c *stream.SinksConfig) { c.MirrorEvery = 200 * time.Millisecond })
+	w.Append(facts(20, 5)...)
+	w.waitDelivered("crm", 100)
+	w.waitFlushed(d)
+	group := stream.MirrorGroup("crm")
+	w.WaitCommitted(group, schemas.TopicLifecycle, w.Ends(schemas.TopicLifecycle))
+	tool := exec.CommandContext(w.Context(), "../compose/kafka/kafka.sh", "tool", "kafka-consumer-groups",
+		"--bootstrap-server", os.Getenv(streamtest.EnvBrokers), "--group", w.Config.Group(group),
+		"--topic", w.Config.Topic(schemas.TopicLifecycle), "--reset-offsets", "--to-earliest", "--execute")
+	said, err := tool.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	w.Eventually(func(context.Context) (bool, error) { return w.repeats() == 100, nil }, "all of it again; the tool said %s", said)
+	w.waitFlushed(d)
+	w.WaitCommitted(group, schemas.TopicLifecycle, w.Ends(schemas.TopicLifecycle))
 }
