@@ -106,12 +106,13 @@ type server struct {
 
 	positions *positions
 	backfills *backfills
+	log       *log
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, db: storagetest.New(t), hooks: &memory{}, positions: &positions{}, backfills: &backfills{}}
-	admin, err := console.New(console.Deps{DB: s.db, Webhooks: s.hooks, Rewinds: s.positions, Replays: s.backfills, Actor: func(context.Context) console.Actor {
+	s := &server{t: t, db: storagetest.New(t), hooks: &memory{}, positions: &positions{}, backfills: &backfills{}, log: &log{}}
+	admin, err := console.New(console.Deps{DB: s.db, Webhooks: s.hooks, Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Actor: func(context.Context) console.Actor {
 		return console.Actor{Name: "ada", Address: "192.0.2.7"}
 	}})
 	require.NoError(t, err)

@@ -1,0 +1,114 @@
+package console_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// log is a Records and a DeadLetters with one record, given up once.
+type log struct {
+	redelivered []string
+	pending     bool
+}
+
+func (l *log) ReadRecord(_ context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
+	if offset != 7 {
+		return nil, nil
+	}
+	return &stream.Record{Topic: topic, Partition: partition, Offset: offset, ID: "r"}, nil
+}
+
+func (l *log) Redeliver(_ context.Context, id string, _ *stream.Record) (stream.Outcome, error) {
+	l.redelivered = append(l.redelivered, id)
+	return stream.Outcome{Status: 204, Latency: 3 * time.Millisecond}, nil
+}
+
+func (l *log) letter() *stream.Letter {
+	status := storage.LetterRetried
+	if l.pending {
+		status = storage.LetterPending
+	}
+	return &stream.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x")}}
+}
+
+func (l *log) List(context.Context, stream.LetterFilter, string, int) (*stream.LetterPage, error) {
+	return &stream.LetterPage{Letters: []*stream.Letter{l.letter()}, Scanned: 1}, nil
+}
+
+func (l *log) Get(_ context.Context, place string) (*stream.Letter, error) {
+	if place != "0-3" {
+		return nil, stream.ErrNoLetter
+	}
+	return l.letter(), nil
+}
+
+func (l *log) Redrive(ctx context.Context, place string) (*stream.Letter, error) {
+	if !l.pending {
+		return nil, stream.ErrLetterDone
+	}
+	l.pending = false
+	return l.Get(ctx, place)
+}
+
+func (l *log) RedriveAll(context.Context, stream.LetterFilter, string, int) (*stream.Redriven, error) {
+	return &stream.Redriven{Retried: 1, Errors: []string{}}, nil
+}
+
+func (l *log) Discard(ctx context.Context, place string) error {
+	_, err := l.Get(ctx, place)
+	return err
+}
+
+func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id := uuid.NewString()
+	var rows []storage.Attempt
+	for i := range int64(5) {
+		rows = append(rows, storage.Attempt{At: time.Now(), DestinationID: id, RecordID: "r", RecordType: "contact.created", RecordKey: "c",
+			Topic: "lifecycle", Partition: 1, Offset: i, Attempt: 1, Outcome: "delivered", Status: 200})
+	}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows) }))
+	at := "/webhooks/" + id + "/deliveries"
+	page := s.request(http.MethodGet, at+"?limit=3&key=c", "", http.StatusOK)
+	require.Len(t, page["deliveries"], 3)
+	page = s.request(http.MethodGet, at+"?limit=3&key=c&cursor="+page["nextCursor"].(string), "", http.StatusOK)
+	require.Len(t, page["deliveries"], 2)
+	require.Nil(t, page["nextCursor"])
+	require.Empty(t, s.request(http.MethodGet, at+"?status=500", "", http.StatusOK)["deliveries"])
+	require.Len(t, s.request(http.MethodGet, at+"/lifecycle-1-4", "", http.StatusOK)["deliveries"], 1)
+	s.request(http.MethodGet, at+"/lifecycle-1-99", "", http.StatusNotFound)
+	s.request(http.MethodGet, at+"?cursor=nonsense", "", http.StatusBadRequest)
+	s.request(http.MethodGet, at+"?from=yesterday", "", http.StatusBadRequest)
+
+	out := s.request(http.MethodPost, at+"/lifecycle-1-7/redeliver", "", http.StatusOK)
+	require.Equal(t, true, out["delivered"])
+	require.Equal(t, []string{id}, s.log.redelivered)
+	s.request(http.MethodPost, at+"/lifecycle-1-8/redeliver", "", http.StatusNotFound)
+	s.request(http.MethodPost, at+"/ingest-1-7/redeliver", "", http.StatusNotFound)
+}
+
+func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.log.pending = true
+	page := s.request(http.MethodGet, "/dlq?source=destination:crm", "", http.StatusOK)
+	entry := page["entries"].([]any)[0].(map[string]any)
+	require.Equal(t, "0-3", entry["id"])
+	require.Nil(t, entry["payload"], "bytes are shown with one letter only")
+	require.Equal(t, "eA==", s.request(http.MethodGet, "/dlq/0-3", "", http.StatusOK)["payload"])
+	require.Equal(t, true, s.request(http.MethodPost, "/dlq/0-3/retry", "", http.StatusOK)["retried"])
+	s.request(http.MethodPost, "/dlq/0-3/retry", "", http.StatusConflict)
+	require.EqualValues(t, 1, s.request(http.MethodPost, "/dlq/retry?reason=rejected", "", http.StatusOK)["retried"])
+	require.Equal(t, true, s.request(http.MethodDelete, "/dlq/0-3", "", http.StatusOK)["discarded"])
+	s.request(http.MethodDelete, "/dlq/0-4", "", http.StatusNotFound)
+}
