@@ -1,0 +1,41 @@
+package sinks
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDeliveryLog(t *testing.T) {
+	o := newOperations(t)
+	var ids []string
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ids = append(ids, r.Header.Get("Webhook-Id"))
+	}))
+	defer receiver.Close()
+	made, err := o.Create(t.Context(), Settings{URL: receiver.URL, EventTypes: []string{"contact.*"}, Disabled: true})
+	require.NoError(t, err)
+	now := time.Now()
+	record := recordOf(t, &schemas.Fact{ID: uuid.NewString(), Type: schemas.FactContactCreated, ContactID: uuid.NewString(), OccurredAt: now, CauseID: uuid.NewString(),
+		Contact: &schemas.ContactFact{Properties: "{}", FirstSeenAt: now, LastSeenAt: now, CreatedAt: now, UpdatedAt: now}}, 7)
+	for range 2 {
+		out, err := o.Redeliver(t.Context(), made.ID, record)
+		require.NoError(t, err)
+		require.Equal(t, stream.Delivered, out.Verdict, out.Err)
+	}
+	require.Equal(t, []string{"msg_" + record.ID, "msg_" + record.ID}, ids, "under the same id")
+	rows, _, err := storage.SearchAttempts(t.Context(), o.db, made.ID, storage.AttemptFilter{RecordID: record.ID}, "", 10)
+	require.NoError(t, err)
+	require.Len(t, rows, 2)
+	require.Equal(t, []int{2, 1}, []int{rows[0].Attempt, rows[1].Attempt})
+	_, err = o.Redeliver(t.Context(), uuid.NewString(), record)
+	require.ErrorIs(t, err, ErrNotFound)
+}
