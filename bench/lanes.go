@@ -42,7 +42,7 @@ func lanesBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	}
 	bench := &lanesRun{
 		cfg: cfg, env: env, n: cfg.scaled(laneRecords), url: "http://" + receiver.addr + "/hook", secret: sinks.NewSecret(),
-		destinations: storage.NewDestinations(env.db, box),
+		destinations: storage.NewDestinations(env.db, box), receiverPID: receiver.cmd.Process.Pid,
 	}
 	sides := []*side{
 		{name: "plain", run: bench.plain},
@@ -61,8 +61,9 @@ func lanesBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
-			cfg.say("  round %d, %s: %.0f/s, %.0f µs CPU, %.0f MiB", i+1, s.name, r.rate, r.cpu, r.peak)
-			s.rates, s.cpus, s.peaks = append(s.rates, r.rate), append(s.cpus, r.cpu), append(s.peaks, r.peak)
+			cfg.say("  round %d, %s: %.0f/s, %.0f MiB, CPU a record: %.0f µs, Postgres %.0f, receiver %.0f",
+				i+1, s.name, r.rate, r.peak, r.cpu, r.postgres, r.receiver)
+			s.add(r)
 		}
 	}
 	plain, off, on := sides[0], sides[1], sides[2]
@@ -83,6 +84,9 @@ func lanesBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			costFigure("CPU a record, delivery log off", "µs", off.cpus, 0),
 			costFigure("CPU a record, plain", "µs", plain.cpus, 0),
 			costFigure("CPU a record, delivery log on, in multiples of plain", "", ratios(on.cpus, plain.cpus), 0),
+			costFigure("CPU of Postgres a record, delivery log on", "µs", on.postgres, 0),
+			costFigure("CPU of the receiver a record, delivery log on", "µs", on.receiver, 0),
+			costFigure("CPU of the receiver a record, plain", "µs", plain.receiver, 0),
 			costFigure("RSS, delivery log on, highest", "MiB", on.peaks, 250),
 			costFigure("RSS, plain, highest", "MiB", plain.peaks, 0),
 		},
@@ -94,11 +98,18 @@ type side struct {
 	name               string
 	run                func(ctx context.Context) (run, error)
 	rates, cpus, peaks []float64
+	postgres, receiver []float64
 }
 
-// run is what a side did in one round: records a second, microseconds of CPU a
-// record, the highest resident memory in MiB.
-type run struct{ rate, cpu, peak float64 }
+func (s *side) add(r run) {
+	s.rates, s.cpus, s.peaks = append(s.rates, r.rate), append(s.cpus, r.cpu), append(s.peaks, r.peak)
+	s.postgres, s.receiver = append(s.postgres, r.postgres), append(s.receiver, r.receiver)
+}
+
+// run is what a side did in one round: records a second, the highest resident
+// memory in MiB, and microseconds of CPU a record, of the process and of what
+// shares the machine with it.
+type run struct{ rate, peak, cpu, postgres, receiver float64 }
 
 func ratios(ours, plain []float64) []float64 {
 	r := make([]float64, len(ours))
@@ -116,6 +127,7 @@ type lanesRun struct {
 	secret string
 
 	destinations *storage.Destinations
+	receiverPID  int
 
 	starts []storage.CursorStart // of the records of this round
 }
@@ -172,18 +184,30 @@ func (l *lanesRun) ends(ctx context.Context) ([]storage.CursorStart, error) {
 // meter takes the time from the first to the last delivery, and what the process
 // used meanwhile.
 type meter struct {
-	want  int64
-	count atomic.Int64
-	begun time.Time
-	cpu   time.Duration
-	first sync.Once
-	done  chan struct{}
+	want   int64
+	count  atomic.Int64
+	begun  time.Time
+	before laneUsage
+	used   func() laneUsage
+	first  sync.Once
+	done   chan struct{}
 }
 
-func newMeter(want int) *meter { return &meter{want: int64(want), done: make(chan struct{})} }
+// laneUsage is CPU time that was used: by the process, and by what surrounds it.
+type laneUsage struct{ process, postgres, receiver time.Duration }
+
+func (l *lanesRun) usage() laneUsage {
+	return laneUsage{process: cpuTime(), postgres: treeCPU(l.env.postgresPID), receiver: treeCPU(l.receiverPID)}
+}
+
+// newMeter is made before anything is delivered, so that looking at the other
+// processes is not measured.
+func (l *lanesRun) newMeter() *meter {
+	return &meter{want: int64(l.n), done: make(chan struct{}), used: l.usage, before: l.usage()}
+}
 
 func (m *meter) delivered() {
-	m.first.Do(func() { m.begun, m.cpu = time.Now(), cpuTime() })
+	m.first.Do(func() { m.begun, m.before.process = time.Now(), cpuTime() })
 	if m.count.Add(1) == m.want {
 		close(m.done)
 	}
@@ -205,7 +229,12 @@ func (m *meter) wait(ctx context.Context, failed <-chan error) (run, error) {
 	r := run{peak: peak()}
 	if err == nil {
 		r.rate = float64(m.want) / time.Since(m.begun).Seconds()
-		r.cpu = float64((cpuTime() - m.cpu).Microseconds()) / float64(m.want)
+		after := m.used()
+		each := func(after, before time.Duration) float64 {
+			return float64((after - before).Microseconds()) / float64(m.want)
+		}
+		r.cpu = each(after.process, m.before.process)
+		r.postgres, r.receiver = each(after.postgres, m.before.postgres), each(after.receiver, m.before.receiver)
 	}
 	return r, err
 }
@@ -246,7 +275,7 @@ func (l *lanesRun) ours(ctx context.Context, deliveryLog string) (run, error) {
 		return run{}, err
 	}
 	defer func() { _ = log.Close(context.WithoutCancel(ctx)) }()
-	m := newMeter(l.n)
+	m := l.newMeter()
 	s, err := stream.NewSinks(stream.SinksConfig{Instance: "bench", Exclusive: true}, stream.SinksDeps{
 		Kafka: l.env.kafka, DB: l.env.db, Appender: log, Deliverer: counted{deliverer, m}, Log: l.cfg.Logger,
 		Destinations: l.destinations,

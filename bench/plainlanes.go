@@ -43,7 +43,7 @@ func (l *lanesRun) plain(ctx context.Context) (run, error) {
 	defer sender.client.CloseIdleConnections()
 
 	work, stop := context.WithCancel(ctx)
-	m, failed := newMeter(l.n), make(chan error, laneInFlight)
+	m, failed := l.newMeter(), make(chan error, laneInFlight)
 	lanes := make([]chan *kgo.Record, laneInFlight)
 	var wg sync.WaitGroup
 	for i := range lanes {
