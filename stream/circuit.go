@@ -7,7 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// A circuit opens when most of a destination's calls fail, over several contacts.
+// A circuit opens when most of a destination's calls fail, over several contacts,
+// or when most of those under way hang (air.go).
 // While it is open Kafka is the buffer: little more is fetched, and one request
 // after the other probes, with a growing pause between them; one that gets any
 // answer but a failure closes it, and everything goes on in its lanes, in order.
@@ -52,6 +53,7 @@ func (c *courier) watch(f *flight, out Outcome) {
 	tooMany := out.Verdict == Retry && out.Status == 429
 	failed := out.Verdict == Retry && !tooMany
 	if !failed {
+		c.air.answered = now
 		rate, limit := c.circuit.accepted(tooMany, now)
 		c.limiter.slow.answered(tooMany && limit, rate, now)
 	}

@@ -103,3 +103,73 @@ func TestAFewContactsThatFailDoNotOpenTheCircuit(t *testing.T) {
 		}
 	})
 }
+
+// It would open only after the deadline of the first requests otherwise, and with
+// few requests in flight never.
+func TestTheCircuitOfADestinationThatHangsOpensWithinTenSeconds(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit int
+		every time.Duration
+	}{"many in flight": {64, 10 * time.Millisecond}, "few records": {64, 500 * time.Millisecond}, "four in flight": {4, 10 * time.Millisecond}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newCourierBench(t, func(cfg *SinksConfig) { cfg.Concurrency = c.limit })
+				hangs := atomic.Bool{}
+				b.set(func(Delivery) Outcome {
+					if hangs.Load() {
+						letPass(15 * time.Second)
+						return Outcome{Verdict: Retry, Err: "timeout"}
+					}
+					letPass(time.Millisecond)
+					return Outcome{Status: 200}
+				})
+				i := 0
+				trickle := func(d time.Duration) {
+					for start := time.Now(); time.Since(start) < d; i++ {
+						b.append(fmt.Sprint("key-", i%500))
+						letPass(c.every)
+					}
+				}
+				open := func() bool {
+					b.courier.mu.Lock()
+					defer b.courier.mu.Unlock()
+					return b.courier.circuit.open
+				}
+				trickle(time.Minute)
+				require.False(t, open())
+				hangs.Store(true)
+				trickle(10 * time.Second)
+				require.True(t, open())
+				hangs.Store(false)
+				letPass(5 * time.Minute)
+				synctest.Wait()
+				require.False(t, open())
+				require.Equal(t, b.next, b.position(), "it drains by itself")
+				for k, offsets := range b.took {
+					require.IsIncreasing(t, offsets, k)
+				}
+			})
+		})
+	}
+}
+
+func TestASlowDestinationThatAnswersKeepsItsCircuitClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, func(cfg *SinksConfig) { cfg.Concurrency = 16 })
+		b.set(func(Delivery) Outcome {
+			letPass(12 * time.Second)
+			return Outcome{Status: 200}
+		})
+		for i := range 600 {
+			b.append(fmt.Sprint("key-", i))
+			letPass(900 * time.Millisecond)
+			b.courier.mu.Lock()
+			open := b.courier.circuit.open
+			b.courier.mu.Unlock()
+			if i > 30 {
+				require.False(t, open, i)
+			}
+		}
+		letPass(time.Minute)
+	})
+}

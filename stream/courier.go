@@ -58,6 +58,7 @@ type courier struct {
 	replaying  int
 	turns      int
 	halted     bool // paused or suspended: nothing starts
+	air        air
 	// suspended is the revision that the rules suspended; any later one says again
 	// whether to go on.
 	suspended int64
@@ -348,6 +349,7 @@ func (c *courier) take() *flight {
 		f.dest = c.dest
 		c.limiter.used(now)
 		f.probe, c.circuit.probing = c.circuit.open, c.circuit.open
+		c.takeOff(f, now)
 		c.flying++
 		t.flying++
 		if t.backfill != nil {

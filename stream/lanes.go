@@ -100,6 +100,8 @@ type flight struct {
 	started, firstFailed, lastFailed, asked time.Time
 	notBefore                               time.Time // due is earlier, to look whether to park
 	probe                                   bool      // of an open circuit
+	slot                                    int       // in the courier's air
+	tookOff                                 time.Time // of the attempt under way
 
 	then   *flight              // flies when this one is finished: the other half of a split
 	dead   []schemas.Message    // to be appended; the records are given up

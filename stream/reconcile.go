@@ -119,7 +119,7 @@ func (c *courier) end() {
 	c.mu.Lock()
 	c.halt(true)
 	c.ended = true
-	for _, t := range []*time.Timer{c.timer, c.limiter.timer} {
+	for _, t := range []*time.Timer{c.timer, c.limiter.timer, c.air.timer} {
 		if t != nil {
 			t.Stop()
 		}

@@ -17,6 +17,7 @@ import (
 func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 	t := f.track
 	t.flying--
+	c.air.land(f)
 	f.tries++
 	if f.started.IsZero() {
 		f.started = started
