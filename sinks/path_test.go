@@ -29,7 +29,7 @@ type path struct {
 }
 
 // newPath starts delivery; it stops with the test.
-func newPath(t *testing.T) *path {
+func newPath(t *testing.T, change ...func(*stream.SinksConfig)) *path {
 	t.Helper()
 	env := streamtest.New(t, streamtest.Partitions(3))
 	db := storagetest.New(t)
@@ -40,10 +40,14 @@ func newPath(t *testing.T) *path {
 	require.NoError(t, err)
 	admin, err := stream.OpenAdmin(env.Config, nil)
 	require.NoError(t, err)
-	s, err := stream.NewSinks(stream.SinksConfig{
+	cfg := stream.SinksConfig{
 		Instance: "one", Lease: 5 * time.Second, Renew: time.Second, Deadline: 2 * time.Second,
 		BackoffBase: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond,
-	}, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := stream.NewSinks(cfg, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
