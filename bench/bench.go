@@ -82,6 +82,9 @@ var all = []one{
 	{"ingest", ingestBench},
 	{"processors", processorsBench},
 	{"lanes", lanesBench},
+	{"order", orderBench},
+	{"unordered", unorderedBench},
+	{"batches", batchesBench},
 	{"latency", latencyBench},
 }
 

@@ -65,7 +65,7 @@ func TestTheLoadsEventsAreOfAKibibyteAndValid(t *testing.T) {
 }
 
 func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
-	f := laneFact(7)
+	f := factAbout(7, "6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 	body := string(plainBody("msg_"+f.ID, f))
 	end, err := schemas.ScanValue(body, 0, schemas.MaxDepth)
 	require.NoError(t, err)

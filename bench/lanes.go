@@ -4,17 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 
-	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -26,45 +20,23 @@ const (
 )
 
 func lanesBench(ctx context.Context, cfg Config) (_ *section, err error) {
-	env, err := surround(ctx, cfg, true)
-	defer func() { err = errors.Join(err, env.close()) }()
+	rig, err := openRig(ctx, cfg)
+	defer func() { err = errors.Join(err, rig.close()) }()
 	if err != nil {
 		return nil, err
 	}
-	receiver, err := startPart(ctx, "receiver", `{"delayMillis":1}`)
+	receiver, err := rig.receiver(ctx, `{"delayMillis":1}`)
 	if err != nil {
 		return nil, err
 	}
-	env.onClose(func() error { receiver.close(); return nil })
-	box, err := storage.NewBox(make([]byte, 32)) // seals the bench's own secret, nothing worth hiding
-	if err != nil {
-		return nil, err
-	}
-	bench := &lanesRun{
-		cfg: cfg, env: env, n: cfg.scaled(laneRecords), url: "http://" + receiver.addr + "/hook", secret: sinks.NewSecret(),
-		destinations: storage.NewDestinations(env.db, box), receiverPID: receiver.cmd.Process.Pid,
-	}
+	bench := &lanesRun{rig: rig, n: cfg.scaled(laneRecords), inFlight: laneInFlight, url: "http://" + receiver.addr + "/hook"}
 	sides := []*side{
 		{name: "plain", run: bench.plain},
 		{name: "ours, delivery log off", run: func(ctx context.Context) (run, error) { return bench.ours(ctx, "off") }},
 		{name: "ours, delivery log on", run: func(ctx context.Context) (run, error) { return bench.ours(ctx, "all") }},
 	}
-	for i := range cfg.rounds(5) {
-		if err := bench.seed(ctx); err != nil {
-			return nil, err
-		}
-		for _, s := range sides {
-			debug.FreeOSMemory()
-			stop := profile(cfg, fmt.Sprintf("lanes-%d-%s", i+1, s.name))
-			r, err := s.run(ctx)
-			stop()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", s.name, err)
-			}
-			cfg.say("  round %d, %s: %.0f/s, %.0f MiB, CPU a record: %.0f µs, Postgres %.0f, receiver %.0f",
-				i+1, s.name, r.rate, r.peak, r.cpu, r.postgres, r.receiver)
-			s.add(r)
-		}
+	if err := bench.alternate(ctx, cfg.rounds(5), rig.contactKeys(laneKeys, -1), sides); err != nil {
+		return nil, err
 	}
 	plain, off, on := sides[0], sides[1], sides[2]
 	return &section{
@@ -120,65 +92,12 @@ func ratios(ours, plain []float64) []float64 {
 }
 
 type lanesRun struct {
-	cfg    Config
-	env    *surroundings
-	n      int
-	url    string
-	secret string
-
-	destinations *storage.Destinations
-	receiverPID  int
+	*rig
+	n        int
+	inFlight int
+	url      string
 
 	starts []storage.CursorStart // of the records of this round
-}
-
-// seed appends a round's records.
-func (l *lanesRun) seed(ctx context.Context) error {
-	var err error
-	if l.starts, err = l.ends(ctx); err != nil {
-		return err
-	}
-	log, err := stream.OpenLog(ctx, l.env.kafka, l.env.codec, l.cfg.Logger, nil)
-	if err != nil {
-		return err
-	}
-	const chunk = 1000
-	for at := 0; at < l.n; at += chunk {
-		msgs := make([]schemas.Message, min(chunk, l.n-at))
-		for i := range msgs {
-			msgs[i] = laneFact(at + i)
-		}
-		if err := log.Append(ctx, msgs...); err != nil {
-			return errors.Join(err, log.Close(ctx))
-		}
-	}
-	return log.Close(ctx)
-}
-
-// laneFact is a fact of one of the keys, in an order that repeats none soon.
-func laneFact(i int) *schemas.Fact {
-	const stride = 7919 // a prime
-	n := i * stride % laneKeys
-	now := time.Now()
-	user, email := "user-"+strconv.Itoa(n), "user"+strconv.Itoa(n)+"@example.com"
-	return &schemas.Fact{
-		ID: uuid.Must(uuid.NewV7()).String(), Type: schemas.FactContactUpdated,
-		ContactID: uuid.NewSHA1(uuid.NameSpaceOID, []byte(user)).String(), UserID: &user, Email: &email, OccurredAt: now, CauseID: uuid.NewString(),
-		Contact: &schemas.ContactFact{
-			Version: int64(i), Changed: []string{"visits"}, FirstSeenAt: now, LastSeenAt: now, CreatedAt: now, UpdatedAt: now,
-			Properties: `{"visits":` + strconv.Itoa(i) + `,"firstName":"Ada","lastName":"Lovelace","country":"GB","plan":"pro","company":"Analytical Engines","locale":"en-GB","signedUpFrom":"newsletter","tags":["early","beta"]}`,
-		},
-	}
-}
-
-// ends are the ends of topic lifecycle.
-func (l *lanesRun) ends(ctx context.Context) ([]storage.CursorStart, error) {
-	admin, err := stream.OpenAdmin(l.env.kafka, l.cfg.Logger)
-	if err != nil {
-		return nil, err
-	}
-	defer admin.Close()
-	return admin.EndOffsets(ctx, schemas.TopicLifecycle)
 }
 
 // meter takes the time from the first to the last delivery, and what the process
@@ -196,19 +115,19 @@ type meter struct {
 // laneUsage is CPU time that was used: by the process, and by what surrounds it.
 type laneUsage struct{ process, postgres, receiver time.Duration }
 
-func (l *lanesRun) usage() laneUsage {
-	return laneUsage{process: cpuTime(), postgres: treeCPU(l.env.postgresPID), receiver: treeCPU(l.receiverPID)}
+func (r *rig) usage() laneUsage {
+	return laneUsage{process: cpuTime(), postgres: treeCPU(r.env.postgresPID), receiver: treeCPU(r.receiverPID)}
 }
 
 // newMeter is made before anything is delivered, so that looking at the other
 // processes is not measured.
-func (l *lanesRun) newMeter() *meter {
-	return &meter{want: int64(l.n), done: make(chan struct{}), used: l.usage, before: l.usage()}
+func (r *rig) newMeter(want int) *meter {
+	return &meter{want: int64(want), done: make(chan struct{}), used: r.usage, before: r.usage()}
 }
 
-func (m *meter) delivered() {
+func (m *meter) delivered(n int) {
 	m.first.Do(func() { m.begun, m.before.process = time.Now(), cpuTime() })
-	if m.count.Add(1) == m.want {
+	if m.count.Add(int64(n)) == m.want {
 		close(m.done)
 	}
 }
@@ -249,7 +168,7 @@ type counted struct {
 func (c counted) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
 	out := c.Deliverer.Deliver(ctx, d)
 	if out.Verdict == stream.Delivered {
-		c.meter.delivered()
+		c.meter.delivered(len(d.Records))
 	}
 	return out
 }
@@ -257,58 +176,7 @@ func (c counted) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome 
 // ours delivers the round's records with lanes and deliverer as shipped, to a
 // new destination whose cursors stand where the round began.
 func (l *lanesRun) ours(ctx context.Context, deliveryLog string) (run, error) {
-	dest := &storage.Destination{
-		ID: uuid.NewString(), Kind: "webhook", URL: l.url, EventTypes: []string{"contact.*"}, Secret: l.secret,
-		Status: storage.DestinationActive, Revision: 1, Concurrency: laneInFlight, DeliveryLog: deliveryLog,
-	}
-	dest.Name = "bench-" + dest.ID
-	if err := l.create(ctx, dest); err != nil {
-		return run{}, err
-	}
-	deliverer, err := sinks.New(sinks.Config{AllowLoopback: true, AllowHTTP: true}, l.env.codec, l.cfg.Logger, nil)
-	if err != nil {
-		return run{}, err
-	}
-	defer deliverer.Close()
-	log, err := stream.OpenLog(ctx, l.env.kafka, l.env.codec, l.cfg.Logger, nil)
-	if err != nil {
-		return run{}, err
-	}
-	defer func() { _ = log.Close(context.WithoutCancel(ctx)) }()
-	m := l.newMeter()
-	s, err := stream.NewSinks(stream.SinksConfig{Instance: "bench", Exclusive: true}, stream.SinksDeps{
-		Kafka: l.env.kafka, DB: l.env.db, Appender: log, Deliverer: counted{deliverer, m}, Log: l.cfg.Logger,
-		Destinations: l.destinations,
-	})
-	if err != nil {
-		return run{}, err
-	}
-	work, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(work) }()
-	r, err := m.wait(ctx, ended)
-	stop()
-	if err == nil {
-		err = <-ended
-	}
-	return r, errors.Join(err, l.remove(ctx, dest))
+	dest := l.webhook(l.url)
+	dest.Concurrency, dest.DeliveryLog = l.inFlight, deliveryLog
+	return l.deliverAll(ctx, l.n, l.starts, dest)
 }
-
-func (l *lanesRun) create(ctx context.Context, dest *storage.Destination) error {
-	return l.env.db.InTx(ctx, func(tx *storage.Tx) error {
-		if err := l.destinations.Insert(ctx, tx, dest); err != nil {
-			return fmt.Errorf("make a destination: %w", err)
-		}
-		return storage.CreateCursors(ctx, tx, dest.ID, l.starts)
-	})
-}
-
-func (l *lanesRun) remove(ctx context.Context, dest *storage.Destination) error {
-	if _, err := l.env.db.Exec(ctx, `DELETE FROM destinations WHERE id = $1`, dest.ID); err != nil {
-		return fmt.Errorf("remove the destination: %w", err)
-	}
-	return nil
-}
-
-// target is the receiver's URL, parsed.
-func (l *lanesRun) target() (*url.URL, error) { return url.Parse(l.url) }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,24 @@ import (
 // plain is what one writes in an afternoon: a consumer, goroutines that own the
 // keys of one hash each, and net/http.
 func (l *lanesRun) plain(ctx context.Context) (run, error) {
+	lanes := make([]chan *kgo.Record, l.inFlight)
+	for i := range lanes {
+		lanes[i] = make(chan *kgo.Record, 64)
+	}
+	return l.loop(ctx, lanes)
+}
+
+// unordered is the same without order: whoever is free takes the next record.
+func (l *lanesRun) unordered(ctx context.Context) (run, error) {
+	lanes, one := make([]chan *kgo.Record, l.inFlight), make(chan *kgo.Record, 64*l.inFlight)
+	for i := range lanes {
+		lanes[i] = one
+	}
+	return l.loop(ctx, lanes)
+}
+
+// loop polls and has a goroutine a lane send what is in it.
+func (l *lanesRun) loop(ctx context.Context, lanes []chan *kgo.Record) (run, error) {
 	partitions := make(map[int32]kgo.Offset)
 	for _, s := range l.starts {
 		partitions[s.Partition] = kgo.NewOffset().At(s.Offset)
@@ -43,29 +62,25 @@ func (l *lanesRun) plain(ctx context.Context) (run, error) {
 	defer sender.client.CloseIdleConnections()
 
 	work, stop := context.WithCancel(ctx)
-	m, failed := l.newMeter(), make(chan error, laneInFlight)
-	lanes := make([]chan *kgo.Record, laneInFlight)
+	m, failed := l.newMeter(l.n), make(chan error, len(lanes))
 	var wg sync.WaitGroup
 	for i := range lanes {
-		lanes[i] = make(chan *kgo.Record, 64)
 		wg.Go(func() {
-			for r := range lanes[i] {
-				if err := sender.send(work, r); err != nil {
-					failed <- err
+			for {
+				select {
+				case r := <-lanes[i]:
+					if err := sender.send(work, r); err != nil {
+						failed <- err
+						return
+					}
+					m.delivered(1)
+				case <-work.Done():
 					return
 				}
-				m.delivered()
 			}
 		})
 	}
-	wg.Go(func() {
-		defer func() {
-			for _, lane := range lanes {
-				close(lane)
-			}
-		}()
-		deal(work, client, lanes)
-	})
+	wg.Go(func() { deal(work, client, lanes) })
 	r, err := m.wait(ctx, failed)
 	stop()
 	wg.Wait()
@@ -94,7 +109,7 @@ type plainSender struct {
 }
 
 func (l *lanesRun) newPlainSender() (*plainSender, error) {
-	target, err := l.target()
+	target, err := url.Parse(l.url)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,11 @@ import (
 // receiverSettings of the receiver part.
 type receiverSettings struct {
 	DelayMillis int `json:"delayMillis"`
+	// Spread makes each request wait differently long: from 0 to DelayMillis,
+	// evenly spread.
+	Spread bool `json:"spread"`
+	// Arrivals makes it note when each request arrived.
+	Arrivals bool `json:"arrivals"`
 	// Latencies makes it read when product events were accepted.
 	Latencies bool `json:"latencies"`
 }
@@ -27,10 +33,13 @@ type receiverReport struct {
 	Events int           `json:"events"` // product events
 	P50    time.Duration `json:"p50"`
 	P99    time.Duration `json:"p99"`
+	// Arrivals are when requests arrived, in order.
+	Arrivals []time.Duration `json:"arrivals,omitempty"` // since 1970
 }
 
-// webhookReceiver reads each request's body, waits, and answers 200. GET answers
-// with a report; DELETE forgets what it is about.
+// webhookReceiver reads each request's body, waits, and answers 200; what is
+// sent to hangPath gets no answer. GET answers with a report; DELETE forgets what
+// it is about.
 //
 // It stands on the same machine as the process under test, so what it uses is
 // missing there: net/http's server and a timer a request took as much CPU as
@@ -49,7 +58,11 @@ type webhookReceiver struct {
 	open      map[net.Conn]struct{}
 	stopped   bool
 	latencies []time.Duration
+	arrivals  []time.Duration
 }
+
+// hangPath is that of a receiver that accepts and never answers.
+const hangPath = "/hang"
 
 // dueAnswer is a connection to be answered.
 type dueAnswer struct {
@@ -148,9 +161,19 @@ func (r *webhookReceiver) serve(conn net.Conn) error {
 		if head.method == "" {
 			return nil // ended
 		}
+		if r.Arrivals && head.method == http.MethodPost {
+			r.arrived(time.Now())
+		}
 		switch {
+		case head.path == hangPath:
+			// The sender gives up, and the read below sees it.
 		case head.method != http.MethodPost:
 			if _, err := conn.Write(r.report(head.method == http.MethodDelete)); err != nil {
+				return nil
+			}
+		case r.Spread:
+			<-time.After(time.Duration(rand.Int64N(int64(r.DelayMillis) * int64(time.Millisecond))))
+			if _, err := conn.Write(r.ok); err != nil {
 				return nil
 			}
 		case r.DelayMillis > 0:
@@ -180,8 +203,8 @@ func (r *webhookReceiver) answerDue() {
 
 // requestHead is what of a request's head matters here.
 type requestHead struct {
-	method string
-	length int
+	method, path string
+	length       int
 }
 
 // readRequest reads one request; buf holds what was read before, and rest what
@@ -213,10 +236,11 @@ func readRequest(conn net.Conn, buf []byte) (head requestHead, body, rest []byte
 func parseHead(text string) (requestHead, error) {
 	line, fields, _ := strings.Cut(text, "\r\n")
 	method, target, _ := strings.Cut(line, " ")
-	if !strings.HasSuffix(target, " HTTP/1.1") {
+	path, ok := strings.CutSuffix(target, " HTTP/1.1")
+	if !ok {
 		return requestHead{}, fmt.Errorf("%q is no HTTP/1.1 request", line)
 	}
-	head := requestHead{method: method}
+	head := requestHead{method: method, path: path}
 	for field := range strings.SplitSeq(fields, "\r\n") {
 		name, value, _ := strings.Cut(field, ":")
 		value = strings.TrimSpace(value)
@@ -261,15 +285,21 @@ func (r *webhookReceiver) note(body []byte, now time.Time) {
 	r.latencies = append(r.latencies, now.Sub(accepted))
 }
 
+func (r *webhookReceiver) arrived(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.arrivals = append(r.arrivals, time.Duration(now.UnixNano()))
+}
+
 // report is the answer about what was noted.
 func (r *webhookReceiver) report(forget bool) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if forget {
-		r.latencies = nil
+		r.latencies, r.arrivals = nil, nil
 	}
 	sorted := slices.Sorted(slices.Values(r.latencies))
-	text, err := json.Marshal(receiverReport{Events: len(sorted), P50: quantile(sorted, 0.5), P99: quantile(sorted, 0.99)})
+	text, err := json.Marshal(receiverReport{Events: len(sorted), P50: quantile(sorted, 0.5), P99: quantile(sorted, 0.99), Arrivals: slices.Sorted(slices.Values(r.arrivals))})
 	if err != nil {
 		return answer(http.StatusInternalServerError, []byte(errors.Join(errors.New("report"), err).Error()))
 	}
