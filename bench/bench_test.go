@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 func TestEveryComparisonRunsAndReportsItsFigures(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "docs", "BENCHMARKS.md")
-	for _, name := range []string{"lanes", "ingest", "processors"} {
+	for _, name := range []string{"lanes", "ingest", "processors", "order", "unordered", "batches"} {
 		cfg := Config{Names: []string{name}, Rounds: 1, Scale: 0.02, Out: report, Command: "test"}
 		require.NoError(t, Run(t.Context(), cfg), name)
 	}
@@ -73,5 +73,5 @@ func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
 }
 
 func TestAnUnknownBenchIsNamedWithThoseThereAre(t *testing.T) {
-	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors lanes latency]")
+	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors lanes order unordered batches")
 }

@@ -41,7 +41,7 @@ func orderBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			"Plain: the key-lane loop of section \"Webhook lanes\" with %d lanes. Ours has its delivery log on. Time from the first delivery to the last.",
 			thousands(float64(l.n)), thousands(orderKeys), orderInFlight, orderInFlight),
 		figures: []figure{
-			costFigure("ours, time in multiples of plain", "", ratios(plain.rates, ours.rates), 1.25),
+			timesFigure("ours, time in multiples of plain", ratios(plain.rates, ours.rates), 1.25),
 			costFigure("ours", "s", seconds(l.n, ours.rates), 0),
 			costFigure("plain", "s", seconds(l.n, plain.rates), 0),
 		},

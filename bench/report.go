@@ -65,6 +65,17 @@ func costFigure(what, unit string, values []float64, atMost float64) figure {
 	return f
 }
 
+// timesFigure reports the median of ratios that must not exceed a bound; 0 is no
+// target.
+func timesFigure(what string, ratios []float64, atMost float64) figure {
+	m := median(ratios)
+	f := figure{what: what, value: fmt.Sprintf("%.2f", m), rounds: join(ratios, "%.2f")}
+	if atMost > 0 {
+		f.target, f.met = fmt.Sprintf("≤ %.2f", atMost), m <= atMost
+	}
+	return f
+}
+
 func (f figure) verdict() string {
 	switch {
 	case f.target == "":
