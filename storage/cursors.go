@@ -23,6 +23,7 @@ type Cursor struct {
 	Finished      []byte // ranges finished beyond it, as package stream packs them
 	EndOffset     *int64 // a backfill ends here, exclusive
 	Epoch         int64  // grows with each rewind
+	Parked        bool   // of a backfill: it has parked records of this partition number
 }
 
 // CursorStart is a place to start from.
@@ -80,8 +81,10 @@ func DestinationCursors(ctx context.Context, q Querier, destinationID string) ([
 
 func queryCursors(ctx context.Context, q Querier, what, where string, arg any) ([]Cursor, error) {
 	sql := `
-		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch
-		FROM cursors ` + where + `
+		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch,
+		       end_offset IS NOT NULL AND EXISTS (SELECT FROM parked_records r WHERE r.destination_id = c.destination_id
+		           AND r.replay_id = c.replay_id AND r.partition = c.partition)
+		FROM cursors c ` + where + `
 		ORDER BY destination_id, replay_id, topic, partition`
 	rows, err := q.Query(ctx, sql, arg)
 	if err != nil {
@@ -91,7 +94,7 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 	var cursors []Cursor
 	for rows.Next() {
 		var c Cursor
-		if err := rows.Scan(&c.DestinationID, &c.ReplayID, &c.Topic, &c.Partition, &c.Position, &c.Finished, &c.EndOffset, &c.Epoch); err != nil {
+		if err := rows.Scan(&c.DestinationID, &c.ReplayID, &c.Topic, &c.Partition, &c.Position, &c.Finished, &c.EndOffset, &c.Epoch, &c.Parked); err != nil {
 			return nil, fmt.Errorf("scan cursor: %w", err)
 		}
 		cursors = append(cursors, c)

@@ -112,6 +112,15 @@ func SkipParkedKeys(ctx context.Context, db *DB, destinationID string, keys []st
 	return wishParked(ctx, db, "skip", sql, destinationID, keys)
 }
 
+// SkipLiveParkedKeys is SkipParkedKeys for all that is parked of live deliveries;
+// what backfills have parked stays.
+func SkipLiveParkedKeys(ctx context.Context, db *DB, destinationID string) (int, error) {
+	const sql = `
+		UPDATE parked_keys SET next_attempt_at = 'epoch', skip_before = clock_timestamp()
+		WHERE destination_id = $1 AND ($2::text[] IS NULL OR record_key = ANY ($2)) AND replay_id = '` + LiveReplay + `'`
+	return wishParked(ctx, db, "skip", sql, destinationID, nil)
+}
+
 func wishParked(ctx context.Context, db *DB, what, sql, destinationID string, keys []string) (n int, err error) {
 	err = db.InTx(ctx, func(tx *Tx) error {
 		tag, err := tx.Exec(ctx, sql, destinationID, keys)

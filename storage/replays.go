@@ -36,6 +36,9 @@ type Replay struct {
 	EndedAt       *time.Time
 	// OpenCursors is how many of its cursors have not reached their end.
 	OpenCursors int
+	// Parked is how many of its records wait in Postgres, and ParkedKeys of how
+	// many contacts.
+	Parked, ParkedKeys int
 }
 
 // CursorRange is a part of the log, [From, To).
@@ -84,8 +87,12 @@ const selectReplays = `
 	SELECT r.id::text, r.destination_id::text, r.status, r.from_place, r.to_place, r.types, r.keys, r.rate, r.records,
 	       r.offsets_total, CASE WHEN r.ended_at IS NULL THEN COALESCE(c.done, 0) ELSE r.offsets_done END,
 	       r.active_seconds + COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - r.active_since)::double precision, 0),
-	       r.created_at, r.ended_at, COALESCE(c.open, 0)
+	       r.created_at, r.ended_at, COALESCE(c.open, 0), p.records, p.keys
 	FROM replays r
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS records, count(DISTINCT (partition, record_key)) AS keys
+		FROM parked_records WHERE destination_id = r.destination_id AND replay_id = r.id AND r.ended_at IS NULL
+	) p
 	LEFT JOIN LATERAL (
 		SELECT sum(LEAST(position, end_offset) - start_offset)::bigint AS done,
 		       count(*) FILTER (WHERE position < end_offset)::integer AS open
@@ -124,7 +131,8 @@ func queryReplays(ctx context.Context, q Querier, what, sql string, args ...any)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Replay, err error) {
 		var seconds float64
 		err = row.Scan(&r.ID, &r.DestinationID, &r.Status, &r.From, &r.To, &r.Types, &r.Keys, &r.Rate, &r.Records,
-			&r.OffsetsTotal, &r.OffsetsDone, &seconds, &r.CreatedAt, &r.EndedAt, &r.OpenCursors)
+			&r.OffsetsTotal, &r.OffsetsDone, &seconds, &r.CreatedAt, &r.EndedAt, &r.OpenCursors,
+			&r.Parked, &r.ParkedKeys)
 		r.Active = time.Duration(seconds * float64(time.Second))
 		return r, err
 	})
@@ -135,8 +143,8 @@ func queryReplays(ctx context.Context, q Querier, what, sql string, args ...any)
 }
 
 // SetReplayStatus pauses, resumes or cancels a backfill that has not ended, and
-// reports whether it had not. Cancelling removes its cursors: nothing more of it
-// is delivered once the owners have heard.
+// reports whether it had not. Cancelling removes its cursors and what it has
+// parked: nothing more of it is delivered once the owners have heard.
 func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, status ReplayStatus) (changed bool, err error) {
 	const sql = `
 		UPDATE replays r
@@ -149,8 +157,13 @@ func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, stat
 		        WHERE replay_id = r.id AND destination_id = r.destination_id AND end_offset IS NOT NULL), 0) ELSE 0 END
 		WHERE destination_id = $1 AND id = $2 AND ended_at IS NULL`
 	tag, err := tx.Exec(ctx, sql, destinationID, id, string(status))
-	if err == nil && status == ReplayCancelled {
-		_, err = tx.Exec(ctx, `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND end_offset IS NOT NULL`, destinationID, id)
+	if err == nil && status == ReplayCancelled && tag.RowsAffected() > 0 {
+		// Cursors first: a flush that parks more holds them, or finds them gone.
+		for _, table := range []string{"cursors", "parked_records", "parked_keys"} {
+			if err == nil {
+				_, err = tx.Exec(ctx, `DELETE FROM `+table+` WHERE destination_id = $1 AND replay_id = $2`, destinationID, id)
+			}
+		}
 	}
 	if err != nil {
 		return false, fmt.Errorf("set backfill %s to %s: %w", id, status, err)
@@ -162,7 +175,8 @@ func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, stat
 }
 
 // FinishReplays ends the running backfills all of whose cursors have reached
-// their ends, and returns their ids. It may be called by many at once.
+// their ends and that have nothing parked, and returns their ids. It may be called
+// by many at once.
 func FinishReplays(ctx context.Context, q Querier) ([]string, error) {
 	const sql = `
 		WITH ended AS (
@@ -172,10 +186,14 @@ func FinishReplays(ctx context.Context, q Querier) ([]string, error) {
 			WHERE status = 'running' AND NOT EXISTS (
 				SELECT 1 FROM cursors c
 				WHERE c.replay_id = r.id AND c.destination_id = r.destination_id AND c.position < c.end_offset)
+			  AND NOT EXISTS (SELECT FROM parked_records p WHERE p.destination_id = r.destination_id AND p.replay_id = r.id)
 			RETURNING r.id, r.destination_id
 		), gone AS (
 			DELETE FROM cursors c USING ended e
 			WHERE c.replay_id = e.id AND c.destination_id = e.destination_id
+		), rest AS (
+			DELETE FROM parked_keys k USING ended e
+			WHERE k.replay_id = e.id AND k.destination_id = e.destination_id
 		)
 		SELECT id::text FROM ended`
 	rows, err := q.Query(ctx, sql)

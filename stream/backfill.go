@@ -52,9 +52,47 @@ func (b *backfill) takesKey(key []byte) bool { return b == nil || b.wanted.key(k
 
 // ended says whether a track of a backfill has nothing left to do. The courier's
 // mutex is held.
-func (t *track) ended() bool {
+func (t *track) ended() bool { return len(t.parking.marks) == 0 && t.through() }
+
+// through says whether a track of a backfill has read all it was to, and has
+// nothing under way but what is parked. The courier's mutex is held.
+func (t *track) through() bool {
 	return t.backfill != nil && t.open == 0 &&
 		!slices.ContainsFunc(t.places, func(p *place) bool { return p.cursor.Next() < p.end })
+}
+
+// throughTracks are the tracks that wait for what they have parked, if anything:
+// all of that is in Postgres.
+func throughTracks(holdings []*holding) (through []*track) {
+	for _, h := range holdings {
+		for _, t := range h.list() {
+			t.courier.mu.Lock()
+			if !t.retired && t.through() {
+				through = append(through, t)
+			}
+			t.courier.mu.Unlock()
+		}
+	}
+	return through
+}
+
+// forgetMarks clears the marks of tracks that were through before cursors was read
+// and have nothing parked there: after a restart a record that is parked already
+// may be counted twice.
+func (s *Sinks) forgetMarks(through []*track, cursors map[cursorKey]storage.Cursor) {
+	for _, t := range through {
+		if slices.ContainsFunc(t.places, func(p *place) bool {
+			return cursors[cursorKey{t.courier.id, t.replay, p.topic, t.partition}].Parked
+		}) {
+			continue
+		}
+		t.courier.mu.Lock()
+		if len(t.parking.marks) > 0 && t.through() {
+			clear(t.parking.marks)
+			s.refresh()
+		}
+		t.courier.mu.Unlock()
+	}
 }
 
 // early says whether the pace of its backfill lets the track wait before the next
@@ -154,18 +192,19 @@ func (b backfills) share(running []storage.Replay, cursors map[cursorKey]storage
 }
 
 // beginBackfills starts tracks of running backfills wherever this process owns the
-// partition number and cursors have not reached their ends.
-func (s *Sinks) beginBackfills(running backfills, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
+// partition number and cursors have not reached their ends, or records are parked.
+func (s *Sinks) beginBackfills(ctx context.Context, running backfills, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
 	if len(running) == 0 {
 		return nil
 	}
 	open := map[trackOf][]schemas.Topic{}
 	for key, c := range cursors {
-		if running[key.replay] != nil && c.EndOffset != nil && c.Position < *c.EndOffset {
+		if running[key.replay] != nil && c.EndOffset != nil && (c.Position < *c.EndOffset || c.Parked) {
 			at := trackOf{key.destination, key.replay, key.partition}
 			open[at] = append(open[at], key.topic)
 		}
 	}
+	var fresh []beginning
 	for _, c := range s.listCouriers() {
 		if c.isHalted() {
 			continue
@@ -181,13 +220,11 @@ func (s *Sinks) beginBackfills(running backfills, holdings []*holding, cursors m
 				if err != nil {
 					return err
 				}
-				t := c.newTrack(h, trackKey{h.partition, id}, places, b)
-				c.add(t)
-				h.put(t)
+				fresh = append(fresh, beginning{c, h, places, b})
 			}
 		}
 	}
-	return nil
+	return s.addTracks(ctx, fresh)
 }
 
 type trackOf struct {

@@ -278,3 +278,84 @@ func TestABackfillStandsStillWhileItsDestinationIsPausedAndEndsAfterwards(t *tes
 	_, back := r.count()
 	require.Equal(t, 100, back)
 }
+
+// With more failing contacts than the window has places it would stand still
+// otherwise, for up to the retry horizon.
+func TestABackfillParksContactsThatFailAndTheOthersGoOn(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	w.Append(facts(100, 5)...)
+	d := w.destination("crm", "contact.*")
+	var mended atomic.Bool
+	bad := func(d stream.Delivery) bool {
+		var n int
+		_, _ = fmt.Sscanf(string(d.Records[0].Key), "contact-%d", &n)
+		return d.ReplayID != "" && n%5 == 0
+	}
+	answer := func(d stream.Delivery) stream.Outcome {
+		if bad(d) && !mended.Load() {
+			return stream.Outcome{Verdict: stream.Retry, Status: 500}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	small := func(c *stream.SinksConfig) { c.Window, c.ParkedMax = 15, c.BackoffMax }
+	r := w.replayedBy(answer)
+	p := w.startWith("one", apart{r}, small)
+	out, err := w.replayer().Backfill(w.Context(), d.ID, stream.BackfillRequest{})
+	require.NoError(t, err)
+	live := 0
+	trickle := func() { // a contact is parked while others are accepted
+		w.Append(facts(4, 1)...)
+		live += 4
+	}
+	var b *stream.Backfill
+	w.Eventually(func(ctx context.Context) (bool, error) {
+		trickle()
+		b, err = w.replayer().Replay(ctx, d.ID, out.Replay.ID)
+		_, back := r.count()
+		return err == nil && back == 400 && b.ParkedKeys == 20 && b.OffsetsDone == b.OffsetsTotal, err
+	}, "the others, and 20 parked contacts")
+	require.Equal(t, "running", b.Status)
+	require.Equal(t, 100, b.Parked)
+	require.Nil(t, b.EtaSeconds)
+	w.Eventually(func(context.Context) (bool, error) { n, _ := r.count(); return n == live, nil }, "live, also of contacts that the backfill has parked")
+
+	p.stop()
+	mended.Store(true)
+	w.startWith("two", apart{r}, small)
+	w.waitReplay(d, out.Replay.ID, "finished")
+	_, back := r.count()
+	require.Equal(t, 500, back)
+	for id, n := range r.ids {
+		require.Equal(t, 1, n, id)
+	}
+	keys, records := w.parked(d)
+	require.Zero(t, keys+records)
+}
+
+func TestACancelledBackfillTakesWhatItHasParkedWithItAndLeavesThatOfLive(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	w.Append(facts(10, 5)...)
+	d := w.destination("crm", "contact.*")
+	r := w.replayedBy(func(d stream.Delivery) stream.Outcome {
+		if string(d.Records[0].Key) == "contact-3" {
+			return stream.Outcome{Verdict: stream.Retry, Status: 500}
+		}
+		return stream.Outcome{Status: 200}
+	})
+	p := w.startWith("one", apart{r})
+	out, err := w.replayer().Backfill(w.Context(), d.ID, stream.BackfillRequest{})
+	require.NoError(t, err)
+	w.Eventually(func(ctx context.Context) (bool, error) {
+		w.Append(facts(10, 1)...)
+		b, err := w.replayer().Replay(ctx, d.ID, out.Replay.ID)
+		keys, _ := w.parked(d)
+		return err == nil && b.ParkedKeys == 1 && b.Parked == 5 && keys == 2, err
+	}, "contact-3 to be parked live and by the backfill")
+	_, err = w.replayer().SetReplay(w.Context(), d.ID, out.Replay.ID, storage.ReplayCancelled)
+	require.NoError(t, err)
+	w.Eventually(func(context.Context) (bool, error) { return p.Tracks(out.Replay.ID) == 0, nil }, "the end to be heard")
+	keys, err := storage.ParkedKeys(w.Context(), w.db, d.ID, storage.ParkedKey{}, 10)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	require.Equal(t, storage.LiveReplay, keys[0].ReplayID)
+}

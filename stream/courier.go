@@ -209,6 +209,9 @@ func (c *courier) feed(t *track, r *reader, low map[schemas.Topic]int64) {
 	}
 	for _, p := range t.places {
 		c.feedPlace(t, p, r)
+		if p.end >= 0 && p.cursor.Next() >= p.end {
+			continue // needs no more of the log, however long the track stays for what is parked
+		}
 		if at, ok := low[p.topic]; !ok || p.cursor.Next() < at {
 			low[p.topic] = p.cursor.Next()
 		}

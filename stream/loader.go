@@ -212,6 +212,7 @@ func (t *track) load(w *loading, k storage.ParkedKey, rows []storage.ParkedRecor
 			// A key without records is removed.
 			delete(t.parking.marks, keyHash([]byte(k.Key)))
 			t.op(k.Key, parkOp{kind: saveKey, state: k})
+			t.roomAgain()
 		}
 		return t.retired || !asked || none
 	}

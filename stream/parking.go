@@ -76,9 +76,9 @@ var hashSeed = maphash.MakeSeed()
 
 func keyHash(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
 
-// parks says whether the track may park. A backfill waits in its lanes instead: it
-// is through when its cursors are at their ends.
-func (t *track) parks() bool { return t.courier.env.loader != nil && t.backfill == nil }
+// parks says whether the track may park. What a backfill parks stands apart from
+// live, so that each keeps its order.
+func (t *track) parks() bool { return t.courier.env.loader != nil }
 
 // isParked says whether records of the key are to be diverted.
 func (t *track) isParked(key []byte) bool {
@@ -349,10 +349,11 @@ func (t *track) unload(l *lane) {
 }
 
 // spill makes room in a full window: lanes that hold over a quarter of it go on
-// from Postgres. What is in flight stays.
+// from Postgres. What is in flight stays. A backfill does not spill: it is in no
+// hurry, and one of a single contact would be copied as a whole.
 func (t *track) spill() {
 	env := t.courier.env
-	if !t.parks() {
+	if !t.parks() || t.backfill != nil {
 		return
 	}
 	for _, l := range t.lanes {

@@ -82,7 +82,7 @@ func (b *parkBench) begin() {
 	require.NoError(b.t, err)
 	s := &Sinks{db: b.db, env: b.courier.env}
 	places := []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(cursors[0].Position, finished), end: -1, epoch: cursors[0].Epoch}}
-	require.NoError(b.t, s.addTracks(context.Background(), []beginning{{b.courier, b.holding, places}}))
+	require.NoError(b.t, s.addTracks(context.Background(), []beginning{{b.courier, b.holding, places, nil}}))
 	b.track = b.holding.list()[len(b.holding.list())-1]
 }
 

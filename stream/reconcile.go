@@ -65,6 +65,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	for i, h := range holdings {
 		partitions[i] = h.partition
 	}
+	through := throughTracks(holdings)
 	stored, err := storage.LoadCursors(ctx, s.db, partitions)
 	if err != nil {
 		return err
@@ -74,6 +75,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 		cursors[cursorKey{c.DestinationID, c.ReplayID, schemas.Topic(c.Topic), c.Partition}] = c
 	}
 	s.retireRewound(holdings, cursors)
+	s.forgetMarks(through, cursors)
 	running.share(listed, cursors)
 	if err := s.begin(ctx, running, holdings, cursors); err != nil {
 		return err
@@ -242,13 +244,13 @@ func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holdin
 				}
 				continue
 			}
-			fresh = append(fresh, beginning{c, h, places})
+			fresh = append(fresh, beginning{c, h, places, nil})
 		}
 	}
 	if err := s.addTracks(ctx, fresh); err != nil {
 		return err
 	}
-	if err := s.beginBackfills(running, holdings, cursors); err != nil {
+	if err := s.beginBackfills(ctx, running, holdings, cursors); err != nil {
 		return err
 	}
 	// All at once, so that those that stand at one place share the read.
@@ -263,6 +265,7 @@ type beginning struct {
 	courier *courier
 	holding *holding
 	places  []*place
+	replay  *backfill // nil for live
 }
 
 // addTracks adds tracks, each with the marks of what it has parked.
@@ -272,7 +275,11 @@ func (s *Sinks) addTracks(ctx context.Context, fresh []beginning) error {
 	}
 	tracks, asked := make([]*track, len(fresh)), make([]storage.ParkedTrack, len(fresh))
 	for i, b := range fresh {
-		tracks[i] = b.courier.newTrack(b.holding, trackKey{partition: b.holding.partition}, b.places, nil)
+		key := trackKey{partition: b.holding.partition}
+		if b.replay != nil {
+			key.replay = b.replay.id
+		}
+		tracks[i] = b.courier.newTrack(b.holding, key, b.places, b.replay)
 		asked[i] = tracks[i].parkedTrack()
 	}
 	err := storage.EachParkedKey(ctx, s.db, asked, func(i int, key string, records int, failing time.Duration) {

@@ -47,6 +47,10 @@ type Backfill struct {
 	Records      int64 `json:"records"`
 	OffsetsTotal int64 `json:"offsetsTotal"`
 	OffsetsDone  int64 `json:"offsetsDone"`
+	// Parked is how many records wait to be tried again, and ParkedKeys of how many
+	// contacts: they count among OffsetsDone, and the backfill ends when none are left.
+	Parked     int `json:"parked"`
+	ParkedKeys int `json:"parkedKeys"`
 	// Progress is from 0 to 1. EtaSeconds is nil while there is nothing to go by.
 	Progress      float64    `json:"progress"`
 	EtaSeconds    *float64   `json:"etaSeconds"`
@@ -59,7 +63,7 @@ func backfillOf(r *storage.Replay) *Backfill {
 	b := &Backfill{
 		ID: r.ID, DestinationID: r.DestinationID, Status: string(r.Status), From: r.From, To: r.To, Types: r.Types, Keys: r.Keys,
 		Rate: r.Rate, Records: r.Records, OffsetsTotal: r.OffsetsTotal, OffsetsDone: r.OffsetsDone, Progress: 1,
-		ActiveSeconds: r.Active.Seconds(), CreatedAt: r.CreatedAt, EndedAt: r.EndedAt,
+		Parked: r.Parked, ParkedKeys: r.ParkedKeys, ActiveSeconds: r.Active.Seconds(), CreatedAt: r.CreatedAt, EndedAt: r.EndedAt,
 	}
 	if b.Types == nil {
 		b.Types = []string{}
@@ -70,7 +74,7 @@ func backfillOf(r *storage.Replay) *Backfill {
 	if r.OffsetsTotal > 0 {
 		b.Progress = float64(r.OffsetsDone) / float64(r.OffsetsTotal)
 	}
-	if r.Status == storage.ReplayRunning && r.OffsetsDone > 0 {
+	if r.Status == storage.ReplayRunning && r.OffsetsDone > 0 && (r.OffsetsDone < r.OffsetsTotal || r.Parked == 0) {
 		eta := b.ActiveSeconds * float64(r.OffsetsTotal-r.OffsetsDone) / float64(r.OffsetsDone)
 		b.EtaSeconds = &eta
 	}

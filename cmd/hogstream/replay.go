@@ -153,7 +153,7 @@ func watch(ctx context.Context, out *output, api *client, id, replay string) err
 	bar := newProgress(max(b.OffsetsTotal, 1), "backfill", false, out.JSON)
 	for b.EndedAt == nil {
 		_ = bar.Set64(b.OffsetsDone)
-		bar.Describe(b.Status + eta(&b))
+		bar.Describe(b.Status + eta(&b) + waiting(&b))
 		select {
 		case <-ctx.Done():
 			fmt.Fprintf(os.Stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", id, replay)
@@ -176,6 +176,14 @@ func eta(b *stream.Backfill) string {
 		return ""
 	}
 	return ", " + seconds(*b.EtaSeconds) + " left"
+}
+
+// waiting says what is parked: the backfill ends when it is delivered or given up.
+func waiting(b *stream.Backfill) string {
+	if b.Parked == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d parked", b.Parked)
 }
 
 func seconds(s float64) string {
@@ -246,7 +254,7 @@ func (c *replayLsCmd) Run(ctx context.Context, out *output) error {
 	return out.value(page.Replays, func(w io.Writer) {
 		var rows [][]string
 		for _, b := range page.Replays {
-			rows = append(rows, []string{b.ID, b.Status + eta(&b), fmt.Sprintf("%.1f%%", 100*b.Progress), b.From, b.To, strings.Join(b.Types, ","), b.CreatedAt.Format(time.RFC3339)})
+			rows = append(rows, []string{b.ID, b.Status + eta(&b) + waiting(&b), fmt.Sprintf("%.1f%%", 100*b.Progress), b.From, b.To, strings.Join(b.Types, ","), b.CreatedAt.Format(time.RFC3339)})
 		}
 		table(w, []string{"id", "status", "done", "from", "to", "types", "created"}, rows)
 	})
