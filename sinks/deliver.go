@@ -37,6 +37,7 @@ type opened struct {
 	dest     *storage.Destination
 	sink     Sink
 	shaper   shaper
+	series   *series
 	err      error // the settings cannot be used
 }
 
@@ -49,6 +50,7 @@ func (d *Deliverer) open(dest *storage.Destination) *opened {
 		}
 	}
 	o := newOpened(dest, d.guard)
+	o.series = d.metrics.of(dest)
 	if before, loaded := d.opened.Swap(dest.ID, o); loaded {
 		before.(*opened).close()
 	}
@@ -105,19 +107,23 @@ func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
 // Deliver implements [stream.Deliverer].
 func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
 	ctx, span := startSpan(ctx, &del)
-	out := d.deliver(ctx, del)
+	o := d.open(del.Destination)
+	out := d.deliver(ctx, o, del)
 	endSpan(span, &out)
-	d.metrics.observe(&del, &out, time.Now())
+	o.series.observe(&del, &out, time.Now())
 	d.logOutcome(&del, &out)
 	return out
 }
 
-func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
-	o := d.open(del.Destination)
+func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery) stream.Outcome {
 	if o.err != nil {
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
-	payloads := make([]*Payload, 0, len(del.Records))
+	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID}, abort: del.Abort}
+	payloads := a.one[:0]
+	if n := len(del.Records); n > 1 {
+		payloads = make([]*Payload, 0, n)
+	}
 	for _, r := range del.Records {
 		p, err := d.payload(r)
 		if errors.Is(err, schemas.ErrRegistryUnavailable) {
@@ -136,7 +142,26 @@ func (d *Deliverer) deliver(ctx context.Context, del stream.Delivery) stream.Out
 	if len(payloads) == 0 {
 		return stream.Outcome{Verdict: stream.Skipped}
 	}
-	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: payloads, ReplayID: del.ReplayID})
+	a.Now, a.Payloads = time.Now(), payloads
+	return d.attempt(ctx, o.sink, a)
+}
+
+// attempt is an Attempt with room for the one payload that most have.
+type attempt struct {
+	Attempt
+	one   [1]*Payload
+	abort context.CancelFunc // ends the attempt's context; nil when nobody else does
+}
+
+// within gives the attempt its deadline, and what ends it sooner. The lanes have
+// set one that is seldom later than ours; another context below theirs would cost
+// as much as signing.
+func (d *Deliverer) within(ctx context.Context, a *attempt) (_ context.Context, abort, done context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && a.abort != nil && !deadline.After(a.Now.Add(d.cfg.Timeout)) {
+		return ctx, a.abort, func() {}
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	return ctx, cancel, cancel
 }
 
 // rejected gives up one record, or sends the halves of a batch on their own, so
@@ -150,10 +175,11 @@ func rejected(del stream.Delivery, err error) stream.Outcome {
 }
 
 // attempt makes one request and judges what comes of it.
-func (d *Deliverer) attempt(ctx context.Context, sink Sink, a *Attempt) stream.Outcome {
+func (d *Deliverer) attempt(ctx context.Context, sink Sink, at *attempt) stream.Outcome {
+	ctx, abort, done := d.within(ctx, at)
+	defer done()
+	a := &at.Attempt
 	if sender, ok := sink.(Sender); ok {
-		ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-		defer cancel()
 		return splitBatch(a, sender.Send(ctx, a))
 	}
 	req, err := sink.Build(a)
@@ -161,13 +187,11 @@ func (d *Deliverer) attempt(ctx context.Context, sink Sink, a *Attempt) stream.O
 		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})
 	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-	defer cancel()
 	resp, err := d.transport.RoundTrip(d.httpRequest(ctx, req, a))
 	if err != nil {
 		return failed(ctx, err, time.Since(start))
 	}
-	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, cancel)}
+	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, abort)}
 	verdict, reason := sink.Judge(a, ans)
 	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: ans.Body}
 	if verdict == stream.Delivered {
@@ -193,7 +217,7 @@ func splitBatch(a *Attempt, out stream.Outcome) stream.Outcome {
 // httpRequest is made by hand: parsing the same URL for each attempt and the
 // checks of http.Client (cookies, redirects) cost more than signing.
 func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *http.Request {
-	req.Header["User-Agent"] = []string{d.agent}
+	req.Header["User-Agent"] = d.agent
 	if a.ReplayID != "" {
 		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
 	}
@@ -219,9 +243,11 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 	switch {
 	case errors.As(err, &blocked):
 		out.Verdict, out.Err = stream.Refuse, blocked.Error()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
 	case errors.Is(err, context.Canceled):
 		out.Err = "attempt was cancelled"
-	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
+	case ctx.Err() != nil:
 		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
 	default:
 		out.Err = tame(err.Error())
@@ -231,12 +257,17 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 
 // readAnswer keeps the first KiB of the body and reads a little more, so that
 // the connection can serve the next attempt; a longer or slower one is cut off.
-func readAnswer(resp *http.Response, cancel context.CancelFunc) []byte {
+func readAnswer(resp *http.Response, abort context.CancelFunc) []byte {
 	defer resp.Body.Close()
 	if resp.ContentLength == 0 {
 		return nil
 	}
-	defer time.AfterFunc(bodyTime, cancel).Stop()
+	late := time.AfterFunc(bodyTime, abort)
+	defer func() {
+		if !late.Stop() {
+			abort() // it has fired: the context must not look alive once this attempt is over
+		}
+	}()
 	var buf [keptOfAnswer]byte
 	// An error here means a body that broke off: the status has decided already.
 	n, err := io.ReadFull(resp.Body, buf[:])

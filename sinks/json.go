@@ -84,9 +84,10 @@ func (o *object) strings(k string, list []string) {
 
 // appendTime writes RFC 3339 UTC with milliseconds and Z, as JavaScript does.
 func appendTime(b []byte, t time.Time) []byte {
+	ms := t.Nanosecond() / 1e6
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	return append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339) // has a path of its own, other layouts are read anew
+	return append(b[:len(b)-1], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z', '"')
 }
 
 const hexDigits = "0123456789abcdef"

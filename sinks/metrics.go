@@ -2,10 +2,12 @@ package sinks
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -50,25 +52,81 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) observe(del *stream.Delivery, out *stream.Outcome, now time.Time) {
-	dest := del.Destination
-	m.attempts.WithLabelValues(dest.ID, dest.Kind, out.Verdict.String(), strconv.Itoa(out.Status)).Inc()
+// series are those of one destination, each looked up when it is first needed:
+// by its labels, a series costs more than what is counted.
+type series struct {
+	all      *metrics
+	id, kind string
+
+	latest    atomic.Pointer[answered] // attempts mostly end as the last one did
+	latency   atomic.Pointer[prometheus.Observer]
+	delivered atomic.Pointer[delivered]
+}
+
+type answered struct {
+	verdict stream.Verdict
+	status  int
+	count   prometheus.Counter
+}
+
+type delivered struct {
+	records   prometheus.Counter
+	freshness prometheus.Observer
+}
+
+func (m *metrics) of(dest *storage.Destination) *series {
+	return &series{all: m, id: dest.ID, kind: dest.Kind}
+}
+
+func (s *series) observe(del *stream.Delivery, out *stream.Outcome, now time.Time) {
+	s.attempts(out).Inc()
 	if out.Status > 0 {
-		m.latency.WithLabelValues(dest.Kind).Observe(out.Latency.Seconds())
+		s.latencies().Observe(out.Latency.Seconds())
 	}
 	if out.Verdict != stream.Delivered {
 		return
 	}
-	m.records.WithLabelValues(dest.ID, dest.Kind).Add(float64(len(del.Records)))
+	d := s.deliveries()
+	d.records.Add(float64(len(del.Records)))
 	if del.ReplayID != "" {
 		return // what is sent again is old by intention
 	}
-	fresh := m.freshness.WithLabelValues(dest.ID)
 	for _, r := range del.Records {
 		if !r.OccurredAt.IsZero() {
-			fresh.Observe(max(0, now.Sub(r.OccurredAt).Seconds()))
+			d.freshness.Observe(max(0, now.Sub(r.OccurredAt).Seconds()))
 		}
 	}
+}
+
+func (s *series) attempts(out *stream.Outcome) prometheus.Counter {
+	a := s.latest.Load()
+	if a == nil || a.verdict != out.Verdict || a.status != out.Status {
+		a = &answered{
+			verdict: out.Verdict, status: out.Status,
+			count: s.all.attempts.WithLabelValues(s.id, s.kind, out.Verdict.String(), strconv.Itoa(out.Status)),
+		}
+		s.latest.Store(a)
+	}
+	return a.count
+}
+
+func (s *series) latencies() prometheus.Observer {
+	l := s.latency.Load()
+	if l == nil {
+		o := s.all.latency.WithLabelValues(s.kind)
+		l = &o
+		s.latency.Store(l)
+	}
+	return *l
+}
+
+func (s *series) deliveries() *delivered {
+	d := s.delivered.Load()
+	if d == nil {
+		d = &delivered{records: s.all.records.WithLabelValues(s.id, s.kind), freshness: s.all.freshness.WithLabelValues(s.id)}
+		s.delivered.Store(d)
+	}
+	return d
 }
 
 // forget drops the series of a destination that no longer exists.

@@ -562,5 +562,5 @@ func (d *Deliverer) sendTest(ctx context.Context, dest *storage.Destination, p *
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
 	defer o.close()
-	return d.attempt(ctx, o.sink, &Attempt{Now: time.Now(), Payloads: []*Payload{p}})
+	return d.attempt(ctx, o.sink, &attempt{Attempt: Attempt{Now: time.Now(), Payloads: []*Payload{p}}})
 }

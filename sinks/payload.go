@@ -12,6 +12,7 @@ import (
 type Payload struct {
 	// ID is the record's UUID; MessageID adds the prefix of envelopes.
 	ID         string
+	messageID  string // once the envelope is written
 	Type       string // a catalog name, or webhook.test
 	OccurredAt time.Time
 	// Envelope is {"id","type","timestamp","data"} in this order; Data is the
@@ -47,7 +48,12 @@ func (p Person) DistinctID() string {
 }
 
 // MessageID is the envelope's id.
-func (p *Payload) MessageID() string { return "msg_" + p.ID }
+func (p *Payload) MessageID() string {
+	if p.messageID != "" {
+		return p.messageID
+	}
+	return "msg_" + p.ID
+}
 
 // payload is what destinations see of a record.
 func (d *Deliverer) payload(r *stream.Record) (*Payload, error) {
@@ -119,8 +125,9 @@ func factPayload(f *schemas.Fact) (*Payload, error) {
 
 // write makes the envelope, with the data that fields writes.
 func (p *Payload) write(size int, fields func(*object)) {
+	p.messageID = p.MessageID()
 	o := begin(make([]byte, 0, size))
-	o.str("id", p.MessageID())
+	o.str("id", p.messageID)
 	o.str("type", p.Type)
 	o.time("timestamp", p.OccurredAt)
 	o.key("data")

@@ -55,29 +55,34 @@ func secretKey(secret string) ([]byte, error) {
 // a short message.
 type signer struct{ macs sync.Pool }
 
+// signing is what one signature needs at a time.
+type signing struct {
+	mac  hash.Hash
+	head [96]byte
+	sum  [sha256.Size]byte
+}
+
 func newSigner(secret string) (*signer, error) {
 	key, err := secretKey(secret)
 	if err != nil {
 		return nil, err
 	}
-	return &signer{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
+	return &signer{macs: sync.Pool{New: func() any { return &signing{mac: hmac.New(sha256.New, key)} }}}, nil
 }
 
 // append adds `v1,<base64 of HMAC-SHA256(id.timestamp.body)>`.
 func (s *signer) append(dst []byte, id, timestamp string, body []byte) []byte {
-	mac := s.macs.Get().(hash.Hash)
-	defer s.macs.Put(mac)
-	mac.Reset()
-	head := make([]byte, 0, 96)
-	head = append(head, id...)
+	sg := s.macs.Get().(*signing)
+	defer s.macs.Put(sg)
+	sg.mac.Reset()
+	head := append(sg.head[:0], id...)
 	head = append(head, '.')
 	head = append(head, timestamp...)
 	head = append(head, '.')
-	mac.Write(head)
-	mac.Write(body)
-	var sum [sha256.Size]byte
+	sg.mac.Write(head)
+	sg.mac.Write(body)
 	dst = append(dst, "v1,"...)
-	return base64.StdEncoding.AppendEncode(dst, mac.Sum(sum[:0]))
+	return base64.StdEncoding.AppendEncode(dst, sg.mac.Sum(sg.sum[:0]))
 }
 
 // unixSeconds is the timestamp that is signed: that of the attempt.

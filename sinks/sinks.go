@@ -198,7 +198,7 @@ type Deliverer struct {
 	log       *zap.Logger
 	guard     *Guard
 	transport *http.Transport
-	agent     string
+	agent     []string // the User-Agent, as a header's values
 	metrics   *metrics
 
 	opened sync.Map // destination id → *opened
@@ -221,7 +221,7 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	return &Deliverer{
 		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
 		transport: newTransport(cfg, guard),
-		agent:     "Hogstream/" + cfg.Version,
+		agent:     []string{"Hogstream/" + cfg.Version},
 	}, nil
 }
 

@@ -2,7 +2,6 @@ package sinks
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -65,18 +64,25 @@ func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
 func (w *webhook) Build(a *Attempt) (*Request, error) {
 	p := a.Payloads[0]
 	id, timestamp := p.MessageID(), unixSeconds(a.Now)
-	sig := w.current.append(make([]byte, 0, 96), id, timestamp, p.Envelope)
+	var room [128]byte
+	sig := w.current.append(room[:0], id, timestamp, p.Envelope)
 	if w.previous != nil && a.Now.Before(w.until) {
 		sig = append(sig, ' ')
 		sig = w.previous.append(sig, id, timestamp, p.Envelope)
 	}
-	values := [3]string{id, timestamp, string(sig)}
+	built := &struct {
+		Request
+		values [3]string
+	}{values: [3]string{id, timestamp, string(sig)}}
 	header := make(http.Header, len(w.header)+5)
-	maps.Copy(header, w.header)
-	header["Webhook-Id"] = values[0:1:1]
-	header["Webhook-Timestamp"] = values[1:2:2]
-	header["Webhook-Signature"] = values[2:3:3]
-	return &Request{URL: w.url, Header: header, Body: p.Envelope}, nil
+	for name, values := range w.header {
+		header[name] = values
+	}
+	header["Webhook-Id"] = built.values[0:1:1]
+	header["Webhook-Timestamp"] = built.values[1:2:2]
+	header["Webhook-Signature"] = built.values[2:3:3]
+	built.Request = Request{URL: w.url, Header: header, Body: p.Envelope}
+	return &built.Request, nil
 }
 
 // Judge implements [Sink].

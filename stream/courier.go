@@ -331,14 +331,14 @@ func (c *courier) take() *flight {
 		if c.barred(now) || !c.hasWork(now) || c.limited(now) {
 			return nil
 		}
-		f, t := c.due()
+		f, t := c.due(now)
 		if f == nil && t == nil {
 			return nil
 		}
 		if t.retired {
 			continue
 		}
-		if !t.holding.mayStart(time.Now().Add(c.env.cfg.Deadline)) {
+		if !t.holding.mayStart(now.Add(c.env.cfg.Deadline)) {
 			t.held = true
 			if f != nil {
 				t.waiting = append(t.waiting, f)
@@ -364,8 +364,7 @@ func (c *courier) take() *flight {
 }
 
 // due is a flight that waited, or else the track whose turn it is.
-func (c *courier) due() (*flight, *track) {
-	now := time.Now()
+func (c *courier) due(now time.Time) (*flight, *track) {
 	if c.circuit.open {
 		return c.nextProbe(now)
 	}
@@ -402,8 +401,9 @@ func (c *courier) work(f *flight) {
 // A panic is the fault of the record that caused it: another try would end the
 // same way, and one record must not end the process again and again.
 func (c *courier) attempt(f *flight) (out Outcome) {
-	ctx, cancel := context.WithTimeout(f.track.holding.ctx, c.env.cfg.Deadline)
-	defer cancel()
+	holding := f.track.holding
+	ctx := holding.attempt(c.env.cfg.Deadline)
+	defer func() { holding.attempted(ctx, out.Verdict == Delivered) }()
 	defer func() {
 		if cause := recover(); cause != nil {
 			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), zap.Stack("stack"))
@@ -414,7 +414,7 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 		return c.appendDead(ctx, f)
 	}
 	return c.env.deliverer.Deliver(ctx, Delivery{
-		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay,
+		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay, Abort: ctx.abort,
 	})
 }
 

@@ -31,8 +31,9 @@ type holding struct {
 	ctx    context.Context // of its attempts and its feeder
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	tracks []*track // never changed in place
+	mu       sync.Mutex
+	tracks   []*track          // never changed in place
+	contexts []*attemptContext // idle
 }
 
 func newHolding(l storage.Lease, sentAt time.Time, lasts time.Duration) *holding {
