@@ -1,5 +1,7 @@
 package stream
 
+import "time"
+
 // Crash ends a Sinks as a killed process ends: what is not flushed is lost, the
 // leases stay taken. Attempts under way are cut off. Cancel Run's context after it.
 func (s *Sinks) Crash() {
@@ -43,4 +45,20 @@ func (s *Sinks) Tracks(replay string) int {
 		}
 	}
 	return n
+}
+
+// KeepBusy makes the log gather small calls until it is told to hand them over,
+// or has too many.
+func (l *Log) KeepBusy() {
+	l.records.Add(gatherFrom)
+	l.gather.mu.Lock()
+	defer l.gather.mu.Unlock()
+	l.gather.last = time.Now().Add(time.Hour)
+}
+
+// Gathered is how many calls wait to be handed to the client.
+func (l *Log) Gathered() int {
+	l.gather.mu.Lock()
+	defer l.gather.mu.Unlock()
+	return len(l.gather.waiting)
 }

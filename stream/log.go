@@ -81,6 +81,7 @@ type Log struct {
 	records atomic.Int64 // admitted and not acknowledged
 	bytes   atomic.Int64
 	calls   sync.Pool // *appendCall
+	gather  gathering
 
 	metrics logMetrics
 }
@@ -98,9 +99,8 @@ func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, r
 	cfg = cfg.withDefaults()
 	giveUp := max(cfg.AppendTimeout, time.Second) // the client takes no less
 	client, err := cfg.NewClient("log", logger,
-		// The broker gets the message as soon as there is a free request: an
-		// idle log answers at once, a busy one gathers batches while five
-		// requests are in flight.
+		// The broker gets what hand gives as soon as there is a free request,
+		// of which five may be in flight.
 		kgo.ProducerLinger(0),
 		kgo.ProduceRequestTimeout(giveUp),
 		kgo.RequestTimeoutOverhead(giveUp),
@@ -119,6 +119,8 @@ func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, r
 	for _, s := range schemas.Topics() {
 		l.topics[s.Topic] = cfg.Topic(s.Topic)
 	}
+	l.gather.due = time.AfterFunc(time.Hour, l.handGathered)
+	l.gather.due.Stop()
 	l.calls.New = func() any { return newAppendCall(l) }
 	if err := l.metrics.register(registerer, l); err != nil {
 		client.Close()
@@ -147,7 +149,7 @@ func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 		l.metrics.busy.Inc()
 		return allFailed(len(msgs), fmt.Errorf("%w: %d records of %d bytes wait for the broker", ErrBusy, l.records.Load(), l.bytes.Load()))
 	}
-	call.produce()
+	l.hand(call)
 	err := call.wait(ctx)
 	l.metrics.observe(time.Since(start), err)
 	return err
@@ -184,6 +186,7 @@ func (l *Log) Close(ctx context.Context) error {
 	if l.closed.Swap(true) {
 		return nil
 	}
+	l.handGathered()
 	err := l.client.Flush(ctx)
 	l.client.Close()
 	l.metrics.unregister()

@@ -242,6 +242,49 @@ func TestCloseFlushesAndThenRefuses(t *testing.T) {
 	require.Empty(t, families)
 }
 
+func TestABusyLogGathersSmallCallsUntilThereAreManyOrALargeOneComesOrItIsClosed(t *testing.T) {
+	e := streamtest.New(t)
+	l, err := stream.OpenLog(e.Context(), e.Config, e.Codec, e.Logger, nil)
+	require.NoError(t, err)
+	appended := make(chan error, 100)
+	send := func(n int) {
+		for range n {
+			go func() { appended <- l.Append(context.Background(), input("a", 1)) }()
+		}
+	}
+	answered := func(n int) {
+		for range n {
+			require.NoError(t, <-appended)
+		}
+		require.Zero(t, l.Gathered())
+		require.Empty(t, appended)
+	}
+	gathered := func(n int) {
+		e.Eventually(func(context.Context) (bool, error) { return l.Gathered() == n, nil }, "%d calls that wait", n)
+	}
+
+	l.KeepBusy()
+	send(63)
+	gathered(63)
+	send(1)
+	answered(64)
+
+	l.KeepBusy()
+	send(5)
+	gathered(5)
+	require.NoError(t, l.Append(context.Background(), inputs("a", 2, 80)...))
+	answered(5)
+	records := e.WaitRecords(schemas.TopicIngest, 64+5+78)
+	require.Equal(t, 1, records[64+4].OccurredAt.Nanosecond(), "a large call stands behind those that waited")
+	require.Equal(t, 2, records[64+5].OccurredAt.Nanosecond())
+
+	l.KeepBusy()
+	send(5)
+	gathered(5)
+	require.NoError(t, l.Close(e.Context()))
+	answered(5)
+}
+
 func TestABrokerKilledAndRestartedLosesNothingAcknowledged(t *testing.T) {
 	p := streamtest.StartProcess(t, streamtest.WithConfig(func(c *stream.Config) { c.AppendTimeout = 500 * time.Millisecond }))
 	l := p.Log()
