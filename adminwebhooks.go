@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -75,13 +76,20 @@ func (w adminWebhooks) SetState(ctx context.Context, id string, state storage.De
 	return &view, nil
 }
 
+// Preview implements console.Webhooks.
+func (w adminWebhooks) Preview(ctx context.Context, id string, s console.Sample) (*console.SampleRequest, error) {
+	v, err := w.ops.Preview(ctx, id, sinks.Sample(s))
+	return (*console.SampleRequest)(v), adminError(err)
+}
+
 // Test implements console.Webhooks.
-func (w adminWebhooks) Test(ctx context.Context, id string) (*console.Tested, error) {
-	t, err := w.ops.Test(ctx, id)
+func (w adminWebhooks) Test(ctx context.Context, id string, s console.Sample) (*console.Tested, error) {
+	t, err := w.ops.Test(ctx, id, sinks.Sample(s))
 	if err != nil {
 		return nil, adminError(err)
 	}
 	return &console.Tested{
+		Request:    (*console.SampleRequest)(t.Request),
 		DeliveryID: t.DeliveryID, EventType: t.EventType, Verdict: t.Verdict, Delivered: t.Delivered,
 		Status: t.Status, LatencyMS: t.LatencyMS, Error: t.Error, Response: t.Response,
 	}, nil
@@ -115,6 +123,15 @@ type adminRecords struct {
 }
 
 var _ console.Records = adminRecords{}
+
+// Records that are looked for by their id: so many offsets of each partition,
+// the newest first.
+const soughtByID = 50_000
+
+// FindRecord implements console.Records.
+func (r adminRecords) FindRecord(ctx context.Context, id string) (*stream.Record, error) {
+	return r.Admin.FindRecord(ctx, id, soughtByID, schemas.TopicLifecycle, schemas.TopicEvents)
+}
 
 // Redeliver implements console.Records.
 func (r adminRecords) Redeliver(ctx context.Context, id string, record *stream.Record) (stream.Outcome, error) {

@@ -59,20 +59,18 @@ type auditPage struct {
 }
 
 // listAudit is GET /audit-logs.
-func (c *console) listAudit(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	f := &form{}
+func (c *console) listAudit(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	p := f.pageOf(q)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	plain := func(name string) string { return plainText(q.Get(name)) }
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
 		Actor: plain("actor"), Resource: plain("resource"), ResourceID: plain("resourceId"), Action: plain("action"), Limit: p.limit, Offset: p.offset,
 	})
 	if err != nil {
-		c.failErr(w, r, err, "")
-		return
+		return nil, err
 	}
 	out := auditPage{Logs: []auditJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
 	for _, e := range entries {
@@ -81,5 +79,5 @@ func (c *console) listAudit(w http.ResponseWriter, r *http.Request) {
 			Detail: e.Detail, IPAddress: e.IPAddress, CreatedAt: isoTime(e.CreatedAt),
 		})
 	}
-	respond(w, http.StatusOK, out)
+	return out, nil
 }

@@ -27,6 +27,7 @@ type memory struct {
 	made   console.Settings
 	patch  console.Patch
 	refuse error
+	sample console.Sample
 }
 
 func (m *memory) find(id string) (*console.View, error) {
@@ -91,7 +92,16 @@ func (m *memory) SetState(_ context.Context, id string, state storage.Destinatio
 	return v, err
 }
 
-func (m *memory) Test(_ context.Context, id string) (*console.Tested, error) {
+func (m *memory) Preview(_ context.Context, id string, s console.Sample) (*console.SampleRequest, error) {
+	m.sample = s
+	if _, err := m.find(id); err != nil {
+		return nil, err
+	}
+	return &console.SampleRequest{Result: "sent", Method: "POST"}, nil
+}
+
+func (m *memory) Test(_ context.Context, id string, s console.Sample) (*console.Tested, error) {
+	m.sample = s
 	if _, err := m.find(id); err != nil {
 		return nil, err
 	}

@@ -45,12 +45,6 @@ type contactResponse struct {
 }
 
 func contactOf(c *storage.Contact) contactJSON {
-	optional := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
 	out := contactJSON{
 		ID: c.ID, ExternalID: optional(c.ExternalID), AnonymousID: optional(c.AnonymousID), Email: optional(c.Email),
 		Properties: json.RawMessage(c.Properties), Identifiers: []identifierJSON{}, Merged: append([]string{}, c.Merged...), Version: c.Version,
@@ -63,23 +57,21 @@ func contactOf(c *storage.Contact) contactJSON {
 }
 
 // listContacts is GET /contacts.
-func (c *console) listContacts(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	f := &form{}
+func (c *console) listContacts(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	p := f.pageOf(q)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	found, total, err := c.DB.ListContacts(r.Context(), plainText(q.Get("search")), p.limit, p.offset)
 	if err != nil {
-		c.failErr(w, r, err, "")
-		return
+		return nil, err
 	}
 	out := contactPage{Contacts: []contactJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
 	for _, contact := range found {
 		out.Contacts = append(out.Contacts, contactOf(contact))
 	}
-	respond(w, http.StatusOK, out)
+	return out, nil
 }
 
 // plainText drops what Postgres cannot compare with.
@@ -89,16 +81,15 @@ func plainText(s string) string {
 
 // getContact is GET /contacts/{id}: by the contact's own id, also of one that was
 // merged away, or by an external id it ever had.
-func (c *console) getContact(w http.ResponseWriter, r *http.Request) {
+func (c *console) getContact(r *http.Request) (any, error) {
 	contact, err := c.contact(r.Context(), plainText(chi.URLParam(r, "id")))
 	switch {
 	case err != nil:
-		c.failErr(w, r, err, "Contact not found")
+		return nil, err
 	case contact == nil:
-		fail(w, http.StatusNotFound, "Contact not found", "")
-	default:
-		respond(w, http.StatusOK, contactResponse{contactOf(contact)})
+		return nil, ErrNotFound
 	}
+	return contactResponse{contactOf(contact)}, nil
 }
 
 func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {

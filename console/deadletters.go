@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -55,8 +54,6 @@ type letterPage struct {
 	Scanned    int          `json:"scanned"`
 }
 
-const noLetter = "DLQ entry not found"
-
 func letterOf(l *stream.Letter, whole bool) letterJSON {
 	out := letterJSON{
 		ID: l.Place, Source: l.Source, SourceID: l.DestinationID, Error: l.Error, RetryCount: l.RetryCount, Status: l.Status,
@@ -70,13 +67,6 @@ func letterOf(l *stream.Letter, whole bool) letterJSON {
 	return out
 }
 
-func (c *console) deadLetters(w http.ResponseWriter) bool {
-	if c.DeadLetters == nil {
-		fail(w, http.StatusServiceUnavailable, "Service unavailable: dead letters are not read by this process", "")
-	}
-	return c.DeadLetters != nil
-}
-
 func letterFilter(q url.Values) stream.LetterFilter {
 	return stream.LetterFilter{
 		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
@@ -84,106 +74,69 @@ func letterFilter(q url.Values) stream.LetterFilter {
 	}
 }
 
-func (c *console) listLetters(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	f := &form{}
+// noLettersDestination is what a 404 of a retry says.
+const noLettersDestination = "The destination of this entry was deleted"
+
+// listLetters is GET /dlq.
+func (c *console) listLetters(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	limit := f.within(q, "limit", 50, 1, 100)
-	if !f.ok(w) || !c.deadLetters(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	page, err := c.DeadLetters.List(r.Context(), letterFilter(q), q.Get("cursor"), limit)
 	if err != nil {
-		c.failLetter(w, r, err)
-		return
+		return nil, err
 	}
-	out := letterPage{Entries: []letterJSON{}, Limit: limit, Scanned: page.Scanned}
+	out := letterPage{Entries: []letterJSON{}, Limit: limit, Scanned: page.Scanned, NextCursor: optional(page.Next)}
 	for _, l := range page.Letters {
 		out.Entries = append(out.Entries, letterOf(l, false))
 	}
-	if page.Next != "" {
-		out.NextCursor = &page.Next
-	}
-	respond(w, http.StatusOK, out)
+	return out, nil
 }
 
-func (c *console) getLetter(w http.ResponseWriter, r *http.Request) {
-	if !c.deadLetters(w) {
-		return
-	}
+// getLetter is GET /dlq/{entry}.
+func (c *console) getLetter(r *http.Request) (any, error) {
 	l, err := c.DeadLetters.Get(r.Context(), chi.URLParam(r, "entry"))
 	if err != nil {
-		c.failLetter(w, r, err)
-		return
+		return nil, err
 	}
-	respond(w, http.StatusOK, letterOf(l, true))
+	return letterOf(l, true), nil
 }
 
 // retryLetter is POST /dlq/{entry}/retry: the record is on its way again before
 // the answer.
-func (c *console) retryLetter(w http.ResponseWriter, r *http.Request) {
-	if !c.deadLetters(w) {
-		return
-	}
+func (c *console) retryLetter(r *http.Request) (any, error) {
 	entry := chi.URLParam(r, "entry")
 	l, err := c.DeadLetters.Redrive(r.Context(), entry)
 	if err != nil {
-		c.failLetter(w, r, err)
-		return
+		return nil, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "retry", "source": l.Source, "recordId": l.RecordID})
-	respond(w, http.StatusOK, map[string]bool{"retried": true})
+	return map[string]bool{"retried": true}, nil
 }
 
 // retryLetters is POST /dlq/retry: those that match, or all; the answer says where
 // to go on.
-func (c *console) retryLetters(w http.ResponseWriter, r *http.Request) {
-	if !c.deadLetters(w) {
-		return
-	}
-	q := r.URL.Query()
-	f := &form{}
+func (c *console) retryLetters(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	limit := f.within(q, "limit", 100, 1, 1000)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	out, err := c.DeadLetters.RedriveAll(r.Context(), letterFilter(q), q.Get("cursor"), limit)
 	if out != nil {
 		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": letterFilter(q), "retried": out.Retried, "failed": out.Failed})
 	}
-	if err != nil {
-		c.failLetter(w, r, err)
-		return
-	}
-	respond(w, http.StatusOK, out)
+	return out, err
 }
 
-func (c *console) discardLetter(w http.ResponseWriter, r *http.Request) {
-	if !c.deadLetters(w) {
-		return
-	}
+// discardLetter is DELETE /dlq/{entry}.
+func (c *console) discardLetter(r *http.Request) (any, error) {
 	entry := chi.URLParam(r, "entry")
 	if err := c.DeadLetters.Discard(r.Context(), entry); err != nil {
-		c.failLetter(w, r, err)
-		return
+		return nil, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "discard"})
-	respond(w, http.StatusOK, map[string]bool{"discarded": true})
-}
-
-func (c *console) failLetter(w http.ResponseWriter, r *http.Request, err error) {
-	var refused *stream.RedriveError
-	switch {
-	case errors.As(err, &refused):
-		fail(w, http.StatusBadGateway, refused.Error(), "mend the destination, then retry; the entry is pending")
-	case errors.Is(err, stream.ErrNoLetter):
-		fail(w, http.StatusNotFound, noLetter, "")
-	case errors.Is(err, stream.ErrLetterDone):
-		fail(w, http.StatusConflict, "Entry is not in pending state", "")
-	case errors.Is(err, stream.ErrLetterLost):
-		fail(w, http.StatusConflict, err.Error(), "discard the entry")
-	case errors.Is(err, stream.ErrLetterCursor):
-		failIssues(w, []issue{{Code: "custom", Path: []any{"cursor"}, Message: err.Error(), Fix: "send nextCursor as it was given"}})
-	default:
-		c.failErr(w, r, err, "The destination of this entry was deleted")
-	}
+	return map[string]bool{"discarded": true}, nil
 }

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -21,6 +23,9 @@ import (
 type Records interface {
 	// ReadRecord returns nil when the log has the record no more.
 	ReadRecord(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error)
+	// FindRecord looks among the newest records of the topics that destinations are
+	// sent; nil when it is not among them.
+	FindRecord(ctx context.Context, id string) (*stream.Record, error)
 	// Redeliver makes one attempt now; ErrNotFound for an unknown destination.
 	Redeliver(ctx context.Context, id string, r *stream.Record) (stream.Outcome, error)
 }
@@ -63,17 +68,16 @@ type redeliveredJSON struct {
 
 const noDelivery = "Delivery not found"
 
+// attemptOf is a row of the log. A test has no place on a topic: its message
+// names it.
 func attemptOf(a *storage.Attempt) attemptJSON {
-	text := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
 	out := attemptJSON{
-		Delivery: fmt.Sprintf("%s-%d-%d", a.Topic, a.Partition, a.Offset), At: isoTime(a.At), RecordID: a.RecordID, Type: a.RecordType,
+		Delivery: place{schemas.Topic(a.Topic), a.Partition, a.Offset}.String(), At: isoTime(a.At), RecordID: a.RecordID, Type: a.RecordType,
 		Key: a.RecordKey, Topic: a.Topic, Partition: a.Partition, Offset: a.Offset, Attempt: a.Attempt, Outcome: a.Outcome,
-		LatencyMS: a.Latency.Milliseconds(), Error: text(a.Error), Response: text(string(a.Response)), ReplayID: text(a.ReplayID),
+		LatencyMS: a.Latency.Milliseconds(), Error: optional(a.Error), Response: optional(string(a.Response)), ReplayID: optional(a.ReplayID),
+	}
+	if a.Topic == "" {
+		out.Delivery = messagePrefix + a.RecordID
 	}
 	if a.Status != 0 {
 		out.Status = &a.Status
@@ -81,41 +85,36 @@ func attemptOf(a *storage.Attempt) attemptJSON {
 	return out
 }
 
+// messagePrefix stands before a record's id in the messages of destinations.
+const messagePrefix = "msg_"
+
 // listDeliveries is GET /webhooks/{id}/deliveries: the delivery log, newest first.
-func (c *console) listDeliveries(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" {
-		return
+func (c *console) listDeliveries(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
 	}
-	q := r.URL.Query()
-	f := &form{}
+	f, q := queryForm(r)
 	filter := storage.AttemptFilter{
-		RecordID: strings.TrimPrefix(q.Get("recordId"), "msg_"), Key: q.Get("key"), Type: q.Get("type"), Outcome: q.Get("outcome"),
-		Status: f.within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"), From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
+		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), Key: q.Get("key"), Type: cmp.Or(q.Get("type"), q.Get("eventType")),
+		Outcome: q.Get("outcome"), Status: f.within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
+		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
 	}
 	limit := f.within(q, "limit", 50, 1, 500)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
-	if errors.Is(err, storage.ErrAttemptCursor) {
-		failIssues(w, []issue{{Code: "custom", Path: []any{"cursor"}, Message: err.Error(), Fix: "send nextCursor as it was given"}})
-		return
-	}
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
-	respond(w, http.StatusOK, attemptPageOf(list, next, limit))
+	return attemptPageOf(list, next, limit), nil
 }
 
 func attemptPageOf(list []storage.Attempt, next string, limit int) attemptPage {
-	out := attemptPage{Deliveries: []attemptJSON{}, Limit: limit}
+	out := attemptPage{Deliveries: []attemptJSON{}, Limit: limit, NextCursor: optional(next)}
 	for i := range list {
 		out.Deliveries = append(out.Deliveries, attemptOf(&list[i]))
-	}
-	if next != "" {
-		out.NextCursor = &next
 	}
 	return out
 }
@@ -132,74 +131,93 @@ func (f *form) queryTime(q url.Values, name string) time.Time {
 	return t
 }
 
-// place reads {delivery}; false when it names no place.
-func place(r *http.Request) (topic string, partition int32, offset int64, ok bool) {
-	parts := strings.Split(chi.URLParam(r, "delivery"), "-")
+// A place is where a record stands on the log.
+type place struct {
+	topic     schemas.Topic
+	partition int32
+	offset    int64
+}
+
+// String is the name of the delivery of the record that stands there.
+func (p place) String() string { return fmt.Sprintf("%s-%d-%d", p.topic, p.partition, p.offset) }
+
+// parsePlace reads <topic>-<partition>-<offset>; false when it names no place
+// that destinations are sent records of.
+func parsePlace(text string) (place, bool) {
+	parts := strings.Split(text, "-")
 	if len(parts) < 3 {
-		return "", 0, 0, false
+		return place{}, false
 	}
 	n := len(parts)
-	p, err1 := strconv.ParseInt(parts[n-2], 10, 32)
-	o, err2 := strconv.ParseInt(parts[n-1], 10, 64)
-	return strings.Join(parts[:n-2], "-"), int32(p), o, err1 == nil && err2 == nil
+	partition, err1 := strconv.ParseInt(parts[n-2], 10, 32)
+	offset, err2 := strconv.ParseInt(parts[n-1], 10, 64)
+	p := place{schemas.Topic(strings.Join(parts[:n-2], "-")), int32(partition), offset}
+	return p, err1 == nil && err2 == nil && (p.topic == schemas.TopicLifecycle || p.topic == schemas.TopicEvents)
+}
+
+// deliveryFilter finds the attempts of {delivery}: a record's place, or the
+// message of a test.
+func deliveryFilter(delivery string) (storage.AttemptFilter, bool) {
+	if p, ok := parsePlace(delivery); ok {
+		return storage.AttemptFilter{Topic: string(p.topic), Partition: p.partition, Offset: p.offset}, true
+	}
+	id := strings.TrimPrefix(delivery, messagePrefix)
+	return storage.AttemptFilter{RecordID: id}, uuid.Validate(id) == nil
 }
 
 // getDelivery is GET /webhooks/{id}/deliveries/{delivery}: all attempts of one record.
-func (c *console) getDelivery(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" {
-		return
+func (c *console) getDelivery(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
 	}
-	topic, partition, offset, ok := place(r)
+	filter, ok := deliveryFilter(chi.URLParam(r, "delivery"))
 	if !ok {
-		fail(w, http.StatusNotFound, noDelivery, "")
-		return
+		return nil, ErrNotFound
 	}
-	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, storage.AttemptFilter{Topic: topic, Partition: partition, Offset: offset}, "", 100)
-	switch {
-	case err != nil:
-		c.failErr(w, r, err, noDelivery)
-	case len(list) == 0:
-		fail(w, http.StatusNotFound, noDelivery, "")
-	default:
-		respond(w, http.StatusOK, attemptPageOf(list, next, 100))
+	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, "", 100)
+	if err == nil && len(list) == 0 {
+		err = ErrNotFound
 	}
+	return attemptPageOf(list, next, 100), err
 }
 
 // redeliver is POST /webhooks/{id}/deliveries/{delivery}/redeliver: one attempt
 // now; the answer says what came of it.
-func (c *console) redeliver(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" {
-		return
-	}
-	if c.Records == nil {
-		fail(w, http.StatusServiceUnavailable, "Service unavailable: records are not read by this process", "")
-		return
-	}
-	topic, partition, offset, ok := place(r)
-	if !ok || topic != string(schemas.TopicLifecycle) && topic != string(schemas.TopicEvents) {
-		fail(w, http.StatusNotFound, noDelivery, "")
-		return
-	}
-	record, err := c.Records.ReadRecord(r.Context(), schemas.Topic(topic), partition, offset)
-	if err == nil && record == nil {
-		fail(w, http.StatusNotFound, "The log does not have this record any more", "")
-		return
-	}
+func (c *console) redeliver(r *http.Request) (any, error) {
+	id, err := pathID(r)
 	if err != nil {
-		c.failErr(w, r, err, noDelivery)
-		return
+		return nil, err
+	}
+	delivery := chi.URLParam(r, "delivery")
+	record, err := c.recordAt(r.Context(), delivery)
+	if err != nil {
+		return nil, err
 	}
 	out, err := c.Records.Redeliver(r.Context(), id, record)
+	if errors.Is(err, ErrNotFound) {
+		return nil, &refusal{http.StatusNotFound, noWebhook, ""}
+	}
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
 	delivered := out.Verdict == stream.Delivered
-	c.audit(r, "webhooks", id, map[string]any{"operation": "redeliver", "deliveryId": chi.URLParam(r, "delivery"), "delivered": delivered})
-	respond(w, http.StatusOK, redeliveredJSON{
-		Delivery: chi.URLParam(r, "delivery"), Delivered: delivered, Verdict: out.Verdict.String(), Status: out.Status,
+	c.audit(r, "webhooks", id, map[string]any{"operation": "redeliver", "deliveryId": delivery, "delivered": delivered})
+	return redeliveredJSON{
+		Delivery: delivery, Delivered: delivered, Verdict: out.Verdict.String(), Status: out.Status,
 		LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response),
-	})
+	}, nil
+}
+
+// recordAt reads the record of a delivery from the log.
+func (c *console) recordAt(ctx context.Context, delivery string) (*stream.Record, error) {
+	p, ok := parsePlace(delivery)
+	if !ok {
+		return nil, &refusal{http.StatusNotFound, noDelivery, "name it as <topic>-<partition>-<offset>, for example lifecycle-3-1042"}
+	}
+	record, err := c.Records.ReadRecord(ctx, p.topic, p.partition, p.offset)
+	if err == nil && record == nil {
+		err = &refusal{http.StatusNotFound, "The log does not have this record any more", ""}
+	}
+	return record, err
 }

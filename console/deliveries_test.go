@@ -27,6 +27,16 @@ func (l *log) ReadRecord(_ context.Context, topic schemas.Topic, partition int32
 	return &stream.Record{Topic: topic, Partition: partition, Offset: offset, ID: "r"}, nil
 }
 
+func (l *log) FindRecord(_ context.Context, id string) (*stream.Record, error) {
+	if id != lately {
+		return nil, nil
+	}
+	return &stream.Record{ID: id}, nil
+}
+
+// lately is the id of a record that only the log knows.
+const lately = "0192f000-0000-7000-8000-000000000009"
+
 func (l *log) Redeliver(_ context.Context, id string, _ *stream.Record) (stream.Outcome, error) {
 	l.redelivered = append(l.redelivered, id)
 	return stream.Outcome{Status: 204, Latency: 3 * time.Millisecond}, nil

@@ -52,6 +52,19 @@ type (
 	rotateRequest struct {
 		OverlapSeconds *int `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
 	}
+	sampleRequestBody struct {
+		Record  string         `json:"record,omitempty" doc:"A place on the log, as lifecycle-3-1042, or a record's id. Without record and message: a webhook.test."`
+		Message map[string]any `json:"message,omitempty" doc:"As webhooks get it (id, type, timestamp, data), or as records are shown (topic, value)."`
+	}
+	parkedRequest struct {
+		Keys      []string `json:"keys,omitempty" doc:"Contact ids."`
+		Reason    string   `json:"reason,omitempty" doc:"failing or spilled."`
+		Status    int      `json:"status,omitempty" doc:"Of HTTP, of the last attempt."`
+		Error     string   `json:"error,omitempty" doc:"A part of the last error."`
+		Partition *int     `json:"partition,omitempty"`
+		ReplayID  string   `json:"replayId,omitempty" doc:"Of a backfill; 00000000-0000-0000-0000-000000000000 for live deliveries."`
+		All       bool     `json:"all,omitempty" doc:"Needed when nothing narrows."`
+	}
 	rewindRequest struct {
 		To        string `json:"to" doc:"start, latest, a time, or an offset."`
 		Topic     string `json:"topic,omitempty" doc:"Only this one: lifecycle or events."`
@@ -105,7 +118,8 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPatch, "/v1/admin/webhooks/{id}", "Change a destination", "Destinations", webhookPatch{}, 200, Created{})
 	d.add(http.MethodDelete, "/v1/admin/webhooks/{id}", "Delete a destination", "Destinations", nil, 200, webhookDeleted{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rotate-secret", "Give a destination a new secret", "Destinations", rotateRequest{}, 200, secretJSON{})
-	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/test", "Send a test message now", "Destinations", nil, 202, testJSON{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/test", "Send a test message, or a record as a test, now", "Destinations", sampleRequestBody{}, 202, testJSON{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/preview", "Show the request that a record would be sent as", "Destinations", sampleRequestBody{}, 200, SampleRequest{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/pause", "Stop deliveries at their place", "Destinations", pauseRequest{}, 200, View{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/resume", "Go on after a pause or a suspension", "Destinations", resumeRequest{}, 200, View{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", nil, 200, stream.Rewound{})
@@ -117,6 +131,13 @@ func Describe(doc *huma.OpenAPI) {
 		query("status", "of HTTP"), query("replayId", ""), query("from", "a time"), query("to", "a time, exclusive"))
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries/{delivery}", "Show all attempts to deliver a record", "Deliveries", nil, 200, attemptPage{}, delivery)
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", "Deliver a record again now", "Deliveries", nil, 200, redeliveredJSON{}, delivery)
+	parked := []*huma.Param{limit, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", "")}
+	d.add(http.MethodGet, "/v1/admin/parked", "Count what each destination has parked", "Parked keys", nil, 200, parkedTotalsPage{})
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked", "List the parked contacts of a destination", "Parked keys", nil, 200, parkedPage{}, parked...)
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked/{key}", "Show a parked contact and its records", "Parked keys", nil, 200, parkedKeyPage{}, limit,
+		&huma.Param{Name: "key", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "contact id"})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/retry", "Try parked contacts again now", "Parked keys", parkedRequest{}, 200, parkedWished{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/skip", "Give up what is parked of contacts by now: dead letters", "Parked keys", parkedRequest{}, 200, parkedWished{})
 	letters := []*huma.Param{limit, cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", ""), query("key", ""), query("recordId", ""), query("destinationId", "")}
 	entry := &huma.Param{Name: "entry", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
 	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(letters, query("status", "pending, retried or discarded"))...)

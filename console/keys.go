@@ -41,17 +41,15 @@ type newKeyJSON struct {
 }
 
 // listKeys is GET /api-keys.
-func (c *console) listKeys(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	f := &form{}
+func (c *console) listKeys(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	p, revokedToo := f.pageOf(q), f.queryFlag(q, "includeRevoked", false)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	keys, total, err := c.DB.ListAPIKeys(r.Context(), p.limit, p.offset, revokedToo)
 	if err != nil {
-		c.failErr(w, r, err, "")
-		return
+		return nil, err
 	}
 	out := keyPage{Keys: []keyJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
 	for _, k := range keys {
@@ -60,14 +58,14 @@ func (c *console) listKeys(w http.ResponseWriter, r *http.Request) {
 			RevokedAt: isoTimeOf(k.RevokedAt), ExpiresAt: isoTimeOf(k.ExpiresAt), CreatedAt: isoTime(k.CreatedAt),
 		})
 	}
-	respond(w, http.StatusOK, out)
+	return out, nil
 }
 
 // createKey is POST /api-keys.
-func (c *console) createKey(w http.ResponseWriter, r *http.Request) {
-	f := readForm(w, r, false)
-	if f == nil {
-		return
+func (c *console) createKey(r *http.Request) (any, error) {
+	f, err := readForm(r, false)
+	if err != nil {
+		return nil, err
 	}
 	name, scopes, expires := f.text("name", 1, 100), f.texts("scopes"), f.time("expiresAt")
 	if !f.has("name") {
@@ -86,27 +84,26 @@ func (c *console) createKey(w http.ResponseWriter, r *http.Request) {
 	if expires != nil && !expires.After(now) {
 		f.wrong("expiresAt", "too_small", "Too small: the time has passed", "send a time that is to come, or leave the field out")
 	}
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	by := c.Actor(r.Context()).Name
 	slices.Sort(scopes)
 	n := storage.NewAPIKey{Name: *name, Scopes: slices.Compact(scopes), CreatedBy: &by, ExpiresAt: expires}
 	var key *storage.APIKey
 	var text string
-	err := c.DB.InTx(r.Context(), func(tx *storage.Tx) (err error) {
+	err = c.DB.InTx(r.Context(), func(tx *storage.Tx) (err error) {
 		if key, text, err = storage.CreateAPIKey(r.Context(), tx, n, now); err != nil {
 			return err
 		}
 		return storage.InsertAudit(r.Context(), tx, c.entry(r, "api-keys", key.ID, keyDetail(key)))
 	})
 	if err != nil {
-		c.failErr(w, r, err, "")
-		return
+		return nil, err
 	}
-	respond(w, http.StatusCreated, newKeyJSON{
+	return answer{http.StatusCreated, newKeyJSON{
 		ID: key.ID, Name: key.Name, Key: text, KeyPrefix: key.Prefix, Scopes: key.Scopes, ExpiresAt: isoTimeOf(key.ExpiresAt), CreatedAt: isoTime(key.CreatedAt),
-	})
+	}}, nil
 }
 
 func keyDetail(k *storage.APIKey) map[string]any {
@@ -114,17 +111,13 @@ func keyDetail(k *storage.APIKey) map[string]any {
 }
 
 // revokeKey is DELETE /api-keys/{id}. All instances refuse the key within a second.
-func (c *console) revokeKey(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" {
-		return
-	}
-	err := c.DB.InTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
+func (c *console) revokeKey(r *http.Request) (any, error) {
+	id, err := pathID(r)
 	if err != nil {
-		c.failErr(w, r, err, "API key not found or already revoked")
-		return
+		return nil, err
 	}
-	respond(w, http.StatusOK, map[string]bool{"revoked": true})
+	err = c.DB.InTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
+	return map[string]bool{"revoked": true}, err
 }
 
 func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *http.Request, id string) error {

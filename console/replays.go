@@ -26,78 +26,53 @@ type replayPage struct {
 	Replays []*stream.Backfill `json:"replays"`
 }
 
-const noReplay = "Backfill not found"
-
-func (c *console) replays(w http.ResponseWriter) bool {
-	if c.Replays == nil {
-		fail(w, http.StatusServiceUnavailable, "Service unavailable: positions are not managed by this process", "")
-	}
-	return c.Replays != nil
-}
-
 // createReplay is POST /webhooks/{id}/replays: begins a backfill, or with dryRun
 // says what it would send.
-func (c *console) createReplay(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.replays(w) {
-		return
-	}
-	f := readForm(w, r, true)
-	if f == nil {
-		return
+func (c *console) createReplay(r *http.Request) (any, error) {
+	id, f, err := target(r, true)
+	if err != nil {
+		return nil, err
 	}
 	var req stream.BackfillRequest
 	from, to, rate, dry := f.text("from", 1, 40), f.text("to", 1, 40), f.number("rate"), f.flag("dryRun")
 	req.Types, req.Keys = f.texts("types"), f.texts("keys")
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	take(&req.From, from)
 	take(&req.To, to)
 	take(&req.Rate, rate)
 	take(&req.DryRun, dry)
 	out, err := c.Replays.Backfill(r.Context(), id, req)
-	if err != nil {
-		c.failReplay(w, r, err, noWebhook)
-		return
+	if err != nil || out.Replay == nil {
+		return out, err
 	}
-	status := http.StatusOK
-	if out.Replay != nil {
-		status = http.StatusCreated
-		c.audit(r, "webhooks", id, map[string]any{"operation": "backfill", "replayId": out.Replay.ID, "from": out.Replay.From, "to": out.Replay.To, "types": req.Types, "rate": req.Rate, "records": out.Preview.Records})
-	}
-	respond(w, status, out)
+	c.audit(r, "webhooks", id, map[string]any{"operation": "backfill", "replayId": out.Replay.ID, "from": out.Replay.From, "to": out.Replay.To, "types": req.Types, "rate": req.Rate, "records": out.Preview.Records})
+	return answer{http.StatusCreated, out}, nil
 }
 
-func (c *console) listReplays(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.replays(w) {
-		return
+// listReplays is GET /webhooks/{id}/replays.
+func (c *console) listReplays(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
 	}
-	f := &form{}
-	p := f.pageOf(r.URL.Query())
-	if !f.ok(w) {
-		return
+	f, q := queryForm(r)
+	p := f.pageOf(q)
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	list, err := c.Replays.Replays(r.Context(), id, p.limit)
-	if err != nil {
-		c.failReplay(w, r, err, noWebhook)
-		return
-	}
-	respond(w, http.StatusOK, replayPage{list})
+	return replayPage{list}, err
 }
 
-func (c *console) getReplay(w http.ResponseWriter, r *http.Request) {
-	id, replay := pathID(w, r), replayOf(r)
-	if id == "" || !c.replays(w) {
-		return
-	}
-	b, err := c.Replays.Replay(r.Context(), id, replay)
+// getReplay is GET /webhooks/{id}/replays/{replay}.
+func (c *console) getReplay(r *http.Request) (any, error) {
+	id, err := pathID(r)
 	if err != nil {
-		c.failReplay(w, r, err, noReplay)
-		return
+		return nil, err
 	}
-	respond(w, http.StatusOK, b)
+	return c.Replays.Replay(r.Context(), id, replayOf(r))
 }
 
 // replayOf reads {replay}; what is no id is that of no backfill.
@@ -110,18 +85,18 @@ func replayOf(r *http.Request) string {
 }
 
 // setReplay makes the handler of POST /webhooks/{id}/replays/{replay}/pause and the like.
-func (c *console) setReplay(status storage.ReplayStatus) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		id, replay := pathID(w, r), replayOf(r)
-		if id == "" || !c.replays(w) {
-			return
+func (c *console) setReplay(status storage.ReplayStatus) handler {
+	return func(r *http.Request) (any, error) {
+		id, err := pathID(r)
+		if err != nil {
+			return nil, err
 		}
+		replay := replayOf(r)
 		b, err := c.Replays.SetReplay(r.Context(), id, replay, status)
 		if err != nil {
-			c.failReplay(w, r, err, noReplay)
-			return
+			return nil, err
 		}
 		c.audit(r, "webhooks", id, map[string]any{"operation": "backfill", "replayId": replay, "status": status})
-		respond(w, http.StatusOK, b)
+		return b, nil
 	}
 }

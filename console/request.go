@@ -30,44 +30,43 @@ type form struct {
 	issues []issue
 }
 
-// readForm reads a JSON object; when there is none, it has answered and returns
-// nil. An empty body is an empty object where that is allowed.
-func readForm(w http.ResponseWriter, r *http.Request, mayBeEmpty bool) *form {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// readForm reads a JSON object. An empty body is an empty object where that is
+// allowed.
+func readForm(r *http.Request, mayBeEmpty bool) (*form, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than %d bytes", maxBody), "send less")
-		return nil
+		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than %d bytes", maxBody), "send less"}
 	case err != nil:
-		fail(w, http.StatusBadRequest, "The request body could not be read to its end", "")
-		return nil
+		return nil, &refusal{http.StatusBadRequest, "The request body could not be read to its end", ""}
 	case len(body) == 0 && mayBeEmpty:
-		return &form{}
+		return &form{}, nil
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
-		fail(w, http.StatusUnsupportedMediaType, "Content-Type must be application/json", "send Content-Type: application/json")
-		return nil
+		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Type must be application/json", "send Content-Type: application/json"}
 	}
 	f := &form{}
-	if err := schemas.Validate(body, schemas.MaxDepth); err != nil {
-		respond(w, http.StatusBadRequest, adminFailure{Error: "Malformed JSON in request body", Detail: err.Error(), Fix: "send a JSON object in UTF-8", RequestID: requestID(w)})
-		return nil
+	err = schemas.Validate(body, schemas.MaxDepth)
+	if err == nil {
+		err = json.Unmarshal(body, &f.fields)
 	}
-	if err := json.Unmarshal(body, &f.fields); err != nil {
-		respond(w, http.StatusBadRequest, adminFailure{Error: "Malformed JSON in request body", Detail: err.Error(), RequestID: requestID(w)})
-		return nil
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "Malformed JSON in request body", "send a JSON object in UTF-8: " + err.Error()}
 	}
-	return f
+	return f, nil
 }
 
-// ok reports whether all is well; otherwise it has answered.
-func (f *form) ok(w http.ResponseWriter) bool {
-	if len(f.issues) > 0 {
-		failIssues(w, f.issues)
+// queryForm notes what is wrong with a query.
+func queryForm(r *http.Request) (*form, url.Values) { return &form{}, r.URL.Query() }
+
+// err is what is wrong, or nil.
+func (f *form) err() error {
+	if len(f.issues) == 0 {
+		return nil
 	}
-	return len(f.issues) == 0
+	return mistakes(f.issues)
 }
 
 func (f *form) wrong(name, code, message, fix string) {
@@ -259,12 +258,19 @@ func (f *form) queryFlag(q url.Values, name string, otherwise bool) bool {
 	return otherwise
 }
 
-// pathID reads {id}, a UUID; when it is none, it has answered and returns "".
-func pathID(w http.ResponseWriter, r *http.Request) string {
+// pathID reads {id}, a UUID.
+func pathID(r *http.Request) (string, error) {
 	id := strings.ToLower(chi.URLParam(r, "id"))
 	if parsed, err := uuid.Parse(id); err != nil || len(id) != 36 || parsed.String() != id {
-		failIssues(w, []issue{{Code: "invalid_format", Path: []any{"id"}, Message: "Invalid UUID", Fix: "send the id as it was given"}})
-		return ""
+		return "", mistakes{{Code: "invalid_format", Path: []any{"id"}, Message: "Invalid UUID", Fix: "send the id as it was given"}}
 	}
-	return id
+	return id, nil
+}
+
+// target reads what most changes of a destination come with: its id and a body.
+func target(r *http.Request, mayBeEmpty bool) (id string, f *form, err error) {
+	if id, err = pathID(r); err == nil {
+		f, err = readForm(r, mayBeEmpty)
+	}
+	return id, f, err
 }

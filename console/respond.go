@@ -2,16 +2,9 @@ package console
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
-
-	"go.uber.org/zap"
-
-	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 )
 
 // issue is one thing that is wrong with a request, as the data API says it.
@@ -71,26 +64,6 @@ func failIssues(w http.ResponseWriter, issues []issue) {
 	})
 }
 
-// failErr tells the sender's fault from ours. subject is what was not found.
-func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, subject string) {
-	var wrong *InvalidError
-	switch {
-	case errors.As(err, &wrong):
-		failIssues(w, []issue{{Code: "custom", Path: []any{wrong.Field}, Message: wrong.Message, Fix: wrong.Message}})
-	case errors.Is(err, ErrNotFound), storage.IsNotFound(err):
-		fail(w, http.StatusNotFound, subject, "")
-	case errors.Is(err, ErrConflict):
-		fail(w, http.StatusConflict, err.Error(), "read it again and repeat the change")
-	case storage.IsUnavailable(err), errors.Is(err, stream.ErrBusy), errors.Is(err, context.DeadlineExceeded):
-		c.Logger.Warn("admin.unavailable", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
-		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "Service unavailable", "send the request again")
-	default:
-		c.Logger.Error("admin.failed", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
-		fail(w, http.StatusInternalServerError, "Internal Server Error", "")
-	}
-}
-
 // isoTime is a time as the API writes it: UTC with milliseconds.
 type isoTime time.Time
 
@@ -100,3 +73,11 @@ func (t isoTime) MarshalJSON() ([]byte, error) {
 }
 
 func isoTimeOf(t *time.Time) *isoTime { return (*isoTime)(t) }
+
+// optional is nil for an empty text.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // Webhooks is what operators do to destinations.
@@ -28,8 +29,11 @@ type Webhooks interface {
 	RotateSecret(ctx context.Context, id string, overlap *time.Duration) (*Created, error)
 	// SetState pauses (at its place) or resumes.
 	SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*View, error)
-	// Test sends a test message now and returns what came of it.
-	Test(ctx context.Context, id string) (*Tested, error)
+	// Preview builds the request that a sample would be sent as, and sends nothing.
+	Preview(ctx context.Context, id string, s Sample) (*SampleRequest, error)
+	// Test sends a sample now, marked as a test and under an id of its own, and
+	// returns what came of it.
+	Test(ctx context.Context, id string, s Sample) (*Tested, error)
 }
 
 // Errors that a Webhooks returns.
@@ -112,8 +116,27 @@ type Created struct {
 	Secret string `json:"secret,omitempty"`
 }
 
+// Sample is what a preview or a test is made with: a record of the log, or a
+// message as JSON, or without both a webhook.test.
+type Sample struct {
+	Record  *stream.Record
+	Message json.RawMessage
+}
+
+// SampleRequest is the request that a destination would be sent, its secrets hidden.
+type SampleRequest struct {
+	Result     string            `json:"result" enum:"sent,skipped,rejected,refused" doc:"skipped: the filter or the transform leaves it out. rejected: the record's fault. refused: the settings cannot be used."`
+	Error      string            `json:"error,omitempty"`
+	Method     string            `json:"method,omitempty"`
+	URL        string            `json:"url,omitempty"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Body       string            `json:"body,omitempty"`
+	Subscribed bool              `json:"subscribed" doc:"Whether the destination wants records of this type."`
+}
+
 // Tested is what came of a test.
 type Tested struct {
+	Request    *SampleRequest
 	DeliveryID string
 	EventType  string
 	Verdict    string
@@ -132,15 +155,16 @@ type webhookPage struct {
 }
 
 type testJSON struct {
-	Enqueued   bool   `json:"enqueued"`
-	EventType  string `json:"eventType"`
-	DeliveryID string `json:"deliveryId"`
-	Delivered  bool   `json:"delivered"`
-	Verdict    string `json:"verdict"`
-	Status     int    `json:"status"`
-	LatencyMS  int64  `json:"latencyMs"`
-	Error      string `json:"error,omitempty"`
-	Response   string `json:"response,omitempty"`
+	Enqueued   bool           `json:"enqueued" doc:"Whether something was sent: not when the filter leaves the record out."`
+	EventType  string         `json:"eventType"`
+	DeliveryID string         `json:"deliveryId"`
+	Delivered  bool           `json:"delivered"`
+	Verdict    string         `json:"verdict"`
+	Status     int            `json:"status"`
+	LatencyMS  int64          `json:"latencyMs"`
+	Error      string         `json:"error,omitempty"`
+	Response   string         `json:"response,omitempty"`
+	Request    *SampleRequest `json:"request"`
 }
 
 type secretJSON struct {
@@ -152,26 +176,16 @@ type secretJSON struct {
 
 const noWebhook = "Webhook endpoint not found"
 
-// webhooks reports whether destinations can be worked with here; otherwise it has
-// answered.
-func (c *console) webhooks(w http.ResponseWriter) bool {
-	if c.Webhooks == nil {
-		fail(w, http.StatusServiceUnavailable, "Service unavailable: destinations are not managed by this process", "")
-	}
-	return c.Webhooks != nil
-}
-
-func (c *console) listWebhooks(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	f := &form{}
+// listWebhooks is GET /webhooks.
+func (c *console) listWebhooks(r *http.Request) (any, error) {
+	f, q := queryForm(r)
 	p, disabledToo := f.pageOf(q), f.queryFlag(q, "includeDisabled", true)
-	if !f.ok(w) || !c.webhooks(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	all, err := c.Webhooks.List(r.Context())
 	if err != nil {
-		c.failErr(w, r, err, "")
-		return
+		return nil, err
 	}
 	out := webhookPage{Endpoints: []View{}, Limit: p.limit, Offset: p.offset}
 	for _, v := range all {
@@ -183,7 +197,7 @@ func (c *console) listWebhooks(w http.ResponseWriter, r *http.Request) {
 		}
 		out.Total++
 	}
-	respond(w, http.StatusOK, out)
+	return out, nil
 }
 
 // Limits of texts, in characters.
@@ -195,18 +209,19 @@ const (
 	maxSecret    = 256
 )
 
-func (c *console) createWebhook(w http.ResponseWriter, r *http.Request) {
-	f := readForm(w, r, false)
-	if f == nil || !c.webhooks(w) {
-		return
+// createWebhook is POST /webhooks.
+func (c *console) createWebhook(r *http.Request) (any, error) {
+	f, err := readForm(r, false)
+	if err != nil {
+		return nil, err
 	}
 	if !f.has("eventTypes") {
 		f.missing("eventTypes", "array")
 	}
 	p := f.patch()
 	secret := f.text("secret", 1, maxSecret)
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	s := Settings{Description: p.Description, EventTypes: p.EventTypes, Config: p.Config}
 	take(&s.Name, p.Name)
@@ -222,11 +237,10 @@ func (c *console) createWebhook(w http.ResponseWriter, r *http.Request) {
 	take(&s.DeliveryLog, p.DeliveryLog)
 	created, err := c.Webhooks.Create(r.Context(), s)
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
 	c.audit(r, "webhooks", created.ID, f.detail(&created.View))
-	respond(w, http.StatusCreated, created)
+	return answer{http.StatusCreated, created}, nil
 }
 
 func take[T any](to, from *T) {
@@ -264,27 +278,20 @@ func (f *form) detail(v *View) map[string]any {
 	return map[string]any{"fields": fields, "name": v.Name, "kind": v.Kind, "eventTypes": v.EventTypes, "status": v.Status, "revision": v.Revision}
 }
 
-func (c *console) getWebhook(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.webhooks(w) {
-		return
-	}
-	v, err := c.Webhooks.Get(r.Context(), id)
+// getWebhook is GET /webhooks/{id}.
+func (c *console) getWebhook(r *http.Request) (any, error) {
+	id, err := pathID(r)
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
-	respond(w, http.StatusOK, v)
+	return c.Webhooks.Get(r.Context(), id)
 }
 
-func (c *console) updateWebhook(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.webhooks(w) {
-		return
-	}
-	f := readForm(w, r, false)
-	if f == nil {
-		return
+// updateWebhook is PATCH /webhooks/{id}.
+func (c *console) updateWebhook(r *http.Request) (any, error) {
+	id, f, err := target(r, false)
+	if err != nil {
+		return nil, err
 	}
 	// null clears these two.
 	clearDescription := string(f.fields["description"]) == "null"
@@ -296,8 +303,8 @@ func (c *console) updateWebhook(w http.ResponseWriter, r *http.Request) {
 		delete(f.fields, "config")
 	}
 	p := f.patch()
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	if clearConfig {
 		p.Config = json.RawMessage("null")
@@ -305,42 +312,38 @@ func (c *console) updateWebhook(w http.ResponseWriter, r *http.Request) {
 	}
 	updated, err := c.Webhooks.Update(r.Context(), id, p)
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
 	c.audit(r, "webhooks", id, f.detail(&updated.View))
-	respond(w, http.StatusOK, updated)
+	return updated, nil
 }
 
-func (c *console) deleteWebhook(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.webhooks(w) {
-		return
+// deleteWebhook is DELETE /webhooks/{id}.
+func (c *console) deleteWebhook(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
 	}
 	before, err := c.Webhooks.Get(r.Context(), id)
-	if err == nil {
-		err = c.Webhooks.Delete(r.Context(), id)
-	}
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
+	}
+	if err := c.Webhooks.Delete(r.Context(), id); err != nil {
+		return nil, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"name": before.Name, "kind": before.Kind})
-	respond(w, http.StatusOK, map[string]bool{"deleted": true})
+	return map[string]bool{"deleted": true}, nil
 }
 
-func (c *console) rotateSecret(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.webhooks(w) {
-		return
-	}
-	f := readForm(w, r, true)
-	if f == nil {
-		return
+// rotateSecret is POST /webhooks/{id}/rotate-secret.
+func (c *console) rotateSecret(r *http.Request) (any, error) {
+	id, f, err := target(r, true)
+	if err != nil {
+		return nil, err
 	}
 	seconds := f.whole("overlapSeconds")
-	if !f.ok(w) {
-		return
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	var overlap *time.Duration
 	if seconds != nil {
@@ -349,28 +352,54 @@ func (c *console) rotateSecret(w http.ResponseWriter, r *http.Request) {
 	}
 	rotated, err := c.Webhooks.RotateSecret(r.Context(), id, overlap)
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"operation": "rotate-secret", "previousSecretUntil": rotated.PreviousSecretUntil})
-	respond(w, http.StatusOK, secretJSON{ID: rotated.ID, Secret: rotated.Secret, SecretPrefix: rotated.SecretPrefix, PreviousSecretUntil: rotated.PreviousSecretUntil})
+	return secretJSON{ID: rotated.ID, Secret: rotated.Secret, SecretPrefix: rotated.SecretPrefix, PreviousSecretUntil: rotated.PreviousSecretUntil}, nil
 }
 
-// testWebhook is POST /webhooks/{id}/test: the message is on its way before the
-// answer, which says what came of it.
-func (c *console) testWebhook(w http.ResponseWriter, r *http.Request) {
-	id := pathID(w, r)
-	if id == "" || !c.webhooks(w) {
-		return
-	}
-	t, err := c.Webhooks.Test(r.Context(), id)
+// pauseWebhook is POST /webhooks/{id}/pause: nothing is sent, nothing is lost.
+func (c *console) pauseWebhook(r *http.Request) (any, error) {
+	id, f, err := target(r, true)
 	if err != nil {
-		c.failErr(w, r, err, noWebhook)
-		return
+		return nil, err
 	}
-	c.audit(r, "webhooks", id, map[string]any{"operation": "test", "deliveryId": t.DeliveryID, "delivered": t.Delivered})
-	respond(w, http.StatusAccepted, testJSON{
-		Enqueued: true, EventType: t.EventType, DeliveryID: t.DeliveryID, Delivered: t.Delivered, Verdict: t.Verdict,
-		Status: t.Status, LatencyMS: t.LatencyMS, Error: t.Error, Response: t.Response,
-	})
+	reason := f.text("reason", 0, maxDescribed)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	text := ""
+	take(&text, reason)
+	return c.setState(r, id, storage.DestinationPaused, text)
+}
+
+// resumeWebhook is POST /webhooks/{id}/resume: after a pause or a suspension it
+// goes on where it stands, or from now on with skipToNow.
+func (c *console) resumeWebhook(r *http.Request) (any, error) {
+	id, f, err := target(r, true)
+	if err != nil {
+		return nil, err
+	}
+	skip := f.flag("skipToNow")
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if skip != nil && *skip {
+		if c.Rewinds == nil {
+			return nil, &refusal{http.StatusServiceUnavailable, "Service unavailable: " + noPositions, ""}
+		}
+		if _, err := c.Rewinds.Skip(r.Context(), id); err != nil {
+			return nil, err
+		}
+	}
+	return c.setState(r, id, storage.DestinationActive, "")
+}
+
+func (c *console) setState(r *http.Request, id string, state storage.DestinationStatus, reason string) (any, error) {
+	v, err := c.Webhooks.SetState(r.Context(), id, state, reason)
+	if err != nil {
+		return nil, err
+	}
+	c.audit(r, "webhooks", id, map[string]any{"operation": state, "reason": reason})
+	return v, nil
 }

@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -122,4 +123,58 @@ func appendBase64(out, b []byte) []byte {
 	out = append(out, '"')
 	out = base64.StdEncoding.AppendEncode(out, b)
 	return append(out, '"')
+}
+
+// MessageFromJSON reads what JSON renders of a topic that destinations are sent:
+// an [*Event] or a [*Fact]. JSON documents may be embedded or strings; fields that
+// this program does not know are passed over.
+func MessageFromJSON(topic Topic, text []byte) (Message, error) {
+	switch topic {
+	case TopicEvents:
+		e := &Event{}
+		return e, readMessage(text, e)
+	case TopicLifecycle:
+		f := &Fact{}
+		return f, readMessage(text, f)
+	}
+	return nil, fmt.Errorf("topic %q: only records of %s and %s can be read from JSON", topic, TopicEvents, TopicLifecycle)
+}
+
+// readMessage fills a message. The names of our fields differ from those of the
+// schema in case alone, so that encoding/json finds them; documents are strings here.
+func readMessage(text []byte, message any) error {
+	text, err := quoteDocuments(text, "contact", "merged")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, message); err != nil {
+		return fmt.Errorf("is no record: %w", err)
+	}
+	return nil
+}
+
+// quoteDocuments makes a string of the member properties where it is an object, of
+// the object itself and of the members that are named.
+func quoteDocuments(text []byte, within ...string) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return nil, fmt.Errorf("is no JSON object: %w", err)
+	}
+	if p := members["properties"]; len(p) > 0 && p[0] == '{' {
+		quoted, err := json.Marshal(string(p))
+		if err != nil {
+			return nil, err
+		}
+		members["properties"] = quoted
+	}
+	for _, name := range within {
+		if m := members[name]; len(m) > 0 && m[0] == '{' {
+			quoted, err := quoteDocuments(m)
+			if err != nil {
+				return nil, err
+			}
+			members[name] = quoted
+		}
+	}
+	return json.Marshal(members)
 }

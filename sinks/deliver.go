@@ -49,12 +49,20 @@ func (d *Deliverer) open(dest *storage.Destination) *opened {
 			return o
 		}
 	}
-	o := newOpened(dest, d.guard)
+	o := d.ready(dest)
 	o.series = d.metrics.of(dest)
 	if before, loaded := d.opened.Swap(dest.ID, o); loaded {
 		before.(*opened).close()
 	}
 	return o
+}
+
+// ready checks whether a destination may and can be delivered to from here.
+func (d *Deliverer) ready(dest *storage.Destination) *opened {
+	if err := d.enabled(dest.Kind); err != nil {
+		return &opened{revision: dest.Revision, dest: dest, err: err}
+	}
+	return newOpened(dest, d.guard)
 }
 
 // newOpened checks all settings that deliveries depend on.
@@ -220,6 +228,9 @@ func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *
 	req.Header["User-Agent"] = d.agent
 	if a.ReplayID != "" {
 		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
+	}
+	if a.Test {
+		req.Header["Hogstream-Test"] = []string{"true"}
 	}
 	propagate(ctx, propagation.HeaderCarrier(req.Header))
 	r := &http.Request{

@@ -140,6 +140,9 @@ func kafkaHeaders(p *Payload, a *Attempt) [][2]string {
 	if a.ReplayID != "" {
 		headers = append(headers, [2]string{"hogstream-replay", a.ReplayID})
 	}
+	if a.Test {
+		headers = append(headers, [2]string{"hogstream-test", "true"})
+	}
 	return headers
 }
 

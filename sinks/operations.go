@@ -217,7 +217,7 @@ func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error)
 	if d.URL == "" && kind.NeedsURL {
 		return none, &InvalidError{Field: "url", Message: "is empty: write the address of the receiver, for example https://example.com/hook"}
 	}
-	if opened := newOpened(d, o.deliverer.guard); opened.err != nil {
+	if opened := o.deliverer.ready(d); opened.err != nil {
 		return none, invalid(opened.err)
 	}
 	return sub, nil
@@ -522,21 +522,31 @@ type Tested struct {
 	Error      string         `json:"error,omitempty"`
 	Response   string         `json:"response,omitempty"`
 	Outcome    stream.Outcome `json:"-"`
+	// Request is what was sent, or why nothing was.
+	Request *Preview `json:"request"`
 }
 
-// Test sends a webhook.test to a destination now, whatever it subscribes to and
-// also when it is paused, and returns what came of it.
-func (o *Operations) Test(ctx context.Context, nameOrID string) (*Tested, error) {
+// Test sends a sample to a destination now, whatever it subscribes to and also when
+// it is paused, marked by the header Hogstream-Test and under an id of its own, and
+// returns what came of it. What its filter leaves out is not sent.
+func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Tested, error) {
 	d, err := o.find(ctx, nameOrID)
 	if err != nil {
 		return nil, err
 	}
-	p := testPayload(uuid.Must(uuid.NewV7()).String(), d.ID, time.Now())
-	out := o.deliverer.sendTest(ctx, d, p)
-	o.logTest(ctx, d, p, out)
+	t, err := o.deliverer.try(ctx, d, s, true)
+	if err != nil {
+		return nil, err
+	}
+	defer t.opened.close()
+	out := t.outcome()
+	if t.attempt != nil {
+		out = o.deliverer.attempt(ctx, t.opened.sink, &attempt{Attempt: *t.attempt})
+		o.logTest(ctx, d, t.payload, out)
+	}
 	return &Tested{
-		DeliveryID: p.MessageID(), EventType: p.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == stream.Delivered,
-		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out,
+		DeliveryID: t.payload.MessageID(), EventType: t.payload.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == stream.Delivered,
+		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out, Request: t.preview,
 	}, nil
 }
 
@@ -553,14 +563,4 @@ func (o *Operations) logTest(ctx context.Context, d *storage.Destination, p *Pay
 	if err != nil {
 		o.deliverer.log.Warn("destination.test_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
 	}
-}
-
-// sendTest makes an attempt outside the lanes.
-func (d *Deliverer) sendTest(ctx context.Context, dest *storage.Destination, p *Payload) stream.Outcome {
-	o := newOpened(dest, d.guard)
-	if o.err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
-	}
-	defer o.close()
-	return d.attempt(ctx, o.sink, &attempt{Attempt: Attempt{Now: time.Now(), Payloads: []*Payload{p}}})
 }

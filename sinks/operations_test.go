@@ -195,14 +195,14 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	require.WithinDuration(t, time.Now().Add(24*time.Hour), *rotated.PreviousSecretUntil, time.Minute)
 	for _, secret := range []string{made.Secret, rotated.Secret} {
 		require.NoError(t, r.SetSecrets(secret))
-		tested, err := o.Test(t.Context(), made.ID)
+		tested, err := o.Test(t.Context(), made.ID, Sample{})
 		require.NoError(t, err)
 		require.True(t, tested.Delivered, "%+v", tested)
 	}
 	ended, err := o.RotateSecret(t.Context(), made.ID, ptr(time.Duration(0)))
 	require.NoError(t, err)
 	require.Nil(t, ended.PreviousSecretUntil)
-	tested, err := o.Test(t.Context(), made.ID)
+	tested, err := o.Test(t.Context(), made.ID, Sample{})
 	require.NoError(t, err)
 	require.False(t, tested.Delivered)
 	require.Equal(t, 1, r.Stats().BadSignatures)
@@ -221,7 +221,7 @@ func TestATestIsSentNowAndTellsWhatCameOfIt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "disabled", made.Status)
 	require.NoError(t, r.SetSecrets(made.Secret))
-	tested, err := o.Test(t.Context(), made.ID)
+	tested, err := o.Test(t.Context(), made.ID, Sample{})
 	require.NoError(t, err)
 	require.Equal(t, 401, tested.Status)
 	require.False(t, tested.Delivered)
@@ -252,7 +252,7 @@ func TestPauseResumeAndDelete(t *testing.T) {
 	for _, err := range []error{
 		o.Delete(t.Context(), "crm"),
 		second(o.Get(t.Context(), made.ID)), second(o.Update(t.Context(), "crm", Patch{})),
-		second(o.RotateSecret(t.Context(), "crm", nil)), second(o.Test(t.Context(), "crm")), second(o.Resume(t.Context(), "crm")),
+		second(o.RotateSecret(t.Context(), "crm", nil)), second(o.Test(t.Context(), "crm", Sample{})), second(o.Resume(t.Context(), "crm")),
 	} {
 		require.ErrorIs(t, err, ErrNotFound)
 	}

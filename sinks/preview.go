@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // Preview is the request that a destination would be sent, with its secrets
@@ -40,41 +43,84 @@ func PayloadOf(m schemas.Message) (*Payload, error) {
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", m.Topic())
 }
 
-// Preview builds the request for a message, as it would be sent now, and sends
+// Preview builds the request for a sample, as it would be sent now, and sends
 // nothing.
-func (o *Operations) Preview(ctx context.Context, nameOrID string, m schemas.Message) (*Preview, error) {
+func (o *Operations) Preview(ctx context.Context, nameOrID string, s Sample) (*Preview, error) {
 	d, err := o.find(ctx, nameOrID)
 	if err != nil {
 		return nil, err
 	}
-	p, err := PayloadOf(m)
+	t, err := o.deliverer.try(ctx, d, s, false)
 	if err != nil {
-		return nil, &InvalidError{Field: "record", Message: err.Error()}
+		return nil, err
 	}
-	view := o.deliverer.preview(ctx, d, p)
-	sub, _ := schemas.ParseSubscription(d.EventTypes) // valid when it was stored
-	view.Subscribed = sub.Matches(m.Meta().Type)
-	return view, nil
+	defer t.opened.close()
+	return t.preview, nil
 }
 
-func (d *Deliverer) preview(ctx context.Context, dest *storage.Destination, p *Payload) *Preview {
-	o := newOpened(dest, d.guard)
-	if o.err != nil {
-		return &Preview{Result: "refused", Error: o.err.Error()}
-	}
-	p, err := o.shaper.shape(ctx, p)
+// A trial is a sample on its way: the attempt is nil when nothing is sent.
+type trial struct {
+	opened  *opened
+	payload *Payload // before filter and transform
+	attempt *Attempt
+	preview *Preview
+}
+
+// try makes a sample ready for a destination, as it would be sent; as a test,
+// marked and under an id of its own.
+func (d *Deliverer) try(ctx context.Context, dest *storage.Destination, s Sample, test bool) (*trial, error) {
+	p, shaped, err := d.sample(s, dest.ID, time.Now())
 	if err != nil {
-		return &Preview{Result: "rejected", Error: err.Error()}
+		return nil, err
 	}
-	if p == nil {
-		return &Preview{Result: "skipped"}
+	if test && shaped {
+		p = underNewID(p, uuid.Must(uuid.NewV7()).String())
 	}
-	a := &Attempt{Now: time.Now(), Payloads: []*Payload{p}}
+	t := &trial{opened: d.ready(dest), payload: p}
+	if t.opened.err != nil {
+		t.preview = &Preview{Result: "refused", Error: t.opened.err.Error()}
+	} else {
+		t.attempt, t.preview = d.trial(ctx, dest, t.opened, p, shaped, test)
+	}
+	sub, _ := schemas.ParseSubscription(dest.EventTypes) // valid when it was stored
+	t.preview.Subscribed = !shaped || wants(sub, p)
+	return t, nil
+}
+
+// wants says whether a destination subscribes to what a payload was made of.
+func wants(sub schemas.Subscription, p *Payload) bool {
+	if p.Event != nil {
+		return sub.Matches(schemas.TypeEventTracked + ":" + p.Event.Name)
+	}
+	return sub.Matches(p.Type)
+}
+
+// outcome is that of a sample that is not sent.
+func (t *trial) outcome() stream.Outcome {
+	verdict := map[string]stream.Verdict{"skipped": stream.Skipped, "rejected": stream.Reject}[t.preview.Result]
+	if t.preview.Result == "refused" {
+		verdict = stream.Refuse
+	}
+	return stream.Outcome{Verdict: verdict, Err: t.preview.Error}
+}
+
+func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *opened, p *Payload, shaped, test bool) (*Attempt, *Preview) {
+	if shaped {
+		out, err := o.shaper.shape(ctx, p)
+		switch {
+		case err != nil:
+			return nil, &Preview{Result: "rejected", Error: err.Error()}
+		case out == nil:
+			return nil, &Preview{Result: "skipped", Error: "the filter or the transform of the destination leaves it out"}
+		}
+		p = out
+	}
+	a := &Attempt{Now: time.Now(), Payloads: []*Payload{p}, Test: test}
 	req, err := o.sink.Build(a)
 	if err != nil {
-		return &Preview{Result: "rejected", Error: err.Error()}
+		return nil, &Preview{Result: "rejected", Error: err.Error()}
 	}
-	return maskRequest(d.httpRequest(ctx, req, a), req, dest)
+	return a, maskRequest(d.httpRequest(ctx, req, a), req, dest)
 }
 
 // maskRequest hides secrets by name (headers) and by value (what the config

@@ -21,6 +21,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,9 @@ type Config struct {
 	AllowHTTP bool
 	// AllowNetworks are private networks in which receivers may stand.
 	AllowNetworks []netip.Prefix
+	// Kinds are those that may be used here; nil means all. A destination of
+	// another kind keeps its place and is refused.
+	Kinds []string
 	// MaxIdlePerHost bounds the idle connections kept to one host; 512 by default.
 	MaxIdlePerHost int
 }
@@ -64,6 +69,11 @@ func (c Config) Validate() error {
 	}
 	if c.MaxIdlePerHost < 0 {
 		errs = append(errs, fmt.Errorf("sinks: MaxIdlePerHost %d: must be positive, or 0 for the default", c.MaxIdlePerHost))
+	}
+	for _, k := range c.Kinds {
+		if _, err := kindOf(k); err != nil {
+			errs = append(errs, fmt.Errorf("sinks: Kinds: %w", err))
+		}
 	}
 	for _, p := range c.AllowNetworks {
 		if !p.IsValid() {
@@ -161,6 +171,17 @@ func kindOf(name string) (*Kind, error) {
 	return nil, fmt.Errorf("kind: %q is unknown: use one of %v", name, Kinds())
 }
 
+// enabled says whether a kind may be used here.
+func (d *Deliverer) enabled(kind string) error {
+	if d.cfg.Kinds == nil || slices.Contains(d.cfg.Kinds, kind) {
+		return nil
+	}
+	if _, err := kindOf(kind); err != nil {
+		return err
+	}
+	return fmt.Errorf("kind: %q is not enabled here: ENABLED_DESTINATION_PRESETS names %s", kind, strings.Join(d.cfg.Kinds, ", "))
+}
+
 // Attempt is what a request is built from.
 type Attempt struct {
 	// Now is the time of the attempt.
@@ -168,6 +189,8 @@ type Attempt struct {
 	Payloads []*Payload
 	// ReplayID is set when the records are delivered again by a backfill.
 	ReplayID string
+	// Test says that an operator tries the destination out.
+	Test bool
 }
 
 // Request is a POST to be made. Header belongs to the attempt: what all of them

@@ -92,7 +92,7 @@ func (w *webhook) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
 
 // reservedHeaders are ours or the protocol's to set.
 var reservedHeaders = []string{
-	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Host", "Hogstream-Replay", "Keep-Alive",
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Host", "Hogstream-Replay", "Hogstream-Test", "Keep-Alive",
 	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent",
 }
 

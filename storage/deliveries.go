@@ -2,9 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,9 +23,6 @@ type AttemptFilter struct {
 	Offset    int64
 }
 
-// ErrAttemptCursor is returned for a cursor that SearchAttempts did not make.
-var ErrAttemptCursor = errors.New("not a cursor of this list")
-
 // attemptPlace is where a page of the delivery log ends.
 type attemptPlace struct {
 	At        time.Time
@@ -45,9 +39,8 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	where, args := f.where(destinationID)
 	if cursor != "" {
 		var p attemptPlace
-		raw, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || json.Unmarshal(raw, &p) != nil {
-			return nil, "", ErrAttemptCursor
+		if err := readCursor(cursor, &p); err != nil {
+			return nil, "", err
 		}
 		n := len(args)
 		where += fmt.Sprintf(` AND attempted_at <= $%d AND (attempted_at, topic, partition, "offset", attempt) < ($%d, $%d, $%d, $%d, $%d)`, n+1, n+1, n+2, n+3, n+4, n+5)
@@ -80,11 +73,8 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	}
 	list = list[:limit]
 	last := list[limit-1]
-	raw, err := json.Marshal(attemptPlace{last.At, last.Topic, last.Partition, last.Offset, last.Attempt})
-	if err != nil {
-		return nil, "", fmt.Errorf("make a cursor: %w", err)
-	}
-	return list, base64.RawURLEncoding.EncodeToString(raw), nil
+	next, err := writeCursor(attemptPlace{last.At, last.Topic, last.Partition, last.Offset, last.Attempt})
+	return list, next, err
 }
 
 func (f *AttemptFilter) where(destinationID string) (string, []any) {

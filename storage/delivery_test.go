@@ -143,7 +143,7 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
 		return storage.RewindCursors(ctx, tx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 7}})
 	}))
-	keys, err := storage.ParkedKeys(ctx, db, id, storage.ParkedKey{}, 10)
+	keys, _, err := storage.ParkedKeys(ctx, db, id, storage.ParkedFilter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 	require.Equal(t, "a", keys[0].Key)

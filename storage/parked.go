@@ -36,9 +36,6 @@ type ParkedKey struct {
 	SkipBefore    *time.Time // what was parked until then is to be given up
 	Status        int        // of the last answer, 0 without one
 	Error         string     // valid UTF-8 without NUL
-
-	Records int   // how many wait; filled by listings
-	Bytes   int64 // of their values; filled by listings
 }
 
 // ParkedRecord is a record that waits in Postgres.

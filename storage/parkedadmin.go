@@ -3,42 +3,156 @@ package storage
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // ChannelParked carries the id of a destination whose parked keys an operator
 // wants retried or skipped, for [DB.Listen].
 const ChannelParked = "parked"
 
-// ParkedKeys lists the parked keys of a destination, live and backfills, in the
-// order of partition and key, at most limit of them after the given place (the
-// zero ParkedKey for the first page), with how much each has parked.
-func ParkedKeys(ctx context.Context, q Querier, destinationID string, after ParkedKey, limit int) ([]ParkedKey, error) {
-	const where = `
-		WHERE k.destination_id = $1 AND (k.partition, k.record_key, k.replay_id) > ($2, $3, $4::uuid)
-		ORDER BY k.partition, k.record_key, k.replay_id
-		LIMIT $5`
-	partition, replay := after.Partition, after.ReplayID
-	if after.Key == "" && replay == "" {
-		partition = -1
+// ParkedFilter narrows parked keys; zero fields do not.
+type ParkedFilter struct {
+	Keys      []string
+	Reason    string // failing | spilled
+	Status    int    // of the last answer
+	Error     string // a part of the last error, in any case
+	Partition *int32
+	ReplayID  string // LiveReplay for the live ones
+}
+
+// where is the filter as conditions on parked_keys k, whose destination is $1.
+func (f *ParkedFilter) where(destinationID string) (string, []any) {
+	conditions, args := []string{"k.destination_id = $1"}, []any{destinationID}
+	add := func(condition string, value any, set bool) {
+		if set {
+			args = append(args, value)
+			conditions = append(conditions, fmt.Sprintf(condition, len(args)))
+		}
 	}
-	if replay == "" {
-		replay = LiveReplay
+	add("k.record_key = ANY ($%d)", f.Keys, len(f.Keys) > 0)
+	add("k.reason = $%d", f.Reason, f.Reason != "")
+	add("k.status = $%d", f.Status, f.Status != 0)
+	add("strpos(lower(k.error), lower($%d)) > 0", f.Error, f.Error != "")
+	add("k.replay_id::text = $%d", f.ReplayID, f.ReplayID != "")
+	add("k.partition = $%d", f.Partition, f.Partition != nil)
+	return strings.Join(conditions, " AND "), args
+}
+
+// WaitingKey is a parked key with what it has parked.
+type WaitingKey struct {
+	ParkedKey
+	Records int
+	Bytes   int64 // of their values
+	// Since is when the first of its records was parked; Oldest is the one that
+	// is delivered next, without its value. Both are nil when an owner removed
+	// the last record a moment ago.
+	Since  *time.Time
+	Oldest *ParkedRecord
+}
+
+// parkedPlace is where a page of parked keys ends, in the order of the primary key.
+type parkedPlace struct {
+	Replay    string
+	Partition int32
+	Key       string
+}
+
+// ParkedKeys returns a page of the parked keys of a destination: the live ones,
+// then those of each backfill, in the order of partition and key; and the cursor
+// of the next page, "" at the end. What it costs does not grow with how many keys
+// are parked, nor with how many records, but for the keys of the page.
+func ParkedKeys(ctx context.Context, q Querier, destinationID string, f ParkedFilter, cursor string, limit int) ([]WaitingKey, string, error) {
+	where, args := f.where(destinationID)
+	if cursor != "" {
+		var p parkedPlace
+		if err := readCursor(cursor, &p); err != nil {
+			return nil, "", err
+		}
+		n := len(args)
+		where += fmt.Sprintf(" AND (k.replay_id, k.partition, k.record_key) > ($%d::uuid, $%d, $%d)", n+1, n+2, n+3)
+		args = append(args, p.Replay, p.Partition, p.Key)
 	}
-	return queryParkedKeys(ctx, q, "list parked keys of destination "+destinationID, where, destinationID, partition, after.Key, replay, limit)
+	args = append(args, limit+1)
+	sql := `
+		SELECT ` + parkedKeyColumns + `, r.records, r.bytes, r.since, ` + parkedOldestColumns + `
+		FROM (
+			SELECT * FROM parked_keys k
+			WHERE ` + where + `
+			ORDER BY k.destination_id, k.replay_id, k.partition, k.record_key
+			LIMIT $` + fmt.Sprint(len(args)) + `
+		) k
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS records, COALESCE(sum(octet_length(p.value)), 0) AS bytes, min(p.parked_at) AS since
+			FROM parked_records p
+			WHERE p.destination_id = k.destination_id AND p.replay_id = k.replay_id
+			  AND p.partition = k.partition AND p.record_key = k.record_key
+		) r
+		LEFT JOIN LATERAL (
+			SELECT * FROM parked_records p
+			WHERE p.destination_id = k.destination_id AND p.replay_id = k.replay_id
+			  AND p.partition = k.partition AND p.record_key = k.record_key
+			ORDER BY p.topic DESC, p."offset"
+			LIMIT 1
+		) o ON true
+		ORDER BY k.replay_id, k.partition, k.record_key`
+	what := "list parked keys of destination " + destinationID
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", what, err)
+	}
+	keys, err := pgx.CollectRows(rows, scanWaitingKey)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", what, err)
+	}
+	if len(keys) <= limit {
+		return keys, "", nil
+	}
+	keys = keys[:limit]
+	last := keys[limit-1]
+	next, err := writeCursor(parkedPlace{last.ReplayID, last.Partition, last.Key})
+	return keys, next, err
+}
+
+const parkedOldestColumns = `o.topic, o."offset", o.append_time, o.record_id, o.record_type, o.occurred_at, o.parked_at`
+
+func scanWaitingKey(row pgx.CollectableRow) (k WaitingKey, err error) {
+	var failing int64
+	var o struct {
+		topic, id, typ               *string
+		offset                       *int64
+		appended, occurred, parkedAt *time.Time
+	}
+	err = row.Scan(append(k.columns(&failing), &k.Records, &k.Bytes, &k.Since,
+		&o.topic, &o.offset, &o.appended, &o.id, &o.typ, &o.occurred, &o.parkedAt)...)
+	k.Failing = milliseconds(failing)
+	if err != nil || o.topic == nil {
+		return k, err
+	}
+	k.Oldest = &ParkedRecord{
+		ParkedTrack: k.ParkedTrack, Key: k.Key, Topic: *o.topic, Offset: *o.offset, AppendTime: *o.appended,
+		RecordID: *o.id, RecordType: *o.typ, ParkedAt: *o.parkedAt,
+	}
+	if o.occurred != nil {
+		k.Oldest.OccurredAt = *o.occurred
+	}
+	return k, nil
 }
 
 // InspectParkedKey returns the state of a key of a destination, of live and of
 // every backfill, and its first records in the order of their delivery, at most
 // limit of them each. None when it is not parked.
-func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string, limit int) ([]ParkedKey, []ParkedRecord, error) {
-	const where = `WHERE k.destination_id = $1 AND k.record_key = $2 ORDER BY k.replay_id, k.partition`
-	keys, err := queryParkedKeys(ctx, q, fmt.Sprintf("inspect parked key of destination %s", destinationID), where, destinationID, key)
+func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string, limit int) ([]WaitingKey, []ParkedRecord, error) {
+	const tracks = 100 // a key has one for live and one for each backfill that met it
+	keys, _, err := ParkedKeys(ctx, q, destinationID, ParkedFilter{Keys: []string{key}}, "", tracks)
 	if err != nil || len(keys) == 0 {
 		return nil, nil, err
 	}
 	due, limits := make([]DueKey, len(keys)), make([]int, len(keys))
 	for i, k := range keys {
-		due[i], limits[i] = DueKey{ParkedKey: k}, limit
+		due[i], limits[i] = DueKey{ParkedKey: k.ParkedKey}, limit
 	}
 	loaded, err := LoadParkedRecords(ctx, q, due, limits, 16<<20)
 	if err != nil {
@@ -49,37 +163,6 @@ func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string,
 		records = append(records, l...)
 	}
 	return keys, records, nil
-}
-
-func queryParkedKeys(ctx context.Context, q Querier, what, where string, args ...any) ([]ParkedKey, error) {
-	sql := `
-		SELECT ` + parkedKeyColumns + `, r.records, r.bytes
-		FROM parked_keys k
-		CROSS JOIN LATERAL (
-			SELECT count(*) AS records, COALESCE(sum(octet_length(p.value)), 0) AS bytes
-			FROM parked_records p
-			WHERE p.destination_id = k.destination_id AND p.replay_id = k.replay_id
-			  AND p.partition = k.partition AND p.record_key = k.record_key
-		) r ` + where
-	rows, err := q.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var keys []ParkedKey
-	for rows.Next() {
-		var k ParkedKey
-		var failing int64
-		if err := rows.Scan(append(k.columns(&failing), &k.Records, &k.Bytes)...); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		k.Failing = milliseconds(failing)
-		keys = append(keys, k)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return keys, nil
 }
 
 // ParkedTotals counts what a destination has parked.
@@ -93,37 +176,63 @@ func ParkedTotals(ctx context.Context, q Querier, destinationID string) (keys, r
 	return keys, records, nil
 }
 
-// RetryParkedKeys has the next attempt of parked keys made now, of all when keys is
-// nil, and returns how many that concerns. Their owners see it at once.
-func RetryParkedKeys(ctx context.Context, db *DB, destinationID string, keys []string) (int, error) {
-	const sql = `
-		UPDATE parked_keys SET next_attempt_at = 'epoch'
-		WHERE destination_id = $1 AND ($2::text[] IS NULL OR record_key = ANY ($2))`
-	return wishParked(ctx, db, "retry", sql, destinationID, keys)
+// ParkedTotal is how much a destination has parked.
+type ParkedTotal struct {
+	DestinationID, Destination string
+	Keys, Records              int
+	NextAttemptAt              time.Time // the first of them
 }
 
-// SkipParkedKeys has the records that are parked now given up, of all keys when
-// keys is nil: their owners make dead letters "skipped" of them. It returns how
-// many keys that concerns. Records of the keys that come later are delivered.
-func SkipParkedKeys(ctx context.Context, db *DB, destinationID string, keys []string) (int, error) {
+// AllParkedTotals counts for every destination that has parked keys, in the order
+// of their names.
+func AllParkedTotals(ctx context.Context, q Querier) ([]ParkedTotal, error) {
 	const sql = `
-		UPDATE parked_keys SET next_attempt_at = 'epoch', skip_before = clock_timestamp()
-		WHERE destination_id = $1 AND ($2::text[] IS NULL OR record_key = ANY ($2))`
-	return wishParked(ctx, db, "skip", sql, destinationID, keys)
+		SELECT d.id::text, d.name, k.keys, COALESCE(r.records, 0), k.next
+		FROM destinations d
+		JOIN (SELECT destination_id, count(*) AS keys, min(next_attempt_at) AS next FROM parked_keys GROUP BY 1) k ON k.destination_id = d.id
+		LEFT JOIN (SELECT destination_id, count(*) AS records FROM parked_records GROUP BY 1) r ON r.destination_id = d.id
+		ORDER BY d.name`
+	rows, err := q.Query(ctx, sql)
+	if err != nil {
+		return nil, fmt.Errorf("count parked keys: %w", err)
+	}
+	totals, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedTotal])
+	if err != nil {
+		return nil, fmt.Errorf("count parked keys: %w", err)
+	}
+	return totals, nil
 }
 
-// SkipLiveParkedKeys is SkipParkedKeys for all that is parked of live deliveries;
-// what backfills have parked stays.
-func SkipLiveParkedKeys(ctx context.Context, db *DB, destinationID string) (int, error) {
-	const sql = `
-		UPDATE parked_keys SET next_attempt_at = 'epoch', skip_before = clock_timestamp()
-		WHERE destination_id = $1 AND ($2::text[] IS NULL OR record_key = ANY ($2)) AND replay_id = '` + LiveReplay + `'`
-	return wishParked(ctx, db, "skip", sql, destinationID, nil)
+// RetryParkedKeys has the next attempt of the parked keys that match made now, and
+// returns how many that concerns. Their owners see it at once.
+func RetryParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
+	return wishParked(ctx, db, "retry", `next_attempt_at = 'epoch'`, destinationID, f)
 }
 
-func wishParked(ctx context.Context, db *DB, what, sql, destinationID string, keys []string) (n int, err error) {
+// SkipParkedKeys has the records of the keys that match that are parked now given
+// up: their owners make dead letters "skipped" of them. It returns how many keys
+// that concerns. Records of the keys that come later are delivered.
+func SkipParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
+	return wishParked(ctx, db, "skip", `next_attempt_at = 'epoch', skip_before = clock_timestamp()`, destinationID, f)
+}
+
+// wishParked locks in the order in which owners write, so that the two wait for
+// each other and never in a circle.
+func wishParked(ctx context.Context, db *DB, what, set, destinationID string, f ParkedFilter) (n int, err error) {
+	where, args := f.where(destinationID)
+	sql := `
+		WITH chosen AS (
+			SELECT k.destination_id, k.replay_id, k.partition, k.record_key FROM parked_keys k
+			WHERE ` + where + `
+			ORDER BY k.destination_id, k.replay_id, k.partition, k.record_key
+			FOR UPDATE
+		)
+		UPDATE parked_keys k SET ` + set + `
+		FROM chosen c
+		WHERE k.destination_id = c.destination_id AND k.replay_id = c.replay_id
+		  AND k.partition = c.partition AND k.record_key = c.record_key`
 	err = db.InTx(ctx, func(tx *Tx) error {
-		tag, err := tx.Exec(ctx, sql, destinationID, keys)
+		tag, err := tx.Exec(ctx, sql, args...)
 		if err != nil {
 			return fmt.Errorf("%s parked keys of destination %s: %w", what, destinationID, err)
 		}

@@ -354,7 +354,7 @@ func TestACancelledBackfillTakesWhatItHasParkedWithItAndLeavesThatOfLive(t *test
 	_, err = w.replayer().SetReplay(w.Context(), d.ID, out.Replay.ID, storage.ReplayCancelled)
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { return p.Tracks(out.Replay.ID) == 0, nil }, "the end to be heard")
-	keys, err := storage.ParkedKeys(w.Context(), w.db, d.ID, storage.ParkedKey{}, 10)
+	keys, _, err := storage.ParkedKeys(w.Context(), w.db, d.ID, storage.ParkedFilter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 	require.Equal(t, storage.LiveReplay, keys[0].ReplayID)

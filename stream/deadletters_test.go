@@ -166,5 +166,5 @@ func TestTheDeliveryLogIsSearchedInPagesThatDoNotShift(t *testing.T) {
 	none, _ = search(storage.AttemptFilter{From: time.Now().Add(time.Hour)}, "", 50)
 	require.Empty(t, none)
 	_, _, err := storage.SearchAttempts(w.Context(), w.db, d.ID, storage.AttemptFilter{}, "nonsense", 5)
-	require.ErrorIs(t, err, storage.ErrAttemptCursor)
+	require.ErrorIs(t, err, storage.ErrListCursor)
 }

@@ -97,7 +97,7 @@ func TestARewindWithParkedKeysSendsEachRecordAgainOnceAndSkipGivesThemUp(t *test
 	}, "a parked key")
 	w.waitFlushed(d)
 	_, before = w.parked(d)
-	_, err = storage.SkipParkedKeys(w.Context(), w.db, d.ID, nil)
+	_, err = storage.SkipParkedKeys(w.Context(), w.db, d.ID, storage.ParkedFilter{})
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { _, records := w.parked(d); return records == 0, nil }, "nothing parked")
 	require.Len(t, w.WaitRecords(schemas.TopicDeadLetters, before), before)

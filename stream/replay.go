@@ -115,7 +115,7 @@ func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*R
 func (r *Replayer) Skip(ctx context.Context, id string) (*Rewound, error) {
 	out, err := r.Rewind(ctx, id, RewindRequest{To: "latest"})
 	if err == nil {
-		_, err = storage.SkipLiveParkedKeys(ctx, r.db, id)
+		_, err = storage.SkipParkedKeys(ctx, r.db, id, storage.ParkedFilter{ReplayID: storage.LiveReplay})
 	}
 	return out, err
 }

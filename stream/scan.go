@@ -108,3 +108,52 @@ func (s *scanner) one(ctx context.Context, key logKey, offset int64) (*Record, e
 	}
 	return nil, nil
 }
+
+// FindRecord looks for a record by its id, the newest first, among at most `most`
+// offsets of each partition of the topics; nil when it is not among them.
+func (a *Admin) FindRecord(ctx context.Context, id string, most int64, topics ...schemas.Topic) (*Record, error) {
+	s, err := a.newScanner(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := a.EndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := a.StartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	const window = 2000
+	for back := int64(0); back < most; back += window {
+		for _, end := range ends {
+			key := logKey{schemas.Topic(end.Topic), end.Partition}
+			to := end.Offset - back
+			from := max(to-window, offsetIn(starts, end), 0)
+			if r, err := s.find(ctx, key, from, to, id); r != nil || err != nil {
+				return r, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// find looks for a record by its id within [from, to).
+func (s *scanner) find(ctx context.Context, key logKey, from, to int64, id string) (*Record, error) {
+	for at := from; at < to; {
+		c, err := s.read(ctx, key, at, 1<<20)
+		if isOutOfRange(err) || err == nil && c == nil {
+			return nil, nil // retention was faster
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range c.records {
+			if r := &c.records[i]; r.ID == id && r.Offset < to {
+				return r, nil
+			}
+		}
+		at = c.to
+	}
+	return nil, nil
+}

@@ -1,0 +1,134 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// handler answers a request: with a body under 200, with an [answer] under
+// another status, or with an error, which fail puts into the words of the API.
+type handler func(r *http.Request) (any, error)
+
+type answer struct {
+	status int
+	body   any
+}
+
+// refusal is an error whose answer the handler decided.
+type refusal struct {
+	status    int
+	text, fix string
+}
+
+// Error implements error.
+func (e *refusal) Error() string { return e.text }
+
+// mistakes are what is wrong with a request.
+type mistakes []issue
+
+// Error implements error.
+func (m mistakes) Error() string { return m[0].Message }
+
+// route serves a handler. subject is what was not found when an error says so.
+func (c *console) route(subject string, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := h(r)
+		if err != nil {
+			c.failErr(w, r, err, subject)
+			return
+		}
+		if a, ok := body.(answer); ok {
+			respond(w, a.status, a.body)
+			return
+		}
+		respond(w, http.StatusOK, body)
+	}
+}
+
+// needs answers 503 to everything when a part of this process is not there.
+func needs(part any, without string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		if part != nil {
+			return next
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fail(w, http.StatusServiceUnavailable, "Service unavailable: "+without, "")
+		})
+	}
+}
+
+// known are errors of the parts with an answer of their own; without a text the
+// error is the text.
+var known = []struct {
+	err       error
+	status    int
+	text, fix string
+}{
+	{ErrConflict, http.StatusConflict, "", "read it again and repeat the change"},
+	{stream.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
+	{stream.ErrReplayState, http.StatusConflict, "", "start another one"},
+	{stream.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
+	{stream.ErrLetterDone, http.StatusConflict, "Entry is not in pending state", ""},
+	{stream.ErrLetterLost, http.StatusConflict, "", "discard the entry"},
+}
+
+// failErr tells the sender's fault from ours. subject is what was not found.
+func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, subject string) {
+	if wrong := mistakesOf(err); wrong != nil {
+		failIssues(w, wrong)
+		return
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			if k.text == "" {
+				k.text = err.Error()
+			}
+			fail(w, k.status, k.text, k.fix)
+			return
+		}
+	}
+	var refused *refusal
+	var redrive *stream.RedriveError
+	switch {
+	case errors.As(err, &refused):
+		fail(w, refused.status, refused.text, refused.fix)
+	case errors.As(err, &redrive):
+		fail(w, http.StatusBadGateway, redrive.Error(), "mend the destination, then retry; the entry is pending")
+	case errors.Is(err, ErrNotFound), storage.IsNotFound(err):
+		fail(w, http.StatusNotFound, subject, "")
+	case storage.IsUnavailable(err), errors.Is(err, stream.ErrBusy), errors.Is(err, context.DeadlineExceeded):
+		c.Logger.Warn("admin.unavailable", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, "Service unavailable", "send the request again")
+	default:
+		c.Logger.Error("admin.failed", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		fail(w, http.StatusInternalServerError, "Internal Server Error", "")
+	}
+}
+
+// mistakesOf are the issues that an error of the sender stands for, or none.
+func mistakesOf(err error) []issue {
+	var list mistakes
+	var setting *InvalidError
+	var replay *stream.ReplayError
+	wrong := func(field, message, fix string) []issue {
+		return []issue{{Code: "custom", Path: []any{field}, Message: message, Fix: fix}}
+	}
+	switch {
+	case errors.As(err, &list):
+		return list
+	case errors.As(err, &setting):
+		return wrong(setting.Field, setting.Message, setting.Message)
+	case errors.As(err, &replay):
+		return wrong(replay.Field, replay.Message, replay.Message)
+	case errors.Is(err, stream.ErrLetterCursor), errors.Is(err, storage.ErrListCursor):
+		return wrong("cursor", err.Error(), "send nextCursor as it was given")
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package console
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// parkedKeyJSON is a contact whose records wait because the first of them failed
+// or there are too many.
+type parkedKeyJSON struct {
+	Key           string            `json:"key" doc:"The contact id."`
+	Reason        string            `json:"reason" enum:"failing,spilled"`
+	Since         *isoTime          `json:"since"`
+	FirstFailedAt *isoTime          `json:"firstFailedAt"`
+	NextAttemptAt isoTime           `json:"nextAttemptAt"`
+	Skipping      bool              `json:"skipping" doc:"What is parked by now is being given up."`
+	Attempts      int               `json:"attempts" doc:"Made of the oldest record."`
+	FailingMS     int64             `json:"failingMs" doc:"For how long it has failed, counting only time in which the destination is delivered to."`
+	Status        *int              `json:"status"`
+	Error         *string           `json:"error"`
+	Records       int               `json:"records"`
+	Bytes         int64             `json:"bytes"`
+	Oldest        *parkedRecordJSON `json:"oldest"`
+	Partition     int32             `json:"partition"`
+	ReplayID      *string           `json:"replayId"`
+}
+
+// parkedRecordJSON is a record that waits, named as a delivery is.
+type parkedRecordJSON struct {
+	Delivery   string   `json:"deliveryId"`
+	RecordID   string   `json:"recordId"`
+	Type       string   `json:"type"`
+	OccurredAt *isoTime `json:"occurredAt"`
+	AppendedAt isoTime  `json:"appendedAt"`
+	ParkedAt   isoTime  `json:"parkedAt"`
+	Bytes      *int     `json:"bytes,omitempty"`
+	ReplayID   *string  `json:"replayId"`
+}
+
+type parkedPage struct {
+	Keys       []parkedKeyJSON `json:"keys"`
+	Total      *parkedCount    `json:"total" doc:"Of the destination whatever the filter; on the first page only."`
+	Limit      int             `json:"limit"`
+	NextCursor *string         `json:"nextCursor"`
+}
+
+type parkedCount struct {
+	Keys    int `json:"keys"`
+	Records int `json:"records"`
+}
+
+type parkedKeyPage struct {
+	Keys    []parkedKeyJSON    `json:"keys" doc:"Its state in live deliveries and in each backfill."`
+	Records []parkedRecordJSON `json:"records" doc:"In the order of their delivery."`
+}
+
+type parkedTotalsPage struct {
+	Destinations []parkedTotalJSON `json:"destinations"`
+}
+
+type parkedTotalJSON struct {
+	ID            string  `json:"destinationId"`
+	Name          string  `json:"name"`
+	Keys          int     `json:"keys"`
+	Records       int     `json:"records"`
+	NextAttemptAt isoTime `json:"nextAttemptAt"`
+}
+
+type parkedWished struct {
+	Keys int `json:"keys" doc:"How many keys that concerns."`
+}
+
+const noParkedKey = "No such key is parked"
+
+func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
+	out := parkedKeyJSON{
+		Key: k.Key, Reason: k.Reason, Since: isoTimeOf(k.Since), FirstFailedAt: isoTimeOf(k.FirstFailedAt), NextAttemptAt: isoTime(k.NextAttemptAt),
+		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(k.Error),
+		Records: k.Records, Bytes: k.Bytes, Partition: k.Partition, ReplayID: replayIDOf(k.ReplayID),
+	}
+	if k.Status != 0 {
+		out.Status = &k.Status
+	}
+	if k.Oldest != nil {
+		oldest := parkedRecordOf(k.Oldest)
+		out.Oldest = &oldest
+	}
+	return out
+}
+
+func parkedRecordOf(r *storage.ParkedRecord) parkedRecordJSON {
+	out := parkedRecordJSON{
+		Delivery: place{schemas.Topic(r.Topic), r.Partition, r.Offset}.String(), RecordID: r.RecordID, Type: r.RecordType,
+		AppendedAt: isoTime(r.AppendTime), ParkedAt: isoTime(r.ParkedAt), ReplayID: replayIDOf(r.ReplayID),
+	}
+	if !r.OccurredAt.IsZero() {
+		out.OccurredAt = isoTimeOf(&r.OccurredAt)
+	}
+	if r.Value != nil {
+		n := len(r.Value)
+		out.Bytes = &n
+	}
+	return out
+}
+
+func replayIDOf(id string) *string {
+	if id == storage.LiveReplay {
+		return nil
+	}
+	return &id
+}
+
+// listParkedTotals is GET /parked: how much each destination has parked.
+func (c *console) listParkedTotals(r *http.Request) (any, error) {
+	totals, err := storage.AllParkedTotals(r.Context(), c.DB)
+	out := parkedTotalsPage{Destinations: []parkedTotalJSON{}}
+	for _, t := range totals {
+		out.Destinations = append(out.Destinations, parkedTotalJSON{
+			ID: t.DestinationID, Name: t.Destination, Keys: t.Keys, Records: t.Records, NextAttemptAt: isoTime(t.NextAttemptAt),
+		})
+	}
+	return out, err
+}
+
+// listParked is GET /webhooks/{id}/parked.
+func (c *console) listParked(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	f, q := queryForm(r)
+	filter := storage.ParkedFilter{Reason: plainText(q.Get("reason")), Status: f.within(q, "status", 0, 0, 999), Error: plainText(q.Get("error")), ReplayID: plainText(q.Get("replayId"))}
+	if q.Has("partition") {
+		p := int32(f.within(q, "partition", 0, 0, 1<<31-1))
+		filter.Partition = &p
+	}
+	limit := f.within(q, "limit", 50, 1, 500)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
+		return nil, err
+	}
+	list, next, err := storage.ParkedKeys(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
+	if err != nil {
+		return nil, err
+	}
+	out := parkedPage{Keys: []parkedKeyJSON{}, Limit: limit, NextCursor: optional(next)}
+	for i := range list {
+		out.Keys = append(out.Keys, parkedKeyOf(&list[i]))
+	}
+	if !q.Has("cursor") {
+		out.Total = &parkedCount{}
+		out.Total.Keys, out.Total.Records, err = storage.ParkedTotals(r.Context(), c.DB, id)
+	}
+	return out, err
+}
+
+// getParked is GET /webhooks/{id}/parked/{key}.
+func (c *console) getParked(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	f, q := queryForm(r)
+	limit := f.within(q, "limit", 50, 1, 500)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, plainText(chi.URLParam(r, "key")), limit)
+	if err == nil && len(keys) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := parkedKeyPage{Records: []parkedRecordJSON{}}
+	for i := range keys {
+		out.Keys = append(out.Keys, parkedKeyOf(&keys[i]))
+	}
+	for i := range records {
+		out.Records = append(out.Records, parkedRecordOf(&records[i]))
+	}
+	return out, nil
+}
+
+// wishParked makes the handler of POST /webhooks/{id}/parked/retry and /skip: of
+// the keys that the body names or narrows to, or of all when it says so.
+func (c *console) wishParked(what string, wish func(context.Context, *storage.DB, string, storage.ParkedFilter) (int, error)) handler {
+	return func(r *http.Request) (any, error) {
+		id, f, err := target(r, true)
+		if err != nil {
+			return nil, err
+		}
+		filter, narrow := f.parkedFilter()
+		all := f.flag("all")
+		if err := f.err(); err != nil {
+			return nil, err
+		}
+		if !narrow && (all == nil || !*all) {
+			f.wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)
+			return nil, f.err()
+		}
+		if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
+			return nil, err
+		}
+		n, err := wish(r.Context(), c.DB, id, filter)
+		if err != nil {
+			return nil, err
+		}
+		filter.Keys = filter.Keys[:min(len(filter.Keys), 20)] // of a long list its beginning tells enough
+		c.audit(r, "webhooks", id, map[string]any{"operation": "parked-" + what, "filter": filter, "keys": n})
+		return parkedWished{n}, nil
+	}
+}
+
+// parkedFilter reads which keys are meant, and whether the body narrows at all.
+func (f *form) parkedFilter() (filter storage.ParkedFilter, narrow bool) {
+	filter.Keys = f.texts("keys")
+	take(&filter.Reason, f.text("reason", 1, maxNameLen))
+	take(&filter.Error, f.text("error", 1, maxDescribed))
+	take(&filter.ReplayID, f.text("replayId", 1, maxNameLen))
+	take(&filter.Status, f.whole("status"))
+	if n := f.whole("partition"); n != nil {
+		p := int32(*n)
+		filter.Partition = &p
+	}
+	narrow = len(filter.Keys) > 0 || filter.Partition != nil || filter.Status != 0 || filter.Reason+filter.Error+filter.ReplayID != ""
+	return filter, narrow
+}

@@ -1,0 +1,61 @@
+package console_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+func TestARecordIsPreviewedByItsPlaceItsIDOrPasted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id := s.destination("crm")
+	at := "/webhooks/" + id + "/preview"
+
+	require.Equal(t, "sent", s.request(http.MethodPost, at, "", http.StatusOK)["result"])
+	require.Nil(t, s.hooks.sample.Record)
+	s.request(http.MethodPost, at, `{"record":"lifecycle-1-7"}`, http.StatusOK)
+	require.EqualValues(t, 7, s.hooks.sample.Record.Offset)
+	s.request(http.MethodPost, at, `{"record":"msg_`+lately+`"}`, http.StatusOK)
+	require.Equal(t, lately, s.hooks.sample.Record.ID, "found on the log")
+
+	logged := uuid.NewString()
+	row := storage.Attempt{At: time.Now(), DestinationID: id, RecordID: logged, Topic: "events", Partition: 2, Offset: 7, Attempt: 1, Outcome: "delivered"}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{row})
+	}))
+	s.request(http.MethodPost, at, `{"record":"`+logged+`"}`, http.StatusOK)
+	require.EqualValues(t, 2, s.hooks.sample.Record.Partition, "where the delivery log says it stands")
+
+	s.request(http.MethodPost, at, `{"message":{"type":"contact.created","data":{}}}`, http.StatusOK)
+	require.JSONEq(t, `{"type":"contact.created","data":{}}`, string(s.hooks.sample.Message))
+
+	s.request(http.MethodPost, at, `{"record":"lifecycle-1-8"}`, http.StatusNotFound)
+	s.request(http.MethodPost, at, `{"record":"nonsense"}`, http.StatusNotFound)
+	s.request(http.MethodPost, at, `{"record":"`+uuid.NewString()+`"}`, http.StatusNotFound)
+	require.Equal(t, []string{"message"}, paths(t, s.request(http.MethodPost, at, `{"record":"lifecycle-1-7","message":{}}`, http.StatusBadRequest)))
+	require.Empty(t, s.audit(), "a preview changes nothing")
+
+	tested := s.request(http.MethodPost, "/webhooks/"+id+"/test", `{"record":"events-0-7"}`, http.StatusAccepted)
+	require.Equal(t, true, tested["enqueued"])
+	require.EqualValues(t, 7, s.hooks.sample.Record.Offset)
+	require.Len(t, s.audit(), 1)
+}
+
+func TestTheOutcomeOfATestIsLookedUpByItsMessage(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id, message := uuid.NewString(), uuid.NewString()
+	row := storage.Attempt{At: time.Now(), DestinationID: id, RecordID: message, RecordType: "webhook.test", Partition: -1, Offset: -1, Attempt: 1, Outcome: "delivered", Status: 200}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{row})
+	}))
+	found := s.request(http.MethodGet, "/webhooks/"+id+"/deliveries/msg_"+message, "", http.StatusOK)["deliveries"].([]any)
+	require.Len(t, found, 1)
+	require.Equal(t, "msg_"+message, found[0].(map[string]any)["deliveryId"])
+}
