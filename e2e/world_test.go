@@ -144,7 +144,7 @@ func (w *world) look() {
 	var err error
 	w.codec, err = w.cfg.Codec()
 	require.NoError(t, err)
-	w.db, err = storage.Open(ctx, storage.Config{URL: w.cfg.Database.URL, MaxConns: 4})
+	w.db, err = storage.Open(ctx, storage.Config{URL: w.cfg.Database.URL, MaxConns: 4, AppName: "test"})
 	require.NoError(t, err)
 	t.Cleanup(w.db.Close)
 	w.admin, err = stream.OpenAdmin(w.cfg.StreamConfig(), nil)

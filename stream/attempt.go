@@ -21,8 +21,9 @@ type attemptContext struct {
 // keepContexts is how many idle contexts a holding keeps.
 const keepContexts = 256
 
-// attempt gives a context that ends after lasts. It must be given back with attempted.
-func (h *holding) attempt(lasts time.Duration) *attemptContext {
+// attempt gives a context that ends at deadline. It must be given back with attempted.
+func (h *holding) attempt(deadline time.Time) *attemptContext {
+	lasts := time.Until(deadline)
 	a := h.idleContext()
 	if a != nil {
 		a.timer.Reset(lasts)
@@ -32,7 +33,10 @@ func (h *holding) attempt(lasts time.Duration) *attemptContext {
 		a.abort = func() { a.cancel(context.Canceled) }
 		a.timer = time.AfterFunc(lasts, func() { a.cancel(context.DeadlineExceeded) })
 	}
-	a.deadline = time.Now().Add(lasts)
+	a.deadline = deadline
+	if lasts <= 0 { // the timer would say so a moment too late
+		a.cancel(context.DeadlineExceeded)
+	}
 	return a
 }
 

@@ -400,9 +400,12 @@ func (c *courier) work(f *flight) {
 // attempt delivers the flight, or appends its dead letters, within the deadline.
 // A panic is the fault of the record that caused it: another try would end the
 // same way, and one record must not end the process again and again.
+//
+// The deadline counts from when the lease was looked at: a process that is stopped
+// right after that, and wakes up when another has the lease, must not send it.
 func (c *courier) attempt(f *flight) (out Outcome) {
 	holding := f.track.holding
-	ctx := holding.attempt(c.env.cfg.Deadline)
+	ctx := holding.attempt(f.tookOff.Add(c.env.cfg.Deadline))
 	defer func() { holding.attempted(ctx, out.Verdict == Delivered) }()
 	defer func() {
 		if cause := recover(); cause != nil {
