@@ -48,6 +48,7 @@ type entry struct {
 
 	flying    int
 	taken     int
+	at        []time.Time // of each time it was taken
 	mayRepeat int
 	counted   int // the last kill that it was counted for
 }
@@ -114,6 +115,7 @@ func (l *ledger) ended(e *entry, alive bool) bool {
 		return false
 	}
 	e.taken++
+	e.at = append(e.at, time.Now())
 	if e.taken > 1 {
 		l.again++
 		return true
@@ -208,22 +210,50 @@ func (l *ledger) waitTaken(w *world, n int) {
 	})
 }
 
+// allowLate counts the attempts whose answer came after their deadline: the sender
+// cannot know that they were taken. A machine that is short of breath makes some.
+func (l *ledger) allowLate(w *world) (late int) {
+	w.t.Helper()
+	rows, err := w.db.Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome <> 'delivered'`)
+	require.NoError(w.t, err)
+	defer rows.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for rows.Next() {
+		var id string
+		require.NoError(w.t, rows.Scan(&id))
+		if e := l.records[id]; e.taken > 1 {
+			e.mayRepeat++
+			late++
+		}
+	}
+	require.NoError(w.t, rows.Err())
+	return late
+}
+
 // requireKept says what was lost, repeated or out of order.
-func (l *ledger) requireKept(t *testing.T) {
+func (l *ledger) requireKept(t *testing.T, w *world) {
 	t.Helper()
+	late := l.allowLate(w)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.Empty(t, l.violations)
 	lost, allowed := 0, 0
+	var unmet []string
 	for id, e := range l.records {
 		if e.taken == 0 {
 			lost++
 		}
 		allowed += e.mayRepeat
-		require.LessOrEqual(t, e.taken, 1+e.mayRepeat, "record %s of %s was repeated although no kill met it", id, e.contact)
+		if e.taken > 1+e.mayRepeat {
+			unmet = append(unmet, fmt.Sprintf("%s of %s, partition %d: %v", id, e.contact, e.partition, e.at))
+		}
 	}
-	t.Logf("%d kills: %d records, %d requests, %d repeated; in flight at the kills %d, finished after the last flush %d",
-		l.kills, len(l.records), l.requests, l.again, l.flying, l.unsaved)
+	t.Logf("%d kills: %d records, %d requests, %d repeated; in flight at the kills %d, finished after the last flush %d; answered too late %d",
+		l.kills, len(l.records), l.requests, l.again, l.flying, l.unsaved, late)
+	if len(unmet) > 0 {
+		t.Fatalf("%d records were repeated although no kill met them: %v", len(unmet), unmet[:min(5, len(unmet))])
+	}
 	require.Zero(t, lost, "lost")
 	require.LessOrEqual(t, l.again, allowed)
 }

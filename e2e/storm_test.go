@@ -33,6 +33,7 @@ func TestFaultKillsAndRebalancesUnderLoadLoseNothingAndRepeatOnlyWhatTheyMet(t *
 		w.waitSinks(running)
 		stop := a.keepUp(2, 100*time.Millisecond)
 
+		var log []string
 		events := make([]string, 0, stormKills+stormRebalances+1)
 		for range stormKills {
 			events = append(events, "kill")
@@ -46,6 +47,7 @@ func TestFaultKillsAndRebalancesUnderLoadLoseNothingAndRepeatOnlyWhatTheyMet(t *
 			_, taken, _ := l.counts()
 			l.waitTaken(w, taken+1+rng.IntN(300))
 			w.waitPhase(rng)
+			log = append(log, fmt.Sprint(what, " at ", time.Now().Format("15:04:05.000")))
 			switch what {
 			case "kill":
 				p := fleet[rng.IntN(len(fleet))]
@@ -73,11 +75,11 @@ func TestFaultKillsAndRebalancesUnderLoadLoseNothingAndRepeatOnlyWhatTheyMet(t *
 				require.NoError(t, err)
 			}
 		}
-		t.Log(events)
+		t.Log(log)
 		stop()
 		l.waitTaken(w, len(l.records))
 		w.waitSettled()
-		l.requireKept(t)
+		l.requireKept(t, w)
 		require.Empty(t, w.read(schemas.TopicDeadLetters))
 	})
 }
@@ -196,6 +198,6 @@ func TestFaultAnInstanceStoppedForLongerThanItsLeaseSendsNothingNewWhenItWakes(t
 		w.waitSettled()
 		after, _, _ := l.counts()
 		require.Equal(t, 3*len(a.seq), after-before, "requests after it woke up: only those of new records")
-		l.requireKept(t)
+		l.requireKept(t, w)
 	})
 }

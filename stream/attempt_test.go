@@ -20,10 +20,10 @@ func testHolding(t *testing.T) *holding {
 func TestTheContextOfASuccessServesTheNextAttemptWithADeadlineOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHolding(t)
-		first := h.attempt(time.Second)
+		first := h.attempt(time.Now().Add(time.Second))
 		h.attempted(first, true)
 		<-time.After(time.Minute) // virtual
-		second := h.attempt(time.Second)
+		second := h.attempt(time.Now().Add(time.Second))
 		require.Same(t, first, second)
 		require.NoError(t, second.Err())
 		deadline, ok := second.Deadline()
@@ -36,28 +36,28 @@ func TestTheContextOfASuccessServesTheNextAttemptWithADeadlineOfItsOwn(t *testin
 		require.ErrorIs(t, second.Err(), context.DeadlineExceeded)
 		require.ErrorIs(t, context.Cause(below), context.DeadlineExceeded)
 		h.attempted(second, true)
-		require.NotSame(t, second, h.attempt(time.Second))
+		require.NotSame(t, second, h.attempt(time.Now().Add(time.Second)))
 	})
 }
 
 func TestTheContextOfAFailedOrAbortedAttemptEndsAndIsNotUsedAgain(t *testing.T) {
 	h := testHolding(t)
-	failed := h.attempt(time.Hour)
+	failed := h.attempt(time.Now().Add(time.Hour))
 	h.attempted(failed, false)
 	require.ErrorIs(t, failed.Err(), context.Canceled)
-	aborted := h.attempt(time.Hour)
+	aborted := h.attempt(time.Now().Add(time.Hour))
 	require.NotSame(t, failed, aborted)
 	aborted.abort()
 	require.ErrorIs(t, aborted.Err(), context.Canceled)
 	h.attempted(aborted, true)
-	require.NotSame(t, aborted, h.attempt(time.Hour))
+	require.NotSame(t, aborted, h.attempt(time.Now().Add(time.Hour)))
 }
 
 func TestTheContextsOfAttemptsEndWithTheirHolding(t *testing.T) {
 	h := testHolding(t)
-	flying, idle := h.attempt(time.Hour), h.attempt(time.Hour)
+	flying, idle := h.attempt(time.Now().Add(time.Hour)), h.attempt(time.Now().Add(time.Hour))
 	h.attempted(idle, true)
 	h.cancel()
 	require.ErrorIs(t, flying.Err(), context.Canceled)
-	require.ErrorIs(t, h.attempt(time.Hour).Err(), context.Canceled)
+	require.ErrorIs(t, h.attempt(time.Now().Add(time.Hour)).Err(), context.Canceled)
 }

@@ -373,9 +373,7 @@ func (s *Sinks) giveUp(ctx context.Context, holdings []*holding) {
 	for _, h := range holdings {
 		h.cancel()
 	}
-	if err := s.flush.sync(ctx); err != nil {
-		s.log.Warn("delivery.flush_failed", zap.String("at", "revocation"), zap.Error(err))
-	}
+	s.flushAll(ctx)
 	leases := make([]storage.Lease, len(holdings))
 	for i, h := range holdings {
 		h.lost.Store(true)
@@ -384,6 +382,23 @@ func (s *Sinks) giveUp(ctx context.Context, holdings []*holding) {
 	}
 	if err := storage.ReleaseLeases(ctx, s.db, leases); err != nil {
 		s.log.Warn("lease.release_failed", zap.Error(err))
+	}
+}
+
+// flushAll writes what is known, trying again until ctx ends: a connection to
+// Postgres that breaks just now must not have all of it sent again by the next
+// owner.
+func (s *Sinks) flushAll(ctx context.Context) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := s.flush.sync(ctx)
+		if err == nil {
+			return
+		}
+		s.log.Warn("delivery.flush_failed", zap.String("at", "revocation"), zap.Error(err))
+		if ctx.Err() != nil {
+			return
+		}
+		pause(ctx, wait)
 	}
 }
 
