@@ -35,6 +35,7 @@ const (
 type opened struct {
 	revision int64
 	dest     *storage.Destination
+	kind     *Kind
 	sink     Sink
 	shaper   shaper
 	series   *series
@@ -77,6 +78,7 @@ func newOpened(dest *storage.Destination, guard *Guard) *opened {
 		o.err = err
 		return o
 	}
+	o.kind = kind
 	if o.sink, o.err = kind.Open(dest, guard); o.err == nil {
 		o.shaper, o.err = newShaper(dest)
 	}
@@ -127,31 +129,38 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	if o.err != nil {
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
-	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID}, abort: del.Abort}
+	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}, abort: del.Abort}
 	payloads := a.one[:0]
 	if n := len(del.Records); n > 1 {
 		payloads = make([]*Payload, 0, n)
 	}
-	for _, r := range del.Records {
+	var apart map[int]stream.Result // of records that no request is made for
+	for i, r := range del.Records {
 		p, err := d.payload(r)
 		if errors.Is(err, schemas.ErrRegistryUnavailable) {
 			return stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
 		}
-		if err != nil {
-			return rejected(del, err)
+		if err == nil {
+			p, err = o.shaper.shape(ctx, p)
 		}
-		if p, err = o.shaper.shape(ctx, p); err != nil {
-			return rejected(del, err)
-		}
-		if p != nil {
+		if err == nil && p != nil {
 			payloads = append(payloads, p)
+			continue
+		}
+		if apart == nil {
+			apart = map[int]stream.Result{}
+		}
+		apart[i] = stream.Result{Verdict: stream.Skipped}
+		if err != nil {
+			apart[i] = stream.Result{Verdict: stream.Reject, Err: err.Error()}
 		}
 	}
-	if len(payloads) == 0 {
-		return stream.Outcome{Verdict: stream.Skipped}
+	out := stream.Outcome{Verdict: stream.Skipped}
+	if len(payloads) > 0 {
+		a.Now, a.Payloads = time.Now(), payloads
+		out = d.attempt(ctx, o, a)
 	}
-	a.Now, a.Payloads = time.Now(), payloads
-	return d.attempt(ctx, o.sink, a)
+	return merge(out, len(del.Records), apart)
 }
 
 // attempt is an Attempt with room for the one payload that most have.
@@ -172,23 +181,14 @@ func (d *Deliverer) within(ctx context.Context, a *attempt) (_ context.Context, 
 	return ctx, cancel, cancel
 }
 
-// rejected gives up one record, or sends the halves of a batch on their own, so
-// that the record at fault is found.
-func rejected(del stream.Delivery, err error) stream.Outcome {
-	verdict := stream.Reject
-	if len(del.Records) > 1 {
-		verdict = stream.Split
-	}
-	return stream.Outcome{Verdict: verdict, Err: err.Error()}
-}
-
 // attempt makes one request and judges what comes of it.
-func (d *Deliverer) attempt(ctx context.Context, sink Sink, at *attempt) stream.Outcome {
+func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.Outcome {
+	sink := o.sink
 	ctx, abort, done := d.within(ctx, at)
 	defer done()
 	a := &at.Attempt
 	if sender, ok := sink.(Sender); ok {
-		return splitBatch(a, sender.Send(ctx, a))
+		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
 	req, err := sink.Build(a)
 	if err != nil {
@@ -199,11 +199,16 @@ func (d *Deliverer) attempt(ctx context.Context, sink Sink, at *attempt) stream.
 	if err != nil {
 		return failed(ctx, err, time.Since(start))
 	}
-	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, abort)}
+	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, abort, max(o.kind.Answer, keptOfAnswer))}
 	verdict, reason := sink.Judge(a, ans)
-	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: ans.Body}
+	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: excerpt(ans.Body)}
 	if verdict == stream.Delivered {
 		return out
+	}
+	if items, ok := sink.(ItemJudge); ok && verdict == stream.Partial {
+		out.Results = items.JudgeItems(a, ans)
+		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), time.Now(), d.cfg.MaxRetryAfter)
+		return itemized(a, out)
 	}
 	if out.Err = reason; reason == "" {
 		out.Err = fmt.Sprintf("HTTP %d", ans.Status)
@@ -266,9 +271,18 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 	return out
 }
 
-// readAnswer keeps the first KiB of the body and reads a little more, so that
-// the connection can serve the next attempt; a longer or slower one is cut off.
-func readAnswer(resp *http.Response, abort context.CancelFunc) []byte {
+// excerpt is what of an answer stands in the delivery log.
+func excerpt(body []byte) []byte {
+	if len(body) <= keptOfAnswer {
+		return body
+	}
+	return trimRune(body[:keptOfAnswer])
+}
+
+// readAnswer keeps so much of the body, the first KiB mostly, and reads a little
+// more, so that the connection can serve the next attempt; a longer or slower one
+// is cut off.
+func readAnswer(resp *http.Response, abort context.CancelFunc, keep int) []byte {
 	defer resp.Body.Close()
 	if resp.ContentLength == 0 {
 		return nil
@@ -279,9 +293,12 @@ func readAnswer(resp *http.Response, abort context.CancelFunc) []byte {
 			abort() // it has fired: the context must not look alive once this attempt is over
 		}
 	}()
-	var buf [keptOfAnswer]byte
+	if resp.ContentLength > 0 {
+		keep = int(min(int64(keep), resp.ContentLength+1)) // one more: to see the end
+	}
+	buf := make([]byte, keep)
 	// An error here means a body that broke off: the status has decided already.
-	n, err := io.ReadFull(resp.Body, buf[:])
+	n, err := io.ReadFull(resp.Body, buf)
 	if err == nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, drainedOfAnswer)
 	}

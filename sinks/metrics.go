@@ -83,16 +83,23 @@ func (s *series) observe(del *stream.Delivery, out *stream.Outcome, now time.Tim
 	if out.Status > 0 {
 		s.latencies().Observe(out.Latency.Seconds())
 	}
-	if out.Verdict != stream.Delivered {
+	if out.Verdict != stream.Delivered && out.Verdict != stream.Partial {
 		return
 	}
+	took := func(i int) bool { return out.Results == nil || out.Results[i].Verdict == stream.Delivered }
+	n := 0
+	for i := range del.Records {
+		if took(i) {
+			n++
+		}
+	}
 	d := s.deliveries()
-	d.records.Add(float64(len(del.Records)))
+	d.records.Add(float64(n))
 	if del.ReplayID != "" {
 		return // what is sent again is old by intention
 	}
-	for _, r := range del.Records {
-		if !r.OccurredAt.IsZero() {
+	for i, r := range del.Records {
+		if took(i) && !r.OccurredAt.IsZero() {
 			d.freshness.Observe(max(0, now.Sub(r.OccurredAt).Seconds()))
 		}
 	}

@@ -541,7 +541,7 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 	defer t.opened.close()
 	out := t.outcome()
 	if t.attempt != nil {
-		out = o.deliverer.attempt(ctx, t.opened.sink, &attempt{Attempt: *t.attempt})
+		out = o.deliverer.attempt(ctx, t.opened, &attempt{Attempt: *t.attempt})
 		o.logTest(ctx, d, t.payload, out)
 	}
 	return &Tested{

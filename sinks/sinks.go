@@ -115,6 +115,9 @@ type Kind struct {
 	// Records and Bytes bound one request. Records is 1 for kinds that deliver
 	// one by one.
 	Records, Bytes int
+	// Answer is how much of an answer is read, for kinds whose receivers say more in
+	// it than fits into 1 KiB, the default.
+	Answer int
 	// DefaultRate is the rate limit of a new destination that names none, in
 	// requests a second; 0 for no limit.
 	DefaultRate float64
@@ -135,9 +138,20 @@ type Sink interface {
 	Judge(a *Attempt, ans *Answer) (verdict stream.Verdict, reason string)
 }
 
+// ItemJudge is a Sink whose receiver answers for each payload by itself: its Judge
+// returns [stream.Partial] then.
+type ItemJudge interface {
+	Sink
+	// JudgeItems says what an answer means for each payload of the attempt, in their
+	// order: Delivered, Reject, or Retry. What is to be sent again is sent with what
+	// follows it of the same contact.
+	JudgeItems(a *Attempt, ans *Answer) []stream.Result
+}
+
 // Sender is a Sink that does not speak HTTP: it makes the attempt itself, within
 // the deadline of ctx. Build serves its previews. A Sender that is an [io.Closer]
-// is closed when its destination was changed or deleted.
+// is closed when its destination was changed or deleted. Its outcome may be Partial,
+// with a result for each payload.
 type Sender interface {
 	Sink
 	Send(ctx context.Context, a *Attempt) stream.Outcome
@@ -191,6 +205,8 @@ type Attempt struct {
 	ReplayID string
 	// Test says that an operator tries the destination out.
 	Test bool
+	// Number is 1 for the first attempt.
+	Number int
 }
 
 // Request is a POST to be made. Header belongs to the attempt: what all of them
@@ -205,7 +221,7 @@ type Request struct {
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   []byte // at most the first KiB
+	Body   []byte // at most the first KiB, or as much as the kind asks for
 }
 
 // Decoder turns record values into messages. Implemented by *schemas.Codec.

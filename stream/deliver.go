@@ -50,6 +50,9 @@ const (
 	Gone
 	// Split: a batch was rejected as a whole; deliver its records in halves.
 	Split
+	// Partial: the receiver answered for each record of a batch by itself, and
+	// Outcome.Results says what.
+	Partial
 )
 
 // String is the verdict as it stands in logs, metrics and the delivery log.
@@ -67,6 +70,8 @@ func (v Verdict) String() string {
 		return "refused"
 	case Split:
 		return "split"
+	case Partial:
+		return "partial"
 	}
 	return "unknown"
 }
@@ -79,4 +84,13 @@ type Outcome struct {
 	RetryAfter time.Duration // the receiver's wish, 0 when it expressed none
 	Err        string        // what went wrong, for people; no secrets
 	Response   []byte        // at most the first KiB of the body
+	// Results is what came of each record, in the order of Delivery.Records, when the
+	// verdict is Partial: Delivered, Skipped, Reject, and anything else for Retry.
+	Results []Result
+}
+
+// Result is what a receiver answered about one record of a batch.
+type Result struct {
+	Verdict Verdict
+	Err     string // as of an Outcome
 }

@@ -104,6 +104,7 @@ type flight struct {
 	tookOff                                 time.Time // of the attempt under way
 
 	then   *flight              // flies when this one is finished: the other half of a split
+	after  func()               // instead of then, with the mutex held
 	dead   []schemas.Message    // to be appended; the records are given up
 	dest   *storage.Destination // as it is for this attempt
 	one    [1]item

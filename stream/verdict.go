@@ -31,8 +31,12 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 		}
 		// Whoever owns the partition now starts from the cursor; only a success is
 		// worth keeping, so that it is not repeated.
-		if out.Verdict == Delivered || out.Verdict == Skipped {
+		switch out.Verdict {
+		case Delivered, Skipped:
 			t.finish(f)
+		case Partial:
+			done, _, _ := c.divide(f, out)
+			t.finish(done)
 		}
 		c.env.flush.mark(t)
 		if t.flying == 0 {
@@ -51,6 +55,9 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 
 func (c *courier) judge(f *flight, out Outcome) {
 	verdict := out.Verdict
+	if verdict == Partial && len(out.Results) != len(f.items) {
+		verdict = Retry // cannot be: the Deliverer says one for each
+	}
 	if f.dead != nil && verdict != Delivered {
 		verdict = Retry
 	}
@@ -67,6 +74,8 @@ func (c *courier) judge(f *flight, out Outcome) {
 	case Split:
 		f.split()
 		c.again.push(f)
+	case Partial:
+		c.settleEach(f, out)
 	case Refuse, Gone:
 		c.refused(f, out)
 		c.retry(f, out)
@@ -82,7 +91,10 @@ func (c *courier) arrived(f *flight, verdict Verdict) {
 		c.lastDelivery = time.Now()
 	}
 	f.track.finish(f)
-	if f.then != nil {
+	switch {
+	case f.after != nil:
+		f.after()
+	case f.then != nil:
 		c.again.push(f.then)
 	}
 	c.freeFlight(f)
@@ -190,11 +202,14 @@ func (c *courier) remind() {
 // bury gives the records of a flight up: they become dead letters, appended
 // before their offsets count as finished.
 func (c *courier) bury(f *flight, reason string, out Outcome) {
-	cause := out.Err
-	if cause == "" {
-		cause = fmt.Sprintf("HTTP %d", out.Status)
-	}
-	for _, r := range f.records {
+	for i, r := range f.records {
+		cause := out.Err
+		if out.Results != nil {
+			cause = out.Results[i].Err
+		}
+		if cause == "" {
+			cause = fmt.Sprintf("HTTP %d", out.Status)
+		}
 		d := NewDeadLetter(r, "destination:"+c.dest.Name, reason, errors.New(cause), time.Now())
 		d.Attempts, d.DestinationID = f.tries, &c.id
 		if out.Status != 0 {
@@ -248,11 +263,20 @@ func (c *courier) refused(f *flight, out Outcome) {
 // note writes the attempt to the delivery log and the metrics.
 func (c *courier) note(f *flight, out Outcome, started time.Time) {
 	policy := cmp.Or(c.dest.DeliveryLog, c.env.cfg.DeliveryLog)
-	if policy == "off" || policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
+	if policy == "off" {
 		return
 	}
 	t := f.track
-	for _, r := range f.records {
+	each := out.Verdict == Partial && len(out.Results) == len(f.records)
+	written := 0
+	for i, r := range f.records {
+		if each {
+			out.Verdict, out.Err = out.Results[i].Verdict, out.Results[i].Err
+		}
+		if policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
+			continue
+		}
+		written++
 		t.results = append(t.results, storage.Attempt{
 			At: started, DestinationID: c.id, ReplayID: t.replay,
 			RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),
@@ -261,8 +285,8 @@ func (c *courier) note(f *flight, out Outcome, started time.Time) {
 			Latency: out.Latency, Error: cleanText(out.Err), Response: out.Response,
 		})
 	}
-	t.unflushed += len(f.records)
-	c.env.flush.pending.Add(int64(len(f.records)))
+	t.unflushed += written
+	c.env.flush.pending.Add(int64(written))
 }
 
 // cleanText makes a receiver's text fit for Postgres: valid UTF-8 without NUL.
