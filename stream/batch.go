@@ -94,7 +94,13 @@ func (t *thread) process(ctx context.Context, b *batch) error {
 	if err := t.cfg.hooks.step(stepApplying, keys(b.parts)); err != nil {
 		return err
 	}
-	if err := t.apply(ctx, b); err != nil {
+	begun := func(bool) {}
+	if len(b.records) > 0 {
+		begun = t.producer.beginBeside(ctx, t.member)
+	}
+	err := t.apply(ctx, b)
+	begun(err != nil)
+	if err != nil {
 		return t.notApplied(b, err)
 	}
 	t.narrow.applied(len(b.records))

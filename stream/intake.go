@@ -4,20 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // intake fetches the records of the owned partitions, each from the offset the
-// table of recovery decided. The client fetches the next records while a batch
-// is applied and published, up to its bound in bytes.
+// table of recovery decided. A goroutine of its own goes on fetching while a batch
+// is applied and published: the client asks the broker again only when the answer
+// before was taken, so that otherwise each batch would begin with what had arrived
+// when the last one began, and the rest would wait for a whole batch more.
+//
+// Its methods are for the thread's goroutine.
 type intake struct {
 	client  *kgo.Client
-	waiting []*kgo.Record // fetched and not yet taken into a batch
+	limit   int           // records and bytes that may wait before fetching pauses
+	most    int           // bytes
+	waiting []*kgo.Record // taken in and not yet in a batch
 	reading map[string]map[int32]bool
-	ends    offsets // the last stable offsets heard of
+	arrived chan struct{} // a token: there is something to take in
+	wanted  chan struct{} // a token: the thread has nothing to do
+
+	mu      sync.Mutex
+	change  *sync.Cond
+	fetched []*kgo.Record // not yet taken in
+	size    int           // of fetched, keys and values
+	broken  []fetchFault
+	err     error
+	ends    offsets            // the last stable offsets heard of
+	cancel  context.CancelFunc // ends the poll that is under way; nil for none
+	paused  bool
+	closed  bool
+	ended   chan struct{}
 }
+
+// fetchPace is the least time between two polls while the thread is at work.
+// What arrives within it is read together.
+const fetchPace = 5 * time.Millisecond
 
 func newIntake(cfg ProcessorConfig) (*intake, error) {
 	client, err := cfg.Kafka.NewClient("intake."+cfg.Processor.Name(), cfg.Logger,
@@ -30,7 +55,100 @@ func newIntake(cfg ProcessorConfig) (*intake, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &intake{client: client, reading: make(map[string]map[int32]bool), ends: make(offsets)}, nil
+	in := &intake{
+		client: client, limit: cfg.MaxBatchRecords, most: cfg.MaxBatchBytes,
+		reading: make(map[string]map[int32]bool), ends: make(offsets),
+		arrived: make(chan struct{}, 1), wanted: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	in.change = sync.NewCond(&in.mu)
+	go in.run()
+	return in, nil
+}
+
+// run fetches until close.
+func (in *intake) run() {
+	defer close(in.ended)
+	for {
+		ctx, open := in.begin()
+		if !open {
+			return
+		}
+		fetches := in.client.PollRecords(ctx, in.limit)
+		in.end(fetches)
+		pace := time.NewTimer(fetchPace)
+		select {
+		case <-pace.C:
+		case <-in.wanted:
+			pace.Stop()
+		}
+	}
+}
+
+// begin waits until there is room and nobody changes what is read; false once
+// closed.
+func (in *intake) begin() (context.Context, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for !in.closed && (in.paused || in.err != nil || len(in.fetched) >= in.limit || in.size >= in.most) {
+		in.change.Wait()
+	}
+	if in.closed {
+		return nil, false
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	in.cancel = cancel
+	return ctx, true
+}
+
+// end keeps what a poll brought.
+func (in *intake) end(fetches kgo.Fetches) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.cancel()
+	in.cancel = nil
+	in.change.Broadcast()
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		switch {
+		case p.Err == nil:
+			if p.LastStableOffset >= 0 {
+				in.ends.set(p.Topic, p.Partition, p.LastStableOffset)
+			}
+		case errors.Is(p.Err, context.Canceled):
+		case errors.Is(p.Err, kgo.ErrClientClosed):
+			in.err = kgo.ErrClientClosed
+		case placeGone(p.Err):
+			in.broken = append(in.broken, fetchFault{p.Partition, fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)})
+		default:
+			in.err = fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)
+		}
+		for _, r := range p.Records {
+			in.size += len(r.Key) + len(r.Value)
+		}
+		in.fetched = append(in.fetched, p.Records...)
+	})
+	if len(in.fetched) > 0 || len(in.broken) > 0 || in.err != nil {
+		token(in.arrived)
+	}
+}
+
+// still has no poll under way until the returned function is called. What polls
+// have brought by then is all there is of what was read before.
+func (in *intake) still() (goOn func()) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.paused = true
+	if in.cancel != nil {
+		in.cancel()
+	}
+	for in.cancel != nil {
+		in.change.Wait()
+	}
+	return func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.paused = false
+		in.change.Broadcast()
+	}
 }
 
 // seek makes the partition be read from these offsets (by topic), forgetting
@@ -60,15 +178,23 @@ func (in *intake) drop(partition int32) {
 	if len(remove) == 0 {
 		return
 	}
+	defer in.still()()
 	in.client.RemoveConsumePartitions(remove)
-	kept := in.waiting[:0]
-	for _, r := range in.waiting {
+	in.waiting = without(in.waiting, partition)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.fetched = without(in.fetched, partition)
+}
+
+func without(records []*kgo.Record, partition int32) []*kgo.Record {
+	kept := records[:0]
+	for _, r := range records {
 		if r.Partition != partition {
 			kept = append(kept, r)
 		}
 	}
-	clear(in.waiting[len(kept):])
-	in.waiting = kept
+	clear(records[len(kept):])
+	return kept
 }
 
 // fetchFault says that a partition cannot be read where it stands.
@@ -77,28 +203,39 @@ type fetchFault struct {
 	err       error
 }
 
-// fetch waits for records until ctx ends, and then returns nothing. broken are
-// partitions whose place in the log is gone; the error is an outage.
-func (in *intake) fetch(ctx context.Context, limit int) (broken []fetchFault, err error) {
-	fetches := in.client.PollRecords(ctx, limit)
-	if fetches.IsClientClosed() {
-		return nil, kgo.ErrClientClosed
+// await returns when there is something to take in, or ctx ends.
+func (in *intake) await(ctx context.Context) {
+	token(in.wanted)
+	select {
+	case <-in.arrived:
+	case <-ctx.Done():
 	}
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		switch {
-		case p.Err == nil:
-			if p.LastStableOffset >= 0 {
-				in.ends.set(p.Topic, p.Partition, p.LastStableOffset)
-			}
-		case errors.Is(p.Err, context.Canceled), errors.Is(p.Err, context.DeadlineExceeded):
-		case placeGone(p.Err):
-			broken = append(broken, fetchFault{p.Partition, fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)})
-		default:
-			err = fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)
+}
+
+// take adds what was fetched to what is waiting. broken are partitions whose place
+// in the log is gone; the error is an outage.
+func (in *intake) take() (broken []fetchFault, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.waiting) < in.limit {
+		if len(in.waiting) == 0 {
+			in.waiting = in.fetched
+		} else {
+			in.waiting = append(in.waiting, in.fetched...)
 		}
-		in.waiting = append(in.waiting, p.Records...)
-	})
+		in.fetched, in.size = nil, 0
+	}
+	broken, err = in.broken, in.err
+	in.broken, in.err = nil, nil
+	in.change.Broadcast()
 	return broken, err
+}
+
+// stableEnd is the last stable offset heard of, none before the first.
+func (in *intake) stableEnd(topic string, partition int32) int64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.ends.get(topic, partition)
 }
 
 // placeGone reports that the partition was truncated, expired below us, or made
@@ -118,4 +255,15 @@ func (in *intake) taken(n int) {
 	}
 }
 
-func (in *intake) close() { in.client.Close() }
+func (in *intake) close() {
+	in.mu.Lock()
+	in.closed = true
+	if in.cancel != nil {
+		in.cancel()
+	}
+	in.change.Broadcast()
+	in.mu.Unlock()
+	token(in.wanted)
+	<-in.ended
+	in.client.Close()
+}

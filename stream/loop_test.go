@@ -32,7 +32,7 @@ func TestEveryRecordIsAppliedOnceAndItsOutputPublishedOnceInOrder(t *testing.T) 
 }
 
 // Where a process can die in its batch.
-var stepsOfABatch = []string{stream.StepApplying, stream.StepApplied, stream.StepProduced, stream.StepSent, stream.StepCommitted}
+var stepsOfABatch = []string{stream.StepApplying, stream.StepApplied, stream.StepBegun, stream.StepSent, stream.StepCommitted}
 
 func TestACrashAtAnyStepLosesNothingAndRepeatsNothing(t *testing.T) {
 	for _, step := range stepsOfABatch {
@@ -128,5 +128,25 @@ func TestATransactionLeftOpenByADeadOwnerIsAbortedAndPublishedBySomebodyElse(t *
 	b := r.start("b")
 	r.awaitOutputs(10) // once the broker has timed the transaction out
 	b.stop()
+	require.Empty(t, r.fault())
+}
+
+func TestWhatArrivesDuringABatchIsInTheNextOne(t *testing.T) {
+	r := newRig(t, 3)
+	r.give(schemas.TopicIngest, 0, 1)
+	a := r.prepare("a")
+	first := a.at(stream.StepApplied)
+	a.run()
+	first.await(t)
+	for p := range int32(3) { // one after the other, which takes several fetches
+		r.give(schemas.TopicIngest, p, 5)
+		r.eventually("it is fetched", func() bool { return a.loop.Fetched() == 5*int(p+1) })
+	}
+	second := a.at(stream.StepApplied)
+	first.pass(nil)
+	second.await(t)
+	require.Equal(t, 16, r.applied())
+	second.pass(nil)
+	a.stopAfter(16)
 	require.Empty(t, r.fault())
 }

@@ -12,7 +12,7 @@ const (
 	StepSeeded    = stepSeeded
 	StepApplying  = stepApplying
 	StepApplied   = stepApplied
-	StepProduced  = stepProduced
+	StepBegun     = stepBegun
 	StepSent      = stepSent
 	StepCommitted = stepCommitted
 	StepTidied    = stepTidied
@@ -36,3 +36,11 @@ func (c *ProcessorConfig) Hook(at func(step string, partitions []int32) error) {
 
 // Without switches rules off.
 func (c *ProcessorConfig) Without(off Rule) { c.hooks.off = off }
+
+// Fetched is how many records the first thread has fetched and not taken in.
+func (l *ProcessorLoop) Fetched() int {
+	in := l.threads[0].intake
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.fetched)
+}

@@ -14,8 +14,8 @@ const (
 	stepFetched   = "offsets fetched"       // before the rows are read
 	stepApplying  = "about to apply"        // before the transaction in Postgres
 	stepApplied   = "applied"               // after it, before anything is produced
-	stepProduced  = "produced"              // outputs acknowledged, offsets not sent
-	stepSent      = "offsets sent"          // within the transaction, which is still open
+	stepBegun     = "transaction begun"     // and nothing sent in it
+	stepSent      = "outputs, offsets sent" // within the transaction, which is still open
 	stepCommitted = "transaction ended"     // before the loop notes it
 	stepSeeded    = "row inserted"          // first start, before the group has an offset
 	stepTidied    = "idle partition tidied" // offsets over markers committed, row marked

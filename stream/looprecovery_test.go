@@ -310,7 +310,7 @@ func TestAnOutageOfPostgresIsWaitedOut(t *testing.T) {
 }
 
 func TestAnOutageOfTheBrokerIsWaitedOut(t *testing.T) {
-	for _, step := range []string{stream.StepApplied, stream.StepProduced, stream.StepSent} {
+	for _, step := range []string{stream.StepApplied, stream.StepBegun, stream.StepSent} {
 		t.Run("it begins when "+step, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
@@ -348,7 +348,7 @@ func TestAFencedOrTimedOutProducerIsMadeAnewAndIsNoTwin(t *testing.T) {
 	r := newRig(t, 1)
 	r.give(schemas.TopicIngest, 0, 10)
 	a := r.prepare("a")
-	produced := a.at(stream.StepProduced)
+	produced := a.at(stream.StepBegun)
 	a.run()
 	produced.await(t)
 	// Somebody takes the transactional id, as an operator's abort would.

@@ -26,6 +26,7 @@ type producer struct {
 	txn    time.Duration
 	hooks  loopHooks
 	client *kgo.Client // nil until opened, and after a failure
+	begun  time.Time   // when the transaction in hand was begun; zero for none
 }
 
 func newProducer(cfg ProcessorConfig, number int) *producer {
@@ -49,7 +50,7 @@ func (p *producer) open(ctx context.Context) error {
 	client, err := p.cfg.NewClient(p.role, p.log,
 		kgo.TransactionalID(p.id),
 		kgo.TransactionTimeout(p.txn),
-		kgo.ProducerLinger(0),
+		kgo.ManualFlushing(), // a batch's outputs go out together, in one request a broker
 		kgo.MaxVersions(namedTopics()),
 		kgo.MaxBufferedRecords(1<<20), // a batch's outputs, which are in memory anyway
 		kgo.UnknownTopicRetries(8),
@@ -69,20 +70,42 @@ func (p *producer) open(ctx context.Context) error {
 func (p *producer) close() {
 	if p.client != nil {
 		p.client.Close()
-		p.client = nil
+		p.client, p.begun = nil, time.Time{}
 	}
 }
+
+// beginBeside begins the next transaction while something else is done, which
+// hides the wait for the end of the one before. The function returned waits until
+// that is through; with give up it does not wait for an answer. Nobody is held up by
+// a transaction that was begun and has nothing in it: the next publish takes it.
+// Whether it worked is for publish to find out.
+func (p *producer) beginBeside(ctx context.Context, m *member) (through func(giveUp bool)) {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errTxnTime)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := p.begin(ctx, m); err != nil {
+			p.close()
+		}
+	}()
+	return func(giveUp bool) {
+		if giveUp {
+			cancel()
+		}
+		<-done
+		cancel()
+	}
+}
+
+var errTxnTime = errors.New("the transaction timed out")
 
 // publish produces the records and commits the offsets, all or nothing, under
 // the membership that fetched the batch. After an error the client is closed:
 // the outcome may be unknown, and the table of recovery finds out. An error
 // that is errStale says that the coordinator refused the offsets.
 func (p *producer) publish(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errors.New("the transaction timed out"))
+	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errTxnTime)
 	defer cancel()
-	if err := p.open(ctx); err != nil {
-		return err
-	}
 	err := p.transact(ctx, m, a, records, at)
 	if err != nil {
 		p.close()
@@ -90,17 +113,19 @@ func (p *producer) publish(ctx context.Context, m *member, a *membership, record
 	return err
 }
 
+// transact is the transaction. The outputs and the offsets are sent side by side:
+// both are in it or neither.
 func (p *producer) transact(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
-	if err := p.client.BeginTransaction(); err != nil {
-		return fmt.Errorf("begin transaction %s: %w", p.id, err)
-	}
-	if err := p.produce(ctx, records); err != nil {
+	if err := p.begin(ctx, m); err != nil {
 		return err
 	}
-	if err := p.hooks.step(stepProduced, a.partitions); err != nil {
+	if err := p.hooks.step(stepBegun, a.partitions); err != nil {
 		return err
 	}
-	if err := p.sendOffsets(ctx, m, a, at); err != nil {
+	sent := make(chan error, 1)
+	go func() { sent <- p.sendOffsets(ctx, m, a, at) }()
+	err := p.produce(ctx, records)
+	if err := errors.Join(err, <-sent); err != nil {
 		return err
 	}
 	if err := p.hooks.step(stepSent, a.partitions); err != nil {
@@ -109,7 +134,34 @@ func (p *producer) transact(ctx context.Context, m *member, a *membership, recor
 	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", p.id, err)
 	}
+	p.begun = time.Time{}
 	return p.hooks.step(stepCommitted, a.partitions)
+}
+
+// begin opens a transaction and makes the group part of it, unless that is done.
+// While the coordinator still writes the markers of the transaction before, it
+// refuses; asking for the group first finds out at once, where a broker that is
+// sent records waits 20 ms between tries of its own.
+func (p *producer) begin(ctx context.Context, m *member) error {
+	// The broker aborts it when it is too old.
+	if !p.begun.IsZero() && time.Since(p.begun) > p.txn/3 {
+		p.close()
+	}
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	if !p.begun.IsZero() {
+		return nil
+	}
+	if err := p.client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin transaction %s: %w", p.id, err)
+	}
+	p.begun = time.Now()
+	id, epoch, err := p.client.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("transaction %s: %w", p.id, err)
+	}
+	return p.addOffsets(ctx, m.group, id, epoch)
 }
 
 // produce returns when every record is acknowledged.
@@ -148,9 +200,6 @@ func (p *producer) sendOffsets(ctx context.Context, m *member, a *membership, at
 	id, epoch, err := p.client.ProducerID(ctx)
 	if err != nil {
 		return fmt.Errorf("transaction %s: %w", p.id, err)
-	}
-	if err := p.addOffsets(ctx, m.group, id, epoch); err != nil {
-		return err
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = p.id, m.group, id, epoch
@@ -196,7 +245,7 @@ func (p *producer) addOffsets(ctx context.Context, group string, id int64, epoch
 			return nil
 		}
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("add %s to transaction %s: %w", group, p.id, context.Cause(ctx))
 		}

@@ -123,9 +123,13 @@ func (t *thread) turn(ctx context.Context) error {
 	if err := t.tidy(ctx, time.Now()); err != nil {
 		return err
 	}
+	if err := t.takeIn(); err != nil {
+		return err
+	}
 	b := t.nextBatch()
 	if b == nil {
-		return t.fetch(ctx)
+		t.await(ctx)
+		return nil
 	}
 	return t.process(ctx, b)
 }
@@ -163,8 +167,8 @@ func (t *thread) letGo(kept []int32) {
 	t.noteStopped()
 }
 
-// fetch waits for records, a new assignment, or the time to tidy.
-func (t *thread) fetch(ctx context.Context) error {
+// await waits for records, a new assignment, or the time to tidy.
+func (t *thread) await(ctx context.Context) {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.assignment.ended, cancel)()
@@ -173,7 +177,12 @@ func (t *thread) fetch(ctx context.Context) error {
 		defer cancel()
 	}
 	t.recovered() // waiting for records is no trouble
-	broken, err := t.intake.fetch(wait, t.cfg.MaxBatchRecords)
+	t.intake.await(wait)
+}
+
+// takeIn takes over what was fetched.
+func (t *thread) takeIn() error {
+	broken, err := t.intake.take()
 	for _, b := range broken {
 		if p := t.parts[b.partition]; p != nil && p.stage == ready {
 			t.unsettle(p)
@@ -351,7 +360,7 @@ func (t *thread) measureLag() {
 		}
 		var lag int64
 		for topic, at := range p.at {
-			if end := t.intake.ends.get(t.topicName(topic), n); end > at {
+			if end := t.intake.stableEnd(t.topicName(topic), n); end > at {
 				lag += end - at
 			}
 		}
