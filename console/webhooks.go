@@ -107,6 +107,7 @@ type View struct {
 	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
 	DeliveryLog         string                    `json:"deliveryLog"`
 	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
+	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
 }
 
@@ -171,6 +172,7 @@ type secretJSON struct {
 	ID                  string     `json:"id"`
 	Secret              string     `json:"secret"`
 	SecretPrefix        *string    `json:"secretPrefix"`
+	PublicKey           *string    `json:"publicKey"`
 	PreviousSecretUntil *time.Time `json:"previousSecretUntil"`
 }
 
@@ -355,7 +357,7 @@ func (c *console) rotateSecret(r *http.Request) (any, error) {
 		return nil, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"operation": "rotate-secret", "previousSecretUntil": rotated.PreviousSecretUntil})
-	return secretJSON{ID: rotated.ID, Secret: rotated.Secret, SecretPrefix: rotated.SecretPrefix, PreviousSecretUntil: rotated.PreviousSecretUntil}, nil
+	return secretJSON{ID: rotated.ID, Secret: rotated.Secret, SecretPrefix: rotated.SecretPrefix, PublicKey: rotated.PublicKey, PreviousSecretUntil: rotated.PreviousSecretUntil}, nil
 }
 
 // pauseWebhook is POST /webhooks/{id}/pause: nothing is sent, nothing is lost.

@@ -106,6 +106,7 @@ type View struct {
 	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
 	DeliveryLog         string                    `json:"deliveryLog"`
 	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
+	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
 }
 
@@ -148,9 +149,6 @@ func destinationOf(s Settings) *storage.Destination {
 		d.Status = storage.DestinationPaused
 	}
 	if kind, err := kindOf(d.Kind); err == nil {
-		if kind.Signed && d.Secret == "" {
-			d.Secret = NewSecret()
-		}
 		if d.RateLimit == 0 {
 			d.RateLimit = kind.DefaultRate
 		}
@@ -158,6 +156,7 @@ func destinationOf(s Settings) *storage.Destination {
 	if d.Name == "" {
 		d.Name = defaultName(d)
 	}
+	equip(d)
 	return d
 }
 
@@ -289,6 +288,9 @@ func viewOf(d *storage.Destination) View {
 		prefix := SecretPrefix(d.Secret)
 		v.SecretPrefix = &prefix
 	}
+	if public := publicKey(d.SigningKey); public != "" {
+		v.PublicKey = &public
+	}
 	if d.Status != storage.DestinationActive {
 		v.Status = "disabled"
 	}
@@ -325,11 +327,7 @@ func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Cre
 		if err := p.apply(d); err != nil {
 			return err
 		}
-		made = ""
-		if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
-			made = NewSecret()
-			d.Secret = made
-		}
+		made = equip(d)
 		return nil
 	})
 	if err != nil {
@@ -477,8 +475,8 @@ func (o *Operations) Delete(ctx context.Context, nameOrID string) error {
 	return nil
 }
 
-// RotateSecret gives a destination a new secret. The one before goes on signing
-// beside it for overlap (nil for the default, 24 h; 0 ends it at once), so that
+// RotateSecret gives a destination a new secret and, if it signs with one, a new
+// ed25519 key. Those before go on signing beside them for overlap (nil for the default, 24 h; 0 ends it at once), so that
 // the receiver can change over without losing anything.
 func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, overlap *time.Duration) (*Created, error) {
 	grace := o.deliverer.cfg.RotationOverlap
@@ -496,12 +494,13 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, overlap 
 		if !kind.Signed {
 			return &InvalidError{"kind", fmt.Sprintf("%s signs nothing, so there is no secret to rotate", d.Kind)}
 		}
-		d.PreviousSecret, d.PreviousSecretUntil = "", nil
+		d.PreviousSecret, d.PreviousSecretUntil, d.PreviousSigningKey = "", nil, ""
 		if grace > 0 && d.Secret != "" {
 			until := time.Now().Add(grace)
-			d.PreviousSecret, d.PreviousSecretUntil = d.Secret, &until
+			d.PreviousSecret, d.PreviousSecretUntil, d.PreviousSigningKey = d.Secret, &until, d.SigningKey
 		}
-		d.Secret = NewSecret()
+		d.Secret, d.SigningKey = "", ""
+		equip(d)
 		return nil
 	})
 	if err != nil {

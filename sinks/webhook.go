@@ -24,6 +24,8 @@ var webhookKind = Kind{
 type webhookConfig struct {
 	// Headers are sent with every request.
 	Headers map[string]string `json:"headers"`
+	// Ed25519 adds the asymmetric signature (v1a) to that with the secret (v1).
+	Ed25519 bool `json:"ed25519"`
 }
 
 type webhook struct {
@@ -32,6 +34,8 @@ type webhook struct {
 	current  *signer
 	previous *signer // signs beside current until previousUntil
 	until    time.Time
+
+	key, previousKey *asymmetric // nil unless it signs with one
 }
 
 func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
@@ -50,11 +54,21 @@ func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
 	if w.current, err = newSigner(dest.Secret); err != nil {
 		return nil, err
 	}
+	if cfg.Ed25519 {
+		key, err := signingKey(dest.SigningKey)
+		if err != nil {
+			return nil, err
+		}
+		w.key = &asymmetric{key}
+	}
 	if dest.PreviousSecret != "" && dest.PreviousSecretUntil != nil {
 		// A previous secret that cannot be used is no reason to stop signing
 		// with the one that can.
 		w.previous, _ = newSigner(dest.PreviousSecret)
 		w.until = *dest.PreviousSecretUntil
+		if key, err := signingKey(dest.PreviousSigningKey); err == nil && cfg.Ed25519 {
+			w.previousKey = &asymmetric{key}
+		}
 	}
 	return w, nil
 }
@@ -66,9 +80,15 @@ func (w *webhook) Build(a *Attempt) (*Request, error) {
 	id, timestamp := p.MessageID(), unixSeconds(a.Now)
 	var room [128]byte
 	sig := w.current.append(room[:0], id, timestamp, p.Envelope)
-	if w.previous != nil && a.Now.Before(w.until) {
-		sig = append(sig, ' ')
-		sig = w.previous.append(sig, id, timestamp, p.Envelope)
+	rotating := a.Now.Before(w.until)
+	if w.previous != nil && rotating {
+		sig = w.previous.append(append(sig, ' '), id, timestamp, p.Envelope)
+	}
+	if w.key != nil {
+		sig = w.key.append(append(sig, ' '), id, timestamp, p.Envelope)
+	}
+	if w.previousKey != nil && rotating {
+		sig = w.previousKey.append(append(sig, ' '), id, timestamp, p.Envelope)
 	}
 	built := &struct {
 		Request

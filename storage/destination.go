@@ -29,17 +29,20 @@ type Destination struct {
 	// PreviousSecret signs beside Secret until PreviousSecretUntil.
 	PreviousSecret      string
 	PreviousSecretUntil *time.Time
-	Status              DestinationStatus
-	StatusReason        string
-	Filter              string // jq, "" for none
-	Transform           string // jq, "" for none
-	RateLimit           float64
-	Concurrency         int           // requests in flight in one process; 0 means the default
-	RetryHorizon        time.Duration // 0 means the default
-	DeliveryLog         string        // all | failures | off; "" means the default
-	LastDeliveryAt      *time.Time
-	CreatedAt           time.Time
-	UpdatedAt           time.Time
+	// SigningKey is the private key of destinations that sign with one beside the
+	// secret, and PreviousSigningKey the one before, until PreviousSecretUntil.
+	SigningKey, PreviousSigningKey string
+	Status                         DestinationStatus
+	StatusReason                   string
+	Filter                         string // jq, "" for none
+	Transform                      string // jq, "" for none
+	RateLimit                      float64
+	Concurrency                    int           // requests in flight in one process; 0 means the default
+	RetryHorizon                   time.Duration // 0 means the default
+	DeliveryLog                    string        // all | failures | off; "" means the default
+	LastDeliveryAt                 *time.Time
+	CreatedAt                      time.Time
+	UpdatedAt                      time.Time
 	// Revision grows with every change; instances compare it to see changes.
 	Revision int64
 	// Unreadable says why secret and config could not be opened, "" when they

@@ -33,7 +33,7 @@ func NewDestinations(db *DB, box *Box) *Destinations { return &Destinations{db: 
 
 const destinationColumns = `id::text, name, kind, url, description, event_types, config, secret, previous_secret,
 	previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency, retry_horizon_seconds,
-	delivery_log, last_delivery_at, created_at, updated_at, revision`
+	delivery_log, last_delivery_at, created_at, updated_at, revision, signing_key, previous_signing_key`
 
 // List returns all destinations, newest first.
 func (s *Destinations) List(ctx context.Context) ([]*Destination, error) {
@@ -73,22 +73,22 @@ func (s *Destinations) one(ctx context.Context, sql, arg string) (*Destination, 
 
 func (s *Destinations) scan(row pgx.CollectableRow) (*Destination, error) {
 	var d Destination
-	var config, secret, previous []byte
+	var config, secret, previous, key, previousKey []byte
 	var horizon int64
 	err := row.Scan(&d.ID, &d.Name, &d.Kind, &d.URL, &d.Description, &d.EventTypes, &config, &secret, &previous,
 		&d.PreviousSecretUntil, &d.Status, &d.StatusReason, &d.Filter, &d.Transform, &d.RateLimit, &d.Concurrency, &horizon,
-		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision)
+		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision, &key, &previousKey)
 	if err != nil {
 		return nil, err
 	}
 	d.RetryHorizon = time.Duration(horizon) * time.Second
-	s.unseal(&d, config, secret, previous)
+	s.unseal(&d, config, secret, previous, key, previousKey)
 	return &d, nil
 }
 
 // unseal opens what is sealed. One destination that cannot be opened (its key
 // was lost) must not hide the others, so it is marked instead of failing.
-func (s *Destinations) unseal(d *Destination, config, secret, previous []byte) {
+func (s *Destinations) unseal(d *Destination, config, secret, previous, key, previousKey []byte) {
 	open := func(sealed []byte) []byte {
 		if len(sealed) == 0 || d.Unreadable != "" {
 			return nil
@@ -102,8 +102,9 @@ func (s *Destinations) unseal(d *Destination, config, secret, previous []byte) {
 	d.Config = json.RawMessage(open(config))
 	d.Secret = string(open(secret))
 	d.PreviousSecret = string(open(previous))
+	d.SigningKey, d.PreviousSigningKey = string(open(key)), string(open(previousKey))
 	if d.Unreadable != "" {
-		d.Config, d.Secret, d.PreviousSecret = nil, "", ""
+		d.Config, d.Secret, d.PreviousSecret, d.SigningKey, d.PreviousSigningKey = nil, "", "", "", ""
 	}
 }
 
@@ -122,8 +123,8 @@ func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error
 	const sql = `
 		INSERT INTO destinations (id, name, kind, url, description, event_types, config, secret, secret_prefix,
 			previous_secret, previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency,
-			retry_horizon_seconds, delivery_log)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 		RETURNING created_at, updated_at, revision`
 	err := tx.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
 	if err != nil {
@@ -141,8 +142,8 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 			name = $2, kind = $3, url = $4, description = $5, event_types = $6, config = $7, secret = $8,
 			secret_prefix = $9, previous_secret = $10, previous_secret_until = $11, status = $12, status_reason = $13,
 			filter = $14, transform = $15, rate_limit = $16, concurrency = $17, retry_horizon_seconds = $18,
-			delivery_log = $19, revision = revision + 1, updated_at = now()
-		WHERE id = $1 AND revision = $20
+			delivery_log = $19, signing_key = $20, previous_signing_key = $21, revision = revision + 1, updated_at = now()
+		WHERE id = $1 AND revision = $22
 		RETURNING created_at, updated_at, revision`
 	if d.Unreadable != "" {
 		return fmt.Errorf("update destination %s: its secrets would be lost: %s", d.Name, d.Unreadable)
@@ -157,7 +158,7 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 	return Notify(ctx, tx, ChannelDestinations, d.ID)
 }
 
-// values are the parameters $1 to $19 of Insert and Update.
+// values are the parameters $1 to $21 of Insert and Update.
 func (s *Destinations) values(d *Destination) []any {
 	var prefix *string
 	if d.Secret != "" {
@@ -174,6 +175,7 @@ func (s *Destinations) values(d *Destination) []any {
 		d.ID, d.Name, d.Kind, d.URL, d.Description, d.EventTypes, s.sealed(d, d.Config), s.sealed(d, []byte(d.Secret)), prefix,
 		s.sealed(d, []byte(d.PreviousSecret)), d.PreviousSecretUntil, string(d.Status), d.StatusReason, d.Filter, d.Transform,
 		d.RateLimit, d.Concurrency, int64(d.RetryHorizon / time.Second), d.DeliveryLog,
+		s.sealed(d, []byte(d.SigningKey)), s.sealed(d, []byte(d.PreviousSigningKey)),
 	}
 }
 
@@ -248,7 +250,7 @@ func (s *Destinations) ResealStale(ctx context.Context) (resealed int, err error
 
 func (s *Destinations) isStale(ctx context.Context, id string) (bool, error) {
 	var sealed [][]byte
-	const sql = `SELECT array_remove(ARRAY[config, secret, previous_secret], NULL) FROM destinations WHERE id::text = $1`
+	const sql = `SELECT array_remove(ARRAY[config, secret, previous_secret, signing_key, previous_signing_key], NULL) FROM destinations WHERE id::text = $1`
 	err := s.db.QueryRow(ctx, sql, id).Scan(&sealed)
 	if IsNotFound(err) {
 		return false, nil

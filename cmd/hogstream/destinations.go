@@ -32,6 +32,7 @@ type destination struct {
 	EventTypes     []string        `json:"eventTypes"`
 	Secret         string          `json:"secret,omitempty"`
 	SecretPrefix   *string         `json:"secretPrefix"`
+	PublicKey      *string         `json:"publicKey"`
 	Config         json.RawMessage `json:"config"`
 	Status         string          `json:"status"`
 	LastDeliveryAt *string         `json:"lastDeliveryAt"`
@@ -75,6 +76,9 @@ func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 		fmt.Fprintf(w, "%s  %s → %s (%s)\n", d.ID, d.Name, d.URL, strings.Join(d.EventTypes, ", "))
 		if d.Secret != "" {
 			fmt.Fprintf(w, "\nsecret %s\nKeep it now: it is not shown again.\n", d.Secret)
+		}
+		if d.PublicKey != nil {
+			fmt.Fprintf(w, "public key %s\n", *d.PublicKey)
 		}
 	})
 }

@@ -1,0 +1,96 @@
+package sinks
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// The asymmetric signature of Standard Webhooks, v1a: who verifies needs no secret,
+// only the public key. A destination has a key of its own, made here; the private
+// one never leaves.
+const (
+	privateKeyPrefix = "whsk_"
+	publicKeyPrefix  = "whpk_"
+)
+
+// newSigningKey makes a private key: whsk_ and its 64 bytes (seed and public key) in
+// standard base64.
+func newSigningKey() string {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		panic(err) // cannot be: the system's randomness does not fail
+	}
+	return privateKeyPrefix + base64.StdEncoding.EncodeToString(key)
+}
+
+// signingKey decodes a private key, of 64 bytes or its seed of 32. Errors never show it.
+func signingKey(encoded string) (ed25519.PrivateKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(encoded, privateKeyPrefix))
+	switch {
+	case err != nil:
+	case len(raw) == ed25519.PrivateKeySize:
+		return ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]), nil
+	case len(raw) == ed25519.SeedSize:
+		return ed25519.NewKeyFromSeed(raw), nil
+	}
+	return nil, errors.New("config.ed25519: the stored key cannot be used: rotate the secret to make one")
+}
+
+// publicKey is whpk_ and the public key of a private one; "" for none.
+func publicKey(encoded string) string {
+	key, err := signingKey(encoded)
+	if encoded == "" || err != nil {
+		return ""
+	}
+	return publicKeyPrefix + base64.StdEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+}
+
+// signsEd25519 reports whether the settings ask for the asymmetric signature.
+func signsEd25519(d *storage.Destination) bool {
+	var cfg struct {
+		Ed25519 bool `json:"ed25519"`
+	}
+	return d.Kind == webhookKind.Name && len(d.Config) > 0 && json.Unmarshal(d.Config, &cfg) == nil && cfg.Ed25519
+}
+
+// equip gives a destination the keys that its settings ask for, and takes those that
+// they do not. It returns the secret if it has made one.
+func equip(d *storage.Destination) (made string) {
+	if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
+		made = NewSecret()
+		d.Secret = made
+	}
+	switch {
+	case !signsEd25519(d):
+		d.SigningKey, d.PreviousSigningKey = "", ""
+	case d.SigningKey == "":
+		d.SigningKey = newSigningKey()
+	}
+	return made
+}
+
+// asymmetric signs with a private key. It is safe for concurrent use.
+type asymmetric struct{ key ed25519.PrivateKey }
+
+// messages are buffers for what is signed: ed25519 wants it in one piece.
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+// append adds `v1a,<base64 of the ed25519 signature of id.timestamp.body>`.
+func (s *asymmetric) append(dst []byte, id, timestamp string, body []byte) []byte {
+	buf := messages.Get().(*[]byte)
+	defer messages.Put(buf)
+	m := append((*buf)[:0], id...)
+	m = append(m, '.')
+	m = append(m, timestamp...)
+	m = append(m, '.')
+	m = append(m, body...)
+	*buf = m
+	dst = append(dst, "v1a,"...)
+	return base64.StdEncoding.AppendEncode(dst, ed25519.Sign(s.key, m))
+}
