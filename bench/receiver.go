@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +80,8 @@ func receiverPart(args []string, stop <-chan struct{}, say func(string)) error {
 	if err != nil {
 		return err
 	}
+	// It uses half a core, and idle threads that look for work would be more of it.
+	runtime.GOMAXPROCS(1)
 	say(r.listener.Addr().String())
 	<-stop
 	return r.close()

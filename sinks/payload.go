@@ -12,7 +12,6 @@ import (
 type Payload struct {
 	// ID is the record's UUID; MessageID adds the prefix of envelopes.
 	ID         string
-	messageID  string // once the envelope is written
 	Type       string // a catalog name, or webhook.test
 	OccurredAt time.Time
 	// Envelope is {"id","type","timestamp","data"} in this order; Data is the
@@ -49,9 +48,6 @@ func (p Person) DistinctID() string {
 
 // MessageID is the envelope's id.
 func (p *Payload) MessageID() string {
-	if p.messageID != "" {
-		return p.messageID
-	}
 	return "msg_" + p.ID
 }
 
@@ -119,15 +115,14 @@ func factPayload(f *schemas.Fact) (*Payload, error) {
 		ID: f.ID, Type: f.Type, OccurredAt: f.OccurredAt, Fact: f,
 		Person: Person{ContactID: f.ContactID, UserID: f.UserID, Email: f.Email, AnonymousID: f.AnonymousID},
 	}
-	p.write(768+size, write)
+	p.write(512+size, write)
 	return p, nil
 }
 
 // write makes the envelope, with the data that fields writes.
 func (p *Payload) write(size int, fields func(*object)) {
-	p.messageID = p.MessageID()
 	o := begin(make([]byte, 0, size))
-	o.str("id", p.messageID)
+	o.str("id", p.MessageID())
 	o.str("type", p.Type)
 	o.time("timestamp", p.OccurredAt)
 	o.key("data")
@@ -165,7 +160,7 @@ func factWriter(f *schemas.Fact) (write func(*object), size int, err error) {
 	case f.Type == schemas.FactContactUnsubscribed && f.Unsubscribed != nil:
 		return func(o *object) { writeUnsubscribed(o, f) }, 0, nil
 	case f.EmailFact != nil:
-		return func(o *object) { writeEmail(o, f) }, 512, nil
+		return func(o *object) { writeEmail(o, f) }, 256, nil
 	case f.Journey != nil:
 		return func(o *object) { writeJourney(o, f) }, 0, nil
 	case f.Bucket != nil:

@@ -461,10 +461,12 @@ func (c *courier) freeLane(l *lane) {
 }
 
 func (c *courier) newFlight(t *track) *flight {
-	f := &flight{}
+	var f *flight
 	if n := len(c.freeFlights); n > 0 {
 		f = c.freeFlights[n-1]
 		c.freeFlights = c.freeFlights[:n-1]
+	} else {
+		f = &flight{}
 	}
 	f.track = t
 	if f.items == nil {
