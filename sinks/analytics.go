@@ -1,7 +1,9 @@
 package sinks
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -9,6 +11,46 @@ import (
 
 // What the analytics kinds (posthog, segment) have in common: an event has a
 // name, a person, and properties; some facts also say what a person is like.
+
+// analytics are the settings that they share.
+type analytics struct {
+	// Host is that of the vendor's region, or of one's own installation.
+	Host string `json:"host"`
+	// EventNames maps names of events.
+	EventNames names `json:"eventNames"`
+	batching
+}
+
+// open checks the settings with the vendor's key, and returns the address of its API.
+func (c *analytics) open(guard *Guard, keyField, key, defaultHost, path string) (*url.URL, error) {
+	if err := checkKey(keyField, key); err != nil {
+		return nil, err
+	}
+	if err := c.EventNames.check(); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return guard.CheckURL("config.host", strings.TrimRight(cmp.Or(c.Host, defaultHost), "/")+path)
+}
+
+// batching are the settings of all kinds that send many records at once.
+type batching struct {
+	// LingerMs is how long, in milliseconds, the first record of a request waits for
+	// more when there are fewer than fit; 0 sends what is there at once.
+	LingerMs int `json:"lingerMs"`
+}
+
+// maxLinger keeps a destination's latency in seconds, whatever is written.
+const maxLinger = 5000
+
+func (b batching) check() error {
+	if b.LingerMs < 0 || b.LingerMs > maxLinger {
+		return fmt.Errorf("config.lingerMs: is %d: write 0 to %d milliseconds", b.LingerMs, maxLinger)
+	}
+	return nil
+}
 
 // Name is what an analytics system shall call it: a product event by its own
 // name, a fact by its type.

@@ -3,6 +3,7 @@ package sinks
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +113,15 @@ func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
 		return 1, 0
 	}
 	return kind.Records, kind.Bytes
+}
+
+// Linger implements [stream.Lingerer].
+func (d *Deliverer) Linger(dest *storage.Destination) time.Duration {
+	var cfg batching
+	if len(dest.Config) == 0 || json.Unmarshal(dest.Config, &cfg) != nil || cfg.check() != nil {
+		return 0
+	}
+	return time.Duration(cfg.LingerMs) * time.Millisecond
 }
 
 // Deliver implements [stream.Deliverer].

@@ -33,6 +33,7 @@ type kafkaConfig struct {
 	Mechanism string   `json:"mechanism"` // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or none
 	Username  string   `json:"username"`
 	Password  string   `json:"password"`
+	batching
 }
 
 // kafka opens its client at the first attempt: settings are also checked where
@@ -55,6 +56,9 @@ func openKafka(dest *storage.Destination, guard *Guard) (Sink, error) {
 	}
 	if !validTopic.MatchString(k.cfg.Topic) {
 		return nil, errors.New("config.topic: write the name of a topic: letters, digits, dots, dashes and underscores")
+	}
+	if err := k.cfg.check(); err != nil {
+		return nil, err
 	}
 	if len(k.cfg.Brokers) == 0 {
 		return nil, errors.New(`config.brokers: is empty: write at least one "host:port"`)

@@ -29,10 +29,8 @@ const (
 type posthogConfig struct {
 	// APIKey is the project's key (phc_…).
 	APIKey string `json:"apiKey"`
-	// Host is that of the region or of a self-hosted PostHog.
-	Host string `json:"host"`
-	// EventNames maps names of events.
-	EventNames names `json:"eventNames"`
+	// In the EU the host is https://eu.i.posthog.com.
+	analytics
 	// BucketProperty mirrors buckets as properties of persons: the name is this
 	// prefix and the bucket's id; empty for none.
 	BucketProperty string `json:"bucketProperty"`
@@ -48,18 +46,8 @@ func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
 	if err := readConfig(dest.Config, &p.cfg); err != nil {
 		return nil, err
 	}
-	if err := checkKey("config.apiKey", p.cfg.APIKey); err != nil {
-		return nil, err
-	}
-	if err := p.cfg.EventNames.check(); err != nil {
-		return nil, err
-	}
-	host := p.cfg.Host
-	if host == "" {
-		host = posthogHost
-	}
 	var err error
-	p.url, err = guard.CheckURL("config.host", strings.TrimRight(host, "/")+"/batch/")
+	p.url, err = p.cfg.open(guard, "config.apiKey", p.cfg.APIKey, posthogHost, "/batch/")
 	return p, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -25,9 +24,8 @@ const (
 // segmentConfig is the config of kind segment.
 type segmentConfig struct {
 	WriteKey string `json:"writeKey"`
-	// Host is that of the region, for example https://eu1.api.segmentapis.com.
-	Host       string `json:"host"`
-	EventNames names  `json:"eventNames"`
+	// In the EU the host is https://eu1.api.segmentapis.com.
+	analytics
 }
 
 type segment struct {
@@ -41,19 +39,9 @@ func openSegment(dest *storage.Destination, guard *Guard) (Sink, error) {
 	if err := readConfig(dest.Config, &s.cfg); err != nil {
 		return nil, err
 	}
-	if err := checkKey("config.writeKey", s.cfg.WriteKey); err != nil {
-		return nil, err
-	}
-	if err := s.cfg.EventNames.check(); err != nil {
-		return nil, err
-	}
-	host := s.cfg.Host
-	if host == "" {
-		host = segmentHost
-	}
 	s.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(s.cfg.WriteKey+":"))
 	var err error
-	s.url, err = guard.CheckURL("config.host", strings.TrimRight(host, "/")+"/v1/batch")
+	s.url, err = s.cfg.open(guard, "config.writeKey", s.cfg.WriteKey, segmentHost, "/v1/batch")
 	return s, err
 }
 

@@ -244,7 +244,7 @@ type Deliverer struct {
 	memo   memo
 }
 
-var _ stream.Deliverer = (*Deliverer)(nil)
+var _ stream.Lingerer = (*Deliverer)(nil)
 
 // New makes a Deliverer. Close releases its idle connections.
 func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, error) {

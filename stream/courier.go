@@ -45,6 +45,7 @@ type courier struct {
 	subscription schemas.Subscription
 	maxRecords   int
 	maxBytes     int
+	linger       time.Duration
 	limit        int // requests in flight
 
 	tracks map[trackKey]*track
@@ -121,6 +122,7 @@ func (c *courier) update(dest *storage.Destination) error {
 	if c.maxBytes <= 0 {
 		c.maxBytes = schemas.MaxRecord
 	}
+	c.linger = c.env.lingerOf(dest, c.maxRecords)
 	c.limit = dest.Concurrency
 	if c.limit <= 0 {
 		c.limit = c.env.cfg.Concurrency
@@ -279,7 +281,10 @@ func (c *courier) skipGap(t *track, p *place, start int64) {
 
 // enqueue gives the track its place in the turn.
 func (c *courier) enqueue(t *track) {
-	if !t.inTurn && !t.held && !t.retired && t.ready.len() > 0 {
+	if t.ready.len() == 0 {
+		t.readySince = time.Time{}
+	}
+	if !t.inTurn && !t.held && !t.retired && t.ready.len() > 0 && !c.lingers(t) {
 		t.inTurn = true
 		if t.backfill != nil {
 			c.replayTurn.push(t)

@@ -32,6 +32,9 @@ type track struct {
 
 	lanes map[string]*lane
 	ready ring[*lane]
+	// When the first of what is ready became so, and what ends its linger.
+	readySince time.Time
+	lingering  *time.Timer
 
 	open      int // records admitted and not finished
 	openBytes int
