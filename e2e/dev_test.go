@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,9 +13,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
@@ -88,26 +91,77 @@ func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
 	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w, p := newDevWorld(t)
-		w.addReceiver(sinktest.Options{Sequence: bySeq})
+		book := newBook()
+		w.addReceiver(sinktest.Options{Sequence: bySeq, Script: book.script})
 		l := load{name: "dev", subjects: 18, each: 18, senders: 6}
 		c := w.client()
 		wait := l.start(w, c)
 		const kills = 2
+		lastTransactions := 0
 		for k := range kills {
 			w.waitAccepted(c, l.events()*(k+1)/(kills+1))
 			w.waitPhase(rng)
 			p.kill()
+			lastTransactions += w.lastOutputs()
+			book.killed(w)
 			p.start() // finds the Postgres that was left behind
+			p.waitReady()
+			w.lookInto(p)
 		}
 		wait()
-		p.waitReady()
-		w.lookInto(p)
 		stats := w.waitDelivered(2 * l.events())
-		t.Logf("webhooks repeated: %d", stats.Duplicates)
 		w.verify(l)
+		repeated, delivered := w.repeated()
+		t.Logf("%d kills: %d records repeated, %d were outputs of a last transaction; %d webhooks repeated, of %d records repeated and %d in flight or not flushed",
+			kills, repeated, lastTransactions, stats.Duplicates, delivered, book.allowed)
+		require.LessOrEqual(t, repeated, lastTransactions, "records repeated: at most the outputs of one transaction a processor and kill")
+		require.LessOrEqual(t, stats.Duplicates, book.allowed+delivered, "webhooks repeated")
 		p.stop()
 		requireStopped(t, w.dataDir)
 	})
+}
+
+// lastOutputs counts the outputs of each processor's last transaction: those of the
+// rows that its last apply wrote, unless they are known to be published.
+func (w *world) lastOutputs() (n int) {
+	w.t.Helper()
+	rows, err := w.db.Query(w.ctx(), `
+		SELECT pending FROM processor_progress AS p
+		WHERE pending IS NOT NULL AND updated_at = (SELECT max(updated_at) FROM processor_progress AS o WHERE o.processor = p.processor)`)
+	require.NoError(w.t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var pending []byte
+		require.NoError(w.t, rows.Scan(&pending))
+		block, err := s2.Decode(nil, pending[1:]) // after the version
+		require.NoError(w.t, err)
+		count, _ := binary.Uvarint(block)
+		n += int(count)
+	}
+	require.NoError(w.t, rows.Err())
+	return n
+}
+
+// repeated counts the records that stand on the topics of outputs more than once,
+// and those of them that are delivered.
+func (w *world) repeated() (all, delivered int) {
+	w.t.Helper()
+	for _, s := range schemas.Topics() {
+		if s.Topic == schemas.TopicIngest {
+			continue // a sender's own retries
+		}
+		records := w.read(s.Topic)
+		seen := map[string]bool{}
+		for _, r := range records {
+			seen[string(r.Value)] = true
+		}
+		n := len(records) - len(seen)
+		all += n
+		if s.Topic == schemas.TopicEvents || s.Topic == schemas.TopicLifecycle {
+			delivered += n
+		}
+	}
+	return all, delivered
 }
 
 // requireStopped says that a stop in good order left no Postgres behind.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,6 +166,9 @@ func final(subject string, err error) error {
 		return fmt.Errorf("%w: subject %s: %w", ErrRegistryUnavailable, subject, err)
 	}
 	switch code := answer.StatusCode; {
+	case code == http.StatusConflict && strings.Contains(answer.Message, "already exists"):
+		// Apicurio says so when two instances register at the same moment.
+		return fmt.Errorf("%w: subject %s: another registers it: %w", ErrRegistryUnavailable, subject, answer)
 	case code == http.StatusConflict:
 		return backoff.Permanent(fmt.Errorf("%w: subject %s: %w", ErrIncompatible, subject, answer))
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:

@@ -118,6 +118,19 @@ func TestAnIncompatibleSchemaEndsRegistrationWithTheSubjectAndTheReason(t *testi
 	require.ErrorContains(t, err, "READER_FIELD_MISSING_DEFAULT_VALUE: hops")
 }
 
+func TestTwoInstancesThatRegisterAtOnceBothSucceed(t *testing.T) {
+	fake, raced := fakeRegistry(t), false
+	fake.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if raced || r.Method != http.MethodPut || r.URL.Path != "/config/hogstream.events-value" {
+			return false
+		}
+		raced = true
+		return answer(w, 409, `{"error_code":409,"message":"A rule named 'COMPATIBILITY' already exists."}`)
+	})
+	require.NoError(t, newRegistry(t, RegistryConfig{URLs: []string{fake.URL()}, Prefix: "hogstream."}).Register(t.Context()))
+	require.True(t, raced)
+}
+
 func TestARefusedClientIsToldSoAtOnce(t *testing.T) {
 	fake := fakeRegistry(t, srfake.WithAuth("Basic dTpw"))
 	err := newRegistry(t, RegistryConfig{URLs: []string{fake.URL()}}).Register(t.Context())
