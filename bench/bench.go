@@ -85,6 +85,10 @@ var all = []one{
 	{"order", orderBench},
 	{"unordered", unorderedBench},
 	{"batches", batchesBench},
+	{"isolation", isolationBench},
+	{"limits", limitsBench},
+	{"fanout", fanoutBench},
+	{"backfill", backfillBench},
 	{"latency", latencyBench},
 }
 

@@ -126,7 +126,7 @@ func (r *rig) newMeter(want int) *meter {
 
 func (m *meter) delivered(n int) {
 	m.first.Do(func() { m.begun, m.before.process = time.Now(), cpuTime() })
-	if m.count.Add(int64(n)) == m.want {
+	if count := m.count.Add(int64(n)); count >= m.want && count-int64(n) < m.want {
 		close(m.done)
 	}
 }

@@ -46,7 +46,7 @@ func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, processor st
 	defer tick.Stop()
 	var last float64
 	for progress := time.Now(); ; {
-		got, err := counter(reg, name, processor)
+		got, err := counter(reg, name, "processor", processor)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,8 @@ func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, processor st
 	}
 }
 
-func counter(reg prometheus.Gatherer, name, processor string) (float64, error) {
+// counter is the value of the series with this label, 0 when there is none.
+func counter(reg prometheus.Gatherer, name, label, value string) (float64, error) {
 	families, err := reg.Gather()
 	if err != nil {
 		return 0, fmt.Errorf("read figures: %w", err)
@@ -78,7 +79,7 @@ func counter(reg prometheus.Gatherer, name, processor string) (float64, error) {
 		}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if l.GetName() == "processor" && l.GetValue() == processor {
+				if l.GetName() == label && l.GetValue() == value {
 					return m.GetCounter().GetValue(), nil
 				}
 			}

@@ -27,6 +27,7 @@ var parts = map[string]func(args []string, stop <-chan struct{}, say func(string
 	"receiver": receiverPart,
 	"load":     loadPart,
 	"dev":      devPart,
+	"delivery": deliveryPart,
 }
 
 // RunPart plays a part until standard input ends.

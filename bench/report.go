@@ -76,6 +76,17 @@ func timesFigure(what string, ratios []float64, atMost float64) figure {
 	return f
 }
 
+// boundFigure reports one value that must not exceed a bound.
+func boundFigure(what, unit string, value, atMost float64) figure {
+	text := func(v float64) string { return strings.TrimSpace(fmt.Sprintf("%.4g %s", v, unit)) }
+	return figure{what: what, value: text(value), target: "≤ " + text(atMost), met: value <= atMost}
+}
+
+// countFigure reports a number that must not exceed a bound.
+func countFigure(what string, n, atMost int) figure {
+	return figure{what: what, value: thousands(float64(n)), target: "≤ " + thousands(float64(atMost)), met: n <= atMost}
+}
+
 func (f figure) verdict() string {
 	switch {
 	case f.target == "":

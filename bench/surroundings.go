@@ -25,6 +25,7 @@ type surroundings struct {
 	db    *storage.DB // nil without Postgres
 
 	brokerPID, postgresPID int
+	registryURL, dbURL     string
 
 	opened []func() error // to be closed, last first
 }
@@ -75,7 +76,8 @@ func (s *surroundings) startRegistry(ctx context.Context) error {
 		return err
 	}
 	s.onClose(server.Close)
-	registry, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{server.URL()}, Prefix: s.kafka.Prefix})
+	s.registryURL = server.URL()
+	registry, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{s.registryURL}, Prefix: s.kafka.Prefix})
 	if err != nil {
 		return err
 	}
@@ -97,7 +99,8 @@ func (s *surroundings) startPostgres(ctx context.Context, cfg Config, opts []sto
 	}
 	s.onClose(func() error { return server.Stop(context.WithoutCancel(ctx)) })
 	s.postgresPID = server.PID()
-	if s.db, err = storage.Open(ctx, storage.Config{URL: server.URL("")}, opts...); err != nil {
+	s.dbURL = server.URL("")
+	if s.db, err = storage.Open(ctx, storage.Config{URL: s.dbURL}, opts...); err != nil {
 		return err
 	}
 	s.onClose(func() error { s.db.Close(); return nil })

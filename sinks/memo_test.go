@@ -2,10 +2,12 @@ package sinks
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -50,4 +52,43 @@ func TestARecordIsDecodedOnceForAllDestinationsAndAttempts(t *testing.T) {
 	p, err := d.payload(recordOf(t, again, 1))
 	require.NoError(t, err)
 	require.Equal(t, "other", p.Name())
+}
+
+func TestDestinationsThatNeedARecordInTheSameMomentDecodeItOnce(t *testing.T) {
+	codec := &countingDecoder{Codec: schemas.NewCodec()}
+	d, err := New(Config{}, codec, zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	defer d.Close()
+	const records, readers = 500, 8
+	all := make([]*stream.Record, records)
+	for i := range all {
+		all[i] = recordOf(t, sampleEvent(), int64(i))
+		all[i].Partition = int32(i % 12)
+	}
+	var tasks sync.WaitGroup
+	for range readers {
+		tasks.Go(func() {
+			for _, r := range all {
+				p, err := d.payload(r)
+				assert.NoError(t, err)
+				assert.NotNil(t, p)
+			}
+		})
+	}
+	tasks.Wait()
+	require.LessOrEqual(t, codec.n.Load(), int64(records*105/100), "a race may cost one more")
+}
+
+func TestARecordThatCannotBeDecodedIsTriedAgain(t *testing.T) {
+	codec := &countingDecoder{Codec: schemas.NewCodec()}
+	d, err := New(Config{}, codec, zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	defer d.Close()
+	broken := recordOf(t, sampleEvent(), 1)
+	broken.Value = broken.Value[:7]
+	for range 2 {
+		_, err := d.payload(broken)
+		require.Error(t, err)
+	}
+	require.EqualValues(t, 2, codec.n.Load())
 }

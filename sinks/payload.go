@@ -53,15 +53,10 @@ func (p *Payload) MessageID() string {
 
 // payload is what destinations see of a record.
 func (d *Deliverer) payload(r *stream.Record) (*Payload, error) {
-	if p := d.memo.get(r); p != nil {
-		return p, nil
-	}
-	p, err := decodePayload(d.codec, r)
-	if err == nil {
-		d.memo.put(r, p)
-	}
-	return p, err
+	return d.memo.payload(r, d.decode)
 }
+
+func (d *Deliverer) decode(r *stream.Record) (*Payload, error) { return decodePayload(d.codec, r) }
 
 // decodePayload decodes a record and writes its envelope.
 func decodePayload(codec Decoder, r *stream.Record) (*Payload, error) {
