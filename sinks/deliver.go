@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -140,6 +142,13 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}, abort: del.Abort}
+	if del.ReplayID != "" {
+		if !d.backfills.enter(ctx) {
+			return failed(ctx, context.Cause(ctx), 0)
+		}
+		a.built = sync.OnceFunc(d.backfills.leave)
+		defer a.built()
+	}
 	payloads := a.one[:0]
 	if n := len(del.Records); n > 1 {
 		payloads = make([]*Payload, 0, n)
@@ -178,7 +187,27 @@ type attempt struct {
 	Attempt
 	one   [1]*Payload
 	abort context.CancelFunc // ends the attempt's context; nil when nobody else does
+	built func()             // tells that no more is computed; nil when nobody waits for it
 }
+
+// A workshop lets a few attempts of backfills at once decode records and build
+// requests. Live ones need not: they would wait for a core behind all the batches
+// of a backfill, each of which takes one for milliseconds.
+type workshop chan struct{}
+
+// newWorkshop leaves half of the cores to the others.
+func newWorkshop() workshop { return make(workshop, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+func (w workshop) enter(ctx context.Context) bool {
+	select {
+	case w <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (w workshop) leave() { <-w }
 
 // within gives the attempt its deadline, and what ends it sooner. The lanes have
 // set one that is seldom later than ours; another context below theirs would cost
@@ -198,9 +227,15 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 	defer done()
 	a := &at.Attempt
 	if sender, ok := sink.(Sender); ok {
+		if at.built != nil {
+			at.built()
+		}
 		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
 	req, err := sink.Build(a)
+	if at.built != nil {
+		at.built()
+	}
 	if err != nil {
 		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})
 	}

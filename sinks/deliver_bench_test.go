@@ -20,7 +20,7 @@ import (
 func BenchmarkDeliver(b *testing.B) {
 	d := newDeliverer(b, Config{AllowLoopback: true, Timeout: time.Hour})
 	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: leanReceiver(b), Secret: NewSecret(), Revision: 1}
-	records := make([]*stream.Record, memoSlots+1) // none is remembered
+	records := make([]*stream.Record, (memoSets*memoWays)+1) // none is remembered
 	for i := range records {
 		records[i] = recordOf(b, sampleFact(schemas.FactContactUpdated), int64(i))
 	}

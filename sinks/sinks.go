@@ -242,6 +242,8 @@ type Deliverer struct {
 
 	opened sync.Map // destination id → *opened
 	memo   memo
+
+	backfills workshop
 }
 
 var _ stream.Lingerer = (*Deliverer)(nil)
@@ -259,8 +261,8 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	}
 	return &Deliverer{
 		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
-		transport: newTransport(cfg, guard),
-		agent:     []string{"Hogstream/" + cfg.Version},
+		transport: newTransport(cfg, guard), backfills: newWorkshop(),
+		agent: []string{"Hogstream/" + cfg.Version},
 	}, nil
 }
 
