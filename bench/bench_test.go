@@ -37,6 +37,19 @@ func TestEveryComparisonRunsAndReportsItsFigures(t *testing.T) {
 	}
 }
 
+func TestEveryPromiseOfDeliveryIsMeasured(t *testing.T) {
+	for _, name := range []string{"isolation", "limits", "fanout", "backfill"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait more than they work
+			report := filepath.Join(t.TempDir(), "BENCHMARKS.md")
+			require.NoError(t, Run(t.Context(), Config{Names: []string{name}, Rounds: 1, Scale: 0.02, Out: report, Command: "test"}))
+			text, err := os.ReadFile(report)
+			require.NoError(t, err)
+			require.Contains(t, string(text), "<!-- bench: "+name+" -->")
+		})
+	}
+}
+
 func TestASectionMeasuredAgainReplacesItselfAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "BENCHMARKS.md")
 	write := func(name, title string) {

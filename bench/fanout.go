@@ -35,7 +35,7 @@ func fanoutBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &fanout{rig: rig, host: "http://" + receiver.addr, keys: rig.contactKeys(500, -1)}
+	b := &fanout{rig: rig, host: "http://" + receiver.addr, keys: rig.contactKeys(500, -1), bursts: cfg.scaled(fanoutBursts)}
 	many := cfg.scaled(fanoutDestinations)
 	var results []fanoutResult
 	for _, f := range []struct {
@@ -55,7 +55,7 @@ func fanoutBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		about: fmt.Sprintf("%d destinations of kind segment in one process, all of which want every record, against one: at the tail of the log, %d records of %s KiB, "+
 			"in bursts of %d every 0.5 s. Memory is the resident one of the process after a collection, before the load; what the broker sends is all that its process wrote to its connections: "+
 			"records, acknowledgements, group offsets that mirror positions.",
-			many, fanoutBursts*fanoutBurst, thousands(fanoutProperty>>10), fanoutBurst),
+			many, b.bursts*fanoutBurst, thousands(fanoutProperty>>10), fanoutBurst),
 		figures: []figure{
 			boundFigure("memory of one more destination, idle", "MiB", (all.idle-one.idle)/float64(max(many-1, 1)), 1),
 			timesFigure("bytes that the broker sends, in multiples of those for one", []float64{float64(all.sent) / float64(one.sent)}, 1.2),
@@ -67,8 +67,9 @@ func fanoutBench(ctx context.Context, cfg Config) (_ *section, err error) {
 
 type fanout struct {
 	*rig
-	host string
-	keys []string
+	host   string
+	keys   []string
+	bursts int
 }
 
 type fanoutResult struct {
@@ -96,7 +97,7 @@ func (b *fanout) measure(ctx context.Context, n int, types string) (r fanoutResu
 		wanted = 0
 	}
 	decodings := &decodings{Decoder: b.env.codec}
-	warm, m := b.newMeter(wanted*fanoutBurst), b.newMeter(wanted*fanoutBurst*(1+fanoutBursts))
+	warm, m := b.newMeter(wanted*fanoutBurst), b.newMeter(wanted*fanoutBurst*(1+b.bursts))
 	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{decoder: decodings, watch: func(d stream.Deliverer) stream.Deliverer {
 		return counted{counted{d, m}, warm}
 	}})
@@ -115,7 +116,7 @@ func (b *fanout) measure(ctx context.Context, n int, types string) (r fanoutResu
 	sent, decoded := writtenBytes(b.env.brokerPID), decodings.n.Load()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	for range fanoutBursts {
+	for range b.bursts {
 		if err := b.burst(ctx); err != nil {
 			return r, err
 		}
@@ -125,7 +126,7 @@ func (b *fanout) measure(ctx context.Context, n int, types string) (r fanoutResu
 		return r, err
 	}
 	r.sent = writtenBytes(b.env.brokerPID) - sent
-	r.decoded = float64(decodings.n.Load()-decoded) / (fanoutBursts * fanoutBurst)
+	r.decoded = float64(decodings.n.Load()-decoded) / float64(b.bursts*fanoutBurst)
 	return r, nil
 }
 
