@@ -39,15 +39,20 @@ func (r *reader) pollRequest(broker int32) (*kmsg.FetchRequest, map[logKey]int64
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	asked := map[logKey]int64{}
+	wait := pollWait
 	for key, p := range r.parts {
-		if l, ok := r.leaders[key]; ok && l.broker == broker && p.tail >= 0 {
+		switch l, ok := r.leaders[key]; {
+		case !ok || l.broker != broker:
+		case p.tail >= 0:
 			asked[key] = p.tail
+		default:
+			wait = pollShort // it will soon be read to its end and join
 		}
 	}
 	if len(asked) == 0 {
 		return nil, nil
 	}
-	return r.request(asked, nearBytes, pollWait), asked
+	return r.request(asked, nearBytes, wait), asked
 }
 
 // request builds a read-committed fetch without a session. The mutex is held.

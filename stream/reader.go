@@ -85,9 +85,11 @@ type chunk struct {
 const (
 	nearBytes = 512 << 10
 	farBytes  = 1 << 20
-	// pollWait is how long the broker holds a request at the end of the log; a
-	// partition that joins while one is out waits at most so long.
-	pollWait = 250 * time.Millisecond
+	// pollWait is how long the broker holds a request at the end of the log, and
+	// pollShort how long when not all partitions are there: one that joins while a
+	// request is out waits for the next one.
+	pollWait  = 250 * time.Millisecond
+	pollShort = 20 * time.Millisecond
 	// pollPace is the least time between two polls, so that a steady trickle is
 	// read in handfuls.
 	pollPace = 5 * time.Millisecond
