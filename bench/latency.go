@@ -37,7 +37,7 @@ func latencyBench(ctx context.Context, cfg Config) (*section, error) {
 		title: "Latency",
 		about: fmt.Sprintf("`hogstream dev` in a process of its own with its Postgres, %d single events a second over 8 connections, each of which "+
 			"changes a contact, and one webhook destination that subscribes to everything (two deliveries an event). Latency of a product event "+
-			"from its acceptance over HTTP to its arrival at the receiver. RSS is that of the process with embedded broker and registry, without "+
+			"from its acceptance over HTTP to its arrival at the receiver, and to its append to each topic on the way, by the broker's clock. RSS is that of the process with embedded broker and registry, without "+
 			"Postgres, %d s after it was ready.", latencyRate, idleSeconds),
 		figures: append(embedded.figures("embedded", 60, 250),
 			costFigure("RSS of `hogstream dev`, idle", "MiB", []float64{embedded.idle}, 150),
@@ -85,14 +85,21 @@ type instanceLatency struct {
 	p50, p99   time.Duration
 	idle, busy float64 // MiB
 	delivered  int
+	stages     []stage
 }
 
 func (l *instanceLatency) figures(where string, p50, p99 float64) []figure {
 	ms := func(d time.Duration) []float64 { return []float64{float64(d.Microseconds()) / 1000} }
-	return []figure{
+	figures := []figure{
 		costFigure("accepted to delivered, "+where+", p50", "ms", ms(l.p50), p50),
 		costFigure("accepted to delivered, "+where+", p99", "ms", ms(l.p99), p99),
 	}
+	for _, s := range l.stages {
+		figures = append(figures,
+			costFigure(fmt.Sprintf("accepted to appended to `%s`, %s, p50", s.topic, where), "ms", ms(s.p50), 0),
+			costFigure(fmt.Sprintf("accepted to appended to `%s`, %s, p99", s.topic, where), "ms", ms(s.p99), 0))
+	}
+	return figures
 }
 
 func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*instanceLatency, error) {
@@ -128,11 +135,19 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	kafka, err := settings.kafkaOf(&running)
+	if err != nil {
+		return nil, err
+	}
 	result := &instanceLatency{idle: residentMiB(dev.cmd.Process.Pid)}
-	if err := result.measure(ctx, cfg, &running, receiver.addr); err != nil {
+	began, err := result.measure(ctx, cfg, &running, receiver.addr)
+	if err != nil {
 		return nil, err
 	}
 	result.busy = residentMiB(dev.cmd.Process.Pid)
+	if result.stages, err = stages(ctx, kafka, began); err != nil {
+		return nil, err
+	}
 	cfg.say("  %s: p50 %s, p99 %s of %d events, RSS %.0f MiB idle, %.0f MiB after", running.Brokers, result.p50, result.p99, result.delivered, result.idle, result.busy)
 	return result, nil
 }
@@ -147,31 +162,33 @@ func removeData(dir string) {
 	_ = os.RemoveAll(dir)
 }
 
-// measure sends a warm-up and then the load, and asks the receiver what it saw.
-func (l *instanceLatency) measure(ctx context.Context, cfg Config, running *hogstream.Running, receiver string) error {
+// measure sends a warm-up and then the load, and asks the receiver what it saw. It
+// returns when the load began.
+func (l *instanceLatency) measure(ctx context.Context, cfg Config, running *hogstream.Running, receiver string) (began time.Time, err error) {
 	addr := bytes.TrimPrefix([]byte(running.URL), []byte("http://"))
 	settings := loadSettings{Addr: string(addr), Path: "/v1/events", Key: running.APIKey, Batch: 1, Connections: 8, Rate: latencyRate, Seconds: 2}
 	warm, err := load(ctx, settings)
 	if err != nil {
-		return err
+		return began, err
 	}
 	if _, err := awaitDelivered(ctx, receiver, warm.Requests); err != nil {
-		return err
+		return began, err
 	}
 	if err := forget(ctx, receiver); err != nil {
-		return err
+		return began, err
 	}
+	began = time.Now()
 	settings.Seconds = latencySeconds * cfg.Scale
 	sent, err := load(ctx, settings)
 	if err != nil {
-		return err
+		return began, err
 	}
 	seen, err := awaitDelivered(ctx, receiver, sent.Requests)
 	if err != nil {
-		return err
+		return began, err
 	}
 	l.p50, l.p99, l.delivered = seen.P50, seen.P99, seen.Events
-	return nil
+	return began, nil
 }
 
 // subscribe creates a destination for everything.
