@@ -25,6 +25,8 @@ type process struct {
 	args []string
 	env  []string
 	log  string
+	// binary is what runs instead of the program as it is; "" for that.
+	binary string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -67,7 +69,11 @@ func (p *process) start() {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(p.t, err)
 	defer out.Close()
-	cmd := exec.Command(hogstreamBinary(p.t), p.args...)
+	binary := p.binary
+	if binary == "" {
+		binary = hogstreamBinary(p.t)
+	}
+	cmd := exec.Command(binary, p.args...)
 	cmd.Env = append(append(os.Environ(), p.w.env...), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

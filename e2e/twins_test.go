@@ -57,7 +57,11 @@ func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
 func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 	notShort(t)
 	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
-		w := newWorld(t, shortLease(), shortSession())
+		var opts []worldOption
+		if !thorough() { // else with the times that are the default
+			opts = append(opts, shortLease(), shortSession())
+		}
+		w := newWorld(t, opts...)
 		book := newBook()
 		w.addReceiver(sinktest.Options{Sequence: bySeq, Script: book.script})
 		a, b := w.serve("a"), w.serve("b")
@@ -71,6 +75,9 @@ func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 		c.away.Store(a) // a frozen process takes connections and does not answer
 		a.signal(syscall.SIGSTOP)
 		book.killed(w)
+		if thorough() {
+			passes(40 * time.Second)
+		}
 		w.waitMembers(1)
 		w.waitAccepted(c, l.events()/2)
 		a.signal(syscall.SIGCONT)
