@@ -31,7 +31,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 	api, err := ingest.New(ingest.Config{
 		AdminKey: a.cfg.AdminAPIKey, RateLimit: a.cfg.HTTP.RateLimit, AdminRateLimit: a.cfg.HTTP.AdminRateLimit,
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
-		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access,
+		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Describe: []ingest.Description{console.Describe},
 		Probes: probes, Lag: a.admin.Lag,

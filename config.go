@@ -37,6 +37,7 @@ type Config struct {
 	HTTP     HTTPConfig     `embed:"" group:"HTTP"`
 	Data     DataConfig     `embed:"" group:"Processing"`
 	Delivery DeliveryConfig `embed:"" group:"Delivery"`
+	Presets  PresetsConfig  `embed:"" group:"Destinations"`
 	Log      LogConfig      `embed:"" group:"Telemetry"`
 
 	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks"`
@@ -94,6 +95,7 @@ type HTTPConfig struct {
 	AdminRateLimit  int           `name:"admin-rate-limit" help:"Requests a minute for each API key on admin routes." env:"ADMIN_RATE_LIMIT" default:"600"`
 	PublicRateLimit int           `name:"public-rate-limit" help:"Requests a minute for each client address without a known key; 0 for no limit." env:"PUBLIC_RATE_LIMIT" default:"600"`
 	TrustedProxies  []string      `name:"trusted-proxies" help:"Networks of proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8." env:"TRUSTED_PROXIES"`
+	HideDocs        bool          `name:"hide-docs" help:"Do not serve the API's description (/docs, /openapi.json)." env:"HIDE_DOCS"`
 	AnswerTimeout   time.Duration `name:"answer-timeout" help:"How long a synchronous request waits for its answer." env:"ANSWER_TIMEOUT" default:"5s"`
 	IdempotencyTime time.Duration `name:"idempotency-window" help:"How long an idempotency key is remembered." env:"IDEMPOTENCY_WINDOW" default:"24h"`
 }
@@ -113,6 +115,15 @@ type DeliveryConfig struct {
 	Log          string        `name:"delivery-log" help:"Which attempts are logged: all, failures or off." env:"DELIVERY_LOG" default:"all" enum:"all,failures,off"`
 	LogRetention time.Duration `name:"delivery-log-retention" help:"How long attempts are kept." env:"DELIVERY_LOG_RETENTION" default:"720h"`
 	AllowCIDRs   []string      `name:"delivery-allow-cidrs" help:"Private networks that destinations may be in." env:"DELIVERY_ALLOW_CIDRS"`
+}
+
+// PresetsConfig says which kinds of destination there are, and which destinations
+// are made at a start.
+type PresetsConfig struct {
+	Kinds       string `name:"destination-presets" help:"Kinds of destination that may be used, beside webhook and posthog: names, * or none. All when not set." env:"ENABLED_DESTINATION_PRESETS"`
+	SeedPosthog bool   `name:"enable-posthog-destination" help:"Make a destination of kind posthog once." env:"ENABLE_POSTHOG_DESTINATION"`
+	PosthogKey  string `name:"posthog-api-key" help:"Key of its project." env:"POSTHOG_API_KEY"`
+	PosthogHost string `name:"posthog-host" help:"Its host, e.g. https://eu.i.posthog.com." env:"POSTHOG_HOST"`
 }
 
 // LogConfig is about logs and traces.
@@ -138,7 +149,7 @@ func IgnoreEmptyVariables() {
 // what is not set. The command line does the same and adds its flags.
 func ConfigFromEnv() (Config, error) {
 	var c Config
-	if err := kong.ApplyDefaults(&c); err != nil {
+	if err := kong.ApplyDefaults(&c, Booleans()); err != nil {
 		return Config{}, fmt.Errorf("read settings from the environment: %w", err)
 	}
 	return c, nil
@@ -176,6 +187,9 @@ func (c *Config) ValidateServing() error {
 	need(c.Delivery.Lease >= c.Delivery.Timeout+2*time.Second, "DELIVERY_LEASE is %s: it must be at least 2s longer than DELIVERY_TIMEOUT (%s)", c.Delivery.Lease, c.Delivery.Timeout)
 	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
 	if _, err := c.Keys(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.checkPresets(); err != nil {
 		errs = append(errs, err)
 	}
 	if _, err := c.AllowedNetworks(); err != nil {

@@ -93,8 +93,12 @@ func (a *App) openSinks() (err error) {
 	if err != nil {
 		return err
 	}
+	kinds, err := a.cfg.EnabledKinds()
+	if err != nil {
+		return err
+	}
 	a.deliverer, err = sinks.New(sinks.Config{
-		Version: Version, Timeout: a.cfg.Delivery.Timeout,
+		Version: Version, Kinds: kinds, Timeout: a.cfg.Delivery.Timeout,
 		AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks,
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,6 +113,39 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		return nil
 	}
 	return json.Unmarshal(answer, result)
+}
+
+// destination is a client and the path of a destination given by id or name.
+func (f apiFlags) destination(ctx context.Context, idOrName string) (api *client, path string, err error) {
+	if api, err = f.client(); err != nil {
+		return nil, "", err
+	}
+	id, err := destinationID(ctx, api, idOrName)
+	return api, "/v1/admin/webhooks/" + url.PathEscape(id), err
+}
+
+// pages reads a list that is handed out in pages: at most limit of its members,
+// which stand under name in each answer.
+func pages[T any](ctx context.Context, api *client, path, name string, query url.Values, limit, most int) ([]T, error) {
+	found := []T{}
+	for len(found) < limit {
+		query.Set("limit", strconv.Itoa(min(most, limit-len(found))))
+		var page map[string]json.RawMessage
+		if err := api.call(ctx, "GET", path, query, nil, &page); err != nil {
+			return nil, err
+		}
+		var part []T
+		var next *string
+		if err := errors.Join(json.Unmarshal(page[name], &part), json.Unmarshal(page["nextCursor"], &next)); err != nil {
+			return nil, fmt.Errorf("read the answer of %s: %w", path, err)
+		}
+		found = append(found, part...)
+		if next == nil {
+			break
+		}
+		query.Set("cursor", *next)
+	}
+	return found, nil
 }
 
 func answerError(resp *http.Response, body []byte) error {

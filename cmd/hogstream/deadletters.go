@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
-	"strconv"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -75,21 +73,9 @@ func (c *deadlettersLsCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	setQuery(query, "status", c.Status)
-	found := []letter{}
-	for len(found) < c.Limit {
-		query.Set("limit", strconv.Itoa(min(100, c.Limit-len(found))))
-		var page struct {
-			Entries []letter `json:"entries"`
-			Next    *string  `json:"nextCursor"`
-		}
-		if err := api.call(ctx, "GET", "/v1/admin/dlq", query, nil, &page); err != nil {
-			return err
-		}
-		found = append(found, page.Entries...)
-		if page.Next == nil {
-			break
-		}
-		query.Set("cursor", *page.Next)
+	found, err := pages[letter](ctx, api, "/v1/admin/dlq", "entries", query, c.Limit, 100)
+	if err != nil {
+		return err
 	}
 	return out.value(found, func(w io.Writer) {
 		rows := make([][]string, 0, len(found))
@@ -111,11 +97,7 @@ func (c *deadlettersShowCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	var l json.RawMessage
-	if err := api.call(ctx, "GET", "/v1/admin/dlq/"+url.PathEscape(c.ID), nil, nil, &l); err != nil {
-		return err
-	}
-	return (&output{JSON: true, W: out.W}).value(l, nil)
+	return showJSON(ctx, out, api, "/v1/admin/dlq/"+url.PathEscape(c.ID), nil)
 }
 
 type deadlettersRedriveCmd struct {

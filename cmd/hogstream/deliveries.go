@@ -37,11 +37,7 @@ type destinationsDeliveriesCmd struct {
 
 // Run searches the delivery log of a destination, newest first.
 func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	id, err := destinationID(ctx, api, c.ID)
+	api, path, err := c.destination(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -50,21 +46,9 @@ func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error 
 	if c.Status != 0 {
 		query.Set("status", strconv.Itoa(c.Status))
 	}
-	found := []delivery{}
-	for len(found) < c.Limit {
-		query.Set("limit", strconv.Itoa(min(500, c.Limit-len(found))))
-		var page struct {
-			Deliveries []delivery `json:"deliveries"`
-			Next       *string    `json:"nextCursor"`
-		}
-		if err := api.call(ctx, "GET", "/v1/admin/webhooks/"+url.PathEscape(id)+"/deliveries", query, nil, &page); err != nil {
-			return err
-		}
-		found = append(found, page.Deliveries...)
-		if page.Next == nil {
-			break
-		}
-		query.Set("cursor", *page.Next)
+	found, err := pages[delivery](ctx, api, path+"/deliveries", "deliveries", query, c.Limit, 500)
+	if err != nil {
+		return err
 	}
 	return out.value(found, func(w io.Writer) {
 		rows := make([][]string, 0, len(found))

@@ -3,24 +3,30 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 type destinationsCmd struct {
-	Add destinationsAddCmd `cmd:"" help:"Add a destination; the next record is delivered to it."`
-	Ls  destinationsLsCmd  `cmd:"" help:"List destinations."`
-	Rm  destinationsRmCmd  `cmd:"" help:"Remove a destination."`
+	Add  destinationsAddCmd  `cmd:"" help:"Add a destination; the next record is delivered to it."`
+	Ls   destinationsLsCmd   `cmd:"" help:"List destinations."`
+	Show destinationsShowCmd `cmd:"" help:"Show all settings of a destination."`
+	Set  destinationsSetCmd  `cmd:"" help:"Change settings of a destination."`
+	Rm   destinationsRmCmd   `cmd:"" help:"Remove a destination."`
+
+	Rotate destinationsRotateCmd `cmd:"" help:"Make a new secret; the old one signs beside it for a while."`
+	Test   destinationsTestCmd   `cmd:"" help:"Show the request that a record would be sent as; with --send, send it as a test."`
 
 	Pause      destinationsPauseCmd      `cmd:"" help:"Stop deliveries at their place."`
 	Resume     destinationsResumeCmd     `cmd:"" help:"Go on after a pause or a suspension."`
+	Skip       destinationsSkipCmd       `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
 	Deliveries destinationsDeliveriesCmd `cmd:"" help:"Search the delivery log, newest first."`
 	Redeliver  destinationsRedeliverCmd  `cmd:"" help:"Deliver one record again now."`
-
-	Skip destinationsSkipCmd `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
 }
 
 type destination struct {
@@ -35,18 +41,60 @@ type destination struct {
 	PublicKey      *string         `json:"publicKey"`
 	Config         json.RawMessage `json:"config"`
 	Status         string          `json:"status"`
+	State          string          `json:"state"`
+	StateReason    string          `json:"stateReason,omitempty"`
+	PreviousUntil  *string         `json:"previousSecretUntil,omitempty"`
 	LastDeliveryAt *string         `json:"lastDeliveryAt"`
 	CreatedAt      string          `json:"createdAt"`
 }
 
+// settingsFlags are the settings that a destination may be made with or get.
+type settingsFlags struct {
+	Description  *string        `help:"What it is for."`
+	Config       string         `help:"Settings of the kind, a JSON object. Where it is shown as ***, the stored value stays."`
+	Filter       *string        `help:"jq: what it does not say true to is not sent."`
+	Transform    *string        `help:"jq: makes what is sent."`
+	RateLimit    *float64       `help:"Requests a second, 0 for no limit."`
+	Concurrency  *int           `help:"Requests in flight in each process, 0 for the default."`
+	RetryHorizon *time.Duration `help:"How long a record is retried, 0 for the default."`
+	DeliveryLog  *string        `help:"all, failures or off."`
+}
+
+// body is what of them was given.
+func (f *settingsFlags) body() (map[string]any, error) {
+	body := map[string]any{}
+	give(body, "description", f.Description)
+	give(body, "filter", f.Filter)
+	give(body, "transform", f.Transform)
+	give(body, "rateLimit", f.RateLimit)
+	give(body, "concurrency", f.Concurrency)
+	give(body, "deliveryLog", f.DeliveryLog)
+	if f.RetryHorizon != nil {
+		body["retryHorizonSeconds"] = int64(f.RetryHorizon.Seconds())
+	}
+	if f.Config != "" {
+		if !json.Valid([]byte(f.Config)) {
+			return nil, errors.New("--config: not a JSON object")
+		}
+		body["config"] = json.RawMessage(f.Config)
+	}
+	return body, nil
+}
+
+func give[T any](body map[string]any, name string, value *T) {
+	if value != nil {
+		body[name] = *value
+	}
+}
+
 type destinationsAddCmd struct {
 	apiFlags
-	URL2        string   `arg:"" name:"destination-url" optional:"" help:"URL that records are delivered to."`
-	Name        string   `help:"Unique name; made from the URL when not given."`
-	Kind        string   `help:"Kind of sink." default:"webhook"`
-	Event       []string `help:"Types to deliver: catalog names or patterns such as contact.*; * is every fact, event.tracked every product event. Repeatable." default:"*,event.tracked"`
-	Description string   `help:"What it is for."`
-	Config      string   `help:"Settings of the kind, a JSON object."`
+	settingsFlags
+	URL2   string   `arg:"" name:"destination-url" optional:"" help:"URL that records are delivered to."`
+	Name   string   `help:"Unique name; made from the URL when not given."`
+	Kind   string   `help:"Kind of sink." default:"webhook"`
+	Event  []string `help:"Types to deliver: catalog names or patterns such as contact.*; * is every fact, event.tracked every product event. Repeatable." default:"*,event.tracked"`
+	Paused bool     `help:"Deliver nothing until it is resumed."`
 }
 
 // Run creates the destination and prints its secret, the only time it is shown.
@@ -55,32 +103,76 @@ func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	body := map[string]any{"url": c.URL2, "kind": c.Kind, "eventTypes": c.Event}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	body["url"], body["kind"], body["eventTypes"], body["disabled"] = c.URL2, c.Kind, c.Event, c.Paused
 	if c.Name != "" {
 		body["name"] = c.Name
-	}
-	if c.Description != "" {
-		body["description"] = c.Description
-	}
-	if c.Config != "" {
-		if !json.Valid([]byte(c.Config)) {
-			return fmt.Errorf("--config: not a JSON object")
-		}
-		body["config"] = json.RawMessage(c.Config)
 	}
 	var d destination
 	if err := api.call(ctx, "POST", "/v1/admin/webhooks", nil, body, &d); err != nil {
 		return err
 	}
-	return out.value(d, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s → %s (%s)\n", d.ID, d.Name, d.URL, strings.Join(d.EventTypes, ", "))
-		if d.Secret != "" {
-			fmt.Fprintf(w, "\nsecret %s\nKeep it now: it is not shown again.\n", d.Secret)
-		}
-		if d.PublicKey != nil {
-			fmt.Fprintf(w, "public key %s\n", *d.PublicKey)
-		}
-	})
+	return out.value(d, d.print)
+}
+
+// print says what was made, and its secret when there is a new one.
+func (d *destination) print(w io.Writer) {
+	fmt.Fprintf(w, "%s  %s → %s (%s)\n", d.ID, d.Name, d.URL, strings.Join(d.EventTypes, ", "))
+	if d.Secret != "" {
+		fmt.Fprintf(w, "\nsecret %s\nKeep it now: it is not shown again.\n", d.Secret)
+	}
+	if d.PublicKey != nil {
+		fmt.Fprintf(w, "public key %s\n", *d.PublicKey)
+	}
+}
+
+type destinationsShowCmd struct{ oneDestination }
+
+// Run shows a destination.
+func (c *destinationsShowCmd) Run(ctx context.Context, out *output) error {
+	api, path, err := c.destination(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return showJSON(ctx, out, api, path, nil)
+}
+
+type destinationsSetCmd struct {
+	oneDestination
+	settingsFlags
+	Name    *string  `help:"Another name."`
+	NewURL  *string  `help:"Another URL." name:"to"`
+	NewKind *string  `help:"Another kind." name:"kind"`
+	Event   []string `help:"Types to deliver, instead of those it has. Repeatable."`
+}
+
+// Run changes what is given.
+func (c *destinationsSetCmd) Run(ctx context.Context, out *output) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	give(body, "name", c.Name)
+	give(body, "url", c.NewURL)
+	give(body, "kind", c.NewKind)
+	if len(c.Event) > 0 {
+		body["eventTypes"] = c.Event
+	}
+	if len(body) == 0 {
+		return errors.New("nothing to change: name a setting, for example --filter or --event")
+	}
+	api, path, err := c.destination(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	var d destination
+	if err := api.call(ctx, "PATCH", path, nil, body, &d); err != nil {
+		return err
+	}
+	return out.value(d, d.print)
 }
 
 type destinationsLsCmd struct{ apiFlags }
@@ -91,42 +183,37 @@ func (c *destinationsLsCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	var page struct {
-		Endpoints []destination `json:"endpoints"`
-	}
-	if err := api.call(ctx, "GET", "/v1/admin/webhooks", url.Values{"limit": {"100"}}, nil, &page); err != nil {
+	list := []destination{}
+	err = eachDestination(ctx, api, func(d *destination) bool {
+		list = append(list, *d)
+		return true
+	})
+	if err != nil {
 		return err
 	}
-	return out.value(page.Endpoints, func(w io.Writer) {
-		rows := make([][]string, 0, len(page.Endpoints))
-		for _, d := range page.Endpoints {
+	return out.value(list, func(w io.Writer) {
+		rows := make([][]string, 0, len(list))
+		for _, d := range list {
 			last := "never"
 			if d.LastDeliveryAt != nil {
 				last = *d.LastDeliveryAt
 			}
-			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.Status, last})
+			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.State, last})
 		}
-		table(w, []string{"id", "name", "kind", "url", "types", "status", "last delivery"}, rows)
+		table(w, []string{"id", "name", "kind", "url", "types", "state", "last delivery"}, rows)
 	})
 }
 
-type destinationsRmCmd struct {
-	apiFlags
-	ID string `arg:"" help:"Id or name of the destination."`
-}
+type destinationsRmCmd struct{ oneDestination }
 
 // Run removes a destination.
 func (c *destinationsRmCmd) Run(ctx context.Context, out *output) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	id, err := destinationID(ctx, api, c.ID)
+	api, path, err := c.destination(ctx, c.ID)
 	if err != nil {
 		return err
 	}
 	var answer map[string]any
-	if err := api.call(ctx, "DELETE", "/v1/admin/webhooks/"+url.PathEscape(id), nil, nil, &answer); err != nil {
+	if err := api.call(ctx, "DELETE", path, nil, nil, &answer); err != nil {
 		return err
 	}
 	return out.value(answer, func(w io.Writer) { fmt.Fprintln(w, "removed") })
@@ -134,6 +221,18 @@ func (c *destinationsRmCmd) Run(ctx context.Context, out *output) error {
 
 // destinationID finds the id of a destination given by id or name.
 func destinationID(ctx context.Context, api *client, idOrName string) (string, error) {
+	id := idOrName
+	err := eachDestination(ctx, api, func(d *destination) bool {
+		if d.Name == idOrName {
+			id = d.ID
+		}
+		return d.Name != idOrName
+	})
+	return id, err
+}
+
+// eachDestination calls f for all destinations until it says false.
+func eachDestination(ctx context.Context, api *client, f func(*destination) bool) error {
 	const limit = 100
 	for offset := 0; ; offset += limit {
 		var page struct {
@@ -141,15 +240,15 @@ func destinationID(ctx context.Context, api *client, idOrName string) (string, e
 		}
 		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(offset)}}
 		if err := api.call(ctx, "GET", "/v1/admin/webhooks", query, nil, &page); err != nil {
-			return "", err
+			return err
 		}
-		for _, d := range page.Endpoints {
-			if d.Name == idOrName {
-				return d.ID, nil
+		for i := range page.Endpoints {
+			if !f(&page.Endpoints[i]) {
+				return nil
 			}
 		}
 		if len(page.Endpoints) < limit {
-			return idOrName, nil
+			return nil
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -17,15 +16,11 @@ type oneDestination struct {
 
 // post sends a change of the destination's state.
 func (c *oneDestination) post(ctx context.Context, what string, body, result any) error {
-	api, err := c.client()
+	api, path, err := c.destination(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	id, err := destinationID(ctx, api, c.ID)
-	if err != nil {
-		return err
-	}
-	return api.call(ctx, "POST", "/v1/admin/webhooks/"+url.PathEscape(id)+"/"+what, nil, body, result)
+	return api.call(ctx, "POST", path+"/"+what, nil, body, result)
 }
 
 type destinationsPauseCmd struct {

@@ -34,6 +34,7 @@ type cli struct {
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
 	Replay       replayCmd       `cmd:"" help:"Send destinations again what is on the log: rewind or backfill."`
+	Parked       parkedCmd       `cmd:"" help:"Look at contacts whose records wait because one failed; retry or skip them."`
 	Deadletters  deadlettersCmd  `cmd:"" help:"Look at what was given up, and send it on its way again."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
 	Bench        benchCmd        `cmd:"" help:"Measure throughput and latency against plain code; write docs/BENCHMARKS.md."`
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string) int {
 		kong.Vars{"version": hogstream.Version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.UsageOnError(),
+		hogstream.Booleans(),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -26,6 +28,15 @@ func (o *output) value(v any, human func(w io.Writer)) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// showJSON prints an answer as it is: what has many fields is read best so.
+func showJSON(ctx context.Context, out *output, api *client, path string, query url.Values) error {
+	var answer json.RawMessage
+	if err := api.call(ctx, "GET", path, query, nil, &answer); err != nil {
+		return err
+	}
+	return (&output{JSON: true, W: out.W}).value(answer, nil)
 }
 
 // line prints v as one line of JSON, or the text.

@@ -44,19 +44,15 @@ type replayRunCmd struct {
 
 // Run previews, asks and acts.
 func (c *replayRunCmd) Run(ctx context.Context, out *output) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	id, err := destinationID(ctx, api, c.Destination)
+	api, path, err := c.destination(ctx, c.Destination)
 	if err != nil {
 		return err
 	}
 	c.From, c.To = place(c.From, time.Now()), place(c.To, time.Now())
 	if c.Rewind {
-		return c.rewind(ctx, out, api, id)
+		return c.rewind(ctx, out, api, path)
 	}
-	return c.backfill(ctx, out, api, id)
+	return c.backfill(ctx, out, api, path)
 }
 
 // place turns "6h" into the time six hours ago; everything else stays.
@@ -67,14 +63,14 @@ func place(text string, now time.Time) string {
 	return text
 }
 
-func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, id string) error {
+func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, path string) error {
 	if c.To == "" {
 		return errors.New("--rewind needs --to: start, latest, a time, or an offset")
 	}
 	if len(c.Type)+len(c.ByKey) > 0 || c.Rate > 0 {
 		return errors.New("--type, --contact and --rate are for --backfill: a rewind sends all that the destination subscribes to")
 	}
-	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/rewind"
+	path += "/rewind"
 	body := map[string]any{"to": c.To, "dryRun": true}
 	if c.Topic != "" {
 		body["topic"] = c.Topic
@@ -104,11 +100,11 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, id 
 	})
 }
 
-func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, id string) error {
+func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, path string) error {
 	if c.Topic != "" || c.Partition != nil {
 		return errors.New("--topic and --partition are for --rewind: narrow a backfill with --type and --contact")
 	}
-	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/replays"
+	replays := path + "/replays"
 	body := map[string]any{"from": c.From, "rate": c.Rate, "dryRun": true}
 	if c.To != "" {
 		body["to"] = c.To
@@ -120,7 +116,7 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, i
 		body["keys"] = c.ByKey
 	}
 	var b stream.Backfilled
-	if err := api.call(ctx, "POST", path, nil, body, &b); err != nil {
+	if err := api.call(ctx, "POST", replays, nil, body, &b); err != nil {
 		return err
 	}
 	if c.DryRun {
@@ -133,19 +129,19 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, i
 		}
 	}
 	delete(body, "dryRun")
-	if err := api.call(ctx, "POST", path, nil, body, &b); err != nil {
+	if err := api.call(ctx, "POST", replays, nil, body, &b); err != nil {
 		return err
 	}
 	if c.Detach {
 		return out.value(b, func(w io.Writer) { fmt.Fprintf(w, "backfill %s has begun\n", b.Replay.ID) })
 	}
-	return watch(ctx, out, api, id, b.Replay.ID)
+	return watch(ctx, out, api, path, c.Destination, b.Replay.ID)
 }
 
 // watch draws the progress of a backfill until it ends. Interrupting it leaves the
 // backfill as it is.
-func watch(ctx context.Context, out *output, api *client, id, replay string) error {
-	path := "/v1/admin/webhooks/" + url.PathEscape(id) + "/replays/" + url.PathEscape(replay)
+func watch(ctx context.Context, out *output, api *client, path, destination, replay string) error {
+	path += "/replays/" + url.PathEscape(replay)
 	var b stream.Backfill
 	if err := api.call(ctx, "GET", path, nil, nil, &b); err != nil {
 		return err
@@ -156,7 +152,7 @@ func watch(ctx context.Context, out *output, api *client, id, replay string) err
 		bar.Describe(b.Status + eta(&b) + waiting(&b))
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(os.Stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", id, replay)
+			fmt.Fprintf(os.Stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", destination, replay)
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
@@ -237,18 +233,14 @@ type replayLsCmd struct {
 
 // Run lists backfills.
 func (c *replayLsCmd) Run(ctx context.Context, out *output) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	id, err := destinationID(ctx, api, c.Destination)
+	api, path, err := c.destination(ctx, c.Destination)
 	if err != nil {
 		return err
 	}
 	var page struct {
 		Replays []stream.Backfill `json:"replays"`
 	}
-	if err := api.call(ctx, "GET", "/v1/admin/webhooks/"+url.PathEscape(id)+"/replays", nil, nil, &page); err != nil {
+	if err := api.call(ctx, "GET", path+"/replays", nil, nil, &page); err != nil {
 		return err
 	}
 	return out.value(page.Replays, func(w io.Writer) {
@@ -268,21 +260,16 @@ type oneReplay struct {
 }
 
 func (c *oneReplay) open(ctx context.Context) (*client, string, error) {
-	api, err := c.client()
-	if err != nil {
-		return nil, "", err
-	}
-	id, err := destinationID(ctx, api, c.Destination)
-	return api, id, err
+	return c.destination(ctx, c.Destination)
 }
 
 func (c *oneReplay) set(ctx context.Context, out *output, verb string) error {
-	api, id, err := c.open(ctx)
+	api, path, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	var b stream.Backfill
-	if err := api.call(ctx, "POST", "/v1/admin/webhooks/"+url.PathEscape(id)+"/replays/"+url.PathEscape(c.Replay)+"/"+verb, nil, nil, &b); err != nil {
+	if err := api.call(ctx, "POST", path+"/replays/"+url.PathEscape(c.Replay)+"/"+verb, nil, nil, &b); err != nil {
 		return err
 	}
 	return out.value(b, func(w io.Writer) { fmt.Fprintf(w, "%s at %.1f%%\n", b.Status, 100*b.Progress) })
@@ -292,11 +279,11 @@ type replayWatchCmd struct{ oneReplay }
 
 // Run watches a backfill.
 func (c *replayWatchCmd) Run(ctx context.Context, out *output) error {
-	api, id, err := c.open(ctx)
+	api, path, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	return watch(ctx, out, api, id, c.Replay)
+	return watch(ctx, out, api, path, c.Destination, c.Replay)
 }
 
 type replayPauseCmd struct{ oneReplay }

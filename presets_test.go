@@ -1,0 +1,79 @@
+package hogstream_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/console"
+)
+
+func TestABooleanOfTheEnvironmentIsAWordForOnOrOff(t *testing.T) {
+	for word, want := range map[string]bool{
+		"true": true, "1": true, "yes": true, "on": true, "TRUE": true, " On ": true,
+		"false": false, "0": false, "no": false, "off": false, "False": false,
+	} {
+		t.Setenv("ENABLE_POSTHOG_DESTINATION", word)
+		cfg, err := hogstream.ConfigFromEnv()
+		require.NoError(t, err, word)
+		require.Equal(t, want, cfg.Presets.SeedPosthog, word)
+	}
+	t.Setenv("ENABLE_POSTHOG_DESTINATION", "maybe")
+	_, err := hogstream.ConfigFromEnv()
+	require.ErrorContains(t, err, "ENABLE_POSTHOG_DESTINATION")
+	require.ErrorContains(t, err, "use true, 1, yes or on")
+}
+
+func TestPresetsSayWhichKindsMayBeUsed(t *testing.T) {
+	all := []string(nil)
+	for setting, want := range map[string][]string{
+		"": all, "*": all, "slack,*": all,
+		"none": {"webhook", "posthog"}, "None": {"webhook", "posthog"},
+		"segment": {"webhook", "posthog", "segment"}, " Slack , segment,webhook": {"webhook", "posthog", "slack", "segment"},
+	} {
+		cfg := hogstream.Config{Presets: hogstream.PresetsConfig{Kinds: setting}}
+		kinds, err := cfg.EnabledKinds()
+		require.NoError(t, err, setting)
+		require.Equal(t, want, kinds, setting)
+	}
+	wrong := hogstream.Config{Presets: hogstream.PresetsConfig{Kinds: "bogus", SeedPosthog: true, PosthogHost: "eu.posthog"}}
+	err := wrong.ValidateServing()
+	require.ErrorContains(t, err, `ENABLED_DESTINATION_PRESETS: "bogus"`)
+	require.ErrorContains(t, err, "POSTHOG_API_KEY is not set")
+	require.ErrorContains(t, err, "POSTHOG_HOST")
+}
+
+func TestAPosthogDestinationIsMadeOnceAtAStart(t *testing.T) {
+	cfg := devConfig(t)
+	cfg.Presets = hogstream.PresetsConfig{SeedPosthog: true, PosthogKey: "phc_secret", PosthogHost: "https://eu.i.posthog.com", Kinds: "none"}
+	cfg.HTTP.HideDocs = true
+	endpoints := func(r *hogstream.Running) []console.View {
+		req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, r.URL+"/v1/admin/webhooks", nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+r.APIKey)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		var page struct{ Endpoints []console.View }
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
+		return page.Endpoints
+	}
+	inDev(t, cfg, func(r *hogstream.Running) {
+		list := endpoints(r)
+		require.Len(t, list, 1)
+		require.Equal(t, "posthog", list[0].Name)
+		require.Len(t, list[0].EventTypes, 6)
+		require.NotContains(t, string(list[0].Config), "phc_secret")
+		require.Contains(t, string(list[0].Config), "email.link_clicked")
+		call(t, r, "/v1/admin/webhooks", "", `{"kind":"slack","url":"https://hooks.slack.com/services/x","eventTypes":["*"]}`, http.StatusBadRequest)
+		resp, err := http.Get(r.URL + "/docs")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		require.Equal(t, http.StatusNotFound, resp.StatusCode)
+	})
+	inDev(t, cfg, func(r *hogstream.Running) { require.Len(t, endpoints(r), 1, "and no second one") })
+}
