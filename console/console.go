@@ -102,8 +102,8 @@ func New(deps Deps) (http.Handler, error) {
 
 	at(hooks, http.MethodGet, "/parked", "", c.listParkedTotals)
 	at(hooks, http.MethodGet, "/webhooks/{id}/parked", noWebhook, c.listParked)
-	at(hooks, http.MethodPost, "/webhooks/{id}/parked/retry", noWebhook, c.wishParked("retry", storage.RetryParkedKeys))
-	at(hooks, http.MethodPost, "/webhooks/{id}/parked/skip", noWebhook, c.wishParked("skip", storage.SkipParkedKeys))
+	at(hooks, http.MethodPost, "/webhooks/{id}/parked/retry", noWebhook, c.wishParked("retry", storage.RetryParked))
+	at(hooks, http.MethodPost, "/webhooks/{id}/parked/skip", noWebhook, c.wishParked("skip", storage.SkipParked))
 	at(hooks, http.MethodGet, "/webhooks/{id}/parked/{key}", noParkedKey, c.getParked)
 
 	rewinds := mux.With(needs(c.Rewinds, noPositions))

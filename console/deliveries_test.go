@@ -107,6 +107,32 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	s.request(http.MethodPost, at+"/ingest-1-7/redeliver", "", http.StatusNotFound)
 }
 
+func TestASearchOfTheDeliveryLogGoesBackADayUnlessItSaysOtherwise(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id := uuid.NewString()
+	now := time.Now()
+	row := func(at time.Time, typ string) storage.Attempt {
+		return storage.Attempt{At: at, DestinationID: id, RecordID: "r", RecordType: typ, RecordKey: "c", Topic: "events", Attempt: 1, Outcome: "delivered", Status: 200}
+	}
+	rows := []storage.Attempt{row(now, "event.tracked:order.paid"), row(now.Add(-time.Hour), "contact.created"), row(now.Add(-72*time.Hour), "contact.created")}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows) }))
+	at := "/webhooks/" + id + "/deliveries"
+	found := func(query string) int {
+		list, _ := s.request(http.MethodGet, at+query, "", http.StatusOK)["deliveries"].([]any)
+		return len(list)
+	}
+	require.Equal(t, 2, found(""))
+	from, err := time.Parse(time.RFC3339, s.request(http.MethodGet, at, "", http.StatusOK)["from"].(string))
+	require.NoError(t, err)
+	require.WithinDuration(t, now.Add(-24*time.Hour), from, time.Minute, "and the answer says so")
+	require.Equal(t, 3, found("?from="+now.Add(-96*time.Hour).UTC().Format(time.RFC3339)))
+	require.Equal(t, 1, found("?to="+now.Add(-71*time.Hour).UTC().Format(time.RFC3339)), "a day before its end")
+	require.Equal(t, 1, found("?type=event.tracked"))
+	require.Equal(t, 1, found("?eventType=contact.*"))
+	require.Equal(t, 0, found("?type=contact.updated"))
+}
+
 func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

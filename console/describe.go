@@ -64,6 +64,7 @@ type (
 		Partition *int     `json:"partition,omitempty"`
 		ReplayID  string   `json:"replayId,omitempty" doc:"Of a backfill; 00000000-0000-0000-0000-000000000000 for live deliveries."`
 		All       bool     `json:"all,omitempty" doc:"Needed when nothing narrows."`
+		Cursor    string   `json:"cursor,omitempty" doc:"nextCursor of the call before, with the same filter."`
 	}
 	rewindRequest struct {
 		To        string `json:"to" doc:"start, latest, a time, or an offset."`
@@ -127,11 +128,11 @@ func Describe(doc *huma.OpenAPI) {
 	delivery := &huma.Param{Name: "delivery", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "topic, partition and offset of the record, as lifecycle-3-1042"}
 	cursor := query("cursor", "nextCursor of the page before")
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries", "Search the delivery log, newest first", "Deliveries", nil, 200, attemptPage{}, limit, cursor,
-		query("recordId", ""), query("key", "contact id"), query("type", ""), query("outcome", "delivered, retry, rejected, refused or skipped"),
-		query("status", "of HTTP"), query("replayId", ""), query("from", "a time"), query("to", "a time, exclusive"))
+		query("recordId", ""), query("key", "contact id"), query("type", "event.tracked for all product events; * at the end for any ending"), query("outcome", "delivered, retry, rejected, refused or skipped"),
+		query("status", "of HTTP"), query("replayId", ""), query("from", "a time; a day before to, or now, when left out"), query("to", "a time, exclusive"))
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries/{delivery}", "Show all attempts to deliver a record", "Deliveries", nil, 200, attemptPage{}, delivery)
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", "Deliver a record again now", "Deliveries", nil, 200, redeliveredJSON{}, delivery)
-	parked := []*huma.Param{limit, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", "")}
+	parked := []*huma.Param{limit, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", ""), query("total", "true to count them all")}
 	d.add(http.MethodGet, "/v1/admin/parked", "Count what each destination has parked", "Parked keys", nil, 200, parkedTotalsPage{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked", "List the parked contacts of a destination", "Parked keys", nil, 200, parkedPage{}, parked...)
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked/{key}", "Show a parked contact and its records", "Parked keys", nil, 200, parkedKeyPage{}, limit,

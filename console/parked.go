@@ -1,8 +1,8 @@
 package console
 
 import (
-	"context"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -44,7 +44,7 @@ type parkedRecordJSON struct {
 
 type parkedPage struct {
 	Keys       []parkedKeyJSON `json:"keys"`
-	Total      *parkedCount    `json:"total" doc:"Of the destination whatever the filter; on the first page only."`
+	Total      *parkedCount    `json:"total" doc:"Of the destination whatever the filter; when total=true asks for it, since it counts them all."`
 	Limit      int             `json:"limit"`
 	NextCursor *string         `json:"nextCursor"`
 }
@@ -72,7 +72,8 @@ type parkedTotalJSON struct {
 }
 
 type parkedWished struct {
-	Keys int `json:"keys" doc:"How many keys that concerns."`
+	Keys       int     `json:"keys" doc:"How many keys that concerns."`
+	NextCursor *string `json:"nextCursor" doc:"Not all in this call: send it as cursor to go on."`
 }
 
 const noParkedKey = "No such key is parked"
@@ -139,7 +140,7 @@ func (c *console) listParked(r *http.Request) (any, error) {
 		p := int32(f.within(q, "partition", 0, 0, 1<<31-1))
 		filter.Partition = &p
 	}
-	limit := f.within(q, "limit", 50, 1, 500)
+	limit, total := f.within(q, "limit", 50, 1, 500), f.queryFlag(q, "total", false)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (c *console) listParked(r *http.Request) (any, error) {
 	for i := range list {
 		out.Keys = append(out.Keys, parkedKeyOf(&list[i]))
 	}
-	if !q.Has("cursor") {
+	if total {
 		out.Total = &parkedCount{}
 		out.Total.Keys, out.Total.Records, err = storage.ParkedTotals(r.Context(), c.DB, id)
 	}
@@ -189,16 +190,20 @@ func (c *console) getParked(r *http.Request) (any, error) {
 	return out, nil
 }
 
+// wishTime bounds a call that retries or skips, and leaves time for a last part.
+const wishTime = 5 * time.Second
+
 // wishParked makes the handler of POST /webhooks/{id}/parked/retry and /skip: of
 // the keys that the body names or narrows to, or of all when it says so.
-func (c *console) wishParked(what string, wish func(context.Context, *storage.DB, string, storage.ParkedFilter) (int, error)) handler {
+// Of very many keys a call does what it can in some seconds.
+func (c *console) wishParked(what string, wish storage.ParkedWish) handler {
 	return func(r *http.Request) (any, error) {
 		id, f, err := target(r, true)
 		if err != nil {
 			return nil, err
 		}
 		filter, narrow := f.parkedFilter()
-		all := f.flag("all")
+		all, cursor := f.flag("all"), f.text("cursor", 1, maxURL)
 		if err := f.err(); err != nil {
 			return nil, err
 		}
@@ -209,13 +214,22 @@ func (c *console) wishParked(what string, wish func(context.Context, *storage.DB
 		if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
 			return nil, err
 		}
-		n, err := wish(r.Context(), c.DB, id, filter)
-		if err != nil {
-			return nil, err
+		out := parkedWished{NextCursor: cursor}
+		for began := c.Now(); out.NextCursor != nil || out.Keys == 0; {
+			from := ""
+			take(&from, out.NextCursor)
+			n, next, err := storage.WishParked(r.Context(), c.DB, wish, id, filter, from)
+			if err != nil {
+				return nil, err
+			}
+			out.Keys, out.NextCursor = out.Keys+n, optional(next)
+			if next == "" || c.Now().Sub(began) > wishTime {
+				break
+			}
 		}
 		filter.Keys = filter.Keys[:min(len(filter.Keys), 20)] // of a long list its beginning tells enough
-		c.audit(r, "webhooks", id, map[string]any{"operation": "parked-" + what, "filter": filter, "keys": n})
-		return parkedWished{n}, nil
+		c.audit(r, "webhooks", id, map[string]any{"operation": "parked-" + what, "filter": filter, "keys": out.Keys})
+		return out, nil
 	}
 }
 

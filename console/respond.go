@@ -39,7 +39,7 @@ func respond(w http.ResponseWriter, status int, value any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) //nolint:gosec // JSON with its content type and nosniff; an error means that the client went away
+	_, _ = w.Write(text) // an error means that the client went away
 }
 
 // marshal is json.Marshal that leaves <, > and & as they are.

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (c *console) sample(r *http.Request) (id string, s Sample, err error) {
 	if err := f.err(); err != nil {
 		return "", s, err
 	}
-	s.Message = json.RawMessage(message)
+	s.Message = message
 	if record != nil {
 		s.Record, err = c.recordNamed(r.Context(), id, *record)
 	}

@@ -118,19 +118,20 @@ func pastedEnvelope(id, typ string, at time.Time, data json.RawMessage) (*Payloa
 	if p.Person.Email == nil {
 		p.Person.Email = d.UserEmail
 	}
-	switch {
-	case typ == schemas.TypeEventTracked:
+	if typ == schemas.TypeEventTracked {
 		p.Event = &schemas.Event{ID: id, Name: d.Event, Properties: string(d.Properties)}
-	default:
+	} else {
 		p.Fact = &schemas.Fact{ID: id, Type: typ}
-		switch {
-		case typ == schemas.FactContactCreated, typ == schemas.FactContactUpdated:
+		switch typ {
+		case schemas.FactContactCreated, schemas.FactContactUpdated:
 			p.Fact.Contact = &schemas.ContactFact{Properties: string(d.Properties)}
-		case typ == schemas.FactContactMerged:
+		case schemas.FactContactMerged:
 			p.Fact.Merged = &schemas.ContactMerged{Properties: string(d.Properties)}
-		case d.BucketID != "":
+		}
+		if d.BucketID != "" {
 			p.Fact.Bucket = &schemas.BucketTransition{BucketID: d.BucketID, BucketName: d.BucketName}
-		case d.To != "":
+		}
+		if d.To != "" {
 			p.Fact.EmailFact = &schemas.EmailFact{To: d.To, TemplateKey: d.TemplateKey}
 		}
 	}

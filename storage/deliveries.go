@@ -12,11 +12,12 @@ import (
 // AttemptFilter narrows a search of a destination's delivery log; zero fields do
 // not.
 type AttemptFilter struct {
-	RecordID, Key, Type string
-	Outcome             string // delivered | retry | rejected | refused | skipped
-	Status              int    // of HTTP
-	ReplayID            string
-	From, To            time.Time // of the attempt, To exclusive
+	RecordID, Key string
+	Type          string // event.tracked is all product events; a * at the end any ending
+	Outcome       string // delivered | retry | rejected | refused | skipped
+	Status        int    // of HTTP
+	ReplayID      string
+	From, To      time.Time // of the attempt, To exclusive
 	// One record, by its place.
 	Topic     string
 	Partition int32
@@ -87,7 +88,12 @@ func (f *AttemptFilter) where(destinationID string) (string, []any) {
 	}
 	add("record_id = $%d", f.RecordID, f.RecordID != "")
 	add("record_key = $%d", f.Key, f.Key != "")
-	add("record_type = $%d", f.Type, f.Type != "")
+	prefix, isPrefix := strings.CutSuffix(f.Type, "*")
+	if f.Type == "event.tracked" { // the name of the event follows in the log
+		prefix, isPrefix = f.Type, true
+	}
+	add("record_type = $%d", f.Type, f.Type != "" && !isPrefix)
+	add("starts_with(record_type, $%d)", prefix, isPrefix)
 	add("outcome = $%d", f.Outcome, f.Outcome != "")
 	add("status = $%d", f.Status, f.Status != 0)
 	add("replay_id::text = $%d", f.ReplayID, f.ReplayID != "")

@@ -158,3 +158,27 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 	park(current)
 	require.Equal(t, 3, count())
 }
+
+func TestAWishForManyParkedKeysIsNotedInPartsAndConcernsEachKeyOnce(t *testing.T) {
+	ctx := t.Context()
+	db := storagetest.New(t)
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	_, err = db.Exec(ctx, `INSERT INTO parked_keys (destination_id, partition, record_key, reason, next_attempt_at)
+		SELECT $1::text::uuid, n % 3, n::text, 'failing', 'infinity' FROM generate_series(1, 12000) n`, id)
+	require.NoError(t, err)
+	n, next, err := storage.WishParked(ctx, db, storage.SkipParked, id, storage.ParkedFilter{}, "")
+	require.NoError(t, err)
+	require.Equal(t, 5000, n)
+	require.NotEmpty(t, next)
+	n, err = storage.RetryParkedKeys(ctx, db, id, storage.ParkedFilter{})
+	require.NoError(t, err)
+	require.Equal(t, 12000, n)
+	var due, skipped int
+	require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FILTER (WHERE next_attempt_at = 'epoch'), count(skip_before) FROM parked_keys`).Scan(&due, &skipped))
+	require.Equal(t, 12000, due)
+	require.Equal(t, 5000, skipped)
+	_, _, err = storage.WishParked(ctx, db, storage.RetryParked, id, storage.ParkedFilter{}, "nonsense")
+	require.ErrorIs(t, err, storage.ErrListCursor)
+}

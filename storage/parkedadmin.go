@@ -71,9 +71,7 @@ func ParkedKeys(ctx context.Context, q Querier, destinationID string, f ParkedFi
 		if err := readCursor(cursor, &p); err != nil {
 			return nil, "", err
 		}
-		n := len(args)
-		where += fmt.Sprintf(" AND (k.replay_id, k.partition, k.record_key) > ($%d::uuid, $%d, $%d)", n+1, n+2, n+3)
-		args = append(args, p.Replay, p.Partition, p.Key)
+		where += afterPlace(&args, p)
 	}
 	args = append(args, limit+1)
 	sql := `
@@ -203,43 +201,97 @@ func AllParkedTotals(ctx context.Context, q Querier) ([]ParkedTotal, error) {
 	return totals, nil
 }
 
+// ParkedWish is what an operator wants done with parked keys.
+type ParkedWish struct{ name, set string }
+
+// The wishes.
+var (
+	// RetryParked has the next attempt made now.
+	RetryParked = ParkedWish{"retry", `next_attempt_at = 'epoch'`}
+	// SkipParked has what is parked now given up: the owners make dead letters
+	// "skipped" of it. Records of the keys that come later are delivered.
+	SkipParked = ParkedWish{"skip", `next_attempt_at = 'epoch', skip_before = clock_timestamp()`}
+)
+
 // RetryParkedKeys has the next attempt of the parked keys that match made now, and
 // returns how many that concerns. Their owners see it at once.
 func RetryParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
-	return wishParked(ctx, db, "retry", `next_attempt_at = 'epoch'`, destinationID, f)
+	return wishAll(ctx, db, RetryParked, destinationID, f)
 }
 
-// SkipParkedKeys has the records of the keys that match that are parked now given
-// up: their owners make dead letters "skipped" of them. It returns how many keys
-// that concerns. Records of the keys that come later are delivered.
+// SkipParkedKeys has what the keys that match have parked by now given up, see
+// [SkipParked], and returns how many keys that concerns.
 func SkipParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
-	return wishParked(ctx, db, "skip", `next_attempt_at = 'epoch', skip_before = clock_timestamp()`, destinationID, f)
+	return wishAll(ctx, db, SkipParked, destinationID, f)
 }
 
-// wishParked locks in the order in which owners write, so that the two wait for
-// each other and never in a circle.
-func wishParked(ctx context.Context, db *DB, what, set, destinationID string, f ParkedFilter) (n int, err error) {
+func wishAll(ctx context.Context, db *DB, wish ParkedWish, destinationID string, f ParkedFilter) (n int, err error) {
+	for cursor := ""; ; {
+		part, next, err := WishParked(ctx, db, wish, destinationID, f, cursor)
+		n += part
+		if err != nil || next == "" {
+			return n, err
+		}
+		cursor = next
+	}
+}
+
+// wishedAtOnce bounds the keys of one transaction: owners must not wait long for it.
+const wishedAtOnce = 5000
+
+// WishParked notes a wish on a part of the parked keys that match, in the order of
+// [ParkedKeys], and tells their owners at once. It returns how many that concerns
+// and the cursor of the next part, "" at the end.
+func WishParked(ctx context.Context, db *DB, wish ParkedWish, destinationID string, f ParkedFilter, cursor string) (n int, next string, err error) {
 	where, args := f.where(destinationID)
+	var last parkedPlace
+	if cursor != "" {
+		if err := readCursor(cursor, &last); err != nil {
+			return 0, "", err
+		}
+		where += afterPlace(&args, last)
+	}
+	args = append(args, wishedAtOnce)
+	// Locked in the order in which owners write, so that the two wait for each other
+	// and never in a circle.
 	sql := `
 		WITH chosen AS (
 			SELECT k.destination_id, k.replay_id, k.partition, k.record_key FROM parked_keys k
 			WHERE ` + where + `
 			ORDER BY k.destination_id, k.replay_id, k.partition, k.record_key
+			LIMIT $` + fmt.Sprint(len(args)) + `
 			FOR UPDATE
+		), noted AS (
+			UPDATE parked_keys k SET ` + wish.set + `
+			FROM chosen c
+			WHERE k.destination_id = c.destination_id AND k.replay_id = c.replay_id
+			  AND k.partition = c.partition AND k.record_key = c.record_key
+			RETURNING k.replay_id, k.partition, k.record_key
 		)
-		UPDATE parked_keys k SET ` + set + `
-		FROM chosen c
-		WHERE k.destination_id = c.destination_id AND k.replay_id = c.replay_id
-		  AND k.partition = c.partition AND k.record_key = c.record_key`
+		SELECT (SELECT count(*) FROM noted), replay_id::text, partition, record_key
+		FROM chosen
+		ORDER BY chosen.replay_id DESC, chosen.partition DESC, chosen.record_key DESC
+		LIMIT 1`
 	err = db.InTx(ctx, func(tx *Tx) error {
-		tag, err := tx.Exec(ctx, sql, args...)
-		if err != nil {
-			return fmt.Errorf("%s parked keys of destination %s: %w", what, destinationID, err)
-		}
-		if n = int(tag.RowsAffected()); n == 0 {
+		err := tx.QueryRow(ctx, sql, args...).Scan(&n, &last.Replay, &last.Partition, &last.Key)
+		if IsNotFound(err) {
 			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s parked keys of destination %s: %w", wish.name, destinationID, err)
 		}
 		return Notify(ctx, tx, ChannelParked, destinationID)
 	})
-	return n, err
+	if err != nil || n < wishedAtOnce {
+		return n, "", err
+	}
+	next, err = writeCursor(last)
+	return n, next, err
+}
+
+// afterPlace is the condition that a page goes on behind a place.
+func afterPlace(args *[]any, p parkedPlace) string {
+	n := len(*args)
+	*args = append(*args, p.Replay, p.Partition, p.Key)
+	return fmt.Sprintf(" AND (k.replay_id, k.partition, k.record_key) > ($%d::text::uuid, $%d, $%d)", n+1, n+2, n+3)
 }

@@ -167,13 +167,23 @@ func (c *parkedWish) wish(ctx context.Context, out *output, verb, question, done
 		}
 	}
 	body["all"] = c.All
-	var answer struct {
+	var all struct {
 		Keys int `json:"keys"`
 	}
-	if err := c.post(ctx, "parked/"+verb, body, &answer); err != nil {
-		return err
+	for {
+		var part struct {
+			Keys int     `json:"keys"`
+			Next *string `json:"nextCursor"`
+		}
+		if err := c.post(ctx, "parked/"+verb, body, &part); err != nil {
+			return err
+		}
+		all.Keys += part.Keys
+		if part.Next == nil {
+			return out.value(all, func(w io.Writer) { fmt.Fprintf(w, "%d contacts %s\n", all.Keys, done) })
+		}
+		body["cursor"] = *part.Next
 	}
-	return out.value(answer, func(w io.Writer) { fmt.Fprintf(w, "%d contacts %s\n", answer.Keys, done) })
 }
 
 type parkedRetryCmd struct{ parkedWish }
