@@ -376,9 +376,10 @@ func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition,
 	}
 	c := &chunk{from: offset, to: next, records: make([]Record, len(fp.Records)), kind: make([]uint16, len(fp.Records))}
 	index := map[string]uint16{}
+	like := ""
 	for i, kr := range fp.Records {
 		r := &c.records[i]
-		fillRecord(r, key.topic, kr)
+		fillRecord(r, key.topic, kr, like)
 		k, ok := index[r.Type]
 		if !ok {
 			k = uint16(len(c.kinds))
@@ -386,6 +387,7 @@ func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition,
 			index[r.Type] = k
 		}
 		r.Type = c.kinds[k] // one string for all of a type
+		like = r.Type
 		c.kind[i] = k
 		c.bytes += recordSize(r)
 	}

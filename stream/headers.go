@@ -98,11 +98,13 @@ func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
 
 func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {
 	r := &Record{}
-	fillRecord(r, topic, kr)
+	fillRecord(r, topic, kr, "")
 	return r
 }
 
-func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record) {
+// fillRecord fills r; the type is taken from like when it is the same, as that of
+// neighbours often is.
+func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 	*r = Record{
 		Topic: topic, Partition: kr.Partition, Offset: kr.Offset,
 		Key: kr.Key, Value: kr.Value, AppendTime: kr.Timestamp.UTC(),
@@ -113,7 +115,9 @@ func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record) {
 		case headerID:
 			r.ID = string(h.Value)
 		case headerType:
-			r.Type = string(h.Value)
+			if r.Type = like; string(h.Value) != like {
+				r.Type = string(h.Value)
+			}
 		case headerOccurredAt:
 			if at, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
 				r.OccurredAt = at.UTC()
