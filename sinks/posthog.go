@@ -16,7 +16,7 @@ import (
 // posthogKind sends to PostHog's /batch/, many records a request. Each event has
 // the record's id as uuid and its own time as timestamp, so PostHog collapses
 // what is sent twice. There is no sent_at, which would shift the times.
-var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Open: openPosthog}
+var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Answer: posthogV1Answer, Open: openPosthog}
 
 const (
 	posthogHost    = "https://us.i.posthog.com"
@@ -34,6 +34,8 @@ type posthogConfig struct {
 	// BucketProperty mirrors buckets as properties of persons: the name is this
 	// prefix and the bucket's id; empty for none.
 	BucketProperty string `json:"bucketProperty"`
+	// API is batch (the default) or v1, whose answers tell of each event.
+	API string `json:"api"`
 }
 
 type posthog struct {
@@ -46,15 +48,37 @@ func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
 	if err := readConfig(dest.Config, &p.cfg); err != nil {
 		return nil, err
 	}
+	path := "/batch/"
+	switch p.cfg.API {
+	case "", "batch":
+	case "v1":
+		path = posthogV1Path
+	default:
+		return nil, fmt.Errorf("config.api: %q is unknown: use batch or v1", p.cfg.API)
+	}
 	var err error
-	p.url, err = p.cfg.open(guard, "config.apiKey", p.cfg.APIKey, posthogHost, "/batch/")
-	return p, err
+	if p.url, err = p.cfg.open(guard, "config.apiKey", p.cfg.APIKey, posthogHost, path); err != nil {
+		return nil, err
+	}
+	if p.cfg.API == "v1" {
+		return posthogV1{p}, nil
+	}
+	return p, nil
 }
 
 // Build implements [Sink].
 func (s *posthog) Build(a *Attempt) (*Request, error) {
 	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.str("api_key", s.cfg.APIKey)
+	body, err := s.batch(o, a)
+	if err != nil {
+		return nil, err
+	}
+	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+}
+
+// batch ends the body of a request with its events.
+func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
 	if a.ReplayID != "" {
 		o.bool("historical_migration", true)
 	}
@@ -75,7 +99,7 @@ func (s *posthog) Build(a *Attempt) (*Request, error) {
 	if len(body) > posthogRequest && len(a.Payloads) > 1 {
 		return nil, fmt.Errorf("the request has %d bytes: at most %d are sent at once", len(body), posthogRequest)
 	}
-	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+	return body, nil
 }
 
 func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
@@ -84,6 +108,9 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	o.str("distinct_id", posthogDistinctID(p.Person))
 	o.time("timestamp", p.OccurredAt)
 	o.str("uuid", p.ID)
+	if s.cfg.API == "v1" {
+		o.raw("options", "{}")
+	}
 	o.key("properties")
 	props := begin(o.b)
 	props.members(p.Properties())

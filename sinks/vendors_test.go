@@ -64,14 +64,20 @@ func everyPayload(t *testing.T) []*Payload {
 func TestRequestsOfTheVendorKindsAreAsPublished(t *testing.T) {
 	guard := NewGuard(Config{})
 	for name, dest := range map[string]*storage.Destination{
-		"posthog": {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","eventNames":{"email.clicked":"email.link_clicked"},"bucketProperty":"bucket_"}`)},
-		"segment": {Kind: "segment", Config: json.RawMessage(`{"writeKey":"wk","eventNames":{"order.completed":"Order Completed"}}`)},
+		"posthog":          {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","eventNames":{"email.clicked":"email.link_clicked"},"bucketProperty":"bucket_"}`)},
+		"segment":          {Kind: "segment", Config: json.RawMessage(`{"writeKey":"wk","eventNames":{"order.completed":"Order Completed"}}`)},
+		"posthog-v1":       {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","api":"v1","host":"https://eu.i.posthog.com/"}`)},
+		"posthog-backfill": {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","host":"https://posthog.example.com"}`)},
 	} {
-		kind, err := kindOf(name)
+		kind, err := kindOf(dest.Kind)
 		require.NoError(t, err)
 		sink, err := kind.Open(dest, guard)
 		require.NoError(t, err)
-		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: everyPayload(t)})
+		a := &Attempt{Now: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC), Payloads: everyPayload(t)}
+		if name == "posthog-backfill" {
+			a.ReplayID, a.Payloads = "r1", a.Payloads[:1]
+		}
+		req, err := sink.Build(a)
 		require.NoError(t, err)
 		require.True(t, json.Valid(req.Body))
 		golden(t, "request/"+name+".json", []byte(req.URL.String()+"\n"+strings.ReplaceAll(string(req.Body), `},{"`, "},\n{\"")))
@@ -107,6 +113,57 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 	require.Equal(t, "order.completed", items[15].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["$set"].(map[string]any)["email"])
 	require.NotContains(t, items[4].Fields, "$set")
+}
+
+func TestPosthogsAnswerForEachEventSettlesEachRecord(t *testing.T) {
+	v := sinktest.NewPosthogV1("phc_x")
+	records := everyRecord(t)
+	says := map[string]string{records[2].ID: "drop", records[4].ID: "retry", records[5].ID: "warning"}
+	v.Says = func(id string, before int) string {
+		if said := says[id]; said != "" && (said == "drop" || before == 0) {
+			return said
+		}
+		return "ok"
+	}
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "api": "v1"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Empty(t, v.Problems())
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	require.Len(t, out.Results, len(records))
+	for i, r := range out.Results {
+		switch i {
+		case 2:
+			require.Equal(t, stream.Result{Verdict: stream.Reject, Err: "PostHog drops the event: because"}, r)
+		case 4:
+			require.Equal(t, stream.Retry, r.Verdict)
+		default:
+			require.Equal(t, stream.Delivered, r.Verdict, i)
+		}
+	}
+	require.Len(t, v.Items(), len(records)-2)
+	again := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[4:5], Attempt: 2})
+	require.Equal(t, stream.Delivered, again.Verdict, "%+v", again)
+	alone := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[2:3], Attempt: 1})
+	require.Equal(t, stream.Reject, alone.Verdict, "%+v", alone)
+	require.Equal(t, 3, v.Requests())
+}
+
+func TestARecordThatItsTransformCannotShapeIsRejectedAndTheOthersOfItsBatchAreSent(t *testing.T) {
+	v := sinktest.NewPosthog("phc_x")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x"})
+	dest.Filter = `.type != "email.sent"`
+	dest.Transform = `if .type == "contact.deleted" then error("no") else . end`
+	records := everyRecord(t)
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	for i, r := range records {
+		want := map[string]stream.Verdict{"contact.deleted": stream.Reject, "email.sent": stream.Skipped}[r.Type]
+		require.Equal(t, want, out.Results[i].Verdict, r.Type)
+	}
+	require.Len(t, v.Items(), len(records)-2)
+	require.Equal(t, 1, v.Requests())
 }
 
 func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
@@ -188,6 +245,10 @@ func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testi
 }
 
 func TestPosthogDroppingForItsQuotaIsNoDelivery(t *testing.T) {
+	a := &Attempt{Payloads: []*Payload{{ID: "a"}, {ID: "b"}, {ID: "c"}}}
+	results := posthogV1{}.JudgeItems(a, &Answer{Body: []byte(`{"results":{"a":{"result":"drop","details":"billing_limit"},"b":{"result":"drop"}}}`)})
+	require.Equal(t, []stream.Verdict{stream.Retry, stream.Reject, stream.Retry}, []stream.Verdict{results[0].Verdict, results[1].Verdict, results[2].Verdict})
+	require.Equal(t, stream.Retry, posthogV1{}.JudgeItems(a, &Answer{Body: []byte("<html>")})[0].Verdict)
 	v, reason := (&posthog{}).Judge(nil, &Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["events"]}`)})
 	require.Equal(t, stream.Retry, v)
 	require.Contains(t, reason, "quota")

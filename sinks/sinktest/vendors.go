@@ -21,7 +21,11 @@ type Vendor struct {
 	// Poison makes it refuse a whole request that holds an item with this id
 	// (uuid or messageId), "" for none.
 	Poison string
+	// Says, of NewPosthogV1, is what it answers for an event, by its uuid: ok, warning,
+	// drop or retry; before is how often it was sent before; nil for ok.
+	Says func(uuid string, before int) string
 
+	says  map[string]int // how often each was asked for
 	check func(*http.Request, []byte) (items []Item, status int, problem string)
 
 	mu       sync.Mutex
@@ -41,6 +45,24 @@ type Item struct {
 // NewPosthog stands for PostHog's /batch/ with one project.
 func NewPosthog(apiKey string) *Vendor {
 	return &Vendor{check: func(r *http.Request, body []byte) ([]Item, int, string) { return checkPosthog(apiKey, r, body) }}
+}
+
+// NewPosthogV1 stands for PostHog's newer protocol, which answers for each event.
+func NewPosthogV1(apiKey string) *Vendor {
+	return &Vendor{says: map[string]int{}, check: func(r *http.Request, body []byte) ([]Item, int, string) {
+		for _, name := range []string{"PostHog-Sdk-Info", "PostHog-Attempt", "PostHog-Request-Id", "PostHog-Request-Timestamp"} {
+			if r.Header.Get(name) == "" {
+				return nil, http.StatusBadRequest, "header " + name
+			}
+		}
+		if r.URL.Path != "/i/v1/analytics/events" {
+			return nil, http.StatusNotFound, "path " + r.URL.Path
+		}
+		if r.Header.Get("Authorization") != "Bearer "+apiKey {
+			return nil, http.StatusUnauthorized, "key"
+		}
+		return posthogEvents(body)
+	}}
 }
 
 // NewSegment stands for Segment's /v1/batch with one source.
@@ -73,7 +95,9 @@ func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if problem != "" && problem != "poison" {
 		v.problems = append(v.problems, problem)
 	}
+	var answers map[string]map[string]string
 	if problem == "" {
+		items, answers = v.settle(items)
 		v.items = append(v.items, items...)
 	}
 	v.mu.Unlock()
@@ -81,7 +105,32 @@ func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, problem, status)
 		return
 	}
+	if answers != nil {
+		_ = json.NewEncoder(w).Encode(map[string]any{"results": answers})
+		return
+	}
 	_, _ = io.WriteString(w, "ok")
+}
+
+// settle divides events into those that are taken and the answers for each. The
+// mutex is held.
+func (v *Vendor) settle(items []Item) (taken []Item, answers map[string]map[string]string) {
+	if v.says == nil {
+		return items, nil
+	}
+	answers = map[string]map[string]string{}
+	for _, item := range items {
+		said := "ok"
+		if v.Says != nil {
+			said = v.Says(item.ID, v.says[item.ID])
+		}
+		v.says[item.ID]++
+		answers[item.ID] = map[string]string{"result": said, "details": "because"}
+		if said == "ok" || said == "warning" {
+			taken = append(taken, item)
+		}
+	}
+	return taken, answers
 }
 
 // Items are what was taken, in order.
@@ -107,9 +156,7 @@ func (v *Vendor) Requests() int {
 
 func checkPosthog(apiKey string, r *http.Request, body []byte) ([]Item, int, string) {
 	var req struct {
-		APIKey string           `json:"api_key"`
-		Batch  []map[string]any `json:"batch"`
-		SentAt *string          `json:"sent_at"`
+		APIKey string `json:"api_key"`
 	}
 	switch err := json.Unmarshal(body, &req); {
 	case r.Method != http.MethodPost || strings.TrimRight(r.URL.Path, "/") != "/batch":
@@ -118,6 +165,19 @@ func checkPosthog(apiKey string, r *http.Request, body []byte) ([]Item, int, str
 		return nil, http.StatusBadRequest, err.Error()
 	case req.APIKey != apiKey:
 		return nil, http.StatusUnauthorized, "api_key is not valid"
+	}
+	return posthogEvents(body)
+}
+
+// posthogEvents are the events of a request of either protocol.
+func posthogEvents(body []byte) ([]Item, int, string) {
+	var req struct {
+		Batch  []map[string]any `json:"batch"`
+		SentAt *string          `json:"sent_at"`
+	}
+	switch err := json.Unmarshal(body, &req); {
+	case err != nil:
+		return nil, http.StatusBadRequest, err.Error()
 	case len(req.Batch) == 0:
 		return nil, http.StatusBadRequest, "empty batch"
 	case req.SentAt != nil:

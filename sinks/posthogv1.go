@@ -1,0 +1,88 @@
+package sinks
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/stream"
+)
+
+// PostHog's newer protocol, config.api v1: it says for each event what became of it,
+// so a batch is settled event by event. A self-hosted PostHog may not have it yet.
+const (
+	posthogV1Path   = "/i/v1/analytics/events"
+	posthogV1Answer = 256 << 10 // some hundred bytes for each of 500 events
+)
+
+// posthogV1 speaks the newer protocol; its events are those of the older one.
+type posthogV1 struct{ *posthog }
+
+// Build implements [Sink].
+func (s posthogV1) Build(a *Attempt) (*Request, error) {
+	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
+	o.time("created_at", a.Now)
+	body, err := s.batch(o, a)
+	if err != nil {
+		return nil, err
+	}
+	header := http.Header{
+		"Content-Type":              {"application/json"},
+		"Authorization":             {"Bearer " + s.cfg.APIKey},
+		"Posthog-Sdk-Info":          {"hogstream/1"},
+		"Posthog-Attempt":           {strconv.Itoa(max(a.Number, 1))},
+		"Posthog-Request-Id":        {uuid.Must(uuid.NewV7()).String()},
+		"Posthog-Request-Timestamp": {a.Now.UTC().Format("2006-01-02T15:04:05.000Z")},
+	}
+	return &Request{URL: s.url, Header: header, Body: body}, nil
+}
+
+// Judge implements [Sink].
+func (s posthogV1) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+	verdict := JudgeStatus(ans.Status)
+	if verdict == stream.Delivered {
+		verdict = stream.Partial
+	}
+	return verdict, ""
+}
+
+// overQuota says whether an event was dropped for the project's sake, not its own: a
+// quota that is used up must not empty a topic into dead letters.
+func overQuota(details string) bool {
+	details = strings.ToLower(details)
+	return strings.Contains(details, "quota") || strings.Contains(details, "billing") || strings.Contains(details, "limited")
+}
+
+// JudgeItems implements [ItemJudge]. An event that the answer does not mention is
+// sent again: PostHog knows it by its uuid.
+func (s posthogV1) JudgeItems(a *Attempt, ans *Answer) []stream.Result {
+	var said struct {
+		Results map[string]struct {
+			Result  string `json:"result"`
+			Details string `json:"details"`
+		} `json:"results"`
+	}
+	unread := json.Unmarshal(ans.Body, &said)
+	results := make([]stream.Result, len(a.Payloads))
+	for i, p := range a.Payloads {
+		r, mentioned := said.Results[p.ID]
+		switch {
+		case unread != nil:
+			results[i] = stream.Result{Verdict: stream.Retry, Err: "PostHog's answer cannot be read: does this host have config.api v1?"}
+		case !mentioned:
+			results[i] = stream.Result{Verdict: stream.Retry, Err: "PostHog's answer does not mention the event"}
+		case r.Result == "ok", r.Result == "warning":
+		case r.Result == "drop" && overQuota(r.Details):
+			results[i] = stream.Result{Verdict: stream.Retry, Err: tame(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
+		case r.Result == "drop":
+			results[i] = stream.Result{Verdict: stream.Reject, Err: tame(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
+		default:
+			results[i] = stream.Result{Verdict: stream.Retry, Err: tame(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
+		}
+	}
+	return results
+}
