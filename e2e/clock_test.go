@@ -140,7 +140,7 @@ func TestFaultWallClocksThatJumpChangeNothing(t *testing.T) {
 	if !thorough() {
 		t.Skip("builds the whole program anew: make faults")
 	}
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t)
 		r := w.addReceiver(sinktest.Options{Sequence: bySeq, Latency: time.Millisecond})
 		var fleet []*process

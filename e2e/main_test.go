@@ -89,6 +89,18 @@ func notShort(t *testing.T) {
 // eachSeed runs a fault test with its seeds: few of them in `make test`.
 func eachSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
+	runSeeds(t, few, 1, run)
+}
+
+// eachLongSeed is for tests that wait for a minute in `make faults`: a tenth of the
+// seeds, or they alone would take half a day.
+func eachLongSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
+	t.Helper()
+	runSeeds(t, few, 10, run)
+}
+
+func runSeeds(t *testing.T, few, share int, run func(t *testing.T, rng *rand.Rand)) {
+	t.Helper()
 	beside(t)
 	var seeds []uint64
 	if one := os.Getenv("HOGSTREAM_FAULT_SEED"); one != "" {
@@ -104,6 +116,7 @@ func eachSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
 			if n, err = strconv.Atoi(many); err != nil {
 				t.Fatalf("HOGSTREAM_FAULT_SEEDS: %v", err)
 			}
+			n = max(1, n/share)
 		}
 		first := rand.Uint64N(1_000_000)
 		for i := range n {

@@ -46,7 +46,7 @@ func (w *world) survives(disturb func(c *client)) sinktest.Stats {
 
 func TestFaultPostgresGoesAwayAndComesBack(t *testing.T) {
 	notShort(t)
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, ownPostgres(), shortLease())
 		w.survives(func(*client) {
 			w.waitPhase(rng)
@@ -73,7 +73,7 @@ func TestFaultPostgresGoesAwayAndComesBack(t *testing.T) {
 
 func TestFaultTheBrokerGoesAwayAndComesBack(t *testing.T) {
 	notShort(t)
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortLease())
 		w.survives(func(*client) {
 			w.waitPhase(rng)
@@ -126,7 +126,7 @@ func serveProxy(t *testing.T, addr, to string) {
 
 func TestFaultTheReceiverGoesAwayAndComesBack(t *testing.T) {
 	notShort(t)
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t)
 		stats := w.survives(func(*client) {
 			w.waitPhase(rng)

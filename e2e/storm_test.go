@@ -160,7 +160,7 @@ func (w *world) waitSettled() {
 // begins nothing.
 func TestFaultAnInstanceStoppedForLongerThanItsLeaseSendsNothingNewWhenItWakes(t *testing.T) {
 	notShort(t)
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		opts := []worldOption{withEnv("HOGSTREAM_ROLES=sinks")}
 		if !thorough() { // else with the times that are the default, and 40 s
 			opts = append(opts, shortLease(), shortSession())

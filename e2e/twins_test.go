@@ -56,7 +56,7 @@ func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
 
 func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 	notShort(t)
-	eachSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
+	eachLongSeed(t, 1, func(t *testing.T, rng *rand.Rand) {
 		var opts []worldOption
 		if !thorough() { // else with the times that are the default
 			opts = append(opts, shortLease(), shortSession())
