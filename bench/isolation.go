@@ -34,7 +34,7 @@ func isolationBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	b := &isolation{rig: rig, n: cfg.scaled(isolationRecords), url: "http://" + receiver.addr}
 	keys := rig.contactKeys(1000, -1)
 	var alone, beside, opened []float64
-	rounds := cfg.rounds(3)
+	rounds := cfg.rounds(2)
 	for i := range rounds {
 		if b.starts, err = rig.ends(ctx); err != nil {
 			return nil, err

@@ -153,9 +153,13 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	if n := len(del.Records); n > 1 {
 		payloads = make([]*Payload, 0, n)
 	}
+	payload := d.payload
+	if del.ReplayID != "" {
+		payload = d.decode // nobody else is there; what others need stays remembered
+	}
 	var apart map[int]stream.Result // of records that no request is made for
 	for i, r := range del.Records {
-		p, err := d.payload(r)
+		p, err := payload(r)
 		if errors.Is(err, schemas.ErrRegistryUnavailable) {
 			return stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
 		}
