@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 )
 
@@ -218,4 +219,13 @@ func TestWhatNoReaderWouldAcceptIsNotEncoded(t *testing.T) {
 	require.ErrorContains(t, err, "not UTF-8")
 	_, err = NewCodec().Encode((*Event)(nil))
 	require.Error(t, err)
+}
+
+func TestAnIDIsDerivedAsUUIDv5OfCauseTypeAndOrdinal(t *testing.T) {
+	for _, typ := range []string{"event", FactContactUpdated, strings.Repeat("long", 100)} {
+		cause := uuid.Must(uuid.NewV7())
+		require.Equal(t, uuid.NewSHA1(cause, []byte(typ+":7")).String(), Derive(cause.String(), typ, 7))
+		name := uuid.NewSHA1(uuid.NameSpaceOID, []byte("no uuid"))
+		require.Equal(t, uuid.NewSHA1(name, []byte(typ+":0")).String(), Derive("no uuid", typ, 0))
+	}
 }

@@ -260,7 +260,26 @@ const rollbackTime = 5 * time.Second
 // that [IsRetryable] accepts the caller runs the whole work again. When the
 // commit itself fails on a broken connection, its outcome is unknown.
 func (db *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := db.pool.Begin(ctx)
+	return db.inTx(ctx, pgx.TxOptions{}, fn)
+}
+
+// InBatch is InTx for statements that touch rows by their keys, for as many
+// keys as a batch has. Left to itself the planner reads a whole table when a
+// batch has a tenth as many keys as the table has rows, and plans anew each
+// time; with 5,000 keys and 50,000 contacts that doubled the time of an apply.
+func (db *DB) InBatch(ctx context.Context, fn func(*Tx) error) error {
+	return db.inTx(ctx, pgx.TxOptions{BeginQuery: beginBatch}, fn)
+}
+
+// beginBatch is one round trip.
+const beginBatch = `BEGIN;
+SET LOCAL plan_cache_mode = force_generic_plan;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off`
+
+func (db *DB) inTx(ctx context.Context, opts pgx.TxOptions, fn func(*Tx) error) error {
+	tx, err := db.pool.BeginTx(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -15,6 +17,37 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 )
+
+func TestABatchLooksRowsUpByKeyHoweverManyItHas(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	ctx := t.Context()
+	exec(t, db, `CREATE TABLE t (n int PRIMARY KEY, m int)`)
+	exec(t, db, `INSERT INTO t SELECT n, 0 FROM generate_series(1, 2000) AS n`)
+	exec(t, db, `ANALYZE t`)
+
+	require.NoError(t, db.InBatch(ctx, func(tx *storage.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
+		require.NoError(t, err)
+		rows, err := tx.Query(ctx, `EXPLAIN UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
+		require.NoError(t, err)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.Contains(t, strings.Join(plan, "\n"), "Index Scan using t_pkey")
+		return nil
+	}))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		for _, setting := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+			var value string
+			require.NoError(t, tx.QueryRow(ctx, `SHOW `+setting).Scan(&value))
+			require.Equal(t, "on", value, "%s ends with the batch", setting)
+		}
+		var written int
+		require.NoError(t, tx.QueryRow(ctx, `SELECT count(*) FROM t WHERE m = 1`).Scan(&written))
+		require.Equal(t, 1000, written)
+		return nil
+	}))
+}
 
 func TestATransactionThatFailsLeavesNothing(t *testing.T) {
 	t.Parallel()

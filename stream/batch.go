@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -50,6 +51,7 @@ func (t *thread) nextBatch() *batch {
 	b := t.emptyBatch()
 	limit := t.narrow.limit(t.cfg.MaxBatchRecords)
 	size := 0
+	room := make([]Record, 0, min(limit, len(t.intake.waiting))) // one allocation for all
 	for _, kr := range t.intake.waiting {
 		if len(b.records) >= limit || size >= t.cfg.MaxBatchBytes {
 			break
@@ -70,7 +72,13 @@ func (t *thread) nextBatch() *batch {
 			continue
 		}
 		b.add(p).next[string(topic)] = kr.Offset + 1
-		b.records = append(b.records, fromKafka(topic, kr))
+		room = room[:len(room)+1]
+		r, like := &room[len(room)-1], ""
+		if len(room) > 1 {
+			like = room[len(room)-2].Type // one text for all of a type
+		}
+		fillRecord(r, topic, kr, like)
+		b.records = append(b.records, r)
 		size += len(kr.Key) + len(kr.Value)
 	}
 	if len(b.records) == 0 {
@@ -135,24 +143,44 @@ func (t *thread) apply(ctx context.Context, b *batch) error {
 
 func (t *thread) applyOnce(ctx context.Context, b *batch) error {
 	b.outputs = nil
-	return t.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
+	return t.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
 		if err := t.expect(ctx, tx, b); err != nil || len(b.parts) == 0 {
 			return err
 		}
 		out := NewBatch(t.cfg.Encoder, t.cfg.Now(), b.records)
+		packed := sync.OnceValue(func() packing { return t.pack(b, out.Outputs()) })
+		var early sync.WaitGroup
+		out.whenDecided = func() { early.Go(func() { packed() }) }
 		spans := t.startSpans(ctx, out)
 		err := t.decide(ctx, tx, out)
 		endSpans(spans, err)
+		early.Wait()
 		if err != nil {
 			return err
 		}
-		rows, err := t.rows(b, out.Outputs())
-		if err != nil {
-			return err
+		p := packed()
+		if p.err != nil {
+			return p.err
 		}
-		b.outputs = kafkaRecords(t.cfg.Kafka, out.Outputs())
-		return storage.WriteProgress(ctx, tx, t.name, rows)
+		b.outputs = p.records
+		return storage.WriteProgress(ctx, tx, t.name, p.rows)
 	})
+}
+
+// packing are a batch's outputs as they go to Postgres and to Kafka.
+type packing struct {
+	rows    []storage.Progress
+	records []*kgo.Record
+	err     error
+}
+
+// pack runs beside Postgres when the processor says that it has decided.
+func (t *thread) pack(b *batch, outputs []Output) packing {
+	rows, err := t.rows(b, outputs)
+	if err != nil {
+		return packing{err: err}
+	}
+	return packing{rows: rows, records: kafkaRecords(t.cfg.Kafka, outputs)}
 }
 
 // expect locks the rows and drops the partitions whose row is not where this

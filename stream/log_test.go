@@ -85,6 +85,25 @@ func TestAppendCarriesTheTraceOfItsContext(t *testing.T) {
 	require.Equal(t, "vendor=x", r.TraceState)
 }
 
+func TestABatchThatIsDecidedTakesNoMoreOutputs(t *testing.T) {
+	cause := &stream.Record{Topic: schemas.TopicIngest}
+	b := stream.NewBatch(schemas.NewCodec(), time.Now(), []*stream.Record{cause})
+	for i := range 50 { // more than one piece of memory
+		require.NoError(t, b.Emit(cause, input(fmt.Sprint(i), i)))
+	}
+	require.NoError(t, b.Emit(cause, &schemas.Tombstone{ContactID: "c"}))
+	b.Decided()
+	b.Decided()
+	require.ErrorContains(t, b.Emit(cause, input("a", 1)), "the batch is decided")
+	require.Len(t, b.Outputs(), 51)
+	for i, o := range b.Outputs()[:50] {
+		in, err := schemas.NewCodec().DecodeInput(o.Value)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(i), *in.UserID)
+	}
+	require.Nil(t, b.Outputs()[50].Value)
+}
+
 func TestARecordWithoutOurHeadersIsReadAllTheSame(t *testing.T) {
 	e := streamtest.New(t)
 	r := stream.NewKafkaRecord(e.Config.Topic(schemas.TopicEvents), "k", []byte("v"), schemas.Meta{}, stream.Trace{})

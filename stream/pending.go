@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,27 +26,30 @@ func encodePending(outputs []*Output) []byte {
 	if len(outputs) == 0 {
 		return nil
 	}
-	room, ok := pendingRoom.Get().(*[]byte)
+	room, ok := pendingRooms.Get().(*pendingRoom)
 	if !ok {
-		room = new([]byte)
+		room = new(pendingRoom)
 	}
-	b := binary.AppendUvarint((*room)[:0], uint64(len(outputs)))
+	b := binary.AppendUvarint(room.fields[:0], uint64(len(outputs)))
 	for _, o := range outputs {
 		b = o.appendTo(b)
 	}
-	row := make([]byte, 1+s2.MaxEncodedLen(len(b)))
-	row[0] = pendingVersion
-	row = row[:1+len(s2.Encode(row[1:], b))]
-	if cap(b) <= maxPendingRoom {
-		*room = b
-		pendingRoom.Put(room)
+	room.fields = b
+	room.block = slices.Grow(room.block[:0], s2.MaxEncodedLen(len(b)))
+	block := s2.Encode(room.block[:cap(room.block)], b)
+	row := make([]byte, 0, 1+len(block))
+	row = append(append(row, pendingVersion), block...)
+	if cap(room.fields)+cap(room.block) <= maxPendingRoom {
+		pendingRooms.Put(room)
 	}
 	return row
 }
 
-// pendingRoom is where fields are written before they are compressed. Each batch
-// would otherwise allocate the size of its outputs twice.
-var pendingRoom sync.Pool
+// pendingRoom is where fields are written, and where they are compressed to.
+// Each batch would otherwise allocate the size of its outputs twice.
+type pendingRoom struct{ fields, block []byte }
+
+var pendingRooms sync.Pool
 
 // maxPendingRoom keeps a single large batch from holding memory for ever.
 const maxPendingRoom = 8 << 20

@@ -78,8 +78,13 @@ type Batch struct {
 	Now time.Time
 
 	enc     Encoder
+	append  appendEncoder // enc, when it can append to a buffer
+	room    []byte        // where the next values are written, if it can
 	outputs []Output
-	traces  map[*Record]Trace // the spans of traced records; nil for none
+	// whenDecided is told that no more outputs come; nil outside a loop.
+	whenDecided func()
+	decided     bool
+	traces      map[*Record]Trace // the spans of traced records; nil for none
 }
 
 // Output is an encoded message and the record that caused it.
@@ -94,7 +99,9 @@ type Output struct {
 
 // NewBatch makes a batch; used by the loop and by processors' tests.
 func NewBatch(enc Encoder, now time.Time, records []*Record) *Batch {
-	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
+	b := &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
+	b.append, _ = enc.(appendEncoder)
+	return b
 }
 
 // ErrTooLarge is returned by Emit for a message beyond schemas.MaxRecord.
@@ -104,7 +111,10 @@ var ErrTooLarge = fmt.Errorf("message is larger than %d bytes", schemas.MaxRecor
 // the calls for each partition of cause. It encodes at once and checks the size,
 // so that publishing cannot fail for content.
 func (b *Batch) Emit(cause *Record, m schemas.Message) error {
-	value, err := b.enc.Encode(m)
+	if b.decided {
+		return fmt.Errorf("emit %s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), errDecided)
+	}
+	value, err := b.encode(m)
 	if err != nil {
 		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
@@ -113,6 +123,47 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	}
 	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)})
 	return nil
+}
+
+// Decided says that all outputs are emitted, so that they are packed while the
+// processor writes its state; a later Emit fails. It may be left out.
+func (b *Batch) Decided() {
+	if b.decided {
+		return
+	}
+	b.decided = true
+	if b.whenDecided != nil {
+		b.whenDecided()
+	}
+}
+
+var errDecided = errors.New("the batch is decided")
+
+// Values stand side by side in a few large pieces of memory, for they live and
+// die together. A piece with less room than a usual value needs is full.
+const (
+	smallestRoom = 4 << 10
+	largestRoom  = 256 << 10
+	usualValue   = 2 << 10
+)
+
+func (b *Batch) encode(m schemas.Message) ([]byte, error) {
+	if b.append == nil {
+		return b.enc.Encode(m)
+	}
+	if cap(b.room)-len(b.room) < usualValue {
+		b.room = make([]byte, 0, min(max(usualValue*len(b.Records), smallestRoom), largestRoom))
+	}
+	start := len(b.room)
+	room, err := b.append.Append(b.room, m)
+	if err != nil {
+		return nil, err
+	}
+	b.room = room
+	if len(room) == start {
+		return nil, nil // a tombstone
+	}
+	return room[start:len(room):len(room)], nil
 }
 
 // traceOf is the span of a record in this batch, else the trace it came with.

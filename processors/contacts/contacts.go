@@ -119,13 +119,18 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) 
 	if err != nil {
 		return err
 	}
+	outcomes := make(map[string]int)
 	for i := range records {
 		outcome, err := w.handle(&records[i])
 		if err != nil {
 			return fmt.Errorf("handle %s of contact %s: %w", records[i].Type, records[i].ContactID, err)
 		}
-		p.records.WithLabelValues(outcome).Inc()
+		outcomes[outcome]++
 	}
+	for outcome, n := range outcomes {
+		p.records.WithLabelValues(outcome).Add(float64(n))
+	}
+	b.Decided()
 	return w.save(ctx, tx)
 }
 
@@ -196,8 +201,13 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *stream.Batch, r
 		return nil, err
 	}
 	w := &work{cfg: &p.cfg, batch: b, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
-	for _, id := range ids {
-		st := &state{id: id, row: states.Contacts[id], preferences: states.Preferences[id]}
+	if p.cfg.Events != EventsNone {
+		w.events = make([]storage.StoredEvent, 0, len(records))
+	}
+	room := make([]state, len(ids)) // one allocation for all
+	for i, id := range ids {
+		st := &room[i]
+		*st = state{id: id, row: states.Contacts[id], preferences: states.Preferences[id]}
 		st.existed = st.row != nil
 		if mark, ended := states.Marks[id]; ended {
 			st.ended, st.survivor = true, mark.Survivor

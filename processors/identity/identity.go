@@ -104,10 +104,11 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) 
 		return err
 	}
 	var answers []storage.Answer
+	outcomes := make(map[string]int)
 	for i := range inputs {
 		in := &inputs[i]
 		d := v.resolve(in)
-		p.inputs.WithLabelValues(d.outcome).Inc()
+		outcomes[d.outcome]++
 		if err := emit(b, in, d); err != nil {
 			return err
 		}
@@ -119,6 +120,10 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) 
 			answers = append(answers, storage.Answer{InputID: in.ID, JSON: text})
 		}
 	}
+	for outcome, n := range outcomes {
+		p.inputs.WithLabelValues(outcome).Add(float64(n))
+	}
+	b.Decided()
 	if err := v.save(ctx, tx, b.Now); err != nil {
 		return err
 	}

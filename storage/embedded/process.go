@@ -108,7 +108,7 @@ func (s *Server) arguments() []string {
 		"unix_socket_permissions=0700",
 		"port=" + socketPort,
 		"max_connections=" + strconv.Itoa(s.opts.MaxConnections),
-		"shared_buffers=32MB",
+		"shared_buffers=128MB", // Postgres's own default; taken as it is used
 		"max_wal_size=256MB",
 		"wal_level=minimal",
 		"max_wal_senders=0",
