@@ -33,7 +33,6 @@ var WallShift atomic.Int64
 	shiftInMain = `package main
 
 import (
-	"context"
 	"os"
 	"os/signal"
 	"strconv"
