@@ -266,7 +266,8 @@ func (db *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
 // InBatch is InTx for statements that touch rows by their keys, for as many
 // keys as a batch has. Left to itself the planner reads a whole table when a
 // batch has a tenth as many keys as the table has rows, and plans anew each
-// time; with 5,000 keys and 50,000 contacts that doubled the time of an apply.
+// time. Measured with 5,000 keys and 50,000 contacts: identity's lookup took 457 ms
+// to 751 ms so and 292 ms by keys; Postgres spent about 6% more on an event.
 func (db *DB) InBatch(ctx context.Context, fn func(*Tx) error) error {
 	return db.inTx(ctx, pgx.TxOptions{BeginQuery: beginBatch}, fn)
 }

@@ -7,8 +7,8 @@ import (
 
 // gathering holds small calls back for a moment while the log is busy, so that a
 // request to the broker carries more of them. Without it, 32 senders of single
-// records made requests of four records each, with it of nine; that is a tenth
-// of the CPU of the client and a quarter of the broker's.
+// records made requests of four records each, with it of about nine: less work for the
+// client and, above all, for the broker.
 type gathering struct {
 	mu      sync.Mutex
 	waiting []*appendCall
