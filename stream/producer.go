@@ -113,8 +113,12 @@ func (p *producer) publish(ctx context.Context, m *member, a *membership, record
 	return err
 }
 
-// transact is the transaction. The outputs and the offsets are sent side by side:
-// both are in it or neither.
+// transact is the transaction: the outputs, the offsets, the end, one after the
+// other. Sent side by side, outputs and offsets meet at the transaction's
+// coordinator, each to be made part of it; the one that comes while the other is
+// being written is refused and asked again after 20 ms and more (Apache Kafka's
+// add.partitions.to.txn.retry.backoff.ms), or, when that takes too long, by this
+// client after 250 ms.
 func (p *producer) transact(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
 	if err := p.begin(ctx, m); err != nil {
 		return err
@@ -122,10 +126,10 @@ func (p *producer) transact(ctx context.Context, m *member, a *membership, recor
 	if err := p.hooks.step(stepBegun, a.partitions); err != nil {
 		return err
 	}
-	sent := make(chan error, 1)
-	go func() { sent <- p.sendOffsets(ctx, m, a, at) }()
-	err := p.produce(ctx, records)
-	if err := errors.Join(err, <-sent); err != nil {
+	if err := p.produce(ctx, records); err != nil {
+		return err
+	}
+	if err := p.sendOffsets(ctx, m, a, at); err != nil {
 		return err
 	}
 	if err := p.hooks.step(stepSent, a.partitions); err != nil {
