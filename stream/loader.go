@@ -127,7 +127,7 @@ func (t *track) mayLoad() (w loading, limit int, ok bool) {
 			delete(t.parking.out, key)
 		}
 	}
-	if t.retired || c.halted || c.barred(time.Now()) || len(t.parking.marks) == 0 || t.open >= c.env.cfg.Window || loaded >= loadKeys {
+	if t.retired || c.halted || len(t.parking.marks) == 0 || t.open >= c.env.cfg.Window || loaded >= loadKeys {
 		return w, 0, false
 	}
 	w = loading{track: t, room: loadKeys - loaded}
@@ -161,7 +161,8 @@ func choose(wanted []loading, due []storage.DueKey) (chosen []storage.DueKey, co
 // claim reserves a key to be loaded and returns how many of its records; 0 when it
 // cannot be now. Keys that have failed before take at most a quarter of the
 // destination's requests, for each of them may end in a timeout; more when those
-// before were delivered.
+// before were delivered. While the circuit is open only those that have not failed
+// are loaded: when everything else fails for its own sake, it is they that close it.
 func (w *loading) claim(k *storage.ParkedKey) int {
 	t := w.track
 	c := t.courier
@@ -171,7 +172,7 @@ func (w *loading) claim(k *storage.ParkedKey) int {
 		return 0
 	}
 	retrying := k.Attempts > 0
-	if retrying && c.retrying() >= max(1, c.limit/4)+c.recovered {
+	if retrying && (c.barred(time.Now()) || c.retrying() >= max(1, c.limit/4)+c.recovered) {
 		return 0
 	}
 	w.room--
