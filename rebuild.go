@@ -101,7 +101,11 @@ func (r *rebuild) identity(ctx context.Context) error {
 			return err
 		}
 		beyond := func(rec *stream.Record) bool { return rec.Offset >= known[rec.Partition] }
-		return r.each(ctx, schemas.TopicResolved, beyond, func(records []*stream.Record) error { return p.Restore(ctx, tx, records, r.now) })
+		err = r.each(ctx, schemas.TopicResolved, beyond, func(records []*stream.Record) error { return p.Restore(ctx, tx, records, r.now) })
+		if err != nil {
+			return err
+		}
+		return p.FinishRebuild(ctx, tx, r.now)
 	})
 }
 

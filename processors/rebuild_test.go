@@ -114,6 +114,6 @@ func rebuild(rt *rapid.T, p *pump) {
 				return fmt.Errorf("restore identity: %w", err)
 			}
 		}
-		return nil
+		return p.identity.FinishRebuild(p.ctx, tx, p.clock)
 	}))
 }

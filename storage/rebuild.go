@@ -113,3 +113,21 @@ ON CONFLICT (kind, value) DO NOTHING`,
 	}
 	return nil
 }
+
+// ReclaimIdentifiers gives live contacts what they are known by and nobody holds:
+// identifiers that a contact had before them, whose deletion was restored after
+// the contact that has them now.
+func (tx *Tx) ReclaimIdentifiers(ctx context.Context, now time.Time) error {
+	const insert = `
+INSERT INTO identifiers (kind, value, contact_id, created_at)
+SELECT DISTINCT ON (i ->> 0, i ->> 1) i ->> 0, i ->> 1, c.id, $1
+FROM contacts AS c
+JOIN identities AS live ON live.contact_id = c.id AND live.merged_into IS NULL AND live.deleted_at IS NULL,
+     json_array_elements(c.identifiers) AS i
+ORDER BY i ->> 0, i ->> 1, c.created_at DESC, c.version, c.id
+ON CONFLICT (kind, value) DO NOTHING`
+	if _, err := tx.Exec(ctx, insert, now); err != nil {
+		return fmt.Errorf("reclaim identifiers of live contacts: %w", err)
+	}
+	return nil
+}

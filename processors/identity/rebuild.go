@@ -14,11 +14,18 @@ import (
 
 // Rebuild makes identities and identifiers anew from what processor contacts
 // knows, which is the state at its committed offsets; call Restore with what
-// topic resolved holds beyond them. When the whole database was lost, contacts
+// topic resolved holds beyond them, and then FinishRebuild. When the whole database was lost, contacts
 // is rebuilt first. What cannot be restored: idempotency keys, so a key sent
 // before the loss is taken as new.
 func (p *Processor) Rebuild(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	return tx.RestoreIdentities(ctx, now)
+}
+
+// FinishRebuild comes after the last Restore. Contacts may be ahead with one
+// partition and behind with another: then two of them name an identifier, the one
+// that was deleted and the one that has it since, and the deletion took it away.
+func (p *Processor) FinishRebuild(ctx context.Context, tx *storage.Tx, now time.Time) error {
+	return tx.ReclaimIdentifiers(ctx, now)
 }
 
 // Restore applies links, merges and deletions that stand on topic resolved. Call
