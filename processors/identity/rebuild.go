@@ -82,8 +82,15 @@ func (v *view) restore(m *schemas.Resolved, at storage.Place) {
 	c := v.known(m.ContactID, m.OccurredAt)
 	switch {
 	case c == nil:
+		if m.Absorb != nil {
+			v.endWith(v.known(m.Absorb.Loser, m.OccurredAt), at)
+		}
 	case m.Type == schemas.ResolvedMerge && m.Merge != nil:
-		if survivor := v.known(m.Merge.Survivor, m.OccurredAt); survivor != nil && survivor != c {
+		survivor := v.known(m.Merge.Survivor, m.OccurredAt)
+		switch {
+		case survivor == nil:
+			v.endWith(c, at)
+		case survivor != c:
 			v.merge(c, survivor)
 		}
 	case m.Absorb != nil:
@@ -97,6 +104,14 @@ func (v *view) restore(m *schemas.Resolved, at storage.Place) {
 			v.touch(c)
 			c.FirstSeenAt, c.changed = m.Input.ReceivedAt, true
 		}
+	}
+}
+
+// endWith ends a contact that was merged into one whose deletion, decided later,
+// is known already: contacts had read it from another partition.
+func (v *view) endWith(c *contact, at storage.Place) {
+	if c != nil {
+		v.erase(c, at)
 	}
 }
 
