@@ -105,7 +105,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 	if found, err = a.awaitTopics(ctx); err != nil {
 		return fmt.Errorf("wait for topics %s: %w", strings.Join(created, ", "), err)
 	}
-	configs, err := a.topicConfigs(ctx)
+	configs, err := a.awaitConfigs(ctx)
 	if err != nil {
 		return fmt.Errorf("ensure topics: %w", err)
 	}
@@ -204,6 +204,22 @@ func (a *Admin) awaitTopics(ctx context.Context) (kadm.TopicDetails, error) {
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// awaitConfigs returns the configuration of all topics, which exist. One that was
+// made just now is not known yet to every broker, and any of them may be asked.
+func (a *Admin) awaitConfigs(ctx context.Context) (map[string]map[string]string, error) {
+	for {
+		configs, err := a.topicConfigs(ctx)
+		if err != nil || len(configs) == len(a.names()) {
+			return configs, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("describe topic configs: %d of %d topics are known: %w", len(configs), len(a.names()), context.Cause(ctx))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

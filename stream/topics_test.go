@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
@@ -48,6 +50,26 @@ func TestTopicsAreMadeAsTheTableSays(t *testing.T) {
 	require.EqualValues(t, 5, infos[0].Records)
 	require.Positive(t, infos[0].Bytes)
 	require.Zero(t, infos[1].Records)
+}
+
+// In a cluster another broker may be asked for a topic's settings than the one
+// that has just made it.
+func TestTopicsThatABrokerDoesNotKnowYetAreAskedForAgain(t *testing.T) {
+	e := streamtest.New(t, streamtest.FakeOnly())
+	asked := 0
+	e.Cluster.ControlKey(int16(kmsg.DescribeConfigs), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		req, _ := kreq.(*kmsg.DescribeConfigsRequest)
+		asked++
+		resp, _ := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, r := range req.Resources {
+			rr := kmsg.NewDescribeConfigsResponseResource()
+			rr.ResourceType, rr.ResourceName, rr.ErrorCode = r.ResourceType, r.ResourceName, kerr.UnknownTopicOrPartition.Code
+			resp.Resources = append(resp.Resources, rr)
+		}
+		return resp, nil, true
+	})
+	require.NoError(t, stream.EnsureTopics(e.Context(), e.Config, nil))
+	require.Equal(t, 1, asked, "answered once with what a broker says that does not know them")
 }
 
 func TestATopicThatIsNotAsItMustBeIsAnErrorThatSaysWhatToDo(t *testing.T) {
