@@ -181,7 +181,11 @@ func TestFaultAReceiverWithEveryKindOfAnswerSeesNoInversionAndNoGap(t *testing.T
 func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *testing.T) {
 	eachFaultSeed(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		p := newPath(t, impatient)
+		// A request that ran into its deadline would be sent again and count as a repeat.
+		p := newPathWithin(t, 15*time.Second, func(c *stream.SinksConfig) {
+			impatient(c)
+			c.Lease, c.Renew, c.Deadline = 30*time.Second, 10*time.Second, 15*time.Second
+		})
 		r, err := sinktest.New(sinktest.Options{Sequence: bySeq, Latency: time.Millisecond})
 		require.NoError(t, err)
 		defer r.Close()

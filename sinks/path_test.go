@@ -28,15 +28,22 @@ type path struct {
 	db  *storage.DB
 }
 
-// newPath starts delivery; it stops with the test.
+// newPath starts delivery with half a second for each attempt; it stops with the
+// test.
 func newPath(t *testing.T, change ...func(*stream.SinksConfig)) *path {
+	t.Helper()
+	return newPathWithin(t, 500*time.Millisecond, change...)
+}
+
+// newPathWithin is newPath with another time for each attempt.
+func newPathWithin(t *testing.T, timeout time.Duration, change ...func(*stream.SinksConfig)) *path {
 	t.Helper()
 	env := streamtest.New(t, streamtest.Partitions(3))
 	db := storagetest.New(t)
 	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
 	require.NoError(t, err)
 	store := storage.NewDestinations(db, box)
-	d, err := New(Config{AllowLoopback: true, Timeout: 500 * time.Millisecond}, env.Codec, zap.NewNop(), nil)
+	d, err := New(Config{AllowLoopback: true, Timeout: timeout}, env.Codec, zap.NewNop(), nil)
 	require.NoError(t, err)
 	admin, err := stream.OpenAdmin(env.Config, nil)
 	require.NoError(t, err)
