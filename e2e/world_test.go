@@ -268,6 +268,9 @@ func (w *world) waitProcessed() {
 				if g.Group != "identity" && g.Group != "contacts" {
 					continue
 				}
+				if n := int(w.cfg.Kafka.Partitions); len(g.Partitions) < n { // it has only just begun
+					return fmt.Errorf("group %s has committed offsets of %d partitions, not yet of %d", g.Group, len(g.Partitions), n)
+				}
 				if g.Lag > 0 {
 					return fmt.Errorf("group %s is %d behind", g.Group, g.Lag)
 				}
