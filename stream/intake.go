@@ -121,9 +121,7 @@ func (in *intake) end(fetches kgo.Fetches) {
 		default:
 			in.err = fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)
 		}
-		for _, r := range p.Records {
-			in.size += len(r.Key) + len(r.Value)
-		}
+		in.size += bytesOf(p.Records)
 		in.fetched = append(in.fetched, p.Records...)
 	})
 	if len(in.fetched) > 0 || len(in.broken) > 0 || in.err != nil {
@@ -212,12 +210,13 @@ func (in *intake) await(ctx context.Context) {
 	}
 }
 
-// take adds what was fetched to what is waiting. broken are partitions whose place
+// take adds what was fetched to what is waiting, unless that is a batch already, in
+// records or in bytes. broken are partitions whose place
 // in the log is gone; the error is an outage.
 func (in *intake) take() (broken []fetchFault, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if len(in.waiting) < in.limit {
+	if len(in.waiting) < in.limit && bytesOf(in.waiting) < in.most {
 		if len(in.waiting) == 0 {
 			in.waiting = in.fetched
 		} else {
@@ -229,6 +228,14 @@ func (in *intake) take() (broken []fetchFault, err error) {
 	in.broken, in.err = nil, nil
 	in.change.Broadcast()
 	return broken, err
+}
+
+// bytesOf are the keys and values of records.
+func bytesOf(records []*kgo.Record) (size int) {
+	for _, r := range records {
+		size += len(r.Key) + len(r.Value)
+	}
+	return size
 }
 
 // stableEnd is the last stable offset heard of, none before the first.
