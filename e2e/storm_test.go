@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
 )
@@ -112,25 +111,7 @@ func (w *world) owned(p *process) []int32 {
 // waitSinks waits until so many processes share the partitions and are at rest.
 func (w *world) waitSinks(n int) {
 	w.t.Helper()
-	cl, err := w.cfg.StreamConfig().NewClient("test", nil)
-	require.NoError(w.t, err)
-	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	w.eventually(fmt.Sprintf("%d processes that deliver", n), func(ctx context.Context) error {
-		groups, err := adm.DescribeGroups(ctx, w.cfg.StreamConfig().Group("sinks"))
-		if err != nil {
-			return err
-		}
-		for _, g := range groups {
-			if g.Err != nil {
-				return g.Err
-			}
-			if len(g.Members) != n || g.State != "Stable" {
-				return fmt.Errorf("group %s has %d members and is %s", g.Group, len(g.Members), g.State)
-			}
-		}
-		return nil
-	})
+	w.waitGroups(n, "sinks")
 }
 
 // waitSettled waits until the cursors in Postgres stand at the end of the log.

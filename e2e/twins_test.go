@@ -95,12 +95,18 @@ func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 // waitMembers waits until every group has so many members and is at rest.
 func (w *world) waitMembers(n int) {
 	w.t.Helper()
+	w.waitGroups(n, "identity", "contacts", "sinks")
+}
+
+// waitGroups waits until each of these groups has so many members and is at rest.
+func (w *world) waitGroups(n int, names ...string) {
+	w.t.Helper()
 	cl, err := w.cfg.StreamConfig().NewClient("test", nil)
 	require.NoError(w.t, err)
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	w.eventually(fmt.Sprintf("groups of %d members", n), func(ctx context.Context) error {
-		for _, name := range []string{"identity", "contacts", "sinks"} {
+	w.eventually(fmt.Sprintf("%d members of %v", n, names), func(ctx context.Context) error {
+		for _, name := range names {
 			groups, err := adm.DescribeGroups(ctx, w.cfg.StreamConfig().Group(name))
 			if err != nil {
 				return err
