@@ -57,3 +57,14 @@ func TestSubscriptionErrorNamesTheEntryAndTheFix(t *testing.T) {
 	_, err := ParseSubscription(nil)
 	require.ErrorContains(t, err, "at least one")
 }
+
+func TestTheCatalogBeginsWithTheThirteenNamesThatClientsKnow(t *testing.T) {
+	require.Equal(t, []string{
+		"contact.created", "contact.updated", "contact.deleted", "contact.unsubscribed",
+		"email.sent", "email.delivered", "email.opened", "email.clicked", "email.bounced", "email.complained",
+		"journey.completed", "bucket.entered", "bucket.left",
+	}, Catalog()[:13])
+	require.NotContains(t, Catalog(), TypeWebhookTest)
+	_, err := ParseSubscription([]string{TypeWebhookTest})
+	require.ErrorContains(t, err, "webhook.test", "only a test makes one")
+}

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -113,11 +114,28 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	}
 	o.key("properties")
 	props := begin(o.b)
-	props.members(p.Properties())
+	properties := p.Properties()
+	props.members(properties)
 	s.person(&props, p)
+	if !located(properties) {
+		props.bool("$geoip_disable", true)
+	}
 	props.str("$lib", "hogstream")
 	o.b = props.end()
 	return o.end()
+}
+
+// located says whether the event itself tells where it comes from, or decides about
+// that. Without either, PostHog would place every person where Hogstream runs.
+func located(properties string) bool {
+	if !strings.Contains(properties, `"$ip"`) && !strings.Contains(properties, `"$geoip_disable"`) {
+		return false
+	}
+	var own struct {
+		IP      json.RawMessage `json:"$ip"`
+		Disable json.RawMessage `json:"$geoip_disable"`
+	}
+	return json.Unmarshal([]byte(properties), &own) == nil && (own.IP != nil || own.Disable != nil)
 }
 
 // person writes what the fact says about the person.

@@ -2,8 +2,11 @@ package sinks
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hogstream/hogstream/storage"
@@ -110,11 +113,11 @@ func slackText(p *Payload) string {
 	if f := p.Fact; f != nil {
 		switch {
 		case f.EmailFact != nil && f.EmailFact.TemplateKey != nil:
-			t.WriteString(" (template `" + slackCode(*f.EmailFact.TemplateKey) + "`)")
+			t.WriteString(" (template `" + slackCode(truncate(*f.EmailFact.TemplateKey, 200)) + "`)")
 		case f.Bucket != nil:
-			t.WriteString(" (bucket `" + slackCode(f.Bucket.BucketName) + "`)")
+			t.WriteString(" (bucket `" + slackCode(truncate(f.Bucket.BucketName, 200)) + "`)")
 		case f.Journey != nil:
-			t.WriteString(" (journey `" + slackCode(f.Journey.JourneyName) + "`)")
+			t.WriteString(" (journey `" + slackCode(truncate(f.Journey.JourneyName, 200)) + "`)")
 		case f.Contact != nil && len(f.Contact.Changed) > 0:
 			t.WriteString(" (" + slackEscape(truncate(strings.Join(f.Contact.Changed, ", "), 500)) + ")")
 		}
@@ -157,7 +160,21 @@ func slackEscape(s string) string { return slackEscaper.Replace(s) }
 // slackCode is for text between backticks.
 func slackCode(s string) string { return slackCoder.Replace(s) }
 
-// Judge implements [Sink].
+// slackGone are what Slack answers, beside 410, when the webhook will never work
+// again: it was removed, its app or workspace was, or its URL is not right.
+var slackGone = []string{"no_service", "no_service_id", "no_team", "team_disabled", "invalid_token", "channel_is_archived"}
+
+// Judge implements [Sink]. Slack says in a word what is wrong.
 func (s *slack) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
-	return JudgeStatus(ans.Status), ""
+	verdict := JudgeStatus(ans.Status)
+	word := strings.TrimSpace(string(ans.Body))
+	if verdict == stream.Delivered || !slackWord.MatchString(word) {
+		return verdict, ""
+	}
+	if verdict == stream.Refuse && slices.Contains(slackGone, word) {
+		verdict = stream.Gone
+	}
+	return verdict, fmt.Sprintf("HTTP %d: %s", ans.Status, word)
 }
+
+var slackWord = regexp.MustCompile(`^[a-z][a-z_]{0,60}$`)

@@ -249,9 +249,10 @@ func (c *courier) refused(f *flight, out Outcome) {
 	if c.halted || out.Verdict != Gone && (c.refusals < suspendAfter || len(c.refusedKeys) < suspendKeys) {
 		return
 	}
-	reason := fmt.Sprintf("%d attempts in a row were refused, the last with HTTP %d", c.refusals, out.Status)
+	last := cmp.Or(cleanText(out.Err), fmt.Sprintf("HTTP %d", out.Status))
+	reason := fmt.Sprintf("%d attempts in a row were refused, the last with: %s", c.refusals, last)
 	if out.Verdict == Gone {
-		reason = "the receiver answered HTTP 410 Gone"
+		reason = "the receiver is gone: " + last
 	}
 	c.halt(true)
 	c.suspended = c.dest.Revision
