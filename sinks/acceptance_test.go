@@ -148,7 +148,7 @@ func TestADeadLetterSaysWhatWasGivenUpForWhomAndWhy(t *testing.T) {
 	require.Equal(t, made.ID, *letter.DestinationID)
 	require.Equal(t, "rejected", letter.Reason)
 	require.Equal(t, "HTTP 422", letter.Error)
-	require.EqualValues(t, 1, letter.Attempts)
+	require.Equal(t, 1, letter.Attempts)
 	require.Equal(t, 422, *letter.ResponseCode)
 	require.Equal(t, "no such field", *letter.ResponseBody)
 	require.Equal(t, []string{fact.ID, fact.Type, testContactID}, []string{letter.RecordID, letter.RecordType, string(letter.RecordKey)})

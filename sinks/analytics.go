@@ -18,6 +18,8 @@ type analytics struct {
 	Host string `json:"host"`
 	// EventNames maps names of events.
 	EventNames names `json:"eventNames"`
+	// Gzip has requests compressed.
+	Gzip bool `json:"gzip"`
 	batching
 }
 

@@ -237,6 +237,9 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
 	req, err := sink.Build(a)
+	if err == nil {
+		req.encode()
+	}
 	if at.built != nil {
 		at.built()
 	}

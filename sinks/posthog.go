@@ -75,7 +75,7 @@ func (s *posthog) Build(a *Attempt) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 // batch ends the body of a request with its events.

@@ -38,7 +38,7 @@ func (s posthogV1) Build(a *Attempt) (*Request, error) {
 		"Posthog-Request-Id":        {uuid.Must(uuid.NewV7()).String()},
 		"Posthog-Request-Timestamp": {a.Now.UTC().Format("2006-01-02T15:04:05.000Z")},
 	}
-	return &Request{URL: s.url, Header: header, Body: body}, nil
+	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 // Judge implements [Sink].

@@ -66,7 +66,7 @@ func (s *segment) Build(a *Attempt) (*Request, error) {
 		return nil, fmt.Errorf("the request has %d bytes: Segment takes at most %d", len(body), segmentRequest)
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Authorization": {s.auth}}
-	return &Request{URL: s.url, Header: header, Body: body}, nil
+	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 func (s *segment) appendMessage(b []byte, p *Payload) []byte {

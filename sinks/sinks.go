@@ -215,6 +215,8 @@ type Request struct {
 	URL    *url.URL
 	Header http.Header
 	Body   []byte
+	// Gzip has the body compressed when it is sent, unless it is small.
+	Gzip bool
 }
 
 // Answer is what a receiver answered.

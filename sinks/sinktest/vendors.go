@@ -1,6 +1,8 @@
 package sinktest
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,10 +30,11 @@ type Vendor struct {
 	says  map[string]int // how often each was asked for
 	check func(*http.Request, []byte) (items []Item, status int, problem string)
 
-	mu       sync.Mutex
-	items    []Item
-	requests int
-	problems []string
+	mu         sync.Mutex
+	items      []Item
+	requests   int
+	compressed int
+	problems   []string
 }
 
 // Item is one event or message that a vendor took.
@@ -82,6 +85,13 @@ func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return
 	}
+	compressed := r.Header.Get("Content-Encoding") == "gzip"
+	if compressed {
+		if body, err = gunzip(body); err != nil {
+			http.Error(w, "not gzip", http.StatusBadRequest)
+			return
+		}
+	}
 	items, status, problem := v.check(r, body)
 	if problem == "" {
 		for _, item := range items {
@@ -92,6 +102,9 @@ func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	v.mu.Lock()
 	v.requests++
+	if compressed {
+		v.compressed++
+	}
 	if problem != "" && problem != "poison" {
 		v.problems = append(v.problems, problem)
 	}
@@ -152,6 +165,21 @@ func (v *Vendor) Requests() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.requests
+}
+
+// Compressed counts the requests whose body was compressed.
+func (v *Vendor) Compressed() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.compressed
+}
+
+func gunzip(body []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, 20<<20))
 }
 
 func checkPosthog(apiKey string, r *http.Request, body []byte) ([]Item, int, string) {
