@@ -2,13 +2,18 @@ package sinks
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -55,6 +60,102 @@ func TestEnvelopesAreForwardedToATopicOfAnotherCluster(t *testing.T) {
 	changed := *dest
 	changed.Revision++
 	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: &changed, Records: records[:1]}).Verdict)
+}
+
+// forwarded are the payloads' ids on a topic, by key, in their order.
+func forwarded(t *testing.T, cluster *kfake.Cluster, topic string, atLeast int) map[string][]string {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics(topic))
+	require.NoError(t, err)
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ids := map[string][]string{}
+	for n := 0; n < atLeast; {
+		fetches := cl.PollFetches(ctx)
+		require.NoError(t, fetches.Err())
+		fetches.EachRecord(func(r *kgo.Record) {
+			n++
+			ids[string(r.Key)] = append(ids[string(r.Key)], string(r.Headers[0].Value))
+		})
+	}
+	return ids
+}
+
+// eventsOf are events of contacts in turn, size bytes each.
+func eventsOf(t *testing.T, contacts, each int, size func(contact, seq int) int) []*stream.Record {
+	t.Helper()
+	var records []*stream.Record
+	for seq := range each {
+		for c := range contacts {
+			e := sampleEvent()
+			e.ID, e.ContactID = fmt.Sprintf("5f6b1c2e-1111-5222-%04d-%012d", c, seq), fmt.Sprint("contact-", c)
+			noise := make([]byte, size(c, seq)/2) // so that compressing does not make it small
+			_, _ = rand.NewChaCha8([32]byte{byte(c), byte(seq)}).Read(noise)
+			e.Properties = `{"x":"` + hex.EncodeToString(noise) + `"}`
+			records = append(records, recordOf(t, e, int64(len(records))))
+		}
+	}
+	return records
+}
+
+func TestOfABatchOnlyWhatAPartitionOfKafkaRefusedIsSentAgain(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "crm"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
+	records := eventsOf(t, 12, 3, func(int, int) int { return 10 })
+	partition := func(r *stream.Record) int {
+		return int(kgo.StickyKeyPartitioner(nil).ForTopic("crm").Partition(&kgo.Record{Key: r.Key}, 3))
+	}
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "crm", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: 1})
+
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	require.Contains(t, out.Err, "TOPIC_AUTHORIZATION_FAILED")
+	var again []*stream.Record
+	for i, r := range records {
+		want := stream.Delivered
+		if partition(r) == 1 {
+			want, again = stream.Retry, append(again, r)
+		}
+		require.Equal(t, want, out.Results[i].Verdict, i)
+	}
+	require.NotEmpty(t, again)
+	require.Less(t, len(again), len(records))
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: again, Attempt: 2}).Verdict)
+	for key, ids := range forwarded(t, cluster, "crm", len(records)) {
+		require.Len(t, ids, 3, "%s: nothing twice", key)
+		require.IsIncreasing(t, ids, "%s: in order", key)
+	}
+}
+
+func TestOfABatchThatIsTooLargeForATopicOnlyTheRecordThatIsTooLargeIsRejected(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000"}), kfake.SeedTopics(1, "crm"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
+	const tooLarge = 5
+	records := eventsOf(t, 3, 10, func(c, seq int) int {
+		if c == 1 && seq == tooLarge {
+			return 40_000
+		}
+		return 3_000
+	})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	for i := range records {
+		want := stream.Delivered
+		if i == 3*tooLarge+1 {
+			want = stream.Reject
+		}
+		require.Equal(t, want, out.Results[i].Verdict, i)
+	}
+	for key, ids := range forwarded(t, cluster, "crm", len(records)-1) {
+		require.IsIncreasing(t, ids, "%s: in order", key)
+	}
 }
 
 func TestAKafkaDestinationTellsWhoseFaultItIs(t *testing.T) {

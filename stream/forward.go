@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,26 +41,107 @@ func OpenForwarder(cfg Config, topic string, logger *zap.Logger) (*Forwarder, er
 func (f *Forwarder) Close() { f.cl.Close() }
 
 // Forward appends records, in order for each key, and returns when all in-sync
-// replicas have them or ctx ends. After Retry some may be appended all the same.
+// replicas have them or ctx ends. What came of each record is told apart: the outcome
+// is Partial when only some were appended. After Retry some may be appended all the
+// same.
 func (f *Forwarder) Forward(ctx context.Context, records []Forwarded) Outcome {
 	start := time.Now()
-	results := make(chan error, len(records)) // never blocks a promise that outlives ctx
-	for i := range records {
-		f.cl.Produce(ctx, records[i].record(), func(_ *kgo.Record, err error) { results <- err })
-	}
-	out := Outcome{Verdict: Delivered}
-	for range records {
-		select {
-		case err := <-results:
-			if err != nil {
-				out = worse(out, judgeProduce(err))
-			}
-		case <-ctx.Done():
-			return Outcome{Verdict: Retry, Err: fmt.Sprintf("timeout after %s", time.Since(start).Round(time.Millisecond)), Latency: time.Since(start)}
-		}
-	}
+	results := f.append(ctx, records)
+	f.alone(ctx, records, results)
+	out := forwarded(results)
 	out.Latency = time.Since(start)
 	return out
+}
+
+// append appends all records at once and says what came of each.
+func (f *Forwarder) append(ctx context.Context, records []Forwarded) []Result {
+	type answer struct {
+		index int
+		err   error
+	}
+	start := time.Now()
+	answers := make(chan answer, len(records)) // never blocks a promise that outlives ctx
+	for i := range records {
+		f.cl.Produce(ctx, records[i].record(), func(_ *kgo.Record, err error) { answers <- answer{i, err} })
+	}
+	results := make([]Result, len(records))
+	for i := range results {
+		results[i].Verdict = Retry // unless it is answered for
+	}
+	for range records {
+		select {
+		case a := <-answers:
+			results[a.index] = judgeProduce(a.err)
+			continue
+		default: // what is answered counts, also when ctx has ended
+		}
+		select {
+		case a := <-answers:
+			results[a.index] = judgeProduce(a.err)
+		case <-ctx.Done():
+			return late(results, time.Since(start))
+		}
+	}
+	return results
+}
+
+// late says of what was not answered for why it is to be sent again.
+func late(results []Result, after time.Duration) []Result {
+	for i := range results {
+		if results[i].Verdict == Retry && results[i].Err == "" {
+			results[i].Err = fmt.Sprintf("timeout after %s", after.Round(time.Millisecond))
+		}
+	}
+	return results
+}
+
+// alone appends the records of rejected batches one by one: a broker rejects a batch
+// of its own making as a whole, for the size or the fault of one record in it. What
+// was appended already and stands behind one of them in its key's order is appended
+// again, so that the newest word is the last.
+func (f *Forwarder) alone(ctx context.Context, records []Forwarded, results []Result) {
+	if len(records) == 1 {
+		return
+	}
+	behind := map[string]bool{}
+	for i := range records {
+		key := string(records[i].Key)
+		suspect := results[i].Verdict == Reject
+		if !suspect && (results[i].Verdict != Delivered || !behind[key]) {
+			continue
+		}
+		results[i] = f.append(ctx, records[i:i+1])[0]
+		if suspect && results[i].Verdict == Delivered {
+			behind[key] = true
+		}
+	}
+}
+
+// forwarded is the outcome of them all. While nothing is appended and something is
+// refused, the destination is at fault; beside what was appended a refusal is that of
+// a partition, and tried again.
+func forwarded(results []Result) Outcome {
+	count := map[Verdict]int{}
+	first := map[Verdict]string{}
+	for _, r := range results {
+		if count[r.Verdict]++; count[r.Verdict] == 1 {
+			first[r.Verdict] = r.Err
+		}
+	}
+	for _, v := range []Verdict{Delivered, Retry, Reject} {
+		if count[v] == len(results) && (v != Reject || len(results) == 1) {
+			return Outcome{Verdict: v, Err: first[v]}
+		}
+	}
+	if count[Refuse] > 0 && count[Delivered] == 0 {
+		return Outcome{Verdict: Refuse, Err: first[Refuse]}
+	}
+	for i := range results {
+		if results[i].Verdict == Refuse {
+			results[i].Verdict = Retry
+		}
+	}
+	return Outcome{Verdict: Partial, Err: cmp.Or(first[Refuse], first[Retry], first[Reject]), Results: results}
 }
 
 func (r *Forwarded) record() *kgo.Record {
@@ -70,19 +152,13 @@ func (r *Forwarded) record() *kgo.Record {
 	return rec
 }
 
-// worse keeps the outcome of a batch: anything that must be tried again wins over
-// a rejection, since a rejected batch is divided and would be delivered twice.
-func worse(a, b Outcome) Outcome {
-	if a.Verdict == Delivered || a.Verdict == Reject && b.Verdict != Reject {
-		return b
-	}
-	return a
-}
-
 // judgeProduce tells the fault of a record, of the destination, and of the moment
 // apart.
-func judgeProduce(err error) Outcome {
-	out := Outcome{Verdict: Retry, Err: err.Error()}
+func judgeProduce(err error) Result {
+	if err == nil {
+		return Result{Verdict: Delivered}
+	}
+	out := Result{Verdict: Retry, Err: err.Error()}
 	switch {
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge), errors.Is(err, kerr.InvalidRecord):
 		out.Verdict = Reject
