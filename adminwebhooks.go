@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
@@ -58,8 +57,8 @@ func (w adminWebhooks) Delete(ctx context.Context, id string) error {
 }
 
 // RotateSecret implements console.Webhooks.
-func (w adminWebhooks) RotateSecret(ctx context.Context, id string, overlap *time.Duration) (*console.Created, error) {
-	return adminCreated(w.ops.RotateSecret(ctx, id, overlap))
+func (w adminWebhooks) RotateSecret(ctx context.Context, id string, r console.Rotation) (*console.Created, error) {
+	return adminCreated(w.ops.RotateSecret(ctx, id, sinks.Rotation(r)))
 }
 
 // SetState implements console.Webhooks.

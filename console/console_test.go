@@ -23,11 +23,12 @@ import (
 
 // memory is a Webhooks that keeps destinations in memory.
 type memory struct {
-	views  []console.View
-	made   console.Settings
-	patch  console.Patch
-	refuse error
-	sample console.Sample
+	rotation console.Rotation
+	views    []console.View
+	made     console.Settings
+	patch    console.Patch
+	refuse   error
+	sample   console.Sample
 }
 
 func (m *memory) find(id string) (*console.View, error) {
@@ -72,13 +73,14 @@ func (m *memory) Delete(_ context.Context, id string) error {
 	return nil
 }
 
-func (m *memory) RotateSecret(_ context.Context, id string, overlap *time.Duration) (*console.Created, error) {
+func (m *memory) RotateSecret(_ context.Context, id string, r console.Rotation) (*console.Created, error) {
 	v, err := m.find(id)
 	if err != nil {
 		return nil, err
 	}
-	if overlap != nil {
-		until := time.Unix(0, 0).Add(*overlap)
+	m.rotation = r
+	if r.Overlap != nil {
+		until := time.Unix(0, 0).Add(*r.Overlap)
 		v.PreviousSecretUntil = &until
 	}
 	return &console.Created{View: *v, Secret: "whsec_rotated"}, nil
@@ -265,6 +267,8 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	rotated := s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", "", http.StatusOK)
 	require.Equal(t, "whsec_rotated", rotated["secret"])
 	require.NotNil(t, s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"overlapSeconds":60}`, http.StatusOK)["previousSecretUntil"])
+	s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"secret":"whsec_mine","signingKey":"whsk_mine"}`, http.StatusOK)
+	require.Equal(t, console.Rotation{Secret: "whsec_mine", SigningKey: "whsk_mine"}, s.hooks.rotation)
 	tested := s.request(http.MethodPost, "/webhooks/"+id+"/test", "", http.StatusAccepted)
 	require.Equal(t, true, tested["enqueued"])
 	require.Equal(t, "msg_1", tested["deliveryId"])
@@ -275,8 +279,9 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	for _, e := range s.audit() {
 		actions = append(actions, e.Action)
 		require.NotContains(t, string(e.Detail), "whsec")
+		require.NotContains(t, string(e.Detail), "whsk")
 	}
-	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
+	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
 }
 
 func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {

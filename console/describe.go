@@ -25,7 +25,8 @@ type (
 		Description         string         `json:"description,omitempty" maxLength:"500"`
 		EventTypes          []string       `json:"eventTypes" minItems:"1" doc:"Catalog names, patterns such as contact.*, event.tracked or event.tracked:<name>."`
 		Config              map[string]any `json:"config,omitempty" doc:"Settings of the kind."`
-		Secret              string         `json:"secret,omitempty" doc:"Made when left out."`
+		Secret              string         `json:"secret,omitempty" doc:"whsec_ and 24 to 64 bytes in base64. Made when left out."`
+		SigningKey          string         `json:"signingKey,omitempty" doc:"With config.ed25519: whsk_ and the private key in base64. Made when left out, never shown."`
 		Disabled            bool           `json:"disabled,omitempty"`
 		Filter              string         `json:"filter,omitempty" doc:"jq; what it does not say true to is not sent."`
 		Transform           string         `json:"transform,omitempty" doc:"jq; makes the data that is sent."`
@@ -50,7 +51,9 @@ type (
 		DeliveryLog         *string        `json:"deliveryLog,omitempty"`
 	}
 	rotateRequest struct {
-		OverlapSeconds *int `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
+		OverlapSeconds *int   `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
+		Secret         string `json:"secret,omitempty" doc:"The new one; made when left out."`
+		SigningKey     string `json:"signingKey,omitempty" doc:"The new private ed25519 key (whsk_), with config.ed25519; made when left out."`
 	}
 	sampleRequestBody struct {
 		Record  string         `json:"record,omitempty" doc:"A place on the log, as lifecycle-3-1042, or a record's id. Without record and message: a webhook.test."`

@@ -24,9 +24,8 @@ type Webhooks interface {
 	// the same time.
 	Update(ctx context.Context, id string, p Patch) (*Created, error)
 	Delete(ctx context.Context, id string) error
-	// RotateSecret makes a new secret; the old one signs beside it for overlap,
-	// nil for the default.
-	RotateSecret(ctx context.Context, id string, overlap *time.Duration) (*Created, error)
+	// RotateSecret makes or takes new keys; the old ones sign beside them for a while.
+	RotateSecret(ctx context.Context, id string, r Rotation) (*Created, error)
 	// SetState pauses (at its place) or resumes.
 	SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*View, error)
 	// Preview builds the request that a sample would be sent as, and sends nothing.
@@ -57,12 +56,20 @@ type Settings struct {
 	EventTypes        []string
 	Config            json.RawMessage
 	Secret            string
+	SigningKey        string
 	Disabled          bool
 	Filter, Transform string
 	RateLimit         float64 // requests a second
 	Concurrency       int
 	RetryHorizon      time.Duration
 	DeliveryLog       string
+}
+
+// Rotation is what a destination shall sign with; nil and empty mean the default,
+// and keys that are made.
+type Rotation struct {
+	Overlap            *time.Duration
+	Secret, SigningKey string
 }
 
 // Patch changes settings; a nil field stays as it is.
@@ -221,7 +228,7 @@ func (c *console) createWebhook(r *http.Request) (any, error) {
 		f.missing("eventTypes", "array")
 	}
 	p := f.patch()
-	secret := f.text("secret", 1, maxSecret)
+	secret, signing := f.text("secret", 1, maxSecret), f.text("signingKey", 1, maxSecret)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -230,6 +237,7 @@ func (c *console) createWebhook(r *http.Request) (any, error) {
 	take(&s.Kind, p.Kind)
 	take(&s.URL, p.URL)
 	take(&s.Secret, secret)
+	take(&s.SigningKey, signing)
 	take(&s.Disabled, p.Disabled)
 	take(&s.Filter, p.Filter)
 	take(&s.Transform, p.Transform)
@@ -272,7 +280,7 @@ func (f *form) patch() Patch {
 // what may be shown of the outcome.
 func (f *form) detail(v *View) map[string]any {
 	fields := []string{}
-	for _, name := range []string{"name", "kind", "url", "description", "eventTypes", "config", "secret", "disabled", "filter", "transform", "rateLimit", "concurrency", "retryHorizonSeconds", "deliveryLog"} {
+	for _, name := range []string{"name", "kind", "url", "description", "eventTypes", "config", "secret", "signingKey", "disabled", "filter", "transform", "rateLimit", "concurrency", "retryHorizonSeconds", "deliveryLog"} {
 		if f.has(name) {
 			fields = append(fields, name)
 		}
@@ -343,16 +351,18 @@ func (c *console) rotateSecret(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	seconds := f.whole("overlapSeconds")
+	seconds, secret, signing := f.whole("overlapSeconds"), f.text("secret", 1, maxSecret), f.text("signingKey", 1, maxSecret)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	var overlap *time.Duration
+	var rotation Rotation
 	if seconds != nil {
 		d := time.Duration(*seconds) * time.Second
-		overlap = &d
+		rotation.Overlap = &d
 	}
-	rotated, err := c.Webhooks.RotateSecret(r.Context(), id, overlap)
+	take(&rotation.Secret, secret)
+	take(&rotation.SigningKey, signing)
+	rotated, err := c.Webhooks.RotateSecret(r.Context(), id, rotation)
 	if err != nil {
 		return nil, err
 	}

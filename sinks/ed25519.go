@@ -1,10 +1,12 @@
 package sinks
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -12,8 +14,8 @@ import (
 )
 
 // The asymmetric signature of Standard Webhooks, v1a: who verifies needs no secret,
-// only the public key. A destination has a key of its own, made here; the private
-// one never leaves.
+// only the public key. A destination has a key of its own, made here or given; the
+// private one never leaves.
 const (
 	privateKeyPrefix = "whsk_"
 	publicKeyPrefix  = "whpk_"
@@ -40,6 +42,63 @@ func signingKey(encoded string) (ed25519.PrivateKey, error) {
 		return ed25519.NewKeyFromSeed(raw), nil
 	}
 	return nil, errors.New("config.ed25519: the stored key cannot be used: rotate the secret to make one")
+}
+
+// adopt puts keys in place that were given, instead of those that were made; "" leaves
+// what is there.
+func adopt(d *storage.Destination, secret, signing string) error {
+	if secret != "" {
+		kind, err := kindOf(d.Kind)
+		switch {
+		case err != nil:
+			return invalid(err)
+		case !kind.Signed:
+			return &InvalidError{"secret", fmt.Sprintf("a destination of kind %s signs nothing: leave it out", d.Kind)}
+		case strings.HasPrefix(secret, privateKeyPrefix), strings.HasPrefix(secret, publicKeyPrefix):
+			return &InvalidError{"secret", "is an ed25519 key: write the private one (whsk_…) as signingKey, with config.ed25519"}
+		}
+		if _, err := secretKey(secret); err != nil {
+			return invalid(err)
+		}
+		d.Secret = secretPrefix + strings.TrimPrefix(secret, secretPrefix)
+	}
+	if signing == "" {
+		return nil
+	}
+	if !signsEd25519(d) {
+		return &InvalidError{"signingKey", "is used by webhooks with config.ed25519: set that to true, or leave the key out"}
+	}
+	key, err := importKey(signing)
+	if err != nil {
+		return &InvalidError{"signingKey", err.Error()}
+	}
+	d.SigningKey = privateKeyPrefix + base64.StdEncoding.EncodeToString(key)
+	return nil
+}
+
+// importKey reads a private key that was made elsewhere. Errors say what to write
+// instead and never show it.
+func importKey(encoded string) (ed25519.PrivateKey, error) {
+	const fix = "write whsk_ and the base64 of its 64 bytes (seed and public key) or of the seed's 32, or leave it out to have one made"
+	rest, is := strings.CutPrefix(encoded, privateKeyPrefix)
+	switch {
+	case strings.HasPrefix(encoded, publicKeyPrefix):
+		return nil, errors.New("is a public key: " + fix)
+	case !is:
+		return nil, errors.New("does not begin with whsk_: " + fix)
+	}
+	raw, err := base64.StdEncoding.DecodeString(rest)
+	switch {
+	case err != nil:
+		return nil, errors.New("is not standard base64 after whsk_: " + fix)
+	case len(raw) != ed25519.PrivateKeySize && len(raw) != ed25519.SeedSize:
+		return nil, fmt.Errorf("has %d bytes: %s", len(raw), fix)
+	}
+	key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+	if len(raw) == ed25519.PrivateKeySize && !bytes.Equal(raw, key) {
+		return nil, errors.New("holds a public key that is not that of its seed: " + fix)
+	}
+	return key, nil
 }
 
 // publicKey is whpk_ and the public key of a private one; "" for none.

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -78,7 +79,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	require.NoError(t, err)
 	require.Equal(t, *updated.PublicKey, *same.PublicKey)
 
-	rotated, err := o.RotateSecret(t.Context(), made.ID, nil)
+	rotated, err := o.RotateSecret(t.Context(), made.ID, Rotation{})
 	require.NoError(t, err)
 	require.NotEqual(t, *updated.PublicKey, *rotated.PublicKey)
 	require.Len(t, send(made.ID), 4)
@@ -88,7 +89,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	for _, secret := range []string{made.Secret, rotated.Secret} {
 		verify(t, secret, &Request{Header: header, Body: body}, true)
 	}
-	_, err = o.RotateSecret(t.Context(), made.ID, ptr(time.Duration(0)))
+	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0))})
 	require.NoError(t, err)
 	require.Len(t, send(made.ID), 2)
 	require.False(t, verifiesAsymmetric(t, *rotated.PublicKey, header, body))
@@ -97,4 +98,78 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	require.NoError(t, err)
 	require.Nil(t, off.PublicKey)
 	require.Len(t, send(made.ID), 1)
+}
+
+func TestKeysMadeElsewhereAreTakenAndWrongOnesAreRefusedWithTheFix(t *testing.T) {
+	o := newOperations(t)
+	_, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	whole, seed := "whsk_"+base64.StdEncoding.EncodeToString(key), "whsk_"+base64.StdEncoding.EncodeToString(key.Seed())
+	public := "whpk_" + base64.StdEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+	mixed := append(bytes.Clone(key.Seed()), make([]byte, 32)...)
+	secret := NewSecret()
+	asymmetric := json.RawMessage(`{"ed25519":true}`)
+	made, err := o.Create(t.Context(), Settings{Name: "mine", URL: "https://example.com", EventTypes: []string{"*"}, Config: asymmetric, Secret: secret, SigningKey: seed})
+	require.NoError(t, err)
+	require.Equal(t, secret[:12], *made.SecretPrefix)
+	require.Equal(t, public, *made.PublicKey)
+	stored, err := o.find(t.Context(), "mine")
+	require.NoError(t, err)
+	require.Equal(t, []string{secret, whole}, []string{stored.Secret, stored.SigningKey})
+
+	next := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)) // the prefix may be missing
+	rotated, err := o.RotateSecret(t.Context(), "mine", Rotation{Secret: next})
+	require.NoError(t, err)
+	require.Equal(t, "whsec_"+next, rotated.Secret)
+	require.NotEqual(t, public, *rotated.PublicKey, "the one that is not given is made")
+	rotated, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: whole})
+	require.NoError(t, err)
+	require.Equal(t, public, *rotated.PublicKey)
+
+	for _, get := range []func() (any, error){
+		func() (any, error) { return o.Get(t.Context(), "mine") },
+		func() (any, error) { return o.List(t.Context()) },
+		func() (any, error) { return o.Update(t.Context(), "mine", Patch{Description: ptr("x")}) },
+	} {
+		v, err := get()
+		require.NoError(t, err)
+		shown, err := json.Marshal(v)
+		require.NoError(t, err)
+		for _, hidden := range []string{rotated.Secret, whole, seed} {
+			require.NotContains(t, string(shown), hidden[6:30])
+		}
+	}
+
+	for _, c := range []struct{ kind, secret, signing, field, want string }{
+		{"webhook", "whsec_c2hvcnQ=", "", "secret", "24 to 64"},
+		{"webhook", "whsec_a-b_", "", "secret", "not standard base64"},
+		{"webhook", whole, "", "secret", "as signingKey"},
+		{"webhook", "", secret, "signingKey", "does not begin with whsk_"},
+		{"webhook", "", public, "signingKey", "is a public key"},
+		{"webhook", "", "whsk_***", "signingKey", "not standard base64"},
+		{"webhook", "", "whsk_c2hvcnQ=", "signingKey", "has 5 bytes"},
+		{"webhook", "", "whsk_" + base64.StdEncoding.EncodeToString(mixed), "signingKey", "not that of its seed"},
+		{"webhook without ed25519", "", whole, "signingKey", "config.ed25519"},
+		{"posthog", secret, "", "secret", "signs nothing"},
+	} {
+		s := Settings{Kind: c.kind, URL: "https://example.com", EventTypes: []string{"*"}, Config: asymmetric, Secret: c.secret, SigningKey: c.signing}
+		switch c.kind {
+		case "posthog":
+			s.Config = json.RawMessage(`{"apiKey":"k"}`)
+		case "webhook without ed25519":
+			s.Kind, s.Config = "webhook", nil
+		}
+		_, err := o.Create(t.Context(), s)
+		var wrong *InvalidError
+		require.ErrorAs(t, err, &wrong, "%+v", c)
+		require.Equal(t, c.field, wrong.Field)
+		require.Contains(t, wrong.Message, c.want)
+		for _, given := range []string{c.secret, c.signing} {
+			require.False(t, len(given) > 20 && strings.Contains(wrong.Message, given[6:20]), "it does not show what was given")
+		}
+	}
+	_, err = o.RotateSecret(t.Context(), "mine", Rotation{Secret: rotated.Secret})
+	require.ErrorContains(t, err, "secret: is the one that it has")
+	_, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: "whsk_x"})
+	require.ErrorContains(t, err, "signingKey: ")
 }

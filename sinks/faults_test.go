@@ -206,7 +206,7 @@ func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *te
 		}, "suspended")
 		stands := r.Stats().Unique
 		if rng.IntN(2) == 0 { // both sides change over to a new one
-			rotated, err := p.ops.RotateSecret(t.Context(), "crm", nil)
+			rotated, err := p.ops.RotateSecret(t.Context(), "crm", Rotation{})
 			require.NoError(t, err)
 			require.NoError(t, r.SetSecrets(rotated.Secret))
 		}
@@ -251,7 +251,7 @@ func (e *editing) edit(rng *rand.Rand) string {
 		update(Patch{EventTypes: types})
 		return fmt.Sprint("subscription ", types)
 	case 5:
-		rotated, err := e.p.ops.RotateSecret(ctx, "crm", nil)
+		rotated, err := e.p.ops.RotateSecret(ctx, "crm", Rotation{})
 		require.NoError(t, err)
 		e.secrets = append(e.secrets, rotated.Secret)
 		require.NoError(t, e.r.SetSecrets(e.secrets...))

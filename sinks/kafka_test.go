@@ -106,7 +106,7 @@ func TestOfABatchOnlyWhatAPartitionOfKafkaRefusedIsSentAgain(t *testing.T) {
 	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
 	records := eventsOf(t, 12, 3, func(int, int) int { return 10 })
 	partition := func(r *stream.Record) int {
-		return int(kgo.StickyKeyPartitioner(nil).ForTopic("crm").Partition(&kgo.Record{Key: r.Key}, 3))
+		return kgo.StickyKeyPartitioner(nil).ForTopic("crm").Partition(&kgo.Record{Key: r.Key}, 3)
 	}
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "crm", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: 1})
 

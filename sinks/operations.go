@@ -70,8 +70,11 @@ type Settings struct {
 	EventTypes  []string
 	Config      json.RawMessage
 	// Secret of a signed kind; empty has one made.
-	Secret   string
-	Disabled bool
+	Secret string
+	// SigningKey is the private ed25519 key (whsk_…) of a webhook that signs with one;
+	// empty has one made.
+	SigningKey string
+	Disabled   bool
 	// Filter and Transform are jq, "" for none.
 	Filter, Transform string
 	RateLimit         float64 // requests a second, 0 for no limit
@@ -121,6 +124,9 @@ type Created struct {
 // setting is an [*InvalidError].
 func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
 	d := destinationOf(s)
+	if err := adopt(d, s.Secret, s.SigningKey); err != nil {
+		return nil, err
+	}
 	sub, err := o.check(d)
 	if err != nil {
 		return nil, err
@@ -138,7 +144,7 @@ func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
 func destinationOf(s Settings) *storage.Destination {
 	d := &storage.Destination{
 		ID: uuid.Must(uuid.NewV7()).String(), Name: s.Name, Kind: s.Kind, URL: strings.TrimSpace(s.URL),
-		Description: s.Description, EventTypes: s.EventTypes, Config: s.Config, Secret: s.Secret,
+		Description: s.Description, EventTypes: s.EventTypes, Config: s.Config,
 		Status: storage.DestinationActive, Filter: s.Filter, Transform: s.Transform,
 		RateLimit: s.RateLimit, Concurrency: s.Concurrency, RetryHorizon: s.RetryHorizon, DeliveryLog: s.DeliveryLog,
 	}
@@ -475,13 +481,22 @@ func (o *Operations) Delete(ctx context.Context, nameOrID string) error {
 	return nil
 }
 
+// Rotation is what a destination shall sign with from now on.
+type Rotation struct {
+	// Overlap is how long the keys before go on signing beside the new ones; nil for
+	// the default, 24 h; 0 ends it at once.
+	Overlap *time.Duration
+	// Secret and SigningKey are the new ones; empty has them made.
+	Secret, SigningKey string
+}
+
 // RotateSecret gives a destination a new secret and, if it signs with one, a new
-// ed25519 key. Those before go on signing beside them for overlap (nil for the default, 24 h; 0 ends it at once), so that
-// the receiver can change over without losing anything.
-func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, overlap *time.Duration) (*Created, error) {
+// ed25519 key. Those before go on signing beside them for a while, so that the
+// receiver can change over without losing anything.
+func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotation) (*Created, error) {
 	grace := o.deliverer.cfg.RotationOverlap
-	if overlap != nil {
-		grace = *overlap
+	if r.Overlap != nil {
+		grace = *r.Overlap
 	}
 	if grace < 0 || grace > 30*24*time.Hour {
 		return nil, &InvalidError{"overlap", "must be between 0 and 30 days"}
@@ -499,8 +514,15 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, overlap 
 			until := time.Now().Add(grace)
 			d.PreviousSecret, d.PreviousSecretUntil, d.PreviousSigningKey = d.Secret, &until, d.SigningKey
 		}
+		before := d.Secret
 		d.Secret, d.SigningKey = "", ""
 		equip(d)
+		if err := adopt(d, r.Secret, r.SigningKey); err != nil {
+			return err
+		}
+		if d.Secret == before {
+			return &InvalidError{"secret", "is the one that it has: write another one, or leave it out to have one made"}
+		}
 		return nil
 	})
 	if err != nil {

@@ -189,7 +189,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	require.NoError(t, err)
 	made, err := o.Create(t.Context(), Settings{URL: url, EventTypes: []string{"*"}})
 	require.NoError(t, err)
-	rotated, err := o.RotateSecret(t.Context(), made.ID, nil)
+	rotated, err := o.RotateSecret(t.Context(), made.ID, Rotation{})
 	require.NoError(t, err)
 	require.NotEqual(t, made.Secret, rotated.Secret)
 	require.WithinDuration(t, time.Now().Add(24*time.Hour), *rotated.PreviousSecretUntil, time.Minute)
@@ -199,7 +199,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, tested.Delivered, "%+v", tested)
 	}
-	ended, err := o.RotateSecret(t.Context(), made.ID, ptr(time.Duration(0)))
+	ended, err := o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0))})
 	require.NoError(t, err)
 	require.Nil(t, ended.PreviousSecretUntil)
 	tested, err := o.Test(t.Context(), made.ID, Sample{})
@@ -252,7 +252,7 @@ func TestPauseResumeAndDelete(t *testing.T) {
 	for _, err := range []error{
 		o.Delete(t.Context(), "crm"),
 		second(o.Get(t.Context(), made.ID)), second(o.Update(t.Context(), "crm", Patch{})),
-		second(o.RotateSecret(t.Context(), "crm", nil)), second(o.Test(t.Context(), "crm", Sample{})), second(o.Resume(t.Context(), "crm")),
+		second(o.RotateSecret(t.Context(), "crm", Rotation{})), second(o.Test(t.Context(), "crm", Sample{})), second(o.Resume(t.Context(), "crm")),
 	} {
 		require.ErrorIs(t, err, ErrNotFound)
 	}

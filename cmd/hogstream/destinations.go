@@ -87,9 +87,35 @@ func give[T any](body map[string]any, name string, value *T) {
 	}
 }
 
+// keyFlags are keys made elsewhere. They are read from files: what is an argument
+// stands in the shell's history and in the list of processes.
+type keyFlags struct {
+	SecretFile     string `help:"A file with the signing secret (whsec_…), instead of one that is made; - for standard input." placeholder:"FILE"`
+	SigningKeyFile string `help:"A file with the private ed25519 key (whsk_…), for config.ed25519, instead of one that is made; - for standard input." placeholder:"FILE"`
+}
+
+// add reads the keys that are given into a request.
+func (f *keyFlags) add(body map[string]any) error {
+	if f.SecretFile == "-" && f.SigningKeyFile == "-" {
+		return errors.New("--secret-file and --signing-key-file: only one can be read from standard input")
+	}
+	for name, path := range map[string]string{"secret": f.SecretFile, "signingKey": f.SigningKeyFile} {
+		if path == "" {
+			continue
+		}
+		text, err := readFile(path)
+		if err != nil {
+			return err
+		}
+		body[name] = strings.TrimSpace(string(text))
+	}
+	return nil
+}
+
 type destinationsAddCmd struct {
 	apiFlags
 	settingsFlags
+	keyFlags
 	URL2   string   `arg:"" name:"destination-url" optional:"" help:"URL that records are delivered to."`
 	Name   string   `help:"Unique name; made from the URL when not given."`
 	Kind   string   `help:"Kind of sink." default:"webhook"`
@@ -105,6 +131,9 @@ func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 	}
 	body, err := c.body()
 	if err != nil {
+		return err
+	}
+	if err := c.add(body); err != nil {
 		return err
 	}
 	body["url"], body["kind"], body["eventTypes"], body["disabled"] = c.URL2, c.Kind, c.Event, c.Paused

@@ -14,12 +14,16 @@ import (
 
 type destinationsRotateCmd struct {
 	oneDestination
+	keyFlags
 	Overlap *time.Duration `help:"How long the old secret signs beside the new one; a day when not given, 0s ends it at once."`
 }
 
-// Run makes a new secret and prints it, the only time it is shown.
+// Run gives it a new secret and prints it, the only time it is shown.
 func (c *destinationsRotateCmd) Run(ctx context.Context, out *output) error {
 	body := map[string]any{}
+	if err := c.add(body); err != nil {
+		return err
+	}
 	if c.Overlap != nil {
 		body["overlapSeconds"] = int64(c.Overlap.Seconds())
 	}
@@ -109,11 +113,7 @@ func (c *destinationsTestCmd) body() (map[string]any, error) {
 	case c.File == "":
 		return map[string]any{}, nil
 	}
-	read := func() ([]byte, error) { return os.ReadFile(c.File) }
-	if c.File == "-" {
-		read = func() ([]byte, error) { return io.ReadAll(os.Stdin) }
-	}
-	message, err := read()
+	message, err := readFile(c.File)
 	if err != nil {
 		return nil, fmt.Errorf("read the record: %w", err)
 	}
@@ -121,6 +121,14 @@ func (c *destinationsTestCmd) body() (map[string]any, error) {
 		return nil, fmt.Errorf("%s: is not one JSON document", c.File)
 	}
 	return map[string]any{"message": json.RawMessage(message)}, nil
+}
+
+// readFile reads a file, or standard input for -.
+func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(path)
 }
 
 // print shows a request as it goes over the wire.
