@@ -1,14 +1,12 @@
 package sinks
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -141,7 +139,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	if o.err != nil {
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
-	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}, abort: del.Abort}
+	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if del.ReplayID != "" {
 		if !d.backfills.enter(ctx) {
 			return failed(ctx, context.Cause(ctx), 0)
@@ -190,8 +188,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 type attempt struct {
 	Attempt
 	one   [1]*Payload
-	abort context.CancelFunc // ends the attempt's context; nil when nobody else does
-	built func()             // tells that no more is computed; nil when nobody waits for it
+	built func() // tells that no more is computed; nil when nobody waits for it
 }
 
 // A workshop lets a few attempts of backfills at once decode records and build
@@ -213,23 +210,21 @@ func (w workshop) enter(ctx context.Context) bool {
 
 func (w workshop) leave() { <-w }
 
-// within gives the attempt its deadline, and what ends it sooner. The lanes have
-// set one that is seldom later than ours; another context below theirs would cost
-// as much as signing.
-func (d *Deliverer) within(ctx context.Context, a *attempt) (_ context.Context, abort, done context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok && a.abort != nil && !deadline.After(a.Now.Add(d.cfg.Timeout)) {
-		return ctx, a.abort, func() {}
+// within gives the attempt its deadline. The lanes have set one that is seldom
+// later than ours; another context below theirs would cost as much as signing.
+func (d *Deliverer) within(ctx context.Context, now time.Time) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && !deadline.After(now.Add(d.cfg.Timeout)) {
+		return ctx, func() {}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-	return ctx, cancel, cancel
+	return context.WithTimeout(ctx, d.cfg.Timeout)
 }
 
 // attempt makes one request and judges what comes of it.
 func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.Outcome {
 	sink := o.sink
-	ctx, abort, done := d.within(ctx, at)
-	defer done()
 	a := &at.Attempt
+	ctx, done := d.within(ctx, a.Now)
+	defer done()
 	if sender, ok := sink.(Sender); ok {
 		if at.built != nil {
 			at.built()
@@ -247,11 +242,11 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})
 	}
 	start := time.Now()
-	resp, err := d.transport.RoundTrip(d.httpRequest(ctx, req, a))
+	d.complete(ctx, req, a)
+	ans, err := d.connections.exchange(ctx, req, max(o.kind.Answer, keptOfAnswer))
 	if err != nil {
 		return failed(ctx, err, time.Since(start))
 	}
-	ans := &Answer{Status: resp.StatusCode, Header: resp.Header, Body: readAnswer(resp, abort, max(o.kind.Answer, keptOfAnswer))}
 	verdict, reason := sink.Judge(a, ans)
 	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: excerpt(ans.Body)}
 	if verdict == stream.Delivered {
@@ -279,9 +274,8 @@ func splitBatch(a *Attempt, out stream.Outcome) stream.Outcome {
 	return out
 }
 
-// httpRequest is made by hand: parsing the same URL for each attempt and the
-// checks of http.Client (cookies, redirects) cost more than signing.
-func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *http.Request {
+// complete adds the headers that requests of all kinds have.
+func (d *Deliverer) complete(ctx context.Context, req *Request, a *Attempt) {
 	req.Header["User-Agent"] = d.agent
 	if a.ReplayID != "" {
 		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
@@ -290,17 +284,6 @@ func (d *Deliverer) httpRequest(ctx context.Context, req *Request, a *Attempt) *
 		req.Header["Hogstream-Test"] = []string{"true"}
 	}
 	propagate(ctx, propagation.HeaderCarrier(req.Header))
-	r := &http.Request{
-		Method: http.MethodPost, URL: req.URL, Host: req.URL.Host, Header: req.Header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		// The transport knows this pair as memory and sends header and body in one
-		// write; a reader of our own would cost a second system call.
-		Body: io.NopCloser(bytes.NewReader(req.Body)), ContentLength: int64(len(req.Body)),
-		// Lets the transport send again what an idle connection, closed by the
-		// receiver in that moment, has not taken.
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body)), nil },
-	}
-	return r.WithContext(ctx)
 }
 
 // failed is the outcome of an attempt without an answer.
@@ -311,11 +294,9 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 	switch {
 	case errors.As(err, &blocked):
 		out.Verdict, out.Err = stream.Refuse, blocked.Error()
-	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
-		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
-	case errors.Is(err, context.Canceled):
-		out.Err = "attempt was cancelled"
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		out.Err = "attempt was cancelled" // whatever that has made of the connection
+	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
 		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
 	default:
 		out.Err = tame(err.Error())
@@ -329,35 +310,6 @@ func excerpt(body []byte) []byte {
 		return body
 	}
 	return trimRune(body[:keptOfAnswer])
-}
-
-// readAnswer keeps so much of the body, the first KiB mostly, and reads a little
-// more, so that the connection can serve the next attempt; a longer or slower one
-// is cut off.
-func readAnswer(resp *http.Response, abort context.CancelFunc, keep int) []byte {
-	defer resp.Body.Close()
-	if resp.ContentLength == 0 {
-		return nil
-	}
-	late := time.AfterFunc(bodyTime, abort)
-	defer func() {
-		if !late.Stop() {
-			abort() // it has fired: the context must not look alive once this attempt is over
-		}
-	}()
-	if resp.ContentLength > 0 {
-		keep = int(min(int64(keep), resp.ContentLength+1)) // one more: to see the end
-	}
-	buf := make([]byte, keep)
-	// An error here means a body that broke off: the status has decided already.
-	n, err := io.ReadFull(resp.Body, buf)
-	if err == nil {
-		_, _ = io.CopyN(io.Discard, resp.Body, drainedOfAnswer)
-	}
-	if n == 0 {
-		return nil
-	}
-	return []byte(tame(string(trimRune(buf[:n]))))
 }
 
 // trimRune cuts off the beginning of a character that did not fit.

@@ -31,7 +31,7 @@ func BenchmarkDeliver(b *testing.B) {
 		defer cancel()
 		for i := 0; pb.Next(); i++ {
 			r := records[i%len(records)]
-			out := d.Deliver(ctx, stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1, Abort: cancel})
+			out := d.Deliver(ctx, stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
 			if out.Verdict != stream.Delivered {
 				b.Fatal(out.Err)
 			}

@@ -161,7 +161,7 @@ func TestAReceiverThatIsNotAllowedIsTheDestinationsFault(t *testing.T) {
 	// The name passes the check of the URL; what it resolves to does not pass
 	// that of the connection.
 	guard := newDeliverer(t, Config{AllowHTTP: true})
-	guard.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	guard.connections.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return guard.guard.Dialer(time.Second).DialContext(ctx, network, addr)
 	}
 	dest.URL = "http://rebinding.example/"

@@ -120,12 +120,13 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 	if err != nil {
 		return nil, &Preview{Result: "rejected", Error: err.Error()}
 	}
-	return a, maskRequest(d.httpRequest(ctx, req, a), req, dest)
+	d.complete(ctx, req, a)
+	return a, maskRequest(req, dest)
 }
 
 // maskRequest hides secrets by name (headers) and by value (what the config
 // calls secret, wherever it stands in the request).
-func maskRequest(r *http.Request, req *Request, dest *storage.Destination) *Preview {
+func maskRequest(req *Request, dest *storage.Destination) *Preview {
 	kind, _ := kindOf(dest.Kind)
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON
@@ -135,10 +136,10 @@ func maskRequest(r *http.Request, req *Request, dest *storage.Destination) *Prev
 	}
 	mask := strings.NewReplacer(hide...)
 	v := &Preview{
-		Result: "sent", Method: r.Method, URL: mask.Replace(redactURL(req.URL.String(), kind)),
+		Result: "sent", Method: http.MethodPost, URL: mask.Replace(redactURL(req.URL.String(), kind)),
 		Body: mask.Replace(string(req.Body)), Headers: map[string]string{},
 	}
-	for name, values := range r.Header {
+	for name, values := range req.Header {
 		value := mask.Replace(strings.Join(values, ", "))
 		if secretName.MatchString(name) {
 			value = redacted

@@ -234,13 +234,13 @@ type Decoder interface {
 
 // Deliverer makes attempts for the lanes. It is safe for concurrent use.
 type Deliverer struct {
-	cfg       Config
-	codec     Decoder
-	log       *zap.Logger
-	guard     *Guard
-	transport *http.Transport
-	agent     []string // the User-Agent, as a header's values
-	metrics   *metrics
+	cfg         Config
+	codec       Decoder
+	log         *zap.Logger
+	guard       *Guard
+	connections *connections
+	agent       []string // the User-Agent, as a header's values
+	metrics     *metrics
 
 	opened sync.Map // destination id → *opened
 	memo   memo
@@ -263,14 +263,14 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	}
 	return &Deliverer{
 		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
-		transport: newTransport(cfg, guard), backfills: newWorkshop(),
+		connections: newConnections(cfg, guard), backfills: newWorkshop(),
 		agent: []string{"Hogstream/" + cfg.Version},
 	}, nil
 }
 
 // Close closes idle connections. Attempts in flight over HTTP go on to their end.
 func (d *Deliverer) Close() {
-	d.transport.CloseIdleConnections()
+	d.connections.close()
 	d.opened.Range(func(id, _ any) bool {
 		d.close(id.(string))
 		return true
@@ -280,21 +280,3 @@ func (d *Deliverer) Close() {
 // Guard is the guard on outbound connections, for others that dial addresses
 // given by users.
 func (d *Deliverer) Guard() *Guard { return d.guard }
-
-// newTransport is shared by all destinations. There is no proxy: a proxy would
-// dial in our place, behind the guard. Answers are not decompressed, so that a
-// small answer cannot become a large one.
-func newTransport(cfg Config, guard *Guard) *http.Transport {
-	return &http.Transport{
-		DialContext:            guard.Dialer(10 * time.Second).DialContext,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true,
-		MaxIdleConns:           0,
-		MaxIdleConnsPerHost:    cfg.MaxIdlePerHost,
-		IdleConnTimeout:        90 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		WriteBufferSize:        8 << 10,
-		ReadBufferSize:         4 << 10,
-	}
-}

@@ -6,14 +6,13 @@ import (
 	"time"
 )
 
-// An attemptContext is the context of an attempt: it ends with the holding, at the
-// attempt's deadline, or when the Deliverer aborts it. To make one, with its timer
-// and its place below the holding's context, costs as much as signing a record, so
-// one that has not ended serves the next attempt.
+// An attemptContext is the context of an attempt: it ends with the holding, or at
+// the attempt's deadline. To make one, with its timer and its place below the
+// holding's context, costs as much as signing a record, so one that has not ended
+// serves the next attempt.
 type attemptContext struct {
 	context.Context // never nil; can be cancelled
 	cancel          context.CancelCauseFunc
-	abort           context.CancelFunc
 	deadline        time.Time
 	timer           *time.Timer
 }
@@ -30,7 +29,6 @@ func (h *holding) attempt(deadline time.Time) *attemptContext {
 	} else {
 		a = &attemptContext{}
 		a.Context, a.cancel = context.WithCancelCause(h.ctx)
-		a.abort = func() { a.cancel(context.Canceled) }
 		a.timer = time.AfterFunc(lasts, func() { a.cancel(context.DeadlineExceeded) })
 	}
 	a.deadline = deadline

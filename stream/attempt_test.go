@@ -40,17 +40,12 @@ func TestTheContextOfASuccessServesTheNextAttemptWithADeadlineOfItsOwn(t *testin
 	})
 }
 
-func TestTheContextOfAFailedOrAbortedAttemptEndsAndIsNotUsedAgain(t *testing.T) {
+func TestTheContextOfAFailedAttemptEndsAndIsNotUsedAgain(t *testing.T) {
 	h := testHolding(t)
 	failed := h.attempt(time.Now().Add(time.Hour))
 	h.attempted(failed, false)
 	require.ErrorIs(t, failed.Err(), context.Canceled)
-	aborted := h.attempt(time.Now().Add(time.Hour))
-	require.NotSame(t, failed, aborted)
-	aborted.abort()
-	require.ErrorIs(t, aborted.Err(), context.Canceled)
-	h.attempted(aborted, true)
-	require.NotSame(t, aborted, h.attempt(time.Now().Add(time.Hour)))
+	require.NotSame(t, failed, h.attempt(time.Now().Add(time.Hour)))
 }
 
 func TestTheContextsOfAttemptsEndWithTheirHolding(t *testing.T) {

@@ -422,7 +422,7 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 		return c.appendDead(ctx, f)
 	}
 	return c.env.deliverer.Deliver(ctx, Delivery{
-		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay, Abort: ctx.abort,
+		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay,
 	})
 }
 

@@ -25,9 +25,6 @@ type Delivery struct {
 	Records     []*Record // one, or for batching kinds several of one partition
 	Attempt     int       // 1 for the first
 	ReplayID    string    // set for a backfill
-	// Abort ends the context that Deliver was called with, before its deadline, so
-	// that Deliver need not make one of its own. Nil when nothing does.
-	Abort context.CancelFunc
 }
 
 // Verdict is what follows from an attempt (DESIGN section 4, the table).
