@@ -170,7 +170,7 @@ var posted = &http.Request{Method: http.MethodPost}
 // answer reads the final answer and the beginning of its body. The status decides:
 // a body that breaks off or drips is cut, and is no error.
 func (c *connection) answer(keep int) (ans *Answer, whole bool, err error) {
-	resp, err := c.answerHead()
+	resp, err := c.answerHead() //nolint:bodyclose // Close would read a body to its end, however long
 	if err != nil {
 		return nil, false, err
 	}
@@ -190,7 +190,7 @@ func (c *connection) answerHead() (*http.Response, error) {
 		return nil, fmt.Errorf("no answer: %w", err)
 	}
 	for range informational + 1 {
-		resp, err := http.ReadResponse(c.in, posted) //nolint:bodyclose // Close would read a body to its end, however long
+		resp, err := http.ReadResponse(c.in, posted)
 		if err != nil {
 			if errors.Is(err, errTooMuch) || c.mayRead <= 0 {
 				return nil, fmt.Errorf("headers of the answer are longer than %d bytes", answerHead)
@@ -231,7 +231,7 @@ func (c *connection) answerBody(resp *http.Response, keep int) (kept []byte, end
 	if n > 0 {
 		kept = []byte(tame(string(trimRune(buf[:n]))))
 	}
-	return kept, err == io.EOF
+	return kept, errors.Is(err, io.EOF)
 }
 
 // readFull is io.ReadFull that tells an end from a body that broke off.

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -447,7 +446,6 @@ func TestReceiversWithTLSAreVerified(t *testing.T) {
 		_, _ = fmt.Fprint(w, r.TLS.ServerName, r.TLS.NegotiatedProtocol)
 	}))
 	s.TLS = &tls.Config{NextProtos: []string{"h2", "http/1.1"}}
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
 	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
