@@ -102,13 +102,10 @@ func (t *thread) process(ctx context.Context, b *batch) error {
 	if err := t.cfg.hooks.step(stepApplying, keys(b.parts)); err != nil {
 		return err
 	}
-	begun := func(bool) {}
 	if len(b.records) > 0 {
-		begun = t.producer.beginBeside(ctx, t.member)
+		defer t.publisher.beginBeside(ctx, t.member)()
 	}
-	err := t.apply(ctx, b)
-	begun(err != nil)
-	if err != nil {
+	if err := t.apply(ctx, b); err != nil {
 		return t.notApplied(b, err)
 	}
 	t.narrow.applied(len(b.records))

@@ -17,7 +17,7 @@ import (
 // and generation: the partitions have, or are about to have, another owner.
 var errStale = errors.New("the group has moved on")
 
-// producer publishes: outputs and offsets in one transaction.
+// producer is a client with a transactional id, and the transaction it has in hand.
 type producer struct {
 	cfg    Config
 	log    *zap.Logger
@@ -27,11 +27,13 @@ type producer struct {
 	hooks  loopHooks
 	client *kgo.Client // nil until opened, and after a failure
 	begun  time.Time   // when the transaction in hand was begun; zero for none
+	ended  bool        // the last transaction is committed, but maybe not yet everywhere
 }
 
-func newProducer(cfg ProcessorConfig, number int) *producer {
+// newProducer makes one of those of a thread; which tells them apart.
+func newProducer(cfg ProcessorConfig, number int, which string) *producer {
 	name := cfg.Processor.Name()
-	id := fmt.Sprintf("%s.%s.%d", cfg.Kafka.Instance, name, number)
+	id := fmt.Sprintf("%s.%s.%d%s", cfg.Kafka.Instance, name, number, which)
 	if cfg.Incarnation != "" {
 		id += "." + cfg.Incarnation
 	}
@@ -62,7 +64,7 @@ func (p *producer) open(ctx context.Context) error {
 		client.Close()
 		return fmt.Errorf("take transactional id %s: %w", p.id, err)
 	}
-	p.client = client
+	p.client, p.ended = client, false
 	return nil
 }
 
@@ -74,52 +76,13 @@ func (p *producer) close() {
 	}
 }
 
-// beginBeside begins the next transaction while something else is done, which
-// hides the wait for the end of the one before. The function returned waits until
-// that is through; with give up it does not wait for an answer. Nobody is held up by
-// a transaction that was begun and has nothing in it: the next publish takes it.
-// Whether it worked is for publish to find out.
-func (p *producer) beginBeside(ctx context.Context, m *member) (through func(giveUp bool)) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errTxnTime)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := p.begin(ctx, m); err != nil {
-			p.close()
-		}
-	}()
-	return func(giveUp bool) {
-		if giveUp {
-			cancel()
-		}
-		<-done
-		cancel()
-	}
-}
-
-var errTxnTime = errors.New("the transaction timed out")
-
-// publish produces the records and commits the offsets, all or nothing, under
-// the membership that fetched the batch. After an error the client is closed:
-// the outcome may be unknown, and the table of recovery finds out. An error
-// that is errStale says that the coordinator refused the offsets.
-func (p *producer) publish(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.txn, errTxnTime)
-	defer cancel()
-	err := p.transact(ctx, m, a, records, at)
-	if err != nil {
-		p.close()
-	}
-	return err
-}
-
 // transact is the transaction: the outputs, the offsets, the end, one after the
 // other. Sent side by side, outputs and offsets meet at the transaction's
 // coordinator, each to be made part of it; the one that comes while the other is
 // being written is refused and asked again after 20 ms and more (Apache Kafka's
 // add.partitions.to.txn.retry.backoff.ms), or, when that takes too long, by this
-// client after 250 ms.
-func (p *producer) transact(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
+// client after 250 ms. What is before the end is called when all but that is done.
+func (p *producer) transact(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets, beforeEnd func() error) error {
 	if err := p.begin(ctx, m); err != nil {
 		return err
 	}
@@ -135,10 +98,13 @@ func (p *producer) transact(ctx context.Context, m *member, a *membership, recor
 	if err := p.hooks.step(stepSent, a.partitions); err != nil {
 		return err
 	}
+	if err := beforeEnd(); err != nil {
+		return err
+	}
 	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", p.id, err)
 	}
-	p.begun = time.Time{}
+	p.begun, p.ended = time.Time{}, true
 	return p.hooks.step(stepCommitted, a.partitions)
 }
 
@@ -165,7 +131,21 @@ func (p *producer) begin(ctx context.Context, m *member) error {
 	if err != nil {
 		return fmt.Errorf("transaction %s: %w", p.id, err)
 	}
-	return p.addOffsets(ctx, m.group, id, epoch)
+	if err := p.addOffsets(ctx, m.group, id, epoch); err != nil {
+		return err
+	}
+	p.ended = false
+	return nil
+}
+
+// complete returns when the last transaction is committed everywhere: the broker
+// answers the end of one as soon as it is decided, writes the markers afterwards,
+// and begins no other under the same id before it has.
+func (p *producer) complete(ctx context.Context, m *member) error {
+	if !p.ended {
+		return nil
+	}
+	return p.begin(ctx, m)
 }
 
 // produce returns when every record is acknowledged.

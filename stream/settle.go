@@ -51,7 +51,7 @@ func (t *thread) settleOnce(ctx context.Context, open []*part) error {
 	defer cancel()
 	defer context.AfterFunc(t.assignment.ended, cancel)()
 	// What we ourselves left open is aborted first, or we would wait for it.
-	if err := t.producer.open(ctx); err != nil {
+	if err := t.publisher.open(ctx); err != nil {
 		return err
 	}
 	all, err := t.look(ctx, open)
@@ -260,9 +260,11 @@ func (t *thread) publish(ctx context.Context, records []*kgo.Record, at offsets)
 	begun := time.Now()
 	var err error
 	if len(records) == 0 {
-		err = t.member.commit(ctx, t.assignment, at)
+		if err = t.publisher.quiet(ctx, t.member); err == nil {
+			err = t.member.commit(ctx, t.assignment, at)
+		}
 	} else {
-		err = t.producer.publish(ctx, t.member, t.assignment, records, at)
+		err = t.publisher.publish(ctx, t.member, t.assignment, records, at)
 	}
 	if err != nil {
 		t.metrics.restarts.Inc()

@@ -24,9 +24,9 @@ type thread struct {
 	log     *zap.Logger
 	metrics *loopMetrics
 
-	member   *member
-	intake   *intake
-	producer *producer
+	member    *member
+	intake    *intake
+	publisher *publisher
 
 	assignment *membership
 	parts      map[int32]*part
@@ -68,7 +68,7 @@ func newThread(cfg ProcessorConfig, number int, metrics *loopMetrics) *thread {
 		log:        cfg.Logger.With(zap.String("processor", cfg.Processor.Name()), zap.Int("thread", number)),
 		assignment: newMembership("", -1, nil),
 		parts:      make(map[int32]*part),
-		producer:   newProducer(cfg, number),
+		publisher:  newPublisher(cfg, number),
 	}
 	for _, topic := range cfg.Processor.Topics() {
 		t.topics = append(t.topics, string(topic))
@@ -88,7 +88,7 @@ func (t *thread) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer t.intake.close()
-	defer t.producer.close()
+	defer t.publisher.close()
 	defer t.letGo(nil)
 
 	for ctx.Err() == nil {
@@ -128,6 +128,9 @@ func (t *thread) turn(ctx context.Context) error {
 	}
 	b := t.nextBatch()
 	if b == nil {
+		if err := t.publisher.rest(ctx); err != nil {
+			return err
+		}
 		t.await(ctx)
 		return nil
 	}

@@ -1,0 +1,128 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// publisher publishes: outputs and offsets in one transaction. Two producers take
+// turns, for the end of a transaction is written in two steps: the broker answers
+// when it is decided, and then takes 5 to 20 ms (Apache Kafka) to write it to all
+// partitions, in which no other can be begun under the same transactional id.
+//
+// Transactions end in the order of their batches all the same: one ends only when
+// the one before is through everywhere. So the offsets of the group never go back,
+// and after a crash at most the outputs of one batch are not published.
+type publisher struct {
+	pair   [2]*producer
+	turn   int              // whose turn it is
+	beside [2]chan struct{} // closed when what is begun beside is; nil for none
+}
+
+func newPublisher(cfg ProcessorConfig, number int) *publisher {
+	return &publisher{pair: [2]*producer{newProducer(cfg, number, ""), newProducer(cfg, number, ".b")}}
+}
+
+// open ends what a predecessor or a failed publish left open, under either id.
+func (p *publisher) open(ctx context.Context) error {
+	for _, one := range p.pair {
+		if err := one.open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close leaves an open transaction to the next open, or to its timeout.
+func (p *publisher) close() {
+	for _, one := range p.pair {
+		one.close()
+	}
+}
+
+// beginBeside begins the transaction of this batch and the one of the next while
+// something else is done. The first is wanted soon; the second is known to be begun
+// when the one before this is through, which hides the wait for that. Nobody is held
+// up by a transaction that was begun and has nothing in it: the next batch takes it.
+// Whether it worked is for publish to find out. The function returned must be
+// called; it gives up what is not done.
+func (p *publisher) beginBeside(ctx context.Context, m *member) (through func()) {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
+	for i, one := range p.pair {
+		done := make(chan struct{})
+		p.beside[i] = done
+		go func() {
+			defer close(done)
+			if err := one.begin(ctx, m); err != nil {
+				one.close()
+			}
+		}()
+	}
+	return func() {
+		cancel()
+		p.await(0)
+		p.await(1)
+	}
+}
+
+// await returns when nothing is done beside with a producer.
+func (p *publisher) await(which int) {
+	if p.beside[which] != nil {
+		<-p.beside[which]
+		p.beside[which] = nil
+	}
+}
+
+var errTxnTime = errors.New("the transaction timed out")
+
+// publish produces the records and commits the offsets, all or nothing, under
+// the membership that fetched the batch. After an error the client is closed:
+// the outcome may be unknown, and the table of recovery finds out. An error
+// that is errStale says that the coordinator refused the offsets.
+func (p *publisher) publish(ctx context.Context, m *member, a *membership, records []*kgo.Record, at offsets) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
+	defer cancel()
+	p.await(p.turn)
+	mine := p.pair[p.turn]
+	if err := mine.transact(ctx, m, a, records, at, func() error { return p.complete(ctx, m, 1-p.turn) }); err != nil {
+		mine.close()
+		return err
+	}
+	p.turn = 1 - p.turn
+	return nil
+}
+
+// complete returns when the last transaction of a producer is through everywhere.
+func (p *publisher) complete(ctx context.Context, m *member, which int) error {
+	p.await(which)
+	err := p.pair[which].complete(ctx, m)
+	if err != nil {
+		p.pair[which].close()
+	}
+	return err
+}
+
+// quiet returns when no transaction is on its way.
+func (p *publisher) quiet(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
+	defer cancel()
+	return errors.Join(p.complete(ctx, m, 0), p.complete(ctx, m, 1))
+}
+
+// rest gives back what was begun for a batch that has not come, before the broker
+// does: it would take the id's epoch with it, and the next batch would find out.
+func (p *publisher) rest(ctx context.Context) error {
+	for _, one := range p.pair {
+		if one.begun.IsZero() || time.Since(one.begun) < one.txn/3 {
+			continue
+		}
+		one.close()
+		if err := one.open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
