@@ -91,7 +91,7 @@ func (t *thread) nextBatch() *batch {
 // process applies a batch and publishes it. On an error nothing is lost: what
 // was not applied is still waiting, what was not published is pending, and its
 // partitions are settled before anything else happens on them.
-func (t *thread) process(ctx context.Context, b *batch) error {
+func (t *thread) process(ctx context.Context, b *batch) (err error) {
 	if !t.member.hold(t.assignment) {
 		return nil // revoked; the next turn follows
 	}
@@ -103,7 +103,8 @@ func (t *thread) process(ctx context.Context, b *batch) error {
 		return err
 	}
 	if len(b.records) > 0 {
-		defer t.publisher.beginBeside(ctx, t.member)()
+		t.publisher.beginBeside(ctx, t.member, t.assignment, t.ahead(b))
+		defer func() { t.publisher.through(ctx, err) }()
 	}
 	if err := t.apply(ctx, b); err != nil {
 		return t.notApplied(b, err)
@@ -115,6 +116,21 @@ func (t *thread) process(ctx context.Context, b *batch) error {
 		return err
 	}
 	return t.publishBatch(ctx, b)
+}
+
+// ahead are the offsets of a batch that will in all likelihood be applied and have
+// outputs; none for another, whose transaction would have to be aborted.
+func (t *thread) ahead(b *batch) offsets {
+	if !t.emitting || t.failures > 0 || t.narrow.suspects > 0 {
+		return nil
+	}
+	at := make(offsets)
+	for n, a := range b.parts {
+		for topic, next := range a.next {
+			at.set(t.topicName(topic), n, next)
+		}
+	}
+	return at
 }
 
 // apply runs the batch in one transaction in Postgres, again and at once when
@@ -294,6 +310,7 @@ func (t *thread) publishBatch(ctx context.Context, b *batch) error {
 		t.unsettleAll(b)
 		return err
 	}
+	t.emitting = len(b.outputs) > 0
 	now := time.Now()
 	for _, a := range b.parts {
 		a.part.ranges, a.part.published, a.part.active = a.ranges, false, now

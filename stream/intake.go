@@ -89,7 +89,7 @@ func (in *intake) run() {
 func (in *intake) begin() (context.Context, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for !in.closed && (in.paused || in.err != nil || len(in.fetched) >= in.limit || in.size >= in.most) {
+	for !in.closed && !in.mayPoll() {
 		in.change.Wait()
 	}
 	if in.closed {
@@ -100,6 +100,11 @@ func (in *intake) begin() (context.Context, bool) {
 	return ctx, true
 }
 
+// mayPoll says that there is room and nobody changes what is read. The mutex is held.
+func (in *intake) mayPoll() bool {
+	return !in.paused && in.err == nil && len(in.fetched) < in.limit && in.size < in.most
+}
+
 // end keeps what a poll brought.
 func (in *intake) end(fetches kgo.Fetches) {
 	in.mu.Lock()
@@ -107,6 +112,14 @@ func (in *intake) end(fetches kgo.Fetches) {
 	in.cancel()
 	in.cancel = nil
 	in.change.Broadcast()
+	in.keep(fetches)
+	if len(in.fetched) > 0 || len(in.broken) > 0 || in.err != nil {
+		token(in.arrived)
+	}
+}
+
+// keep sorts records from errors. The mutex is held.
+func (in *intake) keep(fetches kgo.Fetches) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		switch {
 		case p.Err == nil:
@@ -124,9 +137,6 @@ func (in *intake) end(fetches kgo.Fetches) {
 		in.size += bytesOf(p.Records)
 		in.fetched = append(in.fetched, p.Records...)
 	})
-	if len(in.fetched) > 0 || len(in.broken) > 0 || in.err != nil {
-		token(in.arrived)
-	}
 }
 
 // still has no poll under way until the returned function is called. What polls
@@ -210,9 +220,19 @@ func (in *intake) await(ctx context.Context) {
 	}
 }
 
+// hurry polls without waiting when it is not yet time for the next poll, so that a
+// batch has what the client holds by now and the client goes for more.
+func (in *intake) hurry() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.cancel == nil && in.mayPoll() {
+		in.keep(in.client.PollRecords(nil, in.limit)) //nolint:staticcheck // nil stands for: do not wait
+	}
+}
+
 // take adds what was fetched to what is waiting, unless that is a batch already, in
-// records or in bytes. broken are partitions whose place
-// in the log is gone; the error is an outage.
+// records or in bytes. broken are partitions whose place in the log is gone; the
+// error is an outage.
 func (in *intake) take() (broken []fetchFault, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

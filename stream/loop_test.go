@@ -115,6 +115,89 @@ func TestAStaleOwnerWakesUpAtAnyStep(t *testing.T) {
 	}
 }
 
+// Once a batch had outputs, the offsets of the next are in its transaction before it
+// is applied.
+func TestWithOffsetsSentAheadNothingIsLostOrRepeated(t *testing.T) {
+	steps := []string{stream.StepApplying, stream.StepAhead, stream.StepApplied, stream.StepBegun, stream.StepSent, stream.StepCommitted}
+	for _, step := range steps {
+		stalled := func(t *testing.T, opts ...func(*stream.ProcessorConfig)) (*rig, *runner, *gate) {
+			t.Helper()
+			t.Parallel()
+			r := newRig(t, 2)
+			r.give(schemas.TopicIngest, 0, 1)
+			a := r.start("a", opts...)
+			r.awaitOutputs(1)
+			g := a.at(step)
+			r.give(schemas.TopicIngest, 0, 10)
+			r.give(schemas.TopicIngest, 1, 10)
+			g.await(t)
+			return r, a, g
+		}
+		t.Run("crash when "+step, func(t *testing.T) {
+			r, a, g := stalled(t)
+			g.pass(stream.ErrCrash)
+			a.wait()
+			require.True(t, a.crashed())
+			r.start("a").stopAfter(21)
+			require.Empty(t, r.fault())
+			require.Equal(t, 21, r.applied())
+		})
+		t.Run("rebalance when "+step, func(t *testing.T) {
+			r, a, g := stalled(t)
+			b := r.prepare("b")
+			unstable, fetched := b.at(stream.StepUnstable), b.at(stream.StepFetched)
+			b.run()
+			either(t, unstable, fetched) // b owns a partition, and a has not heard of it
+			unstable.pass(nil)
+			fetched.pass(nil)
+			g.pass(nil)
+			r.give(schemas.TopicIngest, 1, 10)
+			r.awaitOutputs(31)
+			a.stop()
+			b.stop()
+			require.Empty(t, r.fault())
+			require.Equal(t, 31, r.applied())
+		})
+		t.Run("stale when "+step, func(t *testing.T) {
+			r, a, g := stalled(t, unaware, func(c *stream.ProcessorConfig) { c.TxnTimeout = time.Second })
+			r.expel("a")
+			b := r.prepare("b", func(c *stream.ProcessorConfig) { c.TxnTimeout = time.Second })
+			fetched := b.at(stream.StepFetched)
+			b.run()
+			fetched.await(t) // if need be after the broker has timed the transaction out
+			g.pass(nil)
+			fetched.pass(nil)
+			r.give(schemas.TopicIngest, 0, 10)
+			r.awaitOutputs(31)
+			a.stop()
+			b.stop()
+			require.Empty(t, r.fault())
+			require.Equal(t, 31, r.applied())
+		})
+	}
+}
+
+// Offsets that went ahead of a batch without outputs, or of one that cannot be
+// applied, are not committed with anything else.
+func TestOffsetsSentAheadOfABatchThatHasNothingToPublishAreTakenBack(t *testing.T) {
+	r := newRig(t, 1)
+	r.give(schemas.TopicIngest, 0, 1)
+	silent := copier{topics: []schemas.Topic{schemas.TopicIngest}, silent: func(rec *stream.Record) bool { return rec.Offset == 1 }}
+	a := r.prepare("a", func(c *stream.ProcessorConfig) { c.Processor = silent })
+	a.run()
+	r.awaitOutputs(1)
+	ahead := a.at(stream.StepAhead)
+	r.give(schemas.TopicIngest, 0, 1)
+	ahead.await(t)
+	ahead.pass(nil)
+	r.eventually("the offset is committed", func() bool { return r.committed(schemas.TopicIngest, 0) == 2 })
+	r.give(schemas.TopicIngest, 0, 3)
+	a.stopAfter(4)
+	require.Empty(t, r.fault())
+	require.Equal(t, 5, r.applied())
+	require.EqualValues(t, 5, r.committed(schemas.TopicIngest, 0))
+}
+
 func TestATransactionLeftOpenByADeadOwnerIsAbortedAndPublishedBySomebodyElse(t *testing.T) {
 	r := newRig(t, 1)
 	r.give(schemas.TopicIngest, 0, 10)

@@ -11,6 +11,7 @@ const (
 	StepFetched   = stepFetched
 	StepSeeded    = stepSeeded
 	StepApplying  = stepApplying
+	StepAhead     = stepAhead
 	StepApplied   = stepApplied
 	StepBegun     = stepBegun
 	StepSent      = stepSent

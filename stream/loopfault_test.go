@@ -37,7 +37,7 @@ func (e event) String() string {
 	return e.what + " " + e.instance
 }
 
-var anyStep = append([]string{stream.StepFetched, stream.StepSeeded, stream.StepUnstable}, stepsOfABatch...)
+var anyStep = append([]string{stream.StepFetched, stream.StepSeeded, stream.StepUnstable, stream.StepAhead}, stepsOfABatch...)
 
 // schedules draws what happens: records come all the time; instances come, go,
 // die and stall at any step, are expelled while they stall, and wake up.

@@ -13,8 +13,9 @@ const (
 	stepUnstable  = "offsets unstable"      // a predecessor's transaction is open
 	stepFetched   = "offsets fetched"       // before the rows are read
 	stepApplying  = "about to apply"        // before the transaction in Postgres
+	stepAhead     = "offsets sent ahead"    // within the transaction, beside the apply
 	stepApplied   = "applied"               // after it, before anything is produced
-	stepBegun     = "transaction begun"     // and nothing sent in it
+	stepBegun     = "transaction begun"     // and nothing produced in it
 	stepSent      = "outputs, offsets sent" // within the transaction, which is still open
 	stepCommitted = "transaction ended"     // before the loop notes it
 	stepSeeded    = "row inserted"          // first start, before the group has an offset

@@ -112,6 +112,7 @@ type copier struct {
 	before func()                                          // called for each batch
 	tx     func(ctx context.Context, tx *storage.Tx) error // called for each batch
 	extra  func(b *stream.Batch, r *stream.Record) error   // called for each record
+	silent func(r *stream.Record) bool                     // says which records have no output
 }
 
 func (copier) Name() string              { return "copier" }
@@ -136,6 +137,9 @@ func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) erro
 			}
 		}
 		topics, partitions, at = append(topics, string(r.Topic)), append(partitions, r.Partition), append(at, r.Offset)
+		if c.silent != nil && c.silent(r) {
+			continue
+		}
 		if err := b.Emit(r, copied{r}); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -253,6 +254,10 @@ func (o offsets) get(topic string, partition int32) int64 {
 		return at
 	}
 	return none
+}
+
+func (o offsets) equal(other offsets) bool {
+	return maps.EqualFunc(o, other, maps.Equal[map[int32]int64])
 }
 
 // committed fetches the group's offsets, stable only: while a predecessor's

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 )
 
 // publisher publishes: outputs and offsets in one transaction. Two producers take
@@ -20,6 +21,8 @@ type publisher struct {
 	pair   [2]*producer
 	turn   int              // whose turn it is
 	beside [2]chan struct{} // closed when what is begun beside is; nil for none
+	failed [2]error         // of what was begun beside last
+	giveUp context.CancelFunc
 }
 
 func newPublisher(cfg ProcessorConfig, number int) *publisher {
@@ -47,26 +50,61 @@ func (p *publisher) close() {
 // something else is done. The first is wanted soon; the second is known to be begun
 // when the one before this is through, which hides the wait for that. Nobody is held
 // up by a transaction that was begun and has nothing in it: the next batch takes it.
-// Whether it worked is for publish to find out. The function returned must be
-// called; it gives up what is not done.
-func (p *publisher) beginBeside(ctx context.Context, m *member) (through func()) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
+// Whether it worked is for publish to find out. through must follow.
+//
+// With offsets ahead, they are sent beside as well, before anybody knows whether the
+// batch will be applied; so this transaction ends or is aborted before through
+// returns, and no other batch finds it.
+func (p *publisher) beginBeside(ctx context.Context, m *member, a *membership, ahead offsets) {
+	ctx, p.giveUp = context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
+	p.spawn(1-p.turn, func(one *producer) error { return one.begin(ctx, m) })
+	p.spawn(p.turn, func(one *producer) error {
+		if err := one.begin(ctx, m); err != nil || len(ahead) == 0 {
+			return err
+		}
+		return one.sendAhead(ctx, m, a, ahead)
+	})
+}
+
+func (p *publisher) spawn(which int, do func(*producer) error) {
+	done := make(chan struct{})
+	p.beside[which], p.failed[which] = done, nil
+	go func() {
+		defer close(done)
+		if err := do(p.pair[which]); err != nil {
+			p.failed[which] = err
+			p.pair[which].close()
+		}
+	}()
+}
+
+// through ends what beginBeside began, with how the batch went.
+func (p *publisher) through(ctx context.Context, outcome error) {
+	p.giveUp()
 	for i, one := range p.pair {
-		done := make(chan struct{})
-		p.beside[i] = done
-		go func() {
-			defer close(done)
-			if err := one.begin(ctx, m); err != nil {
-				one.close()
-			}
-		}()
-	}
-	return func() {
-		cancel()
-		p.await(0)
-		p.await(1)
+		p.await(i)
+		if len(one.ahead) == 0 {
+			continue
+		}
+		one.close()
+		if !errors.Is(outcome, errCrash) {
+			// Who takes the partitions over need not wait for the timeout. When this
+			// fails, that is what they do.
+			p.reopen(ctx, one)
+		}
 	}
 }
+
+func (p *publisher) reopen(ctx context.Context, one *producer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reopenTime)
+	defer cancel()
+	if err := one.open(ctx); err != nil {
+		one.log.Info("processor.abort_failed", zap.String("transactional_id", one.id), zap.Error(err))
+	}
+}
+
+// reopenTime bounds the abort of a batch that failed.
+const reopenTime = 5 * time.Second
 
 // await returns when nothing is done beside with a producer.
 func (p *publisher) await(which int) {
@@ -87,6 +125,12 @@ func (p *publisher) publish(ctx context.Context, m *member, a *membership, recor
 	defer cancel()
 	p.await(p.turn)
 	mine := p.pair[p.turn]
+	if err := p.failed[p.turn]; errors.Is(err, errCrash) {
+		return err
+	}
+	if len(mine.ahead) > 0 && !mine.ahead.equal(at) {
+		mine.close() // another owner was found on some of the partitions
+	}
 	if err := mine.transact(ctx, m, a, records, at, func() error { return p.complete(ctx, m, 1-p.turn) }); err != nil {
 		mine.close()
 		return err
@@ -105,10 +149,19 @@ func (p *publisher) complete(ctx context.Context, m *member, which int) error {
 	return err
 }
 
-// quiet returns when no transaction is on its way.
+// quiet returns when no transaction is on its way, and none holds offsets.
 func (p *publisher) quiet(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.pair[0].txn, errTxnTime)
 	defer cancel()
+	for i, one := range p.pair {
+		p.await(i)
+		if len(one.ahead) > 0 {
+			one.close()
+			if err := one.open(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	return errors.Join(p.complete(ctx, m, 0), p.complete(ctx, m, 1))
 }
 

@@ -31,6 +31,7 @@ type thread struct {
 	assignment *membership
 	parts      map[int32]*part
 	narrow     narrowing
+	emitting   bool // the last batch had outputs
 
 	failures int // turns in a row that failed
 	since    time.Time
@@ -185,6 +186,7 @@ func (t *thread) await(ctx context.Context) {
 
 // takeIn takes over what was fetched.
 func (t *thread) takeIn() error {
+	t.intake.hurry()
 	broken, err := t.intake.take()
 	for _, b := range broken {
 		if p := t.parts[b.partition]; p != nil && p.stage == ready {
