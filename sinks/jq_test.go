@@ -103,7 +103,7 @@ func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
 	items := v.Items()
 	require.Len(t, items, 6)
 	require.Equal(t, "mail email.sent", items[0].Name)
-	require.Equal(t, map[string]any{"to": "ann@example.com", "$lib": "hogstream"}, items[0].Fields)
+	require.Equal(t, map[string]any{"to": "ann@example.com", "$lib": "hogstream", "$geoip_disable": true}, items[0].Fields)
 }
 
 func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
