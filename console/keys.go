@@ -92,7 +92,7 @@ func (c *console) createKey(r *http.Request) (any, error) {
 	n := storage.NewAPIKey{Name: *name, Scopes: slices.Compact(scopes), CreatedBy: &by, ExpiresAt: expires}
 	var key *storage.APIKey
 	var text string
-	err = c.DB.InTx(r.Context(), func(tx *storage.Tx) (err error) {
+	err = c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) (err error) {
 		if key, text, err = storage.CreateAPIKey(r.Context(), tx, n, now); err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (c *console) revokeKey(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.DB.InTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
+	err = c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
 	return map[string]bool{"revoked": true}, err
 }
 

@@ -171,7 +171,7 @@ func destinationOf(s Settings) *storage.Destination {
 func (o *Operations) insert(ctx context.Context, d *storage.Destination, starts []storage.CursorStart, mayRename bool) error {
 	base := d.Name
 	for n := 2; ; n++ {
-		err := o.db.InTx(ctx, func(tx *storage.Tx) error {
+		err := o.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
 			if err := o.store.Insert(ctx, tx, d); err != nil {
 				return err
 			}
@@ -423,7 +423,9 @@ func (o *Operations) write(ctx context.Context, d *storage.Destination, before, 
 			return fmt.Errorf("read ends of topics for destination %s: %w", d.Name, err)
 		}
 	}
-	return o.db.InTx(ctx, func(tx *storage.Tx) error {
+	revision := d.Revision
+	return o.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
+		d.Revision = revision // of a try before
 		if err := o.store.Update(ctx, tx, d); err != nil {
 			return err
 		}

@@ -260,3 +260,50 @@ func TestPauseResumeAndDelete(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+func TestAChangeThatLosesARaceInPostgresIsMadeAgain(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{Name: "crm", URL: "https://example.com", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	// The first two statements of each change lose; a sequence is not rolled back.
+	_, err = o.db.Exec(t.Context(), `CREATE SEQUENCE races`)
+	require.NoError(t, err)
+	_, err = o.db.Exec(t.Context(), `
+		CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF nextval('races') <= 2 THEN RAISE EXCEPTION 'lost' USING ERRCODE = CASE TG_OP WHEN 'UPDATE' THEN '40P01' ELSE '40001' END; END IF;
+			RETURN NULL;
+		END $$`)
+	require.NoError(t, err)
+	for _, table := range []string{"destinations", "cursors"} {
+		_, err = o.db.Exec(t.Context(), `CREATE TRIGGER lose AFTER INSERT OR UPDATE OR DELETE ON `+table+` FOR EACH STATEMENT EXECUTE FUNCTION lose()`)
+		require.NoError(t, err)
+	}
+	for _, change := range []struct {
+		name string
+		make func() error
+	}{
+		{"create", func() error {
+			return second(o.Create(t.Context(), Settings{Name: "other", URL: "https://example.com", EventTypes: []string{"*"}}))
+		}},
+		{"update", func() error {
+			v, err := o.Update(t.Context(), "crm", Patch{RateLimit: ptr(7.0)})
+			require.Equal(t, made.Revision+1, v.Revision)
+			return err
+		}},
+		{"update of topics", func() error {
+			return second(o.Update(t.Context(), "crm", Patch{EventTypes: []string{"event.tracked"}}))
+		}},
+		{"pause", func() error { return second(o.Pause(t.Context(), "crm", "")) }},
+		{"rotation", func() error { return second(o.RotateSecret(t.Context(), "crm", Rotation{})) }},
+		{"seed", func() error { return second(o.Seed(t.Context(), posthogSeed("k", ""))) }},
+		{"delete", func() error { return o.Delete(t.Context(), "crm") }},
+	} {
+		_, err := o.db.Exec(t.Context(), `ALTER SEQUENCE races RESTART`)
+		require.NoError(t, err)
+		require.NoError(t, change.make(), change.name)
+		var statements int64
+		require.NoError(t, o.db.QueryRow(t.Context(), `SELECT last_value FROM races`).Scan(&statements))
+		require.Greater(t, statements, int64(2), "%s: it did lose twice", change.name)
+	}
+	require.Empty(t, o.cursors(t, made.ID))
+}

@@ -41,7 +41,7 @@ const (
 // made. Settings that the seed follows are changed when the deployment's were, and
 // nobody else changed them. It may be called by many processes at once.
 func (o *Operations) Seed(ctx context.Context, s Seed) (done Seeded, err error) {
-	err = o.db.InTx(ctx, func(tx *storage.Tx) error {
+	err = o.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
 		before, err := storage.LockSeed(ctx, tx, s.Name)
 		switch {
 		case err != nil:

@@ -14,7 +14,7 @@ func SuspendDestination(ctx context.Context, db *DB, id string, revision int64, 
 		UPDATE destinations
 		SET status = 'suspended', status_reason = $3, revision = revision + 1, updated_at = now()
 		WHERE id = $1 AND revision = $2 AND status = 'active'`
-	err = db.InTx(ctx, func(tx *Tx) error {
+	err = db.InRetriedTx(ctx, func(tx *Tx) error {
 		tag, err := tx.Exec(ctx, sql, id, revision, reason)
 		if err != nil {
 			return fmt.Errorf("suspend destination %s: %w", id, err)

@@ -193,7 +193,7 @@ func (s *Destinations) SetStatus(ctx context.Context, id string, status Destinat
 	const sql = `
 		UPDATE destinations SET status = $2, status_reason = $3, revision = revision + 1, updated_at = now()
 		WHERE id::text = $1 AND (status, status_reason) IS DISTINCT FROM ($2, $3)`
-	err = s.db.InTx(ctx, func(tx *Tx) error {
+	err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
 		tag, err := tx.Exec(ctx, sql, id, string(status), reason)
 		if err != nil {
 			return fmt.Errorf("set status of destination %s to %s: %w", id, status, err)
@@ -208,7 +208,7 @@ func (s *Destinations) SetStatus(ctx context.Context, id string, status Destinat
 
 // Delete removes a destination with its cursors, and reports whether it was there.
 func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err error) {
-	err = s.db.InTx(ctx, func(tx *Tx) error {
+	err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
 		tag, err := tx.Exec(ctx, `DELETE FROM destinations WHERE id::text = $1`, id)
 		if err != nil {
 			return fmt.Errorf("delete destination %s: %w", id, err)
@@ -239,7 +239,11 @@ func (s *Destinations) ResealStale(ctx context.Context) (resealed int, err error
 			}
 			continue
 		}
-		err = s.db.InTx(ctx, func(tx *Tx) error { return s.Update(ctx, tx, d) })
+		revision := d.Revision
+		err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
+			d.Revision = revision
+			return s.Update(ctx, tx, d)
+		})
 		if err != nil && !errors.Is(err, ErrDestinationChanged) { // changed means sealed anew by somebody else
 			return resealed, err
 		}

@@ -272,7 +272,7 @@ func WishParked(ctx context.Context, db *DB, wish ParkedWish, destinationID stri
 		FROM chosen
 		ORDER BY chosen.replay_id DESC, chosen.partition DESC, chosen.record_key DESC
 		LIMIT 1`
-	err = db.InTx(ctx, func(tx *Tx) error {
+	err = db.InRetriedTx(ctx, func(tx *Tx) error {
 		err := tx.QueryRow(ctx, sql, args...).Scan(&n, &last.Replay, &last.Partition, &last.Key)
 		if IsNotFound(err) {
 			return nil

@@ -257,10 +257,26 @@ const rollbackTime = 5 * time.Second
 
 // InTx runs fn in a READ COMMITTED transaction and commits it when fn returns
 // nil; on an error or a panic of fn it rolls back. fn runs once: on an error
-// that [IsRetryable] accepts the caller runs the whole work again. When the
+// that [IsRetryable] accepts the caller runs the whole work again, or has
+// [DB.InRetriedTx] do so. When the
 // commit itself fails on a broken connection, its outcome is unknown.
 func (db *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
 	return db.inTx(ctx, pgx.TxOptions{}, fn)
+}
+
+// racesLost is how often InRetriedTx runs work that loses.
+const racesLost = 6
+
+// InRetriedTx is InTx for work that may lose a race with others, such as a deadlock:
+// while it fails with an error that [IsRetryable] accepts, fn runs again from its
+// start in a new transaction, a few times. fn sets all that it sets anew each time.
+func (db *DB) InRetriedTx(ctx context.Context, fn func(*Tx) error) error {
+	for try := 1; ; try++ {
+		err := db.InTx(ctx, fn)
+		if err == nil || !IsRetryable(err) || try == racesLost {
+			return err
+		}
+	}
 }
 
 // InBatch is InTx for statements that touch rows by their keys, for as many

@@ -268,23 +268,19 @@ func (fl *flusher) write(ctx context.Context, cursors []heldCursor) (saved int, 
 	if len(leases) == 0 {
 		return len(cursors), nil
 	}
-	for try := 0; ; try++ {
-		err = fl.db.InTx(ctx, func(tx *storage.Tx) error {
-			valid, err := storage.HoldLeases(ctx, tx, leases)
-			if err != nil {
-				return err
-			}
-			ours := map[int32]bool{}
-			for _, p := range valid {
-				ours[p] = true
-			}
-			saved, err = fl.writeHeld(ctx, tx, ours, cursors)
+	err = fl.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
+		valid, err := storage.HoldLeases(ctx, tx, leases)
+		if err != nil {
 			return err
-		})
-		if err == nil || !storage.IsRetryable(err) || try == 5 {
-			return saved, err
 		}
-	}
+		ours := map[int32]bool{}
+		for _, p := range valid {
+			ours[p] = true
+		}
+		saved, err = fl.writeHeld(ctx, tx, ours, cursors)
+		return err
+	})
+	return saved, err
 }
 
 func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32]bool, cursors []heldCursor) (saved int, err error) {

@@ -121,7 +121,7 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id str
 	}
 	if len(reset) > 0 {
 		// First the rewind: should the commit fail, the reset is seen again.
-		if err := s.db.InTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, reset) }); err != nil {
+		if err := s.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, reset) }); err != nil {
 			return fmt.Errorf("rewind to the reset of group %s: %w", group, err)
 		}
 		s.log.Info("destination.rewound_by_group", zap.String("group", group), zap.String("id", id), zap.Int("partitions", len(reset)))

@@ -111,7 +111,7 @@ func (r *Replayer) Backfill(ctx context.Context, id string, req BackfillRequest)
 	for _, c := range ranges {
 		cursors = append(cursors, storage.CursorRange{Topic: string(c.key.topic), Partition: c.key.partition, From: c.from, To: c.to})
 	}
-	err = r.db.InTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, replay, cursors) })
+	err = r.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, replay, cursors) })
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (r *Replayer) Replay(ctx context.Context, id, replayID string) (*Backfill, 
 // SetReplay pauses, resumes or cancels a backfill; ErrReplayState when it has ended.
 func (r *Replayer) SetReplay(ctx context.Context, id, replayID string, status storage.ReplayStatus) (*Backfill, error) {
 	var changed bool
-	err := r.db.InTx(ctx, func(tx *storage.Tx) (err error) {
+	err := r.db.InRetriedTx(ctx, func(tx *storage.Tx) (err error) {
 		changed, err = storage.SetReplayStatus(ctx, tx, id, replayID, status)
 		return err
 	})

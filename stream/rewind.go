@@ -66,10 +66,5 @@ func (a *Admin) Rewind(ctx context.Context, db *storage.DB, id string, to []stor
 		return ErrNoTarget
 	}
 	// A flush and a rewind may wait for each other's rows; Postgres then ends one.
-	for try := 0; ; try++ {
-		err := db.InTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, to) })
-		if !storage.IsRetryable(err) || try == 5 {
-			return err
-		}
-	}
+	return db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, to) })
 }
