@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -17,6 +18,10 @@ const (
 	backfillRecords = 1_000_000
 	backfillLive    = 100 // records a second beside it
 	backfillCalm    = 8.0 // seconds without it
+	// backfillInFlight is how many requests the destination has in flight at most.
+	backfillInFlight = 16
+	// backfillPlain is for how many seconds a plain client does what the backfill does.
+	backfillPlain = 6.0
 	// backfillRate leaves the machine, whose two cores also receive, something over.
 	backfillRate = 55_000
 )
@@ -44,23 +49,25 @@ func backfillBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		return nil, err
 	}
 	dest := rig.batching("posthog", "http://"+receiver.addr)
-	dest.Concurrency, dest.DeliveryLog = 16, "failures"
+	dest.Concurrency, dest.DeliveryLog = backfillInFlight, "failures"
 	if err := rig.create(ctx, starts, dest); err != nil {
 		return nil, err
 	}
-	b := &backfillRun{rig: rig, n: n, dest: dest, keys: keys, live: map[string]time.Time{}, begun: make(chan struct{}), done: make(chan struct{})}
+	b := &backfillRun{rig: rig, receiver: receiver, n: n, dest: dest, keys: keys, live: map[string]*liveRecord{}, begun: make(chan struct{}), done: make(chan struct{})}
 	return b.measure(ctx)
 }
 
 type backfillRun struct {
 	*rig
-	n    int
-	dest *storage.Destination
-	keys []string
+	receiver *part
+	replayer *stream.Replayer
+	n        int
+	dest     *storage.Destination
+	keys     []string
 
 	mu        sync.Mutex
-	live      map[string]time.Time // when it was appended, by id
-	took      []time.Duration
+	live      map[string]*liveRecord // by id
+	took      []liveRecord
 	replayed  int
 	first     time.Time
 	last      time.Time
@@ -69,15 +76,51 @@ type backfillRun struct {
 	onceBegun sync.Once
 }
 
+// liveRecord is the way of a live record.
+type liveRecord struct {
+	appended time.Time     // handed to the log
+	acked    time.Time     // acknowledged; zero when its delivery was sooner seen
+	taken    time.Time     // handed to the kind
+	request  time.Duration // from the request to its answer
+	answered time.Time
+}
+
+// A hop is a part of the way, or all of it.
+type hop struct {
+	name string
+	took func(liveRecord) time.Duration
+}
+
+// wholeWay is all of it, and hops are its parts.
+var (
+	wholeWay = hop{"", func(r liveRecord) time.Duration { return r.answered.Sub(r.appended) }}
+	hops     = []hop{
+		{"append to acknowledgement", func(r liveRecord) time.Duration { return r.acked.Sub(r.appended) }},
+		{"from there to the flight", func(r liveRecord) time.Duration { return max(0, r.taken.Sub(r.acked)) }},
+		{"building the request", func(r liveRecord) time.Duration { return r.answered.Sub(r.taken) - r.request }},
+		{"request to answer", func(r liveRecord) time.Duration { return r.request }},
+	}
+)
+
+// millis is a quantile of a hop.
+func (h hop) millis(records []liveRecord, q float64) []float64 {
+	took := make([]time.Duration, len(records))
+	for i, r := range records {
+		took[i] = h.took(r)
+	}
+	slices.Sort(took)
+	return []float64{float64(quantile(took, q).Microseconds()) / 1000}
+}
+
 func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 	admin, err := stream.OpenAdmin(b.env.kafka, b.cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
 	defer admin.Close()
-	replayer := stream.NewReplayer(admin, b.env.db, b.destinations)
+	b.replayer = stream.NewReplayer(admin, b.env.db, b.destinations)
 	begun := time.Now()
-	dry, err := replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{DryRun: true})
+	dry, err := b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{DryRun: true})
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +136,7 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 	work, cancel := context.WithCancel(ctx)
 	trickled := make(chan error, 1)
 	go func() { trickled <- b.trickle(work) }()
-	calm, err := b.calm(ctx)
-	if err == nil {
-		_, err = replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{Rate: backfillRate})
-	}
-	if err == nil {
-		err = b.await(ctx, d)
-	}
-	busy := b.latencies()
+	ways, err := b.phases(ctx, d)
 	cancel()
 	err = errors.Join(err, <-trickled)
 	if err != nil {
@@ -111,27 +147,119 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
-	rate := float64(b.n) / b.last.Sub(b.first).Seconds()
-	ms := func(took []time.Duration, q float64) []float64 {
-		return []float64{float64(quantile(took, q).Microseconds()) / 1000}
+	return ways.section(dry.Preview, previewed), nil
+}
+
+// backfillWays are the ways of live records, and what else was measured.
+type backfillWays struct {
+	calm, plain, busy    []liveRecord
+	rate                 float64 // of the backfill
+	plainBytes, ourBytes float64 // a second
+	cpu                  costs
+	receiver             []float64 // microseconds of its CPU a record
+}
+
+// phases are: nothing beside live deliveries, a plain client that sends the log
+// again, and a backfill.
+func (b *backfillRun) phases(ctx context.Context, d *delivery) (ways *backfillWays, err error) {
+	ways = &backfillWays{}
+	if ways.calm, err = b.span(ctx, 3, max(2, backfillCalm*b.cfg.Scale)); err != nil {
+		return nil, err
 	}
-	calmP99, busyP99 := ms(calm, 0.99), ms(busy, 0.99)
-	return &section{
+	if err := b.beside(ctx, ways); err != nil {
+		return nil, err
+	}
+	if _, err := b.span(ctx, 0, 1); err != nil { // what that has left is sent
+		return nil, err
+	}
+	if err := ask(ctx, http.MethodDelete, b.receiver.addr, &receiverReport{}); err != nil {
+		return nil, err
+	}
+	before, received := b.env.used(), treeCPU(b.receiverPID)
+	if _, err = b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{Rate: backfillRate}); err != nil {
+		return nil, err
+	}
+	if err := b.await(ctx, d); err != nil {
+		return nil, err
+	}
+	ways.busy = b.latencies()
+	ways.cpu.add(before, b.env.used(), b.n)
+	ways.receiver = []float64{float64((treeCPU(b.receiverPID) - received).Microseconds()) / float64(b.n)}
+	lasted := b.last.Sub(b.first).Seconds()
+	ways.rate = float64(b.n) / lasted
+	var seen receiverReport
+	if err := ask(ctx, http.MethodGet, b.receiver.addr, &seen); err != nil {
+		return nil, err
+	}
+	ways.ourBytes = float64(seen.Bytes) / lasted
+	return ways, nil
+}
+
+// beside has a plain client in a process of its own send the log again.
+func (b *backfillRun) beside(ctx context.Context, ways *backfillWays) error {
+	p, err := b.plainBackfill(ctx, b.receiver)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if _, err := b.span(ctx, 0, 1); err != nil { // a start
+		return err
+	}
+	var seen receiverReport
+	if err := ask(ctx, http.MethodDelete, b.receiver.addr, &seen); err != nil {
+		return err
+	}
+	begun := time.Now()
+	if ways.plain, err = b.span(ctx, 0, max(2, backfillPlain*b.cfg.Scale)); err != nil {
+		return err
+	}
+	lasted := time.Since(begun).Seconds()
+	if err := ask(ctx, http.MethodGet, b.receiver.addr, &seen); err != nil {
+		return err
+	}
+	ways.plainBytes = float64(seen.Bytes) / lasted
+	return nil
+}
+
+// section reports.
+func (w *backfillWays) section(preview stream.Preview, previewed time.Duration) *section {
+	calmP99, plainP99, busyP99 := wholeWay.millis(w.calm, 0.99), wholeWay.millis(w.plain, 0.99), wholeWay.millis(w.busy, 0.99)
+	s := &section{
 		title: "Backfill and preview",
-		about: fmt.Sprintf("%s facts of about half a KiB on topic lifecycle, backfilled to a destination of kind posthog (16 requests in flight, delivery log: failures, rate of the backfill %s/s) of a receiver "+
+		about: fmt.Sprintf("%s facts of about half a KiB on topic lifecycle, backfilled to a destination of kind posthog (%d requests in flight, delivery log: failures, rate of the backfill %s/s) of a receiver "+
 			"that answers after 20 ms, while %d new facts a second are appended and delivered to it live. Live latency: from before the append to the answer of the receiver, "+
-			"without a backfill and during it.", thousands(float64(b.n)), thousands(backfillRate), backfillLive),
+			"without a backfill and during it. Beside a plain client: the same live deliveries while a process of its own reads the log with franz-go and posts it to the same receiver at the same rate, "+
+			"which is what the machine makes of such a load when nothing but cores, broker and receiver is shared.",
+			thousands(float64(preview.Records)), backfillInFlight, thousands(backfillRate), backfillLive),
 		figures: []figure{
-			rateFigure("backfill", []float64{rate}, 50_000),
+			rateFigure("backfill", []float64{w.rate}, 50_000),
 			timesFigure("live p99 during the backfill, in multiples of that without", ratios(busyP99, calmP99), 1.1),
+			timesFigure("live p99 during the backfill, in multiples of that beside a plain client", ratios(busyP99, plainP99), 0),
 			costFigure("live p99 during the backfill", "ms", busyP99, 0),
 			costFigure("live p99 without", "ms", calmP99, 0),
-			costFigure("live p50 during the backfill", "ms", ms(busy, 0.5), 0),
-			costFigure("live p50 without", "ms", ms(calm, 0.5), 0),
-			costFigure("preview of all of it", "s", []float64{previewed.Seconds()}, 5),
+			costFigure("live p99 beside a plain client", "ms", plainP99, 0),
+			costFigure("live p50 during the backfill", "ms", wholeWay.millis(w.busy, 0.5), 0),
+			costFigure("live p50 without", "ms", wholeWay.millis(w.calm, 0.5), 0),
+			costFigure("live p50 beside a plain client", "ms", wholeWay.millis(w.plain, 0.5), 0),
 		},
-		notes: []string{fmt.Sprintf("The preview said %s records, exact: %t, by looking at %s.", thousands(float64(dry.Preview.Records)), dry.Preview.Exact, thousands(float64(dry.Preview.Scanned)))},
-	}, nil
+		notes: []string{
+			fmt.Sprintf("The preview said %s records, exact: %t, by looking at %s.", thousands(float64(preview.Records)), preview.Exact, thousands(float64(preview.Scanned))),
+			fmt.Sprintf("The receiver took %.0f MB/s during the backfill, and %.0f MB/s from the plain client.", w.ourBytes/1e6, w.plainBytes/1e6),
+		},
+	}
+	for _, h := range hops {
+		s.figures = append(s.figures,
+			costFigure("live p99, "+h.name+", during the backfill", "ms", h.millis(w.busy, 0.99), 0),
+			costFigure("live p99, "+h.name+", without", "ms", h.millis(w.calm, 0.99), 0),
+			costFigure("live p99, "+h.name+", beside a plain client", "ms", h.millis(w.plain, 0.99), 0))
+	}
+	s.figures = append(s.figures,
+		costFigure("CPU a record, of the process", "µs", w.cpu.process, 0),
+		costFigure("CPU a record, of the broker", "µs", w.cpu.broker, 0),
+		costFigure("CPU a record, of Postgres", "µs", w.cpu.postgres, 0),
+		costFigure("CPU a record, of the receiver", "µs", w.receiver, 0),
+		costFigure("preview of all of it", "s", []float64{previewed.Seconds()}, 5))
+	return s
 }
 
 // trickle appends facts at an even pace until ctx ends.
@@ -145,13 +273,17 @@ func (b *backfillRun) trickle(ctx context.Context) error {
 	var appends sync.WaitGroup
 	for i := 0; ctx.Err() == nil; i++ {
 		f := factAbout(i, b.keys[i*7919%len(b.keys)])
+		r := &liveRecord{appended: time.Now()}
 		b.mu.Lock()
-		b.live[f.ID] = time.Now()
+		b.live[f.ID] = r
 		b.mu.Unlock()
 		appends.Go(func() {
 			if err := log.Append(context.WithoutCancel(ctx), f); err != nil {
 				b.cfg.say("  append: %v", err)
 			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			r.acked = time.Now()
 		})
 		select {
 		case <-tick.C:
@@ -162,9 +294,10 @@ func (b *backfillRun) trickle(ctx context.Context) error {
 	return log.Close(context.WithoutCancel(ctx))
 }
 
-// calm lets live delivery run alone for a while.
-func (b *backfillRun) calm(ctx context.Context) ([]time.Duration, error) {
-	for _, wait := range []float64{3, max(2, backfillCalm*b.cfg.Scale)} { // the first is a start
+// span lets live deliveries run for a start and then for some seconds, of which it
+// returns the ways.
+func (b *backfillRun) span(ctx context.Context, start, seconds float64) ([]liveRecord, error) {
+	for _, wait := range []float64{start, seconds} {
 		b.latencies()
 		select {
 		case <-time.After(time.Duration(wait * float64(time.Second))):
@@ -195,24 +328,28 @@ func (b *backfillRun) await(ctx context.Context, d *delivery) error {
 	return nil
 }
 
-// latencies takes what was noted, sorted.
-func (b *backfillRun) latencies() []time.Duration {
+// latencies takes what was noted.
+func (b *backfillRun) latencies() []liveRecord {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	took := b.took
 	b.took = nil
-	slices.Sort(took)
 	return took
 }
 
 // delivered notes what a request carried.
-func (b *backfillRun) delivered(d *stream.Delivery, now time.Time) {
+func (b *backfillRun) delivered(d *stream.Delivery, taken time.Time, out *stream.Outcome) {
+	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d.ReplayID == "" {
 		for _, r := range d.Records {
-			if at, ok := b.live[r.ID]; ok {
-				b.took = append(b.took, now.Sub(at))
+			if l, ok := b.live[r.ID]; ok {
+				l.taken, l.request, l.answered = taken, out.Latency, now
+				if l.acked.IsZero() {
+					l.acked = taken
+				}
+				b.took = append(b.took, *l)
 				delete(b.live, r.ID)
 			}
 		}
@@ -233,9 +370,10 @@ type replayWatch struct {
 
 // Deliver implements stream.Deliverer.
 func (w *replayWatch) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
+	taken := time.Now()
 	out := w.Deliverer.Deliver(ctx, d)
 	if out.Verdict == stream.Delivered {
-		w.run.delivered(&d, time.Now())
+		w.run.delivered(&d, taken, &out)
 	}
 	return out
 }

@@ -28,6 +28,8 @@ var parts = map[string]func(args []string, stop <-chan struct{}, say func(string
 	"load":     loadPart,
 	"dev":      devPart,
 	"delivery": deliveryPart,
+
+	"plain-backfill": plainBackfillPart,
 }
 
 // RunPart plays a part until standard input ends.

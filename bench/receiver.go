@@ -32,6 +32,7 @@ type receiverSettings struct {
 // receiverReport is its answer to GET.
 type receiverReport struct {
 	Events int           `json:"events"` // product events
+	Bytes  int64         `json:"bytes"`  // of all bodies
 	P50    time.Duration `json:"p50"`
 	P99    time.Duration `json:"p99"`
 	// Arrivals are when requests arrived, in order.
@@ -60,6 +61,7 @@ type webhookReceiver struct {
 	stopped   bool
 	latencies []time.Duration
 	arrivals  []time.Duration
+	bytes     int64
 }
 
 // hangPath is that of a receiver that accepts and never answers.
@@ -157,15 +159,15 @@ func (r *webhookReceiver) drop(conn net.Conn) {
 func (r *webhookReceiver) serve(conn net.Conn) error {
 	buf := make([]byte, 0, 4<<10)
 	for {
-		head, body, rest, err := readRequest(conn, buf)
+		head, body, rest, room, err := readRequest(conn, buf)
 		if err != nil {
 			return err
 		}
 		if head.method == "" {
 			return nil // ended
 		}
-		if r.Arrivals && head.method == http.MethodPost {
-			r.arrived(time.Now())
+		if head.method == http.MethodPost {
+			r.arrived(len(body), time.Now())
 		}
 		switch {
 		case head.path == hangPath:
@@ -189,7 +191,7 @@ func (r *webhookReceiver) serve(conn net.Conn) error {
 				return nil
 			}
 		}
-		buf = append(buf[:0], rest...)
+		buf = append(room[:0], rest...)
 	}
 }
 
@@ -211,25 +213,27 @@ type requestHead struct {
 }
 
 // readRequest reads one request; buf holds what was read before, and rest what
-// was read of the next. A method of "" means that the connection has ended.
-func readRequest(conn net.Conn, buf []byte) (head requestHead, body, rest []byte, err error) {
+// was read of the next. room is the memory of both, to be used again. A method of
+// "" means that the connection has ended.
+func readRequest(conn net.Conn, buf []byte) (head requestHead, body, rest, room []byte, err error) {
 	end := -1
 	for {
 		if end < 0 {
 			if at := bytes.Index(buf, []byte("\r\n\r\n")); at >= 0 {
 				if head, err = parseHead(string(buf[:at])); err != nil {
-					return requestHead{}, nil, nil, err
+					return requestHead{}, nil, nil, nil, err
 				}
 				end = at + 4
+				buf = slices.Grow(buf, max(0, end+head.length-len(buf)))
 			}
 		}
 		if end >= 0 && len(buf) >= end+head.length {
-			return head, buf[end : end+head.length], buf[end+head.length:], nil
+			return head, buf[end : end+head.length], buf[end+head.length:], buf, nil
 		}
 		buf = slices.Grow(buf, 1<<10)
 		n, err := conn.Read(buf[len(buf):cap(buf)])
 		if err != nil {
-			return requestHead{}, nil, nil, nil
+			return requestHead{}, nil, nil, nil, nil
 		}
 		buf = buf[:len(buf)+n]
 	}
@@ -288,10 +292,13 @@ func (r *webhookReceiver) note(body []byte, now time.Time) {
 	r.latencies = append(r.latencies, now.Sub(accepted))
 }
 
-func (r *webhookReceiver) arrived(now time.Time) {
+func (r *webhookReceiver) arrived(size int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.arrivals = append(r.arrivals, time.Duration(now.UnixNano()))
+	r.bytes += int64(size)
+	if r.Arrivals {
+		r.arrivals = append(r.arrivals, time.Duration(now.UnixNano()))
+	}
 }
 
 // report is the answer about what was noted.
@@ -299,10 +306,10 @@ func (r *webhookReceiver) report(forget bool) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if forget {
-		r.latencies, r.arrivals = nil, nil
+		r.latencies, r.arrivals, r.bytes = nil, nil, 0
 	}
 	sorted := slices.Sorted(slices.Values(r.latencies))
-	text, err := json.Marshal(receiverReport{Events: len(sorted), P50: quantile(sorted, 0.5), P99: quantile(sorted, 0.99), Arrivals: slices.Sorted(slices.Values(r.arrivals))})
+	text, err := json.Marshal(receiverReport{Events: len(sorted), Bytes: r.bytes, P50: quantile(sorted, 0.5), P99: quantile(sorted, 0.99), Arrivals: slices.Sorted(slices.Values(r.arrivals))})
 	if err != nil {
 		return answer(http.StatusInternalServerError, []byte(errors.Join(errors.New("report"), err).Error()))
 	}

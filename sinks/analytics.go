@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net/url"
@@ -66,13 +67,34 @@ func (p *Payload) Name() string {
 // Properties is the JSON object of what belongs to it: of a product event its
 // properties, of a fact its data.
 func (p *Payload) Properties() string {
-	if p.Event != nil && !p.Transformed {
+	if p.ownProperties() {
 		if p.Event.Properties == "" {
 			return "{}"
 		}
 		return p.Event.Properties
 	}
 	return string(p.Data)
+}
+
+// ownProperties says whether the properties are those of a product event, and not
+// the data.
+func (p *Payload) ownProperties() bool { return p.Event != nil && !p.Transformed }
+
+// mentions says whether a byte occurs in the properties.
+func (p *Payload) mentions(c byte) bool {
+	if p.ownProperties() {
+		return strings.IndexByte(p.Event.Properties, c) >= 0
+	}
+	return bytes.IndexByte(p.Data, c) >= 0
+}
+
+// properties splices the members of the payload's properties into the object.
+func (o *object) properties(p *Payload) {
+	if p.ownProperties() {
+		o.members(p.Properties())
+		return
+	}
+	splice(o, bytes.TrimSpace(p.Data))
 }
 
 // Traits is the JSON object of what the person is like, for facts that say it.
@@ -128,18 +150,29 @@ func checkKey(field, key string) error {
 }
 
 // members splices the members of a JSON object into the one being written.
-func (o *object) members(document string) {
-	inner := strings.TrimSpace(document)
-	inner = strings.TrimSpace(inner[1 : len(inner)-1])
-	if inner == "" {
+func (o *object) members(document string) { splice(o, strings.TrimSpace(document)) }
+
+// splice is members of a document without space around it.
+func splice[T string | []byte](o *object, document T) {
+	from, to := 1, len(document)-1
+	for from < to && isSpace(document[from]) {
+		from++
+	}
+	for to > from && isSpace(document[to-1]) {
+		to--
+	}
+	if from == to {
 		return
 	}
 	if o.comma {
 		o.b = append(o.b, ',')
 	}
 	o.comma = true
-	o.b = append(o.b, inner...)
+	o.b = append(o.b, document[from:to]...)
 }
+
+// isSpace says whether JSON takes the byte for space.
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
 func (o *object) bool(k string, v bool) {
 	o.key(k)

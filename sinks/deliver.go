@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -141,10 +140,10 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if del.ReplayID != "" {
-		if !d.backfills.enter(ctx) {
+		if !del.Workshop.Enter(ctx) {
 			return failed(ctx, context.Cause(ctx), 0)
 		}
-		a.built = sync.OnceFunc(d.backfills.leave)
+		a.built = sync.OnceFunc(del.Workshop.Leave)
 		defer a.built()
 	}
 	payloads := a.one[:0]
@@ -156,7 +155,11 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		payload = d.decode // nobody else is there; what others need stays remembered
 	}
 	var apart map[int]stream.Result // of records that no request is made for
+	began := time.Now()
 	for i, r := range del.Records {
+		if i%breathEvery == breathEvery-1 {
+			began = del.Workshop.Breathe(ctx, began)
+		}
 		p, err := payload(r)
 		if errors.Is(err, schemas.ErrRegistryUnavailable) {
 			return stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
@@ -184,31 +187,15 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	return merge(out, len(del.Records), apart)
 }
 
+// breathEvery is after how many records it is looked whether a breath is due.
+const breathEvery = 16
+
 // attempt is an Attempt with room for the one payload that most have.
 type attempt struct {
 	Attempt
 	one   [1]*Payload
 	built func() // tells that no more is computed; nil when nobody waits for it
 }
-
-// A workshop lets a few attempts of backfills at once decode records and build
-// requests. Live ones need not: they would wait for a core behind all the batches
-// of a backfill, each of which takes one for milliseconds.
-type workshop chan struct{}
-
-// newWorkshop leaves half of the cores to the others.
-func newWorkshop() workshop { return make(workshop, max(1, runtime.GOMAXPROCS(0)/2)) }
-
-func (w workshop) enter(ctx context.Context) bool {
-	select {
-	case w <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (w workshop) leave() { <-w }
 
 // within gives the attempt its deadline. The lanes have set one that is seldom
 // later than ours; another context below theirs would cost as much as signing.
@@ -244,6 +231,7 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 	start := time.Now()
 	d.complete(ctx, req, a)
 	ans, err := d.connections.exchange(ctx, req, max(o.kind.Answer, keptOfAnswer))
+	recycle(req.batch)
 	if err != nil {
 		return failed(ctx, err, time.Since(start))
 	}

@@ -222,3 +222,30 @@ func TestManyAttemptsAtOnceShareConnections(t *testing.T) {
 	require.Equal(t, 1600, r.Stats().Unique)
 	require.Zero(t, r.Stats().BadSignatures)
 }
+
+func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{Keep: 10})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	records := []*stream.Record{recordOf(t, sampleFact(schemas.FactContactUpdated), 7)}
+	workshop := stream.NewWorkshop()
+	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	taken := 0
+	for workshop.Enter(soon) {
+		taken++
+	}
+	soon, stop = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	backfill := stream.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", Workshop: workshop}
+	require.Equal(t, stream.Retry, d.Deliver(soon, backfill).Verdict)
+	require.Empty(t, r.Messages())
+
+	live := stream.Delivery{Destination: dest, Records: records, Attempt: 1}
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), live).Verdict)
+
+	for range taken {
+		workshop.Leave()
+	}
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), backfill).Verdict)
+	require.True(t, workshop.Enter(t.Context()), "it has given its place back")
+}

@@ -174,18 +174,36 @@ func TestAFactWithoutItsPayloadIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "not a JSON object")
 }
 
+// TestAnyByteAnywhereIsEscapedAsJSONDemands: strings are looked at eight bytes at a
+// time, so a byte is tried at each place, alone and after others that need escapes.
+func TestAnyByteAnywhereIsEscapedAsJSONDemands(t *testing.T) {
+	for c := range 256 {
+		for place := range 20 {
+			for _, around := range []byte{'a', '"', 0x1f, 0x7f} {
+				raw := bytes.Repeat([]byte{around}, 20)
+				raw[place] = byte(c)
+				requireSameAsJSON(t, string(raw))
+			}
+		}
+	}
+}
+
 func FuzzStringsAreJSON(f *testing.F) {
 	for _, s := range []string{"", "a\"b\\c", "\x00\x1f\x7f", "é\u2028", "\xff\xfe", "a\xc3"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		b := appendString(nil, s)
-		var back string
-		require.NoError(t, json.Unmarshal(b, &back), "%q", b)
-		want, err := json.Marshal(s)
-		require.NoError(t, err)
-		var wantBack string
-		require.NoError(t, json.Unmarshal(want, &wantBack))
-		require.Equal(t, wantBack, back)
+		requireSameAsJSON(t, s)
 	})
+}
+
+func requireSameAsJSON(t *testing.T, s string) {
+	t.Helper()
+	b := appendString(nil, s)
+	want, err := json.Marshal(s)
+	require.NoError(t, err)
+	var back, wantBack string
+	require.NoError(t, json.Unmarshal(b, &back), "%q", b)
+	require.NoError(t, json.Unmarshal(want, &wantBack))
+	require.Equal(t, wantBack, back)
 }

@@ -69,13 +69,13 @@ func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
 
 // Build implements [Sink].
 func (s *posthog) Build(a *Attempt) (*Request, error) {
-	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
+	o := begin(newBatch(len(a.Payloads)))
 	o.str("api_key", s.cfg.APIKey)
 	body, err := s.batch(o, a)
 	if err != nil {
 		return nil, err
 	}
-	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip}, nil
+	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
 }
 
 // batch ends the body of a request with its events.
@@ -114,10 +114,9 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	}
 	o.key("properties")
 	props := begin(o.b)
-	properties := p.Properties()
-	props.members(properties)
+	props.properties(p)
 	s.person(&props, p)
-	if !located(properties) {
+	if !located(p) {
 		props.bool("$geoip_disable", true)
 	}
 	props.str("$lib", "hogstream")
@@ -127,15 +126,15 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 
 // located says whether the event itself tells where it comes from, or decides about
 // that. Without either, PostHog would place every person where Hogstream runs.
-func located(properties string) bool {
-	if !strings.Contains(properties, `"$ip"`) && !strings.Contains(properties, `"$geoip_disable"`) {
+func located(p *Payload) bool {
+	if !p.mentions('$') { // most do not, and this is looked at for every event
 		return false
 	}
 	var own struct {
 		IP      json.RawMessage `json:"$ip"`
 		Disable json.RawMessage `json:"$geoip_disable"`
 	}
-	return json.Unmarshal([]byte(properties), &own) == nil && (own.IP != nil || own.Disable != nil)
+	return json.Unmarshal([]byte(p.Properties()), &own) == nil && (own.IP != nil || own.Disable != nil)
 }
 
 // person writes what the fact says about the person.

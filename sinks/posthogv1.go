@@ -24,7 +24,7 @@ type posthogV1 struct{ *posthog }
 
 // Build implements [Sink].
 func (s posthogV1) Build(a *Attempt) (*Request, error) {
-	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
+	o := begin(newBatch(len(a.Payloads)))
 	o.time("created_at", a.Now)
 	body, err := s.batch(o, a)
 	if err != nil {
@@ -38,7 +38,7 @@ func (s posthogV1) Build(a *Attempt) (*Request, error) {
 		"Posthog-Request-Id":        {uuid.Must(uuid.NewV7()).String()},
 		"Posthog-Request-Timestamp": {a.Now.UTC().Format("2006-01-02T15:04:05.000Z")},
 	}
-	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
+	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
 }
 
 // Judge implements [Sink].

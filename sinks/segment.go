@@ -47,7 +47,7 @@ func openSegment(dest *storage.Destination, guard *Guard) (Sink, error) {
 
 // Build implements [Sink].
 func (s *segment) Build(a *Attempt) (*Request, error) {
-	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
+	o := begin(newBatch(len(a.Payloads)))
 	o.key("batch")
 	o.b = append(o.b, '[')
 	for i, p := range a.Payloads {
@@ -66,7 +66,7 @@ func (s *segment) Build(a *Attempt) (*Request, error) {
 		return nil, fmt.Errorf("the request has %d bytes: Segment takes at most %d", len(body), segmentRequest)
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Authorization": {s.auth}}
-	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
+	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
 }
 
 func (s *segment) appendMessage(b []byte, p *Payload) []byte {
@@ -94,7 +94,7 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 	o.str("event", s.cfg.EventNames.of(p))
 	o.key("properties")
 	props := begin(o.b)
-	props.members(p.Properties())
+	props.properties(p)
 	o.b = props.end()
 	return o.end()
 }

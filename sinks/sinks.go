@@ -217,6 +217,8 @@ type Request struct {
 	Body   []byte
 	// Gzip has the body compressed when it is sent, unless it is small.
 	Gzip bool
+	// batch is a Body that newBatch has given, to be used again after the attempt.
+	batch []byte
 }
 
 // Answer is what a receiver answered.
@@ -244,8 +246,6 @@ type Deliverer struct {
 
 	opened sync.Map // destination id → *opened
 	memo   memo
-
-	backfills workshop
 }
 
 var _ stream.Lingerer = (*Deliverer)(nil)
@@ -263,8 +263,8 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	}
 	return &Deliverer{
 		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
-		connections: newConnections(cfg, guard), backfills: newWorkshop(),
-		agent: []string{"Hogstream/" + cfg.Version},
+		connections: newConnections(cfg, guard),
+		agent:       []string{"Hogstream/" + cfg.Version},
 	}, nil
 }
 

@@ -274,7 +274,7 @@ const replayEvery = 8
 func (c *courier) nextTrack() *track {
 	c.turns++
 	first, second := &c.turn, &c.replayTurn
-	if c.replaying >= c.replayCap() {
+	if c.replaying >= c.replayCap() || c.env.flush.busy() {
 		second = nil
 	} else if c.turns%replayEvery == 0 {
 		first, second = second, first

@@ -184,9 +184,11 @@ func TestABackfillSurvivesCrashesOfEveryProcessAndLosesNothing(t *testing.T) {
 		p := w.startWith(fmt.Sprint("life-", i), apart{life})
 		w.Eventually(func(context.Context) (bool, error) { return served.Load() >= before+100, nil }, "a hundred of them")
 		p.crash()
+		life.mu.Lock() // what was in flight may still arrive
 		for id := range life.ids {
 			seen[id] = true
 		}
+		life.mu.Unlock()
 	}
 	life := &replayed{t: t, live: map[string][]int64{}, back: map[string][]int64{}, ids: map[string]int{}}
 	w.startWith("last", apart{life})

@@ -24,6 +24,7 @@ type courierEnv struct {
 	metrics   *sinkMetrics
 	loader    *loader // nil: nothing is parked
 	db        *storage.DB
+	workshop  *Workshop // of backfills
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
 	// refresh has tracks looked at again: a backfill's has come to its end.
@@ -240,7 +241,7 @@ func (t *track) touched() bool {
 
 func (c *courier) feedPlace(t *track, p *place, r *reader) {
 	for !t.full && (p.end < 0 || p.cursor.Next() < p.end) {
-		chunk, gap := r.at(p.topic, t.partition, p.cursor.Next())
+		chunk, gap := r.at(p.topic, t.partition, p.cursor.Next(), t.backfill != nil)
 		switch {
 		case gap > 0:
 			c.skipGap(t, p, gap)
@@ -421,9 +422,11 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 	if f.dead != nil {
 		return c.appendDead(ctx, f)
 	}
-	return c.env.deliverer.Deliver(ctx, Delivery{
-		Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay,
-	})
+	d := Delivery{Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay}
+	if f.track.backfill != nil {
+		d.Workshop = c.env.workshop
+	}
+	return c.env.deliverer.Deliver(ctx, d)
 }
 
 // appendDead appends the dead letters of a flight. One that is too large with the

@@ -310,3 +310,29 @@ func TestBackoffGrowsToItsLimitAndObeysTheReceiver(t *testing.T) {
 // letPass lets virtual time pass: within a synctest bubble the clock jumps, and
 // everything else has come to rest by then.
 func letPass(d time.Duration) { <-time.After(d) }
+
+// TestABackfillStopsBeforeLiveDeliveriesDoWhenPostgresIsSlow: what was delivered and
+// is not written yet is bounded for both together; the second half is for live.
+func TestABackfillStopsBeforeLiveDeliveriesDoWhenPostgresIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, func(c *SinksConfig) { c.Concurrency, c.MaxUnflushed = 1, 20 })
+		live := b.track
+		replayed, err := newBackfill(storage.Replay{ID: "again"})
+		require.NoError(t, err)
+		b.track = b.courier.newTrack(b.holding, trackKey{replay: "again"}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: 1000}}, replayed)
+		b.courier.add(b.track)
+
+		for i := range 20 {
+			b.append(fmt.Sprint("again-", i))
+		}
+		synctest.Wait()
+		require.Equal(t, int64(10), b.courier.env.flush.pending.Load(), "the backfill, up to half of what may wait")
+
+		b.track = live
+		for i := range 20 {
+			b.append(fmt.Sprint("live-", i))
+		}
+		synctest.Wait()
+		require.Equal(t, int64(20), b.courier.env.flush.pending.Load(), "live, up to all of it")
+	})
+}

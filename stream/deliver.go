@@ -25,6 +25,9 @@ type Delivery struct {
 	Records     []*Record // one, or for batching kinds several of one partition
 	Attempt     int       // 1 for the first
 	ReplayID    string    // set for a backfill
+	// Workshop is where the records of a backfill are decoded and its request is
+	// built; nil for live deliveries, which are computed at once.
+	Workshop *Workshop
 }
 
 // Verdict is what follows from an attempt (DESIGN section 4, the table).

@@ -26,7 +26,7 @@ func (r *reader) poll(ctx context.Context, broker int32, more chan struct{}) {
 			continue
 		}
 		started := time.Now()
-		ok := r.fetch(ctx, r.near, broker, req, asked, true)
+		ok := r.fetch(ctx, r.near, broker, req, asked, reading{near: true})
 		wait := pollPace - time.Since(started)
 		if !ok {
 			wait = readRetry
@@ -94,7 +94,7 @@ func (r *reader) readFar(ctx context.Context) {
 			if req == nil {
 				break
 			}
-			if !r.fetch(ctx, r.far, broker, req, map[logKey]int64{read.key: read.offset}, false) {
+			if !r.fetch(ctx, r.far, broker, req, map[logKey]int64{read.key: read.offset}, reading{bulk: read.bulk}) {
 				r.later(ctx, read)
 			}
 		}
@@ -121,7 +121,11 @@ func (r *reader) nextFar() (farRead, int32, *kmsg.FetchRequest) {
 		if len(r.queue) > 0 {
 			token(r.queued)
 		}
-		return read, l.broker, r.request(map[logKey]int64{read.key: read.offset}, farBytes, 0)
+		size := int32(farBytes)
+		if read.bulk {
+			size = bulkBytes
+		}
+		return read, l.broker, r.request(map[logKey]int64{read.key: read.offset}, size, 0)
 	}
 	return farRead{}, 0, nil
 }
@@ -140,8 +144,12 @@ func (r *reader) later(ctx context.Context, read farRead) {
 	}
 }
 
+// reading is what a read is for: the end of the log, or what lies before; and of
+// that, what only backfills wait for.
+type reading struct{ near, bulk bool }
+
 // fetch makes one request and takes in its answer; false when something failed.
-func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[logKey]int64, near bool) bool {
+func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[logKey]int64, what reading) bool {
 	answer, err := cl.Broker(int(broker)).RetriableRequest(ctx, req)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -165,7 +173,7 @@ func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *k
 		for j := range t.Partitions {
 			key := logKey{topic, t.Partitions[j].Partition}
 			offset, wanted := asked[key]
-			if wanted && !r.took(ctx, key, offset, &t.Partitions[j], near) {
+			if wanted && !r.took(ctx, key, offset, &t.Partitions[j], what) {
 				ok = false
 			}
 		}
@@ -188,12 +196,18 @@ func (r *reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (sc
 
 // took takes in the answer for one partition; false when it has to be asked again
 // later.
-func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, near bool) bool {
+func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, what reading) bool {
 	r.metrics.fetched.Add(float64(len(rp.RecordBatches)))
+	if what.bulk && !r.workshop.Enter(ctx) {
+		return false
+	}
 	c, fp := decodeChunk(key, offset, rp, r.kafka.Topic(key.topic))
+	if what.bulk {
+		r.workshop.Leave()
+	}
 	switch {
 	case errors.Is(fp.Err, kerr.OffsetOutOfRange):
-		return r.outOfRange(ctx, key, offset, near)
+		return r.outOfRange(ctx, key, offset, what.near)
 	case fp.Err != nil && kerr.IsRetriable(fp.Err):
 		token(r.moved)
 		return false
@@ -203,11 +217,11 @@ func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.Fe
 		token(r.moved)
 		return false
 	}
-	r.takeIn(key, offset, c, fp, near)
+	r.takeIn(key, offset, c, fp, what)
 	return true
 }
 
-func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartition, near bool) {
+func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartition, what reading) {
 	r.mu.Lock()
 	p := r.parts[key]
 	if p == nil {
@@ -215,7 +229,7 @@ func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartitio
 		return
 	}
 	p.start, p.end = max(p.start, fp.LogStartOffset), fp.LastStableOffset
-	if !near {
+	if !what.near {
 		delete(p.far, offset)
 	} else if p.tail == offset {
 		p.tail = -1
@@ -224,13 +238,13 @@ func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartitio
 		// Nothing there yet. An open transaction may hold back what is below the
 		// high watermark; the end is as far as can be read now.
 		p.end = min(p.end, offset)
-		r.want(p, offset)
+		r.want(p, offset, what.bulk)
 		r.mu.Unlock()
 		return
 	}
 	r.insert(p, c)
-	if p.awaited(c) && p.find(c.to) == nil {
-		r.want(p, c.to) // somebody has waited for this chunk and will want the next
+	if waited, bulk := p.awaited(c); waited && p.find(c.to) == nil {
+		r.want(p, c.to, bulk) // somebody has waited for this chunk and will want the next
 	}
 	r.mu.Unlock()
 	r.wake(key.partition)

@@ -65,6 +65,10 @@ func newFlusher(cfg SinksConfig, db *storage.DB, log *zap.Logger, m *sinkMetrics
 // full says that no more may be added by new attempts.
 func (fl *flusher) full() bool { return fl.pending.Load() >= int64(fl.cfg.MaxUnflushed) }
 
+// busy says that results wait in such number that backfills must stop, so that
+// live deliveries still have room when Postgres is slow.
+func (fl *flusher) busy() bool { return fl.pending.Load() >= int64(fl.cfg.MaxUnflushed/2) }
+
 // mark says that a track has something to flush. The courier's mutex is held.
 func (fl *flusher) mark(t *track) {
 	if t.dirty {
@@ -244,7 +248,7 @@ func (fl *flusher) again(tracks []*track) {
 
 // done forgets what was written and lets attempts start that waited for room.
 func (fl *flusher) done() {
-	wasFull := fl.full()
+	wasBusy := fl.busy()
 	fl.pending.Add(-fl.kept.count)
 	clear(fl.kept.attempts)
 	if cap(fl.kept.attempts) > 4*fl.cfg.MaxUnflushed {
@@ -256,7 +260,7 @@ func (fl *flusher) done() {
 		parked(ops)
 		fl.parked()
 	}
-	if wasFull {
+	if wasBusy {
 		fl.flushed()
 	}
 }

@@ -193,7 +193,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
 	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
-	s.env.db = deps.DB
+	s.env.db, s.env.workshop = deps.DB, r.workshop
 	s.env.loader = newLoader(deps.DB, deps.Log, s.listTracks)
 	s.flush.parked = s.env.loader.wake
 	r.wake = s.wakeFeeder

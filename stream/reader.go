@@ -28,6 +28,8 @@ type reader struct {
 	far     *kgo.Client // reads what is there
 	log     *zap.Logger
 	metrics *sinkMetrics
+	// workshop is where what was read for backfills alone is parsed.
+	workshop *Workshop
 	// wake is told that something was read for a partition number.
 	wake func(partition int32)
 
@@ -58,17 +60,18 @@ type leader struct {
 // A logPart is what the reader knows of one partition of one topic.
 type logPart struct {
 	key    logKey
-	chunks []*chunk           // ascending, apart
-	start  int64              // of the log
-	end    int64              // up to which it can be read; -1 while unknown
-	asked  map[int64]struct{} // offsets that somebody waits for
-	tail   int64              // waited for at the end of the log; -1 for none
+	chunks []*chunk       // ascending, apart
+	start  int64          // of the log
+	end    int64          // up to which it can be read; -1 while unknown
+	asked  map[int64]bool // offsets that somebody waits for; whether not only backfills do
+	tail   int64          // waited for at the end of the log; -1 for none
 	far    map[int64]struct{}
 }
 
 type farRead struct {
 	key    logKey
 	offset int64
+	bulk   bool // for a backfill: it is in no hurry
 }
 
 // A chunk is a range [from, to) of a partition as it was read. It is immutable.
@@ -85,6 +88,9 @@ type chunk struct {
 const (
 	nearBytes = 512 << 10
 	farBytes  = 1 << 20
+	// bulkBytes is one for a backfill: whoever else asks the broker, or computes
+	// here, waits for a shorter time.
+	bulkBytes = 256 << 10
 	// pollWait is how long the broker holds a request at the end of the log, and
 	// pollShort how long when not all partitions are there: one that joins while a
 	// request is out waits for the next one.
@@ -108,7 +114,7 @@ func newReader(cfg SinksConfig, kafka Config, log *zap.Logger, m *sinkMetrics) (
 		return nil, err
 	}
 	return &reader{
-		cfg: cfg, kafka: kafka, near: near, far: far, log: log, metrics: m,
+		cfg: cfg, kafka: kafka, near: near, far: far, log: log, metrics: m, workshop: NewWorkshop(),
 		wake: func(int32) {}, parts: map[logKey]*logPart{}, queued: make(chan struct{}, 1),
 		polls: map[int32]chan struct{}{}, leaders: map[logKey]leader{}, moved: make(chan struct{}, 1),
 	}, nil
@@ -128,8 +134,8 @@ func (r *reader) run(ctx context.Context) {
 
 // at returns the chunk that holds offset, nil when it has to be read first: the
 // wake of its partition number follows. gap is the log's start when offset lies
-// below it and is gone.
-func (r *reader) at(topic schemas.Topic, partition int32, offset int64) (c *chunk, gap int64) {
+// below it and is gone. bulk says that a backfill asks.
+func (r *reader) at(topic schemas.Topic, partition int32, offset int64, bulk bool) (c *chunk, gap int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.part(logKey{topic, partition})
@@ -137,34 +143,37 @@ func (r *reader) at(topic schemas.Topic, partition int32, offset int64) (c *chun
 		r.clock++
 		c.used = r.clock
 		if p.find(c.to) == nil {
-			r.want(p, c.to)
+			r.want(p, c.to, bulk)
 		}
 		return c, 0
 	}
 	if offset < p.start {
 		return nil, p.start
 	}
-	p.asked[offset] = struct{}{}
-	r.want(p, offset)
+	p.asked[offset] = p.asked[offset] || !bulk
+	r.want(p, offset, bulk)
 	return nil, 0
 }
 
-// awaited says whether somebody waits for a record of the chunk, and forgets it.
-func (p *logPart) awaited(c *chunk) (yes bool) {
-	for offset := range p.asked {
+// awaited says whether somebody waits for a record of the chunk, and whether only
+// backfills do, and forgets it.
+func (p *logPart) awaited(c *chunk) (yes, bulk bool) {
+	bulk = true
+	for offset, live := range p.asked {
 		served := offset >= c.from && offset < c.to
 		if served || offset < p.start {
 			delete(p.asked, offset)
 		}
 		yes = yes || served
+		bulk = bulk && !(served && live)
 	}
-	return yes
+	return yes, bulk
 }
 
 func (r *reader) part(key logKey) *logPart {
 	p := r.parts[key]
 	if p == nil {
-		p = &logPart{key: key, end: -1, tail: -1, asked: map[int64]struct{}{}, far: map[int64]struct{}{}}
+		p = &logPart{key: key, end: -1, tail: -1, asked: map[int64]bool{}, far: map[int64]struct{}{}}
 		r.parts[key] = p
 		if _, known := r.leaders[key]; !known {
 			token(r.moved)
@@ -183,7 +192,7 @@ func (p *logPart) find(offset int64) *chunk {
 }
 
 // want arranges for offset to be read, once. The mutex is held.
-func (r *reader) want(p *logPart, offset int64) {
+func (r *reader) want(p *logPart, offset int64, bulk bool) {
 	if p.end >= 0 && offset >= p.end {
 		// The lowest is waited for; who stands beyond it asks again when that came.
 		if p.tail < 0 || offset < p.tail {
@@ -196,7 +205,7 @@ func (r *reader) want(p *logPart, offset int64) {
 		return
 	}
 	p.far[offset] = struct{}{}
-	r.queue = append(r.queue, farRead{p.key, offset})
+	r.queue = append(r.queue, farRead{p.key, offset, bulk})
 	token(r.queued)
 }
 
