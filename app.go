@@ -72,8 +72,8 @@ func newInstanceName() (string, error) {
 	return host + "-" + uuid.NewString()[:8], nil
 }
 
-// Run opens everything, calls ready with the API's address once all roles have
-// started (with nil when this process does not play ingest), and serves until
+// Run opens everything, calls ready with the address of the API, or of health alone,
+// once all roles have started, and serves until
 // ctx ends or a role fails. It stops in the order that loses nothing: no new
 // requests, then processors and deliveries finish what is in hand.
 func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
@@ -237,7 +237,8 @@ func (a *App) close(ctx context.Context) error {
 	return err
 }
 
-// serve listens for the API, when this process plays ingest, and for metrics.
+// serve listens for the API, or for health alone when this process does not play
+// ingest, and for metrics.
 // It adds what keeps the API current to rooms.
 func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (net.Addr, error) {
 	mux := http.NewServeMux()
@@ -258,6 +259,12 @@ func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (
 		}
 		*rooms = append(*rooms, more...)
 		mux.Handle("/", api)
+	} else {
+		health, err := a.openHealth()
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/", health)
 	}
 	return a.listen(ctx, group, a.cfg.ListenAddr(), mux)
 }

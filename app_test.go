@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -132,4 +134,50 @@ func call(t *testing.T, r *hogstream.Running, path, traceparent, body string, st
 	answer, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Equal(t, status, resp.StatusCode, "%s", answer)
+}
+
+func TestAProcessThatPlaysNoIngestServesItsHealthAndMetricsAndNothingElse(t *testing.T) {
+	inDev(t, devConfig(t), func(r *hogstream.Running) {
+		for _, role := range []hogstream.Role{hogstream.RoleSinks, hogstream.RoleProcessors} {
+			cfg := devConfig(t)
+			r.FillIn(&cfg)
+			cfg.Roles, cfg.Instance = []hogstream.Role{role}, "worker-"+string(role)
+			app, err := hogstream.New(cfg)
+			require.NoError(t, err)
+			ctx, stop := context.WithCancel(t.Context())
+			addr, done := make(chan net.Addr, 1), make(chan error, 1)
+			go func() {
+				done <- app.Run(ctx, func(a net.Addr) error { addr <- a; return nil })
+			}()
+			var at net.Addr
+			select {
+			case at = <-addr:
+			case err := <-done:
+				t.Fatalf("%s ended: %v", role, err)
+			}
+			get := func(path string) (int, string) {
+				resp, err := http.Get("http://" + at.String() + path)
+				require.NoError(t, err)
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				return resp.StatusCode, string(body)
+			}
+			for path, want := range map[string]string{
+				"/v1/health/live": `"live"`, "/v1/health/ready": `"ready"`, "/v1/health": `"identity":{"lag":`, "/metrics": "hogstream_",
+			} {
+				require.EventuallyWithT(t, func(c *assert.CollectT) {
+					status, body := get(path)
+					assert.Equal(c, http.StatusOK, status, "%s: %s", path, body)
+					assert.Contains(c, body, want, path)
+				}, 20*time.Second, 200*time.Millisecond)
+			}
+			for _, path := range []string{"/v1/events", "/v1/contacts/find?userId=u", "/v1/admin/webhooks", "/docs"} {
+				status, body := get(path)
+				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, body)
+			}
+			stop()
+			require.NoError(t, <-done)
+		}
+	})
 }

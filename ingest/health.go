@@ -14,7 +14,8 @@ import (
 // Probe asks a part whether it works.
 type Probe struct {
 	Name string // e.g. "kafka", "registry"
-	// Needed says that no event can be taken without it: readiness asks it.
+	// Needed says that no event can be taken, no work be done without it: readiness
+	// asks it.
 	Needed bool
 	// Check returns when ctx ends, at the latest.
 	Check func(context.Context) error
@@ -30,11 +31,12 @@ const (
 // health answers the three questions of probes:
 //
 //	/v1/health/live   does the process answer?                        200
-//	/v1/health/ready  can it take events?                             200, else 503
+//	/v1/health/ready  can it take events, or do its work?             200, else 503
 //	/v1/health        does everything work, in detail?                200, else 503
 //
 // Without Postgres events are taken from keys that were seen lately, so the
-// process stays ready while /v1/health says degraded.
+// process stays ready while /v1/health says degraded. One that takes no events
+// (Config.HealthOnly) can do nothing without it.
 type health struct {
 	api     *API
 	started time.Time
@@ -120,7 +122,7 @@ func (h *health) probe(ctx context.Context) *healthReport {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	report := &healthReport{Version: h.api.cfg.Version, Components: map[string]*componentStatus{}, Ready: true, Status: "healthy"}
-	probes := append([]Probe{{Name: "database", Check: h.api.deps.DB.Ping}}, h.api.deps.Probes...)
+	probes := append([]Probe{{Name: "database", Needed: h.api.cfg.HealthOnly, Check: h.api.deps.DB.Ping}}, h.api.deps.Probes...)
 	errs := make([]error, len(probes))
 	var wait sync.WaitGroup
 	for i, p := range probes {

@@ -61,6 +61,9 @@ type Config struct {
 	AccessLog string
 	// HideDocs answers 404 to /openapi.json and /docs.
 	HideDocs bool
+	// HealthOnly serves health and nothing else, for a process that takes no events.
+	// It needs no Appender, and is not ready without the database.
+	HealthOnly bool
 }
 
 // Validate reports everything that is wrong, one line a field.
@@ -152,7 +155,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if deps.Appender == nil || deps.DB == nil {
+	if deps.Appender == nil && !cfg.HealthOnly || deps.DB == nil {
 		return nil, errors.New("ingest: Appender and DB are needed")
 	}
 	if deps.Logger == nil {

@@ -20,6 +20,12 @@ func (a *API) routes() *chi.Mux {
 	mux.NotFound(notFound)
 	mux.MethodNotAllowed(notFound) // a wrong method answers as an unknown path
 
+	mux.Get("/v1/health/live", handle(a.health.live))
+	mux.Get("/v1/health", a.open(a.health.full))
+	mux.Get("/v1/health/ready", a.open(a.health.ready))
+	if a.cfg.HealthOnly {
+		return mux
+	}
 	mux.Route("/v1/events", func(r chi.Router) {
 		r.Use(a.gate(a.data))
 		r.Post("/", a.allow(a.postEvent, storage.ScopeIngest, storage.ScopeWrite))
@@ -48,9 +54,6 @@ func (a *API) routes() *chi.Mux {
 		r.Handle("/*", admin)
 	})
 
-	mux.Get("/v1/health/live", handle(a.health.live))
-	mux.Get("/v1/health", a.open(a.health.full))
-	mux.Get("/v1/health/ready", a.open(a.health.ready))
 	if !a.cfg.HideDocs {
 		docs := newDescription(a.cfg, a.deps.Describe)
 		mux.Get("/openapi.json", a.open(docs.serveJSON))
