@@ -66,6 +66,12 @@ type connection struct {
 	to      endpoint
 	reused  bool
 	since   time.Time // when it became idle
+
+	// Made once: a function value a request is an allocation a request.
+	stop  func()                // interrupt
+	look  func(fd uintptr) bool // lookAt, which uses the two below
+	quiet bool
+	one   [1]byte
 }
 
 // take gives an idle connection that leads there, or else a new one.
@@ -183,7 +189,7 @@ func (cs *connections) connect(ctx context.Context, to *url.URL) (*connection, e
 			return nil, fmt.Errorf("connection to %s: %w", to.Host, err)
 		}
 	}
-	c.in = bufio.NewReader(c)
+	c.in, c.stop, c.look = bufio.NewReader(c), c.interrupt, c.lookAt
 	return c, nil
 }
 
@@ -197,6 +203,24 @@ func handshake(ctx context.Context, socket net.Conn, shared *tls.Config, host st
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return conn, nil
+}
+
+// alive says whether an idle connection can take a request. One that the receiver
+// has ended can be read from, and so can one on which it says something unasked;
+// neither is used again. The socket is asked without waiting.
+func (c *connection) alive() bool {
+	if c.raw == nil {
+		return true
+	}
+	err := c.raw.Read(c.look)
+	return err == nil && c.quiet
+}
+
+// lookAt is what the look does: it notes whether there is nothing to read.
+func (c *connection) lookAt(fd uintptr) bool {
+	_, err := syscall.Read(int(fd), c.one[:])
+	c.quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
+	return true // it does not wait
 }
 
 var errTooMuch = errors.New("the limit of what is read of an answer is reached")
@@ -242,8 +266,7 @@ func (c *connection) drained() bool {
 	if c.conn.SetReadDeadline(past) != nil {
 		return false
 	}
-	var one [1]byte
-	n, err := c.conn.Read(one[:])
+	n, err := c.conn.Read(c.one[:])
 	var netErr net.Error
 	return n == 0 && errors.As(err, &netErr) && netErr.Timeout() && c.conn.SetReadDeadline(time.Time{}) == nil
 }

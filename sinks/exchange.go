@@ -44,7 +44,7 @@ func (cs *connections) exchange(ctx context.Context, req *Request, keep int) (*A
 		if err != nil {
 			return nil, err
 		}
-		stop := context.AfterFunc(ctx, c.interrupt)
+		stop := context.AfterFunc(ctx, c.stop)
 		ans, whole, err := c.exchange(req, keep)
 		if stop() && whole {
 			cs.keep(c)
