@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,12 +32,13 @@ func newPublisher(cfg ProcessorConfig, number int) *publisher {
 
 // open ends what a predecessor or a failed publish left open, under either id.
 func (p *publisher) open(ctx context.Context) error {
-	for _, one := range p.pair {
-		if err := one.open(ctx); err != nil {
-			return err
-		}
+	var errs [2]error
+	var wg sync.WaitGroup
+	for i, one := range p.pair {
+		wg.Go(func() { errs[i] = one.open(ctx) })
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // close leaves an open transaction to the next open, or to its timeout.
