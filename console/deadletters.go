@@ -50,8 +50,8 @@ type letterJSON struct {
 type letterPage struct {
 	Entries    []letterJSON `json:"entries"`
 	Limit      int          `json:"limit"`
-	NextCursor *string      `json:"nextCursor"`
-	Scanned    int          `json:"scanned"`
+	NextCursor *string      `json:"nextCursor" doc:"Of the next part; null at the end. A part may be short, even empty, with a next one: a request looks at 20,000 entries and no more."`
+	Scanned    int          `json:"scanned" doc:"So many entries were looked at."`
 }
 
 func letterOf(l *stream.Letter, whole bool) letterJSON {
@@ -67,8 +67,9 @@ func letterOf(l *stream.Letter, whole bool) letterJSON {
 	return out
 }
 
-func letterFilter(q url.Values) stream.LetterFilter {
+func (f *form) letterFilter(q url.Values) stream.LetterFilter {
 	return stream.LetterFilter{
+		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
 		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
 		RecordID: q.Get("recordId"), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
 	}
@@ -80,11 +81,11 @@ const noLettersDestination = "The destination of this entry was deleted"
 // listLetters is GET /dlq.
 func (c *console) listLetters(r *http.Request) (any, error) {
 	f, q := queryForm(r)
-	limit := f.within(q, "limit", 50, 1, 100)
+	limit, filter := f.within(q, "limit", 50, 1, 100), f.letterFilter(q)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	page, err := c.DeadLetters.List(r.Context(), letterFilter(q), q.Get("cursor"), limit)
+	page, err := c.DeadLetters.List(r.Context(), filter, q.Get("cursor"), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -120,13 +121,13 @@ func (c *console) retryLetter(r *http.Request) (any, error) {
 // to go on.
 func (c *console) retryLetters(r *http.Request) (any, error) {
 	f, q := queryForm(r)
-	limit := f.within(q, "limit", 100, 1, 1000)
+	limit, filter := f.within(q, "limit", 100, 1, 1000), f.letterFilter(q)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	out, err := c.DeadLetters.RedriveAll(r.Context(), letterFilter(q), q.Get("cursor"), limit)
+	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Get("cursor"), limit)
 	if out != nil {
-		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": letterFilter(q), "retried": out.Retried, "failed": out.Failed})
+		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": filter, "retried": out.Retried, "failed": out.Failed})
 	}
 	return out, err
 }

@@ -198,11 +198,38 @@ func (c *console) getDelivery(r *http.Request) (any, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
+	if filter.From, err = c.attemptedFrom(r.Context(), filter); err != nil {
+		return nil, err
+	}
 	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, "", 100)
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
 	}
 	return attemptPageOf(list, next, 100), err
+}
+
+// clocksApart is by how much the clocks of brokers and processes may differ.
+const clocksApart = time.Hour
+
+// attemptedFrom is before the first attempt to deliver a record, so that only the days
+// since then are searched: a record is delivered after it was appended, and an id of
+// version 7 says when it was made. Without either it is the beginning of the log.
+func (c *console) attemptedFrom(ctx context.Context, f storage.AttemptFilter) (time.Time, error) {
+	if f.Topic == "" {
+		if id, err := uuid.Parse(f.RecordID); err == nil && id.Version() == 7 {
+			seconds, nanos := id.Time().UnixTime()
+			return time.Unix(seconds, nanos).Add(-clocksApart), nil
+		}
+		return time.Time{}, nil
+	}
+	record, err := c.Records.ReadRecord(ctx, schemas.Topic(f.Topic), f.Partition, f.Offset)
+	switch {
+	case ctx.Err() != nil:
+		return time.Time{}, ctx.Err()
+	case err != nil, record == nil, record.AppendTime.IsZero():
+		return time.Time{}, nil // Kafka is away, or has it no more; what was attempted is shown all the same
+	}
+	return record.AppendTime.Add(-clocksApart), nil
 }
 
 // redeliver is POST /webhooks/{id}/deliveries/{delivery}/redeliver: one attempt

@@ -18,13 +18,15 @@ import (
 type log struct {
 	redelivered []string
 	pending     bool
+	filter      stream.LetterFilter
+	appended    time.Time
 }
 
 func (l *log) ReadRecord(_ context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
 	if offset != 7 {
 		return nil, nil
 	}
-	return &stream.Record{Topic: topic, Partition: partition, Offset: offset, ID: "r"}, nil
+	return &stream.Record{Topic: topic, Partition: partition, Offset: offset, ID: "r", AppendTime: l.appended}, nil
 }
 
 func (l *log) FindRecord(_ context.Context, id string) (*stream.Record, error) {
@@ -50,7 +52,8 @@ func (l *log) letter() *stream.Letter {
 	return &stream.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x")}}
 }
 
-func (l *log) List(context.Context, stream.LetterFilter, string, int) (*stream.LetterPage, error) {
+func (l *log) List(_ context.Context, f stream.LetterFilter, _ string, _ int) (*stream.LetterPage, error) {
+	l.filter = f
 	return &stream.LetterPage{Letters: []*stream.Letter{l.letter()}, Scanned: 1}, nil
 }
 
@@ -97,6 +100,12 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	require.Empty(t, s.request(http.MethodGet, at+"?status=500", "", http.StatusOK)["deliveries"])
 	require.Len(t, s.request(http.MethodGet, at+"/lifecycle-1-4", "", http.StatusOK)["deliveries"], 1)
 	s.request(http.MethodGet, at+"/lifecycle-1-99", "", http.StatusNotFound)
+	s.log.appended = time.Now().Add(3 * time.Hour) // so far in the future that no attempt was made since
+	rows[0].Offset = 7
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows[:1]) }))
+	s.request(http.MethodGet, at+"/lifecycle-1-7", "", http.StatusNotFound)
+	s.log.appended = time.Now()
+	require.Len(t, s.request(http.MethodGet, at+"/lifecycle-1-7", "", http.StatusOK)["deliveries"], 1, "only what was attempted since it was appended is searched")
 	s.request(http.MethodGet, at+"?cursor=nonsense", "", http.StatusBadRequest)
 	s.request(http.MethodGet, at+"?from=yesterday", "", http.StatusBadRequest)
 
@@ -147,4 +156,9 @@ func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
 	require.EqualValues(t, 1, s.request(http.MethodPost, "/dlq/retry?reason=rejected", "", http.StatusOK)["retried"])
 	require.Equal(t, true, s.request(http.MethodDelete, "/dlq/0-3", "", http.StatusOK)["discarded"])
 	s.request(http.MethodDelete, "/dlq/0-4", "", http.StatusNotFound)
+
+	s.request(http.MethodGet, "/dlq?from=2026-01-02T00:00:00Z&to=2026-01-03T00:00:00Z&type=contact.*", "", http.StatusOK)
+	require.Equal(t, stream.LetterFilter{Type: "contact.*", From: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)}, s.log.filter)
+	require.Equal(t, []string{"from"}, paths(t, s.request(http.MethodGet, "/dlq?from=yesterday", "", http.StatusBadRequest)))
+	require.Equal(t, []string{"to"}, paths(t, s.request(http.MethodPost, "/dlq/retry?to=1", "", http.StatusBadRequest)))
 }

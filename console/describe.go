@@ -142,7 +142,8 @@ func Describe(doc *huma.OpenAPI) {
 		&huma.Param{Name: "key", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "contact id"})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/retry", "Try parked contacts again now", "Parked keys", parkedRequest{}, 200, parkedWished{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/skip", "Give up what is parked of contacts by now: dead letters", "Parked keys", parkedRequest{}, 200, parkedWished{})
-	letters := []*huma.Param{limit, cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", ""), query("key", ""), query("recordId", ""), query("destinationId", "")}
+	letters := []*huma.Param{limit, cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", "event.tracked is all product events; a * at the end any ending"), query("key", "a contact id"), query("recordId", ""), query("destinationId", ""),
+		query("from", "a time: given up then or later"), query("to", "a time, exclusive")}
 	entry := &huma.Param{Name: "entry", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
 	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(letters, query("status", "pending, retried or discarded"))...)
 	d.add(http.MethodPost, "/v1/admin/dlq/retry", "Send the pending dead letters that match on their way again", "Dead letters", nil, 200, stream.Redriven{}, letters...)

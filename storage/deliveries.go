@@ -37,24 +37,10 @@ type attemptPlace struct {
 // the cursor of the next one, "" at the end. Rows that are written meanwhile do not
 // shift pages.
 func SearchAttempts(ctx context.Context, q Querier, destinationID string, f AttemptFilter, cursor string, limit int) ([]Attempt, string, error) {
-	where, args := f.where(destinationID)
-	if cursor != "" {
-		var p attemptPlace
-		if err := readCursor(cursor, &p); err != nil {
-			return nil, "", err
-		}
-		n := len(args)
-		where += fmt.Sprintf(` AND attempted_at <= $%d AND (attempted_at, topic, partition, "offset", attempt) < ($%d, $%d, $%d, $%d, $%d)`, n+1, n+1, n+2, n+3, n+4, n+5)
-		args = append(args, p.At, p.Topic, p.Partition, p.Offset, p.Attempt)
+	sql, args, err := searchAttempts(destinationID, f, cursor, limit)
+	if err != nil {
+		return nil, "", err
 	}
-	args = append(args, limit+1)
-	sql := `
-		SELECT attempted_at, COALESCE(replay_id::text, ''), record_id, record_type, record_key, topic, partition, "offset",
-		       attempt, outcome, COALESCE(status, 0), latency_ms, COALESCE(error, ''), response
-		FROM delivery_attempts
-		WHERE ` + where + fmt.Sprintf(`
-		ORDER BY attempted_at DESC, topic DESC, partition DESC, "offset" DESC, attempt DESC
-		LIMIT $%d`, len(args))
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
@@ -76,6 +62,29 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	last := list[limit-1]
 	next, err := writeCursor(attemptPlace{last.At, last.Topic, last.Partition, last.Offset, last.Attempt})
 	return list, next, err
+}
+
+// searchAttempts is the statement: From lets Postgres leave out the days before it.
+func searchAttempts(destinationID string, f AttemptFilter, cursor string, limit int) (string, []any, error) {
+	where, args := f.where(destinationID)
+	if cursor != "" {
+		var p attemptPlace
+		if err := readCursor(cursor, &p); err != nil {
+			return "", nil, err
+		}
+		n := len(args)
+		where += fmt.Sprintf(` AND attempted_at <= $%d AND (attempted_at, topic, partition, "offset", attempt) < ($%d, $%d, $%d, $%d, $%d)`, n+1, n+1, n+2, n+3, n+4, n+5)
+		args = append(args, p.At, p.Topic, p.Partition, p.Offset, p.Attempt)
+	}
+	args = append(args, limit+1)
+	sql := `
+		SELECT attempted_at, COALESCE(replay_id::text, ''), record_id, record_type, record_key, topic, partition, "offset",
+		       attempt, outcome, COALESCE(status, 0), latency_ms, COALESCE(error, ''), response
+		FROM delivery_attempts
+		WHERE ` + where + fmt.Sprintf(`
+		ORDER BY attempted_at DESC, topic DESC, partition DESC, "offset" DESC, attempt DESC
+		LIMIT $%d`, len(args))
+	return sql, args, nil
 }
 
 func (f *AttemptFilter) where(destinationID string) (string, []any) {

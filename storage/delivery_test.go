@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,4 +182,22 @@ func TestAWishForManyParkedKeysIsNotedInPartsAndConcernsEachKeyOnce(t *testing.T
 	require.Equal(t, 5000, skipped)
 	_, _, err = storage.WishParked(ctx, db, storage.RetryParked, id, storage.ParkedFilter{}, "nonsense")
 	require.ErrorIs(t, err, storage.ErrListCursor)
+}
+
+func TestASearchOfTheDeliveryLogFromATimeOnLeavesOutTheDaysBefore(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	now := time.Now()
+	require.NoError(t, storage.PrepareAttempts(t.Context(), db, now.AddDate(0, 0, -9), 9))
+	days := func(f storage.AttemptFilter) int {
+		sql, args, err := storage.SearchAttemptsSQL(uuid.NewString(), f, "", 100)
+		require.NoError(t, err)
+		var plan string
+		require.NoError(t, db.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+sql, args...).Scan(&plan))
+		return strings.Count(plan, `"Relation Name": "delivery_attempts_2`)
+	}
+	place := storage.AttemptFilter{Topic: "lifecycle", Partition: 1, Offset: 7}
+	require.Equal(t, 10, days(place))
+	place.From = now.Add(-time.Hour).Truncate(24 * time.Hour)
+	require.LessOrEqual(t, days(place), 2)
 }

@@ -23,3 +23,6 @@ func MigrateDown(ctx context.Context, db *DB) error {
 	_, err = provider.DownTo(ctx, 0)
 	return err
 }
+
+// SearchAttemptsSQL is the statement of SearchAttempts.
+var SearchAttemptsSQL = searchAttempts

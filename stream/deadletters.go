@@ -52,16 +52,30 @@ type Letter struct {
 type LetterFilter struct {
 	Source, Reason, Type, Key, RecordID, DestinationID string
 	Status                                             string
+	From, To                                           time.Time // of the giving up, To exclusive
 }
 
 func (f *LetterFilter) matches(l *Letter) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
+	if !f.From.IsZero() && l.AppendedAt.Before(f.From) || !f.To.IsZero() && !l.AppendedAt.Before(f.To) {
+		return false
+	}
 	destination := ""
 	if l.DestinationID != nil {
 		destination = *l.DestinationID
 	}
-	return is(f.Source, l.Source) && is(f.Reason, l.Reason) && is(f.Type, l.RecordType) && is(f.Key, string(l.RecordKey)) &&
+	return is(f.Source, l.Source) && is(f.Reason, l.Reason) && isType(f.Type, l.RecordType) && is(f.Key, string(l.RecordKey)) &&
 		is(f.RecordID, l.RecordID) && is(f.DestinationID, destination) && is(f.Status, l.Status)
+}
+
+// isType says whether a record's type is the one looked for: event.tracked is all
+// product events, a * at the end any ending.
+func isType(want, have string) bool {
+	prefix, open := strings.CutSuffix(want, "*")
+	if want == schemas.TypeEventTracked {
+		return have == want || strings.HasPrefix(have, want+":")
+	}
+	return want == "" || want == have || open && strings.HasPrefix(have, prefix)
 }
 
 // LetterPage is a part of the list.
@@ -91,7 +105,7 @@ const (
 
 // List returns dead letters, newest first.
 func (d *DeadLetters) List(ctx context.Context, f LetterFilter, cursor string, limit int) (*LetterPage, error) {
-	scan, err := d.open(ctx, cursor)
+	scan, err := d.open(ctx, cursor, f)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +139,9 @@ type letterPart struct {
 	buffer []*Letter // ascending
 }
 
-func (d *DeadLetters) open(ctx context.Context, cursor string) (*letterScan, error) {
+// open begins where the cursor says, within the times of the filter: letters outside
+// of them are not read.
+func (d *DeadLetters) open(ctx context.Context, cursor string, f LetterFilter) (*letterScan, error) {
 	uppers := map[int32]int64{}
 	if cursor != "" {
 		raw, err := base64.RawURLEncoding.DecodeString(cursor)
@@ -137,11 +153,18 @@ func (d *DeadLetters) open(ctx context.Context, cursor string) (*letterScan, err
 	if err != nil {
 		return nil, err
 	}
-	starts, err := d.admin.StartOffsets(ctx, schemas.TopicDeadLetters)
+	first, last := d.admin.StartOffsets, d.admin.EndOffsets
+	if !f.From.IsZero() {
+		first = d.admin.from(f.From)
+	}
+	if !f.To.IsZero() {
+		last = d.admin.from(f.To)
+	}
+	starts, err := first(ctx, schemas.TopicDeadLetters)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := d.admin.EndOffsets(ctx, schemas.TopicDeadLetters)
+	ends, err := last(ctx, schemas.TopicDeadLetters)
 	if err != nil {
 		return nil, err
 	}

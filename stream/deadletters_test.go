@@ -94,6 +94,41 @@ func TestDeadLettersAreListedNewestFirstInPagesAndRedrivenOnce(t *testing.T) {
 	require.ErrorIs(t, err, stream.ErrLetterCursor)
 }
 
+func TestDeadLettersAreNarrowedByTimeAndTypeWithoutReadingTheOthers(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.letters(d, 12)
+	letters := stream.NewDeadLetters(w.admin, w.db, w.Codec, nil)
+	list := func(f stream.LetterFilter) *stream.LetterPage {
+		page, err := letters.List(w.Context(), f, "", 100)
+		require.NoError(t, err)
+		return page
+	}
+	all := list(stream.LetterFilter{}).Letters
+	require.Len(t, all, 12)
+	typ := all[0].RecordType
+	require.Len(t, list(stream.LetterFilter{Type: typ}).Letters, 12)
+	require.Len(t, list(stream.LetterFilter{Type: "contact.*"}).Letters, 12)
+	require.Empty(t, list(stream.LetterFilter{Type: "event.tracked"}).Letters)
+	for i := range all {
+		at := all[i].AppendedAt
+		before, after := 0, 0
+		for _, l := range all {
+			if l.AppendedAt.Before(at) {
+				before++
+			} else {
+				after++
+			}
+		}
+		page := list(stream.LetterFilter{From: at})
+		require.Len(t, page.Letters, after)
+		require.Equal(t, after, page.Scanned, "no other is read")
+		require.Len(t, list(stream.LetterFilter{To: at}).Letters, before)
+		require.Equal(t, len(page.Letters), len(list(stream.LetterFilter{From: at, To: all[0].AppendedAt.Add(time.Millisecond)}).Letters))
+	}
+	require.Empty(t, list(stream.LetterFilter{From: all[0].AppendedAt.Add(time.Hour)}).Letters)
+}
+
 func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 	w := newWorld(t)
 	w.Append(fact("c", schemas.FactContactCreated))

@@ -27,6 +27,13 @@ func (a *Admin) OffsetsAt(ctx context.Context, at time.Time, topics ...schemas.T
 	})
 }
 
+// from is OffsetsAt of a time.
+func (a *Admin) from(at time.Time) func(context.Context, ...schemas.Topic) ([]storage.CursorStart, error) {
+	return func(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
+		return a.OffsetsAt(ctx, at, topics...)
+	}
+}
+
 func (a *Admin) starts(ctx context.Context, topics []schemas.Topic, list func(context.Context, ...string) (kadm.ListedOffsets, error)) ([]storage.CursorStart, error) {
 	if len(topics) == 0 {
 		return nil, nil

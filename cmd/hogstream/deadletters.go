@@ -39,13 +39,15 @@ type letterFlags struct {
 	Source      string `help:"Only of this source: processor:<name> or destination:<name>."`
 	Destination string `help:"Only of this destination, by id or name."`
 	Reason      string `help:"Only with this reason: undecodable, failed, rejected, expired, skipped, gap, too-large."`
-	Type        string `help:"Only of this type of record."`
+	Type        string `help:"Only of this type of record; event.tracked is all product events, a * at the end any ending."`
 	Contact     string `help:"Only of this contact id."`
+	From        string `help:"Only what was given up from this time on."`
+	To          string `help:"Only what was given up before this time."`
 }
 
 func (f *letterFlags) query(ctx context.Context, api *client) (url.Values, error) {
 	query := url.Values{}
-	setQuery(query, "source", f.Source, "reason", f.Reason, "type", f.Type, "key", f.Contact)
+	setQuery(query, "source", f.Source, "reason", f.Reason, "type", f.Type, "key", f.Contact, "from", f.From, "to", f.To)
 	if f.Destination != "" {
 		id, err := destinationID(ctx, api, f.Destination)
 		if err != nil {
