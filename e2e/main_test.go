@@ -14,12 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hogstream/hogstream/stream/streamtest"
+	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
 
 // patience is how long a test waits for what must come. It is never a measure of
@@ -67,7 +67,7 @@ func hogstreamBinary(t testing.TB) string {
 }
 
 // thorough says that `make faults` runs: many seeds and outages of full length.
-func thorough() bool { return os.Getenv("HOGSTREAM_FAULT_SEEDS") != "" }
+func thorough() bool { return seeds.Thorough() }
 
 // beside lets a test run beside others: they mostly wait. On a real cluster they
 // stop brokers that others need.
@@ -102,35 +102,5 @@ func eachLongSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand))
 func runSeeds(t *testing.T, few, share int, run func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
 	beside(t)
-	var seeds []uint64
-	if one := os.Getenv("HOGSTREAM_FAULT_SEED"); one != "" {
-		seed, err := strconv.ParseUint(one, 10, 64)
-		if err != nil {
-			t.Fatalf("HOGSTREAM_FAULT_SEED: %v", err)
-		}
-		seeds = []uint64{seed}
-	} else {
-		n := few
-		if many := os.Getenv("HOGSTREAM_FAULT_SEEDS"); many != "" {
-			var err error
-			if n, err = strconv.Atoi(many); err != nil {
-				t.Fatalf("HOGSTREAM_FAULT_SEEDS: %v", err)
-			}
-			n = max(1, n/share)
-		}
-		first := rand.Uint64N(1_000_000)
-		for i := range n {
-			seeds = append(seeds, first+uint64(i))
-		}
-	}
-	for _, seed := range seeds {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("this was seed %d: run it again with HOGSTREAM_FAULT_SEED=%d", seed, seed)
-				}
-			})
-			run(t, rand.New(rand.NewPCG(seed, 7)))
-		})
-	}
+	seeds.Any(t, few, share, func(t *testing.T, seed uint64) { run(t, rand.New(rand.NewPCG(seed, 7))) })
 }

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,30 +22,8 @@ import (
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
-
-// eachFaultSeed runs a test with seeds 1 to few, or to HOGSTREAM_FAULT_SEEDS, or
-// with HOGSTREAM_FAULT_SEED alone, the one that a failing run printed.
-func eachFaultSeed(t *testing.T, few uint64, run func(t *testing.T, seed uint64)) {
-	t.Helper()
-	first, last := uint64(1), few
-	if n, err := strconv.ParseUint(os.Getenv("HOGSTREAM_FAULT_SEEDS"), 10, 64); err == nil {
-		last = n
-	}
-	if one, err := strconv.ParseUint(os.Getenv("HOGSTREAM_FAULT_SEED"), 10, 64); err == nil {
-		first, last = one, one
-	}
-	for seed := first; seed <= last; seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("run it again with HOGSTREAM_FAULT_SEED=%d", seed)
-				}
-			})
-			run(t, seed)
-		})
-	}
-}
 
 // impatient keeps pauses short: what they are for is tested in virtual time.
 func impatient(c *stream.SinksConfig) { c.ParkedMax = c.BackoffMax }
@@ -122,7 +99,7 @@ func (o *oracle) dead() map[string]string {
 }
 
 func TestFaultAReceiverWithEveryKindOfAnswerSeesNoInversionAndNoGap(t *testing.T) {
-	eachFaultSeed(t, 1, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 1, func(t *testing.T, seed uint64) {
 		contacts, each, hot := 100, 20, 1000
 		if os.Getenv("HOGSTREAM_FAULT_SEEDS")+os.Getenv("HOGSTREAM_FAULT_SEED") != "" && seed%25 == 1 {
 			contacts, each, hot = 1000, 200, 50_000 // takes minutes, so few seeds have it
@@ -179,7 +156,7 @@ func TestFaultAReceiverWithEveryKindOfAnswerSeesNoInversionAndNoGap(t *testing.T
 }
 
 func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *testing.T) {
-	eachFaultSeed(t, 2, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		// A request that ran into its deadline would be sent again and count as a repeat.
 		p := newPathWithin(t, 15*time.Second, func(c *stream.SinksConfig) {
@@ -271,7 +248,7 @@ type editing struct {
 }
 
 func TestFaultADestinationThatIsEditedWhileDeliveringLosesRepeatsAndReordersNothing(t *testing.T) {
-	eachFaultSeed(t, 2, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		e := &editing{t: t, p: newPath(t, impatient)}
 		var err error
@@ -330,7 +307,7 @@ func TestFaultADestinationThatIsEditedWhileDeliveringLosesRepeatsAndReordersNoth
 }
 
 func TestFaultADestinationDeletedInFlightIsSentNothingMoreAndLeavesNothingBehind(t *testing.T) {
-	eachFaultSeed(t, 2, func(t *testing.T, seed uint64) {
+	seeds.Each(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		p := newPath(t, impatient)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

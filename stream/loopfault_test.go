@@ -3,8 +3,6 @@ package stream_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
 
 // event is one thing that happens to a deployment.
@@ -56,36 +55,19 @@ var schedules = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) event {
 // the committed output is each record's output once and in order, and the state
 // is that of next_offset.
 func TestFaultNoScheduleOfCrashesAndRebalancesLosesOrRepeatsAnything(t *testing.T) {
-	for _, seed := range faultSeeds(3) {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			d := deployment{rig: newRig(t, 3), running: map[string]*runner{}}
-			schedule := schedules.Example(seed)
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("HOGSTREAM_FAULT_SEED=%d: %v", seed, schedule)
-				}
-			})
-			for _, e := range schedule {
-				d.happen(e)
+	seeds.Each(t, 3, func(t *testing.T, seed uint64) {
+		d := deployment{rig: newRig(t, 3), running: map[string]*runner{}}
+		schedule := schedules.Example(int(seed))
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("the schedule of seed %d: %v", seed, schedule)
 			}
-			d.end()
 		})
-	}
-}
-
-// faultSeeds are 1 to n, or to HOGSTREAM_FAULT_SEEDS, or HOGSTREAM_FAULT_SEED alone.
-func faultSeeds(n int) []int {
-	if one, err := strconv.Atoi(os.Getenv("HOGSTREAM_FAULT_SEED")); err == nil {
-		return []int{one}
-	}
-	if more, err := strconv.Atoi(os.Getenv("HOGSTREAM_FAULT_SEEDS")); err == nil {
-		n = more
-	}
-	seeds := make([]int, n)
-	for i := range seeds {
-		seeds[i] = i + 1
-	}
-	return seeds
+		for _, e := range schedule {
+			d.happen(e)
+		}
+		d.end()
+	})
 }
 
 // faultRulesOff can be set by hand, to see that the schedules find what is wrong.

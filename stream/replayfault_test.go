@@ -18,21 +18,13 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/streamtest"
+	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
 
 // eachFault runs a test with its seeds.
 func eachFault(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
-	for _, seed := range faultSeeds(few) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("run it again with HOGSTREAM_FAULT_SEED=%d", seed)
-				}
-			})
-			run(t, rand.New(rand.NewPCG(uint64(seed), 5)))
-		})
-	}
+	seeds.Each(t, few, func(t *testing.T, seed uint64) { run(t, rand.New(rand.NewPCG(seed, 5))) })
 }
 
 func TestFaultADestinationPausedBeyondRetentionGetsOneGapAndGoesOnAtTheLogsStart(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,29 +14,13 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
 
-// eachFaultSeed runs a test with seeds 1 to few, or to HOGSTREAM_FAULT_SEEDS, or
-// with HOGSTREAM_FAULT_SEED alone, the one that a failing run printed.
-func eachFaultSeed(t *testing.T, few uint64, run func(t *testing.T, rng *rand.Rand)) {
+// eachFaultSeed runs a test with its seeds.
+func eachFaultSeed(t *testing.T, few int, run func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
-	first, last := uint64(1), few
-	if n, err := strconv.ParseUint(os.Getenv("HOGSTREAM_FAULT_SEEDS"), 10, 64); err == nil {
-		last = n
-	}
-	if one, err := strconv.ParseUint(os.Getenv("HOGSTREAM_FAULT_SEED"), 10, 64); err == nil {
-		first, last = one, one
-	}
-	for seed := first; seed <= last; seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("run it again with HOGSTREAM_FAULT_SEED=%d", seed)
-				}
-			})
-			run(t, rand.New(rand.NewPCG(seed, 11)))
-		})
-	}
+	seeds.Each(t, few, func(t *testing.T, seed uint64) { run(t, rand.New(rand.NewPCG(seed, 11))) })
 }
 
 // A prepared log is fed as it grows and as there is room, as a feeder does.
