@@ -28,7 +28,7 @@ build: ## Build the binary into bin/hogstream
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/hogstream ./cmd/hogstream
 
 ##@ Check
-.PHONY: test race fuzz faults lint fmt vuln bench e2e
+.PHONY: test race fuzz faults lint fmt vuln bench profile e2e
 test: ## Run all tests; needs nothing but Go and the Postgres binaries
 	$(GO) test -timeout $(TEST_TIMEOUT) $(ARGS) ./...
 
@@ -60,6 +60,13 @@ vuln: $(GOVULN) ## Check dependencies for known vulnerabilities
 
 bench: ## Measure throughput and latency, write docs/BENCHMARKS.md
 	$(GO) run ./cmd/hogstream bench $(ARGS)
+
+profile: ## Measure anew what the compiler optimises for (cmd/hogstream/default.pgo)
+	rm -rf bin/profile
+	$(GO) run ./cmd/hogstream bench ingest processors lanes batches --rounds 2 --out "" --profile bin/profile
+	rm -f bin/profile/*plain*.pprof
+	cd tools && $(GO) build -o ../bin/merge-profiles ./profile
+	bin/merge-profiles cmd/hogstream/default.pgo bin/profile/*.pprof
 
 e2e: ## Run the end-to-end suite on Kafka (starts one when KAFKA_BROKERS is unset)
 	compose/kafka/e2e.sh $(ARGS)

@@ -108,7 +108,7 @@ func buildShiftable(dir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "hogstream-shiftable")
-	if out, err := exec.Command("go", "build", "-overlay", list, "-o", path, "../cmd/hogstream").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-pgo=off", "-overlay", list, "-o", path, "../cmd/hogstream").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the binary with a shiftable clock: %w\n%s", err, out)
 	}
 	return path, nil

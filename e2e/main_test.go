@@ -55,7 +55,9 @@ func hogstreamBinary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
 		built.path = filepath.Join(built.dir, "hogstream")
-		out, err := exec.Command("go", "build", "-o", built.path, "../cmd/hogstream").CombinedOutput()
+		// Without its profile (default.pgo), the build shares the packages that
+		// the tests were compiled with.
+		out, err := exec.Command("go", "build", "-pgo=off", "-o", built.path, "../cmd/hogstream").CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("build the binary: %w\n%s", err, out)
 		}
