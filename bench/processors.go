@@ -23,7 +23,7 @@ import (
 
 const (
 	benchContacts   = 50_000
-	processorEvents = 60_000 // a round
+	processorEvents = 120_000 // a round
 	bareRows        = 100_000
 	bareBatch       = 5_000
 )
@@ -46,7 +46,7 @@ func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	env.onClose(func() error { return bench.log.Close(context.WithoutCancel(ctx)) })
 
 	var ours, bare, ratios []float64
-	if _, err := bench.ours(ctx, cfg.scaled(processorEvents/4), "warm-up"); err != nil { // warms caches and prepared statements
+	if _, err := bench.ours(ctx, cfg.scaled(processorEvents/8), "warm-up"); err != nil { // warms caches and prepared statements
 		return nil, err
 	}
 	for i := range cfg.rounds(3) {
