@@ -30,7 +30,7 @@ const (
 	warmSeconds  = 4.0
 	warmAtMost   = 30   // times
 	warmGain     = 0.95 // of the best median so far: still getting better
-	warmPatience = 3    // times without getting better
+	warmPatience = 5    // times without getting better
 )
 
 // latencyBench measures a whole instance: `hogstream dev`, in a process of its
