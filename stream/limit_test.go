@@ -114,7 +114,7 @@ func TestAReceiverThatAnswers429IsSentAboutAsMuchAsItTakes(t *testing.T) {
 			b.append(fmt.Sprint("key-", i%300))
 		}
 		letPass(10 * time.Minute)
-		b.courier.env.stopped.Store(true)
+		<-b.courier.retire(b.track)
 		b.courier.workers.Wait()
 		t.Logf("%d accepted of %d possible, %d refused", accepted.Load(), takes*600, refused.Load())
 		require.Greater(t, accepted.Load(), int64(takes*600*7/10))

@@ -145,9 +145,28 @@ func (d *deployment) look() {
 	}
 }
 
+// bury takes the dead out of kfake's group: it never ends the session of a member
+// whose connection broke while it waited for others to join, as brokers do.
+func (d *deployment) bury() {
+	if d.env.Cluster == nil {
+		return
+	}
+	for name, p := range d.running {
+		if p.hasEnded() {
+			delete(d.running, name)
+		}
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		if d.running[name] == nil {
+			_ = d.tryExpel(name) // refused when it is no member
+		}
+	}
+}
+
 // end lets everything settle and checks.
 func (d *deployment) end() {
 	d.wake()
+	d.bury()
 	d.happen(event{what: "start", instance: "z"})
 	d.awaitOutputs(d.given)
 	for _, p := range d.all {

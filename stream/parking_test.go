@@ -54,7 +54,10 @@ func newParkBench(t *testing.T, db *storage.DB, id string, change func(*SinksCon
 	b.courier.id = id
 	require.NoError(t, b.courier.update(b.destination(1, storage.DestinationActive)))
 	env.flush = newFlusher(env.cfg, db, zap.NewNop(), env.metrics)
-	b.loader = newLoader(db, zap.NewNop(), func() []*track { return []*track{b.track} })
+	b.loader = newLoader(db, zap.NewNop(), func() []*track {
+		all := b.holding.list()
+		return all[len(all)-1:]
+	})
 	env.db = db
 	env.loader, env.flush.parked = b.loader, b.loader.wake
 	b.holding = newHolding(leases[0], time.Now(), 10_000*time.Hour)
