@@ -124,6 +124,11 @@ func (t *thread) ahead(b *batch) offsets {
 	if !t.emitting || t.failures > 0 || t.narrow.suspects > 0 {
 		return nil
 	}
+	return t.moved(b)
+}
+
+// moved is where a batch moves the group's offsets.
+func (t *thread) moved(b *batch) offsets {
 	at := make(offsets)
 	for n, a := range b.parts {
 		for topic, next := range a.next {
@@ -297,12 +302,7 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 // publishBatch makes the partitions ready for the next batch, or leaves them to
 // the table of recovery.
 func (t *thread) publishBatch(ctx context.Context, b *batch) error {
-	at := make(offsets)
-	for n, a := range b.parts {
-		for topic, r := range a.ranges {
-			at.set(t.topicName(topic), n, r.Next)
-		}
-	}
+	at := t.moved(b)
 	if len(at) == 0 {
 		return nil // another owner was everywhere
 	}

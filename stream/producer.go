@@ -77,6 +77,13 @@ func (p *producer) close() {
 	}
 }
 
+// renew aborts what the producer has in hand: the broker does when a client takes
+// the id anew.
+func (p *producer) renew(ctx context.Context) error {
+	p.close()
+	return p.open(ctx)
+}
+
 // transact is the transaction: the outputs, the offsets unless they went ahead, the
 // end, one after the other. Sent side by side, outputs and offsets meet at the transaction's
 // coordinator, each to be made part of it; the one that comes while the other is

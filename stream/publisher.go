@@ -158,8 +158,7 @@ func (p *publisher) quiet(ctx context.Context, m *member) error {
 	for i, one := range p.pair {
 		p.await(i)
 		if len(one.ahead) > 0 {
-			one.close()
-			if err := one.open(ctx); err != nil {
+			if err := one.renew(ctx); err != nil {
 				return err
 			}
 		}
@@ -174,8 +173,7 @@ func (p *publisher) rest(ctx context.Context) error {
 		if one.begun.IsZero() || time.Since(one.begun) < one.txn/3 {
 			continue
 		}
-		one.close()
-		if err := one.open(ctx); err != nil {
+		if err := one.renew(ctx); err != nil {
 			return err
 		}
 	}
