@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -110,20 +111,52 @@ func attemptPartition(day time.Time) string {
 }
 
 // PrepareAttempts makes the delivery log's partitions for the day of now and the
-// given number of days after it. It may be called by many at once.
+// given number of days after it, each in a transaction of its own: a day that
+// cannot be made now leaves its rows to the default partition, from where they are
+// moved when it can. It may be called by many at once.
 func PrepareAttempts(ctx context.Context, db *DB, now time.Time, ahead int) error {
+	first := now.UTC().Truncate(24 * time.Hour)
+	var errs []error
+	for i := range ahead + 1 {
+		day := first.AddDate(0, 0, i)
+		if err := prepareAttemptsOf(ctx, db, day); err != nil {
+			errs = append(errs, fmt.Errorf("prepare delivery log for %s: %w", day.Format(time.DateOnly), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepareAttemptsOf makes the partition of a day and moves there what the default
+// partition has of it: Postgres refuses a partition while the default one holds
+// rows of its range, and rows come there whenever nobody made the day in time.
+func prepareAttemptsOf(ctx context.Context, db *DB, day time.Time) error {
+	const exists = `SELECT to_regclass($1) IS NOT NULL`
+	// Identifiers and bounds are made from a date, nothing else gets in.
+	name, from, to := attemptPartition(day), day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)
+	var there bool
+	if err := db.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
+		return err
+	}
 	return db.InTx(ctx, func(tx *Tx) error {
 		if _, err := tx.Exec(ctx, lockAttemptPartitions); err != nil {
-			return fmt.Errorf("prepare delivery log: %w", err)
+			return err
 		}
-		first := now.UTC().Truncate(24 * time.Hour)
-		for i := range ahead + 1 {
-			day := first.AddDate(0, 0, i)
-			// Identifiers and bounds are made from a date, nothing else gets in.
-			sql := fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF delivery_attempts FOR VALUES FROM ('%s') TO ('%s')`,
-				attemptPartition(day), day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339))
+		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
+			return err
+		}
+		for _, sql := range []string{
+			// Whoever writes meanwhile waits; who reads for long must not hold all of them up.
+			`SET LOCAL lock_timeout = '5s'`,
+			`LOCK TABLE delivery_attempts_default IN ACCESS EXCLUSIVE MODE`,
+			fmt.Sprintf(`CREATE TABLE %s (LIKE delivery_attempts INCLUDING DEFAULTS)`, name),
+			fmt.Sprintf(`
+				WITH moved AS (
+				    DELETE FROM delivery_attempts_default WHERE attempted_at >= '%s' AND attempted_at < '%s' RETURNING *)
+				INSERT INTO %s SELECT * FROM moved`, from, to, name),
+			fmt.Sprintf(`ALTER TABLE delivery_attempts ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, name, from, to),
+		} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
-				return fmt.Errorf("prepare delivery log for %s: %w", day.Format(time.DateOnly), err)
+				return err
 			}
 		}
 		return nil
@@ -135,7 +168,8 @@ func PrepareAttempts(ctx context.Context, db *DB, now time.Time, ahead int) erro
 const lockAttemptPartitions = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.delivery_attempts', 0))`
 
 // DropAttempts drops the delivery log's partitions that end at or before the day
-// of before, and returns how many.
+// of before, and returns how many. At most strayAttempts older rows of the default
+// partition go with them.
 func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, err error) {
 	err = db.InTx(ctx, func(tx *Tx) error {
 		dropped = 0
@@ -158,8 +192,18 @@ func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, e
 		}
 		return nil
 	})
+	if err != nil {
+		return dropped, err
+	}
+	const strays = `
+		DELETE FROM delivery_attempts_default WHERE ctid IN
+		    (SELECT ctid FROM delivery_attempts_default WHERE attempted_at < $1 LIMIT $2)`
+	_, err = db.clean(ctx, "delivery log outside daily partitions", strays, before.UTC().Truncate(24*time.Hour), strayAttempts)
 	return dropped, err
 }
+
+// strayAttempts bounds one deletion from the default partition.
+const strayAttempts = 50_000
 
 func attemptPartitions(ctx context.Context, tx *Tx) ([]string, error) {
 	const sql = `

@@ -121,6 +121,38 @@ func TestTheDeliveryLogHasAPartitionForEachDayAndDropsOldOnes(t *testing.T) {
 	require.Equal(t, 1, count("delivery_attempts"))
 }
 
+func TestADayWhoseAttemptsAreInTheDefaultPartitionGetsOneOfItsOwnLater(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	day := time.Date(2026, 3, 10, 15, 0, 0, 0, time.UTC)
+	write := func(at time.Time) {
+		attempt := storage.Attempt{At: at, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "contact.created", RecordKey: "k",
+			Topic: "lifecycle", Partition: 1, Offset: 2, Attempt: 1, Outcome: "delivered", Status: 200}
+		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, []storage.Attempt{attempt}) }))
+	}
+	rows := func(table string) int { return count(t, db, table) }
+	// Nobody made the days: a laptop slept, or only the API ran.
+	for _, at := range []time.Time{day.AddDate(0, 0, -40), day, day.AddDate(0, 0, 1)} {
+		write(at)
+	}
+	require.Equal(t, 3, rows("delivery_attempts_default"))
+
+	require.NoError(t, storage.PrepareAttempts(ctx, db, day, 2))
+	require.Equal(t, 1, rows("delivery_attempts_20260310"))
+	require.Equal(t, 1, rows("delivery_attempts_20260311"))
+	require.Equal(t, 0, rows("delivery_attempts_20260312"))
+	require.Equal(t, 1, rows("delivery_attempts_default"))
+	write(day)
+	require.Equal(t, 2, rows("delivery_attempts_20260310"))
+
+	_, err := storage.DropAttempts(ctx, db, day.AddDate(0, 0, -30))
+	require.NoError(t, err)
+	require.Equal(t, 0, rows("delivery_attempts_default"), "what is older than the retention")
+	require.Equal(t, 3, rows("delivery_attempts"))
+	var indexes int
+	require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'delivery_attempts_20260310'`).Scan(&indexes))
+	require.Equal(t, 1, indexes)
+}
+
 func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()

@@ -208,9 +208,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 func (s *Sinks) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if err := s.prepare(ctx); err != nil {
-		return err
-	}
+	s.prepare(ctx)
 	s.tasks.Go(func() { s.reader.run(work) })
 	s.tasks.Go(func() { s.flush.run(work) })
 	s.tasks.Go(func() { s.env.loader.run(work) })
@@ -240,14 +238,17 @@ func (s *Sinks) Run(ctx context.Context) error {
 }
 
 // prepare makes the delivery log ready for today, waiting for Postgres if need be.
-func (s *Sinks) prepare(ctx context.Context) error {
+// Nothing else keeps deliveries waiting: what has no day of its own in the log
+// stands in its default partition, and it is tried again each hour.
+func (s *Sinks) prepare(ctx context.Context) {
 	for {
 		err := storage.PrepareAttempts(ctx, s.db, time.Now(), 2)
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		if !storage.IsUnavailable(err) && !storage.IsRetryable(err) {
-			return fmt.Errorf("sinks: %w", err)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case !storage.IsUnavailable(err) && !storage.IsRetryable(err):
+			s.log.Error("delivery_log.prepare_failed", zap.Error(err))
+			return
 		}
 		s.log.Warn("sinks.waiting_for_postgres", zap.Error(err))
 		pause(ctx, time.Second)
