@@ -1,13 +1,17 @@
 package hogstream
 
 import (
+	"fmt"
 	"net/http"
 
 	"go.opentelemetry.io/otel"
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // openAPI makes the HTTP API and the rooms that keep it current.
@@ -27,7 +31,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Describe: []ingest.Description{console.Describe},
-		Probes: a.probes(), Lag: a.admin.Lag,
+		Probes: a.probes(), Lag: a.admin.Lag, Workers: workers,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
 	if err != nil {
@@ -40,7 +44,21 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 func (a *App) openHealth() (http.Handler, error) {
 	return ingest.New(ingest.Config{
 		HealthOnly: true, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
-	}, ingest.Deps{DB: a.db, Probes: a.probes(), Lag: a.admin.Lag, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
+	}, ingest.Deps{DB: a.db, Probes: a.probes(), Lag: a.admin.Lag, Workers: workers, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
+}
+
+// workers are the groups of the processors.
+var workers = []string{identity.Name, contacts.Name}
+
+// processorState is nil while a processor works on all of its partitions.
+func processorState(loop *stream.ProcessorLoop) error {
+	if err := loop.Ready(); err != nil {
+		return err
+	}
+	if n := len(loop.Stopped()); n > 0 {
+		return ingest.Notice(fmt.Sprintf("%d partitions wait for an operator: see `hogstream processors ls` and the log line processor.partition_stopped", n))
+	}
+	return nil
 }
 
 // probes ask the parts of this process whether they work.

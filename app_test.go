@@ -19,6 +19,7 @@ import (
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 func devConfig(t *testing.T) hogstream.Config {
@@ -179,5 +180,32 @@ func TestAProcessThatPlaysNoIngestServesItsHealthAndMetricsAndNothingElse(t *tes
 			stop()
 			require.NoError(t, <-done)
 		}
+	})
+}
+
+// Health was green while partitions waited for an operator.
+func TestHealthSaysThatPartitionsWaitForAnOperator(t *testing.T) {
+	cfg := devConfig(t)
+	inDev(t, cfg, func(r *hogstream.Running) {
+		for _, user := range []string{"a", "b", "c", "d"} {
+			call(t, r, "/v1/events", "", `{"name":"n","userId":"`+user+`","idempotencyKey":"k"}`, 202) // waits for identity
+		}
+	})
+	cfg.Database.URL = storagetest.NewServer(t).URL() // its database is lost
+	inDev(t, cfg, func(r *hogstream.Running) {
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			resp, err := http.Get(r.URL + "/v1/health")
+			require.NoError(c, err)
+			defer resp.Body.Close()
+			var report struct {
+				Status     string
+				Components map[string]struct{ Status, Detail string }
+			}
+			require.NoError(c, json.NewDecoder(resp.Body).Decode(&report))
+			require.Equal(c, http.StatusServiceUnavailable, resp.StatusCode)
+			require.Equal(c, "degraded", report.Status)
+			require.Equal(c, "down", report.Components["processor identity"].Status)
+			require.Contains(c, report.Components["processor identity"].Detail, "wait for an operator")
+		}, 30*time.Second, 200*time.Millisecond)
 	})
 }

@@ -61,7 +61,7 @@ func (a *App) processors() ([]room, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return loop.Ready() }})
+		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return processorState(loop) }})
 		rooms = append(rooms, room{"processor " + p.Name(), loop.Run})
 	}
 	return rooms, nil

@@ -2,11 +2,14 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -17,9 +20,15 @@ type Probe struct {
 	// Needed says that no event can be taken, no work be done without it: readiness
 	// asks it.
 	Needed bool
-	// Check returns when ctx ends, at the latest.
+	// Check returns when ctx ends, at the latest. Its error is shown to nobody,
+	// unless it is a Notice.
 	Check func(context.Context) error
 }
+
+// Notice is an error of a probe that may be shown to whoever asks for health.
+type Notice string
+
+func (n Notice) Error() string { return string(n) }
 
 const (
 	probeTimeout = 2 * time.Second
@@ -70,6 +79,7 @@ type componentStatus struct {
 	Status     string `json:"status"` // up | down
 	LatencyMs  *int64 `json:"latencyMs,omitempty"`
 	LastSeenAt string `json:"lastSeenAt,omitempty"`
+	Detail     string `json:"detail,omitempty"` // why it is down, where everybody may know
 }
 
 type groupLag struct {
@@ -148,9 +158,13 @@ func (h *health) probe(ctx context.Context) *healthReport {
 		}
 		report.Components[p.Name].Status, report.Status = "down", "degraded"
 		report.Ready = report.Ready && !p.Needed
+		var notice Notice
+		if errors.As(errs[i], &notice) {
+			report.Components[p.Name].Detail = string(notice)
+		}
 	}
-	if lagErr == nil {
-		h.addLag(report, lag)
+	if h.api.deps.Lag != nil {
+		h.addLag(report, lag, lagErr)
 	}
 	// An unknown state is not a state that is behind.
 	if track := report.Schema["engine"]; schemaErr == nil && !track.InSync {
@@ -185,18 +199,37 @@ func number(n int64) *string {
 	return &s
 }
 
-// addLag tells the lag of each group; a group with members is a worker.
-func (h *health) addLag(report *healthReport, lag []stream.GroupLag) {
-	if h.api.deps.Lag == nil {
+// addLag tells the lag of each group, and whether somebody works: worker is up
+// while every group of Deps.Workers has members. Without members, a group that is
+// behind, or that never was there, degrades the whole; so does a lag that cannot
+// be known, for then nobody knows who works.
+func (h *health) addLag(report *healthReport, lag []stream.GroupLag, err error) {
+	worker := &componentStatus{Status: "down"}
+	report.Components["worker"] = worker
+	if err != nil {
+		h.api.log.Warn("health.lag_unknown", zap.Error(err))
+		worker.Detail, report.Status = "the lag of the consumer groups cannot be looked up", "degraded"
 		return
 	}
-	worker := &componentStatus{Status: "down"}
 	report.Lag = map[string]groupLag{}
 	for _, g := range lag {
 		report.Lag[g.Group] = groupLag{Lag: g.Lag, State: g.State}
-		if g.State == "Stable" {
-			worker.Status, worker.LastSeenAt = "up", isoTime(h.api.now())
+	}
+	for _, name := range h.api.deps.Workers {
+		g, known := report.Lag[name]
+		if known && hasMembers(g.State) {
+			continue
+		}
+		worker.Detail = "no process runs processor " + name
+		if !known || g.Lag > 0 {
+			report.Status = "degraded"
 		}
 	}
-	report.Components["worker"] = worker
+	if worker.Detail == "" {
+		worker.Status, worker.LastSeenAt = "up", isoTime(h.api.now())
+	}
 }
+
+// hasMembers tells a group that somebody belongs to, be it in a rebalance, from
+// one that all have left.
+func hasMembers(state string) bool { return state != "" && state != "Empty" && state != "Dead" }

@@ -124,6 +124,8 @@ type Deps struct {
 	Probes []Probe
 	// Lag says how far the consumer groups are behind, for health.
 	Lag func(context.Context) ([]stream.GroupLag, error)
+	// Workers are the groups without whose members no event gets any further.
+	Workers []string
 	// Logger, Registerer: silent and unmeasured without them.
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer

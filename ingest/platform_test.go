@@ -282,6 +282,7 @@ func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
 	var kafka error
 	log := &memoryLog{}
 	api, err := ingest.New(ingest.Config{Version: "1.2.3"}, ingest.Deps{
+		Workers:  []string{"identity"},
 		Appender: log, DB: pg.DB(), Now: func() time.Time { return now },
 		Probes: []ingest.Probe{{Name: "kafka", Needed: true, Check: func(context.Context) error { return kafka }}},
 		Lag: func(context.Context) ([]stream.GroupLag, error) {
@@ -330,6 +331,53 @@ func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
 	s.request(http.MethodGet, "/v1/health/ready", "").is(http.StatusOK) // known keys go on
 	s.request(http.MethodGet, "/v1/health", "").is(http.StatusServiceUnavailable)
 	s.request(http.MethodGet, "/v1/health/live", "").is(http.StatusOK)
+}
+
+// A process without processors, and a partition that waits for an operator, were
+// told of nowhere.
+func TestHealthIsDegradedWhileNothingBecomesOfAnEvent(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var lag []stream.GroupLag
+	var lagErr, processor error
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
+		deps.Now = func() time.Time { now = now.Add(time.Minute); return now }
+		deps.Workers = []string{"identity", "contacts"}
+		deps.Lag = func(context.Context) ([]stream.GroupLag, error) { return lag, lagErr }
+		deps.Probes = []ingest.Probe{{Name: "processor identity", Check: func(context.Context) error { return processor }}}
+	})
+	type component struct{ Status, Detail string }
+	health := func(status int, overall string) map[string]component {
+		t.Helper()
+		var report struct {
+			Status     string
+			Components map[string]component
+		}
+		s.request(http.MethodGet, "/v1/health", "").is(status).into(&report)
+		require.Equal(t, overall, report.Status)
+		return report.Components
+	}
+	sinks := stream.GroupLag{Group: "sinks", State: "Stable"}
+	identity := stream.GroupLag{Group: "identity", State: "PreparingRebalance", Lag: 9}
+
+	lag = []stream.GroupLag{sinks, identity, {Group: "contacts", State: "Stable", Lag: 9}}
+	require.Equal(t, "up", health(200, "healthy")["worker"].Status, "who is behind and works is well")
+	lag = []stream.GroupLag{sinks, identity, {Group: "contacts", State: "Empty"}}
+	require.Equal(t, component{"down", "no process runs processor contacts"}, health(200, "healthy")["worker"], "nothing waits")
+	lag[2].Lag = 1
+	require.Equal(t, "down", health(503, "degraded")["worker"].Status, "a record waits and nobody works")
+	lag = []stream.GroupLag{sinks}
+	require.Equal(t, "down", health(503, "degraded")["worker"].Status, "members of group sinks are no processors")
+	lagErr = errors.New("secret")
+	require.Equal(t, component{"down", "the lag of the consumer groups cannot be looked up"}, health(503, "degraded")["worker"])
+
+	lag, lagErr = []stream.GroupLag{identity, {Group: "contacts", State: "Stable"}}, nil
+	processor = errors.New("secret")
+	require.Equal(t, component{"down", ""}, health(503, "degraded")["processor identity"])
+	processor = fmt.Errorf("wrapped: %w", ingest.Notice("2 partitions wait for an operator"))
+	require.Equal(t, component{"down", "2 partitions wait for an operator"}, health(503, "degraded")["processor identity"])
+	processor = nil
+	health(200, "healthy")
 }
 
 // tracing keeps the trace context that appends are given.

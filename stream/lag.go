@@ -31,8 +31,8 @@ type PartitionLag struct {
 	Lag int64 `json:"lag"`
 }
 
-// Lag returns the lag of every group of this deployment that has committed
-// offsets, by name. A committed offset below the log's start counts from the start.
+// Lag returns the lag of every group of this deployment, by name; one that has
+// committed nothing yet has none. A committed offset below the log's start counts from the start.
 func (a *Admin) Lag(ctx context.Context) ([]GroupLag, error) {
 	listed, err := a.adm.ListGroups(ctx)
 	if err != nil {
@@ -59,16 +59,14 @@ func (a *Admin) Lag(ctx context.Context) ([]GroupLag, error) {
 	for t := range topics {
 		wanted = append(wanted, t)
 	}
-	if len(wanted) == 0 {
-		return nil, nil
-	}
-	starts, err := a.adm.ListStartOffsets(ctx, wanted...)
-	if err != nil {
-		return nil, fmt.Errorf("list start offsets: %w", err)
-	}
-	ends, err := a.adm.ListCommittedOffsets(ctx, wanted...)
-	if err != nil {
-		return nil, fmt.Errorf("list stable offsets: %w", err)
+	var starts, ends kadm.ListedOffsets
+	if len(wanted) > 0 { // without names, all topics of the cluster would be listed
+		if starts, err = a.adm.ListStartOffsets(ctx, wanted...); err != nil {
+			return nil, fmt.Errorf("list start offsets: %w", err)
+		}
+		if ends, err = a.adm.ListCommittedOffsets(ctx, wanted...); err != nil {
+			return nil, fmt.Errorf("list stable offsets: %w", err)
+		}
 	}
 	var lags []GroupLag
 	for _, name := range names {
