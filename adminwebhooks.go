@@ -134,7 +134,12 @@ func (r adminRecords) FindRecord(ctx context.Context, id string) (*stream.Record
 
 // Redeliver implements console.Records.
 func (r adminRecords) Redeliver(ctx context.Context, id string, record *stream.Record) (stream.Outcome, error) {
-	out, err := r.ops.Redeliver(ctx, id, record)
+	return r.RedeliverAgain(ctx, id, record, -1)
+}
+
+// RedeliverAgain is Redeliver of a record of which it is known how many attempts were made.
+func (r adminRecords) RedeliverAgain(ctx context.Context, id string, record *stream.Record, made int) (stream.Outcome, error) {
+	out, err := r.ops.Redeliver(ctx, id, record, made)
 	if err != nil {
 		return out, adminError(err)
 	}

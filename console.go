@@ -15,7 +15,7 @@ func (a *App) console() (http.Handler, error) {
 	return console.New(console.Deps{
 		DB: a.db, Webhooks: adminWebhooks{a.operations},
 		Rewinds: replayer, Replays: replayer, Records: adminRecords{a.admin, a.operations},
-		DeadLetters: stream.NewDeadLetters(a.admin, a.db, a.codec, adminRecords{a.admin, a.operations}.Redeliver),
+		DeadLetters: stream.NewDeadLetters(a.admin, a.db, a.codec, adminRecords{a.admin, a.operations}.RedeliverAgain),
 		Actor:       adminActor, Logger: a.tel.Logger.Logger,
 	})
 }

@@ -12,20 +12,19 @@ import (
 
 // Redeliver makes one attempt now to deliver a record to a destination, outside
 // its lanes: whatever the destination subscribes to, also when it is paused, and
-// in no order with what it is sent live. The attempt stands in the delivery log.
-func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.Record) (stream.Outcome, error) {
+// in no order with what it is sent live. The attempt stands in the delivery log, as
+// the one after the made ones; made below 0 has them looked up there.
+func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.Record, made int) (stream.Outcome, error) {
 	d, err := o.find(ctx, nameOrID)
 	if err != nil {
 		return stream.Outcome{}, err
 	}
-	before, _, err := storage.SearchAttempts(ctx, o.db, d.ID, storage.AttemptFilter{Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset}, "", 1)
-	if err != nil {
-		return stream.Outcome{}, err
+	if made < 0 {
+		if made, err = o.attemptsMade(ctx, d.ID, r); err != nil {
+			return stream.Outcome{}, err
+		}
 	}
-	attempt := 1
-	if len(before) > 0 {
-		attempt = before[0].Attempt + 1
-	}
+	attempt := made + 1
 	started := time.Now()
 	out := o.deliverer.Deliver(ctx, stream.Delivery{Destination: d, Records: []*stream.Record{r}, Attempt: attempt})
 	row := storage.Attempt{
@@ -41,4 +40,28 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 		o.deliverer.log.Warn("delivery.redelivery_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
 	}
 	return out, nil
+}
+
+// Clocks of brokers and processes may differ by so much.
+const clocksApart = time.Hour
+
+// countedFor bounds the look for attempts made before: their number is told to who
+// reads the log, and is not worth the time in which the attempt could be made.
+const countedFor = 2 * time.Second
+
+// attemptsMade is the number of the last attempt to deliver a record: 0 when there is
+// none since the record was appended, or when the log is so long that it takes too
+// much time to find it.
+func (o *Operations) attemptsMade(ctx context.Context, destinationID string, r *stream.Record) (int, error) {
+	from := r.AppendTime
+	if !from.IsZero() {
+		from = from.Add(-clocksApart)
+	}
+	bounded, cancel := context.WithTimeout(ctx, countedFor)
+	defer cancel()
+	last, err := storage.LastAttempt(bounded, o.db, destinationID, storage.AttemptPlace{Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset}, from)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return 0, nil
+	}
+	return last, err
 }

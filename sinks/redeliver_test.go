@@ -27,7 +27,7 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 	record := recordOf(t, &schemas.Fact{ID: uuid.NewString(), Type: schemas.FactContactCreated, ContactID: uuid.NewString(), OccurredAt: now, CauseID: uuid.NewString(),
 		Contact: &schemas.ContactFact{Properties: "{}", FirstSeenAt: now, LastSeenAt: now, CreatedAt: now, UpdatedAt: now}}, 7)
 	for range 2 {
-		out, err := o.Redeliver(t.Context(), made.ID, record)
+		out, err := o.Redeliver(t.Context(), made.ID, record, -1)
 		require.NoError(t, err)
 		require.Equal(t, stream.Delivered, out.Verdict, out.Err)
 	}
@@ -36,6 +36,21 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	require.Equal(t, []int{2, 1}, []int{rows[0].Attempt, rows[1].Attempt})
-	_, err = o.Redeliver(t.Context(), uuid.NewString(), record)
+
+	// Before the record was appended there can be no attempt: the log is not read so far back.
+	require.NoError(t, o.db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{{At: now.Add(-2 * time.Hour), DestinationID: made.ID, RecordID: "other",
+			RecordType: record.Type, RecordKey: "k", Topic: string(record.Topic), Partition: 0, Offset: 8, Attempt: 41, Outcome: "delivered"}})
+	}))
+	record.Offset = 8
+	_, err = o.Redeliver(t.Context(), made.ID, record, -1)
+	require.NoError(t, err)
+	_, err = o.Redeliver(t.Context(), made.ID, record, 6)
+	require.NoError(t, err)
+	rows, _, err = storage.SearchAttempts(t.Context(), o.db, made.ID, storage.AttemptFilter{Topic: string(record.Topic), Offset: 8, From: now.Add(-time.Minute)}, "", 10)
+	require.NoError(t, err)
+	require.Equal(t, []int{7, 1}, []int{rows[0].Attempt, rows[1].Attempt}, "who knows how many were made says so")
+
+	_, err = o.Redeliver(t.Context(), uuid.NewString(), record, -1)
 	require.ErrorIs(t, err, ErrNotFound)
 }

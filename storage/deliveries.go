@@ -113,3 +113,32 @@ func (f *AttemptFilter) where(destinationID string) (string, []any) {
 	add(`"offset" = $%d`, f.Offset, f.Topic != "")
 	return strings.Join(conditions, " AND "), args
 }
+
+// AttemptPlace is where a record stands on the log.
+type AttemptPlace struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+// LastAttempt returns the number of the last attempt to deliver a record to a
+// destination, of those that began at from or later; 0 when there is none. It reads
+// the destination's log backwards, no further than that attempt or from: from must
+// say when the record was appended.
+func LastAttempt(ctx context.Context, q Querier, destinationID string, at AttemptPlace, from time.Time) (int, error) {
+	var attempt int
+	err := q.QueryRow(ctx, lastAttemptSQL, destinationID, at.Topic, at.Partition, at.Offset, from).Scan(&attempt)
+	if IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("last attempt to deliver %s-%d-%d to destination %s: %w", at.Topic, at.Partition, at.Offset, destinationID, err)
+	}
+	return attempt, nil
+}
+
+const lastAttemptSQL = `
+	SELECT attempt FROM delivery_attempts
+	WHERE destination_id = $1 AND topic = $2 AND partition = $3 AND "offset" = $4 AND attempted_at >= $5
+	ORDER BY attempted_at DESC
+	LIMIT 1`

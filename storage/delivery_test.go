@@ -2,6 +2,8 @@ package storage_test
 
 import (
 	"context"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -232,4 +234,36 @@ func TestASearchOfTheDeliveryLogFromATimeOnLeavesOutTheDaysBefore(t *testing.T) 
 	require.Equal(t, 10, days(place))
 	place.From = now.Add(-time.Hour).Truncate(24 * time.Hour)
 	require.LessOrEqual(t, days(place), 2)
+}
+
+func TestTheLastAttemptOfARecordIsFoundWithoutReadingTheLogOfTheDaysBeforeItWasAppended(t *testing.T) {
+	t.Parallel()
+	db, ctx := storagetest.New(t), t.Context()
+	now := time.Now().UTC().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	require.NoError(t, storage.PrepareAttempts(ctx, db, now.AddDate(0, 0, -9), 9))
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO delivery_attempts (attempted_at, destination_id, record_id, record_type, record_key, topic, partition, "offset", attempt, outcome, latency_ms)
+		SELECT $2::timestamptz - n * interval '1 minute', $1::text::uuid, n::text, 'contact.created', 'k', 'lifecycle', 1, n, 1, 'delivered', 1
+		FROM generate_series(1, 10000) n`, id, now)
+	require.NoError(t, err)
+	_, err = db.Exec(ctx, `ANALYZE delivery_attempts`)
+	require.NoError(t, err)
+	place := storage.AttemptPlace{Topic: "lifecycle", Partition: 1, Offset: 30}
+	n, err := storage.LastAttempt(ctx, db, id, place, now.Add(-2*time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	n, err = storage.LastAttempt(ctx, db, id, storage.AttemptPlace{Topic: "lifecycle", Partition: 1, Offset: 9999}, now.Add(-2*time.Hour))
+	require.NoError(t, err)
+	require.Zero(t, n)
+
+	var plan string
+	require.NoError(t, db.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+storage.LastAttemptSQL, id, place.Topic, place.Partition, int64(9999), now.Add(-2*time.Hour)).Scan(&plan))
+	removed := 0
+	for _, m := range regexp.MustCompile(`"Rows Removed by Filter": (\d+)`).FindAllStringSubmatch(plan, -1) {
+		rows, err := strconv.Atoi(m[1])
+		require.NoError(t, err)
+		removed += rows
+	}
+	require.LessOrEqual(t, removed, 120, plan)
+	require.NotContains(t, plan, "delivery_attempts_"+now.AddDate(0, 0, -1).Format("20060102"), "of the days before nothing is read")
 }

@@ -26,3 +26,6 @@ func MigrateDown(ctx context.Context, db *DB) error {
 
 // SearchAttemptsSQL is the statement of SearchAttempts.
 var SearchAttemptsSQL = searchAttempts
+
+// LastAttemptSQL is the statement of LastAttempt.
+const LastAttemptSQL = lastAttemptSQL

@@ -23,18 +23,22 @@ type DeadLetters struct {
 	admin     *Admin
 	db        *storage.DB
 	codec     LetterDecoder
-	redeliver func(ctx context.Context, destinationID string, r *Record) (Outcome, error)
+	redeliver Redeliver
+	patience  time.Duration // of one call that redrives many
 }
+
+// Redeliver makes one attempt to deliver a record to a destination now, after so many
+// that were made.
+type Redeliver func(ctx context.Context, destinationID string, r *Record, made int) (Outcome, error)
 
 // LetterDecoder decodes values of topic dead-letters. Implemented by *schemas.Codec.
 type LetterDecoder interface {
 	DecodeDeadLetter(value []byte) (*schemas.DeadLetter, error)
 }
 
-// NewDeadLetters makes it. redeliver makes one attempt to deliver a record to a
-// destination now.
-func NewDeadLetters(admin *Admin, db *storage.DB, codec LetterDecoder, redeliver func(context.Context, string, *Record) (Outcome, error)) *DeadLetters {
-	return &DeadLetters{admin: admin, db: db, codec: codec, redeliver: redeliver}
+// NewDeadLetters makes it.
+func NewDeadLetters(admin *Admin, db *storage.DB, codec LetterDecoder, redeliver Redeliver) *DeadLetters {
+	return &DeadLetters{admin: admin, db: db, codec: codec, redeliver: redeliver, patience: redrivePatience}
 }
 
 // Letter is a dead letter and what became of it.
@@ -142,12 +146,9 @@ type letterPart struct {
 // open begins where the cursor says, within the times of the filter: letters outside
 // of them are not read.
 func (d *DeadLetters) open(ctx context.Context, cursor string, f LetterFilter) (*letterScan, error) {
-	uppers := map[int32]int64{}
-	if cursor != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || json.Unmarshal(raw, &uppers) != nil {
-			return nil, ErrLetterCursor
-		}
+	uppers, err := readLetterCursor(cursor)
+	if err != nil {
+		return nil, err
 	}
 	s, err := d.admin.newScanner(ctx, schemas.TopicDeadLetters)
 	if err != nil {
@@ -177,6 +178,19 @@ func (d *DeadLetters) open(ctx context.Context, cursor string, f LetterFilter) (
 		scan.parts = append(scan.parts, &letterPart{key: logKey{schemas.TopicDeadLetters, start.Partition}, start: start.Offset, upper: upper, lower: upper})
 	}
 	return scan, nil
+}
+
+// readLetterCursor reads where in each partition a list goes on, below these offsets.
+func readLetterCursor(cursor string) (map[int32]int64, error) {
+	uppers := map[int32]int64{}
+	if cursor == "" {
+		return uppers, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || json.Unmarshal(raw, &uppers) != nil {
+		return nil, ErrLetterCursor
+	}
+	return uppers, nil
 }
 
 func (s *letterScan) cursor() string {
@@ -351,7 +365,7 @@ func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
 	if l.DestinationID == nil {
 		return d.admin.reproduce(ctx, r)
 	}
-	out, err := d.redeliver(ctx, *l.DestinationID, r)
+	out, err := d.redeliver(ctx, *l.DestinationID, r, l.Attempts+l.RetryCount)
 	if err == nil && out.Verdict != Delivered && out.Verdict != Skipped {
 		err = &RedriveError{out}
 	}
@@ -399,40 +413,4 @@ func (d *DeadLetters) Discard(ctx context.Context, place string) error {
 	}
 	partition, offset, _ := parsePlace(place)
 	return storage.DiscardLetter(ctx, d.db, partition, offset)
-}
-
-// Redriven is what came of a redrive of many.
-type Redriven struct {
-	Retried int      `json:"retried"`
-	Failed  int      `json:"failed"`
-	Errors  []string `json:"errors"` // of the first few
-	// Next is where to go on, "" when all were looked at.
-	Next string `json:"nextCursor"`
-}
-
-// RedriveAll redrives the pending letters that match, oldest first within what one
-// call looks at; at most limit of them. With failures it goes on.
-func (d *DeadLetters) RedriveAll(ctx context.Context, f LetterFilter, cursor string, limit int) (*Redriven, error) {
-	f.Status = storage.LetterPending
-	page, err := d.List(ctx, f, cursor, limit)
-	if err != nil {
-		return nil, err
-	}
-	out := &Redriven{Errors: []string{}, Next: page.Next}
-	for _, l := range slices.Backward(page.Letters) {
-		_, err := d.Redrive(ctx, l.Place)
-		switch {
-		case err == nil:
-			out.Retried++
-		case errors.Is(err, ErrLetterDone):
-		case ctx.Err() != nil:
-			return out, err
-		default:
-			out.Failed++
-			if len(out.Errors) < 5 {
-				out.Errors = append(out.Errors, l.Place+": "+err.Error())
-			}
-		}
-	}
-	return out, nil
 }

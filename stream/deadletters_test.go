@@ -20,7 +20,7 @@ func (w *world) letters(d *storage.Destination, n int) {
 	var msgs []schemas.Message
 	for _, r := range w.ReadAll(schemas.TopicLifecycle, true) {
 		l := stream.NewDeadLetter(r, "destination:"+d.Name, "rejected", fmt.Errorf("HTTP 422"), time.Now())
-		l.DestinationID = &d.ID
+		l.DestinationID, l.Attempts = &d.ID, 5
 		msgs = append(msgs, l)
 	}
 	w.Append(msgs...)
@@ -31,9 +31,11 @@ func TestDeadLettersAreListedNewestFirstInPagesAndRedrivenOnce(t *testing.T) {
 	d := w.destination("crm", "contact.*")
 	w.letters(d, 25)
 	var sent []string
+	var attempts []int
 	outcome := stream.Outcome{Verdict: stream.Retry, Err: "HTTP 503"}
-	letters := stream.NewDeadLetters(w.admin, w.db, w.Codec, func(_ context.Context, id string, r *stream.Record) (stream.Outcome, error) {
+	letters := stream.NewDeadLetters(w.admin, w.db, w.Codec, func(_ context.Context, id string, r *stream.Record, made int) (stream.Outcome, error) {
 		require.Equal(t, d.ID, id)
+		attempts = append(attempts, made)
 		sent = append(sent, r.ID)
 		return outcome, nil
 	})
@@ -76,6 +78,7 @@ func TestDeadLettersAreListedNewestFirstInPagesAndRedrivenOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, storage.LetterRetried, done.Status)
 	require.Equal(t, []string{one.RecordID, one.RecordID}, sent)
+	require.Equal(t, []int{5, 6}, attempts, "the letter tells how many were made, and each redrive is one more")
 	_, err = letters.Redrive(w.Context(), one.Place)
 	require.ErrorIs(t, err, stream.ErrLetterDone)
 

@@ -62,3 +62,6 @@ func (l *Log) Gathered() int {
 	defer l.gather.mu.Unlock()
 	return len(l.gather.waiting)
 }
+
+// SetPatience is for how long a call that redrives many begins attempts.
+func (d *DeadLetters) SetPatience(t time.Duration) { d.patience = t }

@@ -140,11 +140,12 @@ func (c *deadlettersRedriveCmd) Run(ctx context.Context, out *output) error {
 func (c *deadlettersRedriveCmd) many(ctx context.Context, out *output, api *client, query url.Values) error {
 	total := stream.Redriven{Errors: []string{}}
 	bar := newProgress(-1, "redriving", false, out.JSON)
+	var broken error
 	for {
 		var part stream.Redriven
 		query.Set("limit", "50")
-		if err := api.call(ctx, "POST", "/v1/admin/dlq/retry", query, nil, &part); err != nil {
-			return err
+		if broken = api.call(ctx, "POST", "/v1/admin/dlq/retry", query, nil, &part); broken != nil {
+			break // what was done is told all the same
 		}
 		total.Retried += part.Retried
 		total.Failed += part.Failed
@@ -163,6 +164,9 @@ func (c *deadlettersRedriveCmd) many(ctx context.Context, out *output, api *clie
 	}
 	for _, e := range total.Errors {
 		fmt.Fprintln(os.Stderr, e)
+	}
+	if broken != nil {
+		return fmt.Errorf("not all were looked at, the same command goes on: %w", broken)
 	}
 	if total.Failed > 0 {
 		return fmt.Errorf("%d dead letters are still pending", total.Failed)
