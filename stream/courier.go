@@ -264,20 +264,30 @@ func (c *courier) skipGap(t *track, p *place, start int64) {
 		return
 	}
 	p.advance(start)
-	now := time.Now()
-	r := &Record{Topic: p.topic, Partition: t.partition, Offset: from, AppendTime: now}
-	f := c.newFlight(t)
-	f.items = append(f.items, item{record: r, place: p})
-	f.records = append(f.records, r)
-	d := NewDeadLetter(r, "destination:"+c.dest.Name, "gap",
-		fmt.Errorf("retention removed offsets %d to %d before they were delivered", from, start-1), now)
-	d.EndOffset, d.DestinationID = &start, &c.id
-	f.dead = []schemas.Message{d}
+	r := &Record{Topic: p.topic, Partition: t.partition, Offset: from, AppendTime: time.Now()}
 	t.count(1, recordSize(r))
-	c.again.push(f)
+	d := c.giveUp(t, item{record: r, place: p}, "gap",
+		fmt.Errorf("retention removed offsets %d to %d before they were delivered", from, start-1))
+	d.EndOffset = &start
 	c.metrics.gaps.Inc()
 	c.env.log.Error("delivery.gap", zap.String("destination", c.dest.Name), zap.String("topic", string(p.topic)),
 		zap.Int32("partition", t.partition), zap.Int64("from", from), zap.Int64("to", start))
+}
+
+// errKey is why a record is given up before an attempt is made: its key has no
+// place in the delivery log, nor in Postgres when it has to wait.
+var errKey = errors.New("the record's key is not text in UTF-8")
+
+// giveUp makes a dead letter of a record that is admitted and in no lane.
+func (c *courier) giveUp(t *track, it item, reason string, failure error) *schemas.DeadLetter {
+	f := c.newFlight(t)
+	f.items = append(f.items, it)
+	f.records = append(f.records, it.record)
+	d := NewDeadLetter(it.record, "destination:"+c.dest.Name, reason, failure, time.Now())
+	d.DestinationID = &c.id
+	f.dead = []schemas.Message{d}
+	c.again.push(f)
+	return d
 }
 
 // enqueue gives the track its place in the turn.

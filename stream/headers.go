@@ -1,8 +1,11 @@
 package stream
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/trace"
@@ -84,8 +87,9 @@ func appendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) (
 	return hs, buf
 }
 
-// FromKafka makes a Record of a fetched one. Headers that are absent or
-// malformed leave their field empty; of a repeated header the last counts. Key
+// FromKafka makes a Record of a fetched one. Headers that are absent leave their
+// field empty, as does a time that is malformed; what is no text is made one; of a
+// repeated header the last counts. Key
 // and Value are shared with kr. ok is false for a topic that is not of this
 // deployment.
 func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
@@ -113,19 +117,36 @@ func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 		h := &kr.Headers[i]
 		switch h.Key {
 		case headerID:
-			r.ID = string(h.Value)
+			r.ID = headerText(h.Value)
 		case headerType:
 			if r.Type = like; string(h.Value) != like {
-				r.Type = string(h.Value)
+				r.Type = headerText(h.Value)
 			}
 		case headerOccurredAt:
 			if at, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
 				r.OccurredAt = at.UTC()
 			}
 		case headerTraceParent:
-			r.TraceParent = string(h.Value)
+			r.TraceParent = headerText(h.Value)
 		case headerTraceState:
-			r.TraceState = string(h.Value)
+			r.TraceState = headerText(h.Value)
 		}
 	}
 }
+
+// headerText is a header as everything behind can take it. Anybody may write to a
+// topic, and bytes that are no text would be refused by Avro and by Postgres far
+// from here, for a whole batch and at every try.
+func headerText(value []byte) string { return cleanText(string(value)) }
+
+// cleanText makes a text that came from outside fit for Postgres and Avro: valid
+// UTF-8 without NUL.
+func cleanText(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// isText says whether it may stand in a text as it is.
+func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }

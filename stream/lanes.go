@@ -137,6 +137,12 @@ func (t *track) admit(p *place, c *chunk) bool {
 		if !p.cursor.Admit(r.Offset) {
 			continue
 		}
+		if !isText(r.Key) {
+			t.count(1, recordSize(r))
+			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", errKey)
+			t.courier.metrics.dead.Inc()
+			continue
+		}
 		if t.isParked(r.Key) {
 			t.count(1, recordSize(r))
 			t.divert(item{record: r, place: p})

@@ -203,7 +203,7 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 	}
 	return &schemas.DeadLetter{
 		ID:         schemas.Derive(fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset), source, 0),
-		OccurredAt: now, Source: source, Reason: reason, Error: failure.Error(),
+		OccurredAt: now, Source: source, Reason: reason, Error: cleanText(failure.Error()),
 		SourceTopic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
 		RecordID: r.ID, RecordType: r.Type, RecordKey: r.Key, RecordValue: r.Value, RecordHeaders: headers,
 	}

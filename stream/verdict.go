@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -288,9 +287,4 @@ func (c *courier) note(f *flight, out Outcome, started time.Time) {
 	}
 	t.unflushed += written
 	c.env.flush.pending.Add(int64(written))
-}
-
-// cleanText makes a receiver's text fit for Postgres: valid UTF-8 without NUL.
-func cleanText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
