@@ -73,6 +73,8 @@ func ingestBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			costFigure("CPU an event in batches, plain", "µs", batches.plainCPU, 0),
 			costFigure("CPU of a single event, ours", "µs", singles.oursCPU, 0),
 			costFigure("CPU of a single event, plain", "µs", singles.plainCPU, 0),
+			costFigure("CPU of the broker, a single event, ours", "µs", singles.brokerCPU, 0),
+			costFigure("CPU of the load generator, a single event, ours", "µs", singles.loadCPU, 0),
 		},
 	}, nil
 }
@@ -140,42 +142,52 @@ func (b *ingestRun) serve(h http.Handler) (addr string, err error) {
 	return listener.Addr().String(), nil
 }
 
-// comparison is events a second and microseconds of CPU an event, by round.
-type comparison struct{ ours, plain, oursCPU, plainCPU []float64 }
+// comparison is events a second and microseconds of CPU an event, by round;
+// those of broker and load generator are while ours ran.
+type comparison struct{ ours, plain, oursCPU, plainCPU, brokerCPU, loadCPU []float64 }
+
+// ingested is what one round measured.
+type ingested struct{ rate, cpu, brokerCPU, loadCPU float64 }
 
 func (b *ingestRun) compare(ctx context.Context, name, path string, batch int) (c comparison, err error) {
 	for i := range b.cfg.rounds(3) + 1 {
-		ours, oursCPU, err := b.measure(ctx, fmt.Sprintf("ingest-%d-%d", batch, i), b.ours, path, batch)
+		ours, err := b.measure(ctx, fmt.Sprintf("ingest-%d-%d", batch, i), b.ours, path, batch)
 		if err != nil {
 			return c, fmt.Errorf("%s, ours: %w", name, err)
 		}
-		plain, plainCPU, err := b.measure(ctx, fmt.Sprintf("ingest-plain-%d-%d", batch, i), b.plain, path, batch)
+		plain, err := b.measure(ctx, fmt.Sprintf("ingest-plain-%d-%d", batch, i), b.plain, path, batch)
 		if err != nil {
 			return c, fmt.Errorf("%s, plain: %w", name, err)
 		}
 		if i == 0 {
 			continue // warms up
 		}
-		b.cfg.say("  %s, round %d: ours %.0f/s (%.1f µs CPU), plain %.0f/s (%.1f µs)", name, i, ours, oursCPU, plain, plainCPU)
-		c.ours, c.plain = append(c.ours, ours), append(c.plain, plain)
-		c.oursCPU, c.plainCPU = append(c.oursCPU, oursCPU), append(c.plainCPU, plainCPU)
+		b.cfg.say("  %s, round %d: ours %.0f/s (%.1f µs CPU), plain %.0f/s (%.1f µs)", name, i, ours.rate, ours.cpu, plain.rate, plain.cpu)
+		c.ours, c.plain = append(c.ours, ours.rate), append(c.plain, plain.rate)
+		c.oursCPU, c.plainCPU = append(c.oursCPU, ours.cpu), append(c.plainCPU, plain.cpu)
+		c.brokerCPU, c.loadCPU = append(c.brokerCPU, ours.brokerCPU), append(c.loadCPU, ours.loadCPU)
 	}
 	return c, nil
 }
 
-// measure returns events a second and microseconds of CPU an event.
-func (b *ingestRun) measure(ctx context.Context, name, addr, path string, batch int) (rate, cpu float64, err error) {
+// measure sends for one round; CPU is in microseconds an event.
+func (b *ingestRun) measure(ctx context.Context, name, addr, path string, batch int) (ingested, error) {
 	stop := profile(b.cfg, name)
 	defer stop()
-	before := cpuTime()
+	before := b.env.used()
 	r, err := load(ctx, loadSettings{
 		Addr: addr, Path: path, Key: b.key, Batch: batch, Connections: ingestConnections, Seconds: ingestSeconds * b.cfg.Scale,
 	})
 	if err != nil {
-		return 0, 0, err
+		return ingested{}, err
 	}
+	after := b.env.used()
 	events := float64(r.Requests * batch)
-	return events / r.Took.Seconds(), float64((cpuTime() - before).Microseconds()) / events, b.empty(ctx)
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / events }
+	return ingested{
+		rate: events / r.Took.Seconds(), cpu: each(after.process - before.process),
+		brokerCPU: each(after.broker - before.broker), loadCPU: each(r.CPU),
+	}, b.empty(ctx)
 }
 
 // half is ours at half its rate.

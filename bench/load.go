@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -36,6 +35,7 @@ type loadResult struct {
 	Took     time.Duration `json:"took"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
+	CPU      time.Duration `json:"cpu"` // of the generator
 	Err      string        `json:"err,omitempty"`
 }
 
@@ -85,7 +85,7 @@ func (s loadSettings) run() loadResult {
 	}
 	requests := s.requests(different)
 	conns := make([]*loadConn, s.Connections)
-	begun := time.Now()
+	before, begun := cpuTime(), time.Now()
 	end := begun.Add(time.Duration(s.Seconds * float64(time.Second)))
 	var wg sync.WaitGroup
 	for i := range conns {
@@ -94,7 +94,7 @@ func (s loadSettings) run() loadResult {
 		wg.Go(func() { c.err = c.run(begun, end) })
 	}
 	wg.Wait()
-	result := loadResult{Took: time.Since(begun)}
+	result := loadResult{Took: time.Since(begun), CPU: cpuTime() - before}
 	var latencies []time.Duration
 	var errs []error
 	for _, c := range conns {
@@ -159,38 +159,39 @@ func (c *loadConn) run(begun, end time.Time) error {
 	}
 }
 
-// readAnswer reads an answer with a Content-Length.
+// readAnswer reads an answer with a Content-Length and returns its status.
 func readAnswer(r *bufio.Reader) (status int, err error) {
-	line, err := r.ReadSlice('\n')
+	head, err := peekHead(r)
 	if err != nil {
 		return 0, err
 	}
-	if len(line) < 12 {
-		return 0, fmt.Errorf("not an answer: %q", line)
+	if status, err = strconv.Atoi(string(head[min(9, len(head)):min(12, len(head))])); err != nil {
+		return 0, fmt.Errorf("not an answer: %q", head)
 	}
-	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
-		return 0, fmt.Errorf("not a status: %q", line)
+	_, after, _ := bytes.Cut(head, []byte("\r\nContent-Length: "))
+	text, _, _ := bytes.Cut(after, []byte("\r\n"))
+	length, err := strconv.Atoi(string(text))
+	if err != nil {
+		return 0, fmt.Errorf("an answer without a length: %q", head)
 	}
-	length := 0
-	for {
-		if line, err = r.ReadSlice('\n'); err != nil {
-			return 0, err
+	_, err = r.Discard(len(head) + length)
+	return status, err
+}
+
+// peekHead returns the head of an answer, which stays in r.
+func peekHead(r *bufio.Reader) ([]byte, error) {
+	for n := 1; ; n = r.Buffered() + 1 {
+		if _, err := r.Peek(n); err != nil {
+			return nil, err
 		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) == 0 {
-			break
+		all, err := r.Peek(r.Buffered())
+		if err != nil {
+			return nil, err
 		}
-		const name = "Content-Length: "
-		if len(line) > len(name) && string(line[:len(name)]) == name {
-			if length, err = strconv.Atoi(string(line[len(name):])); err != nil {
-				return 0, fmt.Errorf("not a length: %q", line)
-			}
+		if end := bytes.Index(all, []byte("\r\n\r\n")); end >= 0 {
+			return all[:end+4], nil
 		}
 	}
-	if _, err := r.Discard(length); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
-	}
-	return status, nil
 }
 
 // requests are n different ones, written out.

@@ -67,7 +67,6 @@ var securityHeaders = func() map[string][]string {
 		"X-Permitted-Cross-Domain-Policies": "none",
 		"X-Xss-Protection":                  "0",
 		"Access-Control-Allow-Origin":       "*",
-		"Access-Control-Expose-Headers":     "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy",
 	} {
 		h[name] = []string{value}
 	}
@@ -76,6 +75,10 @@ var securityHeaders = func() map[string][]string {
 
 var jsonType = []string{"application/json"}
 
+// exposedHeaders may be read by scripts of other origins. Browsers name the
+// origin in each such request; nobody else needs to be told.
+var exposedHeaders = []string{"X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy"}
+
 // exchanges is around every route: common headers, CORS, compression, the
 // request id, the log line, metrics, and the end of panics.
 func (a *API) exchanges(next http.Handler) http.Handler {
@@ -83,6 +86,9 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 		header := w.Header()
 		for name, values := range securityHeaders {
 			header[name] = values
+		}
+		if r.Header["Origin"] != nil {
+			header["Access-Control-Expose-Headers"] = exposedHeaders
 		}
 		if r.Method == http.MethodOptions && preflight(w, r) {
 			return

@@ -233,6 +233,10 @@ func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
 	}
 	s.request(http.MethodGet, "/v1/events", "").is(http.StatusNotFound) // a wrong method, never 405
 
+	require.Empty(t, got.header.Get("Access-Control-Expose-Headers"))
+	got = s.request(http.MethodGet, "/nowhere", "", "Origin", "https://a.example").is(http.StatusNotFound)
+	require.Contains(t, got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
+
 	preflight := s.request(http.MethodOptions, "/v1/events", "", "Origin", "https://a.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,x-a").is(http.StatusNoContent)
 	require.Equal(t, "*", preflight.header.Get("Access-Control-Allow-Origin"))
 	require.Equal(t, "GET,HEAD,PUT,POST,DELETE,PATCH", preflight.header.Get("Access-Control-Allow-Methods"))

@@ -311,6 +311,7 @@ func (c *appendCall) answered(r *kgo.Record, err error) {
 		return
 	}
 	c.log.release(c.sent, c.size)
+	c.log.gather.landed(c.sent)
 	c.mu.Lock()
 	onLog := c.msgs - len(c.failed)
 	c.mu.Unlock()

@@ -304,6 +304,30 @@ func TestABusyLogGathersSmallCallsUntilThereAreManyOrALargeOneComesOrItIsClosed(
 	answered(5)
 }
 
+func TestCallsThatWaitAreHandedOverOnceNothingIsOnItsWay(t *testing.T) {
+	e := streamtest.New(t)
+	l := e.Log()
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	e.Cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		asked <- struct{}{}
+		e.Cluster.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
+	appended := make(chan error, 6)
+	go func() { appended <- l.Append(context.Background(), inputs("a", 2, 80)...) }()
+	<-asked
+
+	l.KeepBusy() // for an hour, if nothing else hands them over
+	for range 5 {
+		go func() { appended <- l.Append(context.Background(), input("b", 1)) }()
+	}
+	e.Eventually(func(context.Context) (bool, error) { return l.Gathered() == 5, nil }, "5 calls that wait")
+	close(answer)
+	for range 6 {
+		require.NoError(t, <-appended)
+	}
+}
+
 func TestABrokerKilledAndRestartedLosesNothingAcknowledged(t *testing.T) {
 	p := streamtest.StartProcess(t, streamtest.WithConfig(func(c *stream.Config) { c.AppendTimeout = 500 * time.Millisecond }))
 	l := p.Log()
