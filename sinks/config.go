@@ -98,6 +98,19 @@ func restore(path string, doc, old any) (any, error) {
 			}
 			v[name] = kept
 		}
+	case []any:
+		before, _ := old.([]any)
+		for i, member := range v {
+			var same any // of another list nobody knows which member it was
+			if len(before) == len(v) {
+				same = before[i]
+			}
+			kept, err := restore(fmt.Sprintf("%s[%d]", path, i), member, same)
+			if err != nil {
+				return nil, err
+			}
+			v[i] = kept
+		}
 	}
 	return doc, nil
 }

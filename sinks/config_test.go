@@ -38,3 +38,62 @@ func TestWritingBackAShownConfigKeepsTheSecrets(t *testing.T) {
 	_, err = restoreConfig(json.RawMessage(`{"writeKey":"***"}`), nil)
 	require.ErrorContains(t, err, "none is stored")
 }
+
+func TestSecretsInListsAreKeptAsOthersAre(t *testing.T) {
+	stored := json.RawMessage(`{"nested":[{"token":"a","n":1},{"token":"b"}],"tokens":["x"]}`)
+	shown := redactConfig(stored, nil)
+	require.JSONEq(t, `{"nested":[{"token":"***","n":1},{"token":"***"}],"tokens":"***"}`, string(shown))
+	got, err := restoreConfig(shown, stored)
+	require.NoError(t, err)
+	require.JSONEq(t, string(stored), string(got))
+	_, err = restoreConfig(json.RawMessage(`{"nested":[{"token":"***"}]}`), stored)
+	require.ErrorContains(t, err, "config.nested[0].token")
+}
+
+func TestAHiddenSecretIsNotSentToAnotherReceiverThanTheOneItWasGivenFor(t *testing.T) {
+	posthog := Settings{Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_secret","host":"https://eu.i.posthog.com"}`)}
+	kafka := Settings{Kind: "kafka", Config: json.RawMessage(`{"brokers":["a.example:9093","b.example:9093"],"topic":"t","tls":true,"mechanism":"PLAIN","username":"u","password":"p"}`)}
+	hook := Settings{URL: "https://example.com/hook", Config: json.RawMessage(`{"headers":{"Authorization":"Bearer x"}}`)}
+	bare := Settings{URL: "https://example.com/hook"}
+	config := func(text string) Patch { return Patch{Config: json.RawMessage(text)} }
+	for _, c := range []struct {
+		say   string
+		from  Settings
+		to    Patch
+		field string // "" is allowed
+	}{
+		{"another host", posthog, config(`{"apiKey":"***","host":"https://evil.example"}`), "config.apiKey"},
+		{"the vendor's default", posthog, config(`{"apiKey":"***"}`), "config.apiKey"},
+		{"the same host, written otherwise", posthog, config(`{"apiKey":"***","host":"https://EU.i.posthog.com:443/"}`), ""},
+		{"another setting", posthog, config(`{"apiKey":"***","host":"https://eu.i.posthog.com","gzip":true}`), ""},
+		{"the key is sent again", posthog, config(`{"apiKey":"phc_secret","host":"https://other.example"}`), ""},
+		{"another broker", kafka, config(`{"brokers":["a.example:9093","c.example:9093"],"topic":"t","tls":true,"mechanism":"PLAIN","username":"u","password":"***"}`), "config.password"},
+		{"no encryption any more", kafka, config(`{"brokers":["a.example:9093"],"topic":"t","mechanism":"PLAIN","username":"u","password":"***"}`), "config.password"},
+		{"a broker less", kafka, config(`{"brokers":["a.example:9093"],"topic":"other","tls":true,"mechanism":"PLAIN","username":"u","password":"***"}`), ""},
+		{"another URL, the headers stay", hook, Patch{URL: ptr("https://other.example/hook")}, "config.headers.Authorization"},
+		{"another URL, the headers are written back", hook, Patch{URL: ptr("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"***"}}`)}, "config.headers.Authorization"},
+		{"another URL, other headers", hook, Patch{URL: ptr("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"Bearer y"}}`)}, ""},
+		{"another URL without headers", bare, Patch{URL: ptr("https://other.example/hook")}, ""},
+		{"another path", hook, Patch{URL: ptr("https://example.com/other")}, ""},
+	} {
+		t.Run(c.say, func(t *testing.T) {
+			o := newOperations(t)
+			c.from.EventTypes = []string{"*"}
+			made, err := o.Create(t.Context(), c.from)
+			require.NoError(t, err)
+			_, err = o.Update(t.Context(), made.ID, c.to)
+			if c.field == "" {
+				require.NoError(t, err)
+				return
+			}
+			var invalid *InvalidError
+			require.ErrorAs(t, err, &invalid)
+			require.Equal(t, c.field, invalid.Field)
+			require.Contains(t, invalid.Message, "send the value again")
+			d, err := o.store.Get(t.Context(), made.ID)
+			require.NoError(t, err)
+			require.JSONEq(t, string(c.from.Config), string(d.Config))
+			require.Equal(t, c.from.URL, d.URL)
+		})
+	}
+}

@@ -23,7 +23,7 @@ import (
 // kafkaKind forwards envelopes to a topic of this or another cluster: keyed by
 // contact id, with the headers id, type and occurred-at. It is the example of a
 // kind that does not speak HTTP.
-var kafkaKind = Kind{Name: "kafka", Records: 500, Bytes: 1 << 20, Open: openKafka}
+var kafkaKind = Kind{Name: "kafka", Records: 500, Bytes: 1 << 20, Open: openKafka, addresses: brokerAddresses}
 
 // kafkaConfig is the config of kind kafka.
 type kafkaConfig struct {

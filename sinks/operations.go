@@ -313,7 +313,8 @@ type Patch struct {
 	URL         *string
 	Description *string  // empty clears
 	EventTypes  []string // replaces
-	// Config replaces the whole; `null` clears. A hidden value (***) keeps the stored one.
+	// Config replaces the whole; `null` clears. A hidden value (***) keeps the stored one,
+	// unless the destination moves to another receiver.
 	Config       json.RawMessage
 	Disabled     *bool
 	Filter       *string
@@ -330,7 +331,11 @@ type Patch struct {
 func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Created, error) {
 	var made string
 	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
+		before, kept := *d, keptSecrets(p.Config, d)
 		if err := p.apply(d); err != nil {
+			return err
+		}
+		if err := refuseMove(&before, d, kept); err != nil {
 			return err
 		}
 		made = equip(d)

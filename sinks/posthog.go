@@ -17,7 +17,7 @@ import (
 // posthogKind sends to PostHog's /batch/, many records a request. Each event has
 // the record's id as uuid and its own time as timestamp, so PostHog collapses
 // what is sent twice. There is no sent_at, which would shift the times.
-var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Answer: posthogV1Answer, Open: openPosthog}
+var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Answer: posthogV1Answer, Open: openPosthog, addresses: hostAddress(posthogHost)}
 
 const (
 	posthogHost    = "https://us.i.posthog.com"

@@ -125,6 +125,9 @@ type Kind struct {
 	// for every attempt. Its error names the field and the fix. It is called
 	// once for each revision of a destination.
 	Open func(dest *storage.Destination, guard *Guard) (Sink, error)
+	// addresses are where the secrets of a config are sent; nil for kinds whose only
+	// secret is the address.
+	addresses func(dest *storage.Destination) []address
 }
 
 // Sink is a destination of some kind, ready to be delivered to. It is immutable

@@ -17,7 +17,7 @@ import (
 // webhookKind sends the envelope, signed as Standard Webhooks 1.0.0 says, one
 // record a request.
 var webhookKind = Kind{
-	Name: "webhook", Signed: true, NeedsURL: true, Records: 1, Bytes: 8 << 20, Open: openWebhook,
+	Name: "webhook", Signed: true, NeedsURL: true, Records: 1, Bytes: 8 << 20, Open: openWebhook, addresses: urlAddress,
 }
 
 // webhookConfig is the config of kind webhook.
