@@ -171,6 +171,9 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 			payloads = append(payloads, p)
 			continue
 		}
+		if out, broken := interrupted(ctx, err, &del); broken {
+			return out
+		}
 		if apart == nil {
 			apart = map[int]stream.Result{}
 		}
@@ -185,6 +188,23 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		out = d.attempt(ctx, o, a)
 	}
 	return merge(out, len(del.Records), apart)
+}
+
+// interrupted says whether a filter or transform was broken off for what may not be
+// the record's fault, and what follows: the attempt has ended, or the program took
+// too long. In a batch, halves find out whether it was one record or all of them.
+func interrupted(ctx context.Context, err error, del *stream.Delivery) (out stream.Outcome, broken bool) {
+	switch {
+	case err == nil, ctx.Err() == nil && !errors.Is(err, errSlow):
+		return stream.Outcome{}, false
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return failed(ctx, context.Cause(ctx), 0), true
+	case len(del.Records) > 1:
+		return stream.Outcome{Verdict: stream.Split, Err: tame(err.Error())}, true
+	case ctx.Err() != nil, del.Attempt <= slowTries:
+		return stream.Outcome{Verdict: stream.Retry, Err: tame(err.Error())}, true
+	}
+	return stream.Outcome{}, false
 }
 
 // breathEvery is after how many records it is looked whether a breath is due.

@@ -21,6 +21,13 @@ const (
 	maxShaped  = 1 << 20
 )
 
+// errSlow ends a program that has run for jqTime. It may be the record's fault, or
+// that of a machine that stood still meanwhile.
+var errSlow = fmt.Errorf("took longer than %s", jqTime)
+
+// slowTries is how many attempts may end so before the record is to blame.
+const slowTries = 3
+
 // program is a compiled jq program. It has no access to the environment, to
 // files or to further inputs. It is safe for concurrent use.
 type program struct {
@@ -57,7 +64,7 @@ func (p *program) first(ctx context.Context, document any) (out any, found bool,
 		return out, found, nil
 	}
 	if errors.Is(failure, context.DeadlineExceeded) {
-		return nil, false, fmt.Errorf("%s: took longer than %s", p.field, jqTime)
+		return nil, false, fmt.Errorf("%s: %w", p.field, errSlow)
 	}
 	return nil, false, fmt.Errorf("%s: %s", p.field, tame(failure.Error()))
 }

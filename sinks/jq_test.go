@@ -1,9 +1,12 @@
 package sinks
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,12 +101,52 @@ func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
 	dest.Filter, dest.Transform = `.type | startswith("email.")`, `.type |= "mail " + . | .data |= {to}`
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	records := everyRecord(t)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records})
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	for i, r := range records {
+		want := stream.Skipped
+		if strings.HasPrefix(r.Type, "email.") {
+			want = stream.Delivered
+		}
+		require.Equal(t, stream.Result{Verdict: want}, out.Results[i], "the delivery log tells the two apart: %s", r.Type)
+	}
 	items := v.Items()
 	require.Len(t, items, 6)
 	require.Equal(t, "mail email.sent", items[0].Name)
 	require.Equal(t, map[string]any{"to": "ann@example.com", "$lib": "hogstream", "$geoip_disable": true}, items[0].Fields)
+}
+
+func TestAFilterThatIsBrokenOffWithItsAttemptGivesNothingUp(t *testing.T) {
+	dest := vendor(t, "posthog", sinktest.NewPosthog("k"), map[string]any{"apiKey": "k"})
+	dest.Filter = "last(range(1e18))"
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	records := everyRecord(t)
+	for n, want := range map[int]struct{ ended, late stream.Verdict }{1: {stream.Retry, stream.Retry}, len(records): {stream.Retry, stream.Split}} {
+		del := stream.Delivery{Destination: dest, Records: records[:n], Attempt: 100}
+		require.Equal(t, want.ended, d.Deliver(ended, del).Verdict, n)
+		require.Equal(t, want.late, d.Deliver(late, del).Verdict, n)
+	}
+}
+
+func TestAProgramThatTakesTooLongIsTheRecordsFaultOnlyWhenItDoesSoAgain(t *testing.T) {
+	dest := vendor(t, "posthog", sinktest.NewPosthog("k"), map[string]any{"apiKey": "k"})
+	dest.Filter = `if .type == "email.sent" then last(range(1e18)) else . end`
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	records := everyRecord(t)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, stream.Split, out.Verdict, "%+v", out)
+	slow := slices.IndexFunc(records, func(r *stream.Record) bool { return r.Type == "email.sent" })
+	for attempt, want := range []stream.Verdict{1: stream.Retry, 2: stream.Retry, 3: stream.Retry, 4: stream.Reject} {
+		if attempt > 0 {
+			out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[slow : slow+1], Attempt: attempt})
+			require.Equal(t, want, out.Verdict, "attempt %d: %+v", attempt, out)
+		}
+	}
 }
 
 func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {

@@ -52,8 +52,7 @@ func itemized(a *Attempt, out stream.Outcome) stream.Outcome {
 	return sum(out)
 }
 
-// sum gives a Partial outcome the verdict that all of its results share. Those that
-// were left out count as taken, for nothing is to be done about either.
+// sum gives a Partial outcome the verdict that all of its results share.
 func sum(out stream.Outcome) stream.Outcome {
 	count := map[stream.Verdict]int{}
 	for _, r := range out.Results {
@@ -66,7 +65,7 @@ func sum(out stream.Outcome) stream.Outcome {
 	switch {
 	case count[stream.Skipped] == all:
 		out.Verdict = stream.Skipped
-	case count[stream.Delivered]+count[stream.Skipped] == all:
+	case count[stream.Delivered] == all:
 		out.Verdict = stream.Delivered
 	case count[stream.Retry] == all:
 		out.Verdict = stream.Retry

@@ -336,7 +336,7 @@ func (f *flight) unpin() {
 // hold records of one lane.
 func (f *flight) split() {
 	half := len(f.items) / 2
-	other := &flight{track: f.track, then: f.then, firstFailed: f.firstFailed, lastFailed: f.lastFailed, since: f.since}
+	other := &flight{track: f.track, tries: f.tries, then: f.then, firstFailed: f.firstFailed, lastFailed: f.lastFailed, since: f.since}
 	other.items = slices.Clone(f.items[half:])
 	other.records = slices.Clone(f.records[half:])
 	f.items, f.records, f.then = f.items[:half], f.records[:half], other

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -15,7 +16,7 @@ import (
 // settleEach draws the consequences of a Partial outcome. The mutex is held.
 func (c *courier) settleEach(f *flight, out Outcome) {
 	done, dead, reason := c.divide(f, out)
-	if len(done.items) > 0 {
+	if slices.ContainsFunc(out.Results, func(r Result) bool { return r.Verdict == Delivered }) {
 		c.refusals, c.refusedKeys = 0, nil
 		c.lastDelivery = time.Now()
 	}

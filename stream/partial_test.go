@@ -186,3 +186,38 @@ func TestABatchInPartSentAgainKeepsTheOrderOfEachContact(t *testing.T) {
 		})
 	}
 }
+
+// answers is a Deliverer of batches that answers as it is told.
+type answers func(d Delivery) Outcome
+
+func (a answers) Batch(*storage.Destination) (int, int)         { return 500, 1 << 20 }
+func (a answers) Deliver(_ context.Context, d Delivery) Outcome { return a(d) }
+
+func TestAHalvedBatchHasNotFailedForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, nil)
+		attempts := []int{}
+		b.courier.env.deliverer = answers(func(d Delivery) Outcome {
+			letPass(time.Millisecond)
+			alone := string(d.Records[0].Key) == "key-300" && len(d.Records) == 1
+			switch {
+			case alone && len(attempts) < 2:
+				attempts = append(attempts, d.Attempt)
+				return Outcome{Verdict: Retry, Status: 503}
+			case !alone && slices.ContainsFunc(d.Records, func(r *Record) bool { return string(r.Key) == "key-300" }):
+				return Outcome{Verdict: Split, Status: 413}
+			}
+			return Outcome{Status: 200}
+		})
+		require.NoError(t, b.courier.update(b.destination(2, storage.DestinationActive)))
+		keys := make([]string, 500)
+		for i := range keys {
+			keys[i] = fmt.Sprint("key-", i)
+		}
+		b.append(keys...)
+		letPass(time.Minute)
+		synctest.Wait()
+		require.Equal(t, []int{1, 2}, attempts)
+		require.Equal(t, b.next, b.position())
+	})
+}

@@ -71,6 +71,7 @@ func (c *courier) judge(f *flight, out Outcome) {
 	case Reject:
 		c.bury(f, "rejected", out)
 	case Split:
+		f.tries-- // no failure of theirs: the halves have been tried as often as before
 		f.split()
 		c.again.push(f)
 	case Partial:
@@ -124,7 +125,6 @@ func (c *courier) retry(f *flight, out Outcome) {
 		// One of the batch is at fault: halves, until it is alone.
 		f.lastFailed = now
 		f.split()
-		f.then.tries = f.tries
 		c.again.push(f)
 		return
 	}
@@ -273,6 +273,10 @@ func (c *courier) note(f *flight, out Outcome, started time.Time) {
 		if each {
 			out.Verdict, out.Err = out.Results[i].Verdict, out.Results[i].Err
 		}
+		status, latency, response := out.Status, out.Latency, out.Response
+		if out.Verdict == Skipped { // the request was about others
+			status, latency, response = 0, 0, nil
+		}
 		if policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
 			continue
 		}
@@ -281,8 +285,8 @@ func (c *courier) note(f *flight, out Outcome, started time.Time) {
 			At: started, DestinationID: c.id, ReplayID: t.replay,
 			RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),
 			Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
-			Attempt: f.tries, Outcome: out.Verdict.String(), Status: out.Status,
-			Latency: out.Latency, Error: cleanText(out.Err), Response: out.Response,
+			Attempt: f.tries, Outcome: out.Verdict.String(), Status: status,
+			Latency: latency, Error: cleanText(out.Err), Response: response,
 		})
 	}
 	t.unflushed += written
