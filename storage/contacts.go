@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -102,9 +103,15 @@ type ContactStates struct {
 	Preferences map[string][]schemas.Preference // by contact id, sorted by address
 }
 
+// ErrTooMuch says that what was asked for is too much to hold at once: ask for fewer.
+var ErrTooMuch = errors.New("more than may be held in memory at once")
+
+// maxStates bounds what is loaded of several contacts, in bytes.
+const maxStates = 64 << 20
+
 // LoadContacts loads what is known of the contacts, their marks and their
 // preferences, in one round trip and without locks: the caller owns their
-// partitions.
+// partitions. It fails with ErrTooMuch when that is more than 64 MiB of several.
 func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, error) {
 	const (
 		contacts = `SELECT ` + contactColumns + ` FROM contacts AS c WHERE c.id = ANY ($1::text[]::uuid[])`
@@ -116,8 +123,21 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 		Preferences: make(map[string][]schemas.Preference),
 	}
 	var batch pgx.Batch
+	held := 0
+	hold := func(rows pgx.Rows) error {
+		for _, raw := range rows.RawValues() {
+			held += len(raw)
+		}
+		if held > maxStates && len(ids) > 1 {
+			return ErrTooMuch
+		}
+		return nil
+	}
 	batch.Queue(contacts, ids).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
+			if err := hold(rows); err != nil {
+				return err
+			}
 			c, err := scanContact(rows)
 			if err != nil {
 				return err
@@ -131,7 +151,7 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 		_, err := pgx.ForEachRow(rows, []any{&m.ContactID, &m.Survivor}, func() error { states.Marks[m.ContactID] = m; return nil })
 		return err
 	})
-	batch.Queue(loadPreferences, ids).Query(func(rows pgx.Rows) error { return scanPreferences(rows, states.Preferences) })
+	batch.Queue(loadPreferences, ids).Query(func(rows pgx.Rows) error { return scanPreferences(rows, states.Preferences, hold) })
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("load %d contacts: %w", len(ids), err)
 	}

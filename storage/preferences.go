@@ -17,9 +17,13 @@ FROM email_preferences
 WHERE contact_id = ANY ($1::text[]::uuid[])
 ORDER BY contact_id, email`
 
-// scanPreferences reads the rows of loadPreferences into a map by contact id.
-func scanPreferences(rows pgx.Rows, into map[string][]schemas.Preference) error {
+// scanPreferences reads the rows of loadPreferences into a map by contact id, as
+// far as hold, which is asked about each row, allows.
+func scanPreferences(rows pgx.Rows, into map[string][]schemas.Preference, hold func(pgx.Rows) error) error {
 	for rows.Next() {
+		if err := hold(rows); err != nil {
+			return err
+		}
 		var id string
 		var p schemas.Preference
 		var categories []byte
@@ -104,7 +108,7 @@ ORDER BY contact_id`
 	}
 	defer rows.Close()
 	found := make(map[string][]schemas.Preference)
-	if err := scanPreferences(rows, found); err != nil {
+	if err := scanPreferences(rows, found, func(pgx.Rows) error { return nil }); err != nil {
 		return schemas.Preference{}, fmt.Errorf("load preferences: %w", err)
 	}
 	folded := schemas.Preference{Email: email}

@@ -246,23 +246,14 @@ func (t *thread) decide(ctx context.Context, tx *storage.Tx, out *Batch) error {
 	if err := t.guarded(ctx, tx, out); err != nil {
 		return fmt.Errorf("apply %d records: %w", len(out.Records), err)
 	}
-	size := 0
-	for i := range out.outputs {
-		size += len(out.outputs[i].Value)
-	}
-	if size > maxPending && len(out.Records) > 1 {
-		return errLarge
+	if out.tooLarge() {
+		return ErrBatchTooLarge // the processor did not pass it on
 	}
 	return nil
 }
 
 // reasonFailed stands in dead letters of records that fail deterministically.
 const reasonFailed = "failed"
-
-// maxPending bounds the outputs of a batch of more than one record.
-const maxPending = 64 << 20
-
-var errLarge = fmt.Errorf("outputs of more than %d bytes", maxPending)
 
 // guarded turns a panic of the processor into an error: it is as deterministic
 // as one.
@@ -331,6 +322,10 @@ func (t *thread) unsettleAll(b *batch) {
 // waited out with the batch still waiting; anything else is deterministic, and
 // the batch is halved until the record at fault is alone.
 func (t *thread) notApplied(b *batch, err error) error {
+	if len(b.records) > 1 && (errors.Is(err, ErrBatchTooLarge) || errors.Is(err, storage.ErrTooMuch)) {
+		t.narrow.tooLarge(len(b.records))
+		return nil
+	}
 	if !poison(err) || t.narrow.condemns(b.records) {
 		return err
 	}
@@ -356,8 +351,9 @@ func poison(err error) bool {
 	return storage.IsRecordFault(err) || !storage.IsRefusal(err)
 }
 
-// narrowing halves batches around a record at fault.
+// narrowing halves batches around a record at fault, and those that are too large.
 type narrowing struct {
+	room      int // how many records were not too much lately; 0 for any number
 	suspects  int // the first so many waiting records hold one at fault
 	condemned *Record
 	cause     error
@@ -365,11 +361,18 @@ type narrowing struct {
 
 // limit is how many records the next batch may have.
 func (n *narrowing) limit(most int) int {
+	if n.room > 0 {
+		most = min(most, n.room)
+	}
 	if n.suspects == 0 {
 		return most
 	}
 	return min(most, max(1, n.suspects/2))
 }
+
+// tooLarge notes that so many records need too much memory at once. None of them is
+// at fault.
+func (n *narrowing) tooLarge(records int) { n.room = max(1, records/2) }
 
 // failed notes that these records, the first ones waiting, cannot be applied.
 func (n *narrowing) failed(records []*Record, err error) {
@@ -390,9 +393,19 @@ func (n *narrowing) condemns(records []*Record) bool {
 
 // applied notes that the first so many waiting records went through.
 func (n *narrowing) applied(records int) {
+	if n.room > 0 && records >= n.room {
+		// Back towards the bound little by little: a backlog of large records is
+		// worked off in batches that mostly fit.
+		if n.room += n.room/8 + 1; n.room > wideEnough {
+			n.room = 0
+		}
+	}
 	if n.suspects > records {
 		n.suspects -= records
 		return
 	}
-	*n = narrowing{}
+	*n = narrowing{room: n.room}
 }
+
+// wideEnough is more records than any batch has.
+const wideEnough = 1 << 20

@@ -261,6 +261,39 @@ func TestARecordThatFailsIsFoundByHalvingAndBecomesADeadLetter(t *testing.T) {
 	}
 }
 
+// megabytes encodes outputs of a MiB each.
+type megabytes struct{ plainText }
+
+func (e megabytes) Encode(m schemas.Message) ([]byte, error) {
+	text, err := e.plainText.Encode(m)
+	if _, ok := m.(copied); ok {
+		text = append(text, make([]byte, 1<<20)...)
+	}
+	return text, err
+}
+
+func TestABacklogOfLargeOutputsIsWorkedOffInSmallerBatches(t *testing.T) {
+	r := newRig(t, 1)
+	r.give(schemas.TopicIngest, 0, 150)
+	largest, calls := 0, 0
+	a := r.start("a", func(c *stream.ProcessorConfig) {
+		c.Encoder = megabytes{}
+		emitted := 0
+		c.Processor = copier{topics: []schemas.Topic{schemas.TopicIngest}, before: func() { emitted, calls = 0, calls+1 },
+			extra: func(*stream.Batch, *stream.Record) error {
+				emitted++
+				largest = max(largest, emitted)
+				return nil
+			}}
+	})
+	r.eventually("all are applied", func() bool { return r.committed(schemas.TopicIngest, 0) == 150 })
+	a.stop()
+	require.Equal(t, 150, r.applied())
+	require.LessOrEqual(t, largest, 64, "a batch ends where it becomes too large")
+	require.Less(t, calls, 20)
+	require.Empty(t, r.env.ReadAll(schemas.TopicDeadLetters, true))
+}
+
 func TestABatchThatLostARaceInPostgresIsRunAgain(t *testing.T) {
 	r := newRig(t, 1)
 	r.give(schemas.TopicIngest, 0, 10)

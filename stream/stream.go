@@ -57,7 +57,9 @@ type Processor interface {
 	Topics() []schemas.Topic
 	// Apply handles a batch within tx: a constant number of statements, whatever
 	// the batch's size. It may be called again with the same records when tx
-	// could not be committed, so it changes nothing but tx and b. An error that
+	// could not be committed, so it changes nothing but tx and b. What it holds in
+	// memory is bounded by Emit, and by what storage loads for several at once
+	// (storage.ErrTooMuch). An error that
 	// is neither storage.IsRetryable nor storage.IsUnavailable is deterministic:
 	// the batch is halved until the record at fault is alone, and that record
 	// goes to dead-letters.
@@ -81,6 +83,7 @@ type Batch struct {
 	append  appendEncoder // enc, when it can append to a buffer
 	room    []byte        // where the next values are written, if it can
 	outputs []Output
+	size    int // of the outputs' values
 	// whenDecided is told that no more outputs come; nil outside a loop.
 	whenDecided func()
 	decided     bool
@@ -109,7 +112,9 @@ var ErrTooLarge = fmt.Errorf("message is larger than %d bytes", schemas.MaxRecor
 
 // Emit adds an output, published after the batch is applied and in the order of
 // the calls for each partition of cause. It encodes at once and checks the size,
-// so that publishing cannot fail for content.
+// so that publishing cannot fail for content. When the outputs of several records
+// become too large together it fails with ErrBatchTooLarge, which Apply returns:
+// the records come again in smaller batches.
 func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	if b.decided {
 		return fmt.Errorf("emit %s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), errDecided)
@@ -121,9 +126,21 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	if len(value) > schemas.MaxRecord-64<<10 {
 		return fmt.Errorf("%s %s for %s has %d bytes: %w", m.Topic(), m.Meta().Type, m.Key(), len(value), ErrTooLarge)
 	}
+	if b.size += len(value) + len(m.Key()); b.tooLarge() {
+		return fmt.Errorf("%s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), ErrBatchTooLarge)
+	}
 	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)})
 	return nil
 }
+
+// maxPending bounds the outputs of a batch of more than one record.
+const maxPending = 64 << 20
+
+// ErrBatchTooLarge is returned by Emit when what a batch of several records holds in
+// memory becomes too much.
+var ErrBatchTooLarge = fmt.Errorf("the outputs of the batch have more than %d bytes", maxPending)
+
+func (b *Batch) tooLarge() bool { return b.size > maxPending && len(b.Records) > 1 }
 
 // Decided says that all outputs are emitted, so that they are packed while the
 // processor writes its state; a later Emit fails. It may be left out.
