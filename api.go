@@ -56,7 +56,7 @@ func processorState(loop *stream.ProcessorLoop) error {
 		return err
 	}
 	if n := len(loop.Stopped()); n > 0 {
-		return ingest.Notice(fmt.Sprintf("%d partitions wait for an operator: see `hogstream processors ls` and the log line processor.partition_stopped", n))
+		return ingest.NoticeError(fmt.Sprintf("%d partitions wait for an operator: see `hogstream processors ls` and the log line processor.partition_stopped", n))
 	}
 	return nil
 }

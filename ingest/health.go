@@ -21,14 +21,14 @@ type Probe struct {
 	// asks it.
 	Needed bool
 	// Check returns when ctx ends, at the latest. Its error is shown to nobody,
-	// unless it is a Notice.
+	// unless it is a NoticeError.
 	Check func(context.Context) error
 }
 
-// Notice is an error of a probe that may be shown to whoever asks for health.
-type Notice string
+// NoticeError is an error of a probe that may be shown to whoever asks for health.
+type NoticeError string
 
-func (n Notice) Error() string { return string(n) }
+func (n NoticeError) Error() string { return string(n) }
 
 const (
 	probeTimeout = 2 * time.Second
@@ -158,7 +158,7 @@ func (h *health) probe(ctx context.Context) *healthReport {
 		}
 		report.Components[p.Name].Status, report.Status = "down", "degraded"
 		report.Ready = report.Ready && !p.Needed
-		var notice Notice
+		var notice NoticeError
 		if errors.As(errs[i], &notice) {
 			report.Components[p.Name].Detail = string(notice)
 		}

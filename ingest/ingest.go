@@ -11,8 +11,8 @@
 //     those a scope. A revoked key stops within a second on all instances.
 //   - Nothing grows without bound: bodies, caches of keys, rate limits.
 //
-// Rate limits are counted in each process: with n instances behind a balancer a
-// key may do up to n times its limit.
+// The rate limits of keys hold for all processes together (see sharing). Those of
+// addresses are divided among them.
 package ingest
 
 import (
@@ -146,6 +146,7 @@ type API struct {
 	data    *limiter
 	admin   *limiter
 	public  *limiter
+	sharing *sharing
 	metrics *metrics
 	health  *health
 	mux     *chi.Mux
@@ -169,14 +170,15 @@ func New(cfg Config, deps Deps) (*API, error) {
 	cfg = cfg.withDefaults()
 	a := &API{
 		cfg: cfg, deps: deps, log: deps.Logger, now: deps.Now,
-		data: newLimiter(cfg.RateLimit), admin: newLimiter(cfg.AdminRateLimit), public: newLimiter(cfg.PublicRateLimit),
-		metrics: newMetrics(),
+		sharing: newSharing(deps.DB), metrics: newMetrics(),
 	}
 	if deps.Registerer != nil {
 		if err := a.metrics.register(deps.Registerer); err != nil {
 			return nil, fmt.Errorf("ingest: %w", err)
 		}
 	}
+	a.data, a.admin = newLimiter(cfg.RateLimit, "data", a.sharing), newLimiter(cfg.AdminRateLimit, "admin", a.sharing)
+	a.public = newLimiter(cfg.PublicRateLimit, "", a.sharing)
 	a.keys = newKeyCache(cfg.AdminKey, deps.DB, deps.Now)
 	a.health = newHealth(a)
 	a.mux = a.routes()
@@ -187,12 +189,14 @@ func New(cfg Config, deps Deps) (*API, error) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
-// Run hears of revoked keys and notes when keys were used, until ctx ends.
-// Without it, a revoked key stops after 10 seconds.
+// Run hears of revoked keys, notes when keys were used, and shares the limits with
+// other processes, until ctx ends. Without it, a revoked key stops after 10 seconds,
+// and limits are counted as if this process were alone.
 func (a *API) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.deps.DB.ListenAPIKeys(ctx, a.keys.invalidate) })
 	group.Go(func() error { a.noteUse(ctx); return nil })
+	group.Go(func() error { a.sharing.run(ctx, a.log); return nil })
 	return group.Wait()
 }
 

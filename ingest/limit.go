@@ -17,20 +17,28 @@ const maxBuckets = 50_000
 // limiter allows max requests in a window for each caller, at once or spread:
 // a token bucket that holds max and refills evenly. A rejected request takes no
 // token, so a client that keeps asking gets in as soon as one is there.
+//
+// With a sharing, it does so for all processes together: a limiter with a name by
+// leases, and one without by allowing each process its part.
 type limiter struct {
 	max      int
 	interval time.Duration // in which one token comes back
+	name     string
+	sharing  *sharing
 
 	mu      sync.RWMutex
 	buckets map[string]*bucket
 }
 
 // bucket holds the time, in Unix nanoseconds, at which it is full again.
-type bucket struct{ fullAt atomic.Int64 }
+type bucket struct {
+	fullAt atomic.Int64
+	share  share
+}
 
 // newLimiter returns a limiter; one with max 0 allows everything.
-func newLimiter(maxRequests int) *limiter {
-	l := &limiter{max: maxRequests, buckets: map[string]*bucket{}}
+func newLimiter(maxRequests int, name string, s *sharing) *limiter {
+	l := &limiter{max: maxRequests, name: name, sharing: s, buckets: map[string]*bucket{}}
 	if maxRequests > 0 {
 		l.interval = max(limitWindow/time.Duration(maxRequests), 1)
 	}
@@ -40,6 +48,7 @@ func newLimiter(maxRequests int) *limiter {
 // verdict is what a limiter says to one request.
 type verdict struct {
 	ok        bool
+	max       int
 	remaining int
 	full      time.Duration // until the bucket is full again
 	retry     time.Duration // until the next token, when not ok
@@ -47,16 +56,29 @@ type verdict struct {
 
 // take takes a token of a caller.
 func (l *limiter) take(caller string, now time.Time) verdict {
-	b, at := l.bucket(caller, now), now.UnixNano()
+	b := l.bucket(caller, now)
+	n, shared := l.sharing.others()
+	if shared && l.name != "" {
+		return l.takeShared(b, caller, n, now)
+	}
+	if b.share.on.Load() {
+		l.unshare(b, now.UnixNano())
+	}
+	return l.takePart(&b.fullAt, n, now.UnixNano())
+}
+
+// takePart takes a token of the n-th part of the limit.
+func (l *limiter) takePart(fullAt *atomic.Int64, n int, at int64) verdict {
+	most, interval := max(l.max/n, 1), l.interval*time.Duration(n)
 	for {
-		was := b.fullAt.Load()
-		next := max(was, at) + int64(l.interval)
+		was := fullAt.Load()
+		next := max(was, at) + int64(interval)
 		used := time.Duration(next - at) // of the window
-		if over := used - time.Duration(l.max)*l.interval; over > 0 {
-			return verdict{retry: over, full: used - l.interval}
+		if over := used - time.Duration(most)*interval; over > 0 {
+			return verdict{max: most, retry: over, full: used - interval}
 		}
-		if b.fullAt.CompareAndSwap(was, next) {
-			return verdict{ok: true, remaining: l.max - int((used+l.interval-1)/l.interval), full: used}
+		if fullAt.CompareAndSwap(was, next) {
+			return verdict{ok: true, max: most, remaining: most - int((used+interval-1)/interval), full: used}
 		}
 	}
 }
@@ -107,8 +129,8 @@ func (a *API) limit(x *exchange, l *limiter, caller string) bool {
 	v := l.take(caller, now)
 	full := now.Add(v.full + time.Second - 1)
 	values := &[5]string{
-		strconv.Itoa(l.max), strconv.Itoa(v.remaining), strconv.FormatInt(full.Unix(), 10),
-		strconv.Itoa(seconds(v.full)), strconv.Itoa(l.max) + ";w=60",
+		strconv.Itoa(v.max), strconv.Itoa(v.remaining), strconv.FormatInt(full.Unix(), 10),
+		strconv.Itoa(seconds(v.full)), strconv.Itoa(v.max) + ";w=60",
 	}
 	h := x.w.Header()
 	h["X-Ratelimit-Limit"], h["Ratelimit-Limit"] = values[0:1:1], values[0:1:1]
