@@ -38,7 +38,15 @@ func (w adminWebhooks) List(ctx context.Context) ([]console.View, error) {
 
 // Get implements console.Webhooks.
 func (w adminWebhooks) Get(ctx context.Context, id string) (*console.View, error) {
-	v, err := w.ops.Get(ctx, id)
+	return adminView(w.ops.Get(ctx, id))
+}
+
+// Inspect implements console.Webhooks.
+func (w adminWebhooks) Inspect(ctx context.Context, id string) (*console.View, error) {
+	return adminView(w.ops.Inspect(ctx, id))
+}
+
+func adminView(v *sinks.View, err error) (*console.View, error) {
 	if err != nil {
 		return nil, adminError(err)
 	}
@@ -67,12 +75,7 @@ func (w adminWebhooks) SetState(ctx context.Context, id string, state storage.De
 	if state == storage.DestinationPaused {
 		set = func(ctx context.Context, id string) (*sinks.View, error) { return w.ops.Pause(ctx, id, reason) }
 	}
-	v, err := set(ctx, id)
-	if err != nil {
-		return nil, adminError(err)
-	}
-	view := console.View(*v)
-	return &view, nil
+	return adminView(set(ctx, id))
 }
 
 // Preview implements console.Webhooks.

@@ -54,6 +54,15 @@ func (m *memory) Create(_ context.Context, s console.Settings) (*console.Created
 
 func (m *memory) List(context.Context) ([]console.View, error) { return m.views, nil }
 
+func (m *memory) Inspect(ctx context.Context, id string) (*console.View, error) {
+	v, err := m.Get(ctx, id)
+	if err == nil {
+		lag := int64(7)
+		v.Lag = &lag
+	}
+	return v, err
+}
+
 func (m *memory) Get(_ context.Context, id string) (*console.View, error) { return m.find(id) }
 
 func (m *memory) Update(_ context.Context, id string, p console.Patch) (*console.Created, error) {
@@ -256,7 +265,10 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	require.InDelta(t, 1, s.request(http.MethodGet, "/webhooks?includeDisabled=false", "", http.StatusOK)["total"], 0)
 	second := s.request(http.MethodGet, "/webhooks?limit=1&offset=1", "", http.StatusOK)
 	require.Len(t, second["endpoints"], 1)
-	require.NotContains(t, s.request(http.MethodGet, "/webhooks/"+id, "", http.StatusOK), "secret")
+	one := s.request(http.MethodGet, "/webhooks/"+id, "", http.StatusOK)
+	require.NotContains(t, one, "secret")
+	require.EqualValues(t, 7, one["lag"])
+	require.Contains(t, one, "lastError")
 
 	s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
 	require.Equal(t, json.RawMessage("null"), s.hooks.patch.Config)

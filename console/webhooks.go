@@ -20,6 +20,8 @@ type Webhooks interface {
 	List(ctx context.Context) ([]View, error)
 	// Get returns one, or ErrNotFound, as all that follow.
 	Get(ctx context.Context, id string) (*View, error)
+	// Inspect is Get with the lag.
+	Inspect(ctx context.Context, id string) (*View, error)
 	// Update changes what the patch names. ErrConflict: somebody else did so at
 	// the same time.
 	Update(ctx context.Context, id string, p Patch) (*Created, error)
@@ -116,6 +118,7 @@ type View struct {
 	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
 	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
+	storage.DestinationHealth
 }
 
 // Created is a destination and, this once, its new secret.
@@ -294,7 +297,7 @@ func (c *console) getWebhook(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Webhooks.Get(r.Context(), id)
+	return c.Webhooks.Inspect(r.Context(), id)
 }
 
 // updateWebhook is PATCH /webhooks/{id}.

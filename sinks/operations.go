@@ -111,6 +111,7 @@ type View struct {
 	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
 	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
+	storage.DestinationHealth
 }
 
 // Created is a new destination and, this once, its secret ("" for kinds without).
@@ -259,7 +260,7 @@ func (o *Operations) List(ctx context.Context) ([]View, error) {
 	for i, d := range list {
 		views[i] = viewOf(d)
 	}
-	return views, nil
+	return views, o.addHealth(ctx, views)
 }
 
 // Get returns a destination by name or id, or [ErrNotFound].
@@ -268,8 +269,8 @@ func (o *Operations) Get(ctx context.Context, nameOrID string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := viewOf(d)
-	return &v, nil
+	views := []View{viewOf(d)}
+	return &views[0], o.addHealth(ctx, views)
 }
 
 func (o *Operations) find(ctx context.Context, nameOrID string) (*storage.Destination, error) {
@@ -289,6 +290,7 @@ func viewOf(d *storage.Destination) View {
 		Filter: d.Filter, Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
 		RetryHorizonSeconds: int64(d.RetryHorizon / time.Second), DeliveryLog: d.DeliveryLog,
 		PreviousSecretUntil: d.PreviousSecretUntil, Revision: d.Revision,
+		DestinationHealth: storage.DestinationHealth{Circuit: "closed", Owners: []storage.DestinationOwner{}},
 	}
 	if d.Secret != "" {
 		prefix := SecretPrefix(d.Secret)
@@ -344,7 +346,11 @@ func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Cre
 	if err != nil {
 		return nil, err
 	}
-	return &Created{View: viewOf(d), Secret: made}, nil
+	views := []View{viewOf(d)}
+	if err := o.addHealth(ctx, views); err != nil {
+		o.deliverer.log.Warn("destination.health_not_read", zap.String("destination_id", d.ID), zap.Error(err)) // the change was made
+	}
+	return &Created{View: views[0], Secret: made}, nil
 }
 
 func (p *Patch) apply(d *storage.Destination) error {

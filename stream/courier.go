@@ -73,6 +73,7 @@ type courier struct {
 	clockStands bool
 	circuit     circuit
 	limiter     limiter
+	health      health
 
 	ended        bool // its destination was deleted
 	lastDelivery time.Time

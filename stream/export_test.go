@@ -1,6 +1,9 @@
 package stream
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Crash ends a Sinks as a killed process ends: what is not flushed is lost, the
 // leases stay taken. Attempts under way are cut off. Cancel Run's context after it.
@@ -65,3 +68,6 @@ func (l *Log) Gathered() int {
 
 // SetPatience is for how long a call that redrives many begins attempts.
 func (d *DeadLetters) SetPatience(t time.Duration) { d.patience = t }
+
+// WriteHealth writes how deliveries go, as it is done every few seconds.
+func (s *Sinks) WriteHealth(ctx context.Context) { s.writeHealth(ctx) }

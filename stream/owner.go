@@ -160,6 +160,10 @@ type Sinks struct {
 	stopping chan struct{} // closed when a stop begins
 	running  backfills     // as reconcile last saw them; its own
 	fatal    chan error    // ends Run
+	health   struct {      // of destinations, as it is written
+		sync.Mutex
+		begun bool // what a former process of this name wrote is forgotten
+	}
 
 	mu       sync.Mutex
 	couriers map[string]*courier

@@ -364,7 +364,7 @@ func (s *Sinks) suspend(dest *storage.Destination, reason string) {
 	})
 }
 
-// keepHouse stamps deliveries, makes tomorrow's part of the delivery log and drops
+// keepHouse stamps deliveries, writes how they go, makes tomorrow's part of the delivery log and drops
 // what is older than its retention.
 func (s *Sinks) keepHouse(ctx context.Context) {
 	stamps := time.NewTicker(5 * time.Second)
@@ -377,6 +377,7 @@ func (s *Sinks) keepHouse(ctx context.Context) {
 			return
 		case <-stamps.C:
 			s.stampDeliveries(ctx)
+			s.writeHealth(ctx)
 		case <-days.C:
 			s.turnLog(ctx)
 		}
@@ -408,5 +409,8 @@ func (s *Sinks) turnLog(ctx context.Context) {
 	}
 	if _, err := storage.DropAttempts(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
 		s.log.Warn("delivery_log.drop_failed", zap.Error(err))
+	}
+	if err := storage.DropHealth(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
+		s.log.Warn("destination.health_not_dropped", zap.Error(err))
 	}
 }

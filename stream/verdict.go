@@ -23,6 +23,7 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 	}
 	if f.dead == nil {
 		c.note(f, out, started)
+		c.health.note(out, time.Now())
 	}
 	if t.retired {
 		if f.probe {

@@ -45,6 +45,10 @@ type destination struct {
 	StateReason    string          `json:"stateReason,omitempty"`
 	PreviousUntil  *string         `json:"previousSecretUntil,omitempty"`
 	LastDeliveryAt *string         `json:"lastDeliveryAt"`
+	Failures       int64           `json:"failures"`
+	Circuit        string          `json:"circuit"`
+	LastError      *string         `json:"lastError"`
+	LastErrorAt    *string         `json:"lastErrorAt"`
 	CreatedAt      string          `json:"createdAt"`
 }
 
@@ -227,10 +231,18 @@ func (c *destinationsLsCmd) Run(ctx context.Context, out *output) error {
 			if d.LastDeliveryAt != nil {
 				last = *d.LastDeliveryAt
 			}
-			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.State, last})
+			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.going(), last, strconv.FormatInt(d.Failures, 10), text(d.LastErrorAt)})
 		}
-		table(w, []string{"id", "name", "kind", "url", "types", "state", "last delivery"}, rows)
+		table(w, []string{"id", "name", "kind", "url", "types", "state", "last delivery", "failures in a row", "last error"}, rows)
 	})
+}
+
+// going is its state with that of its circuit.
+func (d *destination) going() string {
+	if d.Circuit == "open" {
+		return d.State + ", circuit open"
+	}
+	return d.State
 }
 
 type destinationsRmCmd struct{ oneDestination }

@@ -1,0 +1,58 @@
+package sinks
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// away are the ends of a broker that does not answer.
+type away struct{}
+
+func (away) EndOffsets(context.Context, ...schemas.Topic) ([]storage.CursorStart, error) {
+	return nil, errors.New("no broker")
+}
+
+func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com/hook", EventTypes: []string{"contact.*", "event.tracked"}})
+	require.NoError(t, err)
+	v, err := o.Inspect(t.Context(), made.Name)
+	require.NoError(t, err)
+	require.Zero(t, *v.Lag)
+	require.Equal(t, "closed", v.Circuit)
+	require.Nil(t, v.LastError)
+
+	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET position = position - 4 WHERE destination_id::text = $1 AND topic = 'events'`, made.ID)
+	require.NoError(t, err)
+	_, err = o.db.Exec(t.Context(), `INSERT INTO cursors (destination_id, replay_id, topic, partition, position, end_offset) VALUES ($1::text::uuid, gen_random_uuid(), 'events', 0, 0, 9)`, made.ID)
+	require.NoError(t, err)
+	at := time.Now().UTC().Truncate(time.Millisecond)
+	require.NoError(t, storage.WriteHealth(t.Context(), o.db, "one", []storage.HolderHealth{{DestinationID: made.ID, Failures: 3, LastError: "HTTP 500", LastErrorAt: at}}))
+	_, err = storage.AcquireLeases(t.Context(), o.db, "one", []int32{0, 1}, time.Minute, false)
+	require.NoError(t, err)
+	v, err = o.Inspect(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 8, *v.Lag, "two partitions, live ones only")
+	list, err := o.List(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, list[0].Lag, "Kafka is not asked for a list")
+	for _, shown := range []View{*v, list[0]} {
+		require.EqualValues(t, 3, shown.Failures)
+		require.Equal(t, "HTTP 500", *shown.LastError)
+		require.True(t, at.Equal(*shown.LastErrorAt))
+		require.Equal(t, 2, shown.Owners[0].Partitions)
+	}
+
+	o.Operations.ends = away{}
+	v, err = o.Inspect(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.Nil(t, v.Lag)
+	require.Equal(t, "HTTP 500", *v.LastError, "the rest is wanted most when something is out of order")
+}

@@ -1,0 +1,107 @@
+package stream_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+func TestOperatorsSeeTheLastErrorTheFailuresInARowAndTheCircuitOfEachOwner(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	healthy := w.destination("calm", "contact.*")
+	var down atomic.Bool
+	down.Store(true)
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		if down.Load() && dv.Destination.ID == d.ID {
+			return stream.Outcome{Verdict: stream.Retry, Status: 503}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	p := w.start("one")
+	w.Append(facts(30, 1)...)
+	health := func() *storage.DestinationHealth {
+		p.WriteHealth(w.Context())
+		all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID, healthy.ID})
+		require.NoError(t, err)
+		require.Equal(t, "closed", all[healthy.ID].Circuit)
+		require.Nil(t, all[healthy.ID].LastError)
+		require.Zero(t, all[healthy.ID].Failures)
+		return all[d.ID]
+	}
+	w.waitDelivered("calm", 30)
+	w.Eventually(func(context.Context) (bool, error) { return health().Circuit == "open", nil }, "the circuit is open")
+	h := health()
+	require.GreaterOrEqual(t, h.Failures, int64(10))
+	require.Equal(t, "HTTP 503", *h.LastError)
+	require.WithinDuration(t, time.Now(), *h.LastErrorAt, time.Minute)
+	require.Len(t, h.Owners, 1)
+	require.Equal(t, "one", h.Owners[0].Instance)
+	require.Positive(t, h.Owners[0].Partitions)
+	require.Equal(t, "open", h.Owners[0].Circuit)
+	require.NotNil(t, h.Owners[0].NextProbeAt)
+	before := w.revision(d)
+
+	down.Store(false)
+	w.waitDelivered("crm", 30)
+	h = health()
+	require.Equal(t, "closed", h.Circuit)
+	require.Zero(t, h.Failures)
+	require.Nil(t, h.Owners[0].NextProbeAt)
+	require.Equal(t, "HTTP 503", *h.LastError, "it stays, with its time")
+	require.Equal(t, before, w.revision(d), "this is no change of the destination")
+
+	p.stop()
+	all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID})
+	require.NoError(t, err)
+	require.Empty(t, all[d.ID].Owners)
+	require.Equal(t, "HTTP 503", *all[d.ID].LastError)
+}
+
+func (w *world) revision(d *storage.Destination) int64 {
+	now, err := w.store.Get(w.Context(), d.ID)
+	require.NoError(w.t, err)
+	return now.Revision
+}
+
+func TestWhatAKilledProcessSaidOfACircuitDoesNotOutliveIt(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	at := time.Now()
+	row := storage.HolderHealth{DestinationID: d.ID, CircuitOpen: true, ProbeAt: at, Failures: 40, LastError: "reset", LastErrorAt: at}
+	require.NoError(t, storage.WriteHealth(w.Context(), w.db, "one", []storage.HolderHealth{row}))
+	require.NoError(t, storage.WriteHealth(w.Context(), w.db, "gone", []storage.HolderHealth{row}))
+	p := w.start("one")
+	p.WriteHealth(w.Context())
+	w.Append(facts(3, 1)...)
+	w.waitDelivered("crm", 3)
+	all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID})
+	require.NoError(t, err)
+	require.Equal(t, "closed", all[d.ID].Circuit)
+	require.Zero(t, all[d.ID].Failures)
+	require.Equal(t, "reset", *all[d.ID].LastError)
+
+	require.NoError(t, storage.DropHealth(w.Context(), w.db, time.Now().Add(time.Hour)))
+	var holders []string
+	require.NoError(t, w.db.QueryRow(w.Context(), `SELECT array_agg(holder) FROM destination_health`).Scan(&holders))
+	require.Equal(t, []string{"one"}, holders, "of who has no lease")
+}
+
+func TestTheLagIsWhatIsNotFinishedBelowTheEnd(t *testing.T) {
+	end := int64(20)
+	n, err := stream.Unfinished(storage.Cursor{Position: 5}, end)
+	require.NoError(t, err)
+	require.EqualValues(t, 15, n)
+	n, err = stream.Unfinished(storage.Cursor{Position: 5, Finished: []byte{2, 3, 4, 20}}, end) // [7, 10) and [14, 34)
+	require.NoError(t, err)
+	require.EqualValues(t, 15-3-6, n)
+	n, err = stream.Unfinished(storage.Cursor{Position: 30}, end)
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
