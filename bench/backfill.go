@@ -17,6 +17,7 @@ import (
 const (
 	backfillRecords = 1_000_000
 	backfillLive    = 100 // records a second beside it
+	backfillRounds  = 3
 	backfillCalm    = 8.0 // seconds without it
 	// backfillInFlight is how many requests the destination has in flight at most.
 	backfillInFlight = 16
@@ -53,7 +54,7 @@ func backfillBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err := rig.create(ctx, starts, dest); err != nil {
 		return nil, err
 	}
-	b := &backfillRun{rig: rig, receiver: receiver, n: n, dest: dest, keys: keys, live: map[string]*liveRecord{}, begun: make(chan struct{}), done: make(chan struct{})}
+	b := &backfillRun{rig: rig, receiver: receiver, n: n, dest: dest, keys: keys, live: map[string]*liveRecord{}}
 	return b.measure(ctx)
 }
 
@@ -65,15 +66,14 @@ type backfillRun struct {
 	dest     *storage.Destination
 	keys     []string
 
-	mu        sync.Mutex
-	live      map[string]*liveRecord // by id
-	took      []liveRecord
-	replayed  int
-	first     time.Time
-	last      time.Time
-	begun     chan struct{} // the backfill's first record was delivered
-	done      chan struct{} // and its last
-	onceBegun sync.Once
+	mu       sync.Mutex
+	live     map[string]*liveRecord // by id
+	took     []liveRecord
+	replayed int // of the round
+	first    time.Time
+	last     time.Time
+	begun    chan struct{} // the backfill's first record was delivered
+	done     chan struct{} // and its last
 }
 
 // liveRecord is the way of a live record.
@@ -102,14 +102,18 @@ var (
 	}
 )
 
-// millis is a quantile of a hop.
-func (h hop) millis(records []liveRecord, q float64) []float64 {
-	took := make([]time.Duration, len(records))
-	for i, r := range records {
-		took[i] = h.took(r)
+// millis is a quantile of a hop in each round.
+func (h hop) millis(rounds [][]liveRecord, q float64) []float64 {
+	var all []float64
+	for _, records := range rounds {
+		took := make([]time.Duration, len(records))
+		for i, r := range records {
+			took[i] = h.took(r)
+		}
+		slices.Sort(took)
+		all = append(all, float64(quantile(took, q).Microseconds())/1000)
 	}
-	slices.Sort(took)
-	return []float64{float64(quantile(took, q).Microseconds()) / 1000}
+	return all
 }
 
 func (b *backfillRun) measure(ctx context.Context) (*section, error) {
@@ -136,7 +140,7 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 	work, cancel := context.WithCancel(ctx)
 	trickled := make(chan error, 1)
 	go func() { trickled <- b.trickle(work) }()
-	ways, err := b.phases(ctx, d)
+	ways, err := b.rounds(ctx, d)
 	cancel()
 	err = errors.Join(err, <-trickled)
 	if err != nil {
@@ -150,49 +154,66 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 	return ways.section(dry.Preview, previewed), nil
 }
 
-// backfillWays are the ways of live records, and what else was measured.
+// backfillWays are the ways of live records in each round, and what else was
+// measured.
 type backfillWays struct {
-	calm, plain, busy    []liveRecord
-	rate                 float64 // of the backfill
-	plainBytes, ourBytes float64 // a second
+	calm, plain, busy    [][]liveRecord
+	rate                 []float64 // of the backfill
+	plainBytes, ourBytes []float64 // a second
 	cpu                  costs
 	receiver             []float64 // microseconds of its CPU a record
 }
 
-// phases are: nothing beside live deliveries, a plain client that sends the log
+// rounds are: nothing beside live deliveries, a plain client that sends the log
 // again, and a backfill.
-func (b *backfillRun) phases(ctx context.Context, d *delivery) (ways *backfillWays, err error) {
-	ways = &backfillWays{}
-	if ways.calm, err = b.span(ctx, 3, max(2, backfillCalm*b.cfg.Scale)); err != nil {
+func (b *backfillRun) rounds(ctx context.Context, d *delivery) (*backfillWays, error) {
+	ways := &backfillWays{}
+	if _, err := b.span(ctx, 0, 3); err != nil { // a start
 		return nil, err
 	}
-	if err := b.beside(ctx, ways); err != nil {
-		return nil, err
+	for range b.cfg.rounds(backfillRounds) {
+		calm, err := b.span(ctx, 1, max(2, backfillCalm*b.cfg.Scale)) // what is left of the round before is sent
+		if err != nil {
+			return nil, err
+		}
+		ways.calm = append(ways.calm, calm)
+		if err := b.beside(ctx, ways); err != nil {
+			return nil, err
+		}
+		if _, err := b.span(ctx, 0, 1); err != nil {
+			return nil, err
+		}
+		if err := b.backfill(ctx, d, ways); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := b.span(ctx, 0, 1); err != nil { // what that has left is sent
-		return nil, err
-	}
+	return ways, nil
+}
+
+// backfill sends the log again, all of it.
+func (b *backfillRun) backfill(ctx context.Context, d *delivery, ways *backfillWays) error {
 	if err := ask(ctx, http.MethodDelete, b.receiver.addr, &receiverReport{}); err != nil {
-		return nil, err
+		return err
 	}
+	b.begin()
 	before, received := b.env.used(), treeCPU(b.receiverPID)
-	if _, err = b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{Rate: backfillRate}); err != nil {
-		return nil, err
+	if _, err := b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{Rate: backfillRate}); err != nil {
+		return err
 	}
 	if err := b.await(ctx, d); err != nil {
-		return nil, err
+		return err
 	}
-	ways.busy = b.latencies()
+	ways.busy = append(ways.busy, b.latencies())
 	ways.cpu.add(before, b.env.used(), b.n)
-	ways.receiver = []float64{float64((treeCPU(b.receiverPID) - received).Microseconds()) / float64(b.n)}
+	ways.receiver = append(ways.receiver, float64((treeCPU(b.receiverPID)-received).Microseconds())/float64(b.n))
 	lasted := b.last.Sub(b.first).Seconds()
-	ways.rate = float64(b.n) / lasted
+	ways.rate = append(ways.rate, float64(b.n)/lasted)
 	var seen receiverReport
 	if err := ask(ctx, http.MethodGet, b.receiver.addr, &seen); err != nil {
-		return nil, err
+		return err
 	}
-	ways.ourBytes = float64(seen.Bytes) / lasted
-	return ways, nil
+	ways.ourBytes = append(ways.ourBytes, float64(seen.Bytes)/lasted)
+	return nil
 }
 
 // beside has a plain client in a process of its own send the log again.
@@ -210,14 +231,16 @@ func (b *backfillRun) beside(ctx context.Context, ways *backfillWays) error {
 		return err
 	}
 	begun := time.Now()
-	if ways.plain, err = b.span(ctx, 0, max(2, backfillPlain*b.cfg.Scale)); err != nil {
+	plain, err := b.span(ctx, 0, max(2, backfillPlain*b.cfg.Scale))
+	if err != nil {
 		return err
 	}
+	ways.plain = append(ways.plain, plain)
 	lasted := time.Since(begun).Seconds()
 	if err := ask(ctx, http.MethodGet, b.receiver.addr, &seen); err != nil {
 		return err
 	}
-	ways.plainBytes = float64(seen.Bytes) / lasted
+	ways.plainBytes = append(ways.plainBytes, float64(seen.Bytes)/lasted)
 	return nil
 }
 
@@ -232,7 +255,7 @@ func (w *backfillWays) section(preview stream.Preview, previewed time.Duration) 
 			"which is what the machine makes of such a load when nothing but cores, broker and receiver is shared.",
 			thousands(float64(preview.Records)), backfillInFlight, thousands(backfillRate), backfillLive),
 		figures: []figure{
-			rateFigure("backfill", []float64{w.rate}, 50_000),
+			rateFigure("backfill", w.rate, 50_000),
 			timesFigure("live p99 during the backfill, in multiples of that without", ratios(busyP99, calmP99), 1.1),
 			timesFigure("live p99 during the backfill, in multiples of that beside a plain client", ratios(busyP99, plainP99), 0),
 			costFigure("live p99 during the backfill", "ms", busyP99, 0),
@@ -244,7 +267,7 @@ func (w *backfillWays) section(preview stream.Preview, previewed time.Duration) 
 		},
 		notes: []string{
 			fmt.Sprintf("The preview said %s records, exact: %t, by looking at %s.", thousands(float64(preview.Records)), preview.Exact, thousands(float64(preview.Scanned))),
-			fmt.Sprintf("The receiver took %.0f MB/s during the backfill, and %.0f MB/s from the plain client.", w.ourBytes/1e6, w.plainBytes/1e6),
+			fmt.Sprintf("The receiver took %.0f MB/s during the backfill, and %.0f MB/s from the plain client.", median(w.ourBytes)/1e6, median(w.plainBytes)/1e6),
 		},
 	}
 	for _, h := range hops {
@@ -328,6 +351,13 @@ func (b *backfillRun) await(ctx context.Context, d *delivery) error {
 	return nil
 }
 
+// begin starts to count what a backfill delivers. Nothing of one before is under way.
+func (b *backfillRun) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replayed, b.begun, b.done = 0, make(chan struct{}), make(chan struct{})
+}
+
 // latencies takes what was noted.
 func (b *backfillRun) latencies() []liveRecord {
 	b.mu.Lock()
@@ -355,8 +385,11 @@ func (b *backfillRun) delivered(d *stream.Delivery, taken time.Time, out *stream
 		}
 		return
 	}
-	b.onceBegun.Do(func() { b.first = now; close(b.begun) })
 	before := b.replayed
+	if before == 0 {
+		b.first = now
+		close(b.begun)
+	}
 	b.replayed += len(d.Records)
 	if b.last = now; before < b.n && b.replayed >= b.n {
 		close(b.done)
