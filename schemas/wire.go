@@ -24,6 +24,8 @@ type wire struct {
 	// spare are strings for nullable fields, allocated a few at a time.
 	spare []string
 	keys  []string // scratch for a map's sorted keys
+	// room is memory to read into; nil for memory of its own.
+	room *Room
 }
 
 // shareBelow bounds the memory that one kept string can hold on to.
@@ -41,11 +43,22 @@ func appendWire(dst []byte, m wired) ([]byte, error) {
 
 // readWire decodes exactly one record.
 func readWire(body []byte, m wired) error {
+	w := reading(body)
+	m.wire(&w)
+	return w.ended()
+}
+
+// reading is a wire that reads a record.
+func reading(body []byte) wire {
 	w := wire{buf: body, reading: true}
 	if len(body) <= shareBelow {
 		w.text = string(body)
 	}
-	m.wire(&w)
+	return w
+}
+
+// ended is what came of reading a whole record.
+func (w *wire) ended() error {
 	if w.err == nil && len(w.buf) > 0 {
 		w.err = errTrailing(len(w.buf))
 	}
@@ -243,7 +256,11 @@ func (w *wire) nullString(v **string) {
 	if !w.branch(*v != nil) {
 		return
 	}
-	if w.reading {
+	switch {
+	case !w.reading:
+	case w.room != nil:
+		*v = w.room.strings.next()
+	default:
 		if len(w.spare) == 0 {
 			w.spare = make([]string, 4)
 		}
@@ -264,7 +281,7 @@ func null[T any](w *wire, v **T, each func(*T, *wire)) {
 		return
 	}
 	if w.reading {
-		*v = new(T)
+		*v = fresh[T](w)
 	}
 	each(*v, w)
 }

@@ -79,7 +79,7 @@ func TestAFactOfEachTypeReachesWhoSubscribedToItOnceAndNobodyElse(t *testing.T) 
 		f := sampleFact(typ)
 		f.ID = uuid.NewString()
 		facts = append(facts, f)
-		payload, err := factPayload(f)
+		payload, err := factPayload(f, nil)
 		require.NoError(t, err)
 		want[payload.MessageID()] = string(payload.Envelope)
 	}
@@ -196,7 +196,7 @@ func TestPosthogDoesNotPlacePersonsWhereHogstreamRuns(t *testing.T) {
 	} {
 		e := sampleEvent()
 		e.Properties = properties
-		p, err := eventPayload(e)
+		p, err := eventPayload(e, nil)
 		require.NoError(t, err)
 		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: []*Payload{p}})
 		require.NoError(t, err)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -139,22 +138,33 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
-	if del.ReplayID != "" {
-		if !del.Workshop.Enter(ctx) {
-			return failed(ctx, context.Cause(ctx), 0)
-		}
-		a.built = sync.OnceFunc(del.Workshop.Leave)
-		defer a.built()
+	if del.ReplayID == "" {
+		d.build(ctx, o, del, a)
+	} else if !del.Workshop.Do(ctx, func() { d.build(ctx, o, del, a) }) {
+		return failed(ctx, context.Cause(ctx), 0)
 	}
+	if a.unable != nil {
+		return *a.unable
+	}
+	out := stream.Outcome{Verdict: stream.Skipped}
+	if len(a.Payloads) > 0 {
+		out = d.attempt(ctx, o, a)
+	}
+	return merge(out, len(del.Records), a.apart)
+}
+
+// build decodes the records and builds the request: all that is computed.
+func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a *attempt) {
 	payloads := a.one[:0]
 	if n := len(del.Records); n > 1 {
 		payloads = make([]*Payload, 0, n)
 	}
 	payload := d.payload
-	if del.ReplayID != "" {
-		payload = d.decode // nobody else is there; what others need stays remembered
+	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
+		in := roomFor(o.sink, len(del.Records))
+		payload = func(r *stream.Record) (*Payload, error) { return decodePayload(d.codec, r, in) }
+		defer func() { a.leave(in) }()
 	}
-	var apart map[int]stream.Result // of records that no request is made for
 	began := time.Now()
 	for i, r := range del.Records {
 		if i%breathEvery == breathEvery-1 {
@@ -162,7 +172,8 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		}
 		p, err := payload(r)
 		if errors.Is(err, schemas.ErrRegistryUnavailable) {
-			return stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
+			a.unable = &stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
+			return
 		}
 		if err == nil {
 			p, err = o.shaper.shape(ctx, p)
@@ -172,22 +183,51 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 			continue
 		}
 		if out, broken := interrupted(ctx, err, &del); broken {
-			return out
+			a.unable = &out
+			return
 		}
-		if apart == nil {
-			apart = map[int]stream.Result{}
+		if a.apart == nil {
+			a.apart = map[int]stream.Result{}
 		}
-		apart[i] = stream.Result{Verdict: stream.Skipped}
+		a.apart[i] = stream.Result{Verdict: stream.Skipped}
 		if err != nil {
-			apart[i] = stream.Result{Verdict: stream.Reject, Err: err.Error()}
+			a.apart[i] = stream.Result{Verdict: stream.Reject, Err: err.Error()}
 		}
 	}
-	out := stream.Outcome{Verdict: stream.Skipped}
+	a.Now, a.Payloads = time.Now(), payloads
 	if len(payloads) > 0 {
-		a.Now, a.Payloads = time.Now(), payloads
-		out = d.attempt(ctx, o, a)
+		a.write(o)
 	}
-	return merge(out, len(del.Records), apart)
+}
+
+// write makes the request of the payloads; a Sender has none.
+func (at *attempt) write(o *opened) {
+	if _, sends := o.sink.(Sender); sends {
+		return
+	}
+	if at.request, at.err = o.sink.Build(&at.Attempt); at.err == nil {
+		at.request.encode()
+	}
+}
+
+// roomFor is a room for so many records when nothing of them is needed once their
+// request is built: it is a batch, which is a body of its own, and its answer is
+// judged as a whole. Else nil.
+func roomFor(sink Sink, records int) *room {
+	_, sends := sink.(Sender)
+	_, each := sink.(ItemJudge)
+	if sends || each || records < pooledRecords {
+		return nil
+	}
+	return newRoom(records)
+}
+
+// leave ends the life of payloads that stand in a room.
+func (at *attempt) leave(in *room) {
+	if in != nil {
+		clear(at.Payloads)
+		in.release()
+	}
 }
 
 // interrupted says whether a filter or transform was broken off for what may not be
@@ -213,8 +253,12 @@ const breathEvery = 16
 // attempt is an Attempt with room for the one payload that most have.
 type attempt struct {
 	Attempt
-	one   [1]*Payload
-	built func() // tells that no more is computed; nil when nobody waits for it
+	one [1]*Payload
+	// What is built: a request or why there is none, nothing for a Sender.
+	request *Request
+	err     error
+	apart   map[int]stream.Result // of records that no request is made for
+	unable  *stream.Outcome       // when the records could not all be looked at
 }
 
 // within gives the attempt its deadline. The lanes have set one that is seldom
@@ -233,21 +277,12 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 	ctx, done := d.within(ctx, a.Now)
 	defer done()
 	if sender, ok := sink.(Sender); ok {
-		if at.built != nil {
-			at.built()
-		}
 		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
-	req, err := sink.Build(a)
-	if err == nil {
-		req.encode()
+	if at.err != nil {
+		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: at.err.Error()})
 	}
-	if at.built != nil {
-		at.built()
-	}
-	if err != nil {
-		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: err.Error()})
-	}
+	req := at.request
 	start := time.Now()
 	d.complete(ctx, req, a)
 	ans, err := d.connections.exchange(ctx, req, max(o.kind.Answer, keptOfAnswer))

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -228,13 +229,14 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	records := []*stream.Record{recordOf(t, sampleFact(schemas.FactContactUpdated), 7)}
 	workshop := stream.NewWorkshop()
-	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer stop()
-	taken := 0
-	for workshop.Enter(soon) {
-		taken++
+	release := make(chan struct{})
+	var computing, left sync.WaitGroup
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		computing.Add(1)
+		left.Go(func() { workshop.Do(context.Background(), func() { computing.Done(); <-release }) })
 	}
-	soon, stop = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	computing.Wait()
+	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
 	backfill := stream.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", Workshop: workshop}
 	require.Equal(t, stream.Retry, d.Deliver(soon, backfill).Verdict)
@@ -243,9 +245,8 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	live := stream.Delivery{Destination: dest, Records: records, Attempt: 1}
 	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), live).Verdict)
 
-	for range taken {
-		workshop.Leave()
-	}
+	close(release)
+	left.Wait()
 	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), backfill).Verdict)
-	require.True(t, workshop.Enter(t.Context()), "it has given its place back")
+	require.True(t, workshop.Do(t.Context(), func() {}), "it has given its place back")
 }

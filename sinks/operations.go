@@ -575,7 +575,9 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 	defer t.opened.close()
 	out := t.outcome()
 	if t.attempt != nil {
-		out = o.deliverer.attempt(ctx, t.opened, &attempt{Attempt: *t.attempt})
+		a := &attempt{Attempt: *t.attempt}
+		a.write(t.opened)
+		out = o.deliverer.attempt(ctx, t.opened, a)
 		o.logTest(ctx, d, t.payload, out)
 	}
 	return &Tested{

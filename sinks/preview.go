@@ -36,9 +36,9 @@ type Preview struct {
 func PayloadOf(m schemas.Message) (*Payload, error) {
 	switch m := m.(type) {
 	case *schemas.Event:
-		return eventPayload(m)
+		return eventPayload(m, nil)
 	case *schemas.Fact:
-		return factPayload(m)
+		return factPayload(m, nil)
 	}
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", m.Topic())
 }

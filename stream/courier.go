@@ -426,7 +426,11 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 	defer func() { holding.attempted(ctx, out.Verdict == Delivered) }()
 	defer func() {
 		if cause := recover(); cause != nil {
-			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), zap.Stack("stack"))
+			stack := zap.Stack("stack")
+			if p, ok := cause.(*Panicked); ok {
+				cause, stack = p.Cause, zap.ByteString("stack", p.Stack)
+			}
+			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), stack)
 			out = Outcome{Verdict: Reject, Err: fmt.Sprintf("panic: %v", cause)}
 		}
 	}()

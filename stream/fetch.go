@@ -198,12 +198,14 @@ func (r *reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (sc
 // later.
 func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, what reading) bool {
 	r.metrics.fetched.Add(float64(len(rp.RecordBatches)))
-	if what.bulk && !r.workshop.Enter(ctx) {
-		return false
-	}
-	c, fp := decodeChunk(key, offset, rp, r.kafka.Topic(key.topic))
+	var workshop *Workshop
 	if what.bulk {
-		r.workshop.Leave()
+		workshop = r.workshop
+	}
+	var c *chunk
+	var fp kgo.FetchPartition
+	if !workshop.Do(ctx, func() { c, fp = decodeChunk(key, offset, rp, r.kafka.Topic(key.topic)) }) {
+		return false
 	}
 	switch {
 	case errors.Is(fp.Err, kerr.OffsetOutOfRange):

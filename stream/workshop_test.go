@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,16 +14,36 @@ import (
 
 func TestAWorkshopHasRoomForHalfOfTheCores(t *testing.T) {
 	w := stream.NewWorkshop()
-	places := max(1, runtime.GOMAXPROCS(0)/2)
-	for range places {
-		require.True(t, w.Enter(t.Context()))
+	release := make(chan struct{})
+	var computing, left sync.WaitGroup
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		computing.Add(1)
+		left.Go(func() {
+			w.Do(context.Background(), func() { computing.Done(); <-release })
+		})
 	}
-	full, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.False(t, w.Enter(full), "all %d places are taken", places)
+	computing.Wait()
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.False(t, w.Do(soon, func() { t.Error("there is no place") }))
 
-	w.Leave()
-	require.True(t, w.Enter(t.Context()))
+	close(release)
+	left.Wait()
+	done := false
+	require.True(t, w.Do(t.Context(), func() { done = true }))
+	require.True(t, done)
+}
+
+func TestAPanicInAWorkshopIsItsCallers(t *testing.T) {
+	w := stream.NewWorkshop()
+	defer func() {
+		p, ok := recover().(*stream.Panicked)
+		require.True(t, ok)
+		require.Equal(t, "a bad record", p.Cause)
+		require.Contains(t, string(p.Stack), "workshop_test.go")
+		require.True(t, w.Do(t.Context(), func() {}), "its place is free")
+	}()
+	w.Do(t.Context(), func() { panic("a bad record") })
 }
 
 func TestWhoeverComputesForLongInAWorkshopTakesABreath(t *testing.T) {
@@ -36,7 +57,8 @@ func TestWhoeverComputesForLongInAWorkshopTakesABreath(t *testing.T) {
 
 func TestLiveDeliveriesNeedNoWorkshop(t *testing.T) {
 	var w *stream.Workshop
-	require.True(t, w.Enter(t.Context()))
+	done := false
+	require.True(t, w.Do(t.Context(), func() { done = true }))
+	require.True(t, done)
 	require.Equal(t, time.Time{}, w.Breathe(t.Context(), time.Time{}))
-	w.Leave()
 }
