@@ -140,7 +140,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if del.ReplayID == "" {
 		d.build(ctx, o, del, a)
-	} else if !del.Workshop.Do(ctx, func() { d.build(ctx, o, del, a) }) {
+	} else if !d.buildApart(ctx, o, del, a) {
 		return failed(ctx, context.Cause(ctx), 0)
 	}
 	if a.unable != nil {
@@ -151,6 +151,11 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		out = d.attempt(ctx, o, a)
 	}
 	return merge(out, len(del.Records), a.apart)
+}
+
+// buildApart is build in the workshop of the backfill; false when ctx ended first.
+func (d *Deliverer) buildApart(ctx context.Context, o *opened, del stream.Delivery, a *attempt) bool {
+	return del.Workshop.Do(ctx, func() { d.build(ctx, o, del, a) })
 }
 
 // build decodes the records and builds the request: all that is computed.
