@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -345,6 +346,7 @@ func (t *thread) notApplied(b *batch, err error) error {
 func poison(err error) bool {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, errCrash),
+		errors.Is(err, schemas.ErrRegistryUnavailable), // whatever it or a proxy answered: no verdict on the record
 		storage.IsRetryable(err), storage.IsUnavailable(err):
 		return false
 	}

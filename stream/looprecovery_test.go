@@ -2,8 +2,12 @@ package stream_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,6 +330,44 @@ func TestADefectOfOursInPostgresIsWaitedOutAndIsNoPoison(t *testing.T) {
 	require.NoError(t, a.loop.Ready())
 	require.Empty(t, r.fault())
 	require.Empty(t, r.env.ReadAll(schemas.TopicDeadLetters, true))
+}
+
+func TestAnOutageOfTheRegistryIsWaitedOutWhateverItAnswers(t *testing.T) {
+	for _, status := range []int{503, 429, 401, 404} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			var down atomic.Bool
+			down.Store(true)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if down.Load() {
+					http.Error(w, "<html>a proxy</html>", status)
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				_ = json.NewEncoder(w).Encode(map[string]string{"schema": `"string"`})
+			}))
+			t.Cleanup(server.Close)
+			registry, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{server.URL}})
+			require.NoError(t, err)
+			r := newRig(t, 1)
+			r.give(schemas.TopicIngest, 0, 10)
+			a := r.start("a", func(c *stream.ProcessorConfig) {
+				c.Processor = copier{topics: []schemas.Topic{schemas.TopicIngest}, extra: func(*stream.Batch, *stream.Record) error {
+					_, err := registry.Codec().DecodeEvent([]byte{0, 0, 0, 0, 99, 0})
+					if errors.Is(err, schemas.ErrUndecodable) {
+						return nil // the registry has spoken
+					}
+					return err
+				}}
+			})
+			r.eventually("it says what it waits for", func() bool { return a.loop.Ready() != nil })
+			require.ErrorIs(t, a.loop.Ready(), schemas.ErrRegistryUnavailable)
+			down.Store(false)
+			a.stopAfter(10)
+			require.Empty(t, r.fault())
+			require.Empty(t, r.env.ReadAll(schemas.TopicDeadLetters, true))
+		})
+	}
 }
 
 func TestAnOutageOfPostgresIsWaitedOut(t *testing.T) {

@@ -57,12 +57,14 @@ type Processor interface {
 	Topics() []schemas.Topic
 	// Apply handles a batch within tx: a constant number of statements, whatever
 	// the batch's size. It may be called again with the same records when tx
-	// could not be committed, so it changes nothing but tx and b. What it holds in
-	// memory is bounded by Emit, and by what storage loads for several at once
-	// (storage.ErrTooMuch). An error that
-	// is neither storage.IsRetryable nor storage.IsUnavailable is deterministic:
-	// the batch is halved until the record at fault is alone, and that record
-	// goes to dead-letters.
+	// could not be committed, so it changes nothing but tx and b.
+	//
+	// What becomes of an error: when the batch holds too much (ErrBatchTooLarge from
+	// Emit, storage.ErrTooMuch) the records come again in smaller ones. What passes
+	// (storage.IsRetryable, storage.IsUnavailable, schemas.ErrRegistryUnavailable) or
+	// is ours to mend (a refusal of Postgres that is not about the data) is waited
+	// out. Any other is deterministic: the batch is halved until the record at fault
+	// is alone, and that record goes to dead-letters.
 	Apply(ctx context.Context, tx *storage.Tx, b *Batch) error
 }
 
