@@ -70,6 +70,7 @@ func TestWhatIsWrongWithAnEventIsNamedWithItsFixAndNothingIsStored(t *testing.T)
 		"a list id with a quote":    {`{"name":"n","userId":"u","lists":{"a\"}":true}}`, `lists.a"}`, "invalid_format"},
 		"a zoneless time":           {`{"name":"n","userId":"u","timestamp":"2026-01-31T12:00:00"}`, "timestamp", "invalid_format"},
 		"a day that does not exist": {`{"name":"n","userId":"u","timestamp":"2026-02-29T12:00:00Z"}`, "timestamp", "invalid_format"},
+		"a year that no record has": {`{"name":"n","userId":"u","timestamp":"0000-01-01T00:00:00Z"}`, "timestamp", "invalid_value"},
 		"a key of another type":     {`{"name":"n","userId":"u","idempotencyKey":1}`, "idempotencyKey", "invalid_type"},
 		"an array":                  {`[1]`, "", "invalid_type"},
 	}

@@ -418,6 +418,10 @@ func (d *draft) readTime(m *members) {
 		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "datetime", Message: "Invalid ISO datetime", Fix: "send a time in UTC such as 2026-01-31T12:00:00Z"}, m.name)
 		return
 	}
+	if !schemas.ValidTime(t) {
+		d.issue(Issue{Code: "invalid_value", Origin: "string", Format: "datetime", Message: "Invalid time: outside the years 1 to 9999", Fix: "send a time of the years 1 to 9999"}, m.name)
+		return
+	}
 	d.occurred, d.hasTime = t, true
 }
 
