@@ -336,12 +336,14 @@ ORDER BY c.first_seen_at, c.id`
 }
 
 // GetContact returns a contact by its id or the id of one merged into it, and an
-// error that IsNotFound accepts when there is none.
+// error that IsNotFound accepts when there is none. A deleted one is none as soon
+// as identity has decided so, which is when a deletion is answered.
 func (db *DB) GetContact(ctx context.Context, id string) (*Contact, error) {
 	const get = `
 SELECT ` + contactColumns + `
 FROM contacts AS c
-WHERE c.id = coalesce((SELECT merged_into FROM identities WHERE contact_id = $1::text::uuid), $1::text::uuid)`
+WHERE c.id = coalesce((SELECT merged_into FROM identities WHERE contact_id = $1::text::uuid), $1::text::uuid)
+  AND NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = c.id AND i.deleted_at IS NOT NULL)`
 	rows, err := db.Query(ctx, get, id)
 	if err != nil {
 		return nil, fmt.Errorf("get contact %s: %w", id, err)

@@ -15,7 +15,8 @@ func (db *DB) ListContacts(ctx context.Context, search string, limit, offset int
 	const (
 		where = `
 FROM contacts AS c
-WHERE $1 = '' OR strpos(lower(c.email), lower($1)) > 0 OR strpos(lower(c.external_id), lower($1)) > 0 OR strpos(lower(c.anonymous_id), lower($1)) > 0`
+WHERE ($1 = '' OR strpos(lower(c.email), lower($1)) > 0 OR strpos(lower(c.external_id), lower($1)) > 0 OR strpos(lower(c.anonymous_id), lower($1)) > 0)
+  AND NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = c.id AND i.deleted_at IS NOT NULL)`
 		list = `SELECT ` + contactColumns + where + ` ORDER BY c.last_seen_at DESC, c.id LIMIT $2 OFFSET $3`
 	)
 	if err := db.QueryRow(ctx, `SELECT count(*)`+where, search).Scan(&total); err != nil {

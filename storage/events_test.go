@@ -129,3 +129,34 @@ func TestPreferencesOfAnAddressAreFoldedOverContacts(t *testing.T) {
 		Categories: map[string]bool{"news": false, "beta": true},
 	}, got)
 }
+
+// Between the answer to a deletion, which identity gives, and the moment that
+// contacts removes the row, the contact could be read by its id.
+func TestADeletedContactIsNotFoundBeforeItsRowIsGone(t *testing.T) {
+	db := storagetest.New(t)
+	c := &storage.Contact{
+		ID: uuid.NewString(), Properties: "{}", Version: 1,
+		FirstSeenAt: noon, LastSeenAt: noon, CreatedAt: noon, UpdatedAt: noon,
+	}
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveContacts(t.Context(), &storage.ContactChanges{Saved: []*storage.Contact{c}}, noon)
+	}))
+	loser := uuid.NewString()
+	_, err := db.Exec(t.Context(), `
+		INSERT INTO identities (contact_id, first_seen_at, merged_into) VALUES ($1::text::uuid, $3, NULL), ($2::text::uuid, $3, $1::text::uuid)`, c.ID, loser, noon)
+	require.NoError(t, err)
+	for _, id := range []string{c.ID, loser} {
+		_, err := db.GetContact(t.Context(), id)
+		require.NoError(t, err)
+	}
+	_, err = db.Exec(t.Context(), `UPDATE identities SET deleted_at = $2 WHERE contact_id = $1::text::uuid`, c.ID, noon)
+	require.NoError(t, err)
+	for _, id := range []string{c.ID, loser} {
+		_, err := db.GetContact(t.Context(), id)
+		require.True(t, storage.IsNotFound(err), "%v", err)
+	}
+	listed, total, err := db.ListContacts(t.Context(), "", 10, 0)
+	require.NoError(t, err)
+	require.Empty(t, listed)
+	require.Zero(t, total)
+}
