@@ -61,6 +61,7 @@ type apiError struct {
 	Message    string
 	RequestID  string
 	RetryAfter string
+	Body       []byte
 }
 
 func (e *apiError) Error() string {
@@ -73,13 +74,21 @@ func (e *apiError) Error() string {
 
 // call sends body as JSON and decodes the answer into result; both may be nil.
 func (c *client) call(ctx context.Context, method, path string, query url.Values, body, result any) error {
+	if body == nil {
+		return c.send(ctx, method, path, query, nil, result)
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, method, path, query, b, result)
+}
+
+// send is call with a body that is JSON already.
+func (c *client) send(ctx context.Context, method, path string, query url.Values, body []byte, result any) error {
 	var reader io.Reader
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		reader = bytes.NewReader(b)
+		reader = bytes.NewReader(body)
 	}
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -149,7 +158,7 @@ func pages[T any](ctx context.Context, api *client, path, name string, query url
 }
 
 func answerError(resp *http.Response, body []byte) error {
-	e := &apiError{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}
+	e := &apiError{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After"), Body: body}
 	var envelope struct {
 		Error     json.RawMessage `json:"error"`
 		RequestID string          `json:"requestId"`

@@ -159,9 +159,9 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 // becomes a customer.
 func clicks(events []shop.Event) source {
 	i := 0
-	return func() (eventBody, error) {
+	return func() (importEvent, error) {
 		if i == len(events) {
-			return eventBody{}, io.EOF
+			return importEvent{}, io.EOF
 		}
 		e := events[i]
 		i++
@@ -172,7 +172,8 @@ func clicks(events []shop.Event) source {
 		if e.Name == "payment_done" {
 			body.ContactProperties = map[string]json.RawMessage{"customer": json.RawMessage("true")}
 		}
-		return body, nil
+		raw, err := json.Marshal(body)
+		return importEvent{raw: raw, line: i, subject: e.UserID}, err
 	}
 }
 

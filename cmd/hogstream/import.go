@@ -1,35 +1,37 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/csv"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
 
 type eventsImportCmd struct {
 	apiFlags
-	File        string  `arg:"" help:"CSV file with a header, or NDJSON with an event as the API takes it on each line; - for NDJSON from standard input."`
+	File        string  `arg:"" help:"CSV file with a header, or NDJSON with an event as the API takes it on each line; - for NDJSON from standard input. Lines are sent as they are."`
 	UserColumn  string  `help:"CSV column of the user id." default:"userId"`
 	EmailColumn string  `help:"CSV column of the email address." default:"email"`
 	NameColumn  string  `help:"CSV column of the event's name." default:"name"`
 	TimeColumn  string  `help:"CSV column of the time." default:"timestamp"`
 	Rate        float64 `help:"Events a second, at most; 0 for no limit." default:"0"`
 	Connections int     `help:"Requests under way at once; events of one subject stay in order." default:"4"`
-	BatchSize   int     `help:"Events a request." default:"500"`
+	BatchSize   int     `help:"Events a request, at most; it also holds no more than 4 MiB." default:"500"`
+	FromLine    int     `help:"Line to begin with, as an import that stopped names it." default:"1"`
+	Keys        bool    `help:"Give each event without an idempotency key one of the file's name, the line's number and its content, so that requests can be tried again, and a second import of the file within the idempotency window stores nothing twice." negatable:"" default:"true"`
+}
+
+// Help is shown by --help.
+func (c *eventsImportCmd) Help() string {
+	return "Requests that the API puts off (429), or of which nobody knows whether they were taken (503, a lost connection), are sent again for up to ten minutes; the latter only when all of their events have idempotency keys. What the API refuses is told at the end with its line; the others go on. When an import has to stop, it names the line to go on from."
 }
 
 // importSummary is what an import did.
@@ -40,6 +42,42 @@ type importSummary struct {
 	Seconds  float64 `json:"seconds"`
 	// FirstRejections say why, the first few.
 	FirstRejections []string `json:"firstRejections,omitempty"`
+
+	resumeAt int // the first line that is not answered
+}
+
+// importPatience is for how long a request is tried again.
+const importPatience = 10 * time.Minute
+
+func (c *eventsImportCmd) resume(line int) string {
+	s := fmt.Sprintf("every event before line %d is answered; go on with --from-line %d", line, line)
+	if c.Keys && c.File != "-" {
+		return s + ", which stores nothing twice within the idempotency window"
+	}
+	return s + "; events after it that were accepted already are stored again, unless they have idempotency keys"
+}
+
+// from leaves out the lines before FromLine and gives keys to those that have none.
+func (c *eventsImportCmd) from(next source) source {
+	name := filepath.Base(c.File)
+	if c.File == "-" {
+		name = rand.Text() // another run is another text
+	}
+	return func() (importEvent, error) {
+		for {
+			e, err := next()
+			if err != nil || e.line < c.FromLine {
+				if err == nil {
+					continue
+				}
+				return e, err
+			}
+			if c.Keys && !e.keyed && e.wrong == "" {
+				e.giveKey(name)
+			}
+			return e, nil
+		}
+	}
 }
 
 // Run sends the file.
@@ -58,11 +96,11 @@ func (c *eventsImportCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	s := sender{api: api, connections: max(1, c.Connections), batch: min(max(1, c.BatchSize), 1000), limit: limiter(c.Rate, c.BatchSize)}
-	summary, err := s.send(ctx, source)
+	s := sender{api: api, connections: max(1, c.Connections), batch: min(max(1, c.BatchSize), 1000), limit: limiter(c.Rate, c.BatchSize), patience: importPatience}
+	summary, err := s.send(ctx, c.from(source))
 	_ = bar.Finish()
 	if err != nil {
-		return fmt.Errorf("after %d accepted events: %w", summary.Accepted, err)
+		return fmt.Errorf("stopped after %d accepted events: %w\n%s", summary.Accepted, err, c.resume(summary.resumeAt))
 	}
 	return out.value(summary, func(w io.Writer) {
 		fmt.Fprintf(w, "%d events: %d accepted, %d rejected, %.1f s\n", summary.Events, summary.Accepted, summary.Rejected, summary.Seconds)
@@ -109,237 +147,9 @@ func newProgress(total int64, what string, bytes, quiet bool) *progressbar.Progr
 	return progressbar.NewOptions64(total, opts...)
 }
 
-// source gives one event after the other; io.EOF at the end.
-type source func() (eventBody, error)
-
 func (c *eventsImportCmd) source(r io.Reader) (source, error) {
 	if strings.EqualFold(filepath.Ext(c.File), ".csv") {
 		return csvSource(r, csvColumns{user: c.UserColumn, email: c.EmailColumn, name: c.NameColumn, time: c.TimeColumn})
 	}
 	return ndjsonSource(r), nil
-}
-
-func ndjsonSource(r io.Reader) source {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 64<<10), 1<<20)
-	n := 0
-	return func() (eventBody, error) {
-		for lines.Scan() {
-			n++
-			if len(strings.TrimSpace(lines.Text())) == 0 {
-				continue
-			}
-			var e eventBody
-			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-				return e, fmt.Errorf("line %d: %w", n, err)
-			}
-			return e, nil
-		}
-		if err := lines.Err(); err != nil {
-			return eventBody{}, fmt.Errorf("line %d: %w", n+1, err)
-		}
-		return eventBody{}, io.EOF
-	}
-}
-
-type csvColumns struct{ user, email, name, time string }
-
-// csvSource reads events from CSV; columns without a role become event properties.
-func csvSource(r io.Reader, columns csvColumns) (source, error) {
-	cr := csv.NewReader(r)
-	header, err := cr.Read()
-	if err != nil {
-		return nil, fmt.Errorf("read the header: %w", err)
-	}
-	index := map[string]int{}
-	for i, name := range header {
-		index[strings.TrimSpace(name)] = i
-	}
-	if _, ok := index[columns.name]; !ok {
-		return nil, fmt.Errorf("no column %q for the event's name (columns: %s): set --name-column", columns.name, strings.Join(header, ", "))
-	}
-	_, user := index[columns.user]
-	_, email := index[columns.email]
-	if !user && !email {
-		return nil, fmt.Errorf("no column %q or %q for the subject (columns: %s): set --user-column or --email-column", columns.user, columns.email, strings.Join(header, ", "))
-	}
-	return func() (eventBody, error) {
-		row, err := cr.Read()
-		if err != nil {
-			return eventBody{}, err
-		}
-		var e eventBody
-		for i, value := range row {
-			switch name := strings.TrimSpace(header[i]); name {
-			case columns.name:
-				e.Name = value
-			case columns.user:
-				e.UserID = value
-			case columns.email:
-				e.Email = value
-			case columns.time:
-				line, _ := cr.FieldPos(i)
-				if e.Timestamp, err = timestamp(value); err != nil {
-					return e, fmt.Errorf("line %d, column %s: %w", line, name, err)
-				}
-			default:
-				if e.EventProperties == nil {
-					e.EventProperties = map[string]json.RawMessage{}
-				}
-				e.EventProperties[name] = jsonOrString(value)
-			}
-		}
-		return e, nil
-	}, nil
-}
-
-// timestamp takes what spreadsheets and databases write and gives what the API takes.
-func timestamp(s string) (string, error) {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return "", nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05.999999999", time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC().Format("2006-01-02T15:04:05.999999Z"), nil
-		}
-	}
-	return "", fmt.Errorf("%q is no time such as 2026-01-02T03:04:05Z", s)
-}
-
-// sender sends events in batches over several connections. Events of one
-// subject go over the same one, so they arrive in order.
-type sender struct {
-	api         *client
-	connections int
-	batch       int
-	limit       *rate.Limiter
-	progress    func(accepted int) // may be nil
-}
-
-type batchAnswer struct {
-	Accepted int `json:"accepted"`
-	Rejected []struct {
-		Index   int    `json:"index"`
-		Path    any    `json:"path"`
-		Message string `json:"message"`
-	} `json:"rejected"`
-}
-
-// send sends what next gives until io.EOF.
-func (s *sender) send(ctx context.Context, next source) (importSummary, error) {
-	start := time.Now()
-	var sum importSummary
-	var accepted, rejected atomic.Int64
-	rejections := make(chan string, 5)
-	group, ctx := errgroup.WithContext(ctx)
-	lanes := make([]chan eventBody, s.connections)
-	for i := range lanes {
-		lanes[i] = make(chan eventBody, 2*s.batch)
-		group.Go(func() error {
-			return s.sendLane(ctx, lanes[i], func(a batchAnswer) {
-				accepted.Add(int64(a.Accepted))
-				rejected.Add(int64(len(a.Rejected)))
-				if s.progress != nil {
-					s.progress(a.Accepted)
-				}
-				for _, r := range a.Rejected {
-					select {
-					case rejections <- fmt.Sprintf("%v: %s", r.Path, r.Message):
-					default:
-					}
-				}
-			})
-		})
-	}
-	group.Go(func() error {
-		defer func() {
-			for _, lane := range lanes {
-				close(lane)
-			}
-		}()
-		for {
-			e, err := next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			sum.Events++
-			select {
-			case lanes[laneOf(e, len(lanes))] <- e:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-	})
-	err := group.Wait()
-	close(rejections)
-	for r := range rejections {
-		sum.FirstRejections = append(sum.FirstRejections, r)
-	}
-	sum.Accepted, sum.Rejected, sum.Seconds = accepted.Load(), rejected.Load(), time.Since(start).Seconds()
-	return sum, err
-}
-
-func laneOf(e eventBody, lanes int) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(e.UserID))
-	if e.UserID == "" {
-		_, _ = h.Write([]byte(e.Email + e.AnonymousID))
-	}
-	return int(h.Sum32() % uint32(lanes))
-}
-
-// sendLane sends what arrives, as much at once as is waiting.
-func (s *sender) sendLane(ctx context.Context, lane <-chan eventBody, answered func(batchAnswer)) error {
-	batch := make([]eventBody, 0, s.batch)
-	for e := range lane {
-		batch = append(batch[:0], e)
-	fill:
-		for len(batch) < s.batch {
-			select {
-			case e, ok := <-lane:
-				if !ok {
-					break fill
-				}
-				batch = append(batch, e)
-			default:
-				break fill
-			}
-		}
-		answer, err := s.sendBatch(ctx, batch)
-		if err != nil {
-			return err
-		}
-		answered(answer)
-	}
-	return nil
-}
-
-// sendBatch sends a batch, waiting when the API asks for it. A batch that was
-// not accepted for certain is sent again only when the API said that it took nothing.
-func (s *sender) sendBatch(ctx context.Context, batch []eventBody) (batchAnswer, error) {
-	if err := s.limit.WaitN(ctx, len(batch)); err != nil {
-		return batchAnswer{}, err
-	}
-	for {
-		var answer batchAnswer
-		err := s.api.call(ctx, "POST", "/v1/events/batch", nil, map[string]any{"events": batch}, &answer)
-		var status *apiError
-		if errors.As(err, &status) && status.Status == 429 {
-			wait, perr := time.ParseDuration(status.RetryAfter + "s")
-			if perr != nil || wait <= 0 {
-				wait = time.Second
-			}
-			select {
-			case <-time.After(wait):
-				continue
-			case <-ctx.Done():
-				return answer, ctx.Err()
-			}
-		}
-		return answer, err
-	}
 }

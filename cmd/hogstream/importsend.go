@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+)
+
+// maxRequest bounds the events of a request, below what the API takes.
+const maxRequest = 4 << 20
+
+// sender sends events in batches over several connections. Events of one
+// subject go over the same one, so they arrive in order.
+type sender struct {
+	api         *client
+	connections int
+	batch       int
+	limit       *rate.Limiter
+	patience    time.Duration // for how long a request is tried again
+}
+
+type batchAnswer struct {
+	Accepted int `json:"accepted"`
+	Rejected []struct {
+		Index   int    `json:"index"`
+		Code    string `json:"code"`
+		Path    any    `json:"path"`
+		Message string `json:"message"`
+	} `json:"rejected"`
+}
+
+// tally is what has become of the events. Safe for concurrent use.
+type tally struct {
+	mu    sync.Mutex
+	sum   importSummary
+	next  int           // the line to be read next
+	lanes map[int][]int // lines that were read and are not answered, in order
+}
+
+func (t *tally) read(e importEvent, lane int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum.Events++
+	t.next = e.line + 1
+	if e.wrong == "" {
+		t.lanes[lane] = append(t.lanes[lane], e.line)
+		return
+	}
+	t.reject(e.line, e.wrong)
+}
+
+func (t *tally) reject(line int, why string) {
+	t.sum.Rejected++
+	if len(t.sum.FirstRejections) < 5 {
+		t.sum.FirstRejections = append(t.sum.FirstRejections, fmt.Sprintf("line %d: %s", line, why))
+	}
+}
+
+// resumeAt is the first line of which nobody knows what became of it.
+func (t *tally) resumeAt() int {
+	first := math.MaxInt
+	for _, lane := range t.lanes {
+		if len(lane) > 0 {
+			first = min(first, lane[0])
+		}
+	}
+	if first == math.MaxInt {
+		return t.next
+	}
+	return first
+}
+
+// send sends what next gives until io.EOF.
+func (s *sender) send(ctx context.Context, next source) (importSummary, error) {
+	start := time.Now()
+	t := &tally{next: 1, lanes: map[int][]int{}}
+	group, ctx := errgroup.WithContext(ctx)
+	lanes := make([]chan importEvent, s.connections)
+	for i := range lanes {
+		lanes[i] = make(chan importEvent, 2*s.batch)
+		group.Go(func() error { return s.sendLane(ctx, i, lanes[i], t) })
+	}
+	group.Go(func() error {
+		defer func() {
+			for _, lane := range lanes {
+				close(lane)
+			}
+		}()
+		return s.read(ctx, next, lanes, t)
+	})
+	err := group.Wait()
+	t.sum.Seconds, t.sum.resumeAt = time.Since(start).Seconds(), t.resumeAt()
+	return t.sum, err
+}
+
+func (s *sender) read(ctx context.Context, next source, lanes []chan importEvent, t *tally) error {
+	for {
+		e, err := next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		lane := laneOf(e, len(lanes))
+		t.read(e, lane)
+		if e.wrong != "" {
+			continue
+		}
+		select {
+		case lanes[lane] <- e:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func laneOf(e importEvent, lanes int) int {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, e.subject)
+	return int(h.Sum32() % uint32(lanes))
+}
+
+// sendLane sends what arrives, as much at once as is waiting and a request takes.
+func (s *sender) sendLane(ctx context.Context, number int, lane <-chan importEvent, t *tally) error {
+	var held *importEvent // did not fit into the batch before
+	for {
+		var batch []importEvent
+		if held != nil {
+			batch, held = append(batch, *held), nil
+		} else if e, ok := <-lane; ok {
+			batch = append(batch, e)
+		} else {
+			return nil
+		}
+		size := len(batch[0].raw)
+	fill:
+		for len(batch) < s.batch {
+			select {
+			case e, ok := <-lane:
+				if !ok {
+					break fill
+				}
+				if size += len(e.raw) + 1; size > maxRequest {
+					held = &e
+					break fill
+				}
+				batch = append(batch, e)
+			default:
+				break fill
+			}
+		}
+		if err := s.sendBatch(ctx, batch, t); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.lanes[number] = t.lanes[number][len(batch):]
+		t.mu.Unlock()
+	}
+}
+
+// sendBatch sends a batch until each of its events is accepted or refused. What
+// may have been accepted is sent again only when idempotency keys make that safe.
+func (s *sender) sendBatch(ctx context.Context, batch []importEvent, t *tally) error {
+	if err := s.limit.WaitN(ctx, len(batch)); err != nil {
+		return err
+	}
+	giveUp := time.Now().Add(s.patience)
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		answer, err := s.post(ctx, batch)
+		if err == nil {
+			if batch = t.answered(batch, answer); len(batch) == 0 {
+				return nil
+			}
+			err = errors.New("the log did not confirm some events")
+		}
+		pause, again := retryAfter(err, wait)
+		if keyed := !slices.ContainsFunc(batch, func(e importEvent) bool { return !e.keyed }); !again && !(keyed && uncertain(err)) {
+			return err
+		}
+		if time.Now().Add(pause).After(giveUp) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// answered counts what was answered and returns the events whose fate is open.
+func (t *tally) answered(batch []importEvent, answer batchAnswer) (open []importEvent) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum.Accepted += int64(answer.Accepted)
+	for _, r := range answer.Rejected {
+		switch {
+		case r.Index < 0 || r.Index >= len(batch):
+		case r.Code == "unavailable":
+			open = append(open, batch[r.Index])
+		default:
+			t.reject(batch[r.Index].line, fmt.Sprintf("%v: %s", r.Path, r.Message))
+		}
+	}
+	return open
+}
+
+// post sends one request. The events go as they are, byte for byte.
+func (s *sender) post(ctx context.Context, batch []importEvent) (answer batchAnswer, err error) {
+	var body bytes.Buffer
+	for i, e := range batch {
+		body.WriteString([]string{`{"events":[`, ","}[min(i, 1)])
+		body.Write(e.raw)
+	}
+	body.WriteString("]}")
+	err = s.api.send(ctx, "POST", "/v1/events/batch", nil, body.Bytes(), &answer)
+	var status *apiError
+	if errors.As(err, &status) && status.Status == 400 && json.Unmarshal(status.Body, &answer) == nil && len(answer.Rejected) > 0 {
+		err = nil // all were refused, each for its own reason
+	}
+	return answer, err
+}
+
+// retryAfter is how long to wait, and whether nothing was taken for certain.
+func retryAfter(err error, otherwise time.Duration) (wait time.Duration, nothingTaken bool) {
+	var status *apiError
+	if !errors.As(err, &status) {
+		return otherwise, false
+	}
+	asked, err := strconv.Atoi(status.RetryAfter)
+	switch wait = time.Duration(asked) * time.Second; {
+	case err != nil || asked <= 0:
+		wait = otherwise
+	case status.Status != 429: // an outage is met with more patience than it asks for
+		wait = max(wait, otherwise)
+	}
+	return wait, status.Status == 429
+}
+
+// uncertain reports whether events may have been accepted, and a second try may
+// do better: an answer that the API gives in an outage, or none at all.
+func uncertain(err error) bool {
+	var status *apiError
+	return !errors.As(err, &status) || status.Status >= 500 || status.Status == 408
+}
