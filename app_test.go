@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,6 +183,31 @@ func TestAProcessThatPlaysNoIngestServesItsHealthAndMetricsAndNothingElse(t *tes
 			require.NoError(t, <-done)
 		}
 	})
+}
+
+func TestDevStopsWithinFiveSecondsAlthoughAReceiverHangs(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		once.Do(func() { close(asked) })
+		<-release
+	}))
+	defer receiver.Close()
+	defer close(release)
+	var stopping time.Time
+	inDev(t, devConfig(t), func(r *hogstream.Running) {
+		call(t, r, "/v1/admin/webhooks", "", `{"url":"`+receiver.URL+`","eventTypes":["*","event.tracked"]}`, 201)
+		for _, user := range []string{"a", "b", "c", "d"} {
+			call(t, r, "/v1/events", "", `{"name":"n","userId":"`+user+`"}`, 202)
+		}
+		select {
+		case <-asked:
+		case <-time.After(30 * time.Second):
+			t.Error("nothing was delivered")
+		}
+		stopping = time.Now()
+	})
+	require.Less(t, time.Since(stopping), 5*time.Second)
 }
 
 // Health was green while partitions waited for an operator.

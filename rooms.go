@@ -72,7 +72,12 @@ func (a *App) processors() ([]room, error) {
 func referenced(string) bool { return false }
 
 func (a *App) delivery() (room, error) {
+	drain := time.Duration(0) // its default
+	if a.cfg.Dev {
+		drain = devDrain
+	}
 	s, err := stream.NewSinks(stream.SinksConfig{
+		Drain:    drain,
 		Instance: a.cfg.Instance, Exclusive: a.cfg.Dev,
 		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.Lease / 3, Deadline: a.cfg.Delivery.Timeout,
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
@@ -86,6 +91,10 @@ func (a *App) delivery() (room, error) {
 	}
 	return room{"sinks", s.Run}, nil
 }
+
+// devDrain is for how long deliveries in flight hold up the end of dev mode, which
+// takes 5 s at most. What is cut off is sent again after the next start.
+const devDrain = 2 * time.Second
 
 // openSinks makes what both delivery and the admin API need of destinations.
 func (a *App) openSinks() (err error) {
