@@ -107,9 +107,12 @@ func adminCreated(c *sinks.Created, err error) (*console.Created, error) {
 // adminError says an error of the sinks in the words of the admin API.
 func adminError(err error) error {
 	var wrong *sinks.InvalidError
+	var rotating *sinks.RotatingError
 	switch {
 	case errors.As(err, &wrong):
 		return &console.InvalidError{Field: wrong.Field, Message: wrong.Message}
+	case errors.As(err, &rotating):
+		return fmt.Errorf("%w: %w", console.ErrRotating, err)
 	case errors.Is(err, sinks.ErrNotFound):
 		return fmt.Errorf("%w: %w", console.ErrNotFound, err)
 	case errors.Is(err, storage.ErrDestinationChanged):

@@ -24,6 +24,7 @@ import (
 // memory is a Webhooks that keeps destinations in memory.
 type memory struct {
 	rotation console.Rotation
+	rotating bool
 	views    []console.View
 	made     console.Settings
 	patch    console.Patch
@@ -86,6 +87,9 @@ func (m *memory) RotateSecret(_ context.Context, id string, r console.Rotation) 
 	v, err := m.find(id)
 	if err != nil {
 		return nil, err
+	}
+	if m.rotating && !r.Force {
+		return nil, console.ErrRotating
 	}
 	m.rotation = r
 	if r.Overlap != nil {
@@ -281,6 +285,11 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	require.NotNil(t, s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"overlapSeconds":60}`, http.StatusOK)["previousSecretUntil"])
 	s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"secret":"whsec_mine","signingKey":"whsk_mine"}`, http.StatusOK)
 	require.Equal(t, console.Rotation{Secret: "whsec_mine", SigningKey: "whsk_mine"}, s.hooks.rotation)
+	s.hooks.rotating = true
+	refused := s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", "", http.StatusConflict)
+	require.Contains(t, refused["fix"], "force")
+	s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"force":true}`, http.StatusOK)
+
 	tested := s.request(http.MethodPost, "/webhooks/"+id+"/test", "", http.StatusAccepted)
 	require.Equal(t, true, tested["enqueued"])
 	require.Equal(t, "msg_1", tested["deliveryId"])
@@ -293,7 +302,7 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 		require.NotContains(t, string(e.Detail), "whsec")
 		require.NotContains(t, string(e.Detail), "whsk")
 	}
-	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
+	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
 }
 
 func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {

@@ -54,6 +54,7 @@ type (
 		OverlapSeconds *int   `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
 		Secret         string `json:"secret,omitempty" doc:"The new one; made when left out."`
 		SigningKey     string `json:"signingKey,omitempty" doc:"The new private ed25519 key (whsk_), with config.ed25519; made when left out."`
+		Force          bool   `json:"force,omitempty" doc:"Rotate while the secret before the present one still signs, which then ends at once; 409 without."`
 	}
 	sampleRequestBody struct {
 		Record  string         `json:"record,omitempty" doc:"A place on the log, as lifecycle-3-1042, or a record's id. Without record and message: a webhook.test."`

@@ -71,6 +71,7 @@ var known = []struct {
 	text, fix string
 }{
 	{ErrConflict, http.StatusConflict, "", "read it again and repeat the change"},
+	{ErrRotating, http.StatusConflict, "", `wait until then, or send "force": true, which ends that secret at once`},
 	{stream.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
 	{stream.ErrReplayState, http.StatusConflict, "", "start another one"},
 	{stream.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},

@@ -27,6 +27,7 @@ type Webhooks interface {
 	Update(ctx context.Context, id string, p Patch) (*Created, error)
 	Delete(ctx context.Context, id string) error
 	// RotateSecret makes or takes new keys; the old ones sign beside them for a while.
+	// ErrRotating: those of the rotation before still do.
 	RotateSecret(ctx context.Context, id string, r Rotation) (*Created, error)
 	// SetState pauses (at its place) or resumes.
 	SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*View, error)
@@ -41,6 +42,7 @@ type Webhooks interface {
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("it was changed meanwhile")
+	ErrRotating = errors.New("secret not rotated")
 )
 
 // InvalidError says which setting is wrong and what to write instead.
@@ -72,6 +74,7 @@ type Settings struct {
 type Rotation struct {
 	Overlap            *time.Duration
 	Secret, SigningKey string
+	Force              bool // although a rotation is under way
 }
 
 // Patch changes settings; a nil field stays as it is.
@@ -355,6 +358,7 @@ func (c *console) rotateSecret(r *http.Request) (any, error) {
 		return nil, err
 	}
 	seconds, secret, signing := f.whole("overlapSeconds"), f.text("secret", 1, maxSecret), f.text("signingKey", 1, maxSecret)
+	force := f.flag("force")
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -365,11 +369,12 @@ func (c *console) rotateSecret(r *http.Request) (any, error) {
 	}
 	take(&rotation.Secret, secret)
 	take(&rotation.SigningKey, signing)
+	take(&rotation.Force, force)
 	rotated, err := c.Webhooks.RotateSecret(r.Context(), id, rotation)
 	if err != nil {
 		return nil, err
 	}
-	c.audit(r, "webhooks", id, map[string]any{"operation": "rotate-secret", "previousSecretUntil": rotated.PreviousSecretUntil})
+	c.audit(r, "webhooks", id, map[string]any{"operation": "rotate-secret", "previousSecretUntil": rotated.PreviousSecretUntil, "force": rotation.Force})
 	return secretJSON{ID: rotated.ID, Secret: rotated.Secret, SecretPrefix: rotated.SecretPrefix, PublicKey: rotated.PublicKey, PreviousSecretUntil: rotated.PreviousSecretUntil}, nil
 }
 

@@ -89,7 +89,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	for _, secret := range []string{made.Secret, rotated.Secret} {
 		verify(t, secret, &Request{Header: header, Body: body}, true)
 	}
-	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0))})
+	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0)), Force: true})
 	require.NoError(t, err)
 	require.Len(t, send(made.ID), 2)
 	require.False(t, verifiesAsymmetric(t, *rotated.PublicKey, header, body))
@@ -122,7 +122,7 @@ func TestKeysMadeElsewhereAreTakenAndWrongOnesAreRefusedWithTheFix(t *testing.T)
 	require.NoError(t, err)
 	require.Equal(t, "whsec_"+next, rotated.Secret)
 	require.NotEqual(t, public, *rotated.PublicKey, "the one that is not given is made")
-	rotated, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: whole})
+	rotated, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: whole, Force: true})
 	require.NoError(t, err)
 	require.Equal(t, public, *rotated.PublicKey)
 
@@ -168,8 +168,8 @@ func TestKeysMadeElsewhereAreTakenAndWrongOnesAreRefusedWithTheFix(t *testing.T)
 			require.False(t, len(given) > 20 && strings.Contains(wrong.Message, given[6:20]), "it does not show what was given")
 		}
 	}
-	_, err = o.RotateSecret(t.Context(), "mine", Rotation{Secret: rotated.Secret})
+	_, err = o.RotateSecret(t.Context(), "mine", Rotation{Secret: rotated.Secret, Force: true})
 	require.ErrorContains(t, err, "secret: is the one that it has")
-	_, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: "whsk_x"})
+	_, err = o.RotateSecret(t.Context(), "mine", Rotation{SigningKey: "whsk_x", Force: true})
 	require.ErrorContains(t, err, "signingKey: ")
 }

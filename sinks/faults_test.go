@@ -228,7 +228,7 @@ func (e *editing) edit(rng *rand.Rand) string {
 		update(Patch{EventTypes: types})
 		return fmt.Sprint("subscription ", types)
 	case 5:
-		rotated, err := e.p.ops.RotateSecret(ctx, "crm", Rotation{})
+		rotated, err := e.p.ops.RotateSecret(ctx, "crm", Rotation{Force: true})
 		require.NoError(t, err)
 		e.secrets = append(e.secrets, rotated.Secret)
 		require.NoError(t, e.r.SetSecrets(e.secrets...))

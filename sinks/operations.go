@@ -494,56 +494,6 @@ func (o *Operations) Delete(ctx context.Context, nameOrID string) error {
 	return nil
 }
 
-// Rotation is what a destination shall sign with from now on.
-type Rotation struct {
-	// Overlap is how long the keys before go on signing beside the new ones; nil for
-	// the default, 24 h; 0 ends it at once.
-	Overlap *time.Duration
-	// Secret and SigningKey are the new ones; empty has them made.
-	Secret, SigningKey string
-}
-
-// RotateSecret gives a destination a new secret and, if it signs with one, a new
-// ed25519 key. Those before go on signing beside them for a while, so that the
-// receiver can change over without losing anything.
-func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotation) (*Created, error) {
-	grace := o.deliverer.cfg.RotationOverlap
-	if r.Overlap != nil {
-		grace = *r.Overlap
-	}
-	if grace < 0 || grace > 30*24*time.Hour {
-		return nil, &InvalidError{"overlap", "must be between 0 and 30 days"}
-	}
-	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
-		kind, err := kindOf(d.Kind)
-		if err != nil {
-			return invalid(err)
-		}
-		if !kind.Signed {
-			return &InvalidError{"kind", fmt.Sprintf("%s signs nothing, so there is no secret to rotate", d.Kind)}
-		}
-		d.PreviousSecret, d.PreviousSecretUntil, d.PreviousSigningKey = "", nil, ""
-		if grace > 0 && d.Secret != "" {
-			until := time.Now().Add(grace)
-			d.PreviousSecret, d.PreviousSecretUntil, d.PreviousSigningKey = d.Secret, &until, d.SigningKey
-		}
-		before := d.Secret
-		d.Secret, d.SigningKey = "", ""
-		equip(d)
-		if err := adopt(d, r.Secret, r.SigningKey); err != nil {
-			return err
-		}
-		if d.Secret == before {
-			return &InvalidError{"secret", "is the one that it has: write another one, or leave it out to have one made"}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Created{View: viewOf(d), Secret: d.Secret}, nil
-}
-
 // Tested is what came of a test.
 type Tested struct {
 	// DeliveryID is the id of the message that was sent.

@@ -199,13 +199,32 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, tested.Delivered, "%+v", tested)
 	}
-	ended, err := o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0))})
+	// Whoever verifies with the first secret was promised to have time until then.
+	var rotating *RotatingError
+	for _, overlap := range []*time.Duration{nil, ptr(time.Duration(0))} {
+		_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: overlap})
+		require.ErrorAs(t, err, &rotating)
+		require.WithinDuration(t, *rotated.PreviousSecretUntil, rotating.Until, time.Second)
+	}
+	require.NoError(t, r.SetSecrets(made.Secret))
+	still, err := o.Test(t.Context(), made.ID, Sample{})
+	require.NoError(t, err)
+	require.True(t, still.Delivered)
+	require.NoError(t, r.SetSecrets(rotated.Secret))
+
+	ended, err := o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0)), Force: true})
 	require.NoError(t, err)
 	require.Nil(t, ended.PreviousSecretUntil)
 	tested, err := o.Test(t.Context(), made.ID, Sample{})
 	require.NoError(t, err)
 	require.False(t, tested.Delivered)
 	require.Equal(t, 1, r.Stats().BadSignatures)
+	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{})
+	require.NoError(t, err, "nothing is under way any more")
+	_, err = o.db.Exec(t.Context(), `UPDATE destinations SET previous_secret_until = now() - interval '1 second'`)
+	require.NoError(t, err)
+	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{})
+	require.NoError(t, err, "it has come to its end")
 }
 
 func TestATestIsSentNowAndTellsWhatCameOfIt(t *testing.T) {

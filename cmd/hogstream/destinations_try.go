@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ type destinationsRotateCmd struct {
 	oneDestination
 	keyFlags
 	Overlap *time.Duration `help:"How long the old secret signs beside the new one; a day when not given, 0s ends it at once."`
+	Force   bool           `help:"Rotate although the secret before the present one still signs; it ends at once."`
 }
 
 // Run gives it a new secret and prints it, the only time it is shown.
@@ -23,6 +25,9 @@ func (c *destinationsRotateCmd) Run(ctx context.Context, out *output) error {
 	body := map[string]any{}
 	if err := c.add(body); err != nil {
 		return err
+	}
+	if c.Force {
+		body["force"] = true
 	}
 	if c.Overlap != nil {
 		body["overlapSeconds"] = int64(c.Overlap.Seconds())
@@ -33,7 +38,12 @@ func (c *destinationsRotateCmd) Run(ctx context.Context, out *output) error {
 		SecretPrefix  string  `json:"secretPrefix"`
 		PreviousUntil *string `json:"previousSecretUntil"`
 	}
-	if err := c.post(ctx, "rotate-secret", body, &r); err != nil {
+	err := c.post(ctx, "rotate-secret", body, &r)
+	var refused *apiError
+	if errors.As(err, &refused) && refused.Status == http.StatusConflict && !c.Force {
+		return fmt.Errorf("%w; --force rotates all the same, and that secret ends at once", err)
+	}
+	if err != nil {
 		return err
 	}
 	return out.value(r, func(w io.Writer) {
