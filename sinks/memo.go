@@ -2,9 +2,11 @@ package sinks
 
 import (
 	"errors"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -31,23 +33,41 @@ type memoSet struct {
 	next  atomic.Uint32 // the slot that is taken over next
 }
 
-// remembered is a payload, once it is decoded.
+// remembered is a payload, once it is decoded. It holds nothing of the record,
+// which may be a slice of all that was read with it.
 type remembered struct {
-	record  *stream.Record
+	record  identity
 	once    sync.Once
 	payload *Payload
 	err     error
 }
 
+// identity is what makes a record this very one: a topic made anew has others at
+// the same places.
+type identity struct {
+	topic     schemas.Topic
+	partition int32
+	offset    int64
+	appended  int64
+	id        string
+	size      int
+	value     uint64 // hash
+}
+
+var memoSeed = maphash.MakeSeed()
+
+func identityOf(r *stream.Record) identity {
+	return identity{r.Topic, r.Partition, r.Offset, r.AppendTime.UnixNano(), r.ID, len(r.Value), maphash.Bytes(memoSeed, r.Value)}
+}
+
 // set spreads records: those of two partitions must not meet again and again.
-func (m *memo) set(r *stream.Record) *memoSet {
-	h := uint64(r.Offset)*0x9E3779B97F4A7C15 + uint64(r.Partition)*0xC2B2AE3D27D4EB4F + uint64(len(r.Topic))
+func (m *memo) set(r identity) *memoSet {
+	h := uint64(r.offset)*0x9E3779B97F4A7C15 + uint64(r.partition)*0xC2B2AE3D27D4EB4F + uint64(len(r.topic))
 	return &m.sets[(h>>32)%memoSets]
 }
 
-// find returns the slot of this very record. The pointer is compared, so that a
-// topic made anew cannot give an old payload.
-func (s *memoSet) find(r *stream.Record) *remembered {
+// find returns the slot of this very record.
+func (s *memoSet) find(r identity) *remembered {
 	for i := range s.slots {
 		if kept := s.slots[i].Load(); kept != nil && kept.record == r {
 			return kept
@@ -62,10 +82,11 @@ var errUndecoded = errors.New("the record could not be decoded")
 // payload returns the payload of a record, decoded now or before. What failed is
 // tried again by whoever comes next.
 func (m *memo) payload(r *stream.Record, decode func(*stream.Record) (*Payload, error)) (*Payload, error) {
-	s := m.set(r)
-	kept := s.find(r)
+	which := identityOf(r)
+	s := m.set(which)
+	kept := s.find(which)
 	if kept == nil {
-		kept = s.take(r)
+		kept = s.take(which)
 	}
 	kept.once.Do(func() {
 		kept.err = errUndecoded
@@ -78,7 +99,7 @@ func (m *memo) payload(r *stream.Record, decode func(*stream.Record) (*Payload, 
 }
 
 // take makes room for a record. Two that come in the same moment agree on one.
-func (s *memoSet) take(r *stream.Record) *remembered {
+func (s *memoSet) take(r identity) *remembered {
 	slot := &s.slots[s.next.Load()%memoWays]
 	before, fresh := slot.Load(), &remembered{record: r}
 	if before != nil && before.record == r {

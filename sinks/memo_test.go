@@ -1,10 +1,13 @@
 package sinks
 
 import (
+	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -77,6 +80,28 @@ func TestDestinationsThatNeedARecordInTheSameMomentDecodeItOnce(t *testing.T) {
 	}
 	tasks.Wait()
 	require.LessOrEqual(t, codec.n.Load(), int64(records*105/100), "a race may cost one more")
+}
+
+func TestAPayloadIsRememberedForCopiesOfItsRecordAndHoldsNoneOfThem(t *testing.T) {
+	codec := &countingDecoder{Codec: schemas.NewCodec()}
+	d, err := New(Config{}, codec, zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	defer d.Close()
+	rec := recordOf(t, sampleEvent(), 1)
+	ago, value := weak.Make(rec), weak.Make(&rec.Value[0])
+	another := *rec
+	another.Value = bytes.Clone(rec.Value)
+	for _, r := range []*stream.Record{rec, &another} {
+		_, err := d.payload(r)
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, codec.n.Load())
+	runtime.GC()
+	require.Nil(t, ago.Value())
+	require.Nil(t, value.Value())
+	_, err = d.payload(&another)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, codec.n.Load(), "the payload is still there")
 }
 
 func TestARecordThatCannotBeDecodedIsTriedAgain(t *testing.T) {

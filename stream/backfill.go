@@ -50,6 +50,8 @@ func (b *backfill) takes(typ string) bool {
 
 func (b *backfill) takesKey(key []byte) bool { return b == nil || b.wanted.key(key) }
 
+func (b *backfill) takesAllKeys() bool { return b == nil || len(b.wanted.keys) == 0 }
+
 // ended says whether a track of a backfill has nothing left to do. The courier's
 // mutex is held.
 func (t *track) ended() bool { return len(t.parking.marks) == 0 && t.through() }

@@ -42,7 +42,6 @@ func TestInAnOutageOfAnHourTheCircuitOpensWithinTenSecondsProbesRarelyAndThenDra
 				log.to = min(int64(len(log.records)), int64(time.Since(start).Seconds()*rate))
 				now := *log
 				now.records = log.records[:log.to]
-				b.track.places[0].seen = nil
 				b.track.admit(b.track.places[0], &now)
 				b.courier.enqueue(b.track)
 				b.courier.dispatch()

@@ -114,11 +114,6 @@ func (c *courier) update(dest *storage.Destination) error {
 		return nil
 	}
 	c.dest, c.subscription = dest, subscription
-	for _, t := range c.tracks {
-		for _, p := range t.places {
-			p.seen = nil
-		}
-	}
 	c.maxRecords, c.maxBytes = c.env.deliverer.Batch(dest)
 	c.maxRecords = max(c.maxRecords, 1)
 	if c.maxBytes <= 0 {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -102,6 +104,44 @@ func (b *courierBench) append(keys ...string) {
 	require.True(b.t, b.track.admit(b.track.places[0], c))
 	b.courier.enqueue(b.track)
 	b.courier.dispatch()
+}
+
+func TestAFewOpenRecordsDoNotKeepAllThatWasReadWithThemInMemory(t *testing.T) {
+	b := newCourierBench(t, nil)
+	release, arrived := make(chan struct{}), make(chan struct{}, 3)
+	b.set(func(Delivery) Outcome {
+		arrived <- struct{}{}
+		<-release
+		return Outcome{Status: 200}
+	})
+	subscribed := b.destination(2, storage.DestinationActive)
+	subscribed.EventTypes = []string{schemas.FactContactCreated}
+	require.NoError(t, b.courier.update(subscribed))
+	read := make([]byte, 1<<20) // as one fetch decompresses it
+	c := &chunk{to: 1024, kinds: []string{schemas.FactContactUpdated, schemas.FactContactCreated}, records: make([]Record, 1024), kind: make([]uint16, 1024)}
+	for i := range c.records {
+		r := &c.records[i]
+		r.Topic, r.Offset, r.Type = schemas.TopicLifecycle, int64(i), c.kinds[0]
+		r.Key, r.Value = fmt.Append(nil, "key-", i), read[i<<10:(i+1)<<10]
+		if i%500 == 7 {
+			r.Type, c.kind[i] = c.kinds[1], 1
+		}
+		c.bytes += recordSize(r)
+	}
+	bytes, records := weak.Make(&read[0]), weak.Make(&c.records[0])
+	b.courier.mu.Lock()
+	require.True(t, b.track.admit(b.track.places[0], c))
+	b.courier.enqueue(b.track)
+	b.courier.dispatch()
+	require.Equal(t, 3, b.track.open)
+	b.courier.mu.Unlock()
+	<-arrived
+	runtime.GC()
+	require.Nil(t, bytes.Value())
+	require.Nil(t, records.Value())
+	close(release)
+	b.courier.workers.Wait()
+	require.Len(t, b.took, 3)
 }
 
 func (b *courierBench) position() int64 {

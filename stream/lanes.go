@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 	"sort"
@@ -66,8 +65,7 @@ type place struct {
 	end     int64 // exclusive; -1 without an end
 	changed bool  // since the flusher looked
 
-	seen   *chunk // wanted belongs to it
-	wanted []bool // for each of the chunk's types
+	wanted []bool // for each type of the chunk that is looked at
 }
 
 // A lane is the queue of one contact's records.
@@ -117,7 +115,7 @@ type flight struct {
 // admit puts the wanted records of a chunk that the cursor has not seen yet into
 // lanes, until the window is full. It reports whether all of the chunk was seen.
 func (t *track) admit(p *place, c *chunk) bool {
-	wanted := p.match(c, t.courier.subscription, t.backfill)
+	wanted, few := p.match(c, t.courier.subscription, t.backfill)
 	records := c.records
 	first := sort.Search(len(records), func(i int) bool { return records[i].Offset >= p.cursor.Next() })
 	for i := first; i < len(records); i++ {
@@ -137,6 +135,9 @@ func (t *track) admit(p *place, c *chunk) bool {
 		if !p.cursor.Admit(r.Offset) {
 			continue
 		}
+		if few {
+			r = r.clone()
+		}
 		if !isText(r.Key) {
 			t.count(1, recordSize(r))
 			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", errKey)
@@ -154,16 +155,39 @@ func (t *track) admit(p *place, c *chunk) bool {
 	return true
 }
 
-// match evaluates the subscription once for each type in the chunk.
-func (p *place) match(c *chunk, s schemas.Subscription, b *backfill) []bool {
-	if p.seen == c {
-		return p.wanted
-	}
-	p.seen, p.wanted = c, p.wanted[:0]
+// match evaluates the subscription once for each type in the chunk. few says that
+// less than a quarter of the chunk is wanted: a record is a slice of the whole that
+// it was read with, and one that is open keeps all of that in memory.
+func (p *place) match(c *chunk, s schemas.Subscription, b *backfill) (wanted []bool, few bool) {
+	p.wanted = p.wanted[:0]
+	all := true
 	for _, typ := range c.kinds {
-		p.wanted = append(p.wanted, s.Matches(typ) && b.takes(typ))
+		is := s.Matches(typ) && b.takes(typ)
+		p.wanted = append(p.wanted, is)
+		all = all && is
 	}
-	return p.wanted
+	if all {
+		return p.wanted, !b.takesAllKeys()
+	}
+	size := 0
+	for i, kind := range c.kind {
+		if i < len(c.records) && p.wanted[kind] {
+			size += recordSize(&c.records[i])
+		}
+	}
+	return p.wanted, size < c.bytes/4 || !b.takesAllKeys()
+}
+
+// clone is a copy that shares no bytes with what the record was read with.
+func (r *Record) clone() *Record {
+	c := *r
+	bytes := make([]byte, 0, len(r.Key)+len(r.Value))
+	bytes = append(append(bytes, r.Key...), r.Value...)
+	c.Key = bytes[:len(r.Key):len(r.Key)]
+	if r.Value != nil {
+		c.Value = bytes[len(r.Key):]
+	}
+	return &c
 }
 
 func (p *place) advance(to int64) {
@@ -326,9 +350,8 @@ func (t *track) leave(l *lane) {
 // not keep the whole fetched range in memory.
 func (f *flight) unpin() {
 	for i := range f.items {
-		r := *f.items[i].record
-		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
-		f.items[i].record, f.records[i] = &r, &r
+		r := f.items[i].record.clone()
+		f.items[i].record, f.records[i] = r, r
 	}
 }
 

@@ -54,7 +54,6 @@ func (l *preparedLog) grow(step time.Duration) {
 	now := *l.records
 	now.to = min(int64(len(l.records.records)), int64(time.Since(l.begun).Seconds()*l.rate))
 	now.records = l.records.records[:now.to]
-	l.b.track.places[0].seen = nil
 	l.b.track.admit(l.b.track.places[0], &now)
 	c.enqueue(l.b.track)
 	c.dispatch()
