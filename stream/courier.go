@@ -31,6 +31,7 @@ type courierEnv struct {
 	refresh func()
 
 	held    atomic.Int64 // bytes of records admitted and not finished, of all couriers
+	tracks  atomic.Int64 // of all couriers
 	stopped atomic.Bool  // no new attempt starts
 }
 
@@ -50,6 +51,7 @@ type courier struct {
 	limit        int // requests in flight
 
 	tracks map[trackKey]*track
+	held   int64        // its part of env.held
 	turn   ring[*track] // live tracks with a ready lane, one place each
 	again  ring[*flight]
 	later  retries
@@ -168,6 +170,7 @@ func (c *courier) add(t *track) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tracks[trackKey{t.partition, t.replay}] = t
+	c.env.tracks.Add(1)
 }
 
 // retire ends a track: nothing of it starts any more, what is under way may
@@ -188,7 +191,9 @@ func (c *courier) retire(t *track) <-chan struct{} {
 	if t.touched() {
 		c.env.flush.mark(t)
 	}
+	c.held -= int64(t.openBytes)
 	c.env.held.Add(-int64(t.openBytes))
+	c.env.tracks.Add(-1)
 	t.openBytes = 0
 	if t.flying == 0 {
 		close(t.idle)

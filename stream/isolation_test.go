@@ -1,14 +1,19 @@
 package stream
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // TestAKeyThatFailsForTenMinutesDoesNotDelayTheOthersOfItsPartition: attempts of
@@ -62,5 +67,84 @@ func TestAKeyThatFailsForTenMinutesDoesNotDelayTheOthersOfItsPartition(t *testin
 		require.GreaterOrEqual(t, records, int(lasts/time.Second)*9/10)
 		calls, _ := b.tried("bad")
 		require.Less(t, calls, 20)
+	})
+}
+
+// oneByOne is a Deliverer that answers as it is told.
+type oneByOne func(d Delivery) Outcome
+
+func (o oneByOne) Batch(*storage.Destination) (int, int)         { return 1, 0 }
+func (o oneByOne) Deliver(_ context.Context, d Delivery) Outcome { return o(d) }
+
+func TestDestinationsThatAreStuckWithABacklogOfLargeRecordsLeaveAnotherItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions, records = 4, 500
+		b := newCourierBench(t, func(c *SinksConfig) { c.Window, c.WindowBytes, c.HeldBytes = 2048, 8<<20, 128<<20 })
+		env, release := b.courier.env, make(chan struct{})
+		var delivered atomic.Int64
+		env.deliverer = oneByOne(func(d Delivery) Outcome {
+			if d.Destination.Name != "works" {
+				<-release
+				return Outcome{Status: 200}
+			}
+			letPass(100 * time.Millisecond)
+			delivered.Add(1)
+			return Outcome{Status: 200}
+		})
+		value, logs := make([]byte, 64<<10), [partitions]*chunk{}
+		for p := range logs {
+			c := &chunk{to: records, kinds: []string{schemas.FactContactUpdated}, kind: make([]uint16, records)}
+			for i := range int64(records) {
+				c.records = append(c.records, Record{Topic: schemas.TopicLifecycle, Partition: int32(p), Offset: i,
+					Key: fmt.Append(nil, p, "-", i), Value: value, Type: schemas.FactContactUpdated})
+				c.bytes += recordSize(&c.records[i])
+			}
+			logs[p] = c
+		}
+		begin := func(name string) (c *courier, feed func()) {
+			dest := b.destination(1, storage.DestinationActive)
+			dest.ID, dest.Name = name, name
+			c, err := newCourier(env, dest)
+			require.NoError(t, err)
+			var tracks [partitions]*track
+			for p := range tracks {
+				places := []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}}
+				tracks[p] = c.newTrack(newHolding(storage.Lease{Partition: int32(p)}, time.Now(), 1000*time.Hour), trackKey{partition: int32(p)}, places, nil)
+				c.add(tracks[p])
+			}
+			return c, func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				for p, track := range tracks {
+					if !track.full {
+						track.admit(track.places[0], logs[p])
+						c.enqueue(track)
+					}
+				}
+				c.dispatch()
+			}
+		}
+		var stuck []*courier
+		for i := range 4 {
+			c, feed := begin(fmt.Sprint("stuck-", i))
+			feed()
+			stuck = append(stuck, c)
+		}
+		letPass(time.Second)
+		works, feed := begin("works")
+		start := time.Now()
+		for delivered.Load() < partitions*records {
+			feed()
+			letPass(10 * time.Millisecond)
+			require.Less(t, time.Since(start), 5*time.Second, "64 at once take 3.2 s; %d are delivered", delivered.Load())
+		}
+		require.LessOrEqual(t, env.held.Load(), env.cfg.HeldBytes)
+		close(release)
+		for _, c := range append(stuck, works) {
+			c.mu.Lock()
+			c.halt(true)
+			c.mu.Unlock()
+			c.workers.Wait()
+		}
 	})
 }

@@ -204,22 +204,38 @@ func (p *place) advance(to int64) {
 // remembers it, so that finishing some calls feed again.
 func (t *track) windowFull(size int) bool {
 	env := t.courier.env
-	most := env.cfg.HeldBytes
-	if t.backfill != nil {
-		most /= 2
-	}
 	window := env.cfg.Window
 	if t.courier.circuit.open {
 		window /= 4 // Kafka is the buffer
 	}
-	full := t.open >= window || t.openBytes+size > env.cfg.WindowBytes ||
-		env.held.Load()+int64(size) > most
+	full := t.open >= window || t.openBytes+size > env.cfg.WindowBytes || !t.mayHold(size)
 	if !full || t.open == 0 {
 		return false
 	}
 	t.full, t.wakeAt = true, t.open*3/4
 	t.spill()
 	return true
+}
+
+// heldMin is what of HeldBytes each track has for itself, when there are not too many.
+const heldMin = 256 << 10
+
+// mayHold says whether the track's part of the process's memory allows for one more
+// record. A quarter is divided evenly among all tracks. Of the rest a destination has
+// as much as is left over by all of them together, and a third at most: destinations
+// that are stuck with what they hold leave room for one that is not, however many
+// they are. Backfills have half of that.
+func (t *track) mayHold(size int) bool {
+	c := t.courier
+	most := c.env.cfg.HeldBytes / 4
+	if int64(t.openBytes+size) <= min(heldMin, most/max(1, c.env.tracks.Load())) {
+		return true
+	}
+	most *= 3
+	if t.backfill != nil {
+		most /= 2
+	}
+	return c.held+int64(size) <= min(most/3, most-c.env.held.Load())
 }
 
 func (t *track) enqueue(it item) {
@@ -242,6 +258,7 @@ func (t *track) count(records, size int) {
 	}
 	t.open += records
 	t.openBytes += size
+	t.courier.held += int64(size)
 	t.courier.env.held.Add(int64(size))
 }
 

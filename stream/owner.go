@@ -42,7 +42,8 @@ type SinksConfig struct {
 	SessionTimeout time.Duration
 
 	// Window and WindowBytes bound the unfinished records of one destination on one
-	// partition number (2,048 and 8 MiB), HeldBytes those of the process (128 MiB).
+	// partition number (2,048 and 8 MiB), HeldBytes those of the process (128 MiB),
+	// of which one destination has a quarter at most.
 	Window, WindowBytes int
 	HeldBytes           int64
 	// CacheBytes bounds the cache of what was read (128 MiB).
