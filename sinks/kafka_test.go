@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,6 +158,30 @@ func TestOfABatchThatIsTooLargeForATopicOnlyTheRecordThatIsTooLargeIsRejected(t 
 	for key, ids := range forwarded(t, cluster, "crm", len(records)-1) {
 		require.IsIncreasing(t, ids, "%s: in order", key)
 	}
+}
+
+func TestWhatAnAttemptGaveUpIsNotAppendedLater(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "crm"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	away := atomic.Bool{}
+	away.Store(true)
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return nil, errors.New("connection reset"), away.Load()
+	})
+	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
+	records := eventsOf(t, 1, 2, func(int, int) int { return 10 })
+	d := newDeliverer(t, Config{AllowLoopback: true, Timeout: 2 * time.Second})
+	deliver := func(r *stream.Record) stream.Verdict {
+		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1}).Verdict
+	}
+	require.Equal(t, stream.Retry, deliver(records[0]))
+	away.Store(false)
+	require.Eventually(t, func() bool { return deliver(records[1]) == stream.Delivered }, 20*time.Second, time.Millisecond)
+	p, err := d.payload(records[1])
+	require.NoError(t, err)
+	require.Equal(t, map[string][]string{p.Person.ContactID: {p.MessageID()}}, forwarded(t, cluster, "crm", 1))
 }
 
 func TestAKafkaDestinationTellsWhoseFaultItIs(t *testing.T) {

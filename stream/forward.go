@@ -29,8 +29,11 @@ type Forwarded struct {
 // OpenForwarder makes a client of the cluster that cfg names; the prefix of cfg
 // does not apply to topic. It does not wait for a broker. Close releases it.
 func OpenForwarder(cfg Config, topic string, logger *zap.Logger) (*Forwarder, error) {
-	// An unknown topic is to be told at once: the lanes retry.
-	cl, err := cfg.NewClient("forward", logger, kgo.DefaultProduceTopic(topic), kgo.UnknownTopicRetries(1))
+	// An unknown topic is to be told at once: the lanes retry. What an attempt has
+	// given up must not be appended later, behind what was sent since: the lanes try it
+	// again in its turn, and delivery is at least once anyhow.
+	cl, err := cfg.NewClient("forward", logger, kgo.DefaultProduceTopic(topic), kgo.UnknownTopicRetries(1),
+		kgo.AllowIdempotentProduceCancellation())
 	if err != nil {
 		return nil, err
 	}
