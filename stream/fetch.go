@@ -252,8 +252,7 @@ func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartitio
 	r.wake(key.partition)
 }
 
-// outOfRange looks where the log starts now. An offset beyond the log's end is
-// left to wait: nobody but an operator can say what became of the topic.
+// outOfRange looks where the log starts now.
 func (r *reader) outOfRange(ctx context.Context, key logKey, offset int64, near bool) bool {
 	start, end, err := r.bounds(ctx, key)
 	if err != nil {
@@ -261,10 +260,9 @@ func (r *reader) outOfRange(ctx context.Context, key logKey, offset int64, near 
 		return false
 	}
 	if offset >= start {
-		r.log.Error("reader.beyond_end", zap.String("topic", string(key.topic)), zap.Int32("partition", key.partition),
-			zap.Int64("offset", offset), zap.Int64("end", end))
-		pause(ctx, 5*time.Second)
-		return false
+		r.lose(key, offset, end)
+		r.wake(key.partition) // others may have waited for less
+		return true
 	}
 	r.mu.Lock()
 	if p := r.parts[key]; p != nil {

@@ -112,7 +112,10 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id str
 		found = found && was.Err == nil && was.At >= 0
 		ours := found && strings.HasPrefix(was.Metadata, mirrorMark)
 		if found && !ours {
-			at = was.At
+			var err error
+			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, was.At); err != nil {
+				return fmt.Errorf("reset of group %s: %w", group, err)
+			}
 			reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at})
 		}
 		if !ours || was.At != at {
@@ -138,4 +141,11 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id str
 		return fmt.Errorf("mirror positions into group %s: %w", group, err)
 	}
 	return nil
+}
+
+// within is the place of the log next to an offset that a tool has set: tools take
+// any number.
+func (s *Sinks) within(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (int64, error) {
+	start, end, err := s.reader.bounds(ctx, logKey{topic, partition})
+	return min(max(offset, start), end), err
 }

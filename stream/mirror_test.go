@@ -53,6 +53,27 @@ func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
 	require.Equal(t, 100, w.repeats(), "the mirror's own commits are no resets")
 }
 
+func TestAResetOfTheGroupBeyondTheLogGoesToItsEnd(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.start("one", func(c *stream.SinksConfig) { c.MirrorEvery = 50 * time.Millisecond })
+	w.Append(facts(20, 5)...)
+	w.waitDelivered("crm", 100)
+	w.waitFlushed(d)
+	group := stream.MirrorGroup("crm")
+	w.WaitCommitted(group, schemas.TopicLifecycle, w.Ends(schemas.TopicLifecycle))
+	offsets := kadm.Offsets{}
+	for p := range w.Ends(schemas.TopicLifecycle) {
+		offsets.Add(kadm.Offset{Topic: w.Config.Topic(schemas.TopicLifecycle), Partition: p, At: 1 << 40, LeaderEpoch: -1})
+	}
+	done, err := w.Admin().CommitOffsets(w.Context(), w.Config.Group(group), offsets)
+	require.NoError(t, err)
+	require.NoError(t, done.Error())
+	w.WaitCommitted(group, schemas.TopicLifecycle, w.Ends(schemas.TopicLifecycle))
+	w.Append(facts(20, 1)...)
+	w.waitDelivered("crm", 120)
+}
+
 func TestApacheKafkasOwnToolRewindsALiveDestination(t *testing.T) {
 	if os.Getenv(streamtest.EnvBrokers) == "" {
 		t.Skip("needs Apache Kafka: run it with " + streamtest.EnvBrokers + " set, after `make kafka`")

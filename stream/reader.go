@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"fmt"
 	"sort"
 	"sync"
 	"time"
@@ -66,6 +67,9 @@ type logPart struct {
 	asked  map[int64]bool // offsets that somebody waits for; whether not only backfills do
 	tail   int64          // waited for at the end of the log; -1 for none
 	far    map[int64]struct{}
+	lost   map[int64]struct{} // offsets that were found to lie beyond the end
+	look   time.Time          // for those: when they are asked for again
+	told   time.Time
 }
 
 type farRead struct {
@@ -101,6 +105,10 @@ const (
 	pollPace = 5 * time.Millisecond
 	// readRetry is the pause after a read that failed.
 	readRetry = 250 * time.Millisecond
+	// lostLook is how often is looked for an offset beyond the log's end, and
+	// lostTell how often an operator is told of it.
+	lostLook = 5 * time.Second
+	lostTell = time.Minute
 )
 
 func newReader(cfg SinksConfig, kafka Config, log *zap.Logger, m *sinkMetrics) (*reader, error) {
@@ -195,7 +203,7 @@ func (p *logPart) find(offset int64) *chunk {
 func (r *reader) want(p *logPart, offset int64, bulk bool) {
 	if p.end >= 0 && offset >= p.end {
 		// The lowest is waited for; who stands beyond it asks again when that came.
-		if p.tail < 0 || offset < p.tail {
+		if (p.tail < 0 || offset < p.tail) && !r.isLost(p, offset) {
 			p.tail = offset
 			r.poke(p)
 		}
@@ -207,6 +215,52 @@ func (r *reader) want(p *logPart, offset int64, bulk bool) {
 	p.far[offset] = struct{}{}
 	r.queue = append(r.queue, farRead{p.key, offset, bulk})
 	token(r.queued)
+}
+
+// isLost says whether an offset is known to lie beyond the end, where nothing is to
+// be waited for, and not to be looked for now. Only its own cursor waits. The mutex
+// is held.
+func (r *reader) isLost(p *logPart, offset int64) bool {
+	now := time.Now()
+	if _, lost := p.lost[offset]; !lost || offset <= p.end {
+		return false
+	}
+	if now.Before(p.look) {
+		return true
+	}
+	p.look = now.Add(lostLook)
+	time.AfterFunc(lostLook, func() { r.wake(p.key.partition) })
+	return false
+}
+
+// lose notes that an offset lies beyond the end of the log. Nobody but an operator
+// can say what became of the topic, and from where to go on.
+func (r *reader) lose(key logKey, offset, end int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.parts[key]
+	if p == nil {
+		return
+	}
+	now := time.Now()
+	if p.lost == nil {
+		p.lost = map[int64]struct{}{}
+	}
+	p.lost[offset] = struct{}{}
+	p.end, p.look = end, now.Add(lostLook)
+	delete(p.far, offset)
+	if p.tail == offset {
+		p.tail = -1
+	}
+	time.AfterFunc(lostLook, func() { r.wake(key.partition) })
+	if now.Sub(p.told) < lostTell {
+		return
+	}
+	p.told = now
+	r.log.Error("reader.beyond_end", zap.String("topic", string(key.topic)), zap.Int32("partition", key.partition),
+		zap.Int64("offset", offset), zap.Int64("end", end),
+		zap.String("why", "a destination stands beyond the end of the log: the topic was made anew, or lost records"),
+		zap.String("mend", fmt.Sprintf("hogstream replay DESTINATION --rewind --topic %s --partition %d --to start (or latest)", key.topic, key.partition)))
 }
 
 // poke lets the poll of the partition's broker look again.

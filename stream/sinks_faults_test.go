@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/streamtest"
@@ -133,6 +134,33 @@ func TestRecordsLostToRetentionBecomeOneGapAndDeliveryGoesOnAtTheLogsStart(t *te
 	require.Equal(t, "gap", letter.Reason)
 	require.EqualValues(t, 0, letter.Offset)
 	require.EqualValues(t, 20, *letter.EndOffset)
+}
+
+func TestACursorBeyondTheEndOfTheLogDelaysNobodyElseAndARewindMendsIt(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.destination("other", "contact.*")
+	w.start("one")
+	w.Append(facts(20, 1)...)
+	w.waitDelivered("crm", 20)
+	w.waitDelivered("other", 20)
+	w.waitFlushed(d)
+	var beyond, start []storage.CursorStart
+	for p := range w.Ends(schemas.TopicLifecycle) {
+		at := storage.CursorStart{Topic: string(schemas.TopicLifecycle), Partition: p}
+		start = append(start, at)
+		at.Offset = 1 << 30
+		beyond = append(beyond, at)
+	}
+	require.NoError(t, w.admin.Rewind(w.Context(), w.db, d.ID, beyond))
+	began := time.Now()
+	for i := range 8 {
+		w.Append(facts(20, 1)...)
+		w.waitDelivered("other", 40+20*i)
+	}
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.NoError(t, w.admin.Rewind(w.Context(), w.db, d.ID, start))
+	w.waitDelivered("crm", 180)
 }
 
 func TestManyDestinationsAtTheTailCostOneRead(t *testing.T) {
