@@ -84,7 +84,10 @@ func newOpened(dest *storage.Destination, guard *Guard) *opened {
 	return o
 }
 
-// Forget drops what is kept for a destination that no longer exists.
+// Release implements [stream.Releaser]: what is needed again is opened again.
+func (d *Deliverer) Release(destinationID string) { d.close(destinationID) }
+
+// Forget implements [stream.Releaser].
 func (d *Deliverer) Forget(destinationID string) {
 	d.close(destinationID)
 	d.metrics.forget(destinationID)

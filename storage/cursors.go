@@ -50,10 +50,19 @@ func CreateCursors(ctx context.Context, q Querier, destinationID string, starts 
 }
 
 // DeleteCursors removes the live cursors of a destination on a topic that it no
-// longer subscribes to; subscribing again starts at the end.
-func DeleteCursors(ctx context.Context, q Querier, destinationID, topic string) error {
+// longer subscribes to, and what it has parked of it; subscribing again starts at the
+// end.
+func DeleteCursors(ctx context.Context, tx *Tx, destinationID, topic string) error {
 	const sql = `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
-	if _, err := q.Exec(ctx, sql, destinationID, LiveReplay, topic); err != nil {
+	const records = `DELETE FROM parked_records WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
+	_, err := tx.Exec(ctx, sql, destinationID, LiveReplay, topic)
+	if err == nil {
+		_, err = tx.Exec(ctx, records, destinationID, LiveReplay, topic)
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
+	}
+	if err != nil {
 		return fmt.Errorf("delete cursors of destination %s on %s: %w", destinationID, topic, err)
 	}
 	return nil

@@ -218,6 +218,24 @@ func TestAWishForManyParkedKeysIsNotedInPartsAndConcernsEachKeyOnce(t *testing.T
 	require.ErrorIs(t, err, storage.ErrListCursor)
 }
 
+func TestWhatIsParkedOfATopicGoesWithItsCursors(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}, {Topic: "events"}}))
+	row := func(key, topic string) storage.ParkedRecord {
+		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, RecordID: "r", RecordType: "t", Epoch: 1}
+	}
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("a", "lifecycle"), row("a", "events"), row("b", "events")})
+	}))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.DeleteCursors(ctx, tx, id, "events") }))
+	require.Equal(t, 1, count(t, db, "cursors"))
+	require.Equal(t, 1, count(t, db, "parked_records"))
+	require.Equal(t, 1, count(t, db, "parked_keys"))
+}
+
 func TestASearchOfTheDeliveryLogFromATimeOnLeavesOutTheDaysBefore(t *testing.T) {
 	t.Parallel()
 	db := storagetest.New(t)

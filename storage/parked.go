@@ -370,20 +370,22 @@ func removeRewound(ctx context.Context, tx *Tx, destinationID string, to []Curso
 		USING unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
 		WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition
 		  AND r.topic = s.topic AND r."offset" >= s.position`
-	const keys = `
-		DELETE FROM parked_keys k
-		WHERE k.destination_id = $1 AND k.replay_id = $2
-		  AND NOT EXISTS (SELECT FROM parked_records r WHERE r.destination_id = k.destination_id AND r.replay_id = k.replay_id
-			AND r.partition = k.partition AND r.record_key = k.record_key)`
 	topics, partitions, offsets := splitStarts(to)
 	_, err := tx.Exec(ctx, records, destinationID, topics, partitions, offsets, LiveReplay)
 	if err == nil {
-		_, err = tx.Exec(ctx, keys, destinationID, LiveReplay)
+		_, err = tx.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
 	}
 	if err != nil {
 		return fmt.Errorf("remove parked records of destination %s: %w", destinationID, err)
 	}
 	return nil
 }
+
+// removeEmptyKeys removes the parked keys that have no records.
+const removeEmptyKeys = `
+	DELETE FROM parked_keys k
+	WHERE k.destination_id = $1 AND k.replay_id = $2
+	  AND NOT EXISTS (SELECT FROM parked_records r WHERE r.destination_id = k.destination_id AND r.replay_id = k.replay_id
+		AND r.partition = k.partition AND r.record_key = k.record_key)`
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

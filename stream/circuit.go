@@ -161,16 +161,3 @@ func (c *courier) nextProbe(now time.Time) (*flight, *track) {
 	}
 	return nil, nil
 }
-
-// setClock stops the destination's open time, or lets it go on. The mutex is held.
-func (c *courier) setClock(now time.Time) {
-	stands := c.halted || c.circuit.open
-	if stands == c.clockStands {
-		return
-	}
-	if c.clockStands = stands; stands {
-		c.openFor += now.Sub(c.openSince)
-	} else {
-		c.openSince = now
-	}
-}

@@ -172,3 +172,50 @@ func TestASlowDestinationThatAnswersKeepsItsCircuitClosed(t *testing.T) {
 		letPass(time.Minute)
 	})
 }
+
+func TestNothingIsGivenUpWhileADestinationWithFewContactsAcceptsNothing(t *testing.T) {
+	for name, refusal := range map[string]Outcome{
+		"429 to everything": {Verdict: Retry, Status: 429}, "403 to everything": {Verdict: Refuse, Status: 403},
+		"away": {Verdict: Retry, Err: "connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newCourierBench(t, nil)
+				b.append("a", "b", "c")
+				letPass(time.Hour)
+				b.set(func(Delivery) Outcome { return refusal })
+				b.append("a", "b", "c")
+				letPass(7 * 24 * time.Hour)
+				require.Empty(t, b.letters)
+				b.set(func(d Delivery) Outcome { return Outcome{Status: 200} })
+				letPass(time.Hour)
+				synctest.Wait()
+				require.Empty(t, b.letters)
+				require.Equal(t, b.next, b.position())
+			})
+		})
+	}
+}
+
+func TestARecordThatFailsForItsOwnSakeIsGivenUpAlsoWhereLittleIsDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCourierBench(t, nil)
+		b.set(func(d Delivery) Outcome {
+			if string(d.Records[0].Key) == "bad" {
+				return Outcome{Verdict: Retry, Status: 500}
+			}
+			return Outcome{Status: 200}
+		})
+		b.append("bad")
+		start := time.Now()
+		for len(b.letters) == 0 && time.Since(start) < 100*time.Hour {
+			b.append("good")
+			letPass(40 * time.Minute)
+		}
+		synctest.Wait()
+		require.Len(t, b.letters, 1)
+		require.Equal(t, "expired", b.letters[0].Reason)
+		require.Greater(t, time.Since(start), 71*time.Hour)
+		require.Less(t, time.Since(start), 80*time.Hour)
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type courier struct {
 	mu           sync.Mutex
 	dest         *storage.Destination
 	subscription schemas.Subscription
+	narrowed     bool // the subscription has changed: what is queued may not be wanted any more
 	maxRecords   int
 	maxBytes     int
 	linger       time.Duration
@@ -67,17 +69,13 @@ type courier struct {
 	// whether to go on.
 	suspended int64
 
-	// The destination's open time: how long it was delivered to. The retry
-	// horizon is counted in it, so it stands still while halted and while the
-	// circuit is open.
-	openFor     time.Duration
-	openSince   time.Time
-	clockStands bool
-	circuit     circuit
-	limiter     limiter
-	health      health
+	clock   openClock
+	circuit circuit
+	limiter limiter
+	health  health
 
 	ended        bool // its destination was deleted
+	used         bool // there was a track since it was last released
 	lastDelivery time.Time
 	stamped      time.Time // lastDelivery as last written
 	refusals     int       // in a row
@@ -96,7 +94,7 @@ type trackKey struct {
 }
 
 func newCourier(env *courierEnv, dest *storage.Destination) (*courier, error) {
-	c := &courier{env: env, id: dest.ID, tracks: map[trackKey]*track{}, openSince: time.Now()}
+	c := &courier{env: env, id: dest.ID, tracks: map[trackKey]*track{}, clock: openClock{since: time.Now()}}
 	c.metrics = env.metrics.of(dest)
 	if err := c.update(dest); err != nil {
 		return nil, err
@@ -115,6 +113,7 @@ func (c *courier) update(dest *storage.Destination) error {
 	if c.dest != nil && dest.Revision < c.dest.Revision {
 		return nil
 	}
+	c.narrowed = c.narrowed || c.dest != nil && !slices.Equal(c.dest.EventTypes, dest.EventTypes)
 	c.dest, c.subscription = dest, subscription
 	c.maxRecords, c.maxBytes = c.env.deliverer.Batch(dest)
 	c.maxRecords = max(c.maxRecords, 1)
@@ -149,14 +148,6 @@ func (c *courier) halt(stop bool) {
 	c.setClock(time.Now())
 }
 
-// openTime is how long the destination has been delivered to.
-func (c *courier) openTime(now time.Time) time.Duration {
-	if c.clockStands {
-		return c.openFor
-	}
-	return c.openFor + now.Sub(c.openSince)
-}
-
 // newTrack makes a track at its stored cursors; add starts it.
 func (c *courier) newTrack(h *holding, key trackKey, places []*place, b *backfill) *track {
 	return &track{
@@ -170,6 +161,7 @@ func (c *courier) add(t *track) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tracks[trackKey{t.partition, t.replay}] = t
+	c.used = true
 	c.env.tracks.Add(1)
 }
 
@@ -366,6 +358,9 @@ func (c *courier) take() *flight {
 			f = t.cut(c.maxRecords, c.maxBytes)
 			c.enqueue(t)
 		}
+		if !c.weed(f, now) {
+			continue
+		}
 		f.dest = c.dest
 		c.limiter.used(now)
 		f.probe, c.circuit.probing = c.circuit.open, c.circuit.open
@@ -378,6 +373,35 @@ func (c *courier) take() *flight {
 		return f
 	}
 	return nil
+}
+
+// weed finishes the records of a flight that the destination has ceased to subscribe
+// to since they were queued or parked, as skipped. It reports whether any are left.
+func (c *courier) weed(f *flight, now time.Time) bool {
+	t := f.track
+	unwanted := func(it item) bool {
+		return (c.narrowed || it.stored != nil) && !(c.subscription.Matches(it.record.Type) && t.backfill.takes(it.record.Type))
+	}
+	if f.dead != nil || !slices.ContainsFunc(f.items, unwanted) {
+		return true
+	}
+	gone := c.newFlight(t)
+	gone.tries = f.tries + 1
+	for i, it := range f.items {
+		if unwanted(it) {
+			gone.items, gone.records = append(gone.items, it), append(gone.records, f.records[i])
+		}
+	}
+	f.take(unwanted)
+	c.note(gone, Outcome{Verdict: Skipped, Err: "the destination no longer subscribes to it"}, now)
+	t.finish(gone)
+	c.freeFlight(gone)
+	if len(f.items) == 0 {
+		c.arrived(f, Skipped) // what waited for it goes on
+	}
+	c.enqueue(t)
+	c.env.flush.mark(t)
+	return len(f.items) > 0
 }
 
 // due is a flight that waited, or else the track whose turn it is.

@@ -19,6 +19,16 @@ type Deliverer interface {
 	Batch(dest *storage.Destination) (records, bytes int)
 }
 
+// Releaser is what a Deliverer implements that keeps something for a destination. It
+// is called when nothing of the destination is under way in this process.
+type Releaser interface {
+	// Release closes what is open for a destination that this process does not deliver
+	// to for now: it is paused, or others own its partitions.
+	Release(destinationID string)
+	// Forget drops all that is kept for a destination that was deleted.
+	Forget(destinationID string)
+}
+
 // Delivery is one attempt to be made.
 type Delivery struct {
 	Destination *storage.Destination

@@ -160,6 +160,7 @@ type Sinks struct {
 	changed  chan struct{} // one token: reconcile
 	stopping chan struct{} // closed when a stop begins
 	running  backfills     // as reconcile last saw them; its own
+	ended    []*courier    // of deleted destinations, until nothing of them is under way; reconcile's own
 	fatal    chan error    // ends Run
 	health   struct {      // of destinations, as it is written
 		sync.Mutex

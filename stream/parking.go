@@ -260,10 +260,19 @@ func (c *courier) clearLane(f *flight, l *lane) {
 
 // without takes the records of a lane out of a flight.
 func (f *flight) without(l *lane, out func(item)) {
-	kept, records := f.items[:0], f.records[:0]
-	for i, it := range f.items {
+	f.take(func(it item) bool {
 		if it.lane == l {
 			out(it)
+		}
+		return it.lane == l
+	})
+}
+
+// take takes records out of a flight.
+func (f *flight) take(out func(item) bool) {
+	kept, records := f.items[:0], f.records[:0]
+	for i, it := range f.items {
+		if out(it) {
 			continue
 		}
 		kept, records = append(kept, it), append(records, f.records[i])

@@ -432,3 +432,41 @@ func heapBytes() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+func TestWhatADestinationNoLongerSubscribesToIsSkippedThoughItIsQueuedOrParked(t *testing.T) {
+	inVirtualTime(t, func(c *SinksConfig) { c.Concurrency = 1 }, func(t *testing.T, b *parkBench) {
+		b.set(failing("bad", time.Now().Add(1000*time.Hour)))
+		b.append("bad", "bad")
+		for range 300 {
+			b.append("good")
+			letPass(100 * time.Millisecond)
+		}
+		letPass(time.Second)
+		synctest.Wait()
+		keys, records := b.parked()
+		require.Equal(t, []int{1, 2}, []int{keys, records})
+		slow := make(chan struct{})
+		b.set(func(Delivery) Outcome {
+			<-slow
+			return Outcome{Status: 200}
+		})
+		b.append("one", "two", "three") // one is under way, the others are queued
+		narrowed := b.destination(2, storage.DestinationActive)
+		narrowed.EventTypes = []string{schemas.FactContactCreated}
+		require.NoError(t, b.courier.update(narrowed))
+		close(slow)
+		letPass(2 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, b.next, b.position())
+		keys, records = b.parked()
+		require.Zero(t, keys+records)
+		require.Empty(t, b.took["bad"])
+		require.Len(t, b.took["one"], 1)
+		require.Empty(t, append(b.took["two"], b.took["three"]...))
+		require.Empty(t, b.letters)
+		var skipped int
+		require.NoError(t, b.db.QueryRow(context.Background(), `SELECT count(*) FROM delivery_attempts WHERE outcome = 'skipped'`).Scan(&skipped))
+		require.Equal(t, 4, skipped)
+		b.requireIdle()
+	})
+}

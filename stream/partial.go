@@ -3,7 +3,6 @@ package stream
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // A batch that the receiver answered for record by record is settled so: what was
@@ -17,8 +16,7 @@ import (
 func (c *courier) settleEach(f *flight, out Outcome) {
 	done, dead, reason := c.divide(f, out)
 	if slices.ContainsFunc(out.Results, func(r Result) bool { return r.Verdict == Delivered }) {
-		c.refusals, c.refusedKeys = 0, nil
-		c.lastDelivery = time.Now()
+		c.accepted()
 	}
 	f.track.finish(done)
 	c.freeFlight(done)

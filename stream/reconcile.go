@@ -58,6 +58,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	if err := s.dropRetired(ctx, holdings); err != nil {
 		return err
 	}
+	s.releaseUnused()
 	if len(holdings) == 0 {
 		return nil
 	}
@@ -112,8 +113,45 @@ func (s *Sinks) updateCouriers(destinations []*storage.Destination) {
 		if !alive[id] {
 			delete(s.couriers, id)
 			c.end()
+			s.ended = append(s.ended, c)
 		}
 	}
+}
+
+// releaseUnused has the Deliverer let go of what it keeps for destinations of which
+// nothing is under way here any more.
+func (s *Sinks) releaseUnused() {
+	deliverer, ok := s.env.deliverer.(Releaser)
+	if !ok {
+		return
+	}
+	s.ended = slices.DeleteFunc(s.ended, func(c *courier) bool {
+		idle := c.idles()
+		if idle {
+			deliverer.Forget(c.id)
+		}
+		return idle
+	})
+	for _, c := range s.listCouriers() {
+		if c.idles() && c.takeUsed() {
+			deliverer.Release(c.id)
+		}
+	}
+}
+
+// idles says whether the courier has no track and nothing under way of former ones.
+func (c *courier) idles() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tracks) == 0 && c.flying == 0
+}
+
+func (c *courier) takeUsed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used := c.used
+	c.used = false
+	return used
 }
 
 // end stops a courier for good.

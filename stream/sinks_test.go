@@ -37,14 +37,20 @@ type receiver struct {
 	repeats   int
 	most      int // in flight at once
 	changed   chan struct{}
+	released  map[string]int
+	forgotten map[string]int
 }
 
 func newReceiver(t testing.TB) *receiver {
 	return &receiver{t: t, batch: 1, inFlight: map[string]bool{}, delivered: map[string][]int64{},
-		first: map[string]map[int64]bool{}, changed: make(chan struct{}, 1)}
+		first: map[string]map[int64]bool{}, changed: make(chan struct{}, 1), released: map[string]int{}, forgotten: map[string]int{}}
 }
 
 func (r *receiver) Batch(*storage.Destination) (int, int) { return r.batch, 1 << 20 }
+
+func (r *receiver) Release(id string) { r.mu.Lock(); defer r.mu.Unlock(); r.released[id]++ }
+
+func (r *receiver) Forget(id string) { r.mu.Lock(); defer r.mu.Unlock(); r.forgotten[id]++ }
 
 func (r *receiver) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
 	keys := map[string]bool{}
@@ -402,6 +408,44 @@ func TestAPausedDestinationStandsStillAndARewindSendsAgainFromItsTarget(t *testi
 	require.NoError(t, w.admin.Rewind(w.Context(), w.db, d.ID, starts))
 	w.Eventually(func(context.Context) (bool, error) { return repeats() == 80, nil }, "all of it a third time")
 	w.waitFlushed(d)
+}
+
+func TestWhatIsKeptForADestinationIsReleasedWhenNothingOfItIsUnderWay(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	hangs, arrived := make(chan struct{}), make(chan struct{}, 1)
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		if string(dv.Records[0].Key) == "last" {
+			arrived <- struct{}{}
+			<-hangs
+		}
+		return stream.Outcome{Status: 200}
+	}
+	kept := func() (released, forgotten int) {
+		w.r.mu.Lock()
+		defer w.r.mu.Unlock()
+		return w.r.released[d.ID], w.r.forgotten[d.ID]
+	}
+	w.start("one", func(c *stream.SinksConfig) { c.Deadline = 2 * time.Second })
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("crm", 10)
+	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationPaused, "")
+	require.NoError(t, err)
+	w.Eventually(func(context.Context) (bool, error) { n, _ := kept(); return n == 1, nil }, "released while it is paused")
+	_, err = w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
+	require.NoError(t, err)
+	w.Append(fact("last", schemas.FactContactUpdated))
+	<-arrived
+	_, err = w.store.Delete(w.Context(), d.ID)
+	require.NoError(t, err)
+	other := w.destination("other", "*")
+	w.Append(facts(10, 1)...)
+	w.waitDelivered("other", 10)
+	w.waitFlushed(other)
+	_, forgotten := kept()
+	require.Zero(t, forgotten, "its attempt would put it back")
+	close(hangs)
+	w.Eventually(func(context.Context) (bool, error) { _, n := kept(); return n == 1, nil }, "forgotten")
 }
 
 func TestBatchesCarryRecordsInOrderAndARejectedBatchIsHalvedToTheRecordAtFault(t *testing.T) {

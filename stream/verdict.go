@@ -88,8 +88,7 @@ func (c *courier) judge(f *flight, out Outcome) {
 // arrived finishes a flight.
 func (c *courier) arrived(f *flight, verdict Verdict) {
 	if verdict == Delivered && f.dead == nil {
-		c.refusals, c.refusedKeys = 0, nil
-		c.lastDelivery = time.Now()
+		c.accepted()
 	}
 	f.track.finish(f)
 	switch {
@@ -106,6 +105,9 @@ func (c *courier) arrived(f *flight, verdict Verdict) {
 // retry horizon.
 func (c *courier) retry(f *flight, out Outcome) {
 	now := time.Now()
+	if f.dead == nil {
+		c.clock.failed(f, now)
+	}
 	open := c.openTime(now)
 	if f.firstFailed.IsZero() {
 		f.since, f.firstFailed, f.lastFailed = open, f.started, f.started
