@@ -1,9 +1,12 @@
 package schemas
 
+import "unsafe"
+
 // A Room is memory that facts and events are decoded into and that is used again:
 // who decodes very many of them, a batch at a time, makes no garbage of them. What
-// was decoded into it lives until Reset; strings live as long as they are kept. The
-// zero Room is empty and ready. It is not safe for concurrent use.
+// was decoded into it lives until Reset; strings live as long as they are kept, for
+// they are parts of the values themselves: a value must not be changed after it was
+// decoded. The zero Room is empty and ready. It is not safe for concurrent use.
 type Room struct {
 	facts    slab[Fact]
 	contacts slab[ContactFact]
@@ -43,8 +46,10 @@ func decodeIn[T any, P interface {
 		return decode[T, P](c, topic, value) // another writer's
 	}
 	out := P(items.next())
-	room.wire = reading(body)
-	room.wire.room = room
+	room.wire = wire{buf: body, reading: true, room: room}
+	if len(body) > 0 {
+		room.wire.text = unsafe.String(&body[0], len(body)) // #nosec G103 -- values are not changed, as Room demands
+	}
 	out.wire(&room.wire)
 	if err := room.wire.ended(); err != nil {
 		return nil, undecodable(err)

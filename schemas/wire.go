@@ -43,18 +43,12 @@ func appendWire(dst []byte, m wired) ([]byte, error) {
 
 // readWire decodes exactly one record.
 func readWire(body []byte, m wired) error {
-	w := reading(body)
-	m.wire(&w)
-	return w.ended()
-}
-
-// reading is a wire that reads a record.
-func reading(body []byte) wire {
 	w := wire{buf: body, reading: true}
 	if len(body) <= shareBelow {
 		w.text = string(body)
 	}
-	return w
+	m.wire(&w)
+	return w.ended()
 }
 
 // ended is what came of reading a whole record.
