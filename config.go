@@ -63,9 +63,9 @@ type KafkaConfig struct {
 	Partitions        int32         `name:"kafka-partitions" help:"Partitions of every topic; cannot change later." env:"KAFKA_PARTITIONS" default:"12"`
 	ReplicationFactor int16         `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
 	MinInSync         int           `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
-	RetentionIngest   time.Duration `name:"retention-ingest" help:"Retention of topic ingest." env:"RETENTION_INGEST" default:"168h"`
-	RetentionEvents   time.Duration `name:"retention-events" help:"Retention of topic events." env:"RETENTION_EVENTS" default:"720h"`
-	RetentionFacts    time.Duration `name:"retention-lifecycle" help:"Retention of topic lifecycle." env:"RETENTION_LIFECYCLE" default:"2160h"`
+	RetentionIngest   time.Duration `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
+	RetentionEvents   time.Duration `name:"retention-events" help:"Retention of topic events; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
+	RetentionFacts    time.Duration `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
 	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
 }
 
@@ -82,7 +82,7 @@ type DatabaseConfig struct {
 	MaxConns        int32         `name:"database-max-conns" help:"Connections of this process." env:"DATABASE_MAX_CONNS" default:"20"`
 	SkipSchemaCheck bool          `name:"skip-schema-check" help:"Serve although the schema is behind." env:"SKIP_SCHEMA_CHECK"`
 	EventsMode      string        `name:"events-mode" help:"Which events are stored in Postgres: all, referenced (by a definition) or none." env:"EVENTS_MODE" default:"all" enum:"all,referenced,none"`
-	EventsRetention time.Duration `name:"events-retention" help:"How long events are stored in Postgres." env:"EVENTS_RETENTION" default:"9360h"`
+	EventsRetention time.Duration `name:"events-retention" help:"How long events are stored in Postgres; negative for ever." env:"EVENTS_RETENTION" default:"9360h"`
 }
 
 // HTTPConfig is about the API.
@@ -185,6 +185,17 @@ func (c *Config) ValidateServing() error {
 	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
 	need(c.Delivery.Timeout > 0 && c.Delivery.Timeout <= 15*time.Second, "DELIVERY_TIMEOUT is %s: it must be above 0 and at most 15s", c.Delivery.Timeout)
 	need(c.Delivery.Lease >= c.Delivery.Timeout+2*time.Second, "DELIVERY_LEASE is %s: it must be at least 2s longer than DELIVERY_TIMEOUT (%s)", c.Delivery.Lease, c.Delivery.Timeout)
+	for _, r := range []struct {
+		variable string
+		d, least time.Duration
+	}{
+		{"RETENTION_INGEST", c.Kafka.RetentionIngest, time.Minute}, {"RETENTION_EVENTS", c.Kafka.RetentionEvents, time.Minute},
+		{"RETENTION_LIFECYCLE", c.Kafka.RetentionFacts, time.Minute}, {"EVENTS_RETENTION", c.Database.EventsRetention, 24 * time.Hour},
+	} {
+		need(r.d < 0 || r.d >= r.least, "%s is %s: it must be at least %s, or negative for ever", r.variable, r.d, r.least)
+	}
+	need(c.Delivery.LogRetention >= 24*time.Hour, "DELIVERY_LOG_RETENTION is %s: it must be at least 24h", c.Delivery.LogRetention)
+	need(c.HTTP.IdempotencyTime >= 0, "IDEMPOTENCY_WINDOW is %s: it must not be negative", c.HTTP.IdempotencyTime)
 	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
 	if _, err := c.Keys(); err != nil {
 		errs = append(errs, err)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/processors/contacts"
@@ -116,65 +114,4 @@ func (a *App) openSinks() (err error) {
 	a.destinations = storage.NewDestinations(a.db, a.box)
 	a.operations = sinks.NewOperations(a.db, a.destinations, a.admin, a.deliverer)
 	return nil
-}
-
-// maintain makes the partitions of the days to come and removes what is no
-// longer needed: each kind of row by bounded statements of its own, so that no
-// table is locked long.
-func (a *App) maintain(ctx context.Context) error {
-	ticker := time.NewTicker(time.Minute)
-	defer ticker.Stop()
-	for {
-		a.maintainOnce(ctx, time.Now())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
-}
-
-const (
-	answersKept = 10 * time.Minute
-	// Marks of contacts that ended outlive the longest retention of a topic that
-	// can carry their id.
-	marksBeyondRetention = 7 * 24 * time.Hour
-	// Longer than topic dead-letters keeps its records.
-	deadLetterMarksKept = 97 * 24 * time.Hour
-	cleanAtOnce         = 10_000
-)
-
-func (a *App) maintainOnce(ctx context.Context, now time.Time) {
-	marksKept := max(a.cfg.Kafka.RetentionIngest, a.cfg.Kafka.RetentionEvents, a.cfg.Kafka.RetentionFacts) + marksBeyondRetention
-	for _, task := range []struct {
-		what string
-		run  func() error
-	}{
-		{"partitions of events", func() error { return a.db.CreateEventPartitions(ctx, now, 3) }},
-		{"answers", a.clean(ctx, now.Add(-answersKept), a.db.CleanAnswers)},
-		{"idempotency keys", a.clean(ctx, now.Add(-a.cfg.HTTP.IdempotencyTime), a.db.CleanIdempotencyKeys)},
-		{"erased identifiers", a.clean(ctx, now.Add(-a.cfg.Kafka.RetentionIngest-time.Hour), a.db.CleanErasedIdentifiers)},
-		{"contact marks", a.clean(ctx, now.Add(-marksKept), a.db.CleanContactMarks)},
-		{"marks of dead letters", a.clean(ctx, now.Add(-deadLetterMarksKept), a.db.CleanLetterMarks)},
-		{"events", func() error {
-			_, err := a.db.DropEventPartitions(ctx, now.Add(-a.cfg.Database.EventsRetention), 10)
-			return err
-		}},
-	} {
-		if err := task.run(); err != nil && ctx.Err() == nil {
-			a.tel.Logger.Warn("maintenance failed; it is tried again in a minute", zap.String("what", task.what), zap.Error(err))
-		}
-	}
-}
-
-// clean calls a function until it finds nothing more, or ctx ends.
-func (a *App) clean(ctx context.Context, before time.Time, f func(ctx context.Context, before time.Time, limit int) (int64, error)) func() error {
-	return func() error {
-		for {
-			n, err := f(ctx, before, cleanAtOnce)
-			if err != nil || n < cleanAtOnce {
-				return err
-			}
-		}
-	}
 }

@@ -130,7 +130,8 @@ SET contact_id = excluded.contact_id, answer = excluded.answer, removed = exclud
 func uuidArray(ids []string) string { return "{" + strings.Join(ids, ",") + "}" }
 
 // CleanAnswers forgets at most limit answers given, and at most limit pending
-// ones begun, before a time, and says how many it took.
+// ones begun, before a time, and says how many it took. Pending ones that bear
+// properties to be removed stay: those count however late the loser comes.
 func (db *DB) CleanAnswers(ctx context.Context, before time.Time, limit int) (int64, error) {
 	given, err := db.clean(ctx, "answers", `
 DELETE FROM answers WHERE input_id IN
@@ -140,8 +141,16 @@ DELETE FROM answers WHERE input_id IN
 	}
 	pending, err := db.clean(ctx, "pending answers", `
 DELETE FROM pending_answers WHERE input_id IN
-    (SELECT input_id FROM pending_answers WHERE created_at < $1 LIMIT $2)`, before, limit)
+    (SELECT input_id FROM pending_answers WHERE created_at < $1 AND removed IS NULL ORDER BY created_at LIMIT $2)`, before, limit)
 	return given + pending, err
+}
+
+// CleanPendingAnswers forgets at most limit pending answers of whatever kind begun
+// before a time, which is longer ago than the losers' records are on the log.
+func (db *DB) CleanPendingAnswers(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return db.clean(ctx, "pending answers", `
+DELETE FROM pending_answers WHERE input_id IN
+    (SELECT input_id FROM pending_answers WHERE created_at < $1 ORDER BY created_at LIMIT $2)`, before, limit)
 }
 
 // Answers lets any number of requests of a process wait for their answers with

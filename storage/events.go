@@ -49,24 +49,34 @@ func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 
 const eventPartition = "events_p20060102"
 
-// CreateEventPartitions makes the partitions of the days from now's to days
+// CreateEventPartitions makes the partitions of the days from one to so many days
 // later, in UTC. It may be called as often as one likes, by any number of
 // processes. A day that has events in the default partition stays there.
-func (db *DB) CreateEventPartitions(ctx context.Context, now time.Time, days int) error {
-	const exists = `SELECT to_regclass($1) IS NOT NULL`
-	today := now.UTC().Truncate(24 * time.Hour)
-	for i := range days + 1 {
-		from := today.AddDate(0, 0, i)
-		name := from.Format(eventPartition)
-		var there bool
-		if err := db.QueryRow(ctx, exists, name).Scan(&there); err != nil {
-			return fmt.Errorf("look for partition %s: %w", name, err)
-		}
-		if there {
-			continue
-		}
+func (db *DB) CreateEventPartitions(ctx context.Context, from time.Time, days int) error {
+	const missing = `
+SELECT d.day FROM unnest($1::timestamptz[], $2::text[]) AS d (day, name)
+WHERE to_regclass(d.name) IS NULL
+  AND NOT EXISTS (SELECT FROM events_default WHERE received_at >= d.day AND received_at < d.day + interval '24 hours')
+ORDER BY d.day`
+	first := from.UTC().Truncate(24 * time.Hour)
+	wanted, names := make([]time.Time, days+1), make([]string, days+1)
+	for i := range wanted {
+		wanted[i] = first.AddDate(0, 0, i)
+		names[i] = wanted[i].Format(eventPartition)
+	}
+	rows, err := db.Query(ctx, missing, wanted, names)
+	if err != nil {
+		return fmt.Errorf("look for partitions of events: %w", err)
+	}
+	create, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	if err != nil {
+		return fmt.Errorf("look for partitions of events: %w", err)
+	}
+	for _, day := range create {
+		day = day.UTC()
+		name := day.Format(eventPartition)
 		_, err := db.Exec(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF events FOR VALUES FROM ('%s') TO ('%s')`,
-			name, from.Format(time.RFC3339), from.AddDate(0, 0, 1).Format(time.RFC3339)))
+			name, day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)))
 		if err != nil && !isPartitionTaken(err) {
 			return fmt.Errorf("create partition %s: %w", name, err)
 		}
@@ -90,10 +100,9 @@ func isPartitionTaken(err error) bool {
 	return false
 }
 
-// DropEventPartitions drops the partitions whose whole day lies before a time,
-// deletes at most limit older events from the default partition, and returns
-// the names of what it dropped.
-func (db *DB) DropEventPartitions(ctx context.Context, before time.Time, limit int) ([]string, error) {
+// DropEventPartitions drops the partitions whose whole day lies before a time, and
+// returns the names of what it dropped.
+func (db *DB) DropEventPartitions(ctx context.Context, before time.Time) ([]string, error) {
 	const list = `
 SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'events'::regclass
@@ -117,8 +126,13 @@ ORDER BY c.relname`
 		}
 		dropped = append(dropped, name)
 	}
-	_, err = db.clean(ctx, "events outside daily partitions", `
+	return dropped, nil
+}
+
+// CleanStrayEvents forgets at most limit events received before a time whose day has
+// no partition of its own, and says how many it took.
+func (db *DB) CleanStrayEvents(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return db.clean(ctx, "events outside daily partitions", `
 DELETE FROM events_default WHERE ctid IN
     (SELECT ctid FROM events_default WHERE received_at < $1 LIMIT $2)`, before, limit)
-	return dropped, err
 }

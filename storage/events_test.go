@@ -44,9 +44,12 @@ func TestEventsLiveInPartitionsByDayOfReceipt(t *testing.T) {
 	require.Equal(t, 1, count(t, db, "events_p20260311"))
 	require.Equal(t, 1, count(t, db, "events_default"))
 
-	dropped, err := db.DropEventPartitions(t.Context(), noon.AddDate(0, 0, 1), 100)
+	dropped, err := db.DropEventPartitions(t.Context(), noon.AddDate(0, 0, 1))
 	require.NoError(t, err)
 	require.Equal(t, []string{"events_p20260310"}, dropped)
+	n, err := db.CleanStrayEvents(t.Context(), noon, 100)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
 	require.Equal(t, 2, count(t, db, "events"))
 }
 

@@ -143,7 +143,9 @@ func claimColumns(claims map[IdempotencyKey]Claim) (scopes, keys, inputs []strin
 }
 
 // CleanIdempotencyKeys forgets at most limit keys taken before a time, and says
-// how many it took.
+// how many it took. Keys bear the time at which their record was appended, and one
+// that is read today may be as old as topic ingest keeps them: ClaimKeys decides by
+// the records' times, and what it needs is the window and that retention.
 func (db *DB) CleanIdempotencyKeys(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return db.clean(ctx, "idempotency keys", `
 DELETE FROM idempotency_keys WHERE (scope, key) IN

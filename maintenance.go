@@ -1,0 +1,147 @@
+package hogstream
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// maintain makes the partitions of the days to come and removes what is no
+// longer needed: each kind of row by bounded statements of its own, so that no
+// table is locked long.
+func (a *App) maintain(ctx context.Context) error {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		a.maintainOnce(ctx, time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+const (
+	answersKept = 10 * time.Minute
+	// What guards against a record outlives its topic's retention, which brokers
+	// apply late.
+	beyondRetention      = 7 * 24 * time.Hour
+	cleanAtOnce          = 10_000
+	partitionsAhead      = 3
+	mostPartitionsBehind = 31 // days
+)
+
+// ages say how old each kind of row gets; forever is never removed.
+type ages struct {
+	keys    time.Duration // idempotency keys
+	removed time.Duration // what a merge is not to bring back
+	erased  time.Duration // hashes of erased identifiers
+	marks   time.Duration // of contacts that ended
+	letters time.Duration // marks of dead letters
+	events  time.Duration
+}
+
+const forever time.Duration = -1
+
+// longest is the longest of retentions, of which a negative one is for ever.
+func longest(retentions ...time.Duration) time.Duration {
+	var most time.Duration
+	for _, r := range retentions {
+		if r < 0 {
+			return forever
+		}
+		most = max(most, r)
+	}
+	return most
+}
+
+// plus adds to a retention; for ever stays so.
+func plus(retention, more time.Duration) time.Duration {
+	if retention < 0 {
+		return forever
+	}
+	return retention + more
+}
+
+// ages follow from the retentions of topics: a row is needed as long as a record can
+// come that it is about, from the log or redriven from a dead letter.
+func (c *Config) ages() ages {
+	fixed := make(map[schemas.Topic]time.Duration)
+	for _, spec := range schemas.Topics() {
+		fixed[spec.Topic] = spec.Retention
+	}
+	k, letters, resolved := c.Kafka, fixed[schemas.TopicDeadLetters], fixed[schemas.TopicResolved]
+	return ages{
+		// Keys bear the time of their record, which may have waited on the log.
+		keys:    plus(longest(k.RetentionIngest), cmp.Or(c.HTTP.IdempotencyTime, 24*time.Hour)+time.Hour),
+		removed: resolved + beyondRetention,
+		erased:  plus(longest(k.RetentionIngest, letters), beyondRetention),
+		marks:   plus(longest(k.RetentionIngest, resolved, k.RetentionEvents, k.RetentionFacts, letters), beyondRetention),
+		letters: letters + beyondRetention,
+		events:  longest(c.Database.EventsRetention),
+	}
+}
+
+// daysBehind is how long ago an event may have been received that is still to be
+// stored, in days.
+func (c *Config) daysBehind() int {
+	const day = 24 * time.Hour
+	behind := mostPartitionsBehind
+	for _, d := range []time.Duration{c.Kafka.RetentionIngest, c.Database.EventsRetention} {
+		if d >= 0 {
+			behind = min(behind, int(d/day))
+		}
+	}
+	return behind
+}
+
+func (a *App) maintainOnce(ctx context.Context, now time.Time) {
+	keep, behind := a.cfg.ages(), a.cfg.daysBehind()
+	for _, task := range []struct {
+		what string
+		run  func() error
+	}{
+		{"partitions of events", func() error {
+			return a.db.CreateEventPartitions(ctx, now.AddDate(0, 0, -behind), behind+partitionsAhead)
+		}},
+		{"answers", a.clean(ctx, now, answersKept, a.db.CleanAnswers)},
+		{"properties removed by merges", a.clean(ctx, now, keep.removed, a.db.CleanPendingAnswers)},
+		{"idempotency keys", a.clean(ctx, now, keep.keys, a.db.CleanIdempotencyKeys)},
+		{"erased identifiers", a.clean(ctx, now, keep.erased, a.db.CleanErasedIdentifiers)},
+		{"contact marks", a.clean(ctx, now, keep.marks, a.db.CleanContactMarks)},
+		{"marks of dead letters", a.clean(ctx, now, keep.letters, a.db.CleanLetterMarks)},
+		{"partitions of old events", func() error {
+			if keep.events < 0 {
+				return nil
+			}
+			_, err := a.db.DropEventPartitions(ctx, now.Add(-keep.events))
+			return err
+		}},
+		{"events outside of partitions", a.clean(ctx, now, keep.events, a.db.CleanStrayEvents)},
+	} {
+		if err := task.run(); err != nil && ctx.Err() == nil {
+			a.tel.Logger.Warn("maintenance failed; it is tried again in a minute", zap.String("what", task.what), zap.Error(err))
+		}
+	}
+}
+
+// clean calls a function, of rows that get so old, until it finds nothing more, or
+// ctx ends.
+func (a *App) clean(ctx context.Context, now time.Time, age time.Duration, f func(ctx context.Context, before time.Time, limit int) (int64, error)) func() error {
+	return func() error {
+		if age < 0 {
+			return nil
+		}
+		for {
+			n, err := f(ctx, now.Add(-age), cleanAtOnce)
+			if err != nil || n < cleanAtOnce {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package hogstream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/opentelemetry-go-extra/otelzap"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+const day = 24 * time.Hour
+
+// maintained runs the maintenance of now once over a database whose rows fill made.
+func maintained(t *testing.T, now time.Time, change func(*Config), fill func(db *storage.DB)) func(table string) int {
+	t.Helper()
+	cfg, err := ConfigFromEnv()
+	require.NoError(t, err)
+	if change != nil {
+		change(&cfg)
+	}
+	db := storagetest.New(t)
+	fill(db)
+	core, logs := observer.New(zap.WarnLevel)
+	a := &App{cfg: cfg, db: db, tel: &Telemetry{Logger: otelzap.New(zap.New(core))}}
+	a.maintainOnce(t.Context(), now)
+	require.Empty(t, logs.All())
+	return func(table string) int {
+		var n int
+		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n))
+		return n
+	}
+}
+
+// agedRows puts a row of each kind at each age.
+func agedRows(t *testing.T, now time.Time, ages ...time.Duration) func(db *storage.DB) {
+	return func(db *storage.DB) {
+		for i, age := range ages {
+			for _, sql := range []string{
+				`INSERT INTO idempotency_keys (scope, key, input_id, created_at) VALUES ('s', $2, $3::text::uuid, $1)`,
+				`INSERT INTO erased_identifiers (kind, hash, erased_at, partition, "offset") SELECT 'email', $2::bytea, $1, 0, 0 WHERE $3::text <> ''`,
+				`INSERT INTO contact_marks (contact_id, marked_at) SELECT $3::text::uuid, $1 WHERE $2::text <> ''`,
+				`INSERT INTO identities (contact_id, first_seen_at, deleted_at) SELECT $3::text::uuid, $1, $1 WHERE $2::text <> ''`,
+				`INSERT INTO pending_answers (input_id, contact_id, removed, losers, created_at) SELECT $3::text::uuid, $3::text::uuid, '{"a":null}', '{}', $1 WHERE $2::text <> ''`,
+				`INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source) SELECT $3::text::uuid, $3::text::uuid, $2::text, '{}', $1, $1, 'test'`,
+			} {
+				_, err := db.Exec(t.Context(), sql, now.Add(-age), fmt.Sprint("k", i), uuid.NewString())
+				require.NoError(t, err)
+			}
+		}
+	}
+}
+
+var agedTables = []string{"idempotency_keys", "erased_identifiers", "contact_marks", "identities", "pending_answers", "events"}
+
+func TestRetentionForEverForgetsNothingThatGuardsAgainstARecord(t *testing.T) {
+	now := time.Now()
+	count := maintained(t, now, func(c *Config) {
+		c.Kafka.RetentionIngest, c.Database.EventsRetention = -1, -1
+	}, agedRows(t, now, time.Minute, 30*day, 900*day))
+	for _, table := range agedTables {
+		want := 3
+		if table == "pending_answers" {
+			want = 1 // topic resolved has a retention of its own
+		}
+		require.Equal(t, want, count(table), table)
+	}
+}
+
+func TestWhatGuardsAgainstARecordOutlivesTheTopicsItCanComeFrom(t *testing.T) {
+	now := time.Now()
+	count := maintained(t, now, nil, agedRows(t, now, time.Hour, 7*day, 89*day, 98*day, 400*day))
+	require.Equal(t, 2, count("idempotency_keys"), "a key outlives the time that its record may wait on topic ingest, and its window")
+	require.Equal(t, 3, count("erased_identifiers"), "an input may be redriven from a dead letter")
+	require.Equal(t, 3, count("contact_marks"))
+	require.Equal(t, 3, count("identities"))
+	require.Equal(t, 2, count("pending_answers"), "the loser may come as late as topic resolved is kept")
+	require.Equal(t, 4, count("events"))
+}
+
+func TestAnAnswerNobodyWaitsForAnyMoreIsForgottenSoonAndWhatAMergeRemovesIsNot(t *testing.T) {
+	now := time.Now()
+	count := maintained(t, now, nil, func(db *storage.DB) {
+		for _, removed := range []*string{nil, new(string)} {
+			if removed != nil {
+				*removed = `{"plan":null}`
+			}
+			_, err := db.Exec(t.Context(), `INSERT INTO pending_answers (input_id, contact_id, answer, removed, losers, created_at)
+				VALUES ($1, $1, '{}', $2, '{}', $3)`, uuid.NewString(), removed, now.Add(-time.Hour))
+			require.NoError(t, err)
+		}
+	})
+	require.Equal(t, 1, count("pending_answers WHERE removed IS NOT NULL"))
+	require.Equal(t, 1, count("pending_answers"))
+}
+
+func TestEventsOfPastDaysHavePartitionsAndStraysAreCleanedInOneGo(t *testing.T) {
+	now := time.Now()
+	count := maintained(t, now, func(c *Config) { c.Database.EventsRetention = 10 * day }, func(db *storage.DB) {
+		_, err := db.Exec(t.Context(), `INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source)
+			SELECT gen_random_uuid(), gen_random_uuid(), 'x', '{}', $1, $1, 'test' FROM generate_series(1, 25000)`, now.Add(-20*day))
+		require.NoError(t, err)
+	})
+	require.Zero(t, count("events"))
+	require.Equal(t, 7+1+partitionsAhead, count("pg_inherits WHERE inhparent = 'events'::regclass AND inhrelid <> 'events_default'::regclass"))
+}
+
+func TestRetentionsThatWouldForgetTooSoonAreRefused(t *testing.T) {
+	cfg, err := ConfigFromEnv()
+	require.NoError(t, err)
+	cfg.Kafka.RetentionIngest, cfg.Kafka.RetentionEvents, cfg.Database.EventsRetention = time.Second, -1, time.Hour
+	cfg.Delivery.LogRetention, cfg.HTTP.IdempotencyTime = -1, -1
+	err = cfg.ValidateServing()
+	for _, v := range []string{"RETENTION_INGEST", "EVENTS_RETENTION", "DELIVERY_LOG_RETENTION", "IDEMPOTENCY_WINDOW"} {
+		require.ErrorContains(t, err, v+" is")
+	}
+	require.NotContains(t, err.Error(), "RETENTION_EVENTS")
+}
