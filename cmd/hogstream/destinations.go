@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,7 +56,8 @@ type destination struct {
 // settingsFlags are the settings that a destination may be made with or get.
 type settingsFlags struct {
 	Description  *string        `help:"What it is for."`
-	Config       string         `help:"Settings of the kind, a JSON object. Where it is shown as ***, the stored value stays."`
+	Config       string         `help:"Settings of the kind, a JSON object, without secrets: it stands in the shell's history. Where it is shown as ***, the stored value stays."`
+	ConfigFile   string         `help:"A file with the settings of the kind, for those that hold a key; - for standard input." placeholder:"FILE"`
 	Filter       *string        `help:"jq: what it does not say true to is not sent."`
 	Transform    *string        `help:"jq: makes what is sent."`
 	RateLimit    *float64       `help:"Requests a second, 0 for no limit."`
@@ -76,13 +78,32 @@ func (f *settingsFlags) body() (map[string]any, error) {
 	if f.RetryHorizon != nil {
 		body["retryHorizonSeconds"] = int64(f.RetryHorizon.Seconds())
 	}
-	if f.Config != "" {
-		if !json.Valid([]byte(f.Config)) {
-			return nil, errors.New("--config: not a JSON object")
-		}
-		body["config"] = json.RawMessage(f.Config)
+	config, err := f.config()
+	if config != nil {
+		body["config"] = config
 	}
-	return body, nil
+	return body, err
+}
+
+// config is the settings of the kind, nil when none are given.
+func (f *settingsFlags) config() (json.RawMessage, error) {
+	flag, given := "--config", []byte(f.Config)
+	switch {
+	case f.Config != "" && f.ConfigFile != "":
+		return nil, errors.New("give either --config or --config-file")
+	case f.ConfigFile != "":
+		var err error
+		flag = "--config-file " + f.ConfigFile
+		if given, err = readFile(f.ConfigFile); err != nil {
+			return nil, fmt.Errorf("--config-file: %w", err)
+		}
+	case f.Config == "":
+		return nil, nil
+	}
+	if given = bytes.TrimSpace(given); !bytes.Equal(given, []byte("null")) && (!json.Valid(given) || given[0] != '{') {
+		return nil, fmt.Errorf("%s: is not a JSON object", flag) // what it is may be a secret
+	}
+	return given, nil
 }
 
 func give[T any](body map[string]any, name string, value *T) {
@@ -100,18 +121,33 @@ type keyFlags struct {
 
 // add reads the keys that are given into a request.
 func (f *keyFlags) add(body map[string]any) error {
-	if f.SecretFile == "-" && f.SigningKeyFile == "-" {
-		return errors.New("--secret-file and --signing-key-file: only one can be read from standard input")
-	}
-	for name, path := range map[string]string{"secret": f.SecretFile, "signingKey": f.SigningKeyFile} {
-		if path == "" {
+	for _, key := range []struct{ flag, name, path string }{
+		{"--secret-file", "secret", f.SecretFile}, {"--signing-key-file", "signingKey", f.SigningKeyFile},
+	} {
+		if key.path == "" {
 			continue
 		}
-		text, err := readFile(path)
+		text, err := readFile(key.path)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", key.flag, err)
 		}
-		body[name] = strings.TrimSpace(string(text))
+		if body[key.name] = strings.TrimSpace(string(text)); body[key.name] == "" {
+			return fmt.Errorf("%s: %s is empty", key.flag, key.path)
+		}
+	}
+	return nil
+}
+
+// onceStdin refuses two files that are both standard input.
+func onceStdin(paths ...string) error {
+	n := 0
+	for _, path := range paths {
+		if path == "-" {
+			n++
+		}
+	}
+	if n > 1 {
+		return errors.New("--config-file, --secret-file, --signing-key-file: only one can be read from standard input")
 	}
 	return nil
 }
@@ -131,6 +167,9 @@ type destinationsAddCmd struct {
 func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 	api, err := c.client()
 	if err != nil {
+		return err
+	}
+	if err := onceStdin(c.ConfigFile, c.SecretFile, c.SigningKeyFile); err != nil {
 		return err
 	}
 	body, err := c.body()

@@ -22,6 +22,9 @@ type destinationsRotateCmd struct {
 
 // Run gives it a new secret and prints it, the only time it is shown.
 func (c *destinationsRotateCmd) Run(ctx context.Context, out *output) error {
+	if err := onceStdin(c.SecretFile, c.SigningKeyFile); err != nil {
+		return err
+	}
 	body := map[string]any{}
 	if err := c.add(body); err != nil {
 		return err
