@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/itchyny/gojq"
@@ -14,7 +15,7 @@ import (
 )
 
 // Bounds of a filter or transform. It runs for every record, so what takes
-// longer is a mistake.
+// longer is a mistake. What it may make is bounded in jqbounds.go.
 const (
 	maxProgram = 16 << 10
 	jqTime     = 250 * time.Millisecond
@@ -33,6 +34,7 @@ const slowTries = 3
 type program struct {
 	field string
 	code  *gojq.Code
+	seats chan struct{} // one for each that runs: more at once would only take memory
 }
 
 // compile compiles a setting; nil for an empty one.
@@ -47,15 +49,24 @@ func compile(field, source string) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: is not jq: %w", field, err)
 	}
-	code, err := gojq.Compile(query)
+	if err := putBounds(query); err != nil {
+		return nil, fmt.Errorf("%s: is not jq: %w", field, err)
+	}
+	code, err := gojq.Compile(query, bounds...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: is not jq: %w", field, err)
 	}
-	return &program{field: field, code: code}, nil
+	return &program{field: field, code: code, seats: make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
 }
 
 // first is the first output for a document; found is false when there is none.
 func (p *program) first(ctx context.Context, document any) (out any, found bool, err error) {
+	select {
+	case p.seats <- struct{}{}:
+		defer func() { <-p.seats }()
+	case <-ctx.Done():
+		return nil, false, fmt.Errorf("%s: %w", p.field, context.Cause(ctx))
+	}
 	ctx, cancel := context.WithTimeout(ctx, jqTime)
 	defer cancel()
 	out, found = p.code.RunWithContext(ctx, document).Next()
@@ -127,6 +138,9 @@ func reshaped(p *Payload, out any) (*Payload, error) {
 	object, ok := out.(map[string]any)
 	if !ok {
 		return nil, fmt.Errorf("transform: its output is a %s: it must be an object", gojq.TypeOf(out))
+	}
+	if written(object, maxShaped, maxDepth) < 0 {
+		return nil, fmt.Errorf("transform: its output has more than %d bytes", maxShaped)
 	}
 	envelope, err := gojq.Marshal(object)
 	if err != nil {

@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"encoding/json"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -56,12 +57,12 @@ func TestATransformWritesTheEnvelopeAndKeepsLargeNumbers(t *testing.T) {
 func TestAProgramIsBounded(t *testing.T) {
 	p := samplePayload(t, schemas.TypeEventTracked)
 	for transform, want := range map[string]string{
-		"last(range(1e18))":           "took longer",
-		"def f: f; f":                 "took longer",
-		`error("no")`:                 "no",
-		"[1]":                         "must be an object",
-		`{x: ("yyyyyyyy" * 1000000)}`: "at most",
-		`.data.event.x`:               "transform:",
+		"last(range(1e18))":          "took longer",
+		"def f: f; f":                "took longer",
+		`error("no")`:                "no",
+		"[1]":                        "must be an object",
+		`{x: ("yyyyyyyy" * 500000)}`: "more than",
+		`.data.event.x`:              "transform:",
 	} {
 		_, err := shaped(t, "", transform, p)
 		require.ErrorContains(t, err, want, transform)
@@ -166,4 +167,60 @@ func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
 	d, err := o.store.Get(t.Context(), updated.ID)
 	require.NoError(t, err)
 	require.Equal(t, "https://hooks.slack.com/services/T/B/x", d.URL)
+}
+
+// What is sent in an event must not end the process by way of an innocent program.
+func TestNoStepOfAProgramTakesMemoryOutOfProportion(t *testing.T) {
+	p := *samplePayload(t, schemas.TypeEventTracked)
+	p.Envelope = []byte(`{"n": 300000000, "neg": -1, "s": "ab", "long": "` + strings.Repeat("a ", 100_000) + `",
+		"items": [` + strings.Repeat("{},", 50_000) + `{}], "digits": ` + strings.Repeat("9", 100_000) + `,
+		"path": ["a", 300000000], "rows": [` + strings.Repeat("[],", 50_000) + `[` + strings.Repeat("1,", 50_000) + `1]]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, transform := range []string{
+		`{x: (.s * .n)}`, `{x: (.n * .s)}`, `{x: .s} | .x *= 300000000`, `.n as $n | {x: .s} | .x *= $n`, `def f(a): a * 2e8; {x: f(.s)}`,
+		`.n as $n | {a: []} | .a[$n] = 1`, `.n as $n | {a: []} | .a[$n] |= 1`, `.n as $n | {a: []} | .a[$n] += 1`, `{a: []} | .a[300000000] = 1`,
+		`.n as $n | {a: []} | (.a | nth($n)) = 1`, `.path as $p | {} | setpath($p; 1)`, `.path as $p | {} | getpath($p) = 1`,
+		`.path as $p | {x: pick(getpath($p))}`, `.n as $n | def i: .[$n]; {a: []} | (.a | i) = 1`, `{x: fromstream([.path, 1], [["a"]])}`,
+		`.long as $l | {items: [.items[] | $l]}`, `.long as $l | {x: ([.items[] | $l] | add)}`, `.long as $l | {x: add(.items[] | $l)}`,
+		`.long as $l | {x: ([.items[] | $l] | tojson)}`, `.long as $l | {x: "\([.items[] | $l])"}`, `.long as $l | {x: ([.items[] | $l] | @json)}`,
+		`.long as $l | {x: ([.items[] | $l] | @csv)}`, `.long as $l | {x: ([.items[] | "x"] | join($l))}`, `.long as $l | {x: ([.items[] | [$l]] | flatten)}`,
+		`{x: (reduce range(40) as $i (.s; . + .))}`, `{x: .s} | reduce range(40) as $i (.; .x += .x)`, `{x: reduce range(60) as $i ("x"; [., .])}`,
+		`{x: (.long | gsub(" "; "_"))}`, `{x: ([.long | match(" "; "g")] | length)}`, `{x: (.rows | transpose | length)}`, `{x: (.digits * .digits)}`,
+		`.long as $l | error([.items[] | $l])`, `{x: reduce range(100000) as $i (null; [.])}`, `_multiply("x"; 1e9)`, `def _hog_fits: .; .`, `. as $_hog | $_hog`,
+	} {
+		s, err := newShaper(&storage.Destination{Transform: transform})
+		if err == nil {
+			_, err = s.shape(t.Context(), &p)
+		}
+		require.Error(t, err, transform)
+		require.Less(t, len(err.Error()), 1000, transform)
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(3<<30), "of all of them together")
+}
+
+func TestABoundedProgramMeansWhatItSays(t *testing.T) {
+	p := *samplePayload(t, schemas.TypeEventTracked)
+	p.Envelope = []byte(`{"a": 3, "b": 4, "s": "ab", "l": [1, 2, 3], "o": {"x": {"y": 1}}, "rows": [[1], [2, 3]], "big": 9007199254740993}`)
+	for transform, want := range map[string]string{
+		`{x: (.a * .b), y: (.s * 3), z: ({a: {b: 1}} * {a: {c: 2}}), n: (null + 1), w: (2 * 3 + 4)}`:                                                                   `{"x":12,"y":"ababab","z":{"a":{"b":1,"c":2}},"n":1,"w":10}`,
+		`{x: [(1, 2) * (10, 20)], y: [(1, 2) + (10, 20)]}`:                                                                                                             `{"x":[10,20,20,40],"y":[11,12,21,22]}`,
+		`{l: .l} | .l[1] += 5 | .l[(0, 2)] *= 2`:                                                                                                                       `{"l":[2,7,6]}`,
+		`{l: [.l[.a - 1, 0], .l[-1], .l[900000000], .l[1:][0]]}`:                                                                                                       `{"l":[3,1,3,null,2]}`,
+		`.a as $a | {l: .l} | .l[$a] = "end" | .l[$a - 3] |= . + 1`:                                                                                                    `{"l":[2,2,3,"end"]}`,
+		`.o | .x.y += 1 | del(.x.z) | setpath(["x", "l", 1]; 5) | {v: getpath(["x", "l", 1]), o: .}`:                                                                   `{"v":5,"o":{"x":{"y":2,"l":[null,5]}}}`,
+		`{j: (.l | join("-")), t: (.rows | transpose), f: (.rows | flatten), a: (.l | add), b: add(.l[] | . * 2)}`:                                                     `{"j":"1-2-3","t":[[1,2],[null,3]],"f":[1,2,3],"a":6,"b":12}`,
+		`{s: "\(.a)-\("x" * 2)-\(.l)", c: (.l | @csv), h: @html "<\(.s)>", j: (.o | tojson), n: (.big | tostring)}`:                                                    `{"s":"3-xx-[1,2,3]","c":"1,2,3","h":"<ab>","j":"{\"x\":{\"y\":1}}","n":"9007199254740993"}`,
+		`{g: ("a b c" | gsub(" "; "_")), m: [("a1b2" | match("[0-9]"; "g")).string], t: ("x" | test("x")), s: ("a,b" | split(",")), r: ("a, b" | split(", *"; null))}`: `{"g":"a_b_c","m":["1","2"],"t":true,"s":["a","b"],"r":["a","b"]}`,
+		`def join(f): "mine"; def f(x): x * 2; {j: (.l | join(",")), f: f(.a)}`:                                                                                        `{"j":"mine","f":6}`,
+		`{p: [paths(type == "number")] | length, n: (.l | nth(1)), s: fromstream(.o | tostream), w: (.o | with_entries(.key += "!"))}`:                                 `{"p":10,"n":2,"s":{"x":{"y":1}},"w":{"x!":{"y":1}}}`,
+		`{l, o} | (.l | nth(1)) = 9 | .l[2 - 2] |= 8 | getpath(["o", "x", "y"]) |= . * 2 | .o[("x", "z") + ""].k = 1 | [paths] | {n: length}`:                          `{"n":10}`,
+		`{l, o} | (.l | nth(1)) = 9 | .l[2 - 2] |= 8 | getpath(["o", "x", "y"]) |= . * 2`:                                                                              `{"l":[8,9,3],"o":{"x":{"y":2}}}`,
+		`{e: (try error("no") catch .), i: (if .a * 2 > 5 then "y" else "n" end), r: (reduce .l[] as $x (0; . + $x)), l: [limit(2; repeat("z"))]}`:                     `{"e":"no","i":"y","r":6,"l":["z","z"]}`,
+	} {
+		got, err := shaped(t, "", transform, &p)
+		require.NoError(t, err, transform)
+		require.JSONEq(t, want, string(got.Envelope), transform)
+	}
 }
