@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"time"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // Crash ends a Sinks as a killed process ends: what is not flushed is lost, the
@@ -71,3 +73,18 @@ func (d *DeadLetters) SetPatience(t time.Duration) { d.patience = t }
 
 // WriteHealth writes how deliveries go, as it is done every few seconds.
 func (s *Sinks) WriteHealth(ctx context.Context) { s.writeHealth(ctx) }
+
+// Impatient shortens how long Tail waits for records before its end.
+func (o TailOptions) Impatient(idle, stalled time.Duration) TailOptions {
+	o.patience = tailPatience{idle, stalled}
+	return o
+}
+
+// Empty says whether a range of the log has no record, and can be read beyond.
+func (a *Admin) Empty(ctx context.Context, topic schemas.Topic, partition int32, from, to int64) (bool, error) {
+	s, err := a.newScanner(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	return s.empty(ctx, a, logKey{topic, partition}, from, to)
+}

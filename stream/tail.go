@@ -50,7 +50,8 @@ type TailOptions struct {
 	Topics []schemas.Topic
 	From   Position
 	// Follow goes on at the end until ctx ends; without it, Tail returns when
-	// every partition is read to where its end was at the start.
+	// every partition is read to where its end was at the start, and fails when the
+	// brokers yield nothing for a minute before that.
 	Follow bool
 	// Types, when given, are the only ones shown.
 	Types []string
@@ -60,7 +61,15 @@ type TailOptions struct {
 	Limit int
 	// Uncommitted shows records of open and aborted transactions too.
 	Uncommitted bool
+
+	patience tailPatience
 }
+
+// tailPatience is how long Tail waits for records before its end: after idle it looks
+// whether there are any, and after stalled it gives up.
+type tailPatience struct{ idle, stalled time.Duration }
+
+var usualPatience = tailPatience{idle: 5 * time.Second, stalled: time.Minute}
 
 // ErrStopTail, returned by Tail's function, ends Tail without an error.
 var ErrStopTail = errors.New("stop")
@@ -75,7 +84,8 @@ func Tail(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger,
 	if err != nil {
 		return fmt.Errorf("tail: %w", err)
 	}
-	t := tail{opts: opts, cfg: cfg, fn: fn, until: make(map[topicPartition]int64)}
+	setDefault(&opts.patience, usualPatience)
+	t := tail{opts: opts, cfg: cfg, log: logger, fn: fn, until: make(map[topicPartition]int64), at: make(map[topicPartition]int64)}
 	from := make(map[string]map[int32]kgo.Offset)
 	for tp, r := range ranges {
 		if r.from >= r.until && !opts.Follow {
@@ -85,7 +95,7 @@ func Tail(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger,
 			from[tp.topic] = make(map[int32]kgo.Offset)
 		}
 		from[tp.topic][tp.partition] = kgo.NewOffset().At(r.from)
-		t.until[tp] = r.until
+		t.until[tp], t.at[tp] = r.until, r.from
 	}
 	if len(from) == 0 {
 		return nil
@@ -114,20 +124,19 @@ func Tail(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger,
 type tail struct {
 	opts  TailOptions
 	cfg   Config
+	log   *zap.Logger
 	fn    func(*Record) error
 	until map[topicPartition]int64 // partitions that are not read to their end
+	at    map[topicPartition]int64 // what comes next of them
 	shown int
 }
 
-// idleEnd is how long a partition may yield nothing although its end is not
-// reached: compaction can take away the records before the end.
-const idleEnd = 5 * time.Second
-
 func (t *tail) run(ctx context.Context, cl *kgo.Client) error {
+	moved := time.Now()
 	for t.opts.Follow || len(t.until) > 0 {
 		pollCtx, cancel := ctx, context.CancelFunc(func() {})
 		if !t.opts.Follow {
-			pollCtx, cancel = context.WithTimeout(ctx, idleEnd)
+			pollCtx, cancel = context.WithTimeout(ctx, t.opts.patience.idle)
 		}
 		fetches := cl.PollFetches(pollCtx)
 		idle := pollCtx.Err() != nil
@@ -138,17 +147,92 @@ func (t *tail) run(ctx context.Context, cl *kgo.Client) error {
 			}
 			return fmt.Errorf("tail: %w", context.Cause(ctx))
 		}
-		if idle && fetches.NumRecords() == 0 {
-			return nil
-		}
 		for _, e := range fetches.Errors() {
+			if idle && errors.Is(e.Err, context.DeadlineExceeded) {
+				continue // our own
+			}
 			return fmt.Errorf("tail %s partition %d: %w", e.Topic, e.Partition, e.Err)
+		}
+		if fetches.NumRecords() > 0 {
+			moved = time.Now()
+		} else if idle {
+			left := len(t.until)
+			err := t.passOver(ctx)
+			if len(t.until) < left {
+				moved = time.Now()
+			} else if waited := time.Since(moved); waited > t.opts.patience.stalled {
+				return t.stalled(waited, err)
+			}
 		}
 		if err := t.show(fetches.Records()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stalled says which partitions were not read to their end.
+func (t *tail) stalled(waited time.Duration, cause error) error {
+	errs := []error{cause}
+	for tp, end := range t.until {
+		errs = append(errs, fmt.Errorf("tail %s partition %d: nothing came for %s at offset %d, and its end is %d",
+			tp.topic, tp.partition, waited.Round(time.Second), t.at[tp], end))
+	}
+	return errors.Join(errs...)
+}
+
+// passOver ends partitions that have no record before their end any more: compaction
+// takes records away, and a client that is given none does not tell how far it is.
+// That none came for a while proves nothing: a broker may be slow, or away.
+func (t *tail) passOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*t.opts.patience.idle)
+	defer cancel()
+	a, err := OpenAdmin(t.cfg, t.log)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	s, err := a.newScanner(ctx, t.opts.Topics...)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for tp, end := range t.until {
+		topic, _ := t.cfg.TopicOf(tp.topic)
+		empty, err := s.empty(ctx, a, logKey{topic, tp.partition}, t.at[tp], end)
+		if err != nil {
+			failed = err
+		} else if empty {
+			delete(t.until, tp)
+		}
+	}
+	return failed
+}
+
+// empty says whether the log has no record in a range, and goes on beyond it.
+func (s *scanner) empty(ctx context.Context, a *Admin, key logKey, from, to int64) (bool, error) {
+	for from < to {
+		c, err := s.read(ctx, key, from, 1<<20)
+		switch {
+		case isOutOfRange(err):
+			starts, err := a.StartOffsets(ctx, key.topic)
+			if err != nil {
+				return false, err
+			}
+			for _, start := range starts {
+				if start.Partition == key.partition {
+					return start.Offset >= to, nil
+				}
+			}
+			return false, nil
+		case err != nil:
+			return false, err
+		case c == nil || len(c.records) > 0 && c.records[0].Offset < to:
+			return false, nil
+		}
+		from = c.to
+	}
+	return true, nil
 }
 
 // show passes on what was fetched together.
@@ -162,6 +246,7 @@ func (t *tail) show(krs []*kgo.Record) error {
 	for _, kr := range krs {
 		tp := topicPartition{kr.Topic, kr.Partition}
 		end, open := t.until[tp]
+		t.at[tp] = kr.Offset + 1
 		if !t.opts.Follow {
 			if !open || kr.Offset >= end {
 				continue

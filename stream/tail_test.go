@@ -2,12 +2,14 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
@@ -88,7 +90,45 @@ func TestTailShowsNothingOfAnAbortedTransactionAndEndsAllTheSame(t *testing.T) {
 	require.Len(t, tailAll(t, e, stream.TailOptions{}), 2)
 	require.Len(t, tailAll(t, e, stream.TailOptions{Uncommitted: true}), 3)
 	require.Len(t, e.ReadAll(schemas.TopicIngest, true), 2)
+
+	admin, err := stream.OpenAdmin(e.Config, e.Logger)
+	require.NoError(t, err)
+	defer admin.Close()
+	for _, c := range []struct {
+		from, to int64
+		empty    bool
+	}{{0, 4, false}, {1, 2, false}, {2, 4, true}, {3, 4, true}, {2, 5, false}} { // 2 was aborted, 3 is the marker, 4 is not there yet
+		empty, err := admin.Empty(e.Context(), schemas.TopicIngest, e.PartitionOf(in.Key()), c.from, c.to)
+		require.NoError(t, err)
+		require.Equal(t, c.empty, empty, c)
+	}
 	require.Len(t, e.ReadAll(schemas.TopicIngest, false), 3)
+}
+
+func TestTailDoesNotTakeASilentBrokerForTheEnd(t *testing.T) {
+	e := streamtest.New(t, streamtest.FakeOnly())
+	e.Append(inputs("a", 0, 4)...)
+	began := time.Now()
+	e.Cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if time.Since(began) > 700*time.Millisecond {
+			return nil, nil, false
+		}
+		e.Cluster.KeepControl()
+		return nil, errors.New("no answer"), true
+	})
+	require.Len(t, tailAll(t, e, stream.TailOptions{}.Impatient(100*time.Millisecond, 20*time.Second)), 4)
+}
+
+func TestTailFailsWhenTheBrokerStaysSilent(t *testing.T) {
+	e := streamtest.New(t, streamtest.FakeOnly())
+	e.Append(inputs("a", 0, 4)...)
+	e.Cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		e.Cluster.KeepControl()
+		return nil, errors.New("no answer"), true
+	})
+	opts := stream.TailOptions{Topics: []schemas.Topic{schemas.TopicIngest}}.Impatient(50*time.Millisecond, 300*time.Millisecond)
+	err := stream.Tail(e.Context(), e.Config, opts, nil, func(*stream.Record) error { return nil })
+	require.ErrorContains(t, err, "at offset 0, and its end is 4")
 }
 
 func TestFollowShowsWhatComesUntilItsContextEnds(t *testing.T) {
