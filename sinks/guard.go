@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"code.dny.dev/ssrf"
 )
@@ -200,7 +201,28 @@ func parseURL(raw string) (*url.URL, error) {
 	case u.Fragment != "":
 		return nil, errors.New("holds a fragment (#…), which is never sent: remove it")
 	}
-	return u, nil
+	return u, checkQuery(u.RawQuery)
+}
+
+// checkQuery refuses what would break the request line: unlike the path, a query is
+// sent as it was written.
+func checkQuery(query string) error {
+	for i, c := range query {
+		_, size := utf8.DecodeRuneInString(query[i:])
+		if c > ' ' && c < 0x7f {
+			continue
+		}
+		written := ""
+		for _, b := range []byte(query[i : i+size]) {
+			written += fmt.Sprintf("%%%02X", b)
+		}
+		what := strconv.QuoteRune(c)
+		if c == ' ' {
+			what = "a space"
+		}
+		return fmt.Errorf("the query holds %s: write it as %s", what, written)
+	}
+	return nil
 }
 
 func (g *Guard) checkHost(u *url.URL) error {
