@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 
 	"github.com/hogstream/hogstream/console"
@@ -30,7 +31,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
-		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Describe: []ingest.Description{console.Describe},
+		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(), Describe: []ingest.Description{console.Describe},
 		Probes: a.probes(), Lag: a.admin.Lag, Workers: workers,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
@@ -40,11 +41,28 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 	return api, []room{{"api keys", api.Run}, {"answers", answers.Run}}, nil
 }
 
+// metrics serves what this process measures.
+func (a *App) metrics() http.Handler {
+	return promhttp.HandlerFor(a.tel.Metrics, promhttp.HandlerOpts{})
+}
+
+// metricsOnAPI is metrics, unless they have an address of their own.
+func (a *App) metricsOnAPI() http.Handler {
+	if a.cfg.HTTP.MetricsAddr != "" {
+		return nil
+	}
+	return a.metrics()
+}
+
 // openHealth serves the health of a process that does not play ingest.
-func (a *App) openHealth() (http.Handler, error) {
-	return ingest.New(ingest.Config{
-		HealthOnly: true, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
-	}, ingest.Deps{DB: a.db, Probes: a.probes(), Lag: a.admin.Lag, Workers: workers, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
+func (a *App) openHealth() (http.Handler, []room, error) {
+	health, err := ingest.New(ingest.Config{
+		HealthOnly: true, AdminKey: a.cfg.AdminAPIKey, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
+	}, ingest.Deps{
+		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.admin.Lag, Workers: workers,
+		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+	})
+	return health, nil, err
 }
 
 // workers are the groups of the processors.

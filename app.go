@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -241,32 +240,23 @@ func (a *App) close(ctx context.Context) error {
 // ingest, and for metrics.
 // It adds what keeps the API current to rooms.
 func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (net.Addr, error) {
-	mux := http.NewServeMux()
-	metrics := promhttp.HandlerFor(a.tel.Metrics, promhttp.HandlerOpts{})
-	if a.cfg.HTTP.MetricsAddr == "" {
-		mux.Handle("/metrics", metrics)
-	} else {
+	if a.cfg.HTTP.MetricsAddr != "" {
 		separate := http.NewServeMux()
-		separate.Handle("/metrics", metrics)
+		separate.Handle("/metrics", a.metrics())
 		if _, err := a.listen(ctx, group, a.cfg.HTTP.MetricsAddr, separate); err != nil {
 			return nil, err
 		}
 	}
+	open := a.openHealth
 	if a.cfg.Plays(RoleIngest) {
-		api, more, err := a.openAPI()
-		if err != nil {
-			return nil, err
-		}
-		*rooms = append(*rooms, more...)
-		mux.Handle("/", api)
-	} else {
-		health, err := a.openHealth()
-		if err != nil {
-			return nil, err
-		}
-		mux.Handle("/", health)
+		open = a.openAPI
 	}
-	return a.listen(ctx, group, a.cfg.ListenAddr(), mux)
+	handler, more, err := open()
+	if err != nil {
+		return nil, err
+	}
+	*rooms = append(*rooms, more...)
+	return a.listen(ctx, group, a.cfg.ListenAddr(), handler)
 }
 
 // listen serves handler on addr until ctx ends, then lets requests finish.

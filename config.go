@@ -89,7 +89,7 @@ type DatabaseConfig struct {
 type HTTPConfig struct {
 	Addr            string        `name:"addr" help:"Address to listen on; wins over the port." env:"HOGSTREAM_ADDR"`
 	Port            int           `name:"port" help:"Port to listen on." env:"PORT" default:"3002"`
-	MetricsAddr     string        `name:"metrics-addr" help:"Separate address for /metrics; on the API's own when not set." env:"METRICS_ADDR"`
+	MetricsAddr     string        `name:"metrics-addr" help:"Separate address for /metrics, without a key; on the API's own when not set, with one." env:"METRICS_ADDR"`
 	PublicURL       string        `name:"public-url" help:"URL the API is reached at from outside." env:"API_PUBLIC_URL"`
 	RateLimit       int           `name:"rate-limit" help:"Requests a minute for each API key on data routes; 0 for no limit." env:"RATE_LIMIT" default:"60000"`
 	AdminRateLimit  int           `name:"admin-rate-limit" help:"Requests a minute for each API key on admin routes." env:"ADMIN_RATE_LIMIT" default:"600"`

@@ -386,6 +386,34 @@ func TestHealthIsDegradedWhileNothingBecomesOfAnEvent(t *testing.T) {
 	health(200, "healthy")
 }
 
+// /metrics was open to everybody.
+func TestMetricsAskForAKeyUnlessFromThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, healthOnly := range []bool{false, true} {
+		s := newServer(t, func(cfg *ingest.Config, deps *ingest.Deps) {
+			cfg.HealthOnly = healthOnly
+			deps.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
+		})
+		get := func(peer string, headers ...string) *response {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+			r.RemoteAddr = peer
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
+			return s.do(r)
+		}
+		require.Equal(t, "figures", string(get("127.0.0.1:4000").is(http.StatusOK).body))
+		get("[::1]:4000").is(http.StatusOK)
+		get("192.0.2.1:4000").is(http.StatusUnauthorized)
+		get("127.0.0.1:4000", "X-Forwarded-For", "203.0.113.1").is(http.StatusUnauthorized)
+		_, ingestKey := s.key(storage.ScopeIngest)
+		get("192.0.2.1:4000", "Authorization", "Bearer "+ingestKey).is(http.StatusForbidden)
+		_, readKey := s.key(storage.ScopeRead)
+		require.Equal(t, "figures", string(get("192.0.2.1:4000", "Authorization", "Bearer "+readKey).is(http.StatusOK).body))
+		get("192.0.2.1:4000", "Authorization", "Bearer "+adminKey).is(http.StatusOK)
+	}
+}
+
 // tracing keeps the trace context that appends are given.
 type tracing struct{ seen []stream.Trace }
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"net/http"
+	"net/netip"
 
 	"github.com/go-chi/chi/v5"
 
@@ -25,6 +26,9 @@ func (a *API) routes() *chi.Mux {
 	// Not limited by address: all probes of a balancer come from a few, and its
 	// finding is given out again for a second.
 	mux.Get("/v1/health/ready", handle(a.health.ready))
+	if a.deps.Metrics != nil {
+		mux.Get("/metrics", a.serveMetrics())
+	}
 	if a.cfg.HealthOnly {
 		return mux
 	}
@@ -67,6 +71,32 @@ func (a *API) routes() *chi.Mux {
 // handle makes a handler of ours one of net/http's.
 func handle(h func(*exchange, *http.Request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { h(exchangeOf(w), r) }
+}
+
+// serveMetrics asks for a key, for metrics tell what a deployment does; not of who
+// is on this machine, where nothing is hidden from a developer.
+func (a *API) serveMetrics() http.HandlerFunc {
+	serve := func(x *exchange, r *http.Request) { a.deps.Metrics.ServeHTTP(x, r) }
+	guarded := a.gate(a.admin)(a.allow(serve, storage.ScopeRead))
+	return func(w http.ResponseWriter, r *http.Request) {
+		if isLocal(r) {
+			a.deps.Metrics.ServeHTTP(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	}
+}
+
+// isLocal reports whether a request was made on this machine. What a proxy beside
+// us passes on was not.
+func isLocal(r *http.Request) bool {
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"} {
+		if r.Header[name] != nil {
+			return false
+		}
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 // open is for routes without a key: limited by the client's address.
