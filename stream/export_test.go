@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -87,4 +88,18 @@ func (a *Admin) Empty(ctx context.Context, topic schemas.Topic, partition int32,
 		return false, err
 	}
 	return s.empty(ctx, a, logKey{topic, partition}, from, to)
+}
+
+// NewWorkshopOfRest is NewWorkshop with threads that end after so long without work.
+func NewWorkshopOfRest(rest time.Duration) *Workshop {
+	w := NewWorkshop()
+	w.rest = rest
+	return w
+}
+
+// SpareThreads is how many threads of workshops yield to others, and GOMAXPROCS.
+func SpareThreads() (threads, most int) {
+	spare.Lock()
+	defer spare.Unlock()
+	return spare.threads, runtime.GOMAXPROCS(0)
 }

@@ -25,15 +25,13 @@ import (
 // The nil Workshop lets everybody compute at once. Safe for concurrent use.
 type Workshop struct {
 	places chan struct{}
-	jobs   chan *job // to a thread that waits for the next
+	jobs   chan *job     // to a thread that waits for the next
+	rest   time.Duration // how long a thread waits for the next before it ends
 }
-
-// threadRest is how long a thread waits for the next job before it ends.
-const threadRest = 5 * time.Second
 
 // NewWorkshop leaves half of the cores to the others.
 func NewWorkshop() *Workshop {
-	return &Workshop{places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), jobs: make(chan *job)}
+	return &Workshop{places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), jobs: make(chan *job), rest: 5 * time.Second}
 }
 
 // Do computes in the workshop, when there is a place, and returns when it is done;
@@ -70,14 +68,17 @@ func (w *Workshop) Do(ctx context.Context, work func()) bool {
 // priority cannot get it back.
 func (w *Workshop) serve(j *job) {
 	runtime.LockOSThread()
-	if !yieldThread() {
+	if yieldThread() {
+		addSpare()
+		defer dropSpare()
+	} else {
 		runtime.UnlockOSThread()
 	}
-	rest := time.NewTimer(threadRest)
+	rest := time.NewTimer(w.rest)
 	defer rest.Stop()
 	for {
 		j.do()
-		rest.Reset(threadRest)
+		rest.Reset(w.rest)
 		select {
 		case j = <-w.jobs:
 		case <-rest.C:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,6 +18,22 @@ func TestWhatIsComputedInAWorkshopYieldsToAllElse(t *testing.T) {
 	require.True(t, stream.NewWorkshop().Do(t.Context(), func() { inside = threadNice(t) }))
 	require.Equal(t, min(before+10, 19), inside)
 	require.Equal(t, before, threadNice(t), "the thread that waits for it does not")
+}
+
+func TestAThreadThatYieldsTakesNobodysTurn(t *testing.T) {
+	threads, most := stream.SpareThreads() // some may be left of other tests
+	own := most - threads
+	w := stream.NewWorkshopOfRest(time.Millisecond)
+	inside := 0
+	require.True(t, w.Do(t.Context(), func() {
+		inside, most = stream.SpareThreads()
+		require.Positive(t, inside)
+		require.Equal(t, own+inside, most)
+	}))
+	require.Eventually(t, func() bool {
+		threads, most = stream.SpareThreads()
+		return threads < inside && most == own+threads
+	}, 5*time.Second, time.Millisecond, "it has ended")
 }
 
 // threadNice is how nice the thread is that this runs on.
