@@ -184,15 +184,13 @@ func (c *Config) StreamConfig() stream.Config {
 		TLSEnabled: k.TLS || k.TLSCA != "", TLSCAFile: k.TLSCA,
 		SASLMechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword,
 		Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor, MinInSync: k.MinInSync,
-		Retention: map[schemas.Topic]time.Duration{
-			schemas.TopicIngest: k.RetentionIngest, schemas.TopicEvents: k.RetentionEvents, schemas.TopicLifecycle: k.RetentionFacts,
-		},
+		Retention: k.Retention(),
 	}
 }
 
 func (c *Config) registryConfig(retrying func(error, time.Duration)) schemas.RegistryConfig {
 	return schemas.RegistryConfig{
-		URLs: []string{c.Registry.URL}, User: c.Registry.Username, Password: c.Registry.Password,
+		URLs: []string{c.Registry.URL}, TLSCAFile: c.Registry.TLSCA, User: c.Registry.Username, Password: c.Registry.Password,
 		Prefix: c.Kafka.Prefix, Retrying: retrying,
 	}
 }

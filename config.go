@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // Role is a part of Hogstream that a process can play.
@@ -64,14 +66,19 @@ type KafkaConfig struct {
 	ReplicationFactor int16         `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
 	MinInSync         int           `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
 	RetentionIngest   time.Duration `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
+	RetentionResolved time.Duration `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
 	RetentionEvents   time.Duration `name:"retention-events" help:"Retention of topic events; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
 	RetentionFacts    time.Duration `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
+	RetentionSignals  time.Duration `name:"retention-signals" help:"Retention of topic signals; negative for ever." env:"RETENTION_SIGNALS" default:"168h"`
+	RetentionEmails   time.Duration `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
+	RetentionLetters  time.Duration `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
 	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
 }
 
 // RegistryConfig says how to reach the schema registry.
 type RegistryConfig struct {
 	URL      string `name:"schema-registry-url" help:"URL of the schema registry (Confluent API)." env:"SCHEMA_REGISTRY_URL"`
+	TLSCA    string `name:"schema-registry-tls-ca" help:"File with the CA certificates of the registry (PEM)." env:"SCHEMA_REGISTRY_TLS_CA" type:"path"`
 	Username string `name:"schema-registry-username" env:"SCHEMA_REGISTRY_USERNAME" help:"Basic auth user."`
 	Password string `name:"schema-registry-password" env:"SCHEMA_REGISTRY_PASSWORD" help:"Basic auth password."`
 }
@@ -190,6 +197,8 @@ func (c *Config) ValidateServing() error {
 		d, least time.Duration
 	}{
 		{"RETENTION_INGEST", c.Kafka.RetentionIngest, time.Minute}, {"RETENTION_EVENTS", c.Kafka.RetentionEvents, time.Minute},
+		{"RETENTION_RESOLVED", c.Kafka.RetentionResolved, time.Minute}, {"RETENTION_SIGNALS", c.Kafka.RetentionSignals, time.Minute},
+		{"RETENTION_EMAIL_REQUESTS", c.Kafka.RetentionEmails, time.Minute}, {"RETENTION_DEAD_LETTERS", c.Kafka.RetentionLetters, time.Minute},
 		{"RETENTION_LIFECYCLE", c.Kafka.RetentionFacts, time.Minute}, {"EVENTS_RETENTION", c.Database.EventsRetention, 24 * time.Hour},
 	} {
 		need(r.d < 0 || r.d >= r.least, "%s is %s: it must be at least %s, or negative for ever", r.variable, r.d, r.least)
@@ -210,6 +219,16 @@ func (c *Config) ValidateServing() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// Retention is how long each topic that deletes keeps its records; a negative one
+// is for ever.
+func (k *KafkaConfig) Retention() map[schemas.Topic]time.Duration {
+	return map[schemas.Topic]time.Duration{
+		schemas.TopicIngest: k.RetentionIngest, schemas.TopicResolved: k.RetentionResolved, schemas.TopicEvents: k.RetentionEvents,
+		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionSignals,
+		schemas.TopicEmailRequests: k.RetentionEmails, schemas.TopicDeadLetters: k.RetentionLetters,
+	}
 }
 
 // Keys are the encryption keys, the one that seals first.

@@ -3,11 +3,11 @@ package hogstream
 import (
 	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/hogstream/hogstream/schemas"
 )
 
 // maintain makes the partitions of the days to come and removes what is no
@@ -71,18 +71,15 @@ func plus(retention, more time.Duration) time.Duration {
 // ages follow from the retentions of topics: a row is needed as long as a record can
 // come that it is about, from the log or redriven from a dead letter.
 func (c *Config) ages() ages {
-	fixed := make(map[schemas.Topic]time.Duration)
-	for _, spec := range schemas.Topics() {
-		fixed[spec.Topic] = spec.Retention
-	}
-	k, letters, resolved := c.Kafka, fixed[schemas.TopicDeadLetters], fixed[schemas.TopicResolved]
+	k := c.Kafka
+	topics := slices.Collect(maps.Values(k.Retention()))
 	return ages{
 		// Keys bear the time of their record, which may have waited on the log.
 		keys:    plus(longest(k.RetentionIngest), cmp.Or(c.HTTP.IdempotencyTime, 24*time.Hour)+time.Hour),
-		removed: resolved + beyondRetention,
-		erased:  plus(longest(k.RetentionIngest, letters), beyondRetention),
-		marks:   plus(longest(k.RetentionIngest, resolved, k.RetentionEvents, k.RetentionFacts, letters), beyondRetention),
-		letters: letters + beyondRetention,
+		removed: plus(longest(k.RetentionResolved), beyondRetention),
+		erased:  plus(longest(k.RetentionIngest, k.RetentionLetters), beyondRetention),
+		marks:   plus(longest(topics...), beyondRetention),
+		letters: plus(longest(k.RetentionLetters), beyondRetention),
 		events:  longest(c.Database.EventsRetention),
 	}
 }

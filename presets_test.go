@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/schemas"
 )
 
 func TestABooleanOfTheEnvironmentIsAWordForOnOrOff(t *testing.T) {
@@ -76,4 +79,25 @@ func TestAPosthogDestinationIsMadeOnceAtAStart(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, resp.StatusCode)
 	})
 	inDev(t, cfg, func(r *hogstream.Running) { require.Len(t, endpoints(r), 1, "and no second one") })
+}
+
+func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
+	for _, topic := range schemas.Topics() {
+		variable := "RETENTION_" + strings.ToUpper(strings.ReplaceAll(string(topic.Topic), "-", "_"))
+		if topic.Compact {
+			continue
+		}
+		cfg, err := hogstream.ConfigFromEnv()
+		require.NoError(t, err)
+		require.Equal(t, topic.Retention, cfg.StreamConfig().Retention[topic.Topic], "the default of %s", variable)
+		t.Setenv(variable, "11h")
+		cfg, err = hogstream.ConfigFromEnv()
+		require.NoError(t, err)
+		require.Equal(t, 11*time.Hour, cfg.StreamConfig().Retention[topic.Topic], variable)
+		t.Setenv(variable, "1s")
+		cfg, err = hogstream.ConfigFromEnv()
+		require.NoError(t, err)
+		require.ErrorContains(t, cfg.ValidateServing(), variable+" is")
+		t.Setenv(variable, "24h")
+	}
 }

@@ -3,9 +3,11 @@ package schemas
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,8 +27,10 @@ type RegistryConfig struct {
 	URLs     []string // at least one; tried in turn
 	User     string   // basic authentication, when not empty
 	Password string
-	TLS      *tls.Config // nil: the system's defaults
-	Prefix   string      // of the topics' names, and so of the subjects
+	// TLSCAFile names the CA certificates (PEM) that the registry's is signed by;
+	// empty: the system's.
+	TLSCAFile string
+	Prefix    string // of the topics' names, and so of the subjects
 	// Retrying is called with every failed attempt of Register and the wait
 	// before the next one; nil for nobody.
 	Retrying func(err error, wait time.Duration)
@@ -63,8 +67,12 @@ func NewRegistry(cfg RegistryConfig) (*Registry, error) {
 	if cfg.User != "" {
 		opts = append(opts, sr.BasicAuth(cfg.User, cfg.Password))
 	}
-	if cfg.TLS != nil {
-		opts = append(opts, sr.DialTLSConfig(cfg.TLS))
+	if cfg.TLSCAFile != "" {
+		conf, err := trusting(cfg.TLSCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("schema registry: CA certificates: %w", err)
+		}
+		opts = append(opts, sr.DialTLSConfig(conf))
 	}
 	client, err := sr.NewClient(opts...)
 	if err != nil {
@@ -73,6 +81,19 @@ func NewRegistry(cfg RegistryConfig) (*Registry, error) {
 	r := &Registry{cfg: cfg, client: client, codec: &Codec{}, unknown: make(map[int]time.Time)}
 	r.codec.fetch = r.fetch
 	return r, nil
+}
+
+// trusting is for connections to who shows a certificate signed by one of a file.
+func trusting(file string) (*tls.Config, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no PEM certificate", file)
+	}
+	return conf, nil
 }
 
 // Codec returns the codec that works with this registry, always the same one.

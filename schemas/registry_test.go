@@ -1,8 +1,14 @@
 package schemas
 
 import (
+	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -191,4 +197,24 @@ func TestBeforeRegistrationEncodingIsAnOutage(t *testing.T) {
 	r := newRegistry(t, RegistryConfig{URLs: []string{"http://127.0.0.1:1"}})
 	_, err := r.Codec().Encode(sampleEvent())
 	require.ErrorIs(t, err, ErrRegistryUnavailable)
+}
+
+// A registry with a certificate of a private CA could not be used.
+func TestARegistryBehindAPrivateCAIsTrustedByItsFile(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"compatibilityLevel":"FULL_TRANSITIVE"}`))
+	}))
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	require.ErrorIs(t, newRegistry(t, RegistryConfig{URLs: []string{server.URL}}).Ping(t.Context()), ErrRegistryUnavailable)
+
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	require.NoError(t, newRegistry(t, RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file}).Ping(t.Context()))
+
+	require.NoError(t, os.WriteFile(file, []byte("nothing"), 0o600))
+	_, err := NewRegistry(RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file})
+	require.ErrorContains(t, err, "has no PEM certificate")
+	_, err = NewRegistry(RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file + ".not"})
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -114,7 +114,7 @@ func registryFinding(ctx context.Context, cfg hogstream.Config) finding {
 	if cfg.Registry.URL == "" {
 		return ill("registry", errors.New("SCHEMA_REGISTRY_URL is not set"), fix)
 	}
-	reg, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{cfg.Registry.URL}, User: cfg.Registry.Username, Password: cfg.Registry.Password, Prefix: cfg.Kafka.Prefix})
+	reg, err := schemas.NewRegistry(schemas.RegistryConfig{URLs: []string{cfg.Registry.URL}, TLSCAFile: cfg.Registry.TLSCA, User: cfg.Registry.Username, Password: cfg.Registry.Password, Prefix: cfg.Kafka.Prefix})
 	if err != nil {
 		return ill("registry", err, fix)
 	}
