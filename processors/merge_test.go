@@ -3,11 +3,14 @@ package processors_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
 )
 
 func TestAnUnidentifiedContactMergesIntoTheIdentifiedOne(t *testing.T) {
@@ -183,6 +186,43 @@ func TestAnInputAppendedBeforeTheDeletionDoesNotBringThePersonBack(t *testing.T)
 	require.Equal(t, schemas.AnswerErased, p.answer(early[2]).Error)
 	p.do(event("x", email("g@b.co")))
 	require.NotNil(t, p.find(schemas.KindEmail, "g@b.co"), "what comes after it is a new contact")
+}
+
+// redrive appends an input as a redrive of its dead letter does.
+func (p *pump) redrive(in *schemas.Input, first time.Time) {
+	p.clock = p.clock.Add(time.Millisecond)
+	value, err := p.codec.Encode(in)
+	require.NoError(p.t, err)
+	p.append(&p.ingest, &stream.Record{Topic: schemas.TopicIngest, Key: []byte(in.Key()), Value: value, ID: in.ID, Type: in.Type, FirstAppended: first})
+	p.drain()
+}
+
+func TestARedrivenInputDoesNotBringAnErasedPersonBack(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(put(user("u"), email("a@b.co")))
+	given := event("late", user("u"), email("a@b.co"))
+	given.ID, given.ReceivedAt, given.Source = uuid.NewString(), p.clock, "test"
+	first := p.clock
+	p.do(remove(user("u")))
+	p.redrive(given, first)
+	require.Nil(t, p.find(schemas.KindExternal, "u"))
+	require.Nil(t, p.find(schemas.KindEmail, "a@b.co"))
+	require.Empty(t, p.events)
+
+	p.do(event("back", user("u")))
+	p.redrive(given, first)
+	require.Len(t, p.events, 1, "nor does it reach who came back under the same name")
+}
+
+func TestAnInputThatIsRedrivenTwiceIsHandledOnce(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	given := event("late", user("u"))
+	given.ID, given.ReceivedAt, given.Source = uuid.NewString(), p.clock, "test"
+	first := p.clock
+	p.redrive(given, first)
+	p.redrive(given, first)
+	require.Len(t, p.events, 1)
+	require.Len(t, p.factTypes(), 1)
 }
 
 func TestDeletingTwoPeopleAtOnceIsRefused(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
@@ -391,15 +393,22 @@ func (d *DeadLetters) record(ctx context.Context, l *Letter) (*Record, error) {
 		return nil, ErrLetterLost
 	}
 	h := l.RecordHeaders
+	appended := headerTime([]byte(h[headerFirstAppended]))
+	if appended.IsZero() {
+		appended = l.AppendedAt // the letter is of an earlier version
+	}
 	return &Record{
-		Topic: topic, Partition: l.Partition, Offset: l.Offset, Key: l.RecordKey, Value: l.RecordValue, AppendTime: l.AppendedAt,
-		ID: l.RecordID, Type: l.RecordType, TraceParent: h[headerTraceParent], TraceState: h[headerTraceState],
+		Topic: topic, Partition: l.Partition, Offset: l.Offset, Key: l.RecordKey, Value: l.RecordValue, AppendTime: appended,
+		ID: l.RecordID, Type: l.RecordType, OccurredAt: headerTime([]byte(h[headerOccurredAt])),
+		TraceParent: h[headerTraceParent], TraceState: h[headerTraceState],
 	}, nil
 }
 
-// reproduce appends a record to its topic again, byte for byte.
+// reproduce appends a record to its topic again, byte for byte. It bears when it was
+// appended first: what was decided in between, such as an erasure, came after it.
 func (a *Admin) reproduce(ctx context.Context, r *Record) error {
 	kr := NewKafkaRecord(a.cfg.Topic(r.Topic), string(r.Key), r.Value, schemas.Meta{ID: r.ID, Type: r.Type, OccurredAt: r.OccurredAt}, r.Trace())
+	kr.Headers = append(kr.Headers, kgo.RecordHeader{Key: headerFirstAppended, Value: []byte(timeText(r.firstAppended()))})
 	if err := a.cl.ProduceSync(ctx, kr).FirstErr(); err != nil {
 		return fmt.Errorf("append record %s to %s again: %w", r.ID, r.Topic, err)
 	}

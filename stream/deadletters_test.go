@@ -157,6 +157,25 @@ func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 	require.Equal(t, both[0].ID, both[1].ID)
 	require.Equal(t, both[0].OccurredAt, both[1].OccurredAt)
 	require.Equal(t, both[0].Partition, both[1].Partition)
+	require.Zero(t, both[0].FirstAppended)
+	require.Equal(t, both[0].AppendTime, both[1].FirstAppended, "what was decided since then wins over it")
+
+	// When the log has it no more, all that the letter knows of it comes back.
+	lost := *r
+	lost.Offset, lost.TraceParent, lost.TraceState = 1000, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=b"
+	w.Append(stream.NewDeadLetter(&lost, "processor:buckets", "failed", fmt.Errorf("no"), time.Now()))
+	page, err = letters.List(w.Context(), stream.LetterFilter{Status: storage.LetterPending}, "", 10)
+	require.NoError(t, err)
+	for _, l := range page.Letters {
+		if l.Reason == "failed" {
+			_, err = letters.Redrive(w.Context(), l.Place)
+			require.NoError(t, err)
+		}
+	}
+	last := w.WaitRecords(schemas.TopicLifecycle, 3)[2]
+	require.Equal(t, r.AppendTime, last.FirstAppended)
+	require.Equal(t, r.OccurredAt, last.OccurredAt)
+	require.Equal(t, stream.Trace{Parent: lost.TraceParent, State: "a=b"}, last.Trace())
 }
 
 func TestTheDeliveryLogIsSearchedInPagesThatDoNotShift(t *testing.T) {

@@ -21,6 +21,9 @@ const (
 	headerOccurredAt  = "occurred-at" // RFC 3339 with nanoseconds, UTC
 	headerTraceParent = "traceparent" // W3C trace context
 	headerTraceState  = "tracestate"
+	// headerFirstAppended is on records that were redriven: when they were appended
+	// for the first time, in the format of occurred-at.
+	headerFirstAppended = "first-appended"
 )
 
 // maxHeaders is how many headers a record of ours has at most.
@@ -123,15 +126,35 @@ func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 				r.Type = headerText(h.Value)
 			}
 		case headerOccurredAt:
-			if at, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
-				r.OccurredAt = at.UTC()
-			}
+			r.OccurredAt = headerTime(h.Value)
 		case headerTraceParent:
 			r.TraceParent = headerText(h.Value)
 		case headerTraceState:
 			r.TraceState = headerText(h.Value)
+		case headerFirstAppended:
+			// It can only make a record older.
+			if at := headerTime(h.Value); at.Before(r.AppendTime) {
+				r.FirstAppended = at
+			}
 		}
 	}
+}
+
+// headerTime is zero for what is no time.
+func headerTime(value []byte) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, string(value))
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+// firstAppended is when the record was appended, or before it was redriven.
+func (r *Record) firstAppended() time.Time {
+	if !r.FirstAppended.IsZero() {
+		return r.FirstAppended
+	}
+	return r.AppendTime
 }
 
 // headerText is a header as everything behind can take it. Anybody may write to a

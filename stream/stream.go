@@ -28,6 +28,9 @@ type Record struct {
 	Key        []byte
 	Value      []byte    // nil for a tombstone
 	AppendTime time.Time // the broker's (LogAppendTime)
+	// FirstAppended is the append time that a record had before it was redriven from
+	// a dead letter; zero for one that was not.
+	FirstAppended time.Time
 
 	// From the headers; empty or zero when absent.
 	ID          string
@@ -215,7 +218,10 @@ func (b *Batch) Outputs() []Output { return b.outputs }
 // record's place, so giving the same record up again gives the same id.
 func NewDeadLetter(r *Record, source, reason string, failure error, now time.Time) *schemas.DeadLetter {
 	headers := map[string]string{}
-	for k, v := range map[string]string{"id": r.ID, "type": r.Type, "traceparent": r.TraceParent} {
+	for k, v := range map[string]string{
+		headerID: r.ID, headerType: r.Type, headerTraceParent: r.TraceParent, headerTraceState: r.TraceState,
+		headerOccurredAt: timeText(r.OccurredAt), headerFirstAppended: timeText(r.firstAppended()),
+	} {
 		if v != "" {
 			headers[k] = v
 		}
@@ -226,4 +232,12 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 		SourceTopic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
 		RecordID: r.ID, RecordType: r.Type, RecordKey: r.Key, RecordValue: r.Value, RecordHeaders: headers,
 	}
+}
+
+// timeText is a time as headers have it; empty for none.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
 }

@@ -91,7 +91,34 @@ type input struct {
 	record  *stream.Record
 	place   storage.Place
 	subject []schemas.Identifier // strongest first
+	again   bool                 // redriven, and so was another record of the same input
 }
+
+// placeOf is where an input counts as sent. One that was redriven from a dead letter
+// was sent when it was appended first, so a deletion since then wins over it; a
+// deletion itself counts from now on.
+func placeOf(in *schemas.Input, r *stream.Record) storage.Place {
+	if r.FirstAppended.IsZero() || in.Type == schemas.InputDelete {
+		return storage.Place{Partition: r.Partition, Offset: r.Offset, AppendTime: r.AppendTime}
+	}
+	return storage.Place{Partition: -2, AppendTime: r.FirstAppended} // no partition, as its offset says nothing of its order
+}
+
+// redriven is the claim of a redriven input: a redrive whose outcome was unknown is
+// made again, and the second record changes nobody. It is by the record's place, for
+// a record that is applied again is no other.
+func (in *input) redriven() (storage.Claim, bool) {
+	if r := in.record; !r.FirstAppended.IsZero() {
+		return storage.Claim{
+			Key:     storage.IdempotencyKey{Scope: redrivenScope, Key: in.ID},
+			InputID: schemas.Derive(in.ID, redrivenScope, int(r.Offset)), At: r.AppendTime,
+		}, true
+	}
+	return storage.Claim{}, false
+}
+
+// redrivenScope is no scope that a sender can have.
+const redrivenScope = "\x01redriven"
 
 // Apply implements stream.Processor.
 func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
@@ -144,7 +171,7 @@ func (p *Processor) decode(b *stream.Batch) ([]input, error) {
 		case err != nil:
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		in := input{Input: m, record: r, place: storage.Place{Partition: r.Partition, Offset: r.Offset, AppendTime: r.AppendTime}}
+		in := input{Input: m, record: r, place: placeOf(m, r)}
 		in.subject = normalise(m)
 		if len(in.subject) == 0 && m.ContactID == nil {
 			if err := b.DeadLetter(r, "processor:"+Name, "failed", errors.New("the input names no subject")); err != nil {
@@ -170,6 +197,9 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*
 			key := storage.IdempotencyKey{Scope: value(in.Scope), Key: *in.IdempotencyKey}
 			claims = append(claims, storage.Claim{Key: key, InputID: in.ID, At: in.place.AppendTime})
 		}
+		if claim, ok := in.redriven(); ok {
+			claims = append(claims, claim)
+		}
 		if in.ContactID != nil {
 			contacts = append(contacts, *in.ContactID)
 		}
@@ -188,6 +218,11 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*
 	duplicates, err := tx.ClaimKeys(ctx, claims, p.window)
 	if err != nil {
 		return nil, err
+	}
+	for i := range inputs {
+		if claim, ok := inputs[i].redriven(); ok {
+			inputs[i].again = duplicates[claim.InputID]
+		}
 	}
 	found, err := tx.LoadIdentities(ctx, ids, contacts, since)
 	if err != nil {

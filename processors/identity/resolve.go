@@ -46,7 +46,7 @@ func (v *view) resolve(in *input) decision {
 	if in.Type == schemas.InputDelete {
 		return v.resolveDelete(in)
 	}
-	if v.duplicates[in.ID] {
+	if v.duplicates[in.ID] || in.again {
 		return v.resolveDuplicate(in)
 	}
 	if !v.dropErased(in) {
@@ -72,7 +72,7 @@ func (v *view) resolveInside(in *input) decision {
 	case in.Type == schemas.InputDelete:
 		return v.delete(in, c)
 	}
-	duplicate := v.duplicates[in.ID]
+	duplicate := v.duplicates[in.ID] || in.again
 	return v.passOn(in, c, passed{duplicate: duplicate})
 }
 
