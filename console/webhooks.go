@@ -145,6 +145,7 @@ type SampleRequest struct {
 	URL        string            `json:"url,omitempty"`
 	Headers    map[string]string `json:"headers,omitempty"`
 	Body       string            `json:"body,omitempty"`
+	Compressed bool              `json:"compressed,omitempty" doc:"The body is sent compressed, as the header Content-Encoding tells; it is shown as it is before that."`
 	Subscribed bool              `json:"subscribed" doc:"Whether the destination wants records of this type."`
 }
 

@@ -27,6 +27,9 @@ type Preview struct {
 	URL     string            `json:"url,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 	Body    string            `json:"body,omitempty"`
+	// Compressed says that the body is sent compressed, as the header
+	// Content-Encoding tells; Body is what it is before that.
+	Compressed bool `json:"compressed,omitempty"`
 	// Subscribed says whether the destination wants records of this type at all.
 	Subscribed bool `json:"subscribed"`
 }
@@ -121,12 +124,16 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 		return nil, &Preview{Result: "rejected", Error: err.Error()}
 	}
 	d.complete(ctx, req, a)
-	return a, maskRequest(req, dest)
+	plain := req.Body
+	req.encode()
+	shown := maskRequest(req, plain, dest)
+	shown.Compressed = req.Header["Content-Encoding"] != nil
+	return a, shown
 }
 
-// maskRequest hides secrets by name (headers) and by value (what the config
-// calls secret, wherever it stands in the request).
-func maskRequest(req *Request, dest *storage.Destination) *Preview {
+// maskRequest shows a request with this body, and hides secrets by name (headers) and by
+// value (what the config calls secret, wherever it stands in the request).
+func maskRequest(req *Request, body []byte, dest *storage.Destination) *Preview {
 	kind, _ := kindOf(dest.Kind)
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON
@@ -137,7 +144,7 @@ func maskRequest(req *Request, dest *storage.Destination) *Preview {
 	mask := strings.NewReplacer(hide...)
 	v := &Preview{
 		Result: "sent", Method: http.MethodPost, URL: mask.Replace(redactURL(req.URL.String(), kind)),
-		Body: mask.Replace(string(req.Body)), Headers: map[string]string{},
+		Body: mask.Replace(string(body)), Headers: map[string]string{},
 	}
 	for name, values := range req.Header {
 		value := mask.Replace(strings.Join(values, ", "))

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -145,4 +146,21 @@ func TestAKindThatIsNotEnabledIsRefused(t *testing.T) {
 	require.Equal(t, "refused", v.Result)
 	_, err = New(Config{Kinds: []string{"fax"}}, nil, nil, nil)
 	require.ErrorContains(t, err, "fax")
+}
+
+func TestAPreviewSaysWhetherTheBodyIsSentCompressed(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{Kind: "segment", Config: json.RawMessage(`{"writeKey":"k","gzip":true}`), EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	large := sampleEvent()
+	large.Properties = `{"text":"` + strings.Repeat("so long ", 200) + `"}`
+	v, err := o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, large, 1)})
+	require.NoError(t, err)
+	require.True(t, v.Compressed)
+	require.Equal(t, "gzip", v.Headers["Content-Encoding"])
+	require.Contains(t, v.Body, "so long so long", "readable")
+	v, err = o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, sampleEvent(), 1)})
+	require.NoError(t, err)
+	require.False(t, v.Compressed, "a small one is sent as it is")
+	require.NotContains(t, v.Headers, "Content-Encoding")
 }

@@ -73,6 +73,7 @@ type sampleRequest struct {
 	URL        string            `json:"url,omitempty"`
 	Headers    map[string]string `json:"headers,omitempty"`
 	Body       string            `json:"body,omitempty"`
+	Compressed bool              `json:"compressed,omitempty"`
 	Subscribed bool              `json:"subscribed"`
 }
 
@@ -156,6 +157,9 @@ func (r *sampleRequest) print(w io.Writer) {
 	fmt.Fprintf(w, "%s %s\n", r.Method, r.URL)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		fmt.Fprintf(w, "%s: %s\n", name, r.Headers[name])
+	}
+	if r.Compressed {
+		fmt.Fprint(w, "\n(the body is sent compressed; this is what it holds)")
 	}
 	fmt.Fprintf(w, "\n%s\n", r.Body)
 }
