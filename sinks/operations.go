@@ -229,6 +229,9 @@ func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error)
 	return sub, nil
 }
 
+// mostRate is no limit any more.
+const mostRate = 1_000_000
+
 func checkNumbers(d *storage.Destination) error {
 	_, isUUID := uuid.Parse(d.Name)
 	switch {
@@ -238,8 +241,8 @@ func checkNumbers(d *storage.Destination) error {
 		return &InvalidError{"name", "looks like an id: choose a word"}
 	case d.Description != nil && len([]rune(*d.Description)) > 500:
 		return &InvalidError{"description", "is longer than 500 characters"}
-	case !(d.RateLimit >= 0 && d.RateLimit <= 1e6):
-		return &InvalidError{"rateLimit", "must be between 0 (no limit) and 1000000 requests a second"}
+	case d.RateLimit != 0 && !(d.RateLimit >= storage.LeastRate && d.RateLimit <= mostRate):
+		return &InvalidError{"rateLimit", fmt.Sprintf("must be 0 (no limit), or between %g and %d requests a second; to send nothing, pause the destination", storage.LeastRate, mostRate)}
 	case d.Concurrency < 0 || d.Concurrency > 4096:
 		return &InvalidError{"concurrency", "must be between 0 (the default) and 4096"}
 	case d.RetryHorizon != 0 && (d.RetryHorizon < time.Second || d.RetryHorizon > 30*24*time.Hour):

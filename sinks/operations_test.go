@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -119,6 +120,20 @@ func TestAWrongSettingNamesItsField(t *testing.T) {
 		s.Name = name
 		_, err := o.Create(t.Context(), s)
 		require.ErrorContains(t, err, "name: ", name)
+	}
+}
+
+func TestARateLimitIsNoneOrOneThatCanBeKept(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"contact.*"}})
+	require.NoError(t, err)
+	for _, rate := range []float64{0, storage.LeastRate, 0.5, 1e6} {
+		_, err := o.Update(t.Context(), made.ID, Patch{RateLimit: &rate})
+		require.NoError(t, err, rate)
+	}
+	for _, rate := range []float64{1e-300, 0.0009, -1, 1e6 + 1, math.Inf(1), math.NaN()} {
+		_, err := o.Update(t.Context(), made.ID, Patch{RateLimit: &rate})
+		require.ErrorContains(t, err, "rateLimit: must be 0 (no limit), or between 0.001 and 1000000", rate)
 	}
 }
 

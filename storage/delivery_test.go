@@ -285,3 +285,17 @@ func TestTheLastAttemptOfARecordIsFoundWithoutReadingTheLogOfTheDaysBeforeItWasA
 	require.LessOrEqual(t, removed, 120, plan)
 	require.NotContains(t, plan, "delivery_attempts_"+now.AddDate(0, 0, -1).Format("20060102"), "of the days before nothing is read")
 }
+
+func TestARateThatIsNearlyNoneIsLeasedAsTheLeast(t *testing.T) {
+	t.Parallel()
+	db, ctx := storagetest.New(t), t.Context()
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
+	require.NoError(t, err)
+	wait, err := storage.LeaseRate(ctx, db, id, 1e-300, 1)
+	require.NoError(t, err)
+	require.LessOrEqual(t, wait, time.Duration(0))
+	wait, err = storage.LeaseRate(ctx, db, id, 1e-300, 1)
+	require.NoError(t, err)
+	require.InDelta(t, 1000*time.Second, wait, float64(time.Minute))
+}

@@ -6,10 +6,14 @@ import (
 	"time"
 )
 
+// LeastRate is the least rate limit, in requests a second: below it the time of a
+// request lies beyond what Postgres can add, or an operator can have meant.
+const LeastRate = 0.001
+
 // LeaseRate leases the next n requests of a destination that may have rate of them
 // a second, evenly spaced by Postgres's clock: the first may be sent after the time
 // returned, counted from now. No two leases overlap, whoever holds them. A changed
-// rate begins anew.
+// rate begins anew. One below [LeastRate] counts as that.
 func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float64, n int) (time.Duration, error) {
 	const sql = `
 		INSERT INTO rate_leases AS l (destination_id, rate, free_at)
@@ -20,6 +24,7 @@ func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float6
 			free_at = CASE WHEN l.rate = EXCLUDED.rate THEN GREATEST(l.free_at, clock_timestamp()) ELSE clock_timestamp() END
 				+ $3 * interval '1 microsecond'
 		RETURNING (EXTRACT(EPOCH FROM free_at - $3 * interval '1 microsecond' - clock_timestamp()) * 1e6)::bigint`
+	rate = max(rate, LeastRate)
 	lasts := int64(float64(n) / rate * 1e6)
 	var wait int64
 	if err := q.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&wait); err != nil {

@@ -43,6 +43,9 @@ const (
 
 // set changes the limit.
 func (l *limiter) set(rate float64) {
+	if rate > 0 {
+		rate = max(rate, storage.LeastRate)
+	}
 	if rate != l.rate {
 		l.rate, l.runs = rate, nil
 	}

@@ -136,8 +136,8 @@ func wantedOf(d *storage.Destination, req BackfillRequest) (wanted, []schemas.To
 			return wanted{}, nil, &ReplayError{"types", fmt.Sprintf("the destination subscribes to %v only: name types among those, or subscribe it first", d.EventTypes)}
 		}
 	}
-	if req.Rate < 0 {
-		return wanted{}, nil, &ReplayError{"rate", "must be 0 (no limit) or more records a second"}
+	if req.Rate != 0 && !(req.Rate >= storage.LeastRate) {
+		return wanted{}, nil, &ReplayError{"rate", fmt.Sprintf("must be 0 (no limit), or at least %g records a second", storage.LeastRate)}
 	}
 	for _, k := range req.Keys {
 		w.keys = append(w.keys, []byte(k))
