@@ -89,6 +89,7 @@ type DatabaseConfig struct {
 	MaxConns        int32         `name:"database-max-conns" help:"Connections of this process." env:"DATABASE_MAX_CONNS" default:"20"`
 	SkipSchemaCheck bool          `name:"skip-schema-check" help:"Serve although the schema is behind." env:"SKIP_SCHEMA_CHECK"`
 	EventsMode      string        `name:"events-mode" help:"Which events are stored in Postgres: all, referenced (by a definition) or none." env:"EVENTS_MODE" default:"all" enum:"all,referenced,none"`
+	AuditRetention  time.Duration `name:"audit-retention" help:"How long it is kept who changed what through the admin API; negative for ever." env:"AUDIT_RETENTION" default:"8760h"`
 	EventsRetention time.Duration `name:"events-retention" help:"How long events are stored in Postgres; negative for ever." env:"EVENTS_RETENTION" default:"9360h"`
 }
 
@@ -200,6 +201,7 @@ func (c *Config) ValidateServing() error {
 		{"RETENTION_RESOLVED", c.Kafka.RetentionResolved, time.Minute}, {"RETENTION_SIGNALS", c.Kafka.RetentionSignals, time.Minute},
 		{"RETENTION_EMAIL_REQUESTS", c.Kafka.RetentionEmails, time.Minute}, {"RETENTION_DEAD_LETTERS", c.Kafka.RetentionLetters, time.Minute},
 		{"RETENTION_LIFECYCLE", c.Kafka.RetentionFacts, time.Minute}, {"EVENTS_RETENTION", c.Database.EventsRetention, 24 * time.Hour},
+		{"AUDIT_RETENTION", c.Database.AuditRetention, 24 * time.Hour},
 	} {
 		need(r.d < 0 || r.d >= r.least, "%s is %s: it must be at least %s, or negative for ever", r.variable, r.d, r.least)
 	}

@@ -119,6 +119,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 			_, err := a.db.DropEventPartitions(ctx, now.Add(-keep.events))
 			return err
 		}},
+		{"audit entries", a.clean(ctx, now, longest(a.cfg.Database.AuditRetention), a.db.CleanAudit)},
 		{"events outside of partitions", a.clean(ctx, now, keep.events, a.db.CleanStrayEvents)},
 	} {
 		if err := task.run(); err != nil && ctx.Err() == nil {

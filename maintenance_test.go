@@ -122,3 +122,15 @@ func TestRetentionsThatWouldForgetTooSoonAreRefused(t *testing.T) {
 	}
 	require.NotContains(t, err.Error(), "RETENTION_EVENTS")
 }
+
+func TestWhoChangedWhatIsKeptForAYearUnlessSetOtherwise(t *testing.T) {
+	now := time.Now()
+	fill := func(db *storage.DB) {
+		for _, age := range []time.Duration{time.Hour, 364 * day, 366 * day} {
+			require.NoError(t, storage.InsertAudit(t.Context(), db, storage.AuditEntry{Actor: "a", Action: "x.post", Resource: "x", CreatedAt: now.Add(-age)}))
+		}
+	}
+	require.Equal(t, 2, maintained(t, now, nil, fill)("audit_logs"))
+	require.Equal(t, 1, maintained(t, now, func(c *Config) { c.Database.AuditRetention = 30 * day }, fill)("audit_logs"))
+	require.Equal(t, 3, maintained(t, now, func(c *Config) { c.Database.AuditRetention = -1 }, fill)("audit_logs"))
+}

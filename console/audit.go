@@ -61,13 +61,14 @@ type auditPage struct {
 // listAudit is GET /audit-logs.
 func (c *console) listAudit(r *http.Request) (any, error) {
 	f, q := queryForm(r)
-	p := f.pageOf(q)
+	p, from, to := f.pageOf(q), f.queryTime(q, "from"), f.queryTime(q, "to")
 	if err := f.err(); err != nil {
 		return nil, err
 	}
 	plain := func(name string) string { return plainText(q.Get(name)) }
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
-		Actor: plain("actor"), Resource: plain("resource"), ResourceID: plain("resourceId"), Action: plain("action"), Limit: p.limit, Offset: p.offset,
+		Actor: plain("actor"), Resource: plain("resource"), ResourceID: plain("resourceId"), Action: plain("action"),
+		From: from, To: to, Limit: p.limit, Offset: p.offset,
 	})
 	if err != nil {
 		return nil, err

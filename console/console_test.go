@@ -231,6 +231,18 @@ func TestAKeyIsShownOnceListedAndRevoked(t *testing.T) {
 	require.Equal(t, "192.0.2.7", *entries[1].IPAddress)
 	require.NotContains(t, string(entries[1].Detail), key)
 	require.Contains(t, string(entries[1].Detail), "ingest")
+	at := entries[0].CreatedAt.UTC()
+	for span, want := range map[string]int{ // from and to were ignored
+		"from=" + at.Format(time.RFC3339Nano):                                                        1,
+		"from=" + at.Add(-time.Hour).Format(time.RFC3339Nano) + "&to=" + at.Format(time.RFC3339Nano): len(entries),
+		"from=" + at.Add(time.Hour).Format(time.RFC3339Nano):                                         0,
+		"to=" + at.Add(-time.Hour).Format(time.RFC3339Nano):                                          0,
+	} {
+		page := s.request(http.MethodGet, "/audit-logs?"+span, "", http.StatusOK)
+		require.Len(t, page["logs"], want, span)
+		require.EqualValues(t, want, page["total"], span)
+	}
+	require.Equal(t, []string{"from"}, paths(t, s.request(http.MethodGet, "/audit-logs?from=yesterday", "", http.StatusBadRequest)))
 	logs := s.request(http.MethodGet, "/audit-logs?action=api-keys.post", "", http.StatusOK)
 	require.InDelta(t, 1, logs["total"], 0)
 }

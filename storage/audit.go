@@ -47,6 +47,7 @@ VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6, $7::text::json, $8, $9)`
 // AuditFilter selects entries; empty fields select all.
 type AuditFilter struct {
 	Actor, Resource, ResourceID, Action string
+	From, To                            time.Time // both inclusive
 	Limit, Offset                       int
 }
 
@@ -55,11 +56,12 @@ func (db *DB) ListAudit(ctx context.Context, f AuditFilter) (entries []*AuditEnt
 	const (
 		where = `
 FROM audit_logs
-WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR resource = $2) AND ($3 = '' OR resource_id = $3) AND ($4 = '' OR action = $4)`
+WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR resource = $2) AND ($3 = '' OR resource_id = $3) AND ($4 = '' OR action = $4)
+  AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at <= $6)`
 		list = `SELECT id::text, actor, actor_key_id::text, action, resource, resource_id, detail::text, ip_address, created_at` + where + `
-ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6`
+ORDER BY created_at DESC, id DESC LIMIT $7 OFFSET $8`
 	)
-	args := []any{f.Actor, f.Resource, f.ResourceID, f.Action}
+	args := []any{f.Actor, f.Resource, f.ResourceID, f.Action, timeOrNull(f.From), timeOrNull(f.To)}
 	if err := db.QueryRow(ctx, `SELECT count(*)`+where, args...).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count audit entries: %w", err)
 	}
@@ -71,6 +73,21 @@ ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6`
 		return nil, 0, fmt.Errorf("list audit entries: %w", err)
 	}
 	return entries, total, nil
+}
+
+// CleanAudit removes at most limit entries from before a time, and says how many.
+func (db *DB) CleanAudit(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return db.clean(ctx, "audit entries", `
+DELETE FROM audit_logs WHERE id IN
+    (SELECT id FROM audit_logs WHERE created_at < $1 ORDER BY created_at LIMIT $2)`, before, limit)
+}
+
+// timeOrNull is NULL for the zero time.
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func scanAudit(row pgx.CollectableRow) (*AuditEntry, error) {
