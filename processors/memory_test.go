@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -82,4 +83,42 @@ func TestLargeContactsAreNotAllLoadedAtOnce(t *testing.T) {
 	require.ErrorIs(t, err, storage.ErrTooMuch)
 	_, err = p.tryApply(p.contacts, last[:75])
 	require.NoError(t, err)
+}
+
+func TestAUserIDSentByAllDevicesDoesNotGrowItsContactWithoutEnd(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	for i := range schemas.MaxIdentifiers + 5 {
+		p.send(event("x", user("undefined"), anon(fmt.Sprint("device-", i))))
+	}
+	p.drain()
+	p.do(event("y", user("undefined"), anon(fmt.Sprint("device-", schemas.MaxIdentifiers+1))))
+	c := p.find(schemas.KindExternal, "undefined")
+	require.Len(t, c.Identifiers, schemas.MaxIdentifiers+1, "its devices and its user id")
+	require.Equal(t, c.ID, p.find(schemas.KindAnonymous, fmt.Sprint("device-", schemas.MaxIdentifiers+3)).ID)
+	conflicts := 0
+	for _, typ := range p.factTypes() {
+		if typ == schemas.FactContactConflict {
+			conflicts++
+		}
+	}
+	require.Equal(t, 5, conflicts, "one for each, when it came first")
+	require.Empty(t, p.dead)
+}
+
+func TestAContactsListsAreBounded(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	many := make(map[string]bool)
+	for i := range schemas.MaxLists + 5 {
+		many[fmt.Sprintf("list-%04d", i)] = true
+	}
+	in := put(user("u"), email("a@b.co"), lists(many), waits)
+	p.do(in)
+	require.Equal(t, "lists", p.answer(in).Conflicts[0].Kind)
+	preference, err := p.db.Preferences(p.ctx, "a@b.co")
+	require.NoError(t, err)
+	require.Len(t, preference.Categories, schemas.MaxLists)
+	p.do(put(user("u"), email("a@b.co"), lists(map[string]bool{"list-0001": false})))
+	preference, err = p.db.Preferences(p.ctx, "a@b.co")
+	require.NoError(t, err)
+	require.False(t, preference.Categories["list-0001"], "what it has said something about, it can change")
 }

@@ -22,4 +22,7 @@ const (
 	MaxEvent      = 256 << 10 // an event as sent
 	MaxProperties = 512 << 10 // a contact's properties after any patch or merge
 	MaxRecord     = 4 << 20   // an encoded record
+
+	MaxIdentifiers = 1000 // of each kind that a contact shows
+	MaxLists       = 1000 // that a contact's addresses have said something about
 )

@@ -16,6 +16,7 @@ type input struct {
 	created   bool // identity minted the contact for it
 	duplicate bool
 	ids       []schemas.Identifier // what it says the contact is known by
+	linked    []schemas.Identifier // those of them that identity attached because of it
 	conflicts []schemas.Conflict
 	merging   []string
 }
@@ -23,11 +24,11 @@ type input struct {
 func inputOf(r *record) input {
 	if r.Type == schemas.ResolvedAbsorb {
 		f := r.Absorb.Record
-		in := input{Input: &f.Input, duplicate: f.Duplicate, conflicts: f.Conflicts, merging: f.Merging}
+		in := input{Input: &f.Input, duplicate: f.Duplicate, linked: f.Linked, conflicts: f.Conflicts, merging: f.Merging}
 		in.ids = append(in.ids, f.Linked...)
 		return in.withSent()
 	}
-	in := input{Input: r.Input, created: r.Created, duplicate: r.Duplicate, conflicts: r.Conflicts, merging: r.Merging}
+	in := input{Input: r.Input, created: r.Created, duplicate: r.Duplicate, linked: r.Linked, conflicts: r.Conflicts, merging: r.Merging}
 	in.ids = make([]schemas.Identifier, 0, 6)
 	for _, id := range []struct {
 		kind  string
@@ -79,7 +80,13 @@ func (w *work) apply(st *state, r *record, in input) error {
 		st.change(seen)
 	}
 	conflicts := in.conflicts
-	gained, changed := st.identify(in.ids)
+	gained, changed, beyond := st.identify(in.ids)
+	for _, id := range beyond {
+		// Said once, by the record that linked it, and not by each that uses it.
+		if slices.Contains(in.linked, id) {
+			conflicts = append(slices.Clip(conflicts), tooMany(id))
+		}
+	}
 	if movesEmail(in) && st.row.Email != *in.Email && slices.Contains(st.row.Identifiers, schemas.Identifier{Kind: schemas.KindEmail, Value: *in.Email}) {
 		st.row.Email = *in.Email
 		changed = appendNew(changed, fieldName(schemas.KindEmail))
@@ -98,6 +105,9 @@ func (w *work) apply(st *state, r *record, in input) error {
 		}
 	}
 	lists := st.setLists(in, w.cfg.SubscribedByDefault)
+	if lists.tooMany != nil {
+		conflicts = append(slices.Clip(conflicts), *lists.tooMany)
+	}
 	if lists.refused != nil && !in.Wait {
 		conflicts = append(slices.Clip(conflicts), *lists.refused)
 	}
@@ -123,11 +133,16 @@ func movesEmail(in input) bool {
 	return !in.duplicate && in.Type == schemas.InputContact && in.UserID != nil && in.Email != nil
 }
 
-// identify adds identifiers. It returns those that are new, and the names of
-// what changed.
-func (st *state) identify(ids []schemas.Identifier) (gained []schemas.Identifier, changed []string) {
+// identify adds identifiers. It returns those that are new, the names of what
+// changed, and those beyond what a contact shows of their kind: each new one is a
+// snapshot of all, and one user id sent by all devices collects without end.
+func (st *state) identify(ids []schemas.Identifier) (gained []schemas.Identifier, changed []string, beyond []schemas.Identifier) {
 	for _, id := range ids {
-		if slices.Contains(st.row.Identifiers, id) {
+		if slices.Contains(st.row.Identifiers, id) || slices.Contains(beyond, id) {
+			continue
+		}
+		if len(st.row.Identifiers) >= schemas.MaxIdentifiers && ofKind(st.row.Identifiers, id.Kind) >= schemas.MaxIdentifiers {
+			beyond = append(beyond, id)
 			continue
 		}
 		st.row.Identifiers = append(slices.Clip(st.row.Identifiers), id)
@@ -137,7 +152,22 @@ func (st *state) identify(ids []schemas.Identifier) (gained []schemas.Identifier
 			*primary = id.Value
 		}
 	}
-	return gained, changed
+	return gained, changed, beyond
+}
+
+func ofKind(ids []schemas.Identifier, kind string) int {
+	n := 0
+	for _, id := range ids {
+		if id.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func tooMany(id schemas.Identifier) schemas.Conflict {
+	return schemas.Conflict{Kind: id.Kind, Value: id.Value, Reason: fmt.Sprintf(
+		"the contact has %d identifiers of this kind already: this one finds it, and is not shown with it. Is a constant sent as userId or email?", schemas.MaxIdentifiers)}
 }
 
 func primary(c *storage.Contact, kind string) *string {

@@ -1,6 +1,7 @@
 package contacts
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ type listChange struct {
 	changed bool
 	left    []string          // lists that the address received until now, sorted
 	refused *schemas.Conflict // the contact has no address
+	tooMany *schemas.Conflict // lists beyond schemas.MaxLists were left out
 }
 
 // setLists applies the lists of an input to one address of the contact: the one
@@ -33,11 +35,22 @@ func (st *state) setLists(in input, byDefault func(list string) bool) listChange
 	p := st.preferenceOf(address)
 	wanted := make(map[string]bool, len(p.Categories)+len(in.Lists)) // the loaded map may stand in an earlier snapshot
 	maps.Copy(wanted, p.Categories)
+	known := 0
+	for _, p := range st.preferences {
+		known += len(p.Categories)
+	}
 	for _, list := range slices.Sorted(maps.Keys(in.Lists)) {
 		want := in.Lists[list]
 		had, said := wanted[list]
 		if said && had == want {
 			continue
+		}
+		if !said {
+			if known >= schemas.MaxLists {
+				change.tooMany = &schemas.Conflict{Kind: "lists", Value: list, Reason: fmt.Sprintf("the contact has said something about %d lists already", schemas.MaxLists)}
+				continue
+			}
+			known++
 		}
 		if !said {
 			had = byDefault(list)

@@ -149,7 +149,7 @@ func (st *state) take(loser *schemas.Contact, removed string) (gained []schemas.
 	} else {
 		st.row.Properties = properties
 	}
-	gained, _ = st.identify(loser.Identifiers)
+	gained, _, _ = st.identify(loser.Identifiers)
 	for _, id := range loser.Merged {
 		if !slices.Contains(st.row.Merged, id) {
 			st.row.Merged = append(st.row.Merged, id)

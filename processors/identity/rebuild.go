@@ -16,7 +16,8 @@ import (
 // knows, which is the state at its committed offsets; call Restore with what
 // topic resolved holds beyond them, and then FinishRebuild. When the whole database was lost, contacts
 // is rebuilt first. What cannot be restored: idempotency keys, so a key sent
-// before the loss is taken as new.
+// before the loss is taken as new, and identifiers beyond the schemas.MaxIdentifiers
+// of a kind that a contact shows.
 func (p *Processor) Rebuild(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	return tx.RestoreIdentities(ctx, now)
 }
