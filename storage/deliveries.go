@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // AttemptFilter narrows a search of a destination's delivery log; zero fields do
 // not.
 type AttemptFilter struct {
 	RecordID, Key string
-	Type          string // event.tracked is all product events; a * at the end any ending
+	Type          string // as schemas.ParseTypePattern reads it
 	Outcome       string // delivered | retry | rejected | refused | skipped
 	Status        int    // of HTTP
 	ReplayID      string
@@ -97,12 +99,14 @@ func (f *AttemptFilter) where(destinationID string) (string, []any) {
 	}
 	add("record_id = $%d", f.RecordID, f.RecordID != "")
 	add("record_key = $%d", f.Key, f.Key != "")
-	prefix, isPrefix := strings.CutSuffix(f.Type, "*")
-	if f.Type == "event.tracked" { // the name of the event follows in the log
-		prefix, isPrefix = f.Type, true
+	types := schemas.ParseTypePattern(f.Type)
+	if types.Exact != "" && types.Prefix != "" {
+		args = append(args, types.Exact)
+		add(fmt.Sprintf("(record_type = $%d OR starts_with(record_type, $%%d))", len(args)), types.Prefix, true)
+	} else {
+		add("record_type = $%d", types.Exact, types.Exact != "")
+		add("starts_with(record_type, $%d)", types.Prefix, types.Prefix != "")
 	}
-	add("record_type = $%d", f.Type, f.Type != "" && !isPrefix)
-	add("starts_with(record_type, $%d)", prefix, isPrefix)
 	add("outcome = $%d", f.Outcome, f.Outcome != "")
 	add("status = $%d", f.Status, f.Status != 0)
 	add("replay_id::text = $%d", f.ReplayID, f.ReplayID != "")

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 )
@@ -298,4 +299,30 @@ func TestARateThatIsNearlyNoneIsLeasedAsTheLeast(t *testing.T) {
 	wait, err = storage.LeaseRate(ctx, db, id, 1e-300, 1)
 	require.NoError(t, err)
 	require.InDelta(t, 1000*time.Second, wait, float64(time.Minute))
+}
+
+func TestTheDeliveryLogIsNarrowedByTypeAsEverywhere(t *testing.T) {
+	t.Parallel()
+	db, ctx := storagetest.New(t), t.Context()
+	id, now := uuid.NewString(), time.Now()
+	types := []string{"contact.created", "event.tracked", "event.tracked:order.paid", "event.trackedly"}
+	var rows []storage.Attempt
+	for i, typ := range types {
+		rows = append(rows, storage.Attempt{At: now, DestinationID: id, RecordID: typ, RecordType: typ, RecordKey: "k", Topic: "events", Offset: int64(i), Attempt: 1, Outcome: "delivered"})
+	}
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, rows) }))
+	for _, pattern := range []string{"", "*", "contact.*", "event.tracked", "event.tracked:*", "event.tracked:order.paid", "x"} {
+		found, _, err := storage.SearchAttempts(ctx, db, id, storage.AttemptFilter{Type: pattern, Outcome: "delivered"}, "", 10)
+		require.NoError(t, err, pattern)
+		var got, want []string
+		for _, a := range found {
+			got = append(got, a.RecordType)
+		}
+		for _, typ := range types {
+			if schemas.ParseTypePattern(pattern).Matches(typ) {
+				want = append(want, typ)
+			}
+		}
+		require.ElementsMatch(t, want, got, pattern)
+	}
 }

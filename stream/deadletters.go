@@ -70,18 +70,8 @@ func (f *LetterFilter) matches(l *Letter) bool {
 	if l.DestinationID != nil {
 		destination = *l.DestinationID
 	}
-	return is(f.Source, l.Source) && is(f.Reason, l.Reason) && isType(f.Type, l.RecordType) && is(f.Key, string(l.RecordKey)) &&
+	return is(f.Source, l.Source) && is(f.Reason, l.Reason) && schemas.ParseTypePattern(f.Type).Matches(l.RecordType) && is(f.Key, string(l.RecordKey)) &&
 		is(f.RecordID, l.RecordID) && is(f.DestinationID, destination) && is(f.Status, l.Status)
-}
-
-// isType says whether a record's type is the one looked for: event.tracked is all
-// product events, a * at the end any ending.
-func isType(want, have string) bool {
-	prefix, open := strings.CutSuffix(want, "*")
-	if want == schemas.TypeEventTracked {
-		return have == want || strings.HasPrefix(have, want+":")
-	}
-	return want == "" || want == have || open && strings.HasPrefix(have, prefix)
 }
 
 // LetterPage is a part of the list.
