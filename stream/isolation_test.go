@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,8 @@ func TestDestinationsThatAreStuckWithABacklogOfLargeRecordsLeaveAnotherItsRate(t
 		const partitions, records = 4, 500
 		b := newCourierBench(t, func(c *SinksConfig) { c.Window, c.WindowBytes, c.HeldBytes = 2048, 8<<20, 128<<20 })
 		env, release := b.courier.env, make(chan struct{})
+		free := sync.OnceFunc(func() { close(release) })
+		defer free()
 		var delivered atomic.Int64
 		env.deliverer = oneByOne(func(d Delivery) Outcome {
 			if d.Destination.Name != "works" {
@@ -139,7 +142,7 @@ func TestDestinationsThatAreStuckWithABacklogOfLargeRecordsLeaveAnotherItsRate(t
 			require.Less(t, time.Since(start), 5*time.Second, "64 at once take 3.2 s; %d are delivered", delivered.Load())
 		}
 		require.LessOrEqual(t, env.held.Load(), env.cfg.HeldBytes)
-		close(release)
+		free()
 		for _, c := range append(stuck, works) {
 			c.mu.Lock()
 			c.halt(true)
