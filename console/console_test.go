@@ -358,6 +358,38 @@ func TestContactsAreListedSearchedAndShown(t *testing.T) {
 	s.request(http.MethodGet, "/contacts/nobody", "", http.StatusNotFound)
 }
 
+func TestAllContactsAreReadPageByPageWithACursor(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	_, err := s.db.Exec(t.Context(), `INSERT INTO contacts (id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+		SELECT gen_random_uuid(), 'c' || i || '@example.com', '{}', 1, now(), now(), now(), now() FROM generate_series(1, 7) AS i`)
+	require.NoError(t, err)
+	seen := map[any]bool{}
+	sizes := []int{}
+	for cursor := ""; ; {
+		page := s.request(http.MethodGet, "/contacts?limit=3&cursor="+cursor, "", http.StatusOK)
+		contacts := page["contacts"].([]any)
+		sizes = append(sizes, len(contacts))
+		for _, c := range contacts {
+			seen[c.(map[string]any)["id"]] = true
+		}
+		// Whoever is seen meanwhile neither moves nor is missed.
+		_, err := s.db.Exec(t.Context(), `UPDATE contacts SET last_seen_at = now() + INTERVAL '1 hour' WHERE random() < 0.5`)
+		require.NoError(t, err)
+		require.NotContains(t, page, "total")
+		next, more := page["nextCursor"].(string)
+		if !more {
+			break
+		}
+		cursor = next
+	}
+	require.Equal(t, []int{3, 3, 1}, sizes)
+	require.Len(t, seen, 7)
+	found := s.request(http.MethodGet, "/contacts?search=C4@&cursor=", "", http.StatusOK)
+	require.Len(t, found["contacts"], 1)
+	require.Equal(t, []string{"cursor"}, paths(t, s.request(http.MethodGet, "/contacts?cursor=mine", "", http.StatusBadRequest)))
+}
+
 func TestTheAdminAPIIsDescribed(t *testing.T) {
 	t.Parallel()
 	doc := &huma.OpenAPI{OpenAPI: "3.1.0", Info: &huma.Info{}, Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)}}

@@ -34,10 +34,11 @@ type identifierJSON struct {
 }
 
 type contactPage struct {
-	Contacts []contactJSON `json:"contacts"`
-	Total    int           `json:"total"`
-	Limit    int           `json:"limit"`
-	Offset   int           `json:"offset"`
+	Contacts   []contactJSON `json:"contacts"`
+	Total      *int          `json:"total,omitempty" doc:"Not counted with a cursor."`
+	Limit      int           `json:"limit"`
+	Offset     int           `json:"offset"`
+	NextCursor *string       `json:"nextCursor,omitempty" doc:"Of the next page, when the request had a cursor and this is not the last one."`
 }
 
 type contactResponse struct {
@@ -63,11 +64,22 @@ func (c *console) listContacts(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	found, total, err := c.DB.ListContacts(r.Context(), plainText(q.Get("search")), p.limit, p.offset)
+	out := contactPage{Contacts: []contactJSON{}, Limit: p.limit, Offset: p.offset}
+	search := plainText(q.Get("search"))
+	var found []*storage.Contact
+	var err error
+	if q.Has("cursor") {
+		var next string
+		found, next, err = c.DB.WalkContacts(r.Context(), search, p.limit, q.Get("cursor"))
+		out.NextCursor = optional(next)
+	} else {
+		var total int
+		found, total, err = c.DB.ListContacts(r.Context(), search, p.limit, p.offset)
+		out.Total = &total
+	}
 	if err != nil {
 		return nil, err
 	}
-	out := contactPage{Contacts: []contactJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
 	for _, contact := range found {
 		out.Contacts = append(out.Contacts, contactOf(contact))
 	}

@@ -116,7 +116,8 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodDelete, "/v1/admin/api-keys/{id}", "Revoke an API key", "API keys", nil, 200, revokedResponse{})
 	d.add(http.MethodGet, "/v1/admin/audit-logs", "List changes", "Audit log", nil, 200, auditPage{}, limit, offset, query("actor", ""), query("resource", ""), query("resourceId", ""), query("action", ""),
 		query("from", "a time, inclusive"), query("to", "a time, inclusive"))
-	d.add(http.MethodGet, "/v1/admin/contacts", "List contacts", "Contacts", nil, 200, contactPage{}, limit, offset, query("search", "part of an email, userId or anonymousId"))
+	d.add(http.MethodGet, "/v1/admin/contacts", "List contacts", "Contacts", nil, 200, contactPage{}, limit, offset, query("search", "part of an email, userId or anonymousId"),
+		query("cursor", "empty to read all contacts in the order of their ids, then nextCursor of the page before; in place of offset"))
 	d.add(http.MethodGet, "/v1/admin/contacts/{id}", "Show a contact by its id or userId", "Contacts", nil, 200, contactResponse{})
 	d.add(http.MethodGet, "/v1/admin/webhooks", "List destinations", "Destinations", nil, 200, webhookPage{}, limit, offset, query("includeDisabled", "true (the default) or false"))
 	d.add(http.MethodPost, "/v1/admin/webhooks", "Create a destination", "Destinations", webhookRequest{}, 201, Created{})
