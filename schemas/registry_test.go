@@ -3,8 +3,6 @@ package schemas
 import (
 	"encoding/pem"
 	"errors"
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
+	"go.uber.org/zap"
 )
 
 func newRegistry(t *testing.T, cfg RegistryConfig) *Registry {
@@ -205,7 +204,7 @@ func TestARegistryBehindAPrivateCAIsTrustedByItsFile(t *testing.T) {
 		_, _ = w.Write([]byte(`{"compatibilityLevel":"FULL_TRANSITIVE"}`))
 	}))
 	t.Cleanup(server.Close)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	require.ErrorIs(t, newRegistry(t, RegistryConfig{URLs: []string{server.URL}}).Ping(t.Context()), ErrRegistryUnavailable)
 
 	file := filepath.Join(t.TempDir(), "ca.pem")
