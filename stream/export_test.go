@@ -103,3 +103,6 @@ func SpareThreads() (threads, most int) {
 	defer spare.Unlock()
 	return spare.threads, runtime.GOMAXPROCS(0)
 }
+
+// Threads is how many threads the workshop has.
+func (w *Workshop) Threads() int { return len(w.threads) }

@@ -24,14 +24,18 @@ import (
 //
 // The nil Workshop lets everybody compute at once. Safe for concurrent use.
 type Workshop struct {
-	places chan struct{}
-	jobs   chan *job     // to a thread that waits for the next
-	rest   time.Duration // how long a thread waits for the next before it ends
+	places  chan struct{} // a token of each that computes
+	threads chan struct{} // and of each thread, as many at most
+	jobs    chan *job     // to a thread that waits for the next
+	rest    time.Duration // how long a thread waits for the next before it ends
 }
 
 // NewWorkshop leaves half of the cores to the others.
 func NewWorkshop() *Workshop {
-	return &Workshop{places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), jobs: make(chan *job), rest: 5 * time.Second}
+	half := max(1, runtime.GOMAXPROCS(0)/2)
+	return &Workshop{
+		places: make(chan struct{}, half), threads: make(chan struct{}, half), jobs: make(chan *job), rest: 5 * time.Second,
+	}
 }
 
 // Do computes in the workshop, when there is a place, and returns when it is done;
@@ -52,11 +56,7 @@ func (w *Workshop) Do(ctx context.Context, work func()) bool {
 	}
 	defer func() { <-w.places }()
 	j := &job{work: work, done: make(chan struct{})}
-	select {
-	case w.jobs <- j:
-	default:
-		go w.serve(j)
-	}
+	w.hand(j)
 	<-j.done
 	if j.panicked != nil {
 		panic(j.panicked)
@@ -64,9 +64,25 @@ func (w *Workshop) Do(ctx context.Context, work func()) bool {
 	return true
 }
 
+// hand gives a job to a thread that waits, and to a new one only when there are
+// fewer than places: the one that is about to wait again will have it.
+func (w *Workshop) hand(j *job) {
+	select {
+	case w.jobs <- j:
+		return
+	default:
+	}
+	select {
+	case w.jobs <- j:
+	case w.threads <- struct{}{}:
+		go w.serve(j)
+	}
+}
+
 // serve does jobs on a thread of its own, which ends with it: one that has less
 // priority cannot get it back.
 func (w *Workshop) serve(j *job) {
+	defer func() { <-w.threads }()
 	runtime.LockOSThread()
 	if yieldThread() {
 		addSpare()

@@ -46,6 +46,18 @@ func TestAPanicInAWorkshopIsItsCallers(t *testing.T) {
 	w.Do(t.Context(), func() { panic("a bad record") })
 }
 
+func TestAWorkshopHasNoMoreThreadsThanPlaces(t *testing.T) {
+	w := stream.NewWorkshop()
+	for range 1000 {
+		require.True(t, w.Do(t.Context(), func() {}))
+		require.LessOrEqual(t, w.Threads(), max(1, runtime.GOMAXPROCS(0)/2))
+	}
+	short := stream.NewWorkshopOfRest(time.Microsecond) // its threads end while they are handed the next
+	for range 1000 {
+		require.True(t, short.Do(t.Context(), func() {}))
+	}
+}
+
 func TestWhoeverComputesForLongInAWorkshopTakesABreath(t *testing.T) {
 	w := stream.NewWorkshop()
 	now := time.Now()
