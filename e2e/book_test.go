@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // book knows what arrived at a receiver and what of it was written down as
@@ -20,31 +21,43 @@ import (
 type book struct {
 	mu       sync.Mutex
 	arrivals map[string]time.Time // by record id, since the last kill
+	dying    map[int32]time.Time  // partitions whose owner was just killed: what arrives until then is its
 
 	kills   int
 	allowed int             // repeats that the kills may cause
 	ages    []time.Duration // at each kill, the age of the oldest delivery not written down
 }
 
-func newBook() *book { return &book{arrivals: map[string]time.Time{}} }
+func newBook() *book {
+	return &book{arrivals: map[string]time.Time{}, dying: map[int32]time.Time{}}
+}
+
+// dyingFor is how long nobody else can have the lease of a killed process, whose
+// last requests the receiver may still have to read.
+const dyingFor = time.Second
 
 // script notes an arrival and takes the message.
 func (b *book) script(m *sinktest.Message) sinktest.Answer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	id := strings.TrimPrefix(m.ID, "msg_")
-	if _, again := b.arrivals[id]; !again {
-		b.arrivals[id] = m.ArrivedAt
+	if _, again := b.arrivals[id]; again {
+		return sinktest.Answer{}
+	}
+	b.arrivals[id] = m.ArrivedAt
+	if m.ArrivedAt.Before(b.dying[stream.PartitionOf([]byte(m.ContactID), partitions)]) {
+		b.allowed++
 	}
 	return sinktest.Answer{}
 }
 
-// killed is called when a process has died and before it runs again. What
-// another process has in flight at that moment is counted too, for it cannot be
-// told apart.
-func (b *book) killed(w *world) {
+// killed is called when a process has died, or is stopped, and before it runs
+// again. What another process has in flight at that moment is counted too, for it
+// cannot be told apart.
+func (b *book) killed(w *world, p *process) {
 	w.t.Helper()
 	now := time.Now()
+	owned := w.owned(p)
 	w.eventually("what is in flight to arrive", func(context.Context) error {
 		if n := w.receiver.Stats().InFlight; n > 0 {
 			return fmt.Errorf("%d in flight", n)
@@ -77,6 +90,9 @@ func (b *book) killed(w *world) {
 	}
 	b.ages = append(b.ages, now.Sub(oldest))
 	clear(b.arrivals)
+	for _, n := range owned {
+		b.dying[n] = now.Add(dyingFor)
+	}
 }
 
 // requireBounded says how much was repeated and that it is no more than allowed.

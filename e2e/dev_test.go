@@ -103,7 +103,7 @@ func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
 			w.waitPhase(rng)
 			p.kill()
 			lastTransactions += w.lastOutputs()
-			book.killed(w)
+			book.killed(w, p)
 			p.start() // finds the Postgres that was left behind
 			p.waitReady()
 			w.lookInto(p)

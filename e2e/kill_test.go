@@ -31,7 +31,7 @@ func TestFaultAServingProcessThatIsKilledLosesAndRepeatsNothing(t *testing.T) {
 			}
 			w.waitPhase(rng)
 			p.kill()
-			book.killed(w)
+			book.killed(w, p)
 			p.start()
 		}
 		wait()

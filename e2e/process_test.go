@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // process is the binary, running.
@@ -94,6 +96,19 @@ func (p *process) signal(s syscall.Signal) {
 	defer p.mu.Unlock()
 	if p.cmd != nil {
 		p.cmd.Process.Signal(s) //nolint:errcheck // it may have ended
+	}
+}
+
+// freeze stops the process, and returns when none of its threads runs any more.
+func (p *process) freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	for {
+		err := unix.Waitid(unix.P_PID, p.pid(), nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			require.NoError(p.t, err, "%s to stop", p.name)
+			return
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ func TestFaultAnInstanceStoppedForLongerThanItsLeaseSendsNothingNewWhenItWakes(t
 		l.waitTaken(w, 200+rng.IntN(500))
 		w.waitPhase(rng)
 		stopped := time.Now()
-		l.kill(w, one, func() { one.signal(syscall.SIGSTOP) }) // of what it has in hand it is as if it were dead
+		l.kill(w, one, one.freeze) // of what it has in hand it is as if it were dead
 		if thorough() {
 			passes(40 * time.Second)
 		}

@@ -38,7 +38,7 @@ func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
 			w.waitAccepted(c, l.events()*(2*k+1)/5)
 			w.waitPhase(rng)
 			p.kill()
-			book.killed(w)
+			book.killed(w, p)
 			if rng.IntN(2) == 0 {
 				w.waitMembers(1) // the other takes all over
 			}
@@ -73,8 +73,8 @@ func TestFaultAStaleInstanceThatWakesUpChangesAndSendsNothing(t *testing.T) {
 		w.waitAccepted(c, l.events()/5)
 		w.waitPhase(rng)
 		c.away.Store(a) // a frozen process takes connections and does not answer
-		a.signal(syscall.SIGSTOP)
-		book.killed(w)
+		a.freeze()
+		book.killed(w, a)
 		if thorough() {
 			passes(40 * time.Second)
 		}

@@ -44,6 +44,10 @@ func (cs *connections) exchange(ctx context.Context, req *Request, keep int) (*A
 		if err != nil {
 			return nil, err
 		}
+		if tooLate(ctx) {
+			cs.keep(c)
+			return nil, context.DeadlineExceeded
+		}
 		stop := context.AfterFunc(ctx, c.stop)
 		ans, whole, err := c.exchange(req, keep)
 		if stop() && whole {
@@ -56,6 +60,14 @@ func (cs *connections) exchange(ctx context.Context, req *Request, keep int) (*A
 		}
 		return ans, err
 	}
+}
+
+// tooLate says whether the time of ctx is over. Its own timer may not have run yet:
+// a process that was stopped wakes up in the middle of what it was about to send,
+// and somebody else may be delivering in its place by now.
+func tooLate(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(deadline)
 }
 
 // errNothingSent says that of a request not one byte was written.

@@ -266,6 +266,48 @@ func TestARequestThatMayHaveArrivedIsNotSentTwice(t *testing.T) {
 	require.Equal(t, int64(2), requests.Load())
 }
 
+// stopwatch is a context whose time may be over before anybody has said so, as in a
+// process that was stopped and runs again.
+type stopwatch struct {
+	context.Context
+	deadline atomic.Pointer[time.Time]
+}
+
+func (s *stopwatch) Deadline() (time.Time, bool) { return *s.deadline.Load(), true }
+
+func TestAnAttemptWhoseTimeRanOutWhileTheProcessWasStoppedSendsNothing(t *testing.T) {
+	bodies := make(chan string, 2)
+	to := receiverOf(t, func(conn net.Conn, _ int) {
+		in := bufio.NewReader(conn)
+		for {
+			req, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			body, _ := io.ReadAll(req.Body)
+			bodies <- string(body)
+			_, _ = io.WriteString(conn, okAnswer)
+		}
+	})
+	later, before := time.Now().Add(time.Hour), time.Now()
+	ctx := &stopwatch{Context: t.Context()}
+	ctx.deadline.Store(&later)
+	cs := connectionsFor(t)
+	dial := cs.dial
+	cs.dial = func(c context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(c, network, address)
+		ctx.deadline.Store(&before) // it was stopped here
+		return conn, err
+	}
+	dials := cs.dials()
+	_, err := cs.exchange(ctx, requestTo(to, "the first"), 10)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = cs.exchange(t.Context(), requestTo(to, "the second"), 10)
+	require.NoError(t, err)
+	require.Equal(t, "the second", <-bodies, "what the receiver got")
+	require.Equal(t, int64(1), dials.Load(), "connections")
+}
+
 func TestAnAttemptEndsWithItsContextAndEndsItsConnection(t *testing.T) {
 	const headers = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 	for name, c := range map[string]struct {
