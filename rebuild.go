@@ -116,7 +116,7 @@ func (r *rebuild) restore(ctx context.Context, processor string, topic schemas.T
 	if err != nil {
 		return err
 	}
-	err = r.db.InTx(ctx, func(tx *storage.Tx) error {
+	err = r.db.InLongTx(ctx, func(tx *storage.Tx) error {
 		if err := fill(tx, at); err != nil {
 			return err
 		}
