@@ -32,10 +32,6 @@ func newBook() *book {
 	return &book{arrivals: map[string]time.Time{}, dying: map[int32]time.Time{}}
 }
 
-// dyingFor is how long nobody else can have the lease of a killed process, whose
-// last requests the receiver may still have to read.
-const dyingFor = time.Second
-
 // script notes an arrival and takes the message.
 func (b *book) script(m *sinktest.Message) sinktest.Answer {
 	b.mu.Lock()
@@ -90,8 +86,8 @@ func (b *book) killed(w *world, p *process) {
 	}
 	b.ages = append(b.ages, now.Sub(oldest))
 	clear(b.arrivals)
-	for _, n := range owned {
-		b.dying[n] = now.Add(dyingFor)
+	for n, lease := range owned {
+		b.dying[n] = lastWords(lease)
 	}
 }
 

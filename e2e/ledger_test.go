@@ -144,7 +144,7 @@ func (l *ledger) kill(w *world, p *process, end func()) {
 	w.t.Helper()
 	partitions := w.owned(p)
 	l.mu.Lock()
-	for _, n := range partitions {
+	for n := range partitions {
 		l.flying += l.open[n]
 	}
 	l.mu.Unlock()
@@ -153,8 +153,8 @@ func (l *ledger) kill(w *world, p *process, end func()) {
 	l.mu.Lock()
 	l.kills++
 	kill := l.kills
-	for _, p := range partitions {
-		l.dying[p] = deathbed{kill, time.Now().Add(time.Second)}
+	for n, lease := range partitions {
+		l.dying[n] = deathbed{kill, lastWords(lease)}
 	}
 	l.mu.Unlock()
 	// What the dead process had asked Postgres to commit may still become so; that
@@ -164,10 +164,8 @@ func (l *ledger) kill(w *world, p *process, end func()) {
 	defer l.mu.Unlock()
 	for id, e := range l.records {
 		if (e.flying > 0 || e.taken > 0) && !written[id] {
-			for _, p := range partitions {
-				if e.partition == p {
-					l.mayRepeat(e, kill)
-				}
+			if _, met := partitions[e.partition]; met {
+				l.mayRepeat(e, kill)
 			}
 		}
 	}

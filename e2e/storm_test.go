@@ -92,20 +92,31 @@ func (w *world) serveSinks(name string) *process {
 	return p
 }
 
-// owned are the partitions whose lease a process has.
-func (w *world) owned(p *process) []int32 {
+// owned are the partitions whose lease a process has, and until when.
+func (w *world) owned(p *process) map[int32]time.Time {
 	w.t.Helper()
-	rows, err := w.db.Query(w.ctx(), `SELECT partition FROM leases WHERE holder = $1 AND expires_at > clock_timestamp()`, p.name)
+	rows, err := w.db.Query(w.ctx(), `SELECT partition, expires_at FROM leases WHERE holder = $1 AND expires_at > clock_timestamp()`, p.name)
 	require.NoError(w.t, err)
 	defer rows.Close()
-	var owned []int32
+	owned := map[int32]time.Time{}
 	for rows.Next() {
 		var n int32
-		require.NoError(w.t, rows.Scan(&n))
-		owned = append(owned, n)
+		var until time.Time
+		require.NoError(w.t, rows.Scan(&n, &until))
+		owned[n] = until
 	}
 	require.NoError(w.t, rows.Err())
 	return owned
+}
+
+// lastWords is when nothing of a process that was just killed arrives any more at
+// the latest: after a second, and not after its lease has run out, for then somebody
+// else may be sending.
+func lastWords(lease time.Time) time.Time {
+	if soon := time.Now().Add(time.Second); soon.Before(lease) {
+		return soon
+	}
+	return lease
 }
 
 // waitSinks waits until so many processes share the partitions and are at rest.
