@@ -111,8 +111,8 @@ type room struct {
 	run  func(ctx context.Context) error
 }
 
-// open opens what all roles share. Postgres and the registry may come up later
-// than we do: they are waited for.
+// open opens what all roles share. Postgres, the registry and the brokers may come
+// up later than we do, or go away meanwhile: they are waited for.
 func (a *App) open(ctx context.Context) (err error) {
 	if a.tel, err = NewTelemetry(ctx, a.cfg.Log, a.cfg.Instance); err != nil {
 		return err
@@ -142,6 +142,12 @@ func (a *App) openStorage(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open Postgres: %w", err)
 	}
+	return a.retry(ctx, "Postgres", storage.IsUnavailable, a.prepareSchema)
+}
+
+// prepareSchema brings the schema of a developer's instance up to date, and checks
+// that it is.
+func (a *App) prepareSchema(ctx context.Context) error {
 	if a.cfg.Dev {
 		if _, err := a.db.Migrate(ctx); err != nil {
 			return fmt.Errorf("migrate the database: %w", err)
@@ -169,7 +175,7 @@ func (a *App) openStream(ctx context.Context) (err error) {
 	if a.admin, err = stream.OpenAdmin(kafka, a.tel.Logger.Logger); err != nil {
 		return err
 	}
-	if err := a.admin.EnsureTopics(ctx); err != nil {
+	if err := a.retry(ctx, "Kafka", stream.IsUnavailable, a.admin.EnsureTopics); err != nil {
 		return err
 	}
 	a.log, err = stream.OpenLog(ctx, kafka, a.codec, a.tel.Logger.Logger, a.tel.Metrics)

@@ -1,8 +1,10 @@
 package hogstream_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,9 +12,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
@@ -208,6 +213,60 @@ func TestDevStopsWithinFiveSecondsAlthoughAReceiverHangs(t *testing.T) {
 		stopping = time.Now()
 	})
 	require.Less(t, time.Since(stopping), 5*time.Second)
+}
+
+// A connection to Postgres that broke while the schema was looked at ended the process.
+func TestAStartSurvivesAConnectionThatBreaks(t *testing.T) {
+	cfg := devConfig(t)
+	var cut atomic.Bool
+	cfg.Database.URL = breakingOnce(t, storagetest.NewServer(t).URL(), "schema_versions", &cut)
+	inDev(t, cfg, func(*hogstream.Running) {})
+	require.True(t, cut.Load(), "no connection was cut")
+}
+
+// breakingOnce stands before a Postgres and ends the first connection on which a
+// client says word.
+func breakingOnce(t *testing.T, database, word string, cut *atomic.Bool) (url string) {
+	t.Helper()
+	behind, err := pgx.ParseConfig(database)
+	require.NoError(t, err)
+	network, address := pgconn.NetworkAddress(behind.Host, behind.Port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial(network, address)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			pass := func(to, from net.Conn, heard func([]byte) bool) {
+				defer to.Close()
+				defer from.Close()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := from.Read(buf)
+					if err != nil || heard(buf[:n]) {
+						return
+					}
+					if _, err := to.Write(buf[:n]); err != nil {
+						return
+					}
+				}
+			}
+			go pass(client, server, func([]byte) bool { return false })
+			go pass(server, client, func(said []byte) bool {
+				return bytes.Contains(said, []byte(word)) && cut.CompareAndSwap(false, true)
+			})
+		}
+	}()
+	port := l.Addr().(*net.TCPAddr).Port
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", behind.User, behind.Password, port, behind.Database)
 }
 
 // Health was green while partitions waited for an operator.

@@ -90,17 +90,32 @@ func TestFaultTheRegistryIsDownAtTheStart(t *testing.T) {
 	w := newWorld(t)
 	addr := freeAddr(t)
 	p := w.newProcess("one", []string{"serve"}, "SCHEMA_REGISTRY_URL=http://"+addr+path(t, w.cfg.Registry.URL))
+	w.startsLater(p, func() { serveProxy(t, addr, w.cfg.Registry.URL) })
+}
+
+func TestFaultTheBrokerIsDownAtTheStart(t *testing.T) {
+	notShort(t)
+	beside(t)
+	w := newWorld(t)
+	w.stopBroker()
+	w.startsLater(w.newProcess("one", []string{"serve"}), w.startBroker)
+}
+
+// startsLater starts a process that lacks something until mend is called: it waits
+// for it, and serves then.
+func (w *world) startsLater(p *process, mend func()) {
+	w.t.Helper()
 	p.start()
 	passes(outage(10 * time.Second))
 	select {
 	case <-p.ended():
-		t.Fatalf("it gave up:\n%s", p.tail(20))
+		w.t.Fatalf("it gave up:\n%s", p.tail(20))
 	default:
 	}
-	serveProxy(t, addr, w.cfg.Registry.URL)
+	mend()
 	p.waitReady()
-	l := load{name: "registry", subjects: 3, each: 3, senders: 3}
-	require.NoError(t, l.run(w.ctx(), w.client()))
+	l := load{name: "later", subjects: 3, each: 3, senders: 3}
+	require.NoError(w.t, l.run(w.ctx(), w.client()))
 	w.verify(l)
 	p.stop()
 }

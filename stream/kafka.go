@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -20,6 +21,13 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 )
+
+// IsUnavailable reports whether an error says that no broker could be reached, or
+// that none could serve for now: waiting may mend it, unlike a refused login.
+func IsUnavailable(err error) bool {
+	var network *net.OpError // also of a dial, which franz-go leaves to its caller to try again
+	return errors.As(err, &network) || kgo.IsRetryableBrokerErr(err) || kerr.IsRetriable(err) || errors.Is(err, context.DeadlineExceeded)
+}
 
 // Config says where Kafka is and how the deployment's topics are made. It is a
 // value: copies are independent, and it is not changed after Validate.
