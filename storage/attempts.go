@@ -130,7 +130,8 @@ func PrepareAttempts(ctx context.Context, db *DB, now time.Time, ahead int) erro
 // partition has of it: Postgres refuses a partition while the default one holds
 // rows of its range, and rows come there whenever nobody made the day in time.
 func prepareAttemptsOf(ctx context.Context, db *DB, day time.Time) error {
-	const exists = `SELECT to_regclass($1) IS NOT NULL`
+	// Not to_regclass: it says what the session knew before it waited for the lock.
+	const exists = `SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)`
 	// Identifiers and bounds are made from a date, nothing else gets in.
 	name, from, to := attemptPartition(day), day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)
 	var there bool

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -99,6 +100,21 @@ func TestAFlushOfAnEpochBeforeARewindIsRefused(t *testing.T) {
 	require.Empty(t, now[0].Finished)
 	require.EqualValues(t, 2, now[0].Epoch)
 	require.EqualValues(t, 109, now[1].Position)
+}
+
+// Several processes that start at once make the same days. The one that waited
+// looked at what it knew from before it waited, and logged an error for each day.
+func TestManyMakeTheSameDaysOfTheDeliveryLogAtOnce(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	day := time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
+	for round := range 5 {
+		var all errgroup.Group
+		for range 6 {
+			all.Go(func() error { return storage.PrepareAttempts(t.Context(), db, day.AddDate(0, 0, 3*round), 2) })
+		}
+		require.NoError(t, all.Wait())
+	}
 }
 
 func TestTheDeliveryLogHasAPartitionForEachDayAndDropsOldOnes(t *testing.T) {
