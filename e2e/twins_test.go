@@ -39,7 +39,9 @@ func TestFaultOneOfTwoInstancesIsKilledAndComesBack(t *testing.T) {
 			w.waitPhase(rng)
 			p.kill()
 			book.killed(w, p)
-			if rng.IntN(2) == 0 {
+			// The second may be joining again after the first's restart, and kfake keeps
+			// a member for ever that is killed while it waits for the answer to a join.
+			if takenOver := rng.IntN(2) == 0; takenOver && (k == 0 || realKafka()) {
 				w.waitMembers(1) // the other takes all over
 			}
 			p.start()
