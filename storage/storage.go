@@ -288,18 +288,18 @@ func (db *DB) InBatch(ctx context.Context, fn func(*Tx) error) error {
 	return db.inTx(ctx, pgx.TxOptions{BeginQuery: beginBatch}, fn)
 }
 
-// InLongTx is InTx for work that may be silent for long between two statements, as
-// when it reads a whole topic: IdleTxTimeout does not end it.
-func (db *DB) InLongTx(ctx context.Context, fn func(*Tx) error) error {
-	return db.inTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0`}, fn)
-}
-
 // beginBatch is one round trip.
 const beginBatch = `BEGIN;
 SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off`
+
+// InLongTx is InTx for work that may be silent for long between two statements, as
+// when it reads a whole topic: IdleTxTimeout does not end it.
+func (db *DB) InLongTx(ctx context.Context, fn func(*Tx) error) error {
+	return db.inTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0`}, fn)
+}
 
 func (db *DB) inTx(ctx context.Context, opts pgx.TxOptions, fn func(*Tx) error) error {
 	tx, err := db.pool.BeginTx(ctx, opts)

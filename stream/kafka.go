@@ -25,8 +25,9 @@ import (
 // IsUnavailable reports whether an error says that no broker could be reached, or
 // that none could serve for now: waiting may mend it, unlike a refused login.
 func IsUnavailable(err error) bool {
-	var network *net.OpError // also of a dial, which franz-go leaves to its caller to try again
-	return errors.As(err, &network) || kgo.IsRetryableBrokerErr(err) || kerr.IsRetriable(err) || errors.Is(err, context.DeadlineExceeded)
+	var network *net.OpError
+	dial := errors.As(err, &network) && network.Op == "dial" // franz-go leaves it to its caller to dial again
+	return dial || kgo.IsRetryableBrokerErr(err) || kerr.IsRetriable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Config says where Kafka is and how the deployment's topics are made. It is a

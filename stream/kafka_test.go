@@ -9,15 +9,19 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -106,5 +110,21 @@ func TestKeysGoToThePartitionsThatJavaChooses(t *testing.T) {
 		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
 	} {
 		require.Equal(t, (hash&0x7fffffff)%12, stream.PartitionOf([]byte(key), 12), key)
+	}
+}
+
+func TestOnlyWhatWaitingMayMendIsUnavailable(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for _, err := range []error{
+		refused, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{IsNotFound: true}}, io.EOF, kerr.NotController, kerr.CoordinatorLoadInProgress,
+		context.DeadlineExceeded,
+	} {
+		require.True(t, stream.IsUnavailable(fmt.Errorf("ensure topics: %w", err)), "%v", err)
+	}
+	for _, err := range []error{
+		nil, kerr.SaslAuthenticationFailed, kerr.TopicAuthorizationFailed, kerr.InvalidReplicationFactor, &stream.TopicsError{},
+		&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, x509.UnknownAuthorityError{}, context.Canceled,
+	} {
+		require.False(t, stream.IsUnavailable(err), "%v", err)
 	}
 }
