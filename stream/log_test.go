@@ -305,11 +305,12 @@ func TestABusyLogGathersSmallCallsUntilThereAreManyOrALargeOneComesOrItIsClosed(
 }
 
 func TestCallsThatWaitAreHandedOverOnceNothingIsOnItsWay(t *testing.T) {
-	e := streamtest.New(t)
+	e := streamtest.New(t, streamtest.WithConfig(func(c *stream.Config) { c.AppendTimeout = time.Minute }))
 	l := e.Log()
-	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	asked, answer := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { close(asked) })
 	e.Cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		asked <- struct{}{}
+		first() // the client may send the 80 records in any number of requests
 		e.Cluster.SleepControl(func() { <-answer })
 		return nil, nil, false
 	})
