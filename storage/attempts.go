@@ -181,6 +181,9 @@ func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, e
 		if err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, lockPatience); err != nil {
+			return fmt.Errorf("drop old delivery log: %w", err)
+		}
 		limit := attemptPartition(before)
 		for _, name := range names {
 			if len(name) != len(limit) || name >= limit {

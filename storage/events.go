@@ -75,13 +75,29 @@ ORDER BY d.day`
 	for _, day := range create {
 		day = day.UTC()
 		name := day.Format(eventPartition)
-		_, err := db.Exec(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF events FOR VALUES FROM ('%s') TO ('%s')`,
+		err := db.alter(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF events FOR VALUES FROM ('%s') TO ('%s')`,
 			name, day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)))
 		if err != nil && !isPartitionTaken(err) {
 			return fmt.Errorf("create partition %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// lockPatience bounds how long a change of partitions waits for its lock. Whoever
+// writes or reads meanwhile queues up behind it, so one that waited for a long reader,
+// such as pg_dump, would hold all of them up for as long. It is tried again later.
+const lockPatience = `SET LOCAL lock_timeout = '2s'`
+
+// alter runs one statement that locks a whole table, with lockPatience.
+func (db *DB) alter(ctx context.Context, sql string) error {
+	return db.InTx(ctx, func(tx *Tx) error {
+		if _, err := tx.Exec(ctx, lockPatience); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sql)
+		return err
+	})
 }
 
 // isPartitionTaken reports that rows of the range stand in the default
@@ -121,7 +137,7 @@ ORDER BY c.relname`
 		if err != nil || day.AddDate(0, 0, 1).After(before) {
 			continue
 		}
-		if _, err := db.Exec(ctx, `DROP TABLE IF EXISTS `+pgx.Identifier{name}.Sanitize()); err != nil {
+		if err := db.alter(ctx, `DROP TABLE IF EXISTS `+pgx.Identifier{name}.Sanitize()); err != nil {
 			return dropped, fmt.Errorf("drop partition %s: %w", name, err)
 		}
 		dropped = append(dropped, name)

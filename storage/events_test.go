@@ -1,6 +1,8 @@
 package storage_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -59,6 +61,54 @@ func TestADayWithEventsInTheDefaultPartitionIsLeftThere(t *testing.T) {
 	require.NoError(t, db.CreateEventPartitions(t.Context(), noon, 1))
 	storeEvent(t, db, noon.AddDate(0, 0, 1), `{}`)
 	require.Equal(t, 1, count(t, db, "events_p20260311"))
+}
+
+// A change of partitions locks the whole table, and whoever comes after it queues up
+// behind it. While somebody reads for hours, as pg_dump does, that was everybody.
+func TestALongReaderDoesNotHoldWritersUpBehindAChangeOfPartitions(t *testing.T) {
+	old, today := noon.AddDate(0, 0, -9), noon
+	for name, change := range map[string]func(*storage.DB) error{
+		"a day of events is made":        func(db *storage.DB) error { return db.CreateEventPartitions(t.Context(), noon.AddDate(0, 0, 1), 0) },
+		"a day of events is dropped":     func(db *storage.DB) error { _, err := db.DropEventPartitions(t.Context(), noon); return err },
+		"a day of deliveries is made":    func(db *storage.DB) error { return storage.PrepareAttempts(t.Context(), db, noon.AddDate(0, 0, 1), 0) },
+		"a day of deliveries is dropped": func(db *storage.DB) error { _, err := storage.DropAttempts(t.Context(), db, noon); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := storagetest.New(t)
+			for _, day := range []time.Time{old, today} {
+				require.NoError(t, db.CreateEventPartitions(t.Context(), day, 0))
+				require.NoError(t, storage.PrepareAttempts(t.Context(), db, day, 0))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			require.NoError(t, db.InTx(ctx, func(reader *storage.Tx) error {
+				_, err := reader.Exec(ctx, `SELECT FROM events; SELECT FROM delivery_attempts`)
+				require.NoError(t, err)
+				changed := make(chan error, 1)
+				go func() { changed <- change(db) }()
+				for len(changed) == 0 && !somebodyWaits(ctx, t, db) {
+				}
+				require.NoError(t, db.InTx(ctx, func(writer *storage.Tx) error {
+					return errors.Join(
+						writer.StoreEvents(ctx, []storage.StoredEvent{{ID: uuid.NewString(), ContactID: uuid.NewString(), Name: "x", Properties: `{}`, OccurredAt: today, ReceivedAt: today, Source: "test"}}),
+						storage.WriteAttempts(ctx, writer, []storage.Attempt{{At: today, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "x", RecordKey: "k", Topic: "events", Outcome: "delivered", Status: 200}}))
+				}))
+				require.Error(t, <-changed, "the reader is still there")
+				return nil
+			}))
+			require.NoError(t, change(db), "again, later")
+		})
+	}
+}
+
+// somebodyWaits says that a lock on a table of the schema is waited for.
+func somebodyWaits(ctx context.Context, t *testing.T, db *storage.DB) (waiting bool) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+		               WHERE NOT l.granted AND c.relnamespace = current_schema()::regnamespace)`).Scan(&waiting))
+	return waiting
 }
 
 func TestPropertiesAreStoredByteForByte(t *testing.T) {

@@ -84,7 +84,7 @@ func (c Config) withDefaults() Config {
 		c.ConnectTimeout = 5 * time.Second
 	}
 	if c.IdleTxTimeout == 0 {
-		c.IdleTxTimeout = time.Minute
+		c.IdleTxTimeout = 15 * time.Second
 	}
 	return c
 }

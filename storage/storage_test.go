@@ -214,6 +214,16 @@ func TestASilentTransactionLosesItsLocks(t *testing.T) {
 	require.True(t, storage.IsUnavailable(err), "%v", err)
 }
 
+func TestATransactionMayBeSilentForFifteenSeconds(t *testing.T) {
+	t.Parallel()
+	db, err := storage.Open(t.Context(), storage.Config{URL: storagetest.URL(t)})
+	require.NoError(t, err)
+	defer db.Close()
+	var silence string
+	require.NoError(t, db.QueryRow(t.Context(), `SHOW idle_in_transaction_session_timeout`).Scan(&silence))
+	require.Equal(t, "15s", silence)
+}
+
 func TestConfigNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, storage.Config{}.Validate(), "DATABASE_URL")
