@@ -37,6 +37,41 @@ func TestAnyInterleavingEndsInTheStateOfTheModel(t *testing.T) {
 	})
 }
 
+// Members publish what they applied when they come to it, so what reaches a contact
+// may stand in another order than identity decided it, also within a partition.
+func TestAnyOrderOfPublishingEndsInTheStateOfTheModel(t *testing.T) {
+	db := storagetest.New(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		clearTables(t.Context(), rt, db)
+		p := newPumpOn(t.Context(), rt, db, contacts.Config{})
+		p.late = true
+		m := newModel()
+		m.sameTimes = true
+		for range rapid.IntRange(5, 60).Draw(rt, "steps") {
+			randomStep(rt, p, m)
+			if rapid.Bool().Draw(rt, "publish") {
+				publishSome(rt, p)
+			}
+		}
+		for p.busy() {
+			stepIdentity(rt, p, m)
+			stepContacts(rt, p)
+			publishSome(rt, p)
+		}
+		requireModel(rt, p, m)
+		requirePromises(rt, p)
+	})
+}
+
+// publishSome publishes what one partition's owner holds back.
+func publishSome(rt *rapid.T, p *pump) {
+	lanes := &p.ingest
+	if rapid.Bool().Draw(rt, "of resolved") {
+		lanes = &p.resolved
+	}
+	p.release(&lanes[rapid.IntRange(0, partitions-1).Draw(rt, "held")])
+}
+
 func randomStep(rt *rapid.T, p *pump, m *model) {
 	switch rapid.IntRange(0, 9).Draw(rt, "do") {
 	case 0, 1, 2, 3, 4:

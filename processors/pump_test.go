@@ -50,6 +50,10 @@ type pump struct {
 	signals   []*schemas.Signal
 	dead      []*schemas.DeadLetter
 	sent      []*schemas.Input
+	// late holds back what followed from the last batch of a partition until release:
+	// what one member applied before another may be published after it.
+	late bool
+	held map[*lane][]stream.Output
 	// resolvedLog is everything ever appended to topic resolved.
 	resolvedLog []*stream.Record
 }
@@ -72,7 +76,7 @@ func newPumpOn(ctx context.Context, t require.TestingT, db *storage.DB, cfg cont
 	require.NoError(t, err)
 	return &pump{
 		t: t, ctx: ctx, db: db, codec: codec, identity: id, contacts: co,
-		clock: start, snapshots: map[string]*schemas.Contact{},
+		clock: start, snapshots: map[string]*schemas.Contact{}, held: map[*lane][]stream.Output{},
 	}
 }
 
@@ -112,11 +116,23 @@ func (p *pump) step(proc stream.Processor, l *lane, n int) {
 	if end == l.next {
 		return
 	}
-	p.apply(proc, l.records[l.next:end])
+	p.release(l) // nobody applies a batch before the one before is published
+	p.held[l] = p.apply(proc, l.records[l.next:end])
 	l.next = end
+	if !p.late {
+		p.release(l)
+	}
 }
 
-func (p *pump) apply(proc stream.Processor, records []*stream.Record) {
+// release publishes what is held back of a partition.
+func (p *pump) release(l *lane) {
+	for _, o := range p.held[l] {
+		p.publish(o)
+	}
+	delete(p.held, l)
+}
+
+func (p *pump) apply(proc stream.Processor, records []*stream.Record) []stream.Output {
 	var outputs []stream.Output
 	for range 5 {
 		b := stream.NewBatch(p.codec, p.clock, records)
@@ -128,9 +144,7 @@ func (p *pump) apply(proc stream.Processor, records []*stream.Record) {
 		outputs = b.Outputs()
 		break
 	}
-	for _, o := range outputs {
-		p.publish(o)
-	}
+	return outputs
 }
 
 func (p *pump) publish(o stream.Output) {
@@ -194,7 +208,7 @@ func (p *pump) busy() bool {
 			return true
 		}
 	}
-	return false
+	return len(p.held) > 0
 }
 
 // do sends inputs one after the other, each handled before the next is sent.
