@@ -2,9 +2,12 @@ package processors_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -78,6 +81,56 @@ func resolveAtOnce(t *testing.T, p *pump) {
 	group.Wait()
 }
 
+// With deletions among them, nobody is known by a name who was sent under it only
+// before its erasure.
+func TestMembersThatResolveAndDeleteTheSamePeopleAtOnceKeepTheErasedAway(t *testing.T) {
+	db := storagetest.New(t)
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			p := newPumpOn(t.Context(), t, db, contacts.Config{})
+			rnd := rand.New(rand.NewPCG(seed, 3))
+			run := fmt.Sprint("erased", seed)
+			for range 300 {
+				in := randomEvent(rnd, run)
+				if rnd.IntN(3) == 0 {
+					in.Type, in.Event, in.ContactProperties, in.AnonymousID = schemas.InputDelete, nil, nil, nil
+				}
+				if in.Key() != "" {
+					p.send(in)
+				}
+			}
+			resolveAtOnce(t, p)
+			p.drain()
+			requireErasedAway(t, p)
+		})
+	}
+}
+
+func requireErasedAway(t *testing.T, p *pump) {
+	t.Helper()
+	sent := map[schemas.Identifier]time.Time{} // when last, but by a deletion
+	for _, in := range p.sent {
+		for _, id := range identifiersOf(in) {
+			if in.Type != schemas.InputDelete {
+				sent[id] = in.ReceivedAt
+			} else if _, before := sent[id]; !before {
+				sent[id] = time.Time{}
+			}
+		}
+	}
+	var erased map[schemas.Identifier]storage.Place
+	require.NoError(t, p.db.InTx(p.ctx, func(tx *storage.Tx) (err error) {
+		erased, err = tx.LoadErased(p.ctx, slices.Collect(maps.Keys(sent)), time.Time{})
+		return err
+	}))
+	require.NotEmpty(t, erased)
+	for id, place := range erased {
+		if !sent[id].After(place.AppendTime) {
+			require.Nil(t, p.find(id.Kind, id.Value), "%v was erased after it was sent last", id)
+		}
+	}
+}
+
 func requireOnePlace(t *testing.T, p *pump) {
 	t.Helper()
 	require.Empty(t, p.dead)
@@ -109,4 +162,60 @@ func requireOnePlace(t *testing.T, p *pump) {
 		require.NotNil(t, owner[e.ContactID])
 	}
 	require.Len(t, seen, len(p.sent), "every event once")
+}
+
+// A deletion and an input that was appended before it, which names somebody whom
+// nobody knows yet, are decided at once by two members: either the deletion finds the
+// person, or the input finds the deletion.
+func TestADeletionDecidedBesideAnEarlierInputOfAStrangerWinsAllTheSame(t *testing.T) {
+	for name, deletionFirst := range map[string]bool{"the deletion commits first": true, "the input commits first": false} {
+		t.Run(name, func(t *testing.T) {
+			p := newPump(t, contacts.Config{})
+			in, del := p.send(event("x", user("U"), email("g@b.co"))), p.send(remove(email("g@b.co"), waits))
+			require.NotEqual(t, partitionOf(in.Key()), partitionOf(del.Key()))
+			first, second := &p.ingest[partitionOf(del.Key())], &p.ingest[partitionOf(in.Key())]
+			if !deletionFirst {
+				first, second = second, first
+			}
+			b := stream.NewBatch(p.codec, p.clock, first.records)
+			again := make(chan struct{})
+			err := p.db.InTx(p.ctx, func(tx *storage.Tx) error {
+				if err := p.identity.Apply(p.ctx, tx, b); err != nil {
+					return err
+				}
+				go func() {
+					defer close(again)
+					p.step(p.identity, second, 1)
+				}()
+				for !somebodyWaits(t, p.db) {
+					select {
+					case <-again:
+						return nil
+					default:
+					}
+				}
+				return nil
+			})
+			<-again
+			require.NoError(t, err)
+			for _, o := range b.Outputs() {
+				p.publish(o)
+			}
+			first.next = len(first.records)
+			p.drain()
+			require.Nil(t, p.find(schemas.KindExternal, "U"))
+			require.Nil(t, p.find(schemas.KindEmail, "g@b.co"))
+			require.Zero(t, p.count("contacts", "true"))
+		})
+	}
+}
+
+// somebodyWaits says that a transaction of this schema waits for another.
+func somebodyWaits(t *testing.T, db *storage.DB) (waiting bool) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(t.Context(), `
+		SELECT EXISTS (SELECT FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid
+		               JOIN pg_locks AS held ON held.pid = a.pid AND held.relation = 'identifiers'::regclass
+		               WHERE NOT l.granted)`).Scan(&waiting))
+	return waiting
 }

@@ -6,10 +6,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -60,6 +62,8 @@ type Identities struct {
 	HasErasure bool                          // some identifier was erased since `since`
 }
 
+const hasErasure = `SELECT EXISTS (SELECT FROM erased_identifiers WHERE erased_at >= $1)`
+
 // LoadIdentities looks identifiers and contact ids up, without any lock, in one
 // round trip. A contact that was merged comes with its survivor. Whether
 // something was erased at or after since is read last, so that an identifier
@@ -76,7 +80,6 @@ SELECT ` + identityColumns + `
 FROM identities AS n
 JOIN identities AS c ON c.contact_id IN (n.contact_id, n.merged_into)
 WHERE n.contact_id = ANY ($1::text[]::uuid[])`
-		erasure = `SELECT EXISTS (SELECT FROM erased_identifiers WHERE erased_at >= $1)`
 	)
 	found := &Identities{
 		Owner:     make(map[schemas.Identifier]string, len(ids)),
@@ -101,7 +104,7 @@ WHERE n.contact_id = ANY ($1::text[]::uuid[])`
 			return err
 		})
 	}
-	batch.Queue(erasure, since).QueryRow(func(row pgx.Row) error { return row.Scan(&found.HasErasure) })
+	batch.Queue(hasErasure, since).QueryRow(func(row pgx.Row) error { return row.Scan(&found.HasErasure) })
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("look up %d identifiers: %w", len(ids), err)
 	}
@@ -171,6 +174,12 @@ type IdentityChanges struct {
 	Erased   map[schemas.Identifier]Place  // identifiers erased beside those that Deleted own
 	Saved    []Identity                    // new or changed rows, at their final state
 	Attached map[schemas.Identifier]string // contact id by an identifier that nobody owned
+	// Forgotten are identifiers in Erased that nobody owned.
+	Forgotten []schemas.Identifier
+	// Since is the earliest append time of the batch's inputs, and KnownErased what the
+	// batch knew, and has added itself, of erasures from then on.
+	Since       time.Time
+	KnownErased map[schemas.Identifier]Place
 	// Taken are identifiers in Attached that somebody owned after all; only a
 	// rebuild takes them.
 	Taken []schemas.Identifier
@@ -178,7 +187,7 @@ type IdentityChanges struct {
 
 // SaveIdentities writes the changes of a batch in a constant number of
 // statements. It fails with an error that IsRetryable accepts when another
-// transaction attached one of the identifiers first.
+// transaction attached one of the identifiers first, or erased one that was attached.
 func (tx *Tx) SaveIdentities(ctx context.Context, ch *IdentityChanges, now time.Time) error {
 	if err := tx.repoint(ctx, ch.Merged); err != nil {
 		return err
@@ -192,7 +201,31 @@ func (tx *Tx) SaveIdentities(ctx context.Context, ch *IdentityChanges, now time.
 	if err := tx.detach(ctx, ch.Taken); err != nil {
 		return err
 	}
-	return tx.attach(ctx, ch.Attached, now)
+	if err := tx.reserve(ctx, ch.Forgotten, now); err != nil {
+		return err
+	}
+	return tx.attach(ctx, ch, now)
+}
+
+// reserve makes whoever attaches one of these identifiers beside us wait for our
+// commit, or wins the race against us: so either we find the contact that has it, or
+// they find its erasure. Nothing is left of it.
+func (tx *Tx) reserve(ctx context.Context, forgotten []schemas.Identifier, now time.Time) error {
+	if len(forgotten) == 0 {
+		return nil
+	}
+	nobody := make(map[schemas.Identifier]string, len(forgotten))
+	for _, id := range forgotten {
+		nobody[id] = uuid.Nil.String()
+	}
+	inserted, err := tx.Exec(ctx, insertIdentifiers, identifierRows(nobody, now)...)
+	if err != nil {
+		return fmt.Errorf("reserve %d erased identifiers: %w", len(forgotten), err)
+	}
+	if int(inserted.RowsAffected()) < len(nobody) {
+		return fmt.Errorf("reserve erased identifiers: %w", errRaced("an identifier"))
+	}
+	return tx.detach(ctx, forgotten)
 }
 
 func (tx *Tx) detach(ctx context.Context, taken []schemas.Identifier) error {
@@ -329,35 +362,61 @@ SET external_id = excluded.external_id, email = excluded.email, anonymous_id = e
 	return nil
 }
 
-func (tx *Tx) attach(ctx context.Context, attached map[schemas.Identifier]string, now time.Time) error {
-	if len(attached) == 0 {
-		return nil
-	}
-	// Sorted, so that two transactions with the same new identifiers wait for
-	// each other and do not deadlock.
-	const insert = `
+// Sorted, so that two transactions with the same new identifiers wait for each other
+// and do not deadlock.
+const insertIdentifiers = `
 INSERT INTO identifiers (kind, value, contact_id, created_at)
 SELECT n.kind, n.value, n.contact_id, $4
 FROM unnest($1::text[], $2::text[], $3::text[]::uuid[]) AS n (kind, value, contact_id)
 ON CONFLICT (kind, value) DO NOTHING`
-	ids := make([]schemas.Identifier, 0, len(attached))
-	for id := range attached {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, byKindAndValue)
+
+func identifierRows(owner map[schemas.Identifier]string, now time.Time) []any {
+	ids := slices.SortedFunc(maps.Keys(owner), byKindAndValue)
 	kinds, values := kindsAndValues(ids)
 	contacts := make([]string, len(ids))
 	for i, id := range ids {
-		contacts[i] = attached[id]
+		contacts[i] = owner[id]
 	}
-	tag, err := tx.Exec(ctx, insert, kinds, values, contacts, now)
-	if err != nil {
-		return fmt.Errorf("attach %d identifiers: %w", len(ids), err)
+	return []any{kinds, values, contacts, now}
+}
+
+// attach gives free identifiers to contacts, and looks once more whether one was
+// erased: a transaction that we waited for may have done so.
+func (tx *Tx) attach(ctx context.Context, ch *IdentityChanges, now time.Time) error {
+	if len(ch.Attached) == 0 {
+		return nil
 	}
-	if int(tag.RowsAffected()) < len(ids) {
+	var inserted int64
+	var erased bool
+	var batch pgx.Batch
+	batch.Queue(insertIdentifiers, identifierRows(ch.Attached, now)...).Exec(func(tag pgconn.CommandTag) error {
+		inserted = tag.RowsAffected()
+		return nil
+	})
+	batch.Queue(hasErasure, ch.Since).QueryRow(func(row pgx.Row) error { return row.Scan(&erased) })
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("attach %d identifiers: %w", len(ch.Attached), err)
+	}
+	if int(inserted) < len(ch.Attached) {
 		return fmt.Errorf("attach identifiers: %w", errRaced("an identifier"))
 	}
+	if !erased || ch.Since.IsZero() {
+		return nil
+	}
+	erasures, err := tx.LoadErased(ctx, slices.Collect(maps.Keys(ch.Attached)), ch.Since)
+	if err != nil {
+		return err
+	}
+	for id, place := range erasures {
+		if known, ok := ch.KnownErased[id]; !ok || !known.same(place) {
+			return fmt.Errorf("attach identifiers: %w", errRaced("an erased identifier"))
+		}
+	}
 	return nil
+}
+
+func (p Place) same(other Place) bool {
+	return p.Partition == other.Partition && p.Offset == other.Offset && p.AppendTime.Equal(other.AppendTime)
 }
 
 // LoadErased returns which of the identifiers were erased at or after since, and

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -14,6 +15,7 @@ import (
 type view struct {
 	owner      map[schemas.Identifier]*contact
 	contacts   map[string]*contact
+	since      time.Time // the earliest append time of the batch; erasures are known from then on
 	erased     map[schemas.Identifier]storage.Place
 	duplicates map[string]bool // input ids
 
@@ -187,7 +189,7 @@ func (v *view) save(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	}
 	ch := storage.IdentityChanges{
 		Merged: make(map[string]string), Deleted: make(map[string]storage.Place),
-		Erased: v.forgot, Taken: v.taken, Attached: make(map[schemas.Identifier]string, len(v.attached)),
+		Erased: v.forgot, Taken: v.taken, Since: v.since, KnownErased: v.erased, Attached: make(map[schemas.Identifier]string, len(v.attached)),
 	}
 	var locked []storage.Identity
 	for _, c := range v.touched {
@@ -212,6 +214,11 @@ func (v *view) save(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	for id := range v.attached {
 		if c := v.live(v.owner[id]); c != nil {
 			ch.Attached[id] = c.ContactID
+		}
+	}
+	for id := range v.forgot {
+		if v.owner[id] == nil || v.attached[id] && !slices.Contains(v.taken, id) {
+			ch.Forgotten = append(ch.Forgotten, id)
 		}
 	}
 	if err := tx.LockIdentities(ctx, locked); err != nil {
