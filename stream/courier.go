@@ -269,7 +269,10 @@ func (c *courier) skipGap(t *track, p *place, start int64) {
 
 // errKey is why a record is given up before an attempt is made: its key has no
 // place in the delivery log, nor in Postgres when it has to wait.
-var errKey = errors.New("the record's key is not text in UTF-8")
+var errKey = fmt.Errorf("the record's key is not text in UTF-8 of at most %d bytes", maxKey)
+
+// maxKey fits into an index of Postgres. Our own keys are contact ids.
+const maxKey = 1 << 10
 
 // giveUp makes a dead letter of a record that is admitted and in no lane.
 func (c *courier) giveUp(t *track, it item, reason string, failure error) *schemas.DeadLetter {

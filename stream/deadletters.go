@@ -376,7 +376,7 @@ func (d *DeadLetters) record(ctx context.Context, l *Letter) (*Record, error) {
 		return nil, err
 	}
 	// Another record may stand there when the topic was made anew.
-	if r != nil && slices.Equal(r.Key, l.RecordKey) && r.ID == l.RecordID {
+	if r != nil && slices.Equal(letterKey(r.Key), l.RecordKey) && r.ID == l.RecordID {
 		return r, nil
 	}
 	if l.RecordValue == nil {

@@ -1,8 +1,10 @@
 package stream_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"unicode/utf8"
 
@@ -57,6 +59,65 @@ func TestHeadersAndKeysThatAreNoTextDoNotStopAProcessor(t *testing.T) {
 	for _, raw := range noText {
 		require.True(t, keys[string(raw)], "the key %x stands in its dead letter as it was", raw)
 	}
+}
+
+// What is copied into a dead letter, and into its key and headers, has a size too.
+func TestHeadersAndKeysOfMegabytesDoNotStopAProcessor(t *testing.T) {
+	r := newRig(t, 1)
+	large := bytes.Repeat([]byte("x"), 1<<20)
+	keyed := r.input(schemas.TopicIngest, 0, "y")
+	keyed.Key = bytes.Repeat(large, 3)
+	traced := r.input(schemas.TopicIngest, 0, string(bytes.Repeat(large, 3)))
+	traced.Headers = []kgo.RecordHeader{{Key: "id", Value: []byte("traced")}, {Key: "tracestate", Value: large[:900<<10]}}
+	records := []*kgo.Record{withHeaders(r.input(schemas.TopicIngest, 0, "x"), large[:800<<10]), keyed, traced}
+	for _, kr := range records {
+		require.NoError(t, r.client.ProduceSync(t.Context(), kr).FirstErr())
+	}
+	refuse := copier{
+		topics: []schemas.Topic{schemas.TopicIngest},
+		extra: func(b *stream.Batch, rec *stream.Record) error {
+			return b.DeadLetter(rec, "processor:copier", "undecodable", errors.New("no input"))
+		},
+		silent: func(*stream.Record) bool { return true },
+	}
+	r.start("a", func(c *stream.ProcessorConfig) { c.Encoder, c.Processor = r.env.Codec, refuse })
+	r.eventually("all are given up", func() bool { return r.committed(schemas.TopicIngest, 0) == int64(len(records)) })
+	for _, l := range r.env.WaitRecords(schemas.TopicDeadLetters, len(records)) {
+		d, err := r.env.Codec.DecodeDeadLetter(l.Value)
+		require.NoError(t, err)
+		require.NotEmpty(t, d.RecordKey)
+		require.NotEmpty(t, d.RecordValue)
+	}
+}
+
+// Postgres keeps parked keys in an index, in which a long one has no place.
+func TestALongKeyDoesNotStopDelivery(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "*")
+	long := make([]byte, 0, 16<<10)
+	for i := 0; len(long) < cap(long)-40; i++ { // text that does not compress
+		long = append(long, schemas.Derive(fmt.Sprint(i), "key", 0)...)
+	}
+	f := fact("c", schemas.FactContactUpdated)
+	value, err := w.Codec.Encode(f)
+	require.NoError(t, err)
+	kr := stream.NewKafkaRecord(w.Config.Topic(schemas.TopicLifecycle), string(long), value, f.Meta(), stream.Trace{})
+	kr.Partition = w.PartitionOf("good")
+	w.r.answer = func(_ context.Context, dv stream.Delivery) stream.Outcome {
+		if len(dv.Records[0].Key) > 100 {
+			return stream.Outcome{Verdict: stream.Retry, Status: 503} // until it is parked
+		}
+		return stream.Outcome{Status: 200}
+	}
+	w.Produce(kr)
+	w.start("one", func(c *stream.SinksConfig) { c.ParkedMax = c.BackoffMax })
+	letters := schemas.TopicDeadLetters
+	w.Eventually(func(context.Context) (bool, error) { // others are accepted, so that the one that fails is given up
+		w.Append(fact("good", schemas.FactContactUpdated))
+		return len(w.ReadAll(letters, true)) > 0, nil
+	}, "it is given up")
+	w.waitFlushed(d)
+	require.Equal(t, storage.DestinationActive, w.status(d))
 }
 
 func TestHeadersAndKeysThatAreNoTextDoNotStopDelivery(t *testing.T) {

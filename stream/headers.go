@@ -128,9 +128,9 @@ func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 		case headerOccurredAt:
 			r.OccurredAt = headerTime(h.Value)
 		case headerTraceParent:
-			r.TraceParent = headerText(h.Value)
+			r.TraceParent = traceText(h.Value)
 		case headerTraceState:
-			r.TraceState = headerText(h.Value)
+			r.TraceState = traceText(h.Value)
 		case headerFirstAppended:
 			// It can only make a record older.
 			if at := headerTime(h.Value); at.Before(r.AppendTime) {
@@ -159,8 +159,20 @@ func (r *Record) firstAppended() time.Time {
 
 // headerText is a header as everything behind can take it. Anybody may write to a
 // topic, and bytes that are no text would be refused by Avro and by Postgres far
-// from here, for a whole batch and at every try.
-func headerText(value []byte) string { return cleanText(string(value)) }
+// from here, for a whole batch and at every try. So would be more than a record can
+// carry: headers are copied to what follows from theirs, and into dead letters.
+func headerText(value []byte) string { return cleanText(string(value[:min(len(value), maxHeader)])) }
+
+// traceText is a header of the trace context; one that was cut off would say nothing.
+func traceText(value []byte) string {
+	if len(value) > maxHeader {
+		return ""
+	}
+	return cleanText(string(value))
+}
+
+// maxHeader is how much of a header's value counts.
+const maxHeader = 4 << 10
 
 // cleanText makes a text that came from outside fit for Postgres and Avro: valid
 // UTF-8 without NUL.

@@ -138,7 +138,7 @@ func (t *track) admit(p *place, c *chunk) bool {
 		if few {
 			r = r.clone()
 		}
-		if !isText(r.Key) {
+		if len(r.Key) > maxKey || !isText(r.Key) {
 			t.count(1, recordSize(r))
 			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", errKey)
 			t.courier.metrics.dead.Inc()

@@ -226,13 +226,23 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 			headers[k] = v
 		}
 	}
+	text := cleanText(failure.Error())
+	if len(r.Key) > maxLetterKey {
+		text += fmt.Sprintf(" (the key of %d bytes is cut off)", len(r.Key))
+	}
 	return &schemas.DeadLetter{
 		ID:         schemas.Derive(fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset), source, 0),
-		OccurredAt: now, Source: source, Reason: reason, Error: cleanText(failure.Error()),
+		OccurredAt: now, Source: source, Reason: reason, Error: text,
 		SourceTopic: string(r.Topic), Partition: r.Partition, Offset: r.Offset,
-		RecordID: r.ID, RecordType: r.Type, RecordKey: r.Key, RecordValue: r.Value, RecordHeaders: headers,
+		RecordID: r.ID, RecordType: r.Type, RecordKey: letterKey(r.Key), RecordValue: r.Value, RecordHeaders: headers,
 	}
 }
+
+// maxLetterKey is how much of a record's key stands in its dead letter, and is the
+// letter's own key: there must be room for both.
+const maxLetterKey = 8 << 10
+
+func letterKey(key []byte) []byte { return key[:min(len(key), maxLetterKey)] }
 
 // timeText is a time as headers have it; empty for none.
 func timeText(t time.Time) string {
