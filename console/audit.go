@@ -48,7 +48,7 @@ type auditJSON struct {
 	ResourceID *string         `json:"resourceId"`
 	Detail     json.RawMessage `json:"detail"`
 	IPAddress  *string         `json:"ipAddress"`
-	CreatedAt  isoTime         `json:"createdAt"`
+	CreatedAt  isoTime         `json:"createdAt" format:"date-time"`
 }
 
 type auditPage struct {

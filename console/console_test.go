@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -17,8 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // memory is a Webhooks that keeps destinations in memory.
@@ -94,7 +97,7 @@ func (m *memory) RotateSecret(_ context.Context, id string, r console.Rotation) 
 	m.rotation = r
 	if r.Overlap != nil {
 		until := time.Unix(0, 0).Add(*r.Overlap)
-		v.PreviousSecretUntil = &until
+		v.PreviousSecretUntil = schemas.ISOTimeOf(&until)
 	}
 	return &console.Created{View: *v, Secret: "whsec_rotated"}, nil
 }
@@ -185,6 +188,22 @@ func paths(t *testing.T, body map[string]any) []string {
 		require.NotEmpty(t, i.Fix)
 		name, _ := i.Path[0].(string)
 		out = append(out, name)
+	}
+	return out
+}
+
+// fullPaths are the paths of the issues, as JSON.
+func fullPaths(t *testing.T, body map[string]any) (out []string) {
+	t.Helper()
+	envelope, ok := body["error"].(map[string]any)
+	require.True(t, ok, "%v", body)
+	var issues []struct{ Path json.RawMessage }
+	text, _ := envelope["message"].(string)
+	require.NoError(t, json.Unmarshal([]byte(text), &issues))
+	for _, i := range issues {
+		var path bytes.Buffer
+		require.NoError(t, json.Compact(&path, i.Path))
+		out = append(out, path.String())
 	}
 	return out
 }
@@ -325,7 +344,50 @@ func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
 		paths(t, s.request(http.MethodPost, "/webhooks", `{"url":1,"eventTypes":[null],"disabled":"no","config":[],"concurrency":1.5}`, http.StatusBadRequest)))
 	s.hooks.refuse = &console.InvalidError{Field: "url", Message: "must not point to a private network"}
 	require.Equal(t, []string{"url"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://10.0.0.1","eventTypes":["*"]}`, http.StatusBadRequest)))
+	for field, path := range map[string]string{
+		"eventTypes[1]": `["eventTypes",1]`, "config.apiKey": `["config","apiKey"]`, "config.headers.X-A.B": `["config","headers","X-A.B"]`,
+		"retryHorizon": `["retryHorizonSeconds"]`, "overlap": `["overlapSeconds"]`,
+	} {
+		s.hooks.refuse = &console.InvalidError{Field: field, Message: "is wrong: do this"}
+		require.Equal(t, []string{path}, fullPaths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://x.example","eventTypes":["*"]}`, http.StatusBadRequest)))
+	}
+	require.Equal(t, []string{`["eventTypes",1]`, `["eventTypes",2]`},
+		fullPaths(t, s.request(http.MethodPost, "/webhooks", `{"eventTypes":["*",7,"\u0000"]}`, http.StatusBadRequest)))
 	require.Empty(t, s.audit())
+}
+
+func TestABodyMayBeCompressed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	gzipped := func(text string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, err := w.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return b.String()
+	}
+	for _, name := range []string{"gzip", "GZIP", "x-gzip"} {
+		s.request(http.MethodPost, "/api-keys", gzipped(`{"name":"n"}`), http.StatusCreated, "Content-Encoding", name)
+	}
+	s.request(http.MethodPost, "/api-keys", gzipped(`{"name":"`+strings.Repeat("n", 2<<20)+`"}`), http.StatusRequestEntityTooLarge, "Content-Encoding", "gzip")
+	s.request(http.MethodPost, "/api-keys", gzipped(`{"name":"n"}`)[:20], http.StatusBadRequest, "Content-Encoding", "gzip")
+	s.request(http.MethodPost, "/api-keys", `{"name":"n"}`, http.StatusBadRequest, "Content-Encoding", "gzip")
+	s.request(http.MethodPost, "/api-keys", `{"name":"n"}`, http.StatusUnsupportedMediaType, "Content-Encoding", "br")
+	require.Len(t, s.audit(), 3)
+}
+
+func TestTimesOfADestinationAreUTCWithMilliseconds(t *testing.T) {
+	t.Parallel()
+	at := schemas.ISOTime{Time: time.Date(2026, 1, 31, 10, 0, 0, 120_000_000, time.FixedZone("", -2*60*60))}
+	v := console.View{CreatedAt: at, UpdatedAt: at, LastDeliveryAt: &at, PreviousSecretUntil: &at}
+	v.LastErrorAt = &at
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	require.Equal(t, 5, strings.Count(string(text), `At":"2026-01-31T12:00:00.120Z"`)+strings.Count(string(text), `Until":"2026-01-31T12:00:00.120Z"`), "%s", text)
+	text, err = json.Marshal(stream.Backfilled{Preview: stream.Preview{First: &at, Last: &at}, Replay: &stream.Backfill{CreatedAt: at, EndedAt: &at}})
+	require.NoError(t, err)
+	require.Equal(t, 4, strings.Count(string(text), `"2026-01-31T12:00:00.120Z"`), "%s", text)
 }
 
 func TestContactsAreListedSearchedAndShown(t *testing.T) {
@@ -353,6 +415,12 @@ func TestContactsAreListedSearchedAndShown(t *testing.T) {
 	for _, name := range []string{ada, "u_1", "before"} {
 		got, _ := s.request(http.MethodGet, "/contacts/"+name, "", http.StatusOK)["contact"].(map[string]any)
 		require.Equal(t, ada, got["id"])
+	}
+	_, err = s.db.Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'org/ü@x:1 %2F', $1::text::uuid)`, ada)
+	require.NoError(t, err)
+	for _, path := range []string{"org%2F%C3%BC%40x%3A1%20%252F", "urn:uuid:" + ada} {
+		got, _ := s.request(http.MethodGet, "/contacts/"+path, "", http.StatusOK)["contact"].(map[string]any)
+		require.Equal(t, ada, got["id"], path)
 	}
 	s.request(http.MethodGet, "/contacts/"+uuid.NewString(), "", http.StatusNotFound)
 	s.request(http.MethodGet, "/contacts/nobody", "", http.StatusNotFound)
@@ -398,4 +466,12 @@ func TestTheAdminAPIIsDescribed(t *testing.T) {
 	text, err := json.Marshal(doc)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "/v1/admin/webhooks/{id}/rotate-secret")
+	for name, schema := range doc.Components.Schemas.Map() { // times were described as objects
+		for field, s := range schema.Properties {
+			if strings.HasSuffix(field, "At") || strings.HasSuffix(field, "Until") || name == "Preview" && (field == "first" || field == "last") {
+				require.Equal(t, huma.TypeString, s.Type, "%s.%s", name, field)
+				require.Equal(t, "date-time", s.Format, "%s.%s", name, field)
+			}
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -22,10 +21,10 @@ type contactJSON struct {
 	Identifiers []identifierJSON `json:"identifiers"`
 	Merged      []string         `json:"merged"`
 	Version     int64            `json:"version"`
-	FirstSeenAt isoTime          `json:"firstSeenAt"`
-	LastSeenAt  isoTime          `json:"lastSeenAt"`
-	CreatedAt   isoTime          `json:"createdAt"`
-	UpdatedAt   isoTime          `json:"updatedAt"`
+	FirstSeenAt isoTime          `json:"firstSeenAt" format:"date-time"`
+	LastSeenAt  isoTime          `json:"lastSeenAt" format:"date-time"`
+	CreatedAt   isoTime          `json:"createdAt" format:"date-time"`
+	UpdatedAt   isoTime          `json:"updatedAt" format:"date-time"`
 }
 
 type identifierJSON struct {
@@ -94,7 +93,7 @@ func plainText(s string) string {
 // getContact is GET /contacts/{id}: by the contact's own id, also of one that was
 // merged away, or by an external id it ever had.
 func (c *console) getContact(r *http.Request) (any, error) {
-	contact, err := c.contact(r.Context(), plainText(chi.URLParam(r, "id")))
+	contact, err := c.contact(r.Context(), plainText(pathText(r, "id")))
 	switch {
 	case err != nil:
 		return nil, err
@@ -105,8 +104,8 @@ func (c *console) getContact(r *http.Request) (any, error) {
 }
 
 func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {
-	if uuid.Validate(id) == nil {
-		contact, err := c.DB.GetContact(ctx, id)
+	if own, err := uuid.Parse(id); err == nil {
+		contact, err := c.DB.GetContact(ctx, own.String())
 		if !storage.IsNotFound(err) {
 			return contact, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -30,8 +31,8 @@ type letterJSON struct {
 	Error      string   `json:"error"`
 	RetryCount int      `json:"retryCount"`
 	Status     string   `json:"status" enum:"pending,retrying,retried,discarded"`
-	RetriedAt  *isoTime `json:"retriedAt"`
-	CreatedAt  isoTime  `json:"createdAt"`
+	RetriedAt  *isoTime `json:"retriedAt" format:"date-time"`
+	CreatedAt  isoTime  `json:"createdAt" format:"date-time"`
 
 	Reason       string            `json:"reason"`
 	Attempts     int               `json:"attempts"`
@@ -71,7 +72,7 @@ func (f *form) letterFilter(q url.Values) stream.LetterFilter {
 	return stream.LetterFilter{
 		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
 		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
-		RecordID: q.Get("recordId"), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
+		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
 	}
 }
 

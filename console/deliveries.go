@@ -34,7 +34,7 @@ type Records interface {
 // <topic>-<partition>-<offset>.
 type attemptJSON struct {
 	Delivery  string  `json:"deliveryId"`
-	At        isoTime `json:"attemptedAt"`
+	At        isoTime `json:"attemptedAt" format:"date-time"`
 	RecordID  string  `json:"recordId"`
 	Type      string  `json:"type"`
 	Key       string  `json:"key"`
@@ -54,7 +54,7 @@ type attemptPage struct {
 	Deliveries []attemptJSON `json:"deliveries"`
 	Limit      int           `json:"limit"`
 	NextCursor *string       `json:"nextCursor"`
-	From       *isoTime      `json:"from,omitempty" doc:"How far back was looked: a day when the request did not say."`
+	From       *isoTime      `json:"from,omitempty" format:"date-time" doc:"How far back was looked: a day when the request did not say."`
 }
 
 type redeliveredJSON struct {
@@ -97,8 +97,9 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 	}
 	f, q := queryForm(r)
 	filter := storage.AttemptFilter{
-		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), Key: q.Get("key"), Type: cmp.Or(q.Get("type"), q.Get("eventType")),
-		Outcome: q.Get("outcome"), Status: f.within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
+		RecordID: strings.TrimPrefix(f.queryText(q, "recordId"), messagePrefix), Key: f.queryText(q, "key"),
+		Type: cmp.Or(f.queryText(q, "type"), f.queryText(q, "eventType")), Outcome: f.queryText(q, "outcome"),
+		Status: f.within(q, "status", 0, 0, 999), ReplayID: f.queryText(q, "replayId"),
 		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
 	}
 	limit := f.within(q, "limit", 50, 1, 500)
@@ -111,6 +112,9 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = &refusal{http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to"}
+	}
+	if err == nil && len(list) == 0 && c.Webhooks != nil { // nothing of it, or no such destination?
+		_, err = c.Webhooks.Get(r.Context(), id)
 	}
 	if err != nil {
 		return nil, err
@@ -148,6 +152,9 @@ func (f *form) queryTime(q url.Values, name string) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339Nano, q.Get(name))
+	if err != nil {
+		t, err = time.Parse(withoutSeconds, q.Get(name))
+	}
 	if err != nil {
 		f.wrong(name, "invalid_format", "Invalid ISO datetime", "send a time such as 2026-01-31T12:00:00Z")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -85,6 +86,7 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := uuid.NewString()
+	s.hooks.views = []console.View{{ID: id}}
 	var rows []storage.Attempt
 	for i := range int64(5) {
 		rows = append(rows, storage.Attempt{At: time.Now(), DestinationID: id, RecordID: "r", RecordType: "contact.created", RecordKey: "c",
@@ -108,6 +110,14 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	require.Len(t, s.request(http.MethodGet, at+"/lifecycle-1-7", "", http.StatusOK)["deliveries"], 1, "only what was attempted since it was appended is searched")
 	s.request(http.MethodGet, at+"?cursor=nonsense", "", http.StatusBadRequest)
 	s.request(http.MethodGet, at+"?from=yesterday", "", http.StatusBadRequest)
+	require.Len(t, s.request(http.MethodGet, at+"?from=2026-01-31T12:00Z", "", http.StatusOK)["deliveries"], 6)
+	for _, name := range []string{"recordId", "key", "type", "eventType", "outcome", "replayId"} {
+		for _, text := range []string{"%00", "%ff"} { // Postgres compares with neither
+			require.Equal(t, []string{name}, paths(t, s.request(http.MethodGet, at+"?"+name+"="+text, "", http.StatusBadRequest)))
+		}
+	}
+	missing := s.request(http.MethodGet, "/webhooks/"+uuid.NewString()+"/deliveries", "", http.StatusNotFound)
+	require.Equal(t, "Webhook endpoint not found", missing["error"])
 
 	out := s.request(http.MethodPost, at+"/lifecycle-1-7/redeliver", "", http.StatusOK)
 	require.Equal(t, true, out["delivered"])
@@ -120,6 +130,7 @@ func TestASearchOfTheDeliveryLogGoesBackADayUnlessItSaysOtherwise(t *testing.T) 
 	t.Parallel()
 	s := newServer(t)
 	id := uuid.NewString()
+	s.hooks.views = []console.View{{ID: id}}
 	now := time.Now()
 	row := func(at time.Time, typ string) storage.Attempt {
 		return storage.Attempt{At: at, DestinationID: id, RecordID: "r", RecordType: typ, RecordKey: "c", Topic: "events", Attempt: 1, Outcome: "delivered", Status: 200}
@@ -159,6 +170,8 @@ func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
 
 	s.request(http.MethodGet, "/dlq?from=2026-01-02T00:00:00Z&to=2026-01-03T00:00:00Z&type=contact.*", "", http.StatusOK)
 	require.Equal(t, stream.LetterFilter{Type: "contact.*", From: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)}, s.log.filter)
+	s.request(http.MethodGet, "/dlq?recordId=msg_7", "", http.StatusOK)
+	require.Equal(t, "7", s.log.filter.RecordID, "as receivers know it")
 	require.Equal(t, []string{"from"}, paths(t, s.request(http.MethodGet, "/dlq?from=yesterday", "", http.StatusBadRequest)))
 	require.Equal(t, []string{"to"}, paths(t, s.request(http.MethodPost, "/dlq/retry?to=1", "", http.StatusBadRequest)))
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -72,6 +74,7 @@ var known = []struct {
 }{
 	{ErrConflict, http.StatusConflict, "", "read it again and repeat the change"},
 	{ErrRotating, http.StatusConflict, "", `wait until then, or send "force": true, which ends that secret at once`},
+	{stream.ErrNoDestination, http.StatusNotFound, noWebhook, ""},
 	{stream.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
 	{stream.ErrReplayState, http.StatusConflict, "", "start another one"},
 	{stream.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
@@ -113,13 +116,35 @@ func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, sub
 	}
 }
 
+// sent are the fields of bodies that settings are read from under another name.
+var sent = map[string]string{"retryHorizon": "retryHorizonSeconds", "overlap": "overlapSeconds"}
+
+// issuePath is where a field stands in the body: `config.apiKey` within config,
+// `eventTypes[1]` within eventTypes. Names of headers may hold dots.
+func issuePath(field string) []any {
+	path := []any{}
+	for i, part := range strings.SplitN(field, ".", 3) {
+		name, index, isItem := strings.Cut(strings.TrimSuffix(part, "]"), "[")
+		n, err := strconv.Atoi(index)
+		switch {
+		case isItem && err == nil:
+			path = append(path, name, n)
+		case i == 0 && sent[part] != "":
+			path = append(path, sent[part])
+		default:
+			path = append(path, part)
+		}
+	}
+	return path
+}
+
 // mistakesOf are the issues that an error of the sender stands for, or none.
 func mistakesOf(err error) []issue {
 	var list mistakes
 	var setting *InvalidError
 	var replay *stream.ReplayError
 	wrong := func(field, message, fix string) []issue {
-		return []issue{{Code: "custom", Path: []any{field}, Message: message, Fix: fix}}
+		return []issue{{Code: "custom", Path: issuePath(field), Message: message, Fix: fix}}
 	}
 	switch {
 	case errors.As(err, &list):

@@ -16,10 +16,10 @@ type keyJSON struct {
 	KeyPrefix  string   `json:"keyPrefix"`
 	Scopes     []string `json:"scopes"`
 	CreatedBy  *string  `json:"createdBy"`
-	LastUsedAt *isoTime `json:"lastUsedAt"`
-	RevokedAt  *isoTime `json:"revokedAt"`
-	ExpiresAt  *isoTime `json:"expiresAt"`
-	CreatedAt  isoTime  `json:"createdAt"`
+	LastUsedAt *isoTime `json:"lastUsedAt" format:"date-time"`
+	RevokedAt  *isoTime `json:"revokedAt" format:"date-time"`
+	ExpiresAt  *isoTime `json:"expiresAt" format:"date-time"`
+	CreatedAt  isoTime  `json:"createdAt" format:"date-time"`
 }
 
 type keyPage struct {
@@ -36,8 +36,8 @@ type newKeyJSON struct {
 	Key       string   `json:"key"`
 	KeyPrefix string   `json:"keyPrefix"`
 	Scopes    []string `json:"scopes"`
-	ExpiresAt *isoTime `json:"expiresAt"`
-	CreatedAt isoTime  `json:"createdAt"`
+	ExpiresAt *isoTime `json:"expiresAt" format:"date-time"`
+	CreatedAt isoTime  `json:"createdAt" format:"date-time"`
 }
 
 // listKeys is GET /api-keys.

@@ -15,9 +15,9 @@ import (
 type parkedKeyJSON struct {
 	Key           string            `json:"key" doc:"The contact id."`
 	Reason        string            `json:"reason" enum:"failing,spilled"`
-	Since         *isoTime          `json:"since"`
-	FirstFailedAt *isoTime          `json:"firstFailedAt"`
-	NextAttemptAt isoTime           `json:"nextAttemptAt"`
+	Since         *isoTime          `json:"since" format:"date-time"`
+	FirstFailedAt *isoTime          `json:"firstFailedAt" format:"date-time"`
+	NextAttemptAt isoTime           `json:"nextAttemptAt" format:"date-time"`
 	Skipping      bool              `json:"skipping" doc:"What is parked by now is being given up."`
 	Attempts      int               `json:"attempts" doc:"Made of the oldest record."`
 	FailingMS     int64             `json:"failingMs" doc:"For how long it has failed, counting only time in which the destination is delivered to."`
@@ -35,9 +35,9 @@ type parkedRecordJSON struct {
 	Delivery   string   `json:"deliveryId"`
 	RecordID   string   `json:"recordId"`
 	Type       string   `json:"type"`
-	OccurredAt *isoTime `json:"occurredAt"`
-	AppendedAt isoTime  `json:"appendedAt"`
-	ParkedAt   isoTime  `json:"parkedAt"`
+	OccurredAt *isoTime `json:"occurredAt" format:"date-time"`
+	AppendedAt isoTime  `json:"appendedAt" format:"date-time"`
+	ParkedAt   isoTime  `json:"parkedAt" format:"date-time"`
 	Bytes      *int     `json:"bytes,omitempty"`
 	ReplayID   *string  `json:"replayId"`
 }
@@ -68,7 +68,7 @@ type parkedTotalJSON struct {
 	Name          string  `json:"name"`
 	Keys          int     `json:"keys"`
 	Records       int     `json:"records"`
-	NextAttemptAt isoTime `json:"nextAttemptAt"`
+	NextAttemptAt isoTime `json:"nextAttemptAt" format:"date-time"`
 }
 
 type parkedWished struct {

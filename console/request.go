@@ -1,6 +1,7 @@
 package console
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,13 +33,10 @@ type form struct {
 // readForm reads a JSON object. An empty body is an empty object where that is
 // allowed.
 func readForm(r *http.Request, mayBeEmpty bool) (*form, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var large *http.MaxBytesError
+	body, err := readBody(r)
 	switch {
-	case errors.As(err, &large):
-		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than %d bytes", maxBody), "send less"}
 	case err != nil:
-		return nil, &refusal{http.StatusBadRequest, "The request body could not be read to its end", ""}
+		return nil, err
 	case len(body) == 0 && mayBeEmpty:
 		return &form{}, nil
 	}
@@ -56,6 +53,42 @@ func readForm(r *http.Request, mayBeEmpty bool) (*form, error) {
 		return nil, &refusal{http.StatusBadRequest, "Malformed JSON in request body", "send a JSON object in UTF-8: " + err.Error()}
 	}
 	return f, nil
+}
+
+// readBody reads a body, also a compressed one.
+func readBody(r *http.Request) ([]byte, error) {
+	var from io.Reader = http.MaxBytesReader(nil, r.Body, maxBody)
+	encoding := strings.ToLower(r.Header.Get("Content-Encoding"))
+	switch encoding {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		gz, err := gzip.NewReader(from)
+		if err != nil {
+			return nil, unreadable(err, encoding)
+		}
+		from = gz
+	default:
+		return nil, &refusal{http.StatusUnsupportedMediaType, "Unsupported Content-Encoding", "send the body as gzip or without encoding"}
+	}
+	body, err := io.ReadAll(io.LimitReader(from, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, unreadable(err, encoding)
+	case len(body) > maxBody:
+		return nil, unreadable(&http.MaxBytesError{Limit: maxBody}, encoding)
+	}
+	return body, nil
+}
+
+func unreadable(err error, encoding string) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than %d bytes", maxBody), "send less"}
+	case encoding != "" && encoding != "identity":
+		return &refusal{http.StatusBadRequest, "The request body is not gzip", "send what Content-Encoding says"}
+	}
+	return &refusal{http.StatusBadRequest, "The request body could not be read to its end", ""}
 }
 
 // queryForm notes what is wrong with a query.
@@ -179,8 +212,8 @@ func (f *form) texts(name string) []string {
 	if raw == nil {
 		return nil
 	}
-	var list []*string
-	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil || slices.Contains(list, nil) {
+	var list []json.RawMessage
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
 		f.wrongType(name, "array", raw)
 		return nil
 	}
@@ -188,9 +221,21 @@ func (f *form) texts(name string) []string {
 		f.wrong(name, "too_small", "Too small: expected array to have >=1 items", "send at least one")
 		return nil
 	}
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = *s
+	out, before := make([]string, len(list)), len(f.issues)
+	for i, item := range list {
+		at := len(f.issues)
+		switch {
+		case item[0] != '"' || json.Unmarshal(item, &out[i]) != nil:
+			f.wrongType(name, "string", item)
+		case strings.IndexByte(out[i], 0) >= 0:
+			f.wrong(name, "invalid_format", "Invalid text: contains the character U+0000", "remove the NUL character")
+		}
+		if len(f.issues) > at {
+			f.issues[at].Path = append(f.issues[at].Path, i)
+		}
+	}
+	if len(f.issues) > before {
+		return nil
 	}
 	return out
 }
@@ -205,13 +250,16 @@ func (f *form) object(name string) json.RawMessage {
 	return raw
 }
 
+// withoutSeconds is how a time may be written, too.
+const withoutSeconds = "2006-01-02T15:04Z"
+
 // time reads an optional time in UTC.
 func (f *form) time(name string) *time.Time {
 	s := f.text(name, 1, 40)
 	if s == nil {
 		return nil
 	}
-	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z", "2006-01-02T15:04Z"} {
+	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z", withoutSeconds} {
 		if t, err := time.Parse(layout, *s); err == nil {
 			return &t
 		}
@@ -256,6 +304,28 @@ func (f *form) queryFlag(q url.Values, name string, otherwise bool) bool {
 		f.issues = append(f.issues, issue{Code: "invalid_value", Values: []string{"true", "false"}, Path: []any{name}, Message: `Invalid option: expected one of "true"|"false"`, Fix: "send true or false"})
 	}
 	return otherwise
+}
+
+// pathText reads a part of the path that may be any text. The router leaves it as
+// it was written when that is not how Go writes it: `a%2Fb`, `a%40b.c`.
+func pathText(r *http.Request, name string) string {
+	text := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return text
+	}
+	if plain, err := url.PathUnescape(text); err == nil {
+		return plain
+	}
+	return text
+}
+
+// queryText reads an optional text that is compared with what is stored.
+func (f *form) queryText(q url.Values, name string) string {
+	text := q.Get(name)
+	if text != plainText(text) {
+		f.wrong(name, "invalid_format", "Invalid text: not UTF-8, or contains the character U+0000", "send plain text")
+	}
+	return text
 }
 
 // pathID reads {id}, a UUID.

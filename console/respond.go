@@ -72,6 +72,9 @@ func (t isoTime) MarshalJSON() ([]byte, error) {
 	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
 }
 
+// UnmarshalText is for the description alone: it says that this is a text.
+func (t *isoTime) UnmarshalText(text []byte) error { return (*time.Time)(t).UnmarshalText(text) }
+
 func isoTimeOf(t *time.Time) *isoTime { return (*isoTime)(t) }
 
 // optional is nil for an empty text.

@@ -60,8 +60,8 @@ func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *
 	s.request(http.MethodPost, at+"/rewind", `{}`, http.StatusBadRequest)
 	s.positions.refuse = &stream.ReplayError{Field: "to", Message: "write start"}
 	s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusBadRequest)
-	s.positions.refuse = stream.ErrNoReplay
-	s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusNotFound)
+	s.positions.refuse = stream.ErrNoDestination
+	require.Equal(t, "Webhook endpoint not found", s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusNotFound)["error"])
 	s.request(http.MethodPost, "/webhooks/"+uuid.NewString()+"/pause", "", http.StatusNotFound)
 
 	log := s.request(http.MethodGet, "/audit-logs?resourceId="+id, "", http.StatusOK)

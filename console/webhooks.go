@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -96,18 +97,18 @@ type Patch struct {
 
 // View is a destination as it may be shown: nothing secret is in it.
 type View struct {
-	ID             string          `json:"id"`
-	URL            string          `json:"url"`
-	Description    *string         `json:"description"`
-	EventTypes     []string        `json:"eventTypes"`
-	SecretPrefix   *string         `json:"secretPrefix"`
-	Kind           string          `json:"kind"`
-	Config         json.RawMessage `json:"config"`
-	Status         string          `json:"status" enum:"enabled,disabled"`
-	OrganizationID *string         `json:"organizationId"`
-	LastDeliveryAt *time.Time      `json:"lastDeliveryAt"`
-	CreatedAt      time.Time       `json:"createdAt"`
-	UpdatedAt      time.Time       `json:"updatedAt"`
+	ID             string           `json:"id"`
+	URL            string           `json:"url"`
+	Description    *string          `json:"description"`
+	EventTypes     []string         `json:"eventTypes"`
+	SecretPrefix   *string          `json:"secretPrefix"`
+	Kind           string           `json:"kind"`
+	Config         json.RawMessage  `json:"config"`
+	Status         string           `json:"status" enum:"enabled,disabled"`
+	OrganizationID *string          `json:"organizationId"`
+	LastDeliveryAt *schemas.ISOTime `json:"lastDeliveryAt" format:"date-time"`
+	CreatedAt      schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	UpdatedAt      schemas.ISOTime  `json:"updatedAt" format:"date-time"`
 
 	Name                string                    `json:"name"`
 	State               storage.DestinationStatus `json:"state" enum:"active,paused,suspended"`
@@ -118,7 +119,7 @@ type View struct {
 	Concurrency         int                       `json:"concurrency"`
 	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
 	DeliveryLog         string                    `json:"deliveryLog"`
-	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
+	PreviousSecretUntil *schemas.ISOTime          `json:"previousSecretUntil" format:"date-time"`
 	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
 	storage.DestinationHealth
@@ -183,11 +184,11 @@ type testJSON struct {
 }
 
 type secretJSON struct {
-	ID                  string     `json:"id"`
-	Secret              string     `json:"secret"`
-	SecretPrefix        *string    `json:"secretPrefix"`
-	PublicKey           *string    `json:"publicKey"`
-	PreviousSecretUntil *time.Time `json:"previousSecretUntil"`
+	ID                  string           `json:"id"`
+	Secret              string           `json:"secret"`
+	SecretPrefix        *string          `json:"secretPrefix"`
+	PublicKey           *string          `json:"publicKey"`
+	PreviousSecretUntil *schemas.ISOTime `json:"previousSecretUntil" format:"date-time"`
 }
 
 const noWebhook = "Webhook endpoint not found"

@@ -31,7 +31,7 @@ func readBody(x *exchange, r *http.Request, buf []byte, limit int) ([]byte, erro
 	}
 	var from io.Reader = r.Body
 	tooLarge := &failure{http.StatusRequestEntityTooLarge, failureBody{Error: fmt.Sprintf("Request body is larger than %d bytes", limit), Fix: "send less in one request"}}
-	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	switch strings.ToLower(r.Header.Get("Content-Encoding")) { // names of codings have no case
 	case "", "identity":
 		if r.ContentLength > int64(limit) {
 			return buf, tooLarge
@@ -39,7 +39,7 @@ func readBody(x *exchange, r *http.Request, buf []byte, limit int) ([]byte, erro
 		if n := int(r.ContentLength); n >= cap(buf) {
 			buf = make([]byte, 0, n+1) // room to see the end
 		}
-	case "gzip":
+	case "gzip", "x-gzip":
 		gz, err := gunzip(http.MaxBytesReader(x.w, r.Body, int64(limit)))
 		if err != nil {
 			return buf, badGzip(err, tooLarge)

@@ -157,8 +157,13 @@ func (a *API) findContacts(x *exchange, r *http.Request) {
 		case value == "":
 		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
 			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: not UTF-8, or contains the character U+0000", Fix: "send plain text"}, parameter)
-		case kind == "" && uuid.Validate(value) != nil:
-			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "uuid", Message: "Invalid UUID", Fix: "send the contact's id"}, parameter)
+		case kind == "":
+			id, err := uuid.Parse(value)
+			if err != nil {
+				d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "uuid", Message: "Invalid UUID", Fix: "send the contact's id"}, parameter)
+				continue
+			}
+			names = append(names, schemas.Identifier{Value: id.String()}) // other forms of it are none to Postgres
 		case kind == schemas.KindEmail:
 			names = append(names, schemas.Identifier{Kind: kind, Value: strings.ToLower(value)})
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,7 +132,7 @@ func TestAContactIsFoundByEveryNameItEverHad(t *testing.T) {
 	require.NoError(t, err)
 	want := `{"contacts":[{"id":"` + id + `","externalId":"u1","email":"ada@example.com","anonymousId":null,"properties":{"b":12345678901234567890,"a":"<&>"},` +
 		`"firstSeenAt":"2026-01-31T12:00:00.123Z","lastSeenAt":"2026-01-31T12:00:00.123Z","createdAt":"2026-01-31T12:00:00.123Z","updatedAt":"2026-01-31T12:00:00.123Z"}]}`
-	for _, query := range []string{"email=Ada@Example.com", "email=old@example.com", "userId=u1", "anonymousId=a1", "id=" + id, "userId=u1&email=ada@example.com&id=" + id} {
+	for _, query := range []string{"email=Ada@Example.com", "email=old@example.com", "userId=u1", "anonymousId=a1", "id=" + id, "id=urn:uuid:" + strings.ToUpper(id), "userId=u1&email=ada@example.com&id=" + id} {
 		require.Equal(t, want, string(s.request(http.MethodGet, "/v1/contacts/find?"+query, "").is(http.StatusOK).body), query)
 	}
 	require.JSONEq(t, `{"contacts":[]}`, string(s.request(http.MethodGet, "/v1/contacts/find?userId=nobody", "").is(http.StatusOK).body))

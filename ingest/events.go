@@ -310,6 +310,9 @@ func (ws *workspace) readBatch(text string) (n int, err error) {
 			}
 		}
 		for m.err == nil && found && m.nextName() {
+			if m.name == "events" { // which of the lists is meant? Neither may get lost
+				return 0, &failure{http.StatusBadRequest, failureBody{Error: "The field events stands twice in the request body", Path: []any{"events"}, Fix: "send all events in one list"}}
+			}
 			m.skip()
 		}
 		if m.err != nil {

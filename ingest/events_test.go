@@ -176,9 +176,12 @@ func TestACompressedBodyIsReadAndBoundedAfterDecompression(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.request(http.MethodPost, "/v1/events", gzipped(t, `{"name":"n","userId":"u"}`), "Content-Encoding", "gzip").is(http.StatusAccepted)
+	for _, name := range []string{"GZIP", "x-gzip"} { // RFC 9110: names of codings have no case, and this is the same one
+		s.request(http.MethodPost, "/v1/events", gzipped(t, `{"name":"n","userId":"u"}`), "Content-Encoding", name).is(http.StatusAccepted)
+	}
 	s.request(http.MethodPost, "/v1/events", gzipped(t, `{"name":"n","userId":"`+strings.Repeat("u", 64<<20)+`"}`), "Content-Encoding", "gzip").is(http.StatusRequestEntityTooLarge)
 	s.request(http.MethodPost, "/v1/events", `{"name":"n","userId":"u"}`, "Content-Encoding", "gzip").is(http.StatusBadRequest)
-	require.Len(t, s.log.all(), 1)
+	require.Len(t, s.log.all(), 3)
 }
 
 func TestTheHeaderIdempotencyKeyWinsAndAnEmptyOneSwitchesItOff(t *testing.T) {
@@ -258,7 +261,8 @@ func TestABatchWithoutOneGoodEventIsRefused(t *testing.T) {
 	got := s.request(http.MethodPost, "/v1/events/batch", `[{"name":"a"}]`).is(http.StatusBadRequest).object()
 	require.InDelta(t, 0, got["accepted"], 0)
 	require.Len(t, got["rejected"], 1)
-	for _, body := range []string{`[]`, `{"events":[]}`, `{}`, `{"events":{}}`, `7`, `{"events":[{"name":"a","userId":"u"}`, `[{"name":"a","userId":"u"},]`, `{"events":[{"name":"a","userId":"u"}]}]`} {
+	for _, body := range []string{`[]`, `{"events":[]}`, `{}`, `{"events":{}}`, `7`, `{"events":[{"name":"a","userId":"u"}`, `[{"name":"a","userId":"u"},]`, `{"events":[{"name":"a","userId":"u"}]}]`,
+		`{"events":[{"name":"a","userId":"u"}],"events":[{"name":"b","userId":"u"}]}`} {
 		s.request(http.MethodPost, "/v1/events/batch", body).is(http.StatusBadRequest)
 	}
 	one := `{"name":"a","userId":"u"}`

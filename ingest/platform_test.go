@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -244,6 +245,33 @@ func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
 	require.Equal(t, "GET,HEAD,PUT,POST,DELETE,PATCH", preflight.header.Get("Access-Control-Allow-Methods"))
 	require.Equal(t, "authorization,x-a", preflight.header.Get("Access-Control-Allow-Headers"))
 	require.Empty(t, preflight.header.Get("X-Request-Id"))
+}
+
+func TestHeadIsAnsweredWhereThereIsAGet(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
+		admin := chi.NewRouter()
+		admin.Get("/things", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+		deps.Admin = admin
+	})
+	for _, path := range []string{"/v1/health/live", "/v1/health/ready", "/docs", "/v1/contacts/find?userId=u", "/v1/admin/things"} {
+		s.request(http.MethodHead, path, "").is(http.StatusOK)
+	}
+	s.request(http.MethodHead, "/v1/contacts/find?userId=u", "", "Authorization", "-").is(http.StatusUnauthorized)
+	s.request(http.MethodHead, "/v1/events", "").is(http.StatusNotFound)
+
+	listening := httptest.NewServer(s.api)
+	t.Cleanup(listening.Close)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, listening.URL+"/v1/health/live", nil)
+	require.NoError(t, err)
+	resp, err := listening.Client().Do(r)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Empty(t, body)
+	require.EqualValues(t, len(`{"status":"live"}`), resp.ContentLength)
 }
 
 func TestLargeResponsesAreCompressedForWhoTakesIt(t *testing.T) {

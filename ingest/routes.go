@@ -16,7 +16,7 @@ var gatedPrefixes = []string{"/v1/emails", "/v1/lists", "/v1/campaigns"}
 // routes is the table of all routes with what they ask for.
 func (a *API) routes() *chi.Mux {
 	mux := chi.NewRouter()
-	mux.Use(a.exchanges)
+	mux.Use(a.exchanges, headAsGet)
 	notFound := handle(func(x *exchange, _ *http.Request) { x.fail(http.StatusNotFound, "Not Found", "") })
 	mux.NotFound(notFound)
 	mux.MethodNotAllowed(notFound) // a wrong method answers as an unknown path
@@ -66,6 +66,17 @@ func (a *API) routes() *chi.Mux {
 		mux.Get("/docs", a.open(docs.servePage))
 	}
 	return mux
+}
+
+// headAsGet answers HEAD where there is a GET, as probes of balancers ask; net/http
+// leaves the body out.
+func headAsGet(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			chi.RouteContext(r.Context()).RouteMethod = http.MethodGet
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // handle makes a handler of ours one of net/http's.

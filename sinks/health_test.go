@@ -46,7 +46,7 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 	for _, shown := range []View{*v, list[0]} {
 		require.EqualValues(t, 3, shown.Failures)
 		require.Equal(t, "HTTP 500", *shown.LastError)
-		require.True(t, at.Equal(*shown.LastErrorAt))
+		require.True(t, at.Equal(shown.LastErrorAt.Time))
 		require.Equal(t, 2, shown.Owners[0].Partitions)
 	}
 

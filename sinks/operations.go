@@ -86,18 +86,18 @@ type Settings struct {
 // View is a destination as it may be shown: nothing secret is in it. The first
 // fields are those of the reference's endpoint object.
 type View struct {
-	ID             string          `json:"id"`
-	URL            string          `json:"url"`
-	Description    *string         `json:"description"`
-	EventTypes     []string        `json:"eventTypes"`
-	SecretPrefix   *string         `json:"secretPrefix"`
-	Kind           string          `json:"kind"`
-	Config         json.RawMessage `json:"config"`
-	Status         string          `json:"status" enum:"enabled,disabled"`
-	OrganizationID *string         `json:"organizationId"`
-	LastDeliveryAt *time.Time      `json:"lastDeliveryAt"`
-	CreatedAt      time.Time       `json:"createdAt"`
-	UpdatedAt      time.Time       `json:"updatedAt"`
+	ID             string           `json:"id"`
+	URL            string           `json:"url"`
+	Description    *string          `json:"description"`
+	EventTypes     []string         `json:"eventTypes"`
+	SecretPrefix   *string          `json:"secretPrefix"`
+	Kind           string           `json:"kind"`
+	Config         json.RawMessage  `json:"config"`
+	Status         string           `json:"status" enum:"enabled,disabled"`
+	OrganizationID *string          `json:"organizationId"`
+	LastDeliveryAt *schemas.ISOTime `json:"lastDeliveryAt" format:"date-time"`
+	CreatedAt      schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	UpdatedAt      schemas.ISOTime  `json:"updatedAt" format:"date-time"`
 
 	Name                string                    `json:"name"`
 	State               storage.DestinationStatus `json:"state" enum:"active,paused,suspended"`
@@ -108,7 +108,7 @@ type View struct {
 	Concurrency         int                       `json:"concurrency"`
 	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
 	DeliveryLog         string                    `json:"deliveryLog"`
-	PreviousSecretUntil *time.Time                `json:"previousSecretUntil"`
+	PreviousSecretUntil *schemas.ISOTime          `json:"previousSecretUntil" format:"date-time"`
 	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
 	Revision            int64                     `json:"revision"`
 	storage.DestinationHealth
@@ -288,11 +288,11 @@ func viewOf(d *storage.Destination) View {
 	kind, _ := kindOf(d.Kind)
 	v := View{
 		ID: d.ID, URL: redactURL(d.URL, kind), Description: d.Description, EventTypes: d.EventTypes, Kind: d.Kind,
-		Config: redactConfig(d.Config, kind), Status: "enabled", LastDeliveryAt: d.LastDeliveryAt,
-		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, Name: d.Name, State: d.Status, StateReason: d.StatusReason,
+		Config: redactConfig(d.Config, kind), Status: "enabled", LastDeliveryAt: schemas.ISOTimeOf(d.LastDeliveryAt),
+		CreatedAt: schemas.ISOTime{Time: d.CreatedAt}, UpdatedAt: schemas.ISOTime{Time: d.UpdatedAt}, Name: d.Name, State: d.Status, StateReason: d.StatusReason,
 		Filter: d.Filter, Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
 		RetryHorizonSeconds: int64(d.RetryHorizon / time.Second), DeliveryLog: d.DeliveryLog,
-		PreviousSecretUntil: d.PreviousSecretUntil, Revision: d.Revision,
+		PreviousSecretUntil: schemas.ISOTimeOf(d.PreviousSecretUntil), Revision: d.Revision,
 		DestinationHealth: storage.DestinationHealth{Circuit: "closed", Owners: []storage.DestinationOwner{}},
 	}
 	if d.Secret != "" {

@@ -207,7 +207,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	rotated, err := o.RotateSecret(t.Context(), made.ID, Rotation{})
 	require.NoError(t, err)
 	require.NotEqual(t, made.Secret, rotated.Secret)
-	require.WithinDuration(t, time.Now().Add(24*time.Hour), *rotated.PreviousSecretUntil, time.Minute)
+	require.WithinDuration(t, time.Now().Add(24*time.Hour), rotated.PreviousSecretUntil.Time, time.Minute)
 	for _, secret := range []string{made.Secret, rotated.Secret} {
 		require.NoError(t, r.SetSecrets(secret))
 		tested, err := o.Test(t.Context(), made.ID, Sample{})
@@ -219,7 +219,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	for _, overlap := range []*time.Duration{nil, ptr(time.Duration(0))} {
 		_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: overlap})
 		require.ErrorAs(t, err, &rotating)
-		require.WithinDuration(t, *rotated.PreviousSecretUntil, rotating.Until, time.Second)
+		require.WithinDuration(t, rotated.PreviousSecretUntil.Time, rotating.Until, time.Second)
 	}
 	require.NoError(t, r.SetSecrets(made.Secret))
 	still, err := o.Test(t.Context(), made.ID, Sample{})

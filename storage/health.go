@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // HolderHealth is how deliveries of a destination go in one process.
@@ -77,7 +79,7 @@ func DropHealth(ctx context.Context, q Querier, before time.Time) error {
 // deliver to it, known to some seconds.
 type DestinationHealth struct {
 	LastError   *string            `json:"lastError" doc:"Of the last attempt that failed, in any process; it stays when later ones succeed."`
-	LastErrorAt *time.Time         `json:"lastErrorAt"`
+	LastErrorAt *schemas.ISOTime   `json:"lastErrorAt" format:"date-time"`
 	Failures    int64              `json:"failures" doc:"Attempts in a row that failed, each owner counting its own since its last delivery."`
 	Circuit     string             `json:"circuit" enum:"closed,open" doc:"open: most attempts failed, so one after the other probes. Open for one owner is open."`
 	Owners      []DestinationOwner `json:"owners" doc:"The processes that deliver now, each to a part of the contacts."`
@@ -86,13 +88,13 @@ type DestinationHealth struct {
 
 // DestinationOwner is how deliveries of a destination go in one process.
 type DestinationOwner struct {
-	Instance    string     `json:"instance"`
-	Partitions  int        `json:"partitions" doc:"Partition numbers that it owns."`
-	Circuit     string     `json:"circuit" enum:"closed,open"`
-	NextProbeAt *time.Time `json:"nextProbeAt" doc:"Of an open circuit."`
-	Failures    int64      `json:"failures"`
-	LastError   *string    `json:"lastError"`
-	LastErrorAt *time.Time `json:"lastErrorAt"`
+	Instance    string           `json:"instance"`
+	Partitions  int              `json:"partitions" doc:"Partition numbers that it owns."`
+	Circuit     string           `json:"circuit" enum:"closed,open"`
+	NextProbeAt *schemas.ISOTime `json:"nextProbeAt" format:"date-time" doc:"Of an open circuit."`
+	Failures    int64            `json:"failures"`
+	LastError   *string          `json:"lastError"`
+	LastErrorAt *schemas.ISOTime `json:"lastErrorAt" format:"date-time"`
 }
 
 // ReadHealth returns how deliveries of destinations go, by id, without their lag. One
@@ -120,10 +122,12 @@ func ReadHealth(ctx context.Context, q Querier, ids []string) (map[string]*Desti
 	for rows.Next() {
 		var id string
 		var open bool
+		var probeAt, errorAt *time.Time
 		o := DestinationOwner{Circuit: circuitClosed}
-		if err := rows.Scan(&id, &o.Instance, &open, &o.NextProbeAt, &o.Failures, &o.LastError, &o.LastErrorAt); err != nil {
+		if err := rows.Scan(&id, &o.Instance, &open, &probeAt, &o.Failures, &o.LastError, &errorAt); err != nil {
 			return nil, fmt.Errorf("scan health of a destination: %w", err)
 		}
+		o.NextProbeAt, o.LastErrorAt = schemas.ISOTimeOf(probeAt), schemas.ISOTimeOf(errorAt)
 		if open {
 			o.Circuit = circuitOpen
 		}
@@ -149,7 +153,7 @@ const (
 
 // add takes the last error of any process, also one that is gone.
 func (h *DestinationHealth) add(o *DestinationOwner) {
-	if o.LastErrorAt != nil && (h.LastErrorAt == nil || o.LastErrorAt.After(*h.LastErrorAt)) {
+	if o.LastErrorAt != nil && (h.LastErrorAt == nil || o.LastErrorAt.After(h.LastErrorAt.Time)) {
 		h.LastError, h.LastErrorAt = o.LastError, o.LastErrorAt
 	}
 }

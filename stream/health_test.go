@@ -40,7 +40,7 @@ func TestOperatorsSeeTheLastErrorTheFailuresInARowAndTheCircuitOfEachOwner(t *te
 	h := health()
 	require.GreaterOrEqual(t, h.Failures, int64(10))
 	require.Equal(t, "HTTP 503", *h.LastError)
-	require.WithinDuration(t, time.Now(), *h.LastErrorAt, time.Minute)
+	require.WithinDuration(t, time.Now(), h.LastErrorAt.Time, time.Minute)
 	require.Len(t, h.Owners, 1)
 	require.Equal(t, "one", h.Owners[0].Instance)
 	require.Positive(t, h.Owners[0].Partitions)

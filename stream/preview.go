@@ -23,9 +23,9 @@ type Preview struct {
 	ByType  map[string]int64 `json:"byType"`
 	// First and Last are append times, nil when there is nothing. Estimated, they
 	// are those of the records seen.
-	First *time.Time `json:"first"`
-	Last  *time.Time `json:"last"`
-	Exact bool       `json:"exact"`
+	First *schemas.ISOTime `json:"first" format:"date-time"`
+	Last  *schemas.ISOTime `json:"last" format:"date-time"`
+	Exact bool             `json:"exact"`
 	// Scanned is how many records were looked at.
 	Scanned int64 `json:"scanned"`
 	// Rate is records a second, 0 without a limit; Seconds how long it takes at
@@ -204,11 +204,11 @@ func (c *counter) add(chunk *chunk, from, to int64) {
 		c.out.Records++
 		c.out.Bytes += int64(len(r.Key) + len(r.Value))
 		c.out.ByType[r.Type]++
-		if at := r.AppendTime; c.out.First == nil || at.Before(*c.out.First) {
-			c.out.First = &at
+		if at := r.AppendTime; c.out.First == nil || at.Before(c.out.First.Time) {
+			c.out.First = &schemas.ISOTime{Time: at}
 		}
-		if at := r.AppendTime; c.out.Last == nil || at.After(*c.out.Last) {
-			c.out.Last = &at
+		if at := r.AppendTime; c.out.Last == nil || at.After(c.out.Last.Time) {
+			c.out.Last = &schemas.ISOTime{Time: at}
 		}
 	}
 }

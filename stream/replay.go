@@ -35,9 +35,12 @@ type ReplayError struct{ Field, Message string }
 // Error implements error.
 func (e *ReplayError) Error() string { return e.Field + ": " + e.Message }
 
-// ErrNoReplay is returned (wrapped) for a destination or a backfill that does not
-// exist.
-var ErrNoReplay = errors.New("not found")
+// ErrNoDestination and ErrNoReplay are returned (wrapped) for a destination and a
+// backfill that do not exist.
+var (
+	ErrNoDestination = errors.New("destination not found")
+	ErrNoReplay      = errors.New("not found")
+)
 
 // ErrReplayState is returned (wrapped) when a backfill cannot do what is asked
 // because it has ended.
@@ -73,7 +76,7 @@ type Move struct {
 // Rewind previews where the destination would go on from and what it would be
 // sent, and goes there unless the request is a dry run. It works while the
 // destination is delivered to, paused or suspended; a later rewind wins. Wrong
-// requests are a *ReplayError, unknown destinations ErrNoReplay.
+// requests are a *ReplayError, unknown destinations ErrNoDestination.
 func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
 	d, err := r.destination(ctx, id)
 	if err != nil {
@@ -123,7 +126,7 @@ func (r *Replayer) Skip(ctx context.Context, id string) (*Rewound, error) {
 func (r *Replayer) destination(ctx context.Context, id string) (*storage.Destination, error) {
 	d, err := r.destinations.Get(ctx, id)
 	if storage.IsNotFound(err) {
-		return nil, fmt.Errorf("destination %s: %w", id, ErrNoReplay)
+		return nil, fmt.Errorf("destination %s: %w", id, ErrNoDestination)
 	}
 	return d, err
 }

@@ -40,7 +40,7 @@ func TestARewindIsPreviewedExactlyAndADryRunChangesNothing(t *testing.T) {
 	require.Equal(t, map[string]int64{schemas.FactContactUpdated: 40}, out.ByType)
 	require.EqualValues(t, 41, out.Scanned)
 	require.NotNil(t, out.First)
-	require.False(t, out.First.After(*out.Last))
+	require.False(t, out.First.After(out.Last.Time))
 	require.False(t, out.Applied)
 	for _, m := range out.Positions {
 		require.Zero(t, m.To)
@@ -68,6 +68,25 @@ func TestARewindToATimeSendsWhatWasAppendedSinceThen(t *testing.T) {
 	require.EqualValues(t, 20, out.Records)
 	w.Eventually(func(context.Context) (bool, error) { return w.repeats() == 20, nil }, "the later ones again")
 	w.waitFlushed(d)
+}
+
+// Kafka reads -1 as the end and -2 as the start.
+func TestATimeBefore1970IsTheStart(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(10, 3)...)
+	for _, before := range []string{"0001-01-01T00:00:00Z", "1969-12-31T23:59:59.998Z", "1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z"} {
+		out, err := w.replayer().Rewind(w.Context(), d.ID, stream.RewindRequest{To: before, DryRun: true})
+		require.NoError(t, err, before)
+		require.EqualValues(t, 30, out.Records, before)
+	}
+}
+
+func TestWhereThereIsNoPartitionThereIsNoRecord(t *testing.T) {
+	w := newWorld(t)
+	record, err := w.admin.ReadRecord(w.Context(), schemas.TopicLifecycle, 99, 0)
+	require.NoError(t, err)
+	require.Nil(t, record)
 }
 
 func TestOnePartitionIsRewoundToAnOffsetAndTheOthersStay(t *testing.T) {
@@ -183,7 +202,7 @@ func TestAWrongRewindNamesTheFieldAndTheFix(t *testing.T) {
 		require.Equal(t, c.field, wrong.Field)
 	}
 	_, err := r.Rewind(w.Context(), storage.LiveReplay, stream.RewindRequest{To: "start"})
-	require.ErrorIs(t, err, stream.ErrNoReplay)
+	require.ErrorIs(t, err, stream.ErrNoDestination)
 }
 
 func TestALongLogIsPreviewedInSecondsByLookingAtSamplesOfThem(t *testing.T) {

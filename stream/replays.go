@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -52,18 +51,18 @@ type Backfill struct {
 	Parked     int `json:"parked"`
 	ParkedKeys int `json:"parkedKeys"`
 	// Progress is from 0 to 1. EtaSeconds is nil while there is nothing to go by.
-	Progress      float64    `json:"progress"`
-	EtaSeconds    *float64   `json:"etaSeconds"`
-	ActiveSeconds float64    `json:"activeSeconds"`
-	CreatedAt     time.Time  `json:"createdAt"`
-	EndedAt       *time.Time `json:"endedAt"`
+	Progress      float64          `json:"progress"`
+	EtaSeconds    *float64         `json:"etaSeconds"`
+	ActiveSeconds float64          `json:"activeSeconds"`
+	CreatedAt     schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	EndedAt       *schemas.ISOTime `json:"endedAt" format:"date-time"`
 }
 
 func backfillOf(r *storage.Replay) *Backfill {
 	b := &Backfill{
 		ID: r.ID, DestinationID: r.DestinationID, Status: string(r.Status), From: r.From, To: r.To, Types: r.Types, Keys: r.Keys,
 		Rate: r.Rate, Records: r.Records, OffsetsTotal: r.OffsetsTotal, OffsetsDone: r.OffsetsDone, Progress: 1,
-		Parked: r.Parked, ParkedKeys: r.ParkedKeys, ActiveSeconds: r.Active.Seconds(), CreatedAt: r.CreatedAt, EndedAt: r.EndedAt,
+		Parked: r.Parked, ParkedKeys: r.ParkedKeys, ActiveSeconds: r.Active.Seconds(), CreatedAt: schemas.ISOTime{Time: r.CreatedAt}, EndedAt: schemas.ISOTimeOf(r.EndedAt),
 	}
 	if b.Types == nil {
 		b.Types = []string{}

@@ -23,9 +23,13 @@ func (a *Admin) StartOffsets(ctx context.Context, topics ...schemas.Topic) ([]st
 // end for partitions that have none.
 func (a *Admin) OffsetsAt(ctx context.Context, at time.Time, topics ...schemas.Topic) ([]storage.CursorStart, error) {
 	return a.starts(ctx, topics, func(ctx context.Context, names ...string) (kadm.ListedOffsets, error) {
-		return a.adm.ListOffsetsAfterMilli(ctx, at.UnixMilli(), names...)
+		return a.adm.ListOffsetsAfterMilli(ctx, sinceEpoch(at), names...)
 	})
 }
+
+// sinceEpoch is a time as Kafka is asked about it. Nothing is older than 1970, and
+// negative numbers have meanings of their own: -1 is the end.
+func sinceEpoch(at time.Time) int64 { return max(at.UnixMilli(), 0) }
 
 // from is OffsetsAt of a time.
 func (a *Admin) from(at time.Time) func(context.Context, ...schemas.Topic) ([]storage.CursorStart, error) {

@@ -90,7 +90,11 @@ func (a *Admin) ReadRecord(ctx context.Context, topic schemas.Topic, partition i
 	if err != nil {
 		return nil, err
 	}
-	return s.one(ctx, logKey{topic, partition}, offset)
+	key := logKey{topic, partition}
+	if _, ok := s.leaders[key]; !ok {
+		return nil, nil // there is no such partition
+	}
+	return s.one(ctx, key, offset)
 }
 
 func (s *scanner) one(ctx context.Context, key logKey, offset int64) (*Record, error) {

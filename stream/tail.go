@@ -307,7 +307,7 @@ func tailRanges(ctx context.Context, cfg Config, opts TailOptions, logger *zap.L
 	}
 	var byTime kadm.ListedOffsets
 	if opts.From.at == atTime {
-		if byTime, err = a.adm.ListOffsetsAfterMilli(ctx, opts.From.time.UnixMilli(), names...); err != nil {
+		if byTime, err = a.adm.ListOffsetsAfterMilli(ctx, sinceEpoch(opts.From.time), names...); err != nil {
 			return nil, fmt.Errorf("list offsets at %s: %w", opts.From.time.Format(time.RFC3339), err)
 		}
 	}
