@@ -2,11 +2,13 @@ package hogstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,6 +171,10 @@ func (a *App) openStream(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.reg.Register(ctx); err != nil {
+		var certificate *tls.CertificateVerificationError
+		if errors.As(err, &certificate) {
+			err = fmt.Errorf("%w: name the file of its CA in SCHEMA_REGISTRY_TLS_CA", err)
+		}
 		return fmt.Errorf("register schemas: %w", err)
 	}
 	a.codec = a.reg.Codec()
@@ -266,6 +272,9 @@ func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (
 // listen serves handler on addr until ctx ends, then lets requests finish.
 func (a *App) listen(ctx context.Context, group *errgroup.Group, addr string, handler http.Handler) (net.Addr, error) {
 	listener, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w: stop what listens there, or choose another port (--port)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}

@@ -110,8 +110,8 @@ func (r *Registry) Ping(ctx context.Context) error {
 
 // Register registers the schema of every topic under FULL_TRANSITIVE and gives
 // the codec their ids. While the registry is down it tries again until ctx
-// ends. It fails at once with ErrIncompatible, and when the registry refuses
-// the client. It may be called again.
+// ends. It fails at once with ErrIncompatible, when the registry refuses the
+// client, and when its certificate is not trusted. It may be called again.
 func (r *Registry) Register(ctx context.Context) error {
 	ids := make(map[Topic]int)
 	for _, t := range Topics() {
@@ -182,6 +182,10 @@ func (r *Registry) setLevel(ctx context.Context, subject string) error {
 // final sorts an error of a registration: what the registry decided is
 // permanent, everything else is an outage.
 func final(subject string, err error) error {
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
+		return backoff.Permanent(fmt.Errorf("the certificate of the schema registry is not trusted: %w", err))
+	}
 	var answer *sr.ResponseError
 	if !errors.As(err, &answer) {
 		return fmt.Errorf("%w: subject %s: %w", ErrRegistryUnavailable, subject, err)

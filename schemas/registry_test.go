@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"net/http"
@@ -207,12 +208,17 @@ func TestARegistryBehindAPrivateCAIsTrustedByItsFile(t *testing.T) {
 	server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	require.ErrorIs(t, newRegistry(t, RegistryConfig{URLs: []string{server.URL}}).Ping(t.Context()), ErrRegistryUnavailable)
 
+	var certificate *tls.CertificateVerificationError
+	err := newRegistry(t, RegistryConfig{URLs: []string{server.URL}}).Register(t.Context())
+	require.ErrorAs(t, err, &certificate, "no waiting mends it")
+	require.NotErrorIs(t, err, ErrRegistryUnavailable)
+
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
 	require.NoError(t, newRegistry(t, RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file}).Ping(t.Context()))
 
 	require.NoError(t, os.WriteFile(file, []byte("nothing"), 0o600))
-	_, err := NewRegistry(RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file})
+	_, err = NewRegistry(RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file})
 	require.ErrorContains(t, err, "has no PEM certificate")
 	_, err = NewRegistry(RegistryConfig{URLs: []string{server.URL}, TLSCAFile: file + ".not"})
 	require.ErrorIs(t, err, os.ErrNotExist)

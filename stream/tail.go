@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -53,7 +54,8 @@ type TailOptions struct {
 	// every partition is read to where its end was at the start, and fails when the
 	// brokers yield nothing for a minute before that.
 	Follow bool
-	// Types, when given, are the only ones shown.
+	// Types, when given, are the only ones shown, as [schemas.ParseTypePattern] reads
+	// them.
 	Types []string
 	// Key, when given, is the only one shown; only its partition is read.
 	Key string
@@ -86,6 +88,9 @@ func Tail(ctx context.Context, cfg Config, opts TailOptions, logger *zap.Logger,
 	}
 	setDefault(&opts.patience, usualPatience)
 	t := tail{opts: opts, cfg: cfg, log: logger, fn: fn, until: make(map[topicPartition]int64), at: make(map[topicPartition]int64)}
+	for _, text := range opts.Types {
+		t.types = append(t.types, schemas.ParseTypePattern(text))
+	}
 	from := make(map[string]map[int32]kgo.Offset)
 	for tp, r := range ranges {
 		if r.from >= r.until && !opts.Follow {
@@ -126,6 +131,7 @@ type tail struct {
 	cfg   Config
 	log   *zap.Logger
 	fn    func(*Record) error
+	types []schemas.TypePattern
 	until map[topicPartition]int64 // partitions that are not read to their end
 	at    map[topicPartition]int64 // what comes next of them
 	shown int
@@ -273,7 +279,11 @@ func (t *tail) wanted(r *Record) bool {
 	if t.opts.Key != "" && string(r.Key) != t.opts.Key {
 		return false
 	}
-	return len(t.opts.Types) == 0 || slices.Contains(t.opts.Types, r.Type)
+	return len(t.types) == 0 || slices.ContainsFunc(t.types, func(p schemas.TypePattern) bool { return p.Matches(r.Type) })
+}
+
+func noTopic(name string) error {
+	return fmt.Errorf("there is no topic %s: `hogstream topics ls` shows those there are", name)
 }
 
 // offsetRange is [from, until) of a partition.
@@ -314,9 +324,12 @@ func tailRanges(ctx context.Context, cfg Config, opts TailOptions, logger *zap.L
 	ranges := make(map[topicPartition]offsetRange)
 	for _, name := range names {
 		if len(ends[name]) == 0 {
-			return nil, fmt.Errorf("there is no topic %s", name)
+			return nil, noTopic(name)
 		}
 		for p, end := range ends[name] {
+			if errors.Is(end.Err, kerr.UnknownTopicOrPartition) {
+				return nil, noTopic(name)
+			}
 			if end.Err != nil {
 				return nil, fmt.Errorf("end offset of %s partition %d: %w", name, p, end.Err)
 			}

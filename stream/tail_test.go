@@ -39,9 +39,18 @@ func TestTailEndsWhereTheLogEndedAndFilters(t *testing.T) {
 	require.Len(t, tailAll(t, e, stream.TailOptions{Limit: 2}), 2)
 	require.Len(t, tailAll(t, e, stream.TailOptions{Types: []string{"event"}}), 7)
 	require.Empty(t, tailAll(t, e, stream.TailOptions{Types: []string{"contact"}}))
+	require.Len(t, tailAll(t, e, stream.TailOptions{Types: []string{"contact.*", "ev*"}}), 7)
 	require.Empty(t, tailAll(t, e, stream.TailOptions{From: stream.AtEnd()}))
 	require.Len(t, tailAll(t, e, stream.TailOptions{From: stream.AtOffset(-100)}), 7)
 	require.Empty(t, tailAll(t, e, stream.TailOptions{From: stream.AtOffset(100)}))
+}
+
+func TestATopicThatIsNotThereIsNamed(t *testing.T) {
+	e := streamtest.New(t)
+	opts := stream.TailOptions{Topics: []schemas.Topic{"nope"}}
+	err := stream.Tail(e.Context(), e.Config, opts, nil, func(*stream.Record) error { return nil })
+	require.ErrorContains(t, err, "there is no topic")
+	require.ErrorContains(t, err, "hogstream topics ls")
 }
 
 func onlyKey(got []string, key string) []string {

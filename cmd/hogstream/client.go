@@ -161,6 +161,7 @@ func answerError(resp *http.Response, body []byte) error {
 	e := &apiError{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After"), Body: body}
 	var envelope struct {
 		Error     json.RawMessage `json:"error"`
+		Fix       string          `json:"fix"`
 		RequestID string          `json:"requestId"`
 	}
 	_ = json.Unmarshal(body, &envelope)
@@ -168,14 +169,48 @@ func answerError(resp *http.Response, body []byte) error {
 	var validation struct {
 		Message string `json:"message"`
 	}
-	if json.Unmarshal(envelope.Error, &e.Message) != nil {
-		if json.Unmarshal(envelope.Error, &validation) == nil && validation.Message != "" {
-			e.Message = validation.Message
-		} else {
-			e.Message = strings.TrimSpace(string(body[:min(len(body), 300)]))
-		}
+	switch {
+	case json.Unmarshal(envelope.Error, &e.Message) == nil:
+		e.Message = withFix(e.Message, envelope.Fix)
+	case json.Unmarshal(envelope.Error, &validation) == nil && validation.Message != "":
+		e.Message = issuesText(validation.Message)
+	default:
+		e.Message = strings.TrimSpace(string(body[:min(len(body), 300)]))
 	}
 	return e
+}
+
+func withFix(message, fix string) string {
+	if fix == "" || fix == message {
+		return message
+	}
+	return message + ": " + fix
+}
+
+// issuesText is for people what the API says of a document: a JSON list of what is
+// wrong, where, and how to mend it. A message that is no such list stays as it is.
+func issuesText(message string) string {
+	var issues []struct {
+		Path    []any  `json:"path"`
+		Message string `json:"message"`
+		Fix     string `json:"fix"`
+	}
+	if json.Unmarshal([]byte(message), &issues) != nil || len(issues) == 0 {
+		return message
+	}
+	texts := make([]string, 0, len(issues))
+	for _, i := range issues {
+		text := withFix(i.Message, i.Fix)
+		if len(i.Path) > 0 {
+			at := make([]string, len(i.Path))
+			for n, part := range i.Path {
+				at[n] = fmt.Sprint(part)
+			}
+			text = strings.Join(at, ".") + ": " + text
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "\n")
 }
 
 // infraFlags are for commands that talk to Kafka and Postgres themselves.

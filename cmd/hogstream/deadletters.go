@@ -60,7 +60,7 @@ func (f *letterFlags) query(ctx context.Context, api *client) (url.Values, error
 
 type deadlettersLsCmd struct {
 	letterFlags
-	Status string `help:"Only in this state: pending, retried, discarded."`
+	Status string `help:"Only in this state: pending, retrying, retried, discarded." enum:",pending,retrying,retried,discarded" default:""`
 	Limit  int    `help:"At most so many." default:"50"`
 }
 
@@ -130,7 +130,7 @@ func (c *deadlettersRedriveCmd) Run(ctx context.Context, out *output) error {
 		return errors.New("name a dead letter, narrow with --source, --destination, --reason, --type or --contact, or say --all")
 	}
 	if !c.Yes {
-		if err := confirm("Send the pending dead letters that match on their way again?"); err != nil {
+		if err := confirm(ctx, "Send the pending dead letters that match on their way again?"); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 type destinationsCmd struct {
@@ -299,16 +301,23 @@ func (c *destinationsRmCmd) Run(ctx context.Context, out *output) error {
 	return out.value(answer, func(w io.Writer) { fmt.Fprintln(w, "removed") })
 }
 
-// destinationID finds the id of a destination given by id or name.
+// destinationID finds the id of a destination given by id or name. An id that no
+// destination has is returned as it is: it may be of one that was removed.
 func destinationID(ctx context.Context, api *client, idOrName string) (string, error) {
-	id := idOrName
+	var id string
 	err := eachDestination(ctx, api, func(d *destination) bool {
 		if d.Name == idOrName {
 			id = d.ID
 		}
-		return d.Name != idOrName
+		return id == ""
 	})
-	return id, err
+	if err != nil || id != "" {
+		return id, err
+	}
+	if uuid.Validate(idOrName) != nil {
+		return "", fmt.Errorf("no destination has the name or id %q: hogstream destinations ls shows them", idOrName)
+	}
+	return idOrName, nil
 }
 
 // eachDestination calls f for all destinations until it says false.

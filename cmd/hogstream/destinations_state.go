@@ -61,7 +61,7 @@ type destinationsSkipCmd struct {
 // Run has a destination go on from now.
 func (c *destinationsSkipCmd) Run(ctx context.Context, out *output) error {
 	if !c.Yes {
-		if err := confirm(fmt.Sprintf("Leave out what %s has not been sent yet?", c.ID)); err != nil {
+		if err := confirm(ctx, fmt.Sprintf("Leave out what %s has not been sent yet?", c.ID)); err != nil {
 			return err
 		}
 	}

@@ -14,9 +14,9 @@ type devCmd struct {
 
 // Run runs everything until Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, out *output) error {
-	return hogstream.RunDev(ctx, c.Config, func(r *hogstream.Running) {
+	return untilStopped(ctx, hogstream.RunDev(ctx, c.Config, func(r *hogstream.Running) {
 		_ = out.value(r, func(w io.Writer) { printReady(w, r, c.DataDir) })
-	})
+	}))
 }
 
 func printReady(w io.Writer, r *hogstream.Running, dataDir string) {

@@ -110,7 +110,7 @@ func topicsFinding(ctx context.Context, cfg hogstream.Config) finding {
 }
 
 func registryFinding(ctx context.Context, cfg hogstream.Config) finding {
-	fix := "set SCHEMA_REGISTRY_URL (and SCHEMA_REGISTRY_USERNAME, …_PASSWORD) and see that the registry runs"
+	fix := "set SCHEMA_REGISTRY_URL (and SCHEMA_REGISTRY_USERNAME, …_PASSWORD, …_TLS_CA) and see that the registry runs"
 	if cfg.Registry.URL == "" {
 		return ill("registry", errors.New("SCHEMA_REGISTRY_URL is not set"), fix)
 	}

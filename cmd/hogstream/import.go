@@ -99,6 +99,9 @@ func (c *eventsImportCmd) Run(ctx context.Context, out *output) error {
 	s := sender{api: api, connections: max(1, c.Connections), batch: min(max(1, c.BatchSize), 1000), limit: limiter(c.Rate, c.BatchSize), patience: importPatience}
 	summary, err := s.send(ctx, c.from(source))
 	_ = bar.Finish()
+	if isInterrupted(ctx, err) {
+		err = errors.New("interrupted") // no more than where to go on has to be said, but that
+	}
 	if err != nil {
 		return fmt.Errorf("stopped after %d accepted events: %w\n%s", summary.Accepted, err, c.resume(summary.resumeAt))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -169,6 +170,46 @@ func TestAnImportGoesOnAfterAnOutage(t *testing.T) {
 	sum, err = a.importing("e.ndjson", `{"name":"a"}`)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, sum.Rejected)
+}
+
+func TestAnImportThatIsInterruptedSaysWhereToGoOn(t *testing.T) {
+	a := newEvents(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	a.answer = func(request int, _ []json.RawMessage) (int, string) {
+		if request == 3 {
+			cancel()
+		}
+		return http.StatusAccepted, ""
+	}
+	file := filepath.Join(t.TempDir(), "e.ndjson")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat(`{"name":"n","userId":"u"}`+"\n", 1000)), 0o600))
+	c := eventsImportCmd{apiFlags: apiFlags{URL: a.url, Key: "key"}, File: file, Connections: 1, BatchSize: 1, FromLine: 1, Keys: true}
+	err := c.Run(ctx, &output{JSON: true, W: io.Discard})
+	require.ErrorContains(t, err, "interrupted")
+	require.ErrorContains(t, err, "go on with --from-line")
+	require.False(t, isInterrupted(ctx, err), "it would be told to nobody")
+}
+
+func TestAnImportReadsWhatSpreadsheetsWrite(t *testing.T) {
+	a := newEvents(t)
+	sum, err := a.importing("e.csv", "\ufeffuserId,name\r\nu1,a\r\n", withoutKeys)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), sum.Accepted)
+	sum, err = a.importing("e.ndjson", "\ufeff"+`{"name":"b","userId":"u1"}`, withoutKeys)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), sum.Accepted)
+	require.Equal(t, []string{`{"userId":"u1","name":"a"}`, `{"name":"b","userId":"u1"}`}, a.taken)
+}
+
+func TestARowOfAnotherLengthIsToldWithItsLineAndTheRestGoesOn(t *testing.T) {
+	a := newEvents(t)
+	sum, err := a.importing("e.csv", "userId,name\nu1,a\nu2\nu3,c,more\nu4,d\n", withoutKeys)
+	require.NoError(t, err)
+	require.Equal(t, []int64{2, 2}, []int64{sum.Accepted, sum.Rejected})
+	require.Equal(t, []string{"line 3: the row has 1 columns, the header 2", "line 4: the row has 3 columns, the header 2"}, sum.FirstRejections)
+
+	_, err = a.importing("e.csv", "userId,name\nu1,a\n\"u2,b\n", withoutKeys)
+	require.ErrorContains(t, err, "mend the file there", "what follows may belong to the row")
 }
 
 func TestAnImportThatStopsSaysWhereToGoOn(t *testing.T) {

@@ -31,9 +31,18 @@ type source func() (importEvent, error)
 // maxLine bounds a line: far more than an event may have.
 const maxLine = 1 << 20
 
+// withoutMark reads past the mark that spreadsheets and Windows put before UTF-8.
+func withoutMark(r io.Reader) *bufio.Reader {
+	text := bufio.NewReaderSize(r, 64<<10)
+	if mark, _ := text.Peek(3); string(mark) == "\ufeff" {
+		_, _ = text.Discard(len(mark))
+	}
+	return text
+}
+
 // ndjsonSource reads an event a line and leaves it as it is.
 func ndjsonSource(r io.Reader) source {
-	lines := bufio.NewReaderSize(r, 64<<10)
+	lines := withoutMark(r)
 	n := 0
 	return func() (importEvent, error) {
 		for {
@@ -106,7 +115,7 @@ type csvColumns struct{ user, email, name, time string }
 
 // csvSource reads events from CSV; columns without a role become event properties.
 func csvSource(r io.Reader, columns csvColumns) (source, error) {
-	cr := csv.NewReader(r)
+	cr := csv.NewReader(withoutMark(r))
 	header, err := cr.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
@@ -125,7 +134,13 @@ func csvSource(r io.Reader, columns csvColumns) (source, error) {
 	}
 	return func() (importEvent, error) {
 		row, err := cr.Read()
-		if err != nil {
+		switch {
+		case errors.Is(err, csv.ErrFieldCount): // the next row is read all the same
+			line, _ := cr.FieldPos(0)
+			return importEvent{line: line, wrong: fmt.Sprintf("the row has %d columns, the header %d", len(row), len(header))}, nil
+		case err != nil && !errors.Is(err, io.EOF): // what follows may belong to this row
+			return importEvent{}, fmt.Errorf("%w: mend the file there", err)
+		case err != nil:
 			return importEvent{}, err
 		}
 		line, _ := cr.FieldPos(0)

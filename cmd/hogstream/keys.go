@@ -30,20 +30,23 @@ type apiKey struct {
 
 type keysCreateCmd struct {
 	apiFlags
-	Name    string        `arg:"" help:"What the key is for."`
-	Scope   []string      `help:"write, ingest, read, journey-admin or full-admin. Repeatable." default:"ingest"`
-	Expires time.Duration `help:"Time until it expires, e.g. 720h; never when not given."`
+	Name    string         `arg:"" help:"What the key is for."`
+	Scope   []string       `help:"write, ingest, read, journey-admin or full-admin. Repeatable." default:"ingest"`
+	Expires *time.Duration `help:"Time until it expires, e.g. 720h; never when not given." placeholder:"DURATION"`
 }
 
 // Run creates a key and prints it, the only time it can be seen.
 func (c *keysCreateCmd) Run(ctx context.Context, out *output) error {
+	if c.Expires != nil && *c.Expires <= 0 {
+		return fmt.Errorf("--expires %s: give a time above 0, or leave it out for a key that never expires", c.Expires)
+	}
 	api, err := c.client()
 	if err != nil {
 		return err
 	}
 	body := map[string]any{"name": c.Name, "scopes": c.Scope}
-	if c.Expires > 0 {
-		body["expiresAt"] = time.Now().Add(c.Expires).UTC().Format(time.RFC3339)
+	if c.Expires != nil {
+		body["expiresAt"] = time.Now().Add(*c.Expires).UTC().Format(time.RFC3339)
 	}
 	var key apiKey
 	if err := api.call(ctx, "POST", "/v1/admin/api-keys", nil, body, &key); err != nil {

@@ -54,8 +54,11 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
+// interrupted is the exit code of a command that was ended before it was done.
+const interrupted = 130
+
 // run parses args and runs the command; it returns the exit code: 0, 1 for a
-// failure, 2 for a wrong call.
+// failure, 2 for a wrong call, 130 when ctx ended it before it was done.
 func run(ctx context.Context, args []string) int {
 	var c cli
 	parser, err := kong.New(&c,
@@ -76,11 +79,29 @@ func run(ctx context.Context, args []string) int {
 		fail(&c, err)
 		return 2
 	}
-	if err := kctx.Run(&output{JSON: c.JSON, W: os.Stdout}); err != nil && !errors.Is(err, context.Canceled) {
-		fail(&c, err)
-		return 1
+	err = kctx.Run(&output{JSON: c.JSON, W: os.Stdout})
+	switch {
+	case err == nil:
+		return 0
+	case isInterrupted(ctx, err):
+		return interrupted // the person knows
 	}
-	return 0
+	fail(&c, err)
+	return 1
+}
+
+// isInterrupted says whether err is that ctx, which a signal ends, has ended.
+func isInterrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+}
+
+// untilStopped is the error of a command that runs until a signal stops it: that is
+// none, also while it starts.
+func untilStopped(ctx context.Context, err error) error {
+	if isInterrupted(ctx, err) {
+		return nil
+	}
+	return err
 }
 
 func fail(c *cli, err error) {

@@ -162,7 +162,7 @@ func (c *parkedWish) wish(ctx context.Context, out *output, verb, question, done
 		return errors.New("name contacts, narrow with --reason, --status, --error, --partition or --replay, or say --all")
 	}
 	if question != "" && !c.Yes {
-		if err := confirm(question); err != nil {
+		if err := confirm(ctx, question); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 
 	"go.uber.org/zap"
@@ -21,9 +23,14 @@ type processorsCmd struct {
 	Rebuild processorsRebuildCmd `cmd:"" help:"Restore a processor's state from the log; contacts before identity."`
 }
 
+// inputs are the topics that each processor reads.
+var inputs = map[string][]schemas.Topic{
+	identity.Name: (&identity.Processor{}).Topics(), contacts.Name: (&contacts.Processor{}).Topics(),
+}
+
 type processorsLsCmd struct {
 	infraFlags
-	Processor string `arg:"" optional:"" help:"Only this one."`
+	Processor string `arg:"" optional:"" help:"Only this one: contacts or identity." enum:",contacts,identity" default:""`
 }
 
 // Run lists progress and lag.
@@ -58,27 +65,33 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 
 type processorsAcceptCmd struct {
 	infraFlags
-	Processor string           `arg:"" help:"Name of the processor."`
+	Processor string           `arg:"" help:"contacts or identity." enum:"contacts,identity"`
 	Partition int32            `help:"Partition number." required:""`
 	Offset    map[string]int64 `help:"topic=offset to go on from. Repeatable." required:""`
 }
 
 // Run accepts offsets: what waited to be published there is dropped.
 func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
+	at := map[schemas.Topic]int64{}
+	reads := inputs[c.Processor]
+	for topic, offset := range c.Offset {
+		if !slices.Contains(reads, schemas.Topic(topic)) {
+			return fmt.Errorf("--offset %s=%d: %s does not read topic %q: use one of %v", topic, offset, c.Processor, topic, reads)
+		}
+		at[schemas.Topic(topic)] = offset
+	}
 	db, admin, closeBoth, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeBoth()
-	at := map[schemas.Topic]int64{}
-	for topic, offset := range c.Offset {
-		at[schemas.Topic(topic)] = offset
-	}
 	if err := admin.AcceptOffsets(ctx, db, c.Processor, c.Partition, at); err != nil {
 		return err
 	}
 	return out.value(map[string]any{"processor": c.Processor, "partition": c.Partition, "offsets": at}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s goes on from %v on partition %d\n", c.Processor, at, c.Partition)
+		for _, t := range slices.Sorted(maps.Keys(at)) {
+			fmt.Fprintf(w, "%s goes on from offset %d of %s on partition %d\n", c.Processor, at[t], t, c.Partition)
+		}
 	})
 }
 

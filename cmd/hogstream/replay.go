@@ -87,7 +87,7 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 	}
 	if !c.Yes {
 		printPreview(os.Stderr, &r.Preview)
-		if err := confirm(fmt.Sprintf("Rewind %s to %s?", c.Destination, c.To)); err != nil {
+		if err := confirm(ctx, fmt.Sprintf("Rewind %s to %s?", c.Destination, c.To)); err != nil {
 			return err
 		}
 	}
@@ -124,7 +124,7 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, p
 	}
 	if !c.Yes {
 		printPreview(os.Stderr, &b.Preview)
-		if err := confirm(fmt.Sprintf("Backfill %s?", c.Destination)); err != nil {
+		if err := confirm(ctx, fmt.Sprintf("Backfill %s?", c.Destination)); err != nil {
 			return err
 		}
 	}
@@ -211,19 +211,44 @@ func printPreview(w io.Writer, p *stream.Preview) {
 	}
 }
 
-// confirm asks the person at the terminal. Without one, --yes is needed.
-func confirm(question string) error {
+var errNobodyToAsk = errors.New("nobody to ask: add --yes to go on, or --dry-run to only look")
+
+// confirm asks the person at the terminal, who may also end ctx with Ctrl-C. Without
+// one, --yes is needed.
+func confirm(ctx context.Context, question string) error {
 	info, err := os.Stdin.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return errors.New("nobody to ask: add --yes to go on, or --dry-run to only look")
+		return errNobodyToAsk
 	}
 	fmt.Fprintf(os.Stderr, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
+	return confirmed(ctx, os.Stdin)
+}
+
+// confirmed reads the answer. A read cannot be interrupted, so it is left behind when
+// ctx ends.
+func confirmed(ctx context.Context, from io.Reader) error {
+	type said struct {
+		text string
+		err  error
 	}
-	return errors.New("nothing was done")
+	answer := make(chan said, 1)
+	go func() {
+		text, err := bufio.NewReader(from).ReadString('\n')
+		answer <- said{strings.ToLower(strings.TrimSpace(text)), err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(os.Stderr)
+		return ctx.Err()
+	case a := <-answer:
+		switch {
+		case a.text == "y" || a.text == "yes":
+			return nil
+		case a.text == "" && a.err != nil:
+			return errNobodyToAsk // /dev/null looks like a terminal
+		}
+		return errors.New("nothing was done")
+	}
 }
 
 type replayLsCmd struct {

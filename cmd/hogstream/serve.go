@@ -20,7 +20,7 @@ func (c *serveCmd) Run(ctx context.Context, _ *output) error {
 	if err != nil {
 		return err
 	}
-	return app.Run(ctx, func(net.Addr) error { return nil })
+	return untilStopped(ctx, app.Run(ctx, func(net.Addr) error { return nil }))
 }
 
 type migrateCmd struct{ infraFlags }

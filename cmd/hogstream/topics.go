@@ -139,7 +139,7 @@ type topicsTailCmd struct {
 	Topic       []string `arg:"" help:"Topics, without prefix." default:"lifecycle,events"`
 	Follow      bool     `short:"f" help:"Go on with what arrives."`
 	From        string   `help:"start, end, an offset (negative: back from the end), a time such as 2026-01-02T03:04:05Z, or a duration ago such as 1h; end with --follow, else start."`
-	Type        []string `help:"Only these types. Repeatable."`
+	Type        []string `help:"Only these types: event.tracked for all product events, event.tracked:NAME for those of one name, a * at the end for any ending. Repeatable."`
 	Key         string   `help:"Only this key."`
 	Limit       int      `short:"n" help:"So many records at most."`
 	Uncommitted bool     `help:"Records of open and aborted transactions too."`

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A time below 0 made a key that never expires.
+func TestAKeyThatWouldHaveExpiredIsNotMade(t *testing.T) {
+	a := newDestinationsAPI(t)
+	create := func(expires ...string) int {
+		a.path, a.body = "", nil
+		return run(t.Context(), append([]string{"keys", "create", "x", "--url", a.url, "--key", "k", "--data-dir", t.TempDir()}, expires...))
+	}
+	for _, expires := range []string{"--expires=-1h", "--expires=0s"} {
+		require.Equal(t, 1, create(expires), expires)
+		require.Empty(t, a.path, expires)
+	}
+	require.Zero(t, create())
+	require.NotContains(t, a.body, "expiresAt")
+	require.Zero(t, create("--expires=1h"))
+	require.Contains(t, a.body, "expiresAt")
+}
+
+func TestADestinationThatIsNotThereIsNamed(t *testing.T) {
+	a := newDestinationsAPI(t)
+	api := &client{base: a.url, key: "k", http: http.DefaultClient}
+	_, err := destinationID(t.Context(), api, "crmm")
+	require.ErrorContains(t, err, `"crmm"`)
+	require.ErrorContains(t, err, "hogstream destinations ls")
+
+	id, err := destinationID(t.Context(), api, "crm")
+	require.NoError(t, err)
+	require.Equal(t, "7", id)
+	const removed = "01a205b2-6d34-7837-ad96-5bbbb37d32fa"
+	id, err = destinationID(t.Context(), api, removed)
+	require.NoError(t, err)
+	require.Equal(t, removed, id, "its dead letters are there still")
+}
+
+func TestWhatTheAPIRefusesIsToldWithItsFix(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"error":"Forbidden","fix":"use a key with scope read","requestId":"r"}`: "403: Forbidden: use a key with scope read (request r)",
+		`{"error":"Forbidden","requestId":"r"}`:                                   "403: Forbidden (request r)",
+		`{"success":false,"error":{"name":"ZodError","message":"[{\"code\":\"c\",\"path\":[\"scopes\",0],\"message\":\"Invalid\",\"fix\":\"use read\"},{\"path\":[],\"message\":\"m\",\"fix\":\"m\"}]"}}`: "403: scopes.0: Invalid: use read\nm",
+		`{"error":{"message":"not a list"}}`: "403: not a list",
+		`<html>`:                             "403: <html>",
+	} {
+		err := answerError(&http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}}, []byte(body))
+		require.EqualError(t, err, want)
+	}
+}
+
+func TestACommandThatIsInterruptedDoesNotSucceed(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel() }))
+	t.Cleanup(server.Close)
+	require.Equal(t, interrupted, run(ctx, []string{"destinations", "ls", "--url", server.URL, "--key", "k"}))
+
+	require.NoError(t, untilStopped(ctx, context.Canceled), "dev and serve run until they are stopped")
+	require.Error(t, untilStopped(ctx, errors.New("disk full")))
+	require.Error(t, untilStopped(t.Context(), context.Canceled))
+}
+
+func TestAQuestionEndsWithCtrlC(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	nobodyTypes, typing := io.Pipe()
+	t.Cleanup(func() { _ = typing.Close() })
+	require.ErrorIs(t, confirmed(ctx, nobodyTypes), context.Canceled)
+
+	require.NoError(t, confirmed(t.Context(), strings.NewReader("Y\n")))
+	require.EqualError(t, confirmed(t.Context(), strings.NewReader("\n")), "nothing was done")
+	require.ErrorIs(t, confirmed(t.Context(), strings.NewReader("")), errNobodyToAsk)
+}
+
+// A processor that is none, or a topic it does not read, was said to go on.
+func TestOffsetsAreAcceptedForProcessorsAndTheirTopicsOnly(t *testing.T) {
+	require.Equal(t, 2, run(t.Context(), []string{"processors", "accept", "nope", "--partition", "1", "--offset", "resolved=1"}))
+	c := processorsAcceptCmd{Processor: "contacts", Partition: 1, Offset: map[string]int64{"events": 0}}
+	require.EqualError(t, c.Run(t.Context(), &output{W: io.Discard}), `--offset events=0: contacts does not read topic "events": use one of [resolved]`)
+}
+
+func TestWhatCannotBeFoundIsNotSearchedFor(t *testing.T) {
+	require.Equal(t, 2, run(t.Context(), []string{"destinations", "deliveries", "crm", "--outcome", "lost"}))
+	require.Equal(t, 2, run(t.Context(), []string{"deadletters", "ls", "--status", "lost"}))
+	require.Equal(t, 2, run(t.Context(), []string{"processors", "ls", "nope"}))
+}
