@@ -90,6 +90,31 @@ func TestHeadersAndKeysOfMegabytesDoNotStopAProcessor(t *testing.T) {
 	}
 }
 
+// A name of megabytes stands in the value of an event, and in its type, a header.
+func TestAnEventWhoseNameHasMegabytesIsGivenUp(t *testing.T) {
+	r := newRig(t, 1)
+	r.give(schemas.TopicIngest, 0, 2)
+	name := string(bytes.Repeat([]byte("x"), 3<<20))
+	emit := copier{
+		topics: []schemas.Topic{schemas.TopicIngest},
+		extra: func(b *stream.Batch, rec *stream.Record) error {
+			if rec.Offset > 0 {
+				return nil
+			}
+			id := schemas.Derive("event", "test", 0)
+			return b.Emit(rec, &schemas.Event{ID: id, ContactID: id, Name: name, Properties: "{}", Source: "test"})
+		},
+		silent: func(*stream.Record) bool { return true },
+	}
+	r.start("a", func(c *stream.ProcessorConfig) { c.Encoder, c.Processor = r.env.Codec, emit })
+	r.eventually("the partition goes on", func() bool { return r.committed(schemas.TopicIngest, 0) == 2 })
+	letter, err := r.env.Codec.DecodeDeadLetter(r.env.WaitRecords(schemas.TopicDeadLetters, 1)[0].Value)
+	require.NoError(t, err)
+	require.EqualValues(t, 0, letter.Offset)
+	err = r.env.Log().Append(t.Context(), &schemas.Event{ID: letter.ID, ContactID: letter.ID, Name: name, Properties: "{}", Source: "test"})
+	require.ErrorIs(t, err, stream.ErrTooLarge)
+}
+
 // Postgres keeps parked keys in an index, in which a long one has no place.
 func TestALongKeyDoesNotStopDelivery(t *testing.T) {
 	w := newWorld(t)

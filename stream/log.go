@@ -252,14 +252,18 @@ func (c *appendCall) add(i int, m schemas.Message, t Trace) error {
 	if err != nil {
 		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
+	text, meta := m.Key(), m.Meta()
+	if err := fits(m.Topic(), text, meta, t); err != nil {
+		return err
+	}
 	if len(value) > maxValue {
-		return fmt.Errorf("%s %s has %d bytes: %w", m.Topic(), m.Meta().ID, len(value), ErrTooLarge)
+		return fmt.Errorf("%s %s has %d bytes: %w", m.Topic(), meta.ID, len(value), ErrTooLarge)
 	}
 	start := len(c.buf)
-	c.buf = append(c.buf, m.Key()...)
+	c.buf = append(c.buf, text...)
 	key := c.buf[start:len(c.buf):len(c.buf)]
 	first := len(c.headers)
-	c.headers, c.buf = appendHeaders(c.headers, c.buf, m.Meta(), t)
+	c.headers, c.buf = appendHeaders(c.headers, c.buf, meta, t)
 	c.records = append(c.records, kgo.Record{
 		Topic: topic, Key: key, Value: value,
 		Headers: c.headers[first:len(c.headers):len(c.headers)],

@@ -128,13 +128,29 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	if err != nil {
 		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
-	if len(value) > schemas.MaxRecord-64<<10 {
-		return fmt.Errorf("%s %s for %s has %d bytes: %w", m.Topic(), m.Meta().Type, m.Key(), len(value), ErrTooLarge)
+	o := Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)}
+	if err := fits(o.Topic, o.Key, o.Meta, o.Trace); err != nil {
+		return err
 	}
-	if b.size += len(value) + len(m.Key()); b.tooLarge() {
-		return fmt.Errorf("%s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), ErrBatchTooLarge)
+	if len(value) > maxValue {
+		return fmt.Errorf("%s %s for %s has %d bytes: %w", o.Topic, o.Meta.Type, o.Key, len(value), ErrTooLarge)
 	}
-	b.outputs = append(b.outputs, Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)})
+	if b.size += len(value) + len(o.Key); b.tooLarge() {
+		return fmt.Errorf("%s %s for %s: %w", o.Topic, o.Meta.Type, o.Key, ErrBatchTooLarge)
+	}
+	b.outputs = append(b.outputs, o)
+	return nil
+}
+
+// maxFrame is what key and headers may take of the room that maxValue leaves them.
+const maxFrame = 48 << 10
+
+// fits refuses a message whose key or headers are too large to be appended: the type
+// of an event has its name in it.
+func fits(topic schemas.Topic, key string, m schemas.Meta, t Trace) error {
+	if size := len(key) + len(m.ID) + len(m.Type) + len(t.Parent) + len(t.State); size > maxFrame {
+		return fmt.Errorf("%s: key and headers have %d bytes, more than %d: %w", topic, size, maxFrame, ErrTooLarge)
+	}
 	return nil
 }
 
@@ -226,7 +242,8 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 			headers[k] = v
 		}
 	}
-	text := cleanText(failure.Error())
+	text := failure.Error()
+	text = cleanText(text[:min(len(text), maxLetterError)])
 	if len(r.Key) > maxLetterKey {
 		text += fmt.Sprintf(" (the key of %d bytes is cut off)", len(r.Key))
 	}
@@ -241,6 +258,10 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 // maxLetterKey is how much of a record's key stands in its dead letter, and is the
 // letter's own key: there must be room for both.
 const maxLetterKey = 8 << 10
+
+// maxLetterError is how much of an error stands in a dead letter; one may quote what
+// it is about.
+const maxLetterError = 8 << 10
 
 func letterKey(key []byte) []byte { return key[:min(len(key), maxLetterKey)] }
 
