@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,14 +132,17 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 	return a, shown
 }
 
-// maskRequest shows a request with this body, and hides secrets by name (headers) and by
-// value (what the config calls secret, wherever it stands in the request).
+// maskRequest shows a request with this body, and hides secrets by name (headers, those
+// of the config among them) and by value (what else the config calls secret, wherever it
+// stands in the request; of two that begin alike the longer one first).
 func maskRequest(req *Request, body []byte, dest *storage.Destination) *Preview {
 	kind, _ := kindOf(dest.Kind)
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON
 	var hide []string
-	for _, secret := range secretValues("", config, kind) {
+	secrets := secretValues("", config, kind)
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
 		hide = append(hide, secret, redacted, string(appendStringInner(nil, secret)), redacted)
 	}
 	mask := strings.NewReplacer(hide...)
@@ -148,7 +152,7 @@ func maskRequest(req *Request, body []byte, dest *storage.Destination) *Preview 
 	}
 	for name, values := range req.Header {
 		value := mask.Replace(strings.Join(values, ", "))
-		if secretName.MatchString(name) {
+		if secretName.MatchString(name) || isConfigured(config, name) {
 			value = redacted
 		}
 		v.Headers[name] = value
@@ -156,11 +160,27 @@ func maskRequest(req *Request, body []byte, dest *storage.Destination) *Preview 
 	return v
 }
 
-// secretValues are the secret strings of a config.
+// isConfigured says whether the config holds the value of a header. It is hidden there
+// and nowhere else: a value such as "1" would hide the better part of the request.
+func isConfigured(config any, header string) bool {
+	settings, _ := config.(map[string]any)
+	given, _ := settings["headers"].(map[string]any)
+	for name := range given {
+		if strings.EqualFold(name, header) {
+			return true
+		}
+	}
+	return false
+}
+
+// secretValues are the secret strings of a config, but for its headers.
 func secretValues(parent string, config any, kind *Kind) (found []string) {
 	switch v := config.(type) {
 	case map[string]any:
 		for name, member := range v {
+			if parent == "" && name == "headers" {
+				continue
+			}
 			if s, ok := member.(string); ok && s != "" && isSecret(parent, name, kind) {
 				found = append(found, s)
 				continue

@@ -164,3 +164,23 @@ func TestAPreviewSaysWhetherTheBodyIsSentCompressed(t *testing.T) {
 	require.False(t, v.Compressed, "a small one is sent as it is")
 	require.NotContains(t, v.Headers, "Content-Encoding")
 }
+
+// A header of one character hid that character in the whole request.
+func TestValuesOfHeadersAreHiddenInTheirHeadersAndNowhereElse(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{
+		URL: "https://example.com/v1", EventTypes: []string{"*"}, Config: json.RawMessage(`{"headers":{"x-version":"1","X-Env":"e"}}`),
+	})
+	require.NoError(t, err)
+	v, err := o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, sampleEvent(), 1)})
+	require.NoError(t, err)
+	require.Equal(t, "https://example.com/v1", v.URL)
+	require.NotContains(t, v.Body, redacted)
+	for name, value := range v.Headers {
+		if name == "X-Version" || name == "X-Env" {
+			require.Equal(t, redacted, value)
+			continue
+		}
+		require.NotContains(t, value, redacted, name)
+	}
+}
