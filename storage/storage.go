@@ -158,6 +158,7 @@ func poolConfig(cfg Config, o options) *pgxpool.Config {
 	pc.MaxConnLifetimeJitter = pc.MaxConnLifetime / 10
 	conn := pc.ConnConfig
 	conn.ConnectTimeout = cfg.ConnectTimeout
+	conn.DialFunc = newDialer().DialContext
 	setDefault(conn.RuntimeParams, "application_name", cfg.AppName)
 	setDefault(conn.RuntimeParams, "timezone", "UTC")
 	setDefault(conn.RuntimeParams, "idle_in_transaction_session_timeout", fmt.Sprint(cfg.IdleTxTimeout.Milliseconds()))
