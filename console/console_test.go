@@ -466,6 +466,15 @@ func TestTheAdminAPIIsDescribed(t *testing.T) {
 	text, err := json.Marshal(doc)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "/v1/admin/webhooks/{id}/rotate-secret")
+	for path, statuses := range map[string][]string{
+		"/v1/admin/webhooks/{id}/rotate-secret": {"200", "400", "404", "409", "415"}, "/v1/admin/webhooks/{id}/replays": {"200", "201", "400"},
+		"/v1/admin/dlq/{entry}/retry": {"200", "404", "409", "502"},
+	} {
+		for _, status := range statuses {
+			require.Contains(t, doc.Paths[path].Post.Responses, status, path)
+		}
+		require.Len(t, doc.Paths[path].Post.Responses["400"].Content["application/json"].Schema.AnyOf, 2, "%s: two envelopes", path)
+	}
 	for name, schema := range doc.Components.Schemas.Map() { // times were described as objects
 		for field, s := range schema.Properties {
 			if strings.HasSuffix(field, "At") || strings.HasSuffix(field, "Until") || name == "Preview" && (field == "first" || field == "last") {

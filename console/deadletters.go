@@ -27,7 +27,7 @@ type letterJSON struct {
 	ID         string   `json:"id"`
 	Source     string   `json:"source"`
 	SourceID   *string  `json:"sourceId"`
-	Payload    []byte   `json:"payload"`
+	Payload    []byte   `json:"payload" nullable:"true"`
 	Error      string   `json:"error"`
 	RetryCount int      `json:"retryCount"`
 	Status     string   `json:"status" enum:"pending,retrying,retried,discarded"`

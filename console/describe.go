@@ -90,6 +90,10 @@ type (
 		Rate   float64  `json:"rate,omitempty" doc:"Records a second; 0 for no limit of its own."`
 		DryRun bool     `json:"dryRun,omitempty" doc:"Say what would be sent, and begin nothing."`
 	}
+	backfillPreviewed struct {
+		Preview stream.Preview `json:"preview"`
+		Replay  *string        `json:"replay" doc:"null: a dry run begins none."`
+	}
 	letterRetried struct {
 		Retried bool `json:"retried"`
 	}
@@ -175,12 +179,29 @@ func (d describer) add(method, path, summary, tag string, request any, status in
 		Security:    []map[string][]string{{"apiKey": {}}},
 		Responses:   map[string]*huma.Response{strconv.Itoa(status): {Description: http.StatusText(status), Content: d.content(response)}},
 	}
+	refused := []int{401, 403, 429, 503}
 	if strings.Contains(path, "{id}") {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
-		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: d.content(adminFailure{})}
 	}
-	for _, refused := range []int{400, 401, 403, 429, 503} {
-		op.Responses[strconv.Itoa(refused)] = &huma.Response{Description: http.StatusText(refused), Content: d.content(adminFailure{})}
+	if strings.Contains(path, "{") {
+		refused = append(refused, http.StatusNotFound)
+		if method != http.MethodGet {
+			refused = append(refused, http.StatusConflict)
+		}
+	}
+	if strings.HasPrefix(path, "/v1/admin/dlq/") && method == http.MethodPost {
+		refused = append(refused, http.StatusBadGateway)
+	}
+	if request != nil {
+		refused = append(refused, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	for _, status := range refused {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: d.content(adminFailure{})}
+	}
+	either := &huma.Schema{AnyOf: []*huma.Schema{d.schema(adminFailure{}), d.schema(issuesBody{})}}
+	op.Responses["400"] = &huma.Response{Description: http.StatusText(http.StatusBadRequest), Content: map[string]*huma.MediaType{"application/json": {Schema: either}}}
+	if status == http.StatusCreated && path == "/v1/admin/webhooks/{id}/replays" { // of a dry run
+		op.Responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: d.content(backfillPreviewed{})}
 	}
 	if request != nil {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: d.content(request)}
@@ -189,6 +210,10 @@ func (d describer) add(method, path, summary, tag string, request any, status in
 }
 
 func (d describer) content(body any) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{"application/json": {Schema: d.schema(body)}}
+}
+
+func (d describer) schema(body any) *huma.Schema {
 	t := reflect.TypeOf(body)
-	return map[string]*huma.MediaType{"application/json": {Schema: d.doc.Components.Schemas.Schema(t, true, "Admin"+t.Name())}}
+	return d.doc.Components.Schemas.Schema(t, true, "Admin"+t.Name())
 }

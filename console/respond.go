@@ -58,10 +58,19 @@ func failIssues(w http.ResponseWriter, issues []issue) {
 	if err != nil {
 		list = []byte("[]")
 	}
-	respond(w, http.StatusBadRequest, map[string]any{
-		"success": false, "requestId": requestID(w),
-		"error": map[string]string{"name": "ZodError", "message": string(list)},
-	})
+	respond(w, http.StatusBadRequest, issuesBody{Error: issuesText{"ZodError", string(list)}, RequestID: requestID(w)})
+}
+
+// issuesBody is that envelope.
+type issuesBody struct {
+	Success   bool       `json:"success" enum:"false"`
+	Error     issuesText `json:"error"`
+	RequestID string     `json:"requestId"`
+}
+
+type issuesText struct {
+	Name    string `json:"name"`
+	Message string `json:"message" doc:"A JSON list of issues, each with path, message and fix."`
 }
 
 // isoTime is a time as the API writes it: UTC with milliseconds.

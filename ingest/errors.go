@@ -36,6 +36,18 @@ type failureBody struct {
 	RequestID string `json:"requestId"`
 }
 
+// issuesBody is the envelope of what is wrong with fields, which clients know.
+type issuesBody struct {
+	Success   bool       `json:"success" enum:"false"`
+	Error     issuesText `json:"error"`
+	RequestID string     `json:"requestId"`
+}
+
+type issuesText struct {
+	Name    string `json:"name"`
+	Message string `json:"message" doc:"A JSON list of issues, each with path, message and fix."`
+}
+
 // fail answers with an error and, if there is one, its fix.
 func (x *exchange) fail(status int, text, fix string) {
 	x.failWith(status, failureBody{Error: text, Fix: fix})
@@ -75,14 +87,7 @@ func (x *exchange) failIssues(status int, issues []Issue) {
 	if err := enc.Encode(issues); err != nil {
 		x.err = err
 	}
-	var body struct {
-		Success bool `json:"success"`
-		Error   struct {
-			Name    string `json:"name"`
-			Message string `json:"message"`
-		} `json:"error"`
-		RequestID string `json:"requestId"`
-	}
+	var body issuesBody
 	body.Error.Name = "ZodError"
 	body.Error.Message = string(bytes.TrimSuffix(list.Bytes(), []byte("\n")))
 	body.RequestID = x.requestID

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // description is the API in OpenAPI 3.1, and as a page.
@@ -96,6 +98,13 @@ type (
 		Rejected  []rejectedEvent `json:"rejected"`
 		IDs       []*string       `json:"ids,omitempty" doc:"With ?ids=true: the ids in the order of the batch, null for a rejected event."`
 		RequestID string          `json:"requestId"`
+		Error     string          `json:"error,omitempty" doc:"None was accepted."`
+	}
+	conflictResponse struct {
+		Error     string             `json:"error"`
+		Fix       string             `json:"fix,omitempty"`
+		RequestID string             `json:"requestId"`
+		Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
 	}
 	contactRequest struct {
 		UserID      string          `json:"userId,omitempty" minLength:"1" maxLength:"255" doc:"One of userId, email and anonymousId is needed."`
@@ -122,13 +131,13 @@ func describe(doc *huma.OpenAPI) {
 		eventRequest{}, map[int]any{202: eventResponse{}})
 	d.add(http.MethodPost, "/v1/events/batch", "Send up to 1000 events", "Events",
 		"At most 5 MiB. Each event stands for itself: what is rejected is named by its index with the fix. 400 when none is good. A bare array is taken too. Each event may carry its own idempotencyKey. Scope: ingest or write.",
-		batchRequest{}, map[int]any{202: batchResponse{}})
+		batchRequest{}, map[int]any{202: batchResponse{}, 400: []any{batchResponse{}, failureBody{}}})
 	d.add(http.MethodPut, "/v1/contacts", "Create or change a contact", "Contacts",
 		"Answers when the change is applied; 202 with the input's id when that takes longer than 5 seconds. Scope: ingest or write.",
-		contactRequest{}, map[int]any{200: contactResponse{}, 202: acceptedResponse{}})
+		contactRequest{}, map[int]any{200: contactResponse{}, 202: acceptedResponse{}, 409: conflictResponse{}, 413: conflictResponse{}})
 	d.add(http.MethodDelete, "/v1/contacts", "Erase a contact", "Contacts",
 		"404 when there is none. Scope: ingest.",
-		subjectRequest{}, map[int]any{200: deletedResponse{}, 202: acceptedResponse{}})
+		subjectRequest{}, map[int]any{200: deletedResponse{}, 202: acceptedResponse{}, 404: failureBody{}, 409: conflictResponse{}})
 	parameter := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "query", Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
@@ -143,7 +152,7 @@ func describe(doc *huma.OpenAPI) {
 
 type describer struct{ doc *huma.OpenAPI }
 
-// add describes one operation; responses are by status, and nil is no body.
+// add describes one operation; responses are by status, and several are one of them.
 func (d describer) add(method, path, summary, tag, text string, request any, responses map[int]any, params ...*huma.Param) {
 	op := &huma.Operation{
 		Method: method, Path: path, Summary: summary, Description: text, Tags: []string{tag}, Parameters: params,
@@ -159,15 +168,33 @@ func (d describer) add(method, path, summary, tag, text string, request any, res
 	if strings.HasPrefix(path, "/v1/") && tag != "Health" {
 		op.Security = []map[string][]string{{"apiKey": {}}}
 		for _, status := range []int{400, 401, 403, 413, 415, 429, 503} {
-			op.Responses[fmt.Sprint(status)] = &huma.Response{Description: http.StatusText(status), Content: d.content(failureBody{})}
+			if _, own := responses[status]; own {
+				continue
+			}
+			var body any = failureBody{}
+			if status == http.StatusBadRequest {
+				body = []any{failureBody{}, issuesBody{}}
+			}
+			op.Responses[fmt.Sprint(status)] = &huma.Response{Description: http.StatusText(status), Content: d.content(body)}
 		}
 	}
 	d.doc.AddOperation(op)
 }
 
 func (d describer) content(body any) map[string]*huma.MediaType {
-	t := reflect.TypeOf(body)
-	return map[string]*huma.MediaType{"application/json": {Schema: d.doc.Components.Schemas.Schema(t, true, t.Name())}}
+	schema := func(body any) *huma.Schema {
+		t := reflect.TypeOf(body)
+		return d.doc.Components.Schemas.Schema(t, true, t.Name())
+	}
+	several, ok := body.([]any)
+	if !ok {
+		return map[string]*huma.MediaType{"application/json": {Schema: schema(body)}}
+	}
+	either := &huma.Schema{}
+	for _, one := range several {
+		either.AnyOf = append(either.AnyOf, schema(one))
+	}
+	return map[string]*huma.MediaType{"application/json": {Schema: either}}
 }
 
 //go:embed docs.html

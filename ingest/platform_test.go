@@ -297,6 +297,18 @@ func TestTheAPIIsDescribedAndReadable(t *testing.T) {
 	for _, path := range []string{"/v1/events", "/v1/events/batch", "/v1/contacts", "/v1/contacts/find", "/v1/health"} {
 		require.Contains(t, doc["paths"], path)
 	}
+	var described struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct {
+				Content map[string]struct{ Schema struct{ AnyOf []any } }
+			}
+		}
+	}
+	s.request(http.MethodGet, "/openapi.json", "", "Authorization", "-").into(&described)
+	require.Len(t, described.Paths["/v1/events"]["post"].Responses["400"].Content["application/json"].Schema.AnyOf, 2, "two envelopes")
+	for _, status := range []string{"200", "202", "404", "409"} {
+		require.Contains(t, described.Paths["/v1/contacts"]["delete"].Responses, status)
+	}
 	page := s.request(http.MethodGet, "/docs", "", "Authorization", "-").is(http.StatusOK)
 	require.Contains(t, string(page.body), "/v1/events/batch")
 	require.NotContains(t, string(page.body), "<script")
