@@ -82,6 +82,7 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
 	if err := a.open(ctx); err != nil {
 		return err
 	}
+	a.resealDestinations(ctx)
 	a.seedDestinations(ctx)
 	rooms, err := a.rooms()
 	if err != nil {

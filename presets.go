@@ -58,6 +58,19 @@ func (c *Config) checkPresets() error {
 	return errors.Join(errs...)
 }
 
+// resealDestinations seals anew what stands under an older key, so that the key can be
+// left out one day. A failure is no reason not to start: the next start tries again.
+func (a *App) resealDestinations(ctx context.Context) {
+	resealed, err := a.destinations.ResealStale(ctx)
+	if err != nil {
+		a.tel.Logger.Error("destination.reseal_failed", zap.String("setting", "HOGSTREAM_ENCRYPTION_KEY"), zap.Error(err))
+		return
+	}
+	if resealed > 0 {
+		a.tel.Logger.Info("destination.resealed", zap.Int("destinations", resealed))
+	}
+}
+
 // seedDestinations makes the destinations that the settings ask for. A failure is
 // no reason not to start: what is there is delivered to all the same.
 func (a *App) seedDestinations(ctx context.Context) {

@@ -1,7 +1,9 @@
 package hogstream_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -50,23 +52,26 @@ func TestPresetsSayWhichKindsMayBeUsed(t *testing.T) {
 	require.ErrorContains(t, err, "POSTHOG_HOST")
 }
 
+// endpoints are the destinations that there are.
+func endpoints(t *testing.T, r *hogstream.Running) []console.View {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, r.URL+"/v1/admin/webhooks", nil)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+r.APIKey)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var page struct{ Endpoints []console.View }
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
+	return page.Endpoints
+}
+
 func TestAPosthogDestinationIsMadeOnceAtAStart(t *testing.T) {
 	cfg := devConfig(t)
 	cfg.Presets = hogstream.PresetsConfig{SeedPosthog: true, PosthogKey: "phc_secret", PosthogHost: "https://eu.i.posthog.com", Kinds: "none"}
 	cfg.HTTP.HideDocs = true
-	endpoints := func(r *hogstream.Running) []console.View {
-		req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, r.URL+"/v1/admin/webhooks", nil)
-		require.NoError(t, err)
-		req.Header.Set("Authorization", "Bearer "+r.APIKey)
-		resp, err := http.DefaultClient.Do(req)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		var page struct{ Endpoints []console.View }
-		require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
-		return page.Endpoints
-	}
 	inDev(t, cfg, func(r *hogstream.Running) {
-		list := endpoints(r)
+		list := endpoints(t, r)
 		require.Len(t, list, 1)
 		require.Equal(t, "posthog", list[0].Name)
 		require.Len(t, list[0].EventTypes, 6)
@@ -78,7 +83,7 @@ func TestAPosthogDestinationIsMadeOnceAtAStart(t *testing.T) {
 		defer resp.Body.Close()
 		require.Equal(t, http.StatusNotFound, resp.StatusCode)
 	})
-	inDev(t, cfg, func(r *hogstream.Running) { require.Len(t, endpoints(r), 1, "and no second one") })
+	inDev(t, cfg, func(r *hogstream.Running) { require.Len(t, endpoints(t, r), 1, "and no second one") })
 }
 
 func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
@@ -99,5 +104,24 @@ func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorContains(t, cfg.ValidateServing(), variable+" is")
 		t.Setenv(variable, "24h")
+	}
+}
+
+// Nothing sealed anew what stood under an older key: when that was left out, every
+// destination that was there stood still.
+func TestAnOldKeyCanBeLeftOutAfterAStartWithTheNewOne(t *testing.T) {
+	key := func(b byte) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) }
+	cfg, before, after := devConfig(t), key(1), key(2)
+	cfg.EncryptionKey = before
+	inDev(t, cfg, func(r *hogstream.Running) {
+		call(t, r, "/v1/admin/webhooks", "", `{"name":"crm","url":"https://example.com/hook","eventTypes":["*"],"disabled":true}`, http.StatusCreated)
+	})
+	for _, keys := range []string{after + "," + before, after} {
+		cfg.EncryptionKey = keys
+		inDev(t, cfg, func(r *hogstream.Running) {
+			found := endpoints(t, r)
+			require.Len(t, found, 1)
+			require.Empty(t, found[0].StateReason)
+		})
 	}
 }

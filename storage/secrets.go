@@ -17,7 +17,7 @@ const KeySize = 32
 
 // ErrSecretKey is what [Box.Open] returns (wrapped) for a secret sealed under a
 // key it does not have.
-var ErrSecretKey = errors.New("sealed under a key that is not configured: add it to the previous keys")
+var ErrSecretKey = errors.New("sealed under a key that is not configured: add it to HOGSTREAM_ENCRYPTION_KEY, behind a comma")
 
 // sealVersion is the first field of every sealed secret; another scheme gets
 // another one.

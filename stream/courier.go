@@ -113,6 +113,9 @@ func (c *courier) update(dest *storage.Destination) error {
 	if c.dest != nil && dest.Revision < c.dest.Revision {
 		return nil
 	}
+	if dest.Unreadable != "" && (c.dest == nil || c.dest.Unreadable == "") {
+		c.env.log.Error("destination.unreadable", zap.String("destination", dest.Name), zap.String("id", c.id), zap.String("reason", dest.Unreadable))
+	}
 	c.narrowed = c.narrowed || c.dest != nil && !slices.Equal(c.dest.EventTypes, dest.EventTypes)
 	c.dest, c.subscription = dest, subscription
 	c.maxRecords, c.maxBytes = c.env.deliverer.Batch(dest)

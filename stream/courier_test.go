@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -104,6 +105,22 @@ func (b *courierBench) append(keys ...string) {
 	require.True(b.t, b.track.admit(b.track.places[0], c))
 	b.courier.enqueue(b.track)
 	b.courier.dispatch()
+}
+
+func TestADestinationWhoseSecretsCannotBeOpenedStandsStillAndTheLogSaysSoOnce(t *testing.T) {
+	b := newCourierBench(t, nil)
+	core, logs := observer.New(zap.ErrorLevel)
+	b.courier.env.log = zap.New(core)
+	for revision := int64(2); revision < 4; revision++ {
+		dest := b.destination(revision, storage.DestinationActive)
+		dest.Unreadable = "sealed under another key"
+		require.NoError(t, b.courier.update(dest))
+	}
+	require.True(t, b.courier.halted)
+	require.Equal(t, 1, logs.FilterMessage("destination.unreadable").Len())
+
+	require.NoError(t, b.courier.update(b.destination(4, storage.DestinationActive)))
+	require.False(t, b.courier.halted)
 }
 
 func TestAFewOpenRecordsDoNotKeepAllThatWasReadWithThemInMemory(t *testing.T) {

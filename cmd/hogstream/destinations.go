@@ -278,8 +278,12 @@ func (c *destinationsLsCmd) Run(ctx context.Context, out *output) error {
 	})
 }
 
-// going is its state with that of its circuit.
+// going is its state with that of its circuit. One that is active is given a reason
+// when its secrets cannot be opened: it stands still.
 func (d *destination) going() string {
+	if d.State == "active" && d.StateReason != "" {
+		return d.State + ", unreadable"
+	}
 	if d.Circuit == "open" {
 		return d.State + ", circuit open"
 	}

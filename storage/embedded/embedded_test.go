@@ -214,6 +214,20 @@ func TestDataSurvivesAStopAndACrashOfTheServer(t *testing.T) {
 	require.Equal(t, 42, readKept(t, server))
 }
 
+// What initdb had said until it was killed was told as if it had failed.
+func TestAFirstStartThatIsInterruptedSaysNoMore(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	opts := embedded.Options{Dir: reachableDir(t), Disposable: true, Progress: writerFunc(func([]byte) { cancel() })}
+	_, err := embedded.Start(ctx, opts)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "\n")
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
+
 func TestAKilledFirstStartAndAReusedProcessNumberDoNotStandInTheWay(t *testing.T) {
 	t.Parallel()
 	dir := reachableDir(t)

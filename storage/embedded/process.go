@@ -376,7 +376,11 @@ func runAs(ctx context.Context, as account, dir, name string, args ...string) er
 	cmd.Dir = dir
 	cmd.Env = serverEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: as.credential()}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Errorf("embedded postgres: %s: %w", filepath.Base(name), ctx.Err()) // what it said until it was killed is no answer
+	}
+	if err != nil {
 		return fmt.Errorf("embedded postgres: %s: %w:\n%s", filepath.Base(name), err, out)
 	}
 	return nil
