@@ -200,6 +200,40 @@ func TestNoStepOfAProgramTakesMemoryOutOfProportion(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(3<<30), "of all of them together")
 }
 
+// A program is broken off between its steps, and one step over what an event brings must
+// not take a minute.
+func TestNoStepOfAProgramTakesTimeOutOfProportion(t *testing.T) {
+	p := *samplePayload(t, schemas.TypeEventTracked)
+	list := strings.Repeat("1,", 60_000) + "1"
+	p.Envelope = []byte(`{"text": "` + strings.Repeat("ab", 30_000) + `", "caps": "` + strings.Repeat("AB", 30_000) + `", "part": "` + strings.Repeat("ab", 15_000) + `b",
+		"ones": [` + list + `], "twos": [` + strings.ReplaceAll(list, "1", "2") + `], "nested": [[` + list + `]], "digits": "` + strings.Repeat("9", 250_000) + `"}`)
+	for _, transform := range []string{
+		`{x: (.text | gsub("a"; "c"))}`, `{x: (.text | gsub(""; "c"))}`, `{x: (.caps | gsub("a"; "c"; "i"))}`, `{x: ([.text | scan("a")] | length)}`,
+		`{x: ([.text | splits("a")] | length)}`, `{x: (.text | split("a"; null) | length)}`, `{x: ([.caps | match("a"; "gi")] | length)}`,
+		`{x: ([.caps | match(["a", "gi"])] | length)}`, `{x: ([.text | capture("(?<x>a)"; "g")] | length)}`, `{x: (.text | sub("a"; "c"; "g"))}`,
+		`{x: (.ones - .twos)}`, `.twos as $t | {x: .ones} | .x -= $t`, `{x: (.ones | contains([range(60000) | 3]))}`,
+		`.twos as $t | {x: (.ones | contains($t))}`, `. as $e | {x: ($e.twos | inside($e.ones))}`, `.nested as $n | {x: (.nested | contains($n))}`,
+		`.part as $p | {x: (.text | indices($p))}`, `.part as $p | {x: (.text | index($p))}`, `.part as $p | {x: (.text | rindex($p))}`,
+		`.twos as $t | {x: (.ones | indices($t))}`, `{x: (.digits | tonumber)}`, `{x: ("a" * 4000000 | indices("a") | length)}`,
+	} {
+		_, err := shaped(t, "", transform, &p)
+		require.ErrorContains(t, err, "too large", transform)
+	}
+	for transform, want := range map[string]string{
+		`{x: (.ones - [2, 3] | length), y: (.ones | contains([1])), z: ([1] | inside([1, 2]))}`:                                                                                                        `{"x":60001,"y":true,"z":true}`,
+		`{x: (.text | index("b")), y: (.text | rindex("ab")), z: (.text | indices("ba") | length)}`:                                                                                                    `{"x":1,"y":59998,"z":29999}`,
+		`{x: (.text | test("ba")), y: (.text | sub("^a"; "") | length), z: (.text[:2000] | gsub("a"; "") | length)}`:                                                                                   `{"x":true,"y":59999,"z":1000}`,
+		`{x: (.text | sub("a"; "c") | .[:3]), y: (.text | match("A"; "i").offset), z: (.text | capture("(?<x>a)").x), n: (.text | match(["B", "i"]).offset), t: (.text | sub("A"; "c"; "i") | .[:3])}`: `{"x":"cba","y":0,"z":"a","n":1,"t":"cba"}`,
+		`{x: ("aXbX" | gsub("x"; "-"; "i")), y: ("aXbX" | [splits("x"; "i")]), z: ("aXbX" | split("x"; "gi")), n: ("aXbX" | [scan("x"; "i")]), t: ("ab" | gsub("(?<l>[a-z])"; "\(.l)1"))}`:             `{"x":"a-b-","y":["a","b",""],"z":["a","b",""],"n":["X","X"],"t":"a1b1"}`,
+		`{x: ([5, 3, 1] - [3]), y: [(7, 8) - (1, 2)], z: ([1, 2] | . - [2]), n: (10 | . - 4)} | .n -= 1`:                                                                                               `{"x":[5,1],"y":[6,7,5,6],"z":[1],"n":5}`,
+		`{x: ("17" | tonumber), y: ({a: {b: 1}} | contains({a: {}})), z: ("foobar" | contains("bar")), n: ("a,b, c" | [scan("[a-c]")])}`:                                                               `{"x":17,"y":true,"z":true,"n":["a","b","c"]}`,
+	} {
+		got, err := shaped(t, "", transform, &p)
+		require.NoError(t, err, transform)
+		require.JSONEq(t, want, string(got.Envelope), transform)
+	}
+}
+
 func TestABoundedProgramMeansWhatItSays(t *testing.T) {
 	p := *samplePayload(t, schemas.TypeEventTracked)
 	p.Envelope = []byte(`{"a": 3, "b": 4, "s": "ab", "l": [1, 2, 3], "o": {"x": {"y": 1}}, "rows": [[1], [2, 3]], "big": 9007199254740993}`)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,14 @@ const (
 	maxDigits   = 1 << 14  // of a factor
 	maxDepth    = 10_000   // of a document
 
+	// Steps that take longer than what they make: so many pairs that are compared, and
+	// for each match of a regular expression the text before it.
+	maxPairs   = 1 << 22
+	maxMatched = 1 << 26
+	maxText    = 1 << 20 // bytes of a text that is searched for another
+	shortText  = 64      // what is searched for in it, whatever that takes
+	maxSought  = 1 << 24 // the product of both
+
 	beyondElements = 0x20000000 // an index that gojq reads as null and refuses to write
 )
 
@@ -38,7 +47,11 @@ var bounds = []gojq.CompilerOption{
 	gojq.WithFunction("_hog_factors", 2, 2, func(_ any, args []any) any { return checkFactors(args[0], args[1]) }),
 	gojq.WithFunction("_hog_fits", 0, 0, func(v any, _ []any) any { return passing(v, fits(v)) }),
 	gojq.WithFunction("_hog_small", 0, 0, func(v any, _ []any) any { return passing(v, isScalar(v) || written(v, maxValue, maxDepth) >= 0) }),
-	gojq.WithFunction("_hog_text", 0, 0, func(v any, _ []any) any { s, is := v.(string); return passing(v, !is || len(s) <= maxSearched) }),
+	gojq.WithFunction("_hog_all", 2, 2, func(v any, args []any) any { return passing(v, matches(v, args[0], args[1], true)) }),
+	gojq.WithFunction("_hog_first", 2, 2, func(v any, args []any) any { return passing(v, matches(v, args[0], args[1], false)) }),
+	gojq.WithFunction("_hog_pair", 1, 1, func(v any, args []any) any { return passing(v, comparable(v, args[0])) }),
+	gojq.WithFunction("_hog_pairs", 2, 2, func(_ any, args []any) any { return passing(args, comparable(args[0], args[1])) }),
+	gojq.WithFunction("_hog_digits", 0, 0, func(v any, _ []any) any { s, is := v.(string); return passing(v, !is || len(s) <= maxDigits) }),
 	gojq.WithFunction("_hog_table", 0, 0, func(v any, _ []any) any { return passing(v, cells(v) <= maxElements) }),
 	gojq.WithFunction("_hog_joined", 1, 1, func(v any, args []any) any { return passing(v, joins(v, args[0])) }),
 	gojq.WithFunction("_hog_index", 0, 0, func(v any, _ []any) any { return boundIndex(v) }),
@@ -142,6 +155,64 @@ func joins(v, separator any) bool {
 	parts, _ := v.([]any)
 	s, _ := separator.(string)
 	return written(v, maxValue-len(parts)*len(s), maxDepth) >= 0
+}
+
+// comparable says whether all of one value may be compared with all of the other: two
+// lists of an event are long enough to keep a processor busy for a minute.
+func comparable(l, r any) bool {
+	a, isText := l.(string)
+	b, areTexts := r.(string)
+	if isText && areTexts {
+		short, long := min(len(a), len(b)), max(len(a), len(b))
+		return long <= maxText && (short <= shortText || short*long <= maxSought)
+	}
+	n := nodes(l, maxPairs, maxDepth)
+	return n == 0 || nodes(r, maxPairs/n+1, maxDepth) <= maxPairs/n
+}
+
+// nodes counts what a document consists of, up to a number.
+func nodes(v any, most, depth int) int {
+	n := 1
+	if depth == 0 {
+		return most
+	}
+	switch v := v.(type) {
+	case []any:
+		for i := 0; i < len(v) && n < most; i++ {
+			n += nodes(v[i], most-n, depth-1)
+		}
+	case map[string]any:
+		for _, member := range v {
+			if n += nodes(member, most-n, depth-1); n >= most {
+				break
+			}
+		}
+	}
+	return n
+}
+
+// matches says whether a text may be searched for a regular expression: for all of its
+// matches jq counts, for each of them, the characters before it. The flags say whether
+// all are wanted, if that is not known.
+func matches(v, expression, flags any, all bool) bool {
+	text, is := v.(string)
+	if !is {
+		return true
+	}
+	if list, is := expression.([]any); is && len(list) == 2 { // with its flags
+		expression, flags = list[0], list[1]
+	}
+	source, _ := expression.(string)
+	letters, _ := flags.(string)
+	most := maxMatched / max(len(text), 1)
+	if all = all || strings.Contains(letters, "g"); !all || len(text) < most || len(text) > maxSearched {
+		return len(text) <= maxSearched
+	}
+	if letters != "" {
+		source = "(?is)" + source // no fewer than with any flags
+	}
+	re, err := regexp.Compile(source)
+	return err != nil || len(re.FindAllStringIndex(text, most+1)) <= most
 }
 
 // boundIndex lets an index through that may be written to. One far beyond what an array
@@ -253,21 +324,35 @@ func rewriteOperator(q *gojq.Query) {
 		replace(q, product(l, r))
 	case gojq.OpAdd:
 		replace(q, pipe(&gojq.Query{Left: l, Op: gojq.OpAdd, Right: r}, call("_hog_fits")))
-	case gojq.OpUpdateMul, gojq.OpUpdateAdd:
+	case gojq.OpSub:
+		if !isNumber(l) && !isNumber(r) {
+			replace(q, difference(l, r))
+		}
+	case gojq.OpUpdateMul, gojq.OpUpdateAdd, gojq.OpUpdateSub:
 		// What gojq makes of it, with the operation bounded.
 		operation := product(dot(), call("$_hog"))
-		if q.Op == gojq.OpUpdateAdd {
+		switch q.Op {
+		case gojq.OpUpdateAdd:
 			operation = pipe(&gojq.Query{Left: dot(), Op: gojq.OpAdd, Right: call("$_hog")}, call("_hog_fits"))
+		case gojq.OpUpdateSub:
+			operation = difference(dot(), call("$_hog"))
 		}
 		replace(q, bind(r, &gojq.Pattern{Name: "$_hog"}, &gojq.Query{Left: l, Op: gojq.OpModify, Right: inParens(operation)}))
 	}
 }
 
 // product multiplies after a look at the factors.
-func product(l, r *gojq.Query) *gojq.Query {
+func product(l, r *gojq.Query) *gojq.Query { return looked("_hog_factors", l, gojq.OpMul, r) }
+
+// difference subtracts after a look at what it is of: of lists, all is compared with all.
+func difference(l, r *gojq.Query) *gojq.Query { return looked("_hog_pairs", l, gojq.OpSub, r) }
+
+func looked(at string, l *gojq.Query, op gojq.Operator, r *gojq.Query) *gojq.Query {
 	both := &gojq.Pattern{Array: []*gojq.Pattern{{Name: "$_hogl"}, {Name: "$_hogr"}}}
-	return bind(call("_hog_factors", l, r), both, &gojq.Query{Left: call("$_hogl"), Op: gojq.OpMul, Right: call("$_hogr")})
+	return bind(call(at, l, r), both, &gojq.Query{Left: call("$_hogl"), Op: op, Right: call("$_hogr")})
 }
+
+func isNumber(q *gojq.Query) bool { return q.Term != nil && q.Term.Type == gojq.TermTypeNumber }
 
 func (w *rewriter) rewriteCall(t *gojq.Term) {
 	f := t.Func
@@ -296,11 +381,18 @@ func (w *rewriter) rewriteCall(t *gojq.Term) {
 			substitute(t, bind(args[0], &gojq.Pattern{Name: "$_hog"}, joined))
 		}
 	case "match", "capture", "scan", "splits", "sub", "gsub":
-		before(t, "_hog_text")
+		search(t)
 	case "split":
 		if len(args) == 2 {
-			before(t, "_hog_text")
+			search(t)
 		}
+	case "contains", "inside", "index", "rindex", "indices":
+		if len(args) == 1 {
+			found := pipe(call("_hog_pair", call("$_hog")), call(f.Name, call("$_hog")))
+			substitute(t, bind(args[0], &gojq.Pattern{Name: "$_hog"}, found))
+		}
+	case "tonumber":
+		before(t, "_hog_digits")
 	case "nth":
 		if len(args) == 1 {
 			args[0] = pipe(args[0], call("_hog_index"))
@@ -318,6 +410,32 @@ func (w *rewriter) rewriteCall(t *gojq.Term) {
 			w.err = fmt.Errorf("%s: there is no such function", f.Name)
 		}
 	}
+}
+
+// search looks first at how much there is to be found.
+func search(t *gojq.Term) {
+	name, args := t.Func.Name, t.Func.Args
+	if len(args) == 0 {
+		return
+	}
+	look, most := "_hog_all", 2 // arguments
+	switch name {
+	case "match", "capture":
+		look = "_hog_first"
+	case "sub":
+		look, most = "_hog_first", 3
+	case "gsub":
+		most = 3
+	}
+	again := append([]*gojq.Query{call("$_hog")}, args[1:]...)
+	if len(args) != most { // without flags
+		none := &gojq.Query{Term: &gojq.Term{Type: gojq.TermTypeNull}}
+		substitute(t, bind(args[0], &gojq.Pattern{Name: "$_hog"}, pipe(call(look, call("$_hog"), none), call(name, again...))))
+		return
+	}
+	again[most-1] = call("$_hogf")
+	found := pipe(call(look, call("$_hog"), call("$_hogf")), call(name, again...))
+	substitute(t, bind(args[0], &gojq.Pattern{Name: "$_hog"}, bind(args[most-1], &gojq.Pattern{Name: "$_hogf"}, found)))
 }
 
 func isSmallConstant(q *gojq.Query) bool {
