@@ -129,6 +129,9 @@ func (c *courier) closeCircuit(now time.Time) {
 	c.setClock(now)
 	for _, f := range c.later {
 		f.due, f.notBefore = f.asked, time.Time{}
+		if parkAt := now.Add(parkAfter); f.track.parks() && f.due.After(parkAt) {
+			f.notBefore, f.due = f.due, parkAt
+		}
 	}
 	heap.Init(&c.later)
 	c.env.log.Info("circuit.closed", zap.String("destination", c.dest.Name))
@@ -155,8 +158,7 @@ func (c *courier) nextProbe(now time.Time) (*flight, *track) {
 		f := c.again.pop()
 		return f, f.track
 	}
-	if len(c.later) > 0 && !now.Before(c.later[0].asked) {
-		f := heap.Pop(&c.later).(*flight)
+	if f := c.later.popAsked(now); f != nil {
 		return f, f.track
 	}
 	return nil, nil

@@ -46,6 +46,21 @@ func (r *retries) popDue(now time.Time) *flight {
 	return heap.Pop(r).(*flight)
 }
 
+// popAsked takes out the first flight that the receiver has not asked to wait, due or
+// not; nil when there is none. One that was asked to must not hide the others.
+func (r *retries) popAsked(now time.Time) *flight {
+	first := -1
+	for i, f := range *r {
+		if !now.Before(f.asked) && (first < 0 || f.due.Before((*r)[first].due)) {
+			first = i
+		}
+	}
+	if first < 0 {
+		return nil
+	}
+	return heap.Remove(r, first).(*flight)
+}
+
 // drop takes out the flights of a track.
 func (r *retries) drop(t *track) {
 	kept := (*r)[:0]
