@@ -77,7 +77,7 @@ func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
 	// A key has a state from its first record on.
 	const begin = `
 		INSERT INTO parked_keys (destination_id, replay_id, partition, record_key, reason, next_attempt_at)
-		SELECT DISTINCT r.destination_id, r.replay_id, r.partition, r.record_key, 'spilled', timestamptz 'epoch'
+		SELECT DISTINCT r.destination_id, r.replay_id, r.partition, r.record_key, 'spilled', timestamptz 'epoch' - interval '1 hour'
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[])
 		  AS w (destination_id, replay_id, partition, record_key, topic, "offset")
 		JOIN parked_records r USING (destination_id, replay_id, partition, record_key, topic, "offset")

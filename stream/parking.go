@@ -350,7 +350,7 @@ func (t *track) unload(l *lane) {
 	_, more := t.parking.marks[keyHash([]byte(l.key))]
 	if !more || l.recovered {
 		state := *l.parked
-		state.NextAttemptAt, state.FirstFailedAt, state.Failing = time.Now(), nil, 0
+		state.NextAttemptAt, state.FirstFailedAt, state.Failing = dueFirst(time.Now()), nil, 0
 		state.Status, state.Error, state.Reason = 0, "", storage.ParkedSpilled
 		state.SkipBefore = nil // obeyed in part: the wish stands until a record beyond it is tried
 		t.op(l.key, parkOp{kind: saveKey, state: state})
@@ -378,12 +378,19 @@ func (t *track) spill() {
 			}
 		}
 		t.op(l.key, parkOp{kind: saveKey, state: storage.ParkedKey{
-			ParkedTrack: t.parkedTrack(), Key: l.key, Reason: storage.ParkedSpilled, NextAttemptAt: time.Now(),
+			ParkedTrack: t.parkedTrack(), Key: l.key, Reason: storage.ParkedSpilled, NextAttemptAt: dueFirst(time.Now()),
 		}})
 		env.log.Info("key.spilled", zap.String("destination", t.courier.dest.Name), zap.Int32("partition", t.partition),
 			zap.String("key", l.key), zap.Int("records", n))
 		t.courier.metrics.spilled.Inc()
 	}
+}
+
+// dueFirst is when a key is due that waits for room only: before every one that has
+// failed, however many of them are due and cannot be tried, and after those that came
+// to wait for room before it. It lies within the hour before 1970.
+func dueFirst(now time.Time) time.Time {
+	return time.Unix(0, now.UnixNano()/1_000_000).Add(-time.Hour)
 }
 
 func (l *lane) bytes() int {
