@@ -53,7 +53,7 @@ type CursorRange struct {
 func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) error {
 	const insert = `
 		INSERT INTO replays (id, destination_id, status, from_place, to_place, types, keys, rate, records, offsets_total, active_since, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(), CASE WHEN $3 = 'finished' THEN now() END)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $3 <> 'finished' THEN now() END, CASE WHEN $3 = 'finished' THEN now() END)
 		RETURNING created_at, ended_at`
 	const cursors = `
 		INSERT INTO cursors (destination_id, replay_id, topic, partition, position, start_offset, end_offset)

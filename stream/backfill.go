@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -207,6 +208,7 @@ func (s *Sinks) beginBackfills(ctx context.Context, running backfills, holdings 
 		}
 	}
 	var fresh []beginning
+	var failed error
 	for _, c := range s.listCouriers() {
 		if c.isHalted() {
 			continue
@@ -220,13 +222,14 @@ func (s *Sinks) beginBackfills(ctx context.Context, running backfills, holdings 
 				slices.SortFunc(topics, byTopic)
 				places, _, err := placesOf(c.id, id, topics, h.partition, cursors)
 				if err != nil {
-					return err
+					failed = err
+					continue
 				}
 				fresh = append(fresh, beginning{c, h, places, b})
 			}
 		}
 	}
-	return s.addTracks(ctx, fresh)
+	return cmp.Or(s.addTracks(ctx, fresh), failed)
 }
 
 type trackOf struct {

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -78,10 +80,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	s.retireRewound(holdings, cursors)
 	s.forgetMarks(through, cursors)
 	running.share(listed, cursors)
-	if err := s.begin(ctx, running, holdings, cursors); err != nil {
-		return err
-	}
-	return s.finishBackfills(ctx, running)
+	return errors.Join(s.begin(ctx, running, holdings, cursors), s.finishBackfills(ctx, running))
 }
 
 type cursorKey struct {
@@ -260,9 +259,12 @@ func (s *Sinks) retireRewound(holdings []*holding, cursors map[cursorKey]storage
 	}
 }
 
-// begin starts a track wherever a destination should have one and has none.
+// begin starts a track wherever a destination should have one and has none. What
+// cannot begin keeps nothing else from it: a topic may lack a partition, or a cursor be
+// damaged.
 func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holding, cursors map[cursorKey]storage.Cursor) error {
 	var fresh []beginning
+	var failed error // the first of them; it is tried again soon
 	for _, c := range s.listCouriers() {
 		topics := c.wants()
 		if len(topics) == 0 {
@@ -273,29 +275,26 @@ func (s *Sinks) begin(ctx context.Context, running backfills, holdings []*holdin
 				continue
 			}
 			places, missing, err := placesOf(c.id, storage.LiveReplay, topics, h.partition, cursors)
-			if err != nil {
-				return err
-			}
-			if len(missing) > 0 {
-				if err := s.createMissing(ctx, c.id, missing, h.partition); err != nil {
-					return err
+			switch {
+			case err == nil && len(missing) > 0:
+				if err = s.createMissing(ctx, c.id, missing, h.partition); err != nil {
+					err = fmt.Errorf("make cursors of destination %s on partition %d: %w", c.id, h.partition, err)
 				}
-				continue
+			case err == nil:
+				fresh = append(fresh, beginning{c, h, places, nil})
 			}
-			fresh = append(fresh, beginning{c, h, places, nil})
+			failed = cmp.Or(failed, err)
 		}
 	}
 	if err := s.addTracks(ctx, fresh); err != nil {
 		return err
 	}
-	if err := s.beginBackfills(ctx, running, holdings, cursors); err != nil {
-		return err
-	}
+	failed = cmp.Or(failed, s.beginBackfills(ctx, running, holdings, cursors))
 	// All at once, so that those that stand at one place share the read.
 	for _, h := range holdings {
 		h.wake()
 	}
-	return nil
+	return failed
 }
 
 // A beginning is a track about to be added.
