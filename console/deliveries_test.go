@@ -165,6 +165,7 @@ func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
 	require.Equal(t, true, s.request(http.MethodPost, "/dlq/0-3/retry", "", http.StatusOK)["retried"])
 	s.request(http.MethodPost, "/dlq/0-3/retry", "", http.StatusConflict)
 	require.EqualValues(t, 1, s.request(http.MethodPost, "/dlq/retry?reason=rejected", "", http.StatusOK)["retried"])
+	require.NotContains(t, string(s.audit()[0].Detail), "0001-01-01", "no times were named")
 	require.Equal(t, true, s.request(http.MethodDelete, "/dlq/0-3", "", http.StatusOK)["discarded"])
 	s.request(http.MethodDelete, "/dlq/0-4", "", http.StatusNotFound)
 

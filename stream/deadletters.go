@@ -58,7 +58,10 @@ type Letter struct {
 type LetterFilter struct {
 	Source, Reason, Type, Key, RecordID, DestinationID string
 	Status                                             string
-	From, To                                           time.Time // of the giving up, To exclusive
+	// From and To are times of the giving up, To exclusive. Where a filter is written
+	// down, a time that it does not have is left out.
+	From time.Time `json:",omitzero"`
+	To   time.Time `json:",omitzero"`
 }
 
 func (f *LetterFilter) matches(l *Letter) bool {
