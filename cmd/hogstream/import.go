@@ -40,7 +40,7 @@ type importSummary struct {
 	Accepted int64   `json:"accepted"`
 	Rejected int64   `json:"rejected"`
 	Seconds  float64 `json:"seconds"`
-	// FirstRejections say why, the first few.
+	// FirstRejections say why, the first thousand.
 	FirstRejections []string `json:"firstRejections,omitempty"`
 
 	resumeAt int // the first line that is not answered
@@ -109,6 +109,9 @@ func (c *eventsImportCmd) Run(ctx context.Context, out *output) error {
 		fmt.Fprintf(w, "%d events: %d accepted, %d rejected, %.1f s\n", summary.Events, summary.Accepted, summary.Rejected, summary.Seconds)
 		for _, r := range summary.FirstRejections {
 			fmt.Fprintln(w, "  "+r)
+		}
+		if more := summary.Rejected - int64(len(summary.FirstRejections)); more > 0 {
+			fmt.Fprintf(w, "  and %d more\n", more)
 		}
 	})
 }

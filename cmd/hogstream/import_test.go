@@ -172,6 +172,18 @@ func TestAnImportGoesOnAfterAnOutage(t *testing.T) {
 	require.EqualValues(t, 1, sum.Rejected)
 }
 
+// Only the first five were told, so nobody knew the lines of the others.
+func TestEachLineThatIsRefusedIsTold(t *testing.T) {
+	a := newEvents(t)
+	sum, err := a.importing("e.ndjson", strings.Repeat("wrong\n", 40), withoutKeys)
+	require.NoError(t, err)
+	require.Len(t, sum.FirstRejections, 40)
+	sum, err = a.importing("e.ndjson", strings.Repeat("wrong\n", 2000), withoutKeys)
+	require.NoError(t, err)
+	require.Equal(t, int64(2000), sum.Rejected)
+	require.Len(t, sum.FirstRejections, rejectionsTold, "it stays readable")
+}
+
 func TestAnImportThatIsInterruptedSaysWhereToGoOn(t *testing.T) {
 	a := newEvents(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -61,9 +61,12 @@ func (t *tally) read(e importEvent, lane int) {
 	t.reject(e.line, e.wrong)
 }
 
+// rejectionsTold bounds what is told of a file in which everything is wrong.
+const rejectionsTold = 1000
+
 func (t *tally) reject(line int, why string) {
 	t.sum.Rejected++
-	if len(t.sum.FirstRejections) < 5 {
+	if len(t.sum.FirstRejections) < rejectionsTold {
 		t.sum.FirstRejections = append(t.sum.FirstRejections, fmt.Sprintf("line %d: %s", line, why))
 	}
 }
