@@ -29,7 +29,7 @@ func TestARebuildGivesTheStateBack(t *testing.T) {
 			randomStep(rt, p, m)
 		}
 		before := contents(t.Context(), rt, db)
-		rebuild(rt, p)
+		rebuild(rt, p, 3)
 		require.Equal(rt, before, contents(t.Context(), rt, db))
 		for p.busy() {
 			stepIdentity(rt, p, m)
@@ -46,6 +46,38 @@ func clearTables(ctx context.Context, rt require.TestingT, db *storage.DB) {
 		_, err := db.Exec(ctx, "DELETE FROM "+table)
 		require.NoError(rt, err)
 	}
+}
+
+// A device changes hands after a deletion, and what three members decided about it
+// stands on the log the last one first.
+func TestARebuildKeepsADeviceWithWhoHasItLast(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(event("x", email("e@b.co"), anon("own")))
+	p.late = true
+	last := event("x", email("e@b.co"), anon("shared"))
+	first, gone := event("x", anon("shared")), remove()
+	pick := func(field **string, not ...*schemas.Input) {
+		for n, taken := 0, true; taken; n++ {
+			*field = text(fmt.Sprint("other", n))
+			taken = slices.ContainsFunc(not, func(in *schemas.Input) bool {
+				return partitionOf(in.Key()) == partitionOf("u:"+**field) || partitionOf(in.Key()) == partitionOf("e:"+**field)
+			})
+		}
+	}
+	pick(&first.UserID, last)
+	pick(&gone.Email, last, first)
+	first.Email = gone.Email
+	for _, in := range []*schemas.Input{first, gone, last} {
+		p.send(in)
+		p.step(p.identity, &p.ingest[partitionOf(in.Key())], 1)
+	}
+	for _, in := range []*schemas.Input{last, first, gone} {
+		p.release(&p.ingest[partitionOf(in.Key())])
+	}
+	before := contents(t.Context(), t, p.db)
+	rebuild(t, p, 1000)
+	require.Equal(t, before, contents(t.Context(), t, p.db))
+	require.Equal(t, 1, p.count("identifiers", "value = 'shared'"))
 }
 
 // contents is what identity and contacts know, as text. What a rebuild cannot
@@ -73,7 +105,7 @@ func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string
 	return all
 }
 
-func rebuild(rt *rapid.T, p *pump) {
+func rebuild(rt require.TestingT, p *pump, batch int) {
 	var snapshots, consumed, beyond []*stream.Record
 	for i, s := range p.history {
 		r := &stream.Record{Topic: schemas.TopicContacts, Key: []byte(s.key), Offset: int64(i)}
@@ -109,7 +141,7 @@ func rebuild(rt *rapid.T, p *pump) {
 		if err := p.identity.Rebuild(p.ctx, tx, p.clock); err != nil {
 			return err
 		}
-		for batch := range slices.Chunk(beyond, 3) {
+		for batch := range slices.Chunk(beyond, batch) {
 			if err := p.identity.Restore(p.ctx, tx, batch, p.clock); err != nil {
 				return fmt.Errorf("restore identity: %w", err)
 			}

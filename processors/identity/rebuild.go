@@ -140,12 +140,22 @@ func (v *view) known(id string, at time.Time) *contact {
 }
 
 // relink attaches what a record says a contact is known by. An identifier that
-// belongs to somebody who came after the record was given to them later, after a
-// deletion that is still to come here.
+// belongs to somebody who came after the record, or whose own record of it is later,
+// was given to them later, after a deletion that is still to come here: members append
+// what they decided in any order.
 func (v *view) relink(c *contact, ids []schemas.Identifier, at time.Time) {
 	for _, id := range ids {
 		owner := v.find(id)
-		if owner == c || (owner != nil && owner.FirstSeenAt.After(at)) {
+		if owner != nil && owner != c && (owner.FirstSeenAt.After(at) || v.linked[id].After(at)) {
+			continue
+		}
+		if v.linked == nil {
+			v.linked = make(map[schemas.Identifier]time.Time)
+		}
+		if v.linked[id].Before(at) {
+			v.linked[id] = at
+		}
+		if owner == c {
 			continue
 		}
 		if v.owner[id] != nil && !v.attached[id] {

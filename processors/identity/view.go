@@ -21,8 +21,9 @@ type view struct {
 
 	attached map[schemas.Identifier]bool // identifiers that have no row of a live contact yet
 	forgot   map[schemas.Identifier]storage.Place
-	taken    []schemas.Identifier // from another contact, by a rebuild
-	touched  []*contact           // each once, in the order of the first change
+	taken    []schemas.Identifier             // from another contact, by a rebuild
+	linked   map[schemas.Identifier]time.Time // when its owner was given it, as far as a rebuild has read
+	touched  []*contact                       // each once, in the order of the first change
 }
 
 // contact is an identity as the batch sees it.
