@@ -202,6 +202,8 @@ func (l *ledger) waitTaken(w *world, n int) {
 	w.t.Helper()
 	w.eventually(fmt.Sprintf("%d records to be taken", n), func(context.Context) error {
 		if _, taken, _ := l.counts(); taken < n {
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			return fmt.Errorf("%d of %d so far; %v", taken, len(l.records), l.violations)
 		}
 		return nil

@@ -104,7 +104,7 @@ func TestFaultAReceiverWithEveryKindOfAnswerSeesNoInversionAndNoGap(t *testing.T
 		if os.Getenv("HOGSTREAM_FAULT_SEEDS")+os.Getenv("HOGSTREAM_FAULT_SEED") != "" && seed%25 == 1 {
 			contacts, each, hot = 1000, 200, 50_000 // takes minutes, so few seeds have it
 		}
-		p := newPath(t, impatient)
+		p := newPathWithin(t, 500*time.Millisecond, impatient)
 		o := &oracle{seed: seed, rejected: map[string]string{}, said: map[string]int{}}
 		r, err := sinktest.New(sinktest.Options{Sequence: bySeq, Script: o.script})
 		require.NoError(t, err)
@@ -159,10 +159,7 @@ func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *te
 	seeds.Each(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		// A request that ran into its deadline would be sent again and count as a repeat.
-		p := newPathWithin(t, 15*time.Second, func(c *stream.SinksConfig) {
-			impatient(c)
-			c.Lease, c.Renew, c.Deadline = 30*time.Second, 10*time.Second, 15*time.Second
-		})
+		p := newPath(t, impatient)
 		r, err := sinktest.New(sinktest.Options{Sequence: bySeq, Latency: time.Millisecond})
 		require.NoError(t, err)
 		defer r.Close()
