@@ -17,7 +17,7 @@ type parkedKeyJSON struct {
 	Reason        string            `json:"reason" enum:"failing,spilled"`
 	Since         *isoTime          `json:"since" format:"date-time"`
 	FirstFailedAt *isoTime          `json:"firstFailedAt" format:"date-time"`
-	NextAttemptAt isoTime           `json:"nextAttemptAt" format:"date-time"`
+	NextAttemptAt *isoTime          `json:"nextAttemptAt" format:"date-time" doc:"null: as soon as there is room, as for what spilled or is to be tried again now."`
 	Skipping      bool              `json:"skipping" doc:"What is parked by now is being given up."`
 	Attempts      int               `json:"attempts" doc:"Made of the oldest record."`
 	FailingMS     int64             `json:"failingMs" doc:"For how long it has failed, counting only time in which the destination is delivered to."`
@@ -64,11 +64,11 @@ type parkedTotalsPage struct {
 }
 
 type parkedTotalJSON struct {
-	ID            string  `json:"destinationId"`
-	Name          string  `json:"name"`
-	Keys          int     `json:"keys"`
-	Records       int     `json:"records"`
-	NextAttemptAt isoTime `json:"nextAttemptAt" format:"date-time"`
+	ID            string   `json:"destinationId"`
+	Name          string   `json:"name"`
+	Keys          int      `json:"keys"`
+	Records       int      `json:"records"`
+	NextAttemptAt *isoTime `json:"nextAttemptAt" format:"date-time" doc:"Of the first of them; null: as soon as there is room."`
 }
 
 type parkedWished struct {
@@ -80,7 +80,7 @@ const noParkedKey = "No such key is parked"
 
 func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 	out := parkedKeyJSON{
-		Key: k.Key, Reason: k.Reason, Since: isoTimeOf(k.Since), FirstFailedAt: isoTimeOf(k.FirstFailedAt), NextAttemptAt: isoTime(k.NextAttemptAt),
+		Key: k.Key, Reason: k.Reason, Since: isoTimeOf(k.Since), FirstFailedAt: isoTimeOf(k.FirstFailedAt), NextAttemptAt: attemptAt(k.NextAttemptAt),
 		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(k.Error),
 		Records: k.Records, Bytes: k.Bytes, Partition: k.Partition, ReplayID: replayIDOf(k.ReplayID),
 	}
@@ -92,6 +92,15 @@ func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 		out.Oldest = &oldest
 	}
 	return out
+}
+
+// attemptAt is nil for a key that waits for no time: such keys are due by 1970, in the
+// order in which they are taken.
+func attemptAt(due time.Time) *isoTime {
+	if !due.After(time.Unix(0, 0)) {
+		return nil
+	}
+	return isoTimeOf(&due)
 }
 
 func parkedRecordOf(r *storage.ParkedRecord) parkedRecordJSON {
@@ -122,7 +131,7 @@ func (c *console) listParkedTotals(r *http.Request) (any, error) {
 	out := parkedTotalsPage{Destinations: []parkedTotalJSON{}}
 	for _, t := range totals {
 		out.Destinations = append(out.Destinations, parkedTotalJSON{
-			ID: t.DestinationID, Name: t.Destination, Keys: t.Keys, Records: t.Records, NextAttemptAt: isoTime(t.NextAttemptAt),
+			ID: t.DestinationID, Name: t.Destination, Keys: t.Keys, Records: t.Records, NextAttemptAt: attemptAt(t.NextAttemptAt),
 		})
 	}
 	return out, err

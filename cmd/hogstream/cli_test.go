@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
 )
 
 // A time below 0 made a key that never expires.
@@ -92,4 +95,19 @@ func TestWhatCannotBeFoundIsNotSearchedFor(t *testing.T) {
 	require.Equal(t, 2, run(t.Context(), []string{"destinations", "deliveries", "crm", "--outcome", "lost"}))
 	require.Equal(t, 2, run(t.Context(), []string{"deadletters", "ls", "--status", "lost"}))
 	require.Equal(t, 2, run(t.Context(), []string{"processors", "ls", "nope"}))
+}
+
+func TestTheDoctorTellsInShortWhatAnswersInThePlaceOfARegistry(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, "<html>\n<body>\n"+strings.Repeat("<p>nothing here</p>\n", 1000))
+	}))
+	defer site.Close()
+	cfg := hogstream.Config{}
+	cfg.Registry.URL = site.URL
+	found := registryFinding(t.Context(), cfg)
+	require.False(t, found.OK)
+	require.Contains(t, found.Note, "<html> <body>")
+	require.Less(t, len(found.Note), 400)
+	require.NotContains(t, found.Note, "\n")
 }

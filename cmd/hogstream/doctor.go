@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -60,7 +61,18 @@ func examine(ctx context.Context, cfg hogstream.Config) []finding {
 
 // ill is a finding that needs a fix.
 func ill(what string, err error, fix string) finding {
-	return finding{What: what, Note: err.Error(), Fix: fix}
+	return finding{What: what, Note: inShort(err.Error()), Fix: fix}
+}
+
+// inShort is the beginning of a text on one line: what answers in the place of a
+// registry may send a whole page.
+func inShort(text string) string {
+	const most = 300
+	short := []rune(strings.Join(strings.Fields(text), " "))
+	if len(short) > most {
+		short = append(short[:most], '…')
+	}
+	return string(short)
 }
 
 func kafkaFinding(ctx context.Context, cfg hogstream.Config) finding {

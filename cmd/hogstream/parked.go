@@ -21,7 +21,7 @@ type parkedKey struct {
 	Key           string          `json:"key"`
 	Reason        string          `json:"reason"`
 	Since         *string         `json:"since"`
-	NextAttemptAt string          `json:"nextAttemptAt"`
+	NextAttemptAt *string         `json:"nextAttemptAt"`
 	Skipping      bool            `json:"skipping"`
 	Attempts      int             `json:"attempts"`
 	Status        *int            `json:"status"`
@@ -100,7 +100,16 @@ func (k *parkedKey) next() string {
 	if k.Skipping {
 		return "being skipped"
 	}
-	return k.NextAttemptAt
+	return attemptTime(k.NextAttemptAt)
+}
+
+// attemptTime is when an attempt is made that the API gives no time for when it waits
+// for nothing else.
+func attemptTime(at *string) string {
+	if at == nil {
+		return "when there is room"
+	}
+	return *at
 }
 
 func (c *parkedLsCmd) totals(ctx context.Context, out *output) error {
@@ -110,11 +119,11 @@ func (c *parkedLsCmd) totals(ctx context.Context, out *output) error {
 	}
 	var answer struct {
 		Destinations []struct {
-			ID            string `json:"destinationId"`
-			Name          string `json:"name"`
-			Keys          int    `json:"keys"`
-			Records       int    `json:"records"`
-			NextAttemptAt string `json:"nextAttemptAt"`
+			ID            string  `json:"destinationId"`
+			Name          string  `json:"name"`
+			Keys          int     `json:"keys"`
+			Records       int     `json:"records"`
+			NextAttemptAt *string `json:"nextAttemptAt"`
 		} `json:"destinations"`
 	}
 	if err := api.call(ctx, "GET", "/v1/admin/parked", nil, nil, &answer); err != nil {
@@ -123,7 +132,7 @@ func (c *parkedLsCmd) totals(ctx context.Context, out *output) error {
 	return out.value(answer.Destinations, func(w io.Writer) {
 		rows := [][]string{}
 		for _, d := range answer.Destinations {
-			rows = append(rows, []string{d.ID, d.Name, strconv.Itoa(d.Keys), strconv.Itoa(d.Records), d.NextAttemptAt})
+			rows = append(rows, []string{d.ID, d.Name, strconv.Itoa(d.Keys), strconv.Itoa(d.Records), attemptTime(d.NextAttemptAt)})
 		}
 		table(w, []string{"id", "destination", "contacts", "records", "next attempt"}, rows)
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/storage"
@@ -43,9 +44,13 @@ func (c *migrateCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	return out.value(map[string]any{"applied": applied}, func(w io.Writer) {
+	names := make([]string, 0, len(applied))
+	for _, m := range applied {
+		names = append(names, m.Name)
+	}
+	return out.value(map[string]any{"applied": names}, func(w io.Writer) {
 		for _, m := range applied {
-			fmt.Fprintf(w, "applied %v\n", m)
+			fmt.Fprintf(w, "applied %s in %s\n", m.Name, m.Took.Round(time.Millisecond))
 		}
 		if len(applied) == 0 {
 			fmt.Fprintln(w, "nothing to do: the schema is up to date")
