@@ -1,6 +1,7 @@
 package hogstream_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -25,5 +26,18 @@ func TestTheDescriptionHoldsTheRoutesOfBothRooms(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.Code)
 	for _, path := range []string{"/v1/events", "/v1/admin/webhooks"} {
 		require.Contains(t, w.Body.String(), `"`+path+`"`)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			RequestBody *struct{ Required bool }
+		}
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
+	const webhook = "/v1/admin/webhooks/{id}"
+	require.True(t, doc.Paths["/v1/admin/webhooks"]["post"].RequestBody.Required)
+	require.True(t, doc.Paths[webhook]["patch"].RequestBody.Required)
+	require.True(t, doc.Paths[webhook+"/rewind"]["post"].RequestBody.Required)
+	for _, route := range []string{"/pause", "/resume", "/rotate-secret", "/test", "/preview", "/replays"} {
+		require.False(t, doc.Paths[webhook+route]["post"].RequestBody.Required, "%s has nothing that must be said", route)
 	}
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,7 +115,7 @@ func Describe(doc *huma.OpenAPI) {
 	query := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "query", Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
-	limit, offset := query("limit", "1 to 100, 50 when left out"), query("offset", "0 when left out")
+	limit, limit500, offset := query("limit", "1 to 100, 50 when left out"), query("limit", "1 to 500, 50 when left out"), query("offset", "0 when left out")
 	d.add(http.MethodGet, "/v1/admin/api-keys", "List API keys", "API keys", nil, 200, keyPage{}, limit, offset, query("includeRevoked", "true or false (the default)"))
 	d.add(http.MethodPost, "/v1/admin/api-keys", "Create an API key", "API keys", keyRequest{}, 201, newKeyJSON{})
 	d.add(http.MethodDelete, "/v1/admin/api-keys/{id}", "Revoke an API key", "API keys", nil, 200, revokedResponse{})
@@ -137,23 +138,23 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rewind", "Go on from somewhere else, previewed first", "Replay", rewindRequest{}, 200, stream.Rewound{})
 	delivery := &huma.Param{Name: "delivery", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "topic, partition and offset of the record, as lifecycle-3-1042"}
 	cursor := query("cursor", "nextCursor of the page before")
-	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries", "Search the delivery log, newest first", "Deliveries", nil, 200, attemptPage{}, limit, cursor,
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries", "Search the delivery log, newest first", "Deliveries", nil, 200, attemptPage{}, limit500, cursor,
 		query("recordId", ""), query("key", "contact id"), query("type", "event.tracked for all product events; * at the end for any ending"), query("outcome", "delivered, retry, rejected, refused or skipped"),
 		query("status", "of HTTP"), query("replayId", ""), query("from", "a time; a day before to, or now, when left out"), query("to", "a time, exclusive"))
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries/{delivery}", "Show all attempts to deliver a record", "Deliveries", nil, 200, attemptPage{}, delivery)
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", "Deliver a record again now", "Deliveries", nil, 200, redeliveredJSON{}, delivery)
-	parked := []*huma.Param{limit, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", ""), query("total", "true to count them all")}
+	parked := []*huma.Param{limit500, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", ""), query("total", "true to count them all")}
 	d.add(http.MethodGet, "/v1/admin/parked", "Count what each destination has parked", "Parked keys", nil, 200, parkedTotalsPage{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked", "List the parked contacts of a destination", "Parked keys", nil, 200, parkedPage{}, parked...)
-	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked/{key}", "Show a parked contact and its records", "Parked keys", nil, 200, parkedKeyPage{}, limit,
+	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked/{key}", "Show a parked contact and its records", "Parked keys", nil, 200, parkedKeyPage{}, limit500,
 		&huma.Param{Name: "key", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "contact id"})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/retry", "Try parked contacts again now", "Parked keys", parkedRequest{}, 200, parkedWished{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/parked/skip", "Give up what is parked of contacts by now: dead letters", "Parked keys", parkedRequest{}, 200, parkedWished{})
-	letters := []*huma.Param{limit, cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", "event.tracked is all product events; a * at the end any ending"), query("key", "a contact id"), query("recordId", ""), query("destinationId", ""),
+	letters := []*huma.Param{cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", "event.tracked is all product events; a * at the end any ending"), query("key", "a contact id"), query("recordId", ""), query("destinationId", ""),
 		query("from", "a time: given up then or later"), query("to", "a time, exclusive")}
 	entry := &huma.Param{Name: "entry", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
-	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(letters, query("status", "pending, retried or discarded"))...)
-	d.add(http.MethodPost, "/v1/admin/dlq/retry", "Send the pending dead letters that match on their way again", "Dead letters", nil, 200, stream.Redriven{}, letters...)
+	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(slices.Clone(letters), limit, query("status", "pending, retrying, retried or discarded"))...)
+	d.add(http.MethodPost, "/v1/admin/dlq/retry", "Send the pending dead letters that match on their way again", "Dead letters", nil, 200, stream.Redriven{}, append(slices.Clone(letters), query("limit", "1 to 1000, 100 when left out"))...)
 	d.add(http.MethodGet, "/v1/admin/dlq/{entry}", "Show a dead letter", "Dead letters", nil, 200, letterJSON{}, entry)
 	d.add(http.MethodPost, "/v1/admin/dlq/{entry}/retry", "Send a dead letter on its way again", "Dead letters", nil, 200, letterRetried{}, entry)
 	d.add(http.MethodDelete, "/v1/admin/dlq/{entry}", "Discard a dead letter", "Dead letters", nil, 200, letterDiscarded{}, entry)
@@ -204,7 +205,12 @@ func (d describer) add(method, path, summary, tag string, request any, status in
 		op.Responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: d.content(backfillPreviewed{})}
 	}
 	if request != nil {
-		op.RequestBody = &huma.RequestBody{Required: true, Content: d.content(request)}
+		// A body may be left out where nothing has to be said.
+		schema := d.schema(request)
+		if schema.Ref != "" {
+			schema = d.doc.Components.Schemas.SchemaFromRef(schema.Ref)
+		}
+		op.RequestBody = &huma.RequestBody{Required: method == http.MethodPatch || len(schema.Required) > 0, Content: d.content(request)}
 	}
 	d.doc.AddOperation(op)
 }
