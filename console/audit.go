@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -48,7 +49,7 @@ type auditJSON struct {
 	ResourceID *string         `json:"resourceId"`
 	Detail     json.RawMessage `json:"detail"`
 	IPAddress  *string         `json:"ipAddress"`
-	CreatedAt  isoTime         `json:"createdAt" format:"date-time"`
+	CreatedAt  schemas.ISOTime `json:"createdAt" format:"date-time"`
 }
 
 type auditPage struct {
@@ -77,7 +78,7 @@ func (c *console) listAudit(r *http.Request) (any, error) {
 	for _, e := range entries {
 		out.Logs = append(out.Logs, auditJSON{
 			ID: e.ID, Actor: e.Actor, ActorKeyID: e.ActorKeyID, Action: e.Action, Resource: e.Resource, ResourceID: e.ResourceID,
-			Detail: e.Detail, IPAddress: e.IPAddress, CreatedAt: isoTime(e.CreatedAt),
+			Detail: e.Detail, IPAddress: e.IPAddress, CreatedAt: schemas.ISOTime{Time: e.CreatedAt},
 		})
 	}
 	return out, nil

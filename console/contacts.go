@@ -21,10 +21,10 @@ type contactJSON struct {
 	Identifiers []identifierJSON `json:"identifiers"`
 	Merged      []string         `json:"merged"`
 	Version     int64            `json:"version"`
-	FirstSeenAt isoTime          `json:"firstSeenAt" format:"date-time"`
-	LastSeenAt  isoTime          `json:"lastSeenAt" format:"date-time"`
-	CreatedAt   isoTime          `json:"createdAt" format:"date-time"`
-	UpdatedAt   isoTime          `json:"updatedAt" format:"date-time"`
+	FirstSeenAt schemas.ISOTime  `json:"firstSeenAt" format:"date-time"`
+	LastSeenAt  schemas.ISOTime  `json:"lastSeenAt" format:"date-time"`
+	CreatedAt   schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	UpdatedAt   schemas.ISOTime  `json:"updatedAt" format:"date-time"`
 }
 
 type identifierJSON struct {
@@ -48,7 +48,7 @@ func contactOf(c *storage.Contact) contactJSON {
 	out := contactJSON{
 		ID: c.ID, ExternalID: optional(c.ExternalID), AnonymousID: optional(c.AnonymousID), Email: optional(c.Email),
 		Properties: json.RawMessage(c.Properties), Identifiers: []identifierJSON{}, Merged: append([]string{}, c.Merged...), Version: c.Version,
-		FirstSeenAt: isoTime(c.FirstSeenAt), LastSeenAt: isoTime(c.LastSeenAt), CreatedAt: isoTime(c.CreatedAt), UpdatedAt: isoTime(c.UpdatedAt),
+		FirstSeenAt: schemas.ISOTime{Time: c.FirstSeenAt}, LastSeenAt: schemas.ISOTime{Time: c.LastSeenAt}, CreatedAt: schemas.ISOTime{Time: c.CreatedAt}, UpdatedAt: schemas.ISOTime{Time: c.UpdatedAt},
 	}
 	for _, i := range c.Identifiers {
 		out.Identifiers = append(out.Identifiers, identifierJSON(i))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -24,15 +25,15 @@ type DeadLetters interface {
 // letterJSON is a dead letter; the fields up to createdAt are the reference's.
 // Payload is the record's bytes (base64), in the answer to one letter only.
 type letterJSON struct {
-	ID         string   `json:"id"`
-	Source     string   `json:"source"`
-	SourceID   *string  `json:"sourceId"`
-	Payload    []byte   `json:"payload" nullable:"true"`
-	Error      string   `json:"error"`
-	RetryCount int      `json:"retryCount"`
-	Status     string   `json:"status" enum:"pending,retrying,retried,discarded"`
-	RetriedAt  *isoTime `json:"retriedAt" format:"date-time"`
-	CreatedAt  isoTime  `json:"createdAt" format:"date-time"`
+	ID         string           `json:"id"`
+	Source     string           `json:"source"`
+	SourceID   *string          `json:"sourceId"`
+	Payload    []byte           `json:"payload" nullable:"true"`
+	Error      string           `json:"error"`
+	RetryCount int              `json:"retryCount"`
+	Status     string           `json:"status" enum:"pending,retrying,retried,discarded"`
+	RetriedAt  *schemas.ISOTime `json:"retriedAt" format:"date-time"`
+	CreatedAt  schemas.ISOTime  `json:"createdAt" format:"date-time"`
 
 	Reason       string            `json:"reason"`
 	Attempts     int               `json:"attempts"`
@@ -58,7 +59,7 @@ type letterPage struct {
 func letterOf(l *stream.Letter, whole bool) letterJSON {
 	out := letterJSON{
 		ID: l.Place, Source: l.Source, SourceID: l.DestinationID, Error: l.Error, RetryCount: l.RetryCount, Status: l.Status,
-		RetriedAt: isoTimeOf(l.RetriedAt), CreatedAt: isoTime(l.AppendedAt), Reason: l.Reason, Attempts: l.Attempts,
+		RetriedAt: schemas.ISOTimeOf(l.RetriedAt), CreatedAt: schemas.ISOTime{Time: l.AppendedAt}, Reason: l.Reason, Attempts: l.Attempts,
 		RecordID: l.RecordID, RecordType: l.RecordType, RecordKey: string(l.RecordKey), Topic: l.SourceTopic,
 		Partition: l.Partition, Offset: l.Offset, EndOffset: l.EndOffset, ResponseCode: l.ResponseCode, ResponseBody: l.ResponseBody,
 	}

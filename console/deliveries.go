@@ -33,28 +33,28 @@ type Records interface {
 // attemptJSON is a row of the delivery log. Delivery names the record on the log:
 // <topic>-<partition>-<offset>.
 type attemptJSON struct {
-	Delivery  string  `json:"deliveryId"`
-	At        isoTime `json:"attemptedAt" format:"date-time"`
-	RecordID  string  `json:"recordId"`
-	Type      string  `json:"type"`
-	Key       string  `json:"key"`
-	Topic     string  `json:"topic"`
-	Partition int32   `json:"partition"`
-	Offset    int64   `json:"offset"`
-	Attempt   int     `json:"attempt"`
-	Outcome   string  `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split"`
-	Status    *int    `json:"status"`
-	LatencyMS int64   `json:"latencyMs"`
-	Error     *string `json:"error"`
-	Response  *string `json:"response"`
-	ReplayID  *string `json:"replayId"`
+	Delivery  string          `json:"deliveryId"`
+	At        schemas.ISOTime `json:"attemptedAt" format:"date-time"`
+	RecordID  string          `json:"recordId"`
+	Type      string          `json:"type"`
+	Key       string          `json:"key"`
+	Topic     string          `json:"topic"`
+	Partition int32           `json:"partition"`
+	Offset    int64           `json:"offset"`
+	Attempt   int             `json:"attempt"`
+	Outcome   string          `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split"`
+	Status    *int            `json:"status"`
+	LatencyMS int64           `json:"latencyMs"`
+	Error     *string         `json:"error"`
+	Response  *string         `json:"response"`
+	ReplayID  *string         `json:"replayId"`
 }
 
 type attemptPage struct {
-	Deliveries []attemptJSON `json:"deliveries"`
-	Limit      int           `json:"limit"`
-	NextCursor *string       `json:"nextCursor"`
-	From       *isoTime      `json:"from,omitempty" format:"date-time" doc:"How far back was looked: a day when the request did not say."`
+	Deliveries []attemptJSON    `json:"deliveries"`
+	Limit      int              `json:"limit"`
+	NextCursor *string          `json:"nextCursor"`
+	From       *schemas.ISOTime `json:"from,omitempty" format:"date-time" doc:"How far back was looked: a day when the request did not say."`
 }
 
 type redeliveredJSON struct {
@@ -73,7 +73,7 @@ const noDelivery = "Delivery not found"
 // names it.
 func attemptOf(a *storage.Attempt) attemptJSON {
 	out := attemptJSON{
-		Delivery: place{schemas.Topic(a.Topic), a.Partition, a.Offset}.String(), At: isoTime(a.At), RecordID: a.RecordID, Type: a.RecordType,
+		Delivery: place{schemas.Topic(a.Topic), a.Partition, a.Offset}.String(), At: schemas.ISOTime{Time: a.At}, RecordID: a.RecordID, Type: a.RecordType,
 		Key: a.RecordKey, Topic: a.Topic, Partition: a.Partition, Offset: a.Offset, Attempt: a.Attempt, Outcome: a.Outcome,
 		LatencyMS: a.Latency.Milliseconds(), Error: optional(a.Error), Response: optional(string(a.Response)), ReplayID: optional(a.ReplayID),
 	}
@@ -120,7 +120,7 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 		return nil, err
 	}
 	out := attemptPageOf(list, next, limit)
-	out.From = (*isoTime)(&filter.From)
+	out.From = schemas.ISOTimeOf(&filter.From)
 	return out, nil
 }
 

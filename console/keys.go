@@ -7,19 +7,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
 type keyJSON struct {
-	ID         string   `json:"id"`
-	Name       string   `json:"name"`
-	KeyPrefix  string   `json:"keyPrefix"`
-	Scopes     []string `json:"scopes"`
-	CreatedBy  *string  `json:"createdBy"`
-	LastUsedAt *isoTime `json:"lastUsedAt" format:"date-time"`
-	RevokedAt  *isoTime `json:"revokedAt" format:"date-time"`
-	ExpiresAt  *isoTime `json:"expiresAt" format:"date-time"`
-	CreatedAt  isoTime  `json:"createdAt" format:"date-time"`
+	ID         string           `json:"id"`
+	Name       string           `json:"name"`
+	KeyPrefix  string           `json:"keyPrefix"`
+	Scopes     []string         `json:"scopes"`
+	CreatedBy  *string          `json:"createdBy"`
+	LastUsedAt *schemas.ISOTime `json:"lastUsedAt" format:"date-time"`
+	RevokedAt  *schemas.ISOTime `json:"revokedAt" format:"date-time"`
+	ExpiresAt  *schemas.ISOTime `json:"expiresAt" format:"date-time"`
+	CreatedAt  schemas.ISOTime  `json:"createdAt" format:"date-time"`
 }
 
 type keyPage struct {
@@ -31,13 +32,13 @@ type keyPage struct {
 
 // newKeyJSON is a new key; only this response ever holds its text.
 type newKeyJSON struct {
-	ID        string   `json:"id"`
-	Name      string   `json:"name"`
-	Key       string   `json:"key"`
-	KeyPrefix string   `json:"keyPrefix"`
-	Scopes    []string `json:"scopes"`
-	ExpiresAt *isoTime `json:"expiresAt" format:"date-time"`
-	CreatedAt isoTime  `json:"createdAt" format:"date-time"`
+	ID        string           `json:"id"`
+	Name      string           `json:"name"`
+	Key       string           `json:"key"`
+	KeyPrefix string           `json:"keyPrefix"`
+	Scopes    []string         `json:"scopes"`
+	ExpiresAt *schemas.ISOTime `json:"expiresAt" format:"date-time"`
+	CreatedAt schemas.ISOTime  `json:"createdAt" format:"date-time"`
 }
 
 // listKeys is GET /api-keys.
@@ -54,8 +55,8 @@ func (c *console) listKeys(r *http.Request) (any, error) {
 	out := keyPage{Keys: []keyJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
 	for _, k := range keys {
 		out.Keys = append(out.Keys, keyJSON{
-			ID: k.ID, Name: k.Name, KeyPrefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.CreatedBy, LastUsedAt: isoTimeOf(k.LastUsedAt),
-			RevokedAt: isoTimeOf(k.RevokedAt), ExpiresAt: isoTimeOf(k.ExpiresAt), CreatedAt: isoTime(k.CreatedAt),
+			ID: k.ID, Name: k.Name, KeyPrefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.CreatedBy, LastUsedAt: schemas.ISOTimeOf(k.LastUsedAt),
+			RevokedAt: schemas.ISOTimeOf(k.RevokedAt), ExpiresAt: schemas.ISOTimeOf(k.ExpiresAt), CreatedAt: schemas.ISOTime{Time: k.CreatedAt},
 		})
 	}
 	return out, nil
@@ -102,12 +103,12 @@ func (c *console) createKey(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return answer{http.StatusCreated, newKeyJSON{
-		ID: key.ID, Name: key.Name, Key: text, KeyPrefix: key.Prefix, Scopes: key.Scopes, ExpiresAt: isoTimeOf(key.ExpiresAt), CreatedAt: isoTime(key.CreatedAt),
+		ID: key.ID, Name: key.Name, Key: text, KeyPrefix: key.Prefix, Scopes: key.Scopes, ExpiresAt: schemas.ISOTimeOf(key.ExpiresAt), CreatedAt: schemas.ISOTime{Time: key.CreatedAt},
 	}}, nil
 }
 
 func keyDetail(k *storage.APIKey) map[string]any {
-	return map[string]any{"name": k.Name, "keyPrefix": k.Prefix, "scopes": k.Scopes, "expiresAt": isoTimeOf(k.ExpiresAt)}
+	return map[string]any{"name": k.Name, "keyPrefix": k.Prefix, "scopes": k.Scopes, "expiresAt": schemas.ISOTimeOf(k.ExpiresAt)}
 }
 
 // revokeKey is DELETE /api-keys/{id}. All instances refuse the key within a second.

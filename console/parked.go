@@ -15,9 +15,9 @@ import (
 type parkedKeyJSON struct {
 	Key           string            `json:"key" doc:"The contact id."`
 	Reason        string            `json:"reason" enum:"failing,spilled"`
-	Since         *isoTime          `json:"since" format:"date-time"`
-	FirstFailedAt *isoTime          `json:"firstFailedAt" format:"date-time"`
-	NextAttemptAt *isoTime          `json:"nextAttemptAt" format:"date-time" doc:"null: as soon as there is room, as for what spilled or is to be tried again now."`
+	Since         *schemas.ISOTime  `json:"since" format:"date-time"`
+	FirstFailedAt *schemas.ISOTime  `json:"firstFailedAt" format:"date-time"`
+	NextAttemptAt *schemas.ISOTime  `json:"nextAttemptAt" format:"date-time" doc:"null: as soon as there is room, as for what spilled or is to be tried again now."`
 	Skipping      bool              `json:"skipping" doc:"What is parked by now is being given up."`
 	Attempts      int               `json:"attempts" doc:"Made of the oldest record."`
 	FailingMS     int64             `json:"failingMs" doc:"For how long it has failed, counting only time in which the destination is delivered to."`
@@ -32,14 +32,14 @@ type parkedKeyJSON struct {
 
 // parkedRecordJSON is a record that waits, named as a delivery is.
 type parkedRecordJSON struct {
-	Delivery   string   `json:"deliveryId"`
-	RecordID   string   `json:"recordId"`
-	Type       string   `json:"type"`
-	OccurredAt *isoTime `json:"occurredAt" format:"date-time"`
-	AppendedAt isoTime  `json:"appendedAt" format:"date-time"`
-	ParkedAt   isoTime  `json:"parkedAt" format:"date-time"`
-	Bytes      *int     `json:"bytes,omitempty"`
-	ReplayID   *string  `json:"replayId"`
+	Delivery   string           `json:"deliveryId"`
+	RecordID   string           `json:"recordId"`
+	Type       string           `json:"type"`
+	OccurredAt *schemas.ISOTime `json:"occurredAt" format:"date-time"`
+	AppendedAt schemas.ISOTime  `json:"appendedAt" format:"date-time"`
+	ParkedAt   schemas.ISOTime  `json:"parkedAt" format:"date-time"`
+	Bytes      *int             `json:"bytes,omitempty"`
+	ReplayID   *string          `json:"replayId"`
 }
 
 type parkedPage struct {
@@ -64,11 +64,11 @@ type parkedTotalsPage struct {
 }
 
 type parkedTotalJSON struct {
-	ID            string   `json:"destinationId"`
-	Name          string   `json:"name"`
-	Keys          int      `json:"keys"`
-	Records       int      `json:"records"`
-	NextAttemptAt *isoTime `json:"nextAttemptAt" format:"date-time" doc:"Of the first of them; null: as soon as there is room."`
+	ID            string           `json:"destinationId"`
+	Name          string           `json:"name"`
+	Keys          int              `json:"keys"`
+	Records       int              `json:"records"`
+	NextAttemptAt *schemas.ISOTime `json:"nextAttemptAt" format:"date-time" doc:"Of the first of them; null: as soon as there is room."`
 }
 
 type parkedWished struct {
@@ -80,7 +80,7 @@ const noParkedKey = "No such key is parked"
 
 func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 	out := parkedKeyJSON{
-		Key: k.Key, Reason: k.Reason, Since: isoTimeOf(k.Since), FirstFailedAt: isoTimeOf(k.FirstFailedAt), NextAttemptAt: attemptAt(k.NextAttemptAt),
+		Key: k.Key, Reason: k.Reason, Since: schemas.ISOTimeOf(k.Since), FirstFailedAt: schemas.ISOTimeOf(k.FirstFailedAt), NextAttemptAt: attemptAt(k.NextAttemptAt),
 		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(k.Error),
 		Records: k.Records, Bytes: k.Bytes, Partition: k.Partition, ReplayID: replayIDOf(k.ReplayID),
 	}
@@ -96,20 +96,20 @@ func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 
 // attemptAt is nil for a key that waits for no time: such keys are due by 1970, in the
 // order in which they are taken.
-func attemptAt(due time.Time) *isoTime {
+func attemptAt(due time.Time) *schemas.ISOTime {
 	if !due.After(time.Unix(0, 0)) {
 		return nil
 	}
-	return isoTimeOf(&due)
+	return schemas.ISOTimeOf(&due)
 }
 
 func parkedRecordOf(r *storage.ParkedRecord) parkedRecordJSON {
 	out := parkedRecordJSON{
 		Delivery: place{schemas.Topic(r.Topic), r.Partition, r.Offset}.String(), RecordID: r.RecordID, Type: r.RecordType,
-		AppendedAt: isoTime(r.AppendTime), ParkedAt: isoTime(r.ParkedAt), ReplayID: replayIDOf(r.ReplayID),
+		AppendedAt: schemas.ISOTime{Time: r.AppendTime}, ParkedAt: schemas.ISOTime{Time: r.ParkedAt}, ReplayID: replayIDOf(r.ReplayID),
 	}
 	if !r.OccurredAt.IsZero() {
-		out.OccurredAt = isoTimeOf(&r.OccurredAt)
+		out.OccurredAt = schemas.ISOTimeOf(&r.OccurredAt)
 	}
 	if r.Value != nil {
 		n := len(r.Value)

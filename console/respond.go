@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"time"
 )
 
 // issue is one thing that is wrong with a request, as the data API says it.
@@ -72,19 +71,6 @@ type issuesText struct {
 	Name    string `json:"name"`
 	Message string `json:"message" doc:"A JSON list of issues, each with path, message and fix."`
 }
-
-// isoTime is a time as the API writes it: UTC with milliseconds.
-type isoTime time.Time
-
-// MarshalJSON implements json.Marshaler.
-func (t isoTime) MarshalJSON() ([]byte, error) {
-	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
-}
-
-// UnmarshalText is for the description alone: it says that this is a text.
-func (t *isoTime) UnmarshalText(text []byte) error { return (*time.Time)(t).UnmarshalText(text) }
-
-func isoTimeOf(t *time.Time) *isoTime { return (*isoTime)(t) }
 
 // optional is nil for an empty text.
 func optional(s string) *string {
