@@ -66,9 +66,8 @@ func (c *console) listAudit(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	plain := func(name string) string { return plainText(q.Get(name)) }
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
-		Actor: plain("actor"), Resource: plain("resource"), ResourceID: plain("resourceId"), Action: plain("action"),
+		Actor: q.Get("actor"), Resource: q.Get("resource"), ResourceID: q.Get("resourceId"), Action: q.Get("action"),
 		From: from, To: to, Limit: p.limit, Offset: p.offset,
 	})
 	if err != nil {

@@ -4,8 +4,8 @@
 //   - Every change leaves an audit row with who, what and from where. Changes of
 //     API keys and their audit rows commit together.
 //   - Nothing secret is shown, except a new secret to the one who made it.
-//   - A body that is not understood in full changes nothing, and the answer
-//     names each field at fault with its fix.
+//   - A request that is not understood in full changes nothing, and the answer
+//     names each field or parameter at fault with its fix.
 //
 // Authentication, scopes and rate limits are around it: whoever mounts it asks
 // for scope `read` to read and `full-admin` to change.
@@ -75,8 +75,12 @@ func New(deps Deps) (http.Handler, error) {
 	mux.NotFound(notFound)
 	mux.MethodNotAllowed(notFound)
 
+	doc := describeItself()
+	var undescribed error
 	at := func(mux chi.Router, method, path, subject string, h handler) {
-		mux.Method(method, path, c.route(subject, h))
+		takes, err := acceptedBy(doc, method, path)
+		undescribed = errors.Join(undescribed, err)
+		mux.Method(method, path, c.route(takes, subject, h))
 	}
 
 	at(mux, http.MethodGet, "/api-keys", "", c.listKeys)
@@ -127,7 +131,7 @@ func New(deps Deps) (http.Handler, error) {
 	at(letters, http.MethodGet, "/dlq/{entry}", noLettersDestination, c.getLetter)
 	at(letters, http.MethodPost, "/dlq/{entry}/retry", noLettersDestination, c.retryLetter)
 	at(letters, http.MethodDelete, "/dlq/{entry}", noLettersDestination, c.discardLetter)
-	return mux, nil
+	return mux, undescribed
 }
 
 func bounded(next http.Handler) http.Handler {

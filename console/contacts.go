@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -64,7 +63,7 @@ func (c *console) listContacts(r *http.Request) (any, error) {
 		return nil, err
 	}
 	out := contactPage{Contacts: []contactJSON{}, Limit: p.limit, Offset: p.offset}
-	search := plainText(q.Get("search"))
+	search := q.Get("search")
 	var found []*storage.Contact
 	var err error
 	if q.Has("cursor") {
@@ -85,15 +84,10 @@ func (c *console) listContacts(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// plainText drops what Postgres cannot compare with.
-func plainText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
-}
-
 // getContact is GET /contacts/{id}: by the contact's own id, also of one that was
 // merged away, or by an external id it ever had.
 func (c *console) getContact(r *http.Request) (any, error) {
-	contact, err := c.contact(r.Context(), plainText(pathText(r, "id")))
+	contact, err := c.contact(r.Context(), pathText(r, "id"))
 	switch {
 	case err != nil:
 		return nil, err

@@ -97,9 +97,9 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 	}
 	f, q := queryForm(r)
 	filter := storage.AttemptFilter{
-		RecordID: strings.TrimPrefix(f.queryText(q, "recordId"), messagePrefix), Key: f.queryText(q, "key"),
-		Type: cmp.Or(f.queryText(q, "type"), f.queryText(q, "eventType")), Outcome: f.queryText(q, "outcome"),
-		Status: f.within(q, "status", 0, 0, 999), ReplayID: f.queryText(q, "replayId"),
+		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), Key: q.Get("key"),
+		Type: cmp.Or(q.Get("type"), q.Get("eventType")), Outcome: q.Get("outcome"),
+		Status: f.within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
 		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
 	}
 	limit := f.within(q, "limit", 50, 1, 500)

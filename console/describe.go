@@ -63,7 +63,7 @@ type (
 	}
 	parkedRequest struct {
 		Keys      []string `json:"keys,omitempty" doc:"Contact ids."`
-		Reason    string   `json:"reason,omitempty" doc:"failing or spilled."`
+		Reason    string   `json:"reason,omitempty" enum:"failing,spilled"`
 		Status    int      `json:"status,omitempty" doc:"Of HTTP, of the last attempt."`
 		Error     string   `json:"error,omitempty" doc:"A part of the last error."`
 		Partition *int     `json:"partition,omitempty"`
@@ -115,8 +115,17 @@ func Describe(doc *huma.OpenAPI) {
 	query := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "query", Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
+	words := func(p *huma.Param, words ...any) *huma.Param {
+		p.Schema.Enum = words
+		return p
+	}
+	// as takes the words that the answer has in a field.
+	as := func(p *huma.Param, answer any) *huma.Param {
+		return words(p, doc.Components.Schemas.SchemaFromRef(d.schema(answer).Ref).Properties[p.Name].Enum...)
+	}
+	flag := func(name, text string) *huma.Param { return words(query(name, text), "true", "false") }
 	limit, limit500, offset := query("limit", "1 to 100, 50 when left out"), query("limit", "1 to 500, 50 when left out"), query("offset", "0 when left out")
-	d.add(http.MethodGet, "/v1/admin/api-keys", "List API keys", "API keys", nil, 200, keyPage{}, limit, offset, query("includeRevoked", "true or false (the default)"))
+	d.add(http.MethodGet, "/v1/admin/api-keys", "List API keys", "API keys", nil, 200, keyPage{}, limit, offset, flag("includeRevoked", "false when left out"))
 	d.add(http.MethodPost, "/v1/admin/api-keys", "Create an API key", "API keys", keyRequest{}, 201, newKeyJSON{})
 	d.add(http.MethodDelete, "/v1/admin/api-keys/{id}", "Revoke an API key", "API keys", nil, 200, revokedResponse{})
 	d.add(http.MethodGet, "/v1/admin/audit-logs", "List changes", "Audit log", nil, 200, auditPage{}, limit, offset, query("actor", ""), query("resource", ""), query("resourceId", ""), query("action", ""),
@@ -124,7 +133,7 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodGet, "/v1/admin/contacts", "List contacts", "Contacts", nil, 200, contactPage{}, limit, offset, query("search", "part of an email, userId or anonymousId"),
 		query("cursor", "empty to read all contacts in the order of their ids, then nextCursor of the page before; in place of offset"))
 	d.add(http.MethodGet, "/v1/admin/contacts/{id}", "Show a contact by its id or userId", "Contacts", nil, 200, contactResponse{})
-	d.add(http.MethodGet, "/v1/admin/webhooks", "List destinations", "Destinations", nil, 200, webhookPage{}, limit, offset, query("includeDisabled", "true (the default) or false"))
+	d.add(http.MethodGet, "/v1/admin/webhooks", "List destinations", "Destinations", nil, 200, webhookPage{}, limit, offset, flag("includeDisabled", "true when left out"))
 	d.add(http.MethodPost, "/v1/admin/webhooks", "Create a destination", "Destinations", webhookRequest{}, 201, Created{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}", "Show a destination", "Destinations", nil, 200, View{})
 	d.add(http.MethodPatch, "/v1/admin/webhooks/{id}", "Change a destination", "Destinations", webhookPatch{}, 200, Created{})
@@ -139,11 +148,11 @@ func Describe(doc *huma.OpenAPI) {
 	delivery := &huma.Param{Name: "delivery", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "topic, partition and offset of the record, as lifecycle-3-1042"}
 	cursor := query("cursor", "nextCursor of the page before")
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries", "Search the delivery log, newest first", "Deliveries", nil, 200, attemptPage{}, limit500, cursor,
-		query("recordId", ""), query("key", "contact id"), query("type", "event.tracked for all product events; * at the end for any ending"), query("outcome", "delivered, retry, rejected, refused or skipped"),
+		query("recordId", ""), query("key", "contact id"), query("type", "event.tracked for all product events; * at the end for any ending"), query("eventType", "the same as type"), as(query("outcome", ""), attemptJSON{}),
 		query("status", "of HTTP"), query("replayId", ""), query("from", "a time; a day before to, or now, when left out"), query("to", "a time, exclusive"))
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/deliveries/{delivery}", "Show all attempts to deliver a record", "Deliveries", nil, 200, attemptPage{}, delivery)
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", "Deliver a record again now", "Deliveries", nil, 200, redeliveredJSON{}, delivery)
-	parked := []*huma.Param{limit500, cursor, query("reason", "failing or spilled"), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", ""), query("total", "true to count them all")}
+	parked := []*huma.Param{limit500, cursor, as(query("reason", ""), parkedKeyJSON{}), query("status", "of HTTP, of the last attempt"), query("error", "a part of the last error"), query("partition", ""), query("replayId", ""), flag("total", "true to count them all")}
 	d.add(http.MethodGet, "/v1/admin/parked", "Count what each destination has parked", "Parked keys", nil, 200, parkedTotalsPage{})
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked", "List the parked contacts of a destination", "Parked keys", nil, 200, parkedPage{}, parked...)
 	d.add(http.MethodGet, "/v1/admin/webhooks/{id}/parked/{key}", "Show a parked contact and its records", "Parked keys", nil, 200, parkedKeyPage{}, limit500,
@@ -153,7 +162,7 @@ func Describe(doc *huma.OpenAPI) {
 	letters := []*huma.Param{cursor, query("source", "processor:<name> or destination:<name>"), query("reason", ""), query("type", "event.tracked is all product events; a * at the end any ending"), query("key", "a contact id"), query("recordId", ""), query("destinationId", ""),
 		query("from", "a time: given up then or later"), query("to", "a time, exclusive")}
 	entry := &huma.Param{Name: "entry", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
-	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(slices.Clone(letters), limit, query("status", "pending, retrying, retried or discarded"))...)
+	d.add(http.MethodGet, "/v1/admin/dlq", "List dead letters, newest first", "Dead letters", nil, 200, letterPage{}, append(slices.Clone(letters), limit, as(query("status", ""), letterJSON{}))...)
 	d.add(http.MethodPost, "/v1/admin/dlq/retry", "Send the pending dead letters that match on their way again", "Dead letters", nil, 200, stream.Redriven{}, append(slices.Clone(letters), query("limit", "1 to 1000, 100 when left out"))...)
 	d.add(http.MethodGet, "/v1/admin/dlq/{entry}", "Show a dead letter", "Dead letters", nil, 200, letterJSON{}, entry)
 	d.add(http.MethodPost, "/v1/admin/dlq/{entry}/retry", "Send a dead letter on its way again", "Dead letters", nil, 200, letterRetried{}, entry)

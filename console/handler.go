@@ -37,10 +37,16 @@ type mistakes []issue
 // Error implements error.
 func (m mistakes) Error() string { return m[0].Message }
 
-// route serves a handler. subject is what was not found when an error says so.
-func (c *console) route(subject string, h handler) http.HandlerFunc {
+// route serves a handler with requests that hold nothing but what the route takes.
+// subject is what was not found when an error says so.
+func (c *console) route(takes *accepted, subject string, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := h(r)
+		checked, err := takes.check(r)
+		if err != nil {
+			c.failErr(w, r, err, subject)
+			return
+		}
+		body, err := h(checked)
 		if err != nil {
 			c.failErr(w, r, err, subject)
 			return

@@ -44,7 +44,7 @@ type newKeyJSON struct {
 // listKeys is GET /api-keys.
 func (c *console) listKeys(r *http.Request) (any, error) {
 	f, q := queryForm(r)
-	p, revokedToo := f.pageOf(q), f.queryFlag(q, "includeRevoked", false)
+	p, revokedToo := f.pageOf(q), queryFlag(q, "includeRevoked", false)
 	if err := f.err(); err != nil {
 		return nil, err
 	}

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
@@ -144,12 +142,12 @@ func (c *console) listParked(r *http.Request) (any, error) {
 		return nil, err
 	}
 	f, q := queryForm(r)
-	filter := storage.ParkedFilter{Reason: plainText(q.Get("reason")), Status: f.within(q, "status", 0, 0, 999), Error: plainText(q.Get("error")), ReplayID: plainText(q.Get("replayId"))}
+	filter := storage.ParkedFilter{Reason: q.Get("reason"), Status: f.within(q, "status", 0, 0, 999), Error: q.Get("error"), ReplayID: q.Get("replayId")}
 	if q.Has("partition") {
 		p := int32(f.within(q, "partition", 0, 0, 1<<31-1))
 		filter.Partition = &p
 	}
-	limit, total := f.within(q, "limit", 50, 1, 500), f.queryFlag(q, "total", false)
+	limit, total := f.within(q, "limit", 50, 1, 500), queryFlag(q, "total", false)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -182,7 +180,7 @@ func (c *console) getParked(r *http.Request) (any, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, plainText(chi.URLParam(r, "key")), limit)
+	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, pathText(r, "key"), limit)
 	if err == nil && len(keys) == 0 {
 		err = ErrNotFound
 	}

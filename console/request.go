@@ -30,29 +30,31 @@ type form struct {
 	issues []issue
 }
 
-// readForm reads a JSON object. An empty body is an empty object where that is
-// allowed.
+// readForm is the JSON object that a request came with. An empty body is an empty
+// object where that is allowed.
 func readForm(r *http.Request, mayBeEmpty bool) (*form, error) {
-	body, err := readBody(r)
-	switch {
-	case err != nil:
+	in := receivedOf(r)
+	if in.empty && !mayBeEmpty {
+		_, err := readObject(r, nil)
 		return nil, err
-	case len(body) == 0 && mayBeEmpty:
-		return &form{}, nil
 	}
+	return &form{fields: in.fields}, nil
+}
+
+// readObject reads a JSON object.
+func readObject(r *http.Request, body []byte) (fields map[string]json.RawMessage, err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
 		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Type must be application/json", "send Content-Type: application/json"}
 	}
-	f := &form{}
 	err = schemas.Validate(body, schemas.MaxDepth)
 	if err == nil {
-		err = json.Unmarshal(body, &f.fields)
+		err = json.Unmarshal(body, &fields)
 	}
 	if err != nil {
 		return nil, &refusal{http.StatusBadRequest, "Malformed JSON in request body", "send a JSON object in UTF-8: " + err.Error()}
 	}
-	return f, nil
+	return fields, nil
 }
 
 // readBody reads a body, also a compressed one.
@@ -292,18 +294,12 @@ func (f *form) within(q url.Values, name string, otherwise, low, high int) int {
 	return n
 }
 
-// queryFlag reads true or false.
-func (f *form) queryFlag(q url.Values, name string, otherwise bool) bool {
-	switch q.Get(name) {
-	case "true":
-		return true
-	case "false":
-		return false
+// queryFlag reads true or false, as the description of the parameter has it.
+func queryFlag(q url.Values, name string, otherwise bool) bool {
+	if !q.Has(name) {
+		return otherwise
 	}
-	if q.Has(name) {
-		f.issues = append(f.issues, issue{Code: "invalid_value", Values: []string{"true", "false"}, Path: []any{name}, Message: `Invalid option: expected one of "true"|"false"`, Fix: "send true or false"})
-	}
-	return otherwise
+	return q.Get(name) == "true"
 }
 
 // pathText reads a part of the path that may be any text. The router leaves it as
@@ -315,15 +311,6 @@ func pathText(r *http.Request, name string) string {
 	}
 	if plain, err := url.PathUnescape(text); err == nil {
 		return plain
-	}
-	return text
-}
-
-// queryText reads an optional text that is compared with what is stored.
-func (f *form) queryText(q url.Values, name string) string {
-	text := q.Get(name)
-	if text != plainText(text) {
-		f.wrong(name, "invalid_format", "Invalid text: not UTF-8, or contains the character U+0000", "send plain text")
 	}
 	return text
 }

@@ -196,7 +196,7 @@ const noWebhook = "Webhook endpoint not found"
 // listWebhooks is GET /webhooks.
 func (c *console) listWebhooks(r *http.Request) (any, error) {
 	f, q := queryForm(r)
-	p, disabledToo := f.pageOf(q), f.queryFlag(q, "includeDisabled", true)
+	p, disabledToo := f.pageOf(q), queryFlag(q, "includeDisabled", true)
 	if err := f.err(); err != nil {
 		return nil, err
 	}

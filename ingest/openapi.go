@@ -27,7 +27,8 @@ func newDescription(cfg Config, others []Description) *description {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Hogstream API", Version: cfg.Version,
-			Description: "Send events and contact changes in, look contacts up, and manage what goes out."},
+			Description: "Send events and contact changes in, look contacts up, and manage what goes out. " +
+				"Routes for data pass over fields and parameters that they do not know; those below /v1/admin answer 400 to them and change nothing."},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +56,9 @@ func pasted(message json.RawMessage, now time.Time) (*Payload, error) {
 	if err := json.Unmarshal(message, &m); err != nil {
 		return nil, fmt.Errorf("is not a message: %w", err)
 	}
+	if err := onlyKnown(message, len(m.Data) > 0, len(m.Value) > 0); err != nil {
+		return nil, err
+	}
 	if len(m.Data) > 0 {
 		if m.Timestamp == nil {
 			m.Timestamp = &now
@@ -78,6 +83,28 @@ func pasted(message json.RawMessage, now time.Time) (*Payload, error) {
 		return nil, err
 	}
 	return PayloadOf(read)
+}
+
+// onlyKnown refuses a field that is in neither form of a message: one that is misspelt
+// and passed over is found out too late.
+func onlyKnown(message json.RawMessage, envelope, shown bool) error {
+	known := []string{"topic", "partition", "offset", "appendTime", "key", "id", "type", "value"}
+	switch {
+	case envelope:
+		known = []string{"id", "type", "timestamp", "data"}
+	case !shown:
+		return nil // the value of a record
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(message, &members); err != nil {
+		return fmt.Errorf("is not a message: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("has the unknown field %q: use %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 // pastedEnvelope keeps the data byte for byte. What kinds other than webhook read
