@@ -219,14 +219,42 @@ func (p *producer) sendOffsets(ctx context.Context, m *member, a *membership, at
 		}
 		req.Topics = append(req.Topics, rt)
 	}
+	for tries := rebalanceTries; ; tries-- {
+		err := p.tryOffsets(ctx, req)
+		switch {
+		case !errors.Is(err, kerr.ConcurrentTransactions):
+			return err
+		case tries == 1 || a.ended.Err() != nil:
+			return fmt.Errorf("%w: %w", errStale, err)
+		}
+		select {
+		case <-time.After(rebalanceWait):
+		case <-a.ended.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("send offsets of %s: %w", m.group, context.Cause(ctx))
+		}
+	}
+}
+
+// Redpanda answers CONCURRENT_TRANSACTIONS where Apache Kafka compares the
+// generation: while the members of the group have joined anew and have no assignment
+// yet. That is over in moments, and the next answer tells; when it lasts, this
+// member's generation is a former one all the same, for it has not joined.
+const (
+	rebalanceTries = 10
+	rebalanceWait  = 50 * time.Millisecond
+)
+
+// tryOffsets asks the group's coordinator once.
+func (p *producer) tryOffsets(ctx context.Context, req *kmsg.TxnOffsetCommitRequest) error {
 	resp, err := req.RequestWith(ctx, p.client)
 	if err != nil {
-		return fmt.Errorf("send offsets of %s: %w", m.group, err)
+		return fmt.Errorf("send offsets of %s: %w", req.Group, err)
 	}
 	for _, t := range resp.Topics {
 		for _, rp := range t.Partitions {
 			if err := refusal(kerr.ErrorForCode(rp.ErrorCode)); err != nil {
-				return fmt.Errorf("send offset of %s for %s/%d under generation %d: %w", m.group, t.Topic, rp.Partition, generation, err)
+				return fmt.Errorf("send offset of %s for %s/%d under generation %d: %w", req.Group, t.Topic, rp.Partition, req.Generation, err)
 			}
 		}
 	}

@@ -127,7 +127,9 @@ func (p *publisher) publish(ctx context.Context, m *member, a *membership, recor
 	defer cancel()
 	p.await(p.turn)
 	mine := p.pair[p.turn]
-	if err := p.failed[p.turn]; errors.Is(err, errCrash) {
+	err := p.failed[p.turn]
+	p.failed[p.turn] = nil // of this batch only
+	if errors.Is(err, errCrash) || errors.Is(err, errStale) {
 		return err
 	}
 	if len(mine.ahead) > 0 && !mine.ahead.equal(at) {
