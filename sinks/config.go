@@ -116,16 +116,29 @@ func restore(path string, doc, old any) (any, error) {
 }
 
 // redactURL is a URL as it may be shown: of a kind whose URL is the credential,
-// only the host.
+// only the host; of others without what its query calls a secret.
 func redactURL(raw string, kind *Kind) string {
-	if kind == nil || !kind.SecretURL || raw == "" {
+	if raw == "" {
 		return raw
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
+	switch {
+	case err != nil || u.Host == "":
 		return redacted
+	case kind == nil || kind.SecretURL:
+		return u.Scheme + "://" + u.Host + "/" + redacted
 	}
-	return u.Scheme + "://" + u.Host + "/" + redacted
+	before, query, found := strings.Cut(raw, "?")
+	if !found {
+		return raw
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		if name, value, _ := strings.Cut(pair, "="); value != "" && secretName.MatchString(name) {
+			pairs[i] = name + "=" + redacted
+		}
+	}
+	return before + "?" + strings.Join(pairs, "&")
 }
 
 // readConfig decodes a destination's config. Unknown fields are refused: a

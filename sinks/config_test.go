@@ -25,7 +25,8 @@ func TestAShownConfigHidesWhatIsSecretAndKeepsTheRest(t *testing.T) {
 		require.Equal(t, c.want, string(redactConfig(json.RawMessage(c.config), c.kind)), c.config)
 	}
 	require.Equal(t, "https://hooks.slack.com/***", redactURL("https://hooks.slack.com/services/T/B/x", slack))
-	require.Equal(t, "https://example.com/x", redactURL("https://example.com/x", nil))
+	require.Equal(t, "https://example.com/***", redactURL("https://example.com/x", nil), "of a kind that nobody knows here")
+	require.Equal(t, "https://example.com/x?a=1&api_key=***&Token=***", redactURL("https://example.com/x?a=1&api_key=x&Token=y", &webhookKind))
 }
 
 func TestWritingBackAShownConfigKeepsTheSecrets(t *testing.T) {

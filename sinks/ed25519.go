@@ -121,7 +121,12 @@ func signsEd25519(d *storage.Destination) bool {
 // equip gives a destination the keys that its settings ask for, and takes those that
 // they do not. It returns the secret if it has made one.
 func equip(d *storage.Destination) (made string) {
-	if kind, err := kindOf(d.Kind); err == nil && kind.Signed && d.Secret == "" {
+	kind, err := kindOf(d.Kind)
+	switch {
+	case err != nil:
+	case !kind.Signed:
+		d.Secret, d.PreviousSecret, d.PreviousSecretUntil = "", "", nil
+	case d.Secret == "":
 		made = NewSecret()
 		d.Secret = made
 	}

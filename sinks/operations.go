@@ -357,9 +357,8 @@ func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Cre
 }
 
 func (p *Patch) apply(d *storage.Destination) error {
-	kind, _ := kindOf(d.Kind)
-	if p.URL != nil && *p.URL != redactURL(d.URL, kind) {
-		d.URL = strings.TrimSpace(*p.URL)
+	if err := p.applyURL(d); err != nil {
+		return err
 	}
 	if p.Config != nil {
 		config, err := restoreConfig(p.Config, d.Config)
@@ -392,6 +391,23 @@ func (p *Patch) apply(d *storage.Destination) error {
 	set(&d.Concurrency, p.Concurrency)
 	set(&d.RetryHorizon, p.RetryHorizon)
 	set(&d.DeliveryLog, p.DeliveryLog)
+	return nil
+}
+
+// applyURL changes the URL. As it is shown it stays as it is, but for one that is a
+// credential: another kind would show it, so it goes when the kind does.
+func (p *Patch) applyURL(d *storage.Destination) error {
+	kind, _ := kindOf(d.Kind)
+	kept := p.URL == nil || *p.URL == redactURL(d.URL, kind)
+	switch {
+	case kept && kind != nil && kind.SecretURL && p.Kind != nil && *p.Kind != d.Kind:
+		d.URL = ""
+	case kept:
+	case strings.Contains(*p.URL, redacted):
+		return &InvalidError{"url", redacted + " hides a value: write the whole URL, or leave the field out"}
+	default:
+		d.URL = strings.TrimSpace(*p.URL)
+	}
 	return nil
 }
 

@@ -341,3 +341,65 @@ func TestAChangeThatLosesARaceInPostgresIsMadeAgain(t *testing.T) {
 	}
 	require.Empty(t, o.cursors(t, made.ID))
 }
+
+func TestTheURLOfSlackIsShownNowhereAndGoesWithItsKind(t *testing.T) {
+	const credential = "T0/B0/sesame"
+	o := newOperations(t)
+	for _, field := range []string{"url", "config.url"} {
+		s := Settings{Name: "alerts-" + strings.ReplaceAll(field, ".", "-"), Kind: "slack", EventTypes: []string{"*"}}
+		if field == "url" {
+			s.URL = "https://hooks.slack.com/services/" + credential
+		} else {
+			s.Config = json.RawMessage(`{"url":"https://hooks.slack.com/services/` + credential + `"}`)
+		}
+		made, err := o.Create(t.Context(), s)
+		require.NoError(t, err)
+		shown := func(v any) string {
+			text, err := json.Marshal(v)
+			require.NoError(t, err)
+			return string(text)
+		}
+		require.NotContains(t, shown(made), "sesame")
+		for _, kind := range []string{"webhook", "posthog", "segment", "kafka"} {
+			kind, config := kind, json.RawMessage(map[string]string{
+				"webhook": `null`, "posthog": `{"apiKey":"phc_1"}`, "segment": `{"writeKey":"w"}`, "kafka": `{"brokers":["broker.example.com:9092"],"topic":"t"}`,
+			}[kind])
+			for _, p := range []Patch{{Kind: &kind}, {Kind: &kind, Config: config}, {Kind: &kind, URL: &made.URL, Config: config}} {
+				changed, err := o.Update(t.Context(), made.ID, p)
+				if err == nil {
+					require.NotContains(t, shown(changed), "sesame", kind)
+					d, err := o.store.Get(t.Context(), made.ID)
+					require.NoError(t, err)
+					require.NotContains(t, d.URL+string(d.Config), "sesame", kind)
+					back, url := "slack", s.URL
+					_, err = o.Update(t.Context(), made.ID, Patch{Kind: &back, URL: &url, Config: cmpOr(s.Config)})
+					require.NoError(t, err)
+				} else {
+					require.NotContains(t, err.Error(), "sesame", kind)
+				}
+			}
+		}
+		hidden := "https://evil.example.com/***"
+		_, err = o.Update(t.Context(), made.ID, Patch{URL: &hidden})
+		require.ErrorContains(t, err, "hides a value")
+	}
+}
+
+func cmpOr(config json.RawMessage) json.RawMessage {
+	if config == nil {
+		return json.RawMessage(`null`)
+	}
+	return config
+}
+
+func TestTheSecretOfASignedKindGoesWithIt(t *testing.T) {
+	o := newOperations(t)
+	made, err := o.Create(t.Context(), Settings{Name: "crm", URL: "https://crm.example.com/in", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	segment := "segment"
+	_, err = o.Update(t.Context(), made.ID, Patch{Kind: &segment, Config: json.RawMessage(`{"writeKey":"w"}`)})
+	require.NoError(t, err)
+	d, err := o.store.Get(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.Empty(t, d.Secret+d.PreviousSecret)
+}

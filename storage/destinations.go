@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,8 +20,8 @@ var (
 	ErrDestinationChanged = errors.New("the destination was changed meanwhile: read it again")
 )
 
-// Destinations reads and writes destinations. Secrets, and the config as a whole,
-// are sealed in the table. Every change grows the revision and notifies
+// Destinations reads and writes destinations. Secrets, the URL, and the config as a
+// whole are sealed in the table. Every change grows the revision and notifies
 // [ChannelDestinations] with the id in the same transaction. It is safe for concurrent
 // use.
 type Destinations struct {
@@ -33,7 +34,7 @@ func NewDestinations(db *DB, box *Box) *Destinations { return &Destinations{db: 
 
 const destinationColumns = `id::text, name, kind, url, description, event_types, config, secret, previous_secret,
 	previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency, retry_horizon_seconds,
-	delivery_log, last_delivery_at, created_at, updated_at, revision, signing_key, previous_signing_key`
+	delivery_log, last_delivery_at, created_at, updated_at, revision, signing_key, previous_signing_key, sealed_url`
 
 // List returns all destinations, newest first.
 func (s *Destinations) List(ctx context.Context) ([]*Destination, error) {
@@ -73,47 +74,58 @@ func (s *Destinations) one(ctx context.Context, sql, arg string) (*Destination, 
 
 func (s *Destinations) scan(row pgx.CollectableRow) (*Destination, error) {
 	var d Destination
-	var config, secret, previous, key, previousKey []byte
+	var in sealedColumns
 	var horizon int64
-	err := row.Scan(&d.ID, &d.Name, &d.Kind, &d.URL, &d.Description, &d.EventTypes, &config, &secret, &previous,
+	err := row.Scan(&d.ID, &d.Name, &d.Kind, &d.URL, &d.Description, &d.EventTypes, &in.config, &in.secret, &in.previousSecret,
 		&d.PreviousSecretUntil, &d.Status, &d.StatusReason, &d.Filter, &d.Transform, &d.RateLimit, &d.Concurrency, &horizon,
-		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision, &key, &previousKey)
+		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision, &in.signingKey, &in.previousSigningKey, &in.url)
 	if err != nil {
 		return nil, err
 	}
 	d.RetryHorizon = time.Duration(horizon) * time.Second
-	s.unseal(&d, config, secret, previous, key, previousKey)
+	s.unseal(&d, &in)
 	return &d, nil
+}
+
+// sealedColumns are those of a row that are sealed.
+type sealedColumns struct {
+	url, config, secret, previousSecret, signingKey, previousSigningKey []byte
 }
 
 // unseal opens what is sealed. One destination that cannot be opened (its key
 // was lost) must not hide the others, so it is marked instead of failing.
-func (s *Destinations) unseal(d *Destination, config, secret, previous, key, previousKey []byte) {
-	open := func(sealed []byte) []byte {
+func (s *Destinations) unseal(d *Destination, in *sealedColumns) {
+	open := func(column string, sealed []byte) string {
 		if len(sealed) == 0 || d.Unreadable != "" {
-			return nil
+			return ""
 		}
-		plain, err := s.box.Open(sealed, d.ID)
+		plain, err := s.box.Open(sealed, destinationCell(column, d.ID))
 		if err != nil {
 			d.Unreadable = err.Error()
 		}
-		return plain
+		return string(plain)
 	}
-	d.Config = json.RawMessage(open(config))
-	d.Secret = string(open(secret))
-	d.PreviousSecret = string(open(previous))
-	d.SigningKey, d.PreviousSigningKey = string(open(key)), string(open(previousKey))
+	if len(in.url) > 0 { // else it was written before URLs were sealed
+		d.URL = open("sealed_url", in.url)
+	}
+	if config := open("config", in.config); config != "" {
+		d.Config = json.RawMessage(config)
+	}
+	d.Secret, d.PreviousSecret = open("secret", in.secret), open("previous_secret", in.previousSecret)
+	d.SigningKey, d.PreviousSigningKey = open("signing_key", in.signingKey), open("previous_signing_key", in.previousSigningKey)
 	if d.Unreadable != "" {
-		d.Config, d.Secret, d.PreviousSecret, d.SigningKey, d.PreviousSigningKey = nil, "", "", "", ""
+		d.URL, d.Config, d.Secret, d.PreviousSecret, d.SigningKey, d.PreviousSigningKey = "", nil, "", "", "", ""
 	}
 }
 
-// sealed seals one value; nothing stays nothing.
-func (s *Destinations) sealed(d *Destination, plain []byte) []byte {
+func destinationCell(column, id string) Cell { return Cell{"destinations", column, id} }
+
+// sealed seals the value of a column; nothing stays nothing.
+func (s *Destinations) sealed(d *Destination, column string, plain []byte) []byte {
 	if len(plain) == 0 {
 		return nil
 	}
-	return s.box.Seal(plain, d.ID)
+	return s.box.Seal(plain, destinationCell(column, d.ID))
 }
 
 // Insert writes a new destination and fills its times and revision. The caller
@@ -123,8 +135,8 @@ func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error
 	const sql = `
 		INSERT INTO destinations (id, name, kind, url, description, event_types, config, secret, secret_prefix,
 			previous_secret, previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency,
-			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key, sealed_url)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
 		RETURNING created_at, updated_at, revision`
 	err := tx.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
 	if err != nil {
@@ -142,8 +154,8 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 			name = $2, kind = $3, url = $4, description = $5, event_types = $6, config = $7, secret = $8,
 			secret_prefix = $9, previous_secret = $10, previous_secret_until = $11, status = $12, status_reason = $13,
 			filter = $14, transform = $15, rate_limit = $16, concurrency = $17, retry_horizon_seconds = $18,
-			delivery_log = $19, signing_key = $20, previous_signing_key = $21, revision = revision + 1, updated_at = now()
-		WHERE id = $1 AND revision = $22
+			delivery_log = $19, signing_key = $20, previous_signing_key = $21, sealed_url = $22, revision = revision + 1, updated_at = now()
+		WHERE id = $1 AND revision = $23
 		RETURNING created_at, updated_at, revision`
 	if d.Unreadable != "" {
 		return fmt.Errorf("update destination %s: its secrets would be lost: %s", d.Name, d.Unreadable)
@@ -158,7 +170,7 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 	return Notify(ctx, tx, ChannelDestinations, d.ID)
 }
 
-// values are the parameters $1 to $21 of Insert and Update.
+// values are the parameters $1 to $22 of Insert and Update.
 func (s *Destinations) values(d *Destination) []any {
 	var prefix *string
 	if d.Secret != "" {
@@ -172,10 +184,11 @@ func (s *Destinations) values(d *Destination) []any {
 		d.EventTypes = []string{}
 	}
 	return []any{
-		d.ID, d.Name, d.Kind, d.URL, d.Description, d.EventTypes, s.sealed(d, d.Config), s.sealed(d, []byte(d.Secret)), prefix,
-		s.sealed(d, []byte(d.PreviousSecret)), d.PreviousSecretUntil, string(d.Status), d.StatusReason, d.Filter, d.Transform,
+		d.ID, d.Name, d.Kind, "", d.Description, d.EventTypes, s.sealed(d, "config", d.Config), s.sealed(d, "secret", []byte(d.Secret)), prefix,
+		s.sealed(d, "previous_secret", []byte(d.PreviousSecret)), d.PreviousSecretUntil, string(d.Status), d.StatusReason, d.Filter, d.Transform,
 		d.RateLimit, d.Concurrency, int64(d.RetryHorizon / time.Second), d.DeliveryLog,
-		s.sealed(d, []byte(d.SigningKey)), s.sealed(d, []byte(d.PreviousSigningKey)),
+		s.sealed(d, "signing_key", []byte(d.SigningKey)), s.sealed(d, "previous_signing_key", []byte(d.PreviousSigningKey)),
+		s.sealed(d, "sealed_url", []byte(d.URL)),
 	}
 }
 
@@ -221,8 +234,9 @@ func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err
 	return deleted, err
 }
 
-// ResealStale seals again what stands under an older key, and returns how many
-// destinations that concerned. Run after a change of the key.
+// ResealStale seals again what stands under an older key or in an older form, and
+// returns how many destinations that concerned. Run at the start: after a change of the
+// key, and of the version.
 func (s *Destinations) ResealStale(ctx context.Context) (resealed int, err error) {
 	list, err := s.List(ctx)
 	if err != nil {
@@ -254,18 +268,16 @@ func (s *Destinations) ResealStale(ctx context.Context) (resealed int, err error
 
 func (s *Destinations) isStale(ctx context.Context, id string) (bool, error) {
 	var sealed [][]byte
-	const sql = `SELECT array_remove(ARRAY[config, secret, previous_secret, signing_key, previous_signing_key], NULL) FROM destinations WHERE id::text = $1`
-	err := s.db.QueryRow(ctx, sql, id).Scan(&sealed)
+	var url string
+	const sql = `
+		SELECT array_remove(ARRAY[config, secret, previous_secret, signing_key, previous_signing_key, sealed_url], NULL), url
+		FROM destinations WHERE id::text = $1`
+	err := s.db.QueryRow(ctx, sql, id).Scan(&sealed, &url)
 	if IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read sealed parts of destination %s: %w", id, err)
 	}
-	for _, part := range sealed {
-		if s.box.Stale(part) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return url != "" || slices.ContainsFunc(sealed, s.box.Stale), nil
 }

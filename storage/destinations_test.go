@@ -3,7 +3,13 @@ package storage_test
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,4 +194,107 @@ func TestResealingLeavesNothingUnderAnOldKey(t *testing.T) {
 	require.Equal(t, d.Secret, got.Secret)
 	require.Equal(t, d.PreviousSecret, got.PreviousSecret)
 	require.NotErrorIs(t, err, storage.ErrSecretKey)
+}
+
+// sealedColumns are all of a destination.
+var sealedColumns = []string{"config", "secret", "previous_secret", "signing_key", "previous_signing_key", "sealed_url"}
+
+func TestWhatIsSealedOpensInItsOwnColumnAndRowAlone(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	full := func(name string) *storage.Destination {
+		d := sampleDestination(name)
+		d.URL, d.SigningKey, d.PreviousSigningKey = "https://hooks.example.com/"+name, "whsk_"+name, "whsk_before_"+name
+		require.NoError(t, insert(t, db, s, d))
+		return d
+	}
+	mine, other := full("mine"), full("other")
+	set := func(column, from, row string) (before []byte) {
+		require.NoError(t, db.QueryRow(t.Context(), `SELECT `+column+` FROM destinations WHERE id::text = $1`, mine.ID).Scan(&before))
+		require.NotEmpty(t, before, column)
+		_, err := db.Exec(t.Context(), `UPDATE destinations SET `+column+` = (SELECT `+from+` FROM destinations WHERE id::text = $2) WHERE id::text = $1`, mine.ID, row)
+		require.NoError(t, err)
+		return before
+	}
+	for _, column := range sealedColumns {
+		for _, from := range sealedColumns {
+			for _, row := range []string{mine.ID, other.ID} {
+				before := set(column, from, row)
+				got, err := s.Get(t.Context(), mine.ID)
+				require.NoError(t, err)
+				if column == from && row == mine.ID {
+					require.Empty(t, got.Unreadable)
+				} else {
+					require.NotEmpty(t, got.Unreadable, "%s of %s in %s", from, row, column)
+					require.Empty(t, got.URL+got.Secret+got.SigningKey+string(got.Config))
+				}
+				_, err = db.Exec(t.Context(), `UPDATE destinations SET `+column+` = $2 WHERE id::text = $1`, mine.ID, before)
+				require.NoError(t, err)
+			}
+		}
+	}
+}
+
+func TestTheURLOfADestinationIsSealedAlsoWhenItWasWrittenBefore(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("alerts")
+	d.Kind, d.URL = "slack", "https://hooks.slack.com/services/T1/B1/credential"
+	require.NoError(t, insert(t, db, s, d))
+	everything := func() (row string) {
+		require.NoError(t, db.QueryRow(t.Context(), `SELECT destinations::text FROM destinations`).Scan(&row))
+		return row
+	}
+	require.NotContains(t, everything(), "credential")
+
+	_, err := db.Exec(t.Context(), `UPDATE destinations SET url = $1, sealed_url = NULL`, d.URL) // as an older process did
+	require.NoError(t, err)
+	got, err := s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, d.URL, got.URL)
+	n, err := s.ResealStale(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.NotContains(t, everything(), "credential")
+	got, err = s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, d.URL, got.URL)
+	n, err = s.ResealStale(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestASecretThatWasBoundToItsRowAloneIsReadAndSealedAnew(t *testing.T) {
+	db := storagetest.New(t)
+	s := storage.NewDestinations(db, boxOf(t, 1))
+	d := sampleDestination("crm")
+	require.NoError(t, insert(t, db, s, d))
+	_, err := db.Exec(t.Context(), `UPDATE destinations SET secret = $1`, sealedV1(t, 1, "whsec_before", d.ID))
+	require.NoError(t, err)
+	got, err := s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, "whsec_before", got.Secret)
+	n, err := s.ResealStale(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	var sealed string
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT convert_from(secret, 'UTF8') FROM destinations`).Scan(&sealed))
+	require.True(t, strings.HasPrefix(sealed, "v2:"), sealed)
+	got, err = s.Get(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, "whsec_before", got.Secret)
+}
+
+// sealedV1 seals as the version before did.
+func sealedV1(t *testing.T, key byte, secret, owner string) []byte {
+	t.Helper()
+	raw := bytes.Repeat([]byte{key}, storage.KeySize)
+	sum := sha256.Sum256(raw)
+	id := hex.EncodeToString(sum[:4])
+	block, err := aes.NewCipher(raw)
+	require.NoError(t, err)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	require.NoError(t, err)
+	sealed := aead.Seal(nil, nil, []byte(secret), []byte("v1:"+id+":"+owner))
+	return []byte("v1:" + id + ":" + base64.RawStdEncoding.EncodeToString(sealed))
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
+var d1 = storage.Cell{Table: "destinations", Column: "secret", Row: "d1"}
+
 func newBox(t testing.TB, previous ...[]byte) (*storage.Box, []byte) {
 	t.Helper()
 	key, err := storage.ParseKey(storage.GenerateKey())
@@ -26,30 +28,33 @@ func TestASealedSecretOpensForItsOwnerAloneAndHidesItself(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		secret := rapid.SliceOf(rapid.Byte()).Draw(t, "secret")
 		owner := rapid.String().Draw(t, "owner")
-		sealed := box.Seal(secret, owner)
-		opened, err := box.Open(sealed, owner)
+		at := storage.Cell{Table: "t", Column: "c", Row: owner}
+		sealed := box.Seal(secret, at)
+		opened, err := box.Open(sealed, at)
 		require.NoError(t, err)
 		require.Equal(t, string(secret), string(opened))
-		require.NotEqual(t, sealed, box.Seal(secret, owner))
-		_, err = box.Open(sealed, owner+"x")
-		require.Error(t, err)
+		require.NotEqual(t, sealed, box.Seal(secret, at))
+		for _, other := range []storage.Cell{{"t", "c", owner + "x"}, {"t", "d", owner}, {"u", "c", owner}} {
+			_, err = box.Open(sealed, other)
+			require.Error(t, err)
+		}
 	})
-	require.NotContains(t, string(box.Seal([]byte("whsec_hunter2"), "d1")), "hunter2")
+	require.NotContains(t, string(box.Seal([]byte("whsec_hunter2"), d1)), "hunter2")
 }
 
 func TestASealedSecretWithAnyByteChangedDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	box, _ := newBox(t)
-	sealed := box.Seal([]byte("whsec_hunter2"), "d1")
+	sealed := box.Seal([]byte("whsec_hunter2"), d1)
 	for i := range sealed {
 		tampered := append([]byte(nil), sealed...)
 		tampered[i] ^= 1
-		opened, err := box.Open(tampered, "d1")
+		opened, err := box.Open(tampered, d1)
 		require.Error(t, err, "byte %d: %q", i, opened)
 		require.NotContains(t, err.Error(), "hunter2")
 	}
 	for _, garbage := range []string{"", "v1", "v1::", "whsec_plain", "v1:00000000:AAAA", string(sealed[:20])} {
-		_, err := box.Open([]byte(garbage), "d1")
+		_, err := box.Open([]byte(garbage), d1)
 		require.Error(t, err, garbage)
 	}
 }
@@ -57,19 +62,19 @@ func TestASealedSecretWithAnyByteChangedDoesNotOpen(t *testing.T) {
 func TestAKeyIsRotatedByKeepingTheOldOneAsPrevious(t *testing.T) {
 	t.Parallel()
 	before, old := newBox(t)
-	sealed := before.Seal([]byte("s"), "d1")
+	sealed := before.Seal([]byte("s"), d1)
 	require.False(t, before.Stale(sealed))
 
 	forgetful, _ := newBox(t)
-	_, err := forgetful.Open(sealed, "d1")
+	_, err := forgetful.Open(sealed, d1)
 	require.ErrorIs(t, err, storage.ErrSecretKey)
 
 	after, _ := newBox(t, old)
-	opened, err := after.Open(sealed, "d1")
+	opened, err := after.Open(sealed, d1)
 	require.NoError(t, err)
 	require.Equal(t, "s", string(opened))
 	require.True(t, after.Stale(sealed))
-	require.False(t, after.Stale(after.Seal(opened, "d1")))
+	require.False(t, after.Stale(after.Seal(opened, d1)))
 }
 
 func TestAKeyIsReadInEveryCommonFormAndRefusedWithTheFix(t *testing.T) {
