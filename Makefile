@@ -84,6 +84,7 @@ kafka-clean: ## Stop them and delete their data
 
 up: ## Start Redpanda, Kafka UI, Postgres and Hogstream in docker (PROFILE=observability adds dashboards)
 	@compose/env.sh
+	@compose/ports.sh
 	$(COMPOSE) $(if $(PROFILE),--profile $(PROFILE)) up --build --detach --wait
 
 down: ## Stop them (ARGS=--volumes deletes their data)

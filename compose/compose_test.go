@@ -5,12 +5,14 @@ package compose_test
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -176,26 +178,209 @@ func TestTheImageIsBuiltWithTheGoOfTheModuleAndRunsAsNobodySpecial(t *testing.T)
 	require.Regexp(t, `(?m)^USER [1-9]\d*$`, string(dockerfile))
 }
 
-func TestSecretsAreMadeOnceAndAreSuchAsHogstreamTakes(t *testing.T) {
-	dir := t.TempDir()
-	script, err := os.ReadFile("env.sh")
-	require.NoError(t, err)
-	path := filepath.Join(dir, "env.sh")
-	require.NoError(t, os.WriteFile(path, script, 0o600))
-	read := func() string {
-		out, err := exec.CommandContext(t.Context(), "bash", path).CombinedOutput()
-		require.NoError(t, err, string(out))
-		made, err := os.ReadFile(filepath.Join(dir, ".env"))
-		require.NoError(t, err)
-		return string(made)
+func TestTheBrokersLauncherIsGivenPropertiesTheOnlyWayThatItTakesThem(t *testing.T) {
+	command := project(t).Services["redpanda"].Command
+	var properties []string
+	for i, argument := range command {
+		require.False(t, strings.HasPrefix(argument, "--set="),
+			"%s: the launcher hands it on to the broker, which ends with \"unrecognised option\"", argument)
+		if argument == "--set" {
+			require.Less(t, i+1, len(command), "--set is followed by key=value")
+			require.Regexp(t, `^redpanda\.[a-z_]+=\S+$`, command[i+1])
+			properties = append(properties, command[i+1])
+		}
 	}
-	made := read()
-	require.Equal(t, made, read(), "a second run must not replace the keys that data is sealed with")
-	key := regexp.MustCompile(`(?m)^HOGSTREAM_ENCRYPTION_KEY=(.*)$`).FindStringSubmatch(made)
-	require.NotNil(t, key)
-	config := hogstream.Config{EncryptionKey: key[1]}
-	_, err = config.Keys()
+	require.Contains(t, properties, "redpanda.auto_create_topics_enabled=false")
+}
+
+func TestTheBrokerAcknowledgesOnlyWhatIsOnDisk(t *testing.T) {
+	command := project(t).Services["redpanda"].Command
+	// Both are part of --mode=dev-container, which the arguments override.
+	require.Contains(t, command, "--unsafe-bypass-fsync=false")
+	require.Contains(t, command, "redpanda.write_caching_default=false")
+}
+
+func TestOneServiceBuildsTheImageThatTwoUse(t *testing.T) {
+	p := project(t)
+	builders := map[string][]string{}
+	for name, service := range p.Services {
+		if service.Build != nil {
+			builders[service.Image] = append(builders[service.Image], name)
+		}
+	}
+	require.Equal(t, map[string][]string{"hogstream:local": {"hogstream"}}, builders,
+		"two services that build one tag at once fail")
+	migrate := p.Services["migrate"]
+	require.Equal(t, "hogstream:local", migrate.Image)
+	require.Equal(t, types.PullPolicyNever, migrate.PullPolicy)
+	require.Contains(t, migrate.Tmpfs, "/data", "it keeps nothing")
+}
+
+func TestHogstreamIsHealthyWhenItTakesRecords(t *testing.T) {
+	check := strings.Join(project(t).Services["hogstream"].HealthCheck.Test, " ")
+	require.Contains(t, check, "/v1/health/ready", "/v1/health is 503 when a single partition stands")
+}
+
+func TestReceiversOnTheHostAreReachedByNameOnLinuxToo(t *testing.T) {
+	require.Equal(t, types.HostsList{"host.docker.internal": {"host-gateway"}}, project(t).Services["hogstream"].ExtraHosts)
+}
+
+func TestEachPublishedPortCanBeMoved(t *testing.T) {
+	moved := secrets.Clone()
+	for i, name := range []string{"HOGSTREAM_PORT", "KAFKA_UI_PORT", "REDPANDA_KAFKA_PORT", "REDPANDA_REGISTRY_PORT", "POSTGRES_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"} {
+		moved[name] = strconv.Itoa(41000 + i)
+	}
+	p, err := load(t, moved)
 	require.NoError(t, err)
+	for name, service := range p.Services {
+		for _, port := range service.Ports {
+			require.Regexp(t, `^4100\d$`, port.Published, "service %s", name)
+		}
+	}
+	require.Contains(t, p.Services["redpanda"].Command, "--advertise-kafka-addr=internal://redpanda:9092,external://localhost:41002")
+}
+
+func TestAPortThatIsTakenIsToldWithTheVariableThatMovesIt(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	dir := copied(t, "ports.sh", "compose.yaml")
+	// No docker that could be asked, and the other ports where nobody listens.
+	environment := append(pathWithout(t, "docker"), "KAFKA_UI_PORT=1", "REDPANDA_KAFKA_PORT=1", "REDPANDA_REGISTRY_PORT=1",
+		"POSTGRES_PORT=1", "PROMETHEUS_PORT=1", "GRAFANA_PORT=1")
+	out, err := run(t, dir, "ports.sh", append(environment, "HOGSTREAM_PORT="+port))
+	require.Error(t, err)
+	require.Equal(t, "port "+port+" is taken: stop what listens there, or set HOGSTREAM_PORT to another port\n", out)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".env"), []byte("HOGSTREAM_PORT="+port+"\n"), 0o600))
+	out, err = run(t, dir, "ports.sh", environment)
+	require.Error(t, err, "ports may also be set in .env")
+	require.Contains(t, out, port)
+
+	out, err = run(t, dir, "ports.sh", append(environment, "HOGSTREAM_PORT=1"))
+	require.NoError(t, err, out)
+	require.Empty(t, out)
+}
+
+func TestSecretsAreMadeOnceAndAreSuchAsHogstreamTakes(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		environment []string
+		before      *string
+	}{
+		{"with openssl", os.Environ(), nil},
+		{"without openssl", pathWithout(t, "openssl"), nil},
+		{"an empty file", os.Environ(), new("")},
+		{"a file of empty secrets", os.Environ(), new("POSTGRES_PASSWORD=\nADMIN_API_KEY=\nHOGSTREAM_ENCRYPTION_KEY=\n")},
+		{"a file without a line's end", os.Environ(), new("LOG_LEVEL=debug")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := copied(t, "env.sh")
+			file := filepath.Join(dir, ".env")
+			if test.before != nil {
+				require.NoError(t, os.WriteFile(file, []byte(*test.before), 0o600))
+			}
+			out, err := run(t, dir, "env.sh", test.environment)
+			require.NoError(t, err, out)
+			require.Contains(t, out, "made")
+			made := settings(t, file)
+			config := hogstream.Config{EncryptionKey: made["HOGSTREAM_ENCRYPTION_KEY"]}
+			_, err = config.Keys()
+			require.NoError(t, err)
+			require.Regexp(t, `^[0-9a-f]{48}$`, made["ADMIN_API_KEY"])
+			require.Regexp(t, `^[0-9a-f]{32}$`, made["POSTGRES_PASSWORD"])
+			info, err := os.Stat(file)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+			out, err = run(t, dir, "env.sh", test.environment)
+			require.NoError(t, err, out)
+			require.Empty(t, out)
+			require.Equal(t, made, settings(t, file), "a second run must not replace the keys that data is sealed with")
+		})
+	}
+}
+
+func TestSecretsThatAreThereStayWhenOthersAreMade(t *testing.T) {
+	dir := copied(t, "env.sh")
+	file := filepath.Join(dir, ".env")
+	require.NoError(t, os.WriteFile(file, []byte("POSTGRES_PASSWORD=mine\nLOG_LEVEL=debug\nADMIN_API_KEY="), 0o600))
+	out, err := run(t, dir, "env.sh", os.Environ())
+	require.NoError(t, err, out)
+	made := settings(t, file)
+	require.Equal(t, "mine", made["POSTGRES_PASSWORD"])
+	require.Equal(t, "debug", made["LOG_LEVEL"])
+	require.NotEmpty(t, made["ADMIN_API_KEY"])
+	require.NotEmpty(t, made["HOGSTREAM_ENCRYPTION_KEY"])
+}
+
+func TestNothingHasADefaultPassword(t *testing.T) {
+	p := project(t)
+	grafana := p.Services["grafana"].Environment
+	require.Equal(t, "true", *grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"])
+	require.Equal(t, "true", *grafana["GF_AUTH_DISABLE_LOGIN_FORM"])
+	raw, err := os.ReadFile("compose.yaml")
+	require.NoError(t, err)
+	for name := range secrets {
+		require.NotContains(t, string(raw), "${"+name+":-", "a secret has no default")
+	}
+}
+
+// copied is a directory with copies of files of this one.
+func copied(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	return dir
+}
+
+// run runs a script and returns all that it said.
+func run(t *testing.T, dir, script string, environment []string) (string, error) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "bash", filepath.Join(dir, script))
+	command.Env = environment
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
+// pathWithout is an environment in which one program is not found: its PATH is a
+// directory of links to all others.
+func pathWithout(t *testing.T, program string) []string {
+	t.Helper()
+	links := t.TempDir()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		found, _ := os.ReadDir(dir) // some of them may not exist
+		for _, entry := range found {
+			if entry.Name() != program {
+				_ = os.Symlink(filepath.Join(dir, entry.Name()), filepath.Join(links, entry.Name())) // the first one wins
+			}
+		}
+	}
+	command := exec.CommandContext(t.Context(), "bash", "-c", "command -v "+program)
+	command.Env = []string{"PATH=" + links}
+	require.Error(t, command.Run(), "%s must not be found", program)
+	return command.Env
+}
+
+// settings are the lines of a .env file.
+func settings(t *testing.T, file string) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	require.NoError(t, err)
+	all := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		require.True(t, ok, "%q", line)
+		require.NotContains(t, all, name, "a setting stands there twice")
+		all[name] = value
+	}
+	return all
 }
 
 func TestPrometheusScrapesWhereHogstreamTellsItsFigures(t *testing.T) {
