@@ -195,7 +195,10 @@ func (c *Config) StreamConfig() stream.Config {
 	return stream.Config{
 		Brokers: k.Brokers, Prefix: k.Prefix, Instance: c.Instance,
 		TLSEnabled: k.TLS || k.TLSCA != "", TLSCAFile: k.TLSCA,
-		SASLMechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword,
+		Login: stream.Login{
+			Mechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword,
+			TokenURL: k.OAuthTokenURL, Scopes: k.OAuthScopes, Extensions: k.OAuthExtensions,
+		},
 		Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor, MinInSync: k.MinInSync,
 		Retention: k.Retention(),
 	}

@@ -55,24 +55,27 @@ type Config struct {
 
 // KafkaConfig says how to reach Kafka and what its topics are like.
 type KafkaConfig struct {
-	Brokers           []string      `name:"kafka-brokers" help:"Bootstrap brokers, host:port." env:"KAFKA_BROKERS"`
-	Prefix            string        `name:"kafka-prefix" help:"Prefix of topics and groups." env:"KAFKA_PREFIX" default:"hogstream."`
-	TLS               bool          `name:"kafka-tls" help:"Connect with TLS." env:"KAFKA_TLS"`
-	TLSCA             string        `name:"kafka-tls-ca" help:"File with the CA certificates of the brokers (PEM)." env:"KAFKA_TLS_CA" type:"path"`
-	SASLMechanism     string        `name:"kafka-sasl-mechanism" help:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512." env:"KAFKA_SASL_MECHANISM"`
-	SASLUsername      string        `name:"kafka-sasl-username" env:"KAFKA_SASL_USERNAME" help:"SASL user."`
-	SASLPassword      string        `name:"kafka-sasl-password" env:"KAFKA_SASL_PASSWORD" help:"SASL password."`
-	Partitions        int32         `name:"kafka-partitions" help:"Partitions of every topic; cannot change later." env:"KAFKA_PARTITIONS" default:"12"`
-	ReplicationFactor int16         `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
-	MinInSync         int           `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
-	RetentionIngest   time.Duration `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
-	RetentionResolved time.Duration `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
-	RetentionEvents   time.Duration `name:"retention-events" help:"Retention of topic events; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
-	RetentionFacts    time.Duration `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
-	RetentionSignals  time.Duration `name:"retention-signals" help:"Retention of topic signals; negative for ever." env:"RETENTION_SIGNALS" default:"168h"`
-	RetentionEmails   time.Duration `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
-	RetentionLetters  time.Duration `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
-	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
+	Brokers           []string          `name:"kafka-brokers" help:"Bootstrap brokers, host:port." env:"KAFKA_BROKERS"`
+	Prefix            string            `name:"kafka-prefix" help:"Prefix of topics and groups." env:"KAFKA_PREFIX" default:"hogstream."`
+	TLS               bool              `name:"kafka-tls" help:"Connect with TLS." env:"KAFKA_TLS"`
+	TLSCA             string            `name:"kafka-tls-ca" help:"File with the CA certificates of the brokers (PEM)." env:"KAFKA_TLS_CA" type:"path"`
+	SASLMechanism     string            `name:"kafka-sasl-mechanism" help:"PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM." env:"KAFKA_SASL_MECHANISM"`
+	SASLUsername      string            `name:"kafka-sasl-username" env:"KAFKA_SASL_USERNAME" help:"SASL user; of OAUTHBEARER the client id, of AWS_MSK_IAM an access key (when not set, what the AWS SDK finds)."`
+	SASLPassword      string            `name:"kafka-sasl-password" env:"KAFKA_SASL_PASSWORD" help:"SASL password; of OAUTHBEARER the client secret, of AWS_MSK_IAM the secret access key."`
+	OAuthTokenURL     string            `name:"kafka-oauth-token-url" env:"KAFKA_OAUTH_TOKEN_URL" help:"Where OAUTHBEARER gets its tokens (client credentials grant)."`
+	OAuthScopes       []string          `name:"kafka-oauth-scopes" env:"KAFKA_OAUTH_SCOPES" help:"Scopes to ask for with a token."`
+	OAuthExtensions   map[string]string `name:"kafka-oauth-extensions" env:"KAFKA_OAUTH_EXTENSIONS" mapsep:"," help:"Extensions to send with a token, name=value, separated by commas; for Confluent Cloud logicalCluster and identityPoolId."`
+	Partitions        int32             `name:"kafka-partitions" help:"Partitions of every topic; cannot change later." env:"KAFKA_PARTITIONS" default:"12"`
+	ReplicationFactor int16             `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
+	MinInSync         int               `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
+	RetentionIngest   time.Duration     `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
+	RetentionResolved time.Duration     `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
+	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topic events; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
+	RetentionFacts    time.Duration     `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
+	RetentionSignals  time.Duration     `name:"retention-signals" help:"Retention of topic signals; negative for ever." env:"RETENTION_SIGNALS" default:"168h"`
+	RetentionEmails   time.Duration     `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
+	RetentionLetters  time.Duration     `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
+	SessionTimeout    time.Duration     `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
 }
 
 // RegistryConfig says how to reach the schema registry.

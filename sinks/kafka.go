@@ -98,7 +98,7 @@ func (g *Guard) checkBroker(address string) error {
 
 func (k *kafka) streamConfig() stream.Config {
 	cfg := stream.Config{
-		Brokers: k.cfg.Brokers, SASLMechanism: k.cfg.Mechanism, Username: k.cfg.Username, Password: k.cfg.Password,
+		Brokers: k.cfg.Brokers, Login: stream.Login{Mechanism: k.cfg.Mechanism, Username: k.cfg.Username, Password: k.cfg.Password},
 		Dialer: k.guard.Dialer(10 * time.Second).DialContext,
 	}
 	if k.cfg.TLS {

@@ -14,8 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kzap"
 	"go.uber.org/zap"
 
@@ -51,10 +49,8 @@ type Config struct {
 	TLSEnabled bool
 	TLSCAFile  string
 
-	// SASLMechanism is empty, PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-	SASLMechanism string
-	Username      string
-	Password      string
+	// Login is how clients log in; the zero value for brokers that ask for none.
+	Login Login
 
 	// Partitions of topics that are created. Default 12.
 	Partitions int32
@@ -169,8 +165,8 @@ func (c Config) Validate() error {
 	if _, err := c.tlsConfig(); err != nil {
 		bad("TLSCAFile", "%v", err)
 	}
-	if _, err := c.saslOpt(); err != nil {
-		bad("SASLMechanism", "%v", err)
+	if err := c.checkLogin(); err != nil {
+		bad("Login", "%v", err)
 	}
 	return errors.Join(errs...)
 }
@@ -280,7 +276,7 @@ func (c Config) securityOptions() ([]kgo.Opt, error) {
 	case conf != nil:
 		opts = append(opts, kgo.DialTLSConfig(conf))
 	}
-	auth, err := c.saslOpt()
+	auth, err := c.Login.option()
 	if err != nil {
 		return nil, err
 	}
@@ -312,25 +308,16 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 	return conf, nil
 }
 
-func (c Config) saslOpt() (kgo.Opt, error) {
-	if c.SASLMechanism == "" {
-		if c.Username != "" || c.Password != "" {
-			return nil, errors.New("a username or password without a mechanism")
-		}
-		return nil, nil
+// checkLogin says what is wrong with the login. Tokens and signatures of AWS are not
+// sent in the clear: its brokers take them over TLS alone.
+func (c Config) checkLogin() error {
+	if _, err := c.Login.mechanism(); err != nil {
+		return err
 	}
-	if c.Username == "" {
-		return nil, errors.New("no Username given")
+	if strings.EqualFold(c.Login.Mechanism, "AWS_MSK_IAM") && c.TLS == nil && !c.TLSEnabled && c.TLSCAFile == "" && c.Dialer == nil {
+		return errors.New("AWS_MSK_IAM is spoken over TLS alone: turn TLS on")
 	}
-	switch strings.ToUpper(c.SASLMechanism) {
-	case "PLAIN":
-		return kgo.SASL(plain.Auth{User: c.Username, Pass: c.Password}.AsMechanism()), nil
-	case "SCRAM-SHA-256":
-		return kgo.SASL(scram.Auth{User: c.Username, Pass: c.Password}.AsSha256Mechanism()), nil
-	case "SCRAM-SHA-512":
-		return kgo.SASL(scram.Auth{User: c.Username, Pass: c.Password}.AsSha512Mechanism()), nil
-	}
-	return nil, fmt.Errorf("%q; PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASLMechanism)
+	return nil
 }
 
 func (c Config) codecs() ([]kgo.CompressionCodec, error) {

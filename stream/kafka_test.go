@@ -58,7 +58,7 @@ func TestClientsAuthenticateOverTLSWithEachMechanism(t *testing.T) {
 			defer cluster.Close()
 			config := stream.Config{
 				Brokers: cluster.ListenAddrs(), TLSEnabled: true, TLSCAFile: ca,
-				SASLMechanism: mechanism, Username: "hog", Password: "secret",
+				Login: stream.Login{Mechanism: mechanism, Username: "hog", Password: "secret"},
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), streamtest.Patience)
 			defer cancel()
@@ -68,7 +68,7 @@ func TestClientsAuthenticateOverTLSWithEachMechanism(t *testing.T) {
 			require.NoError(t, l.Append(ctx, input("a", 1)))
 			require.NoError(t, l.Close(ctx))
 
-			config.Password = "wrong"
+			config.Login.Password = "wrong"
 			a, err := stream.OpenAdmin(config, nil)
 			require.NoError(t, err)
 			defer a.Close()

@@ -38,6 +38,17 @@ func OpenAdmin(cfg Config, logger *zap.Logger) (*Admin, error) {
 // Close closes the connections.
 func (a *Admin) Close() { a.cl.Close() }
 
+// IsRedpanda reports whether the brokers are Redpanda's, which accept
+// min.insync.replicas and ignore it: a majority of the replicas acknowledges. Their
+// cluster's id begins with their name.
+func (a *Admin) IsRedpanda(ctx context.Context) (bool, error) {
+	metadata, err := a.adm.BrokerMetadata(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask kafka for its cluster id: %w", err)
+	}
+	return strings.HasPrefix(metadata.Cluster, "redpanda."), nil
+}
+
 // Ping asks the brokers for a sign of life.
 func (a *Admin) Ping(ctx context.Context) error {
 	if err := a.cl.Ping(ctx); err != nil {

@@ -129,10 +129,10 @@ func TestSeveralInstancesMayMakeTheTopicsAtOnce(t *testing.T) {
 func TestConfigErrorsNameTheField(t *testing.T) {
 	err := stream.Config{
 		Brokers: []string{"nohost"}, Prefix: "a b.", Partitions: -1, ReplicationFactor: 1, MinInSync: 2,
-		SASLMechanism: "OAUTH", Username: "u", TLSCAFile: "/does/not/exist", Compression: "rar",
+		Login: stream.Login{Mechanism: "OAUTH", Username: "u"}, TLSCAFile: "/does/not/exist", Compression: "rar",
 		Retention: map[schemas.Topic]time.Duration{"nope": time.Hour, schemas.TopicContacts: time.Hour, schemas.TopicEvents: 1},
 	}.Validate()
-	for _, field := range []string{"Brokers", "Prefix", "Partitions", "MinInSync", "SASLMechanism", "TLSCAFile", "Compression", "Retention"} {
+	for _, field := range []string{"Brokers", "Prefix", "Partitions", "MinInSync", "Login", "TLSCAFile", "Compression", "Retention"} {
 		require.ErrorContains(t, err, "kafka config "+field+":")
 	}
 	require.NoError(t, stream.Config{Brokers: []string{"a:9092"}}.Validate())

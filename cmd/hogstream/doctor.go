@@ -118,7 +118,13 @@ func topicsFinding(ctx context.Context, cfg hogstream.Config) finding {
 			return ill("topics", fmt.Errorf("%s: %s", p.Name, p.Problem), p.Fix)
 		}
 	}
-	return finding{What: "topics", OK: true, Note: fmt.Sprintf("%d, as they must be", len(infos))}
+	note := fmt.Sprintf("%d, as they must be", len(infos))
+	if ignores, err := admin.IsRedpanda(ctx); err != nil {
+		return ill("topics", err, "mend kafka first")
+	} else if ignores && cfg.Kafka.MinInSync > 0 {
+		note += "; Redpanda ignores min.insync.replicas (KAFKA_MIN_INSYNC): a majority of the replicas acknowledges"
+	}
+	return finding{What: "topics", OK: true, Note: note}
 }
 
 func registryFinding(ctx context.Context, cfg hogstream.Config) finding {
