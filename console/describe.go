@@ -75,13 +75,20 @@ type (
 		To        string `json:"to" doc:"start, latest, a time, or an offset."`
 		Topic     string `json:"topic,omitempty" doc:"Only this one: lifecycle or events."`
 		Partition *int   `json:"partition,omitempty" doc:"Only this one."`
-		DryRun    bool   `json:"dryRun,omitempty" doc:"Say what would be sent, and change nothing."`
+
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"Leave out what was not delivered yet and lies before that: dead letters. Without it, that is refused."`
+		DryRun          bool `json:"dryRun,omitempty" doc:"Say what would be sent and left out, and change nothing."`
+	}
+	skipRequest struct {
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"Leave out what was not delivered yet: dead letters. Without it, that is refused."`
+		DryRun          bool `json:"dryRun,omitempty" doc:"Say what would be sent and left out, and change nothing."`
 	}
 	pauseRequest struct {
 		Reason string `json:"reason,omitempty"`
 	}
 	resumeRequest struct {
-		SkipToNow bool `json:"skipToNow,omitempty" doc:"Do not send what was appended meanwhile."`
+		SkipToNow       bool `json:"skipToNow,omitempty" doc:"Do not send what was appended meanwhile."`
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"With skipToNow: leave out what was not delivered yet: dead letters. Without it, that is refused."`
 	}
 	backfillRequest struct {
 		From   string   `json:"from,omitempty" doc:"start (the default), a time, or an offset."`
@@ -143,7 +150,7 @@ func Describe(doc *huma.OpenAPI) {
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/preview", "Show the request that a record would be sent as", "Destinations", sampleRequestBody{}, 200, SampleRequest{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/pause", "Stop deliveries at their place", "Destinations", pauseRequest{}, 200, View{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/resume", "Go on after a pause or a suspension", "Destinations", resumeRequest{}, 200, View{})
-	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", nil, 200, stream.Rewound{})
+	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/skip", "Go on from now", "Replay", skipRequest{}, 200, stream.Rewound{})
 	d.add(http.MethodPost, "/v1/admin/webhooks/{id}/rewind", "Go on from somewhere else, previewed first", "Replay", rewindRequest{}, 200, stream.Rewound{})
 	delivery := &huma.Param{Name: "delivery", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "topic, partition and offset of the record, as lifecycle-3-1042"}
 	cursor := query("cursor", "nextCursor of the page before")

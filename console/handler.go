@@ -105,7 +105,10 @@ func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, sub
 	}
 	var refused *refusal
 	var redrive *stream.RedriveError
+	var undelivered *stream.UndeliveredError
 	switch {
+	case errors.As(err, &undelivered):
+		fail(w, http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
 	case errors.As(err, &refused):
 		fail(w, refused.status, refused.text, refused.fix)
 	case errors.As(err, &redrive):

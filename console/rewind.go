@@ -11,10 +11,11 @@ import (
 // Rewinds moves the positions of destinations. Implemented by *stream.Replayer.
 type Rewinds interface {
 	// Rewind previews and, unless it is a dry run, moves. A wrong request is a
-	// *stream.ReplayError.
+	// *stream.ReplayError, one that would leave out what was not delivered a
+	// *stream.UndeliveredError.
 	Rewind(ctx context.Context, id string, req stream.RewindRequest) (*stream.Rewound, error)
-	// Skip moves to the ends of the topics.
-	Skip(ctx context.Context, id string) (*stream.Rewound, error)
+	// Skip moves to the ends of the topics, else as Rewind.
+	Skip(ctx context.Context, id string, req stream.SkipRequest) (*stream.Rewound, error)
 }
 
 // noPositions is why routes of rewinds and backfills answer 503.
@@ -29,6 +30,7 @@ func (c *console) rewindWebhook(r *http.Request) (any, error) {
 	}
 	var req stream.RewindRequest
 	to, topic, partition, dry := f.text("to", 1, 40), f.text("topic", 1, 40), f.whole("partition"), f.flag("dryRun")
+	skip := f.flag("skipUndelivered")
 	if !f.has("to") {
 		f.missing("to", "string")
 	}
@@ -37,6 +39,7 @@ func (c *console) rewindWebhook(r *http.Request) (any, error) {
 	}
 	take(&req.To, to)
 	take(&req.DryRun, dry)
+	take(&req.SkipUndelivered, skip)
 	if topic != nil {
 		req.Topic = schemas.Topic(*topic)
 	}
@@ -49,21 +52,31 @@ func (c *console) rewindWebhook(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if out.Applied {
-		c.audit(r, "webhooks", id, map[string]any{"operation": "rewind", "to": req.To, "topic": req.Topic, "partition": req.Partition, "positions": out.Positions})
+		c.audit(r, "webhooks", id, map[string]any{"operation": "rewind", "to": req.To, "topic": req.Topic, "partition": req.Partition, "undelivered": out.Undelivered, "positions": out.Positions})
 	}
 	return out, nil
 }
 
-// skipWebhook is POST /webhooks/{id}/skip.
+// skipWebhook is POST /webhooks/{id}/skip: the destination goes on from the ends of
+// its topics.
 func (c *console) skipWebhook(r *http.Request) (any, error) {
-	id, err := pathID(r)
+	id, f, err := target(r, true)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.Rewinds.Skip(r.Context(), id)
+	var req stream.SkipRequest
+	skip, dry := f.flag("skipUndelivered"), f.flag("dryRun")
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	take(&req.SkipUndelivered, skip)
+	take(&req.DryRun, dry)
+	out, err := c.Rewinds.Skip(r.Context(), id, req)
 	if err != nil {
 		return nil, err
 	}
-	c.audit(r, "webhooks", id, map[string]any{"operation": "skip", "positions": out.Positions})
+	if out.Applied {
+		c.audit(r, "webhooks", id, map[string]any{"operation": "skip", "undelivered": out.Undelivered, "positions": out.Positions})
+	}
 	return out, nil
 }

@@ -28,9 +28,14 @@ func (p *positions) Rewind(_ context.Context, _ string, req stream.RewindRequest
 	return &stream.Rewound{Preview: stream.Preview{Records: 12, Exact: true}, Applied: !req.DryRun}, nil
 }
 
-func (p *positions) Skip(context.Context, string) (*stream.Rewound, error) {
-	p.skipped++
-	return &stream.Rewound{Applied: true}, nil
+func (p *positions) Skip(_ context.Context, _ string, req stream.SkipRequest) (*stream.Rewound, error) {
+	if !req.SkipUndelivered && !req.DryRun {
+		return nil, &stream.UndeliveredError{Records: 7, Exact: true, To: "latest"}
+	}
+	if !req.DryRun {
+		p.skipped++
+	}
+	return &stream.Rewound{Undelivered: 7, UndeliveredExact: true, Applied: !req.DryRun}, nil
 }
 
 func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *testing.T) {
@@ -46,9 +51,17 @@ func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *
 	out = s.request(http.MethodPost, at+"/resume", "", http.StatusOK)
 	require.Equal(t, "active", out["state"])
 	require.Zero(t, s.positions.skipped)
-	s.request(http.MethodPost, at+"/resume", `{"skipToNow":true}`, http.StatusOK)
+	for path, body := range map[string]string{"/resume": `{"skipToNow":true}`, "/skip": ""} {
+		out = s.request(http.MethodPost, at+path, body, http.StatusConflict)
+		require.Equal(t, "7 records before latest are not delivered yet, and would not be sent", out["error"])
+		require.Contains(t, out["fix"], "skipUndelivered")
+	}
+	out = s.request(http.MethodPost, at+"/skip", `{"dryRun":true}`, http.StatusOK)
+	require.EqualValues(t, 7, out["undelivered"])
+	require.Zero(t, s.positions.skipped)
+	s.request(http.MethodPost, at+"/resume", `{"skipToNow":true,"skipUndelivered":true}`, http.StatusOK)
 	require.Equal(t, 1, s.positions.skipped)
-	s.request(http.MethodPost, at+"/skip", "", http.StatusOK)
+	s.request(http.MethodPost, at+"/skip", `{"skipUndelivered":true}`, http.StatusOK)
 	require.Equal(t, 2, s.positions.skipped)
 
 	out = s.request(http.MethodPost, at+"/rewind", `{"to":"start","dryRun":true}`, http.StatusOK)

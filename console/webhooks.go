@@ -402,7 +402,7 @@ func (c *console) resumeWebhook(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	skip := f.flag("skipToNow")
+	skip, undelivered := f.flag("skipToNow"), f.flag("skipUndelivered")
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -410,7 +410,9 @@ func (c *console) resumeWebhook(r *http.Request) (any, error) {
 		if c.Rewinds == nil {
 			return nil, &refusal{http.StatusServiceUnavailable, "Service unavailable: " + noPositions, ""}
 		}
-		if _, err := c.Rewinds.Skip(r.Context(), id); err != nil {
+		var req stream.SkipRequest
+		take(&req.SkipUndelivered, undelivered)
+		if _, err := c.Rewinds.Skip(r.Context(), id, req); err != nil {
 			return nil, err
 		}
 	}

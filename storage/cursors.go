@@ -116,8 +116,9 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 
 // SaveCursors writes position and finished ranges of cursors whose epoch is still
 // the one given, and returns how many those were: a rewind that came in between
-// wins, and a cursor that was deleted stays away. The caller holds the leases of
-// all partitions concerned.
+// wins, and a cursor that was deleted stays away. What was finished before a rewind
+// forward is taken out of what that leaves out. The caller holds the leases of all
+// partitions concerned.
 func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err error) {
 	const sql = `
 		UPDATE cursors c
@@ -126,6 +127,13 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch)
 		WHERE c.destination_id = w.destination_id AND c.replay_id = w.replay_id
 		  AND c.topic = w.topic AND c.partition = w.partition AND c.epoch = w.epoch`
+	const skipped = `
+		UPDATE skips k
+		SET position = w.position, finished = w.finished
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[])
+		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch)
+		WHERE k.destination_id = w.destination_id AND w.replay_id = $8
+		  AND k.topic = w.topic AND k.partition = w.partition AND k.epoch = w.epoch`
 	n := len(cursors)
 	destinations, replays, topics := make([]string, n), make([]string, n), make([]string, n)
 	partitions, positions, finished, epochs := make([]int32, n), make([]int64, n), make([][]byte, n), make([]int64, n)
@@ -134,22 +142,33 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 		positions[i], finished[i], epochs[i] = c.Position, c.Finished, c.Epoch
 	}
 	tag, err := tx.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs)
+	saved = int(tag.RowsAffected())
+	if err == nil && saved < n {
+		_, err = tx.Exec(ctx, skipped, destinations, replays, topics, partitions, positions, finished, epochs, LiveReplay)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("save %d cursors: %w", n, err)
 	}
-	return int(tag.RowsAffected()), nil
+	return saved, nil
 }
 
 // RewindCursors sets live cursors of a destination, back or forward, under the
 // next epoch: what is finished beyond is forgotten, parked records at or beyond
 // the place are removed, and whatever the owner still writes of the old epoch is
-// refused. Owners see it through ChannelDestinations.
+// refused. What a cursor that goes forward leaves out is kept as a [Skip]. Owners see
+// it through ChannelDestinations.
 func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
 	const sql = `
 		UPDATE cursors c
 		SET position = s.position, finished = '', epoch = c.epoch + 1, updated_at = now()
 		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
 		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition`
+	if _, err := LockCursors(ctx, tx, destinationID); err != nil {
+		return err
+	}
+	if err := skipUndelivered(ctx, tx, destinationID, to); err != nil {
+		return err
+	}
 	topics, partitions, offsets := splitStarts(to)
 	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay); err != nil {
 		return fmt.Errorf("rewind destination %s: %w", destinationID, err)

@@ -59,20 +59,23 @@ type ParkedRecord struct {
 }
 
 // ParkRecords writes records whose cursor still has their epoch: those read before
-// a rewind are read again, or were passed over. Records that are there already
-// stay as they are. The caller holds the leases of all partitions concerned.
+// a rewind are read again, or belong to what it leaves out. Records that are there
+// already stay as they are. The caller holds the leases of all partitions concerned.
 func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
 	const sql = `
 		INSERT INTO parked_records (destination_id, replay_id, partition, record_key, topic, "offset", append_time,
 			record_id, record_type, occurred_at, trace_parent, trace_state, value, since_ms)
-		SELECT w.destination_id, w.replay_id, w.partition, w.record_key, w.topic, w."offset", w.append_time,
+		SELECT w.destination_id, COALESCE(k.id, w.replay_id), w.partition, w.record_key, w.topic, w."offset", w.append_time,
 			w.record_id, w.record_type, w.occurred_at, w.trace_parent, w.trace_state, w.value, w.since_ms
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
 			$9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::bytea[], $14::bigint[], $15::bigint[])
 		  AS w (destination_id, replay_id, partition, record_key, topic, "offset", append_time, record_id,
 			record_type, occurred_at, trace_parent, trace_state, value, since_ms, epoch)
-		JOIN cursors c ON c.destination_id = w.destination_id AND c.replay_id = w.replay_id
+		LEFT JOIN cursors c ON c.destination_id = w.destination_id AND c.replay_id = w.replay_id
 		  AND c.topic = w.topic AND c.partition = w.partition AND c.epoch = w.epoch
+		LEFT JOIN skips k ON c.epoch IS NULL AND w.replay_id = $16 AND k.destination_id = w.destination_id
+		  AND k.topic = w.topic AND k.partition = w.partition AND k.epoch = w.epoch AND w."offset" < k.end_offset
+		WHERE c.epoch IS NOT NULL OR k.id IS NOT NULL
 		ON CONFLICT DO NOTHING`
 	// A key has a state from its first record on.
 	const begin = `
@@ -96,7 +99,7 @@ func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
 			occurred[i] = &r.OccurredAt
 		}
 	}
-	_, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs)
+	_, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs, LiveReplay)
 	if err == nil {
 		_, err = tx.Exec(ctx, begin, destinations, replays, partitions, keys, topics, offsets)
 	}
@@ -115,8 +118,20 @@ func RemoveParkedRecords(ctx context.Context, tx *Tx, records []ParkedRecord) er
 		  AS w (destination_id, replay_id, partition, record_key, topic, "offset")
 		WHERE r.destination_id = w.destination_id AND r.replay_id = w.replay_id AND r.partition = w.partition
 		  AND r.record_key = w.record_key AND r.topic = w.topic AND r."offset" = w."offset"`
+	// What was loaded before a rewind forward left it out, and is finished now.
+	const skipped = `
+		DELETE FROM parked_records r
+		USING unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[])
+		  AS w (destination_id, replay_id, partition, record_key, topic, "offset")
+		JOIN skips k ON k.destination_id = w.destination_id AND k.topic = w.topic AND k.partition = w.partition
+		WHERE w.replay_id = $7 AND r.destination_id = w.destination_id AND r.replay_id = k.id AND r.partition = w.partition
+		  AND r.record_key = w.record_key AND r.topic = w.topic AND r."offset" = w."offset"`
 	destinations, replays, partitions, keys, topics, offsets := parkedPlaces(records)
-	if _, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets); err != nil {
+	_, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets)
+	if err == nil {
+		_, err = tx.Exec(ctx, skipped, destinations, replays, partitions, keys, topics, offsets, LiveReplay)
+	}
+	if err != nil {
 		return fmt.Errorf("remove %d parked records: %w", len(records), err)
 	}
 	return nil

@@ -162,7 +162,8 @@ type Sinks struct {
 	running  backfills     // as reconcile last saw them; its own
 	ended    []*courier    // of deleted destinations, until nothing of them is under way; reconcile's own
 	fatal    chan error    // ends Run
-	health   struct {      // of destinations, as it is written
+	skipper  skipper
+	health   struct { // of destinations, as it is written
 		sync.Mutex
 		begun bool // what a former process of this name wrote is forgotten
 	}
@@ -194,6 +195,7 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	s := &Sinks{
 		cfg: cfg, kafka: deps.Kafka, db: deps.DB, known: deps.Destinations, log: deps.Log, reader: r,
 		changed: make(chan struct{}, 1), stopping: make(chan struct{}), fatal: make(chan error, 1),
+		skipper:  skipper{signal: make(chan struct{}, 1)},
 		couriers: map[string]*courier{}, holdings: map[int32]*holding{}, assigned: map[int32]context.CancelFunc{},
 	}
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
@@ -222,6 +224,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.manage(work) })
 	s.tasks.Go(func() { s.keepHouse(work) })
 	s.tasks.Go(func() { s.mirror(work) })
+	s.tasks.Go(func() { s.skip(work) })
 	s.tasks.Go(func() {
 		_ = s.db.ListenAll(work, map[string]func(string){
 			storage.ChannelDestinations: func(string) { s.refresh() },

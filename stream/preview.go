@@ -44,6 +44,8 @@ type wanted struct {
 	subscription schemas.Subscription
 	types        *schemas.Subscription // narrows it further
 	keys         [][]byte
+	// Ranges of offsets [from, to) that were delivered are not wanted.
+	finished map[logKey][]int64
 }
 
 func (w *wanted) typ(typ string) bool {
@@ -52,6 +54,12 @@ func (w *wanted) typ(typ string) bool {
 
 func (w *wanted) key(key []byte) bool {
 	return len(w.keys) == 0 || slices.ContainsFunc(w.keys, func(k []byte) bool { return bytes.Equal(k, key) })
+}
+
+func (w *wanted) offset(key logKey, offset int64) bool {
+	pairs := w.finished[key]
+	i, found := slices.BinarySearch(pairs, offset)
+	return found && i%2 == 1 || !found && i%2 == 0
 }
 
 // A preview counts up to so many records one by one, and looks at most at about
@@ -169,7 +177,7 @@ func (c *counter) look(ctx context.Context, s *scanner, r logRange, all bool) er
 		if chunk == nil {
 			return nil
 		}
-		c.add(chunk, at, r.to)
+		c.add(chunk, r.key, at, r.to)
 		at = chunk.to
 		if !all {
 			break
@@ -184,7 +192,7 @@ func (c *counter) inexact() {
 	c.out.Exact = false
 }
 
-func (c *counter) add(chunk *chunk, from, to int64) {
+func (c *counter) add(chunk *chunk, key logKey, from, to int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	match := make([]bool, len(chunk.kinds))
@@ -198,7 +206,7 @@ func (c *counter) add(chunk *chunk, from, to int64) {
 			continue
 		}
 		c.out.Scanned++
-		if !match[chunk.kind[i]] || !c.wanted.key(r.Key) {
+		if !match[chunk.kind[i]] || !c.wanted.key(r.Key) || !c.wanted.offset(key, r.Offset) {
 			continue
 		}
 		c.out.Records++

@@ -80,7 +80,11 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	s.retireRewound(holdings, cursors)
 	s.forgetMarks(through, cursors)
 	running.share(listed, cursors)
-	return errors.Join(s.begin(ctx, running, holdings, cursors), s.finishBackfills(ctx, running))
+	return errors.Join(
+		s.begin(ctx, running, holdings, cursors),
+		s.readySkips(ctx, holdings, partitions),
+		s.finishBackfills(ctx, running),
+	)
 }
 
 type cursorKey struct {

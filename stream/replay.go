@@ -54,15 +54,44 @@ type RewindRequest struct {
 	// a topic when the destination reads two.
 	Topic     schemas.Topic
 	Partition *int32
+	// SkipUndelivered says that what was not delivered yet and lies before To is to be
+	// left out; see UndeliveredError.
+	SkipUndelivered bool
 	// DryRun only previews.
 	DryRun bool
+}
+
+// UndeliveredError is returned for a rewind that would leave out what was not
+// delivered yet, unless the request says that it may.
+type UndeliveredError struct {
+	Records int64
+	Exact   bool // else Records is an estimate
+	To      string
+	Ahead   bool // To is a time that is still to come
+}
+
+// Error implements error.
+func (e *UndeliveredError) Error() string {
+	count, to := fmt.Sprint(e.Records), e.To
+	if !e.Exact {
+		count = "about " + count
+	}
+	if e.Ahead {
+		to += " (a time that is still to come)"
+	}
+	return fmt.Sprintf("%s records before %s are not delivered yet, and would not be sent", count, to)
 }
 
 // Rewound is what a rewind does, or would do.
 type Rewound struct {
 	Preview
-	Positions []Move `json:"positions"`
-	Applied   bool   `json:"applied"`
+	// Undelivered is how many records a rewind forward leaves out: those that the
+	// destination wants and has not been sent, parked ones among them. They become dead
+	// letters "skipped". UndeliveredExact is false for an estimate.
+	Undelivered      int64  `json:"undelivered"`
+	UndeliveredExact bool   `json:"undeliveredExact"`
+	Positions        []Move `json:"positions"`
+	Applied          bool   `json:"applied"`
 }
 
 // Move is a cursor's way.
@@ -75,9 +104,23 @@ type Move struct {
 
 // Rewind previews where the destination would go on from and what it would be
 // sent, and goes there unless the request is a dry run. It works while the
-// destination is delivered to, paused or suspended; a later rewind wins. Wrong
-// requests are a *ReplayError, unknown destinations ErrNoDestination.
+// destination is delivered to, paused or suspended; a later rewind wins. What is open
+// before the target becomes dead letters "skipped"; without SkipUndelivered that is an
+// *UndeliveredError, and nothing changes. Wrong requests are a *ReplayError, unknown
+// destinations ErrNoDestination.
 func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
+	for {
+		out, err := r.rewindOnce(ctx, id, req)
+		if !errors.Is(err, errMoved) {
+			return out, err
+		}
+	}
+}
+
+// errMoved says that another rewind came between the count and the move.
+var errMoved = errors.New("another rewind came in between")
+
+func (r *Replayer) rewindOnce(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
 	d, err := r.destination(ctx, id)
 	if err != nil {
 		return nil, err
@@ -97,31 +140,92 @@ func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*R
 	if to, err = onPartition(to, req.Partition); err != nil {
 		return nil, err
 	}
-	moves, err := r.moves(ctx, id, to)
+	cursors, err := r.liveCursors(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	out := &Rewound{Positions: moves}
+	out := &Rewound{Positions: movesOf(cursors, to)}
 	out.Preview, err = r.admin.preview(ctx, rangesTo(to, ends), wanted{subscription: subscription}, d.RateLimit)
-	if err != nil || req.DryRun {
+	if err != nil {
+		return nil, err
+	}
+	if err := r.countUndelivered(ctx, id, out, subscription, cursors, to); err != nil || req.DryRun {
 		return out, err
 	}
-	if err := r.admin.Rewind(ctx, r.db, id, to); err != nil {
+	if !req.SkipUndelivered && (out.Undelivered > 0 || !out.UndeliveredExact) {
+		at, err := time.Parse(time.RFC3339, req.To)
+		return nil, &UndeliveredError{out.Undelivered, out.UndeliveredExact, req.To, err == nil && at.After(r.now())}
+	}
+	if err := r.move(ctx, id, cursors, to); err != nil {
 		return nil, err
 	}
 	out.Applied = true
 	return out, nil
 }
 
-// Skip has a destination go on from the ends of its topics: what it has not been
-// sent is not sent to it, and what it has parked becomes dead letters "skipped".
-func (r *Replayer) Skip(ctx context.Context, id string) (*Rewound, error) {
-	out, err := r.Rewind(ctx, id, RewindRequest{To: "latest"})
-	if err == nil {
-		_, err = storage.SkipParkedKeys(ctx, r.db, id, storage.ParkedFilter{ReplayID: storage.LiveReplay})
+// move sets the cursors, unless one of them was set anew since they were read: what
+// lies open before the target would be more than what was counted.
+func (r *Replayer) move(ctx context.Context, id string, counted map[logKey]storage.Cursor, to []storage.CursorStart) error {
+	if len(to) == 0 {
+		return ErrNoTarget
 	}
-	return out, err
+	return r.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
+		cursors, err := storage.LockCursors(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		for _, c := range cursors {
+			if was, ok := counted[logKey{schemas.Topic(c.Topic), c.Partition}]; !ok || was.Epoch != c.Epoch {
+				return errMoved
+			}
+		}
+		return storage.RewindCursors(ctx, tx, id, to)
+	})
 }
+
+// countUndelivered counts what is open before the places: in the log, in flight or
+// waiting to be tried again, and parked.
+func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound, s schemas.Subscription, cursors map[logKey]storage.Cursor, to []storage.CursorStart) error {
+	topics := make([]schemas.Topic, 0, 2)
+	for _, t := range to {
+		if !slices.Contains(topics, schemas.Topic(t.Topic)) {
+			topics = append(topics, schemas.Topic(t.Topic))
+		}
+	}
+	starts, err := r.admin.StartOffsets(ctx, topics...)
+	if err != nil {
+		return err
+	}
+	var open []logRange
+	w := wanted{subscription: s, finished: map[logKey][]int64{}}
+	for _, t := range to {
+		key := logKey{schemas.Topic(t.Topic), t.Partition}
+		c, ok := cursors[key]
+		from := max(c.Position, offsetIn(starts, t)) // what lies before is gone
+		if !ok || from >= t.Offset {
+			continue
+		}
+		if w.finished[key], err = unpackRanges(c.Position, c.Finished); err != nil {
+			return fmt.Errorf("cursor of destination %s on %s/%d: %w", id, t.Topic, t.Partition, err)
+		}
+		open = append(open, logRange{key, from, t.Offset})
+	}
+	count, err := r.admin.preview(ctx, open, w, 0)
+	if err != nil {
+		return err
+	}
+	parked, err := storage.CountSkipped(ctx, r.db, id, to)
+	out.Undelivered, out.UndeliveredExact = count.Records+parked, count.Exact
+	return err
+}
+
+// Skip has a destination go on from the ends of its topics; as Rewind to `latest`.
+func (r *Replayer) Skip(ctx context.Context, id string, req SkipRequest) (*Rewound, error) {
+	return r.Rewind(ctx, id, RewindRequest{To: "latest", SkipUndelivered: req.SkipUndelivered, DryRun: req.DryRun})
+}
+
+// SkipRequest is what a skip to now may leave out, as in a RewindRequest.
+type SkipRequest struct{ SkipUndelivered, DryRun bool }
 
 func (r *Replayer) destination(ctx context.Context, id string) (*storage.Destination, error) {
 	d, err := r.destinations.Get(ctx, id)
@@ -212,25 +316,30 @@ func rangesTo(from, ends []storage.CursorStart) []logRange {
 	return ranges
 }
 
-// moves pairs where the live cursors stand with where they would go.
-func (r *Replayer) moves(ctx context.Context, id string, to []storage.CursorStart) ([]Move, error) {
+// liveCursors are the live cursors of a destination.
+func (r *Replayer) liveCursors(ctx context.Context, id string) (map[logKey]storage.Cursor, error) {
 	cursors, err := storage.DestinationCursors(ctx, r.db, id)
 	if err != nil {
 		return nil, err
 	}
-	stands := map[logKey]int64{}
+	live := map[logKey]storage.Cursor{}
 	for _, c := range cursors {
 		if c.ReplayID == storage.LiveReplay {
-			stands[logKey{schemas.Topic(c.Topic), c.Partition}] = c.Position
+			live[logKey{schemas.Topic(c.Topic), c.Partition}] = c
 		}
 	}
+	return live, nil
+}
+
+// movesOf pairs where the live cursors stand with where they would go.
+func movesOf(cursors map[logKey]storage.Cursor, to []storage.CursorStart) []Move {
 	moves := make([]Move, 0, len(to))
 	for _, t := range to {
-		from, ok := stands[logKey{schemas.Topic(t.Topic), t.Partition}]
-		if !ok {
-			from = t.Offset
+		from := t.Offset
+		if c, ok := cursors[logKey{schemas.Topic(t.Topic), t.Partition}]; ok {
+			from = c.Position
 		}
 		moves = append(moves, Move{Topic: t.Topic, Partition: t.Partition, From: from, To: t.Offset})
 	}
-	return moves, nil
+	return moves
 }

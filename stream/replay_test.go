@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -129,7 +130,7 @@ func TestASecondRewindBeforeTheFirstHasFinishedWins(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "start"})
 	require.NoError(t, err)
-	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "latest"})
+	_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "latest", SkipUndelivered: true})
 	require.NoError(t, err)
 	block.Store(false)
 	close(gate)
@@ -162,24 +163,158 @@ func TestARewindDuringARebalanceAndWithNobodyRunningEndsAtTheRightPlace(t *testi
 	w.waitFlushed(d)
 }
 
-func TestSkippingToNowLeavesOutWhatWasAppendedWhilePaused(t *testing.T) {
+// skipped are the places of the dead letters "skipped" of a destination.
+func (w *world) skipped(d *storage.Destination) map[string]*schemas.DeadLetter {
+	w.t.Helper()
+	found := map[string]*schemas.DeadLetter{}
+	for _, r := range w.ReadAll(schemas.TopicDeadLetters, true) {
+		l, err := w.Codec.DecodeDeadLetter(r.Value)
+		require.NoError(w.t, err)
+		require.Equal(w.t, d.ID, *l.DestinationID)
+		require.Equal(w.t, "skipped", l.Reason)
+		found[fmt.Sprintf("%s-%d-%d", l.SourceTopic, l.Partition, l.Offset)] = l
+	}
+	return found
+}
+
+// waitSkipped waits until all that rewinds left out is dead letters.
+func (w *world) waitSkipped() {
+	w.t.Helper()
+	w.Eventually(func(ctx context.Context) (bool, error) {
+		var n int
+		err := w.db.QueryRow(ctx, `SELECT count(*) FROM skips`).Scan(&n)
+		return n == 0, err
+	}, "all that was left out to be dead letters")
+}
+
+func TestSkippingToNowMakesDeadLettersOfWhatWasAppendedWhilePausedAndSaysSoFirst(t *testing.T) {
 	w := newWorld(t)
 	d := w.destination("crm", "contact.*")
 	p := w.start("one")
 	w.Append(facts(10, 1)...)
 	w.waitDelivered("crm", 10)
+	w.waitFlushed(d)
 	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationPaused, "")
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { return p.Tracks("") == 0, nil }, "the pause to be heard")
 	w.Append(facts(10, 5)...)
-	out, err := w.replayer().Skip(w.Context(), d.ID)
+	w.Append(fact("contact-1", schemas.FactBucketEntered)) // not for it
+	r := w.replayer()
+
+	for _, to := range []string{"latest", "2062-01-31T12:00:00Z"} {
+		out, err := r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: to, DryRun: true})
+		require.NoError(t, err)
+		require.EqualValues(t, 50, out.Undelivered)
+		require.True(t, out.UndeliveredExact)
+		_, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: to})
+		var undelivered *stream.UndeliveredError
+		require.ErrorAs(t, err, &undelivered)
+		require.EqualValues(t, 50, undelivered.Records)
+		require.Equal(t, to != "latest", undelivered.Ahead)
+		require.ErrorContains(t, err, "50 records before "+to)
+	}
+	_, err = r.Skip(w.Context(), d.ID, stream.SkipRequest{})
+	require.ErrorContains(t, err, "50 records before latest are not delivered yet")
+
+	out, err := r.Skip(w.Context(), d.ID, stream.SkipRequest{SkipUndelivered: true})
 	require.NoError(t, err)
 	require.True(t, out.Applied)
+	require.EqualValues(t, 50, out.Undelivered)
+	w.waitSkipped() // also while it is paused
+	require.Len(t, w.skipped(d), 50)
 	_, err = w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
 	require.NoError(t, err)
 	w.Append(facts(10, 1)...)
 	w.waitFlushed(d)
 	require.Equal(t, 20, w.r.count("crm"))
+
+	sent := map[string]bool{}
+	letters := stream.NewDeadLetters(w.admin, w.db, w.Codec, func(_ context.Context, id string, r *stream.Record, _ int) (stream.Outcome, error) {
+		sent[fmt.Sprintf("%s-%d-%d", r.Topic, r.Partition, r.Offset)] = id == d.ID
+		return stream.Outcome{Status: 200}, nil
+	})
+	redriven, err := letters.RedriveAll(w.Context(), stream.LetterFilter{Reason: "skipped", Status: storage.LetterPending}, "", 1000)
+	require.NoError(t, err)
+	require.Equal(t, 50, redriven.Retried)
+	for place := range w.skipped(d) {
+		require.True(t, sent[place], place)
+	}
+	out, err = r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "latest"})
+	require.NoError(t, err, "nothing is left to be delivered")
+	require.Zero(t, out.Undelivered)
+}
+
+// A record that is in flight when the rewind comes, and is delivered after it, is no
+// dead letter; one that waits to be tried again and one that is parked are.
+func TestARewindForwardLeavesOutWhatIsRetriedAndParkedAndNotWhatIsStillDelivered(t *testing.T) {
+	w := newWorld(t, streamtest.Partitions(1))
+	d := w.destination("crm", "contact.*")
+	arrived, gate := make(chan struct{}, 100), make(chan struct{})
+	var slow atomic.Bool
+	w.r.answer = func(ctx context.Context, dv stream.Delivery) stream.Outcome {
+		switch key := string(dv.Records[0].Key); {
+		case key == "contact-0":
+			return stream.Outcome{Verdict: stream.Retry, Status: 503}
+		case key == "contact-1" && slow.Load():
+			arrived <- struct{}{}
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return stream.Outcome{Verdict: stream.Retry, Err: "timeout"}
+			}
+		}
+		return stream.Outcome{Status: 200}
+	}
+	w.start("one", func(c *stream.SinksConfig) { c.Deadline, c.Lease = 20*time.Second, time.Minute })
+	w.Eventually(func(context.Context) (bool, error) {
+		w.Append(facts(10, 1)...)
+		keys, _ := w.parked(d)
+		return keys == 1, nil
+	}, "a parked contact")
+	w.waitFlushed(d)
+	_, parked := w.parked(d)
+	slow.Store(true)
+	w.Append(fact("contact-1", schemas.FactContactUpdated), fact("contact-1", schemas.FactContactUpdated))
+	<-arrived // one is in flight, and one waits for it
+	r := w.replayer()
+	out, err := r.Rewind(w.Context(), d.ID, stream.RewindRequest{To: "latest", SkipUndelivered: true})
+	require.NoError(t, err)
+	require.EqualValues(t, parked+2, out.Undelivered)
+	close(gate)
+	w.waitSkipped()
+	w.Eventually(func(context.Context) (bool, error) { _, n := w.parked(d); return n == 0, nil }, "nothing parked")
+	left := w.skipped(d)
+	require.GreaterOrEqual(t, len(left), parked)
+	for _, rec := range w.ReadAll(schemas.TopicLifecycle, true) {
+		w.r.mu.Lock()
+		delivered := w.r.first[fmt.Sprintf("crm %s lifecycle", rec.Key)][rec.Offset]
+		w.r.mu.Unlock()
+		_, skipped := left[fmt.Sprintf("lifecycle-%d-%d", rec.Partition, rec.Offset)]
+		require.NotEqual(t, delivered, skipped, "offset %d of %s is delivered or a dead letter, and never both", rec.Offset, rec.Key)
+	}
+	require.NotContains(t, left, fmt.Sprintf("lifecycle-0-%d", w.Ends(schemas.TopicLifecycle)[0]-2), "it was in flight")
+}
+
+func TestWhatARewindLeftOutIsWrittenByWhoeverOwnsThePartitionAndWhatTheLogNoLongerHasIsAGap(t *testing.T) {
+	w := newWorld(t, streamtest.FakeOnly(), streamtest.Partitions(1))
+	d := w.destination("crm", "contact.*")
+	w.Append(facts(10, 5)...)
+	out, err := w.replayer().Skip(w.Context(), d.ID, stream.SkipRequest{SkipUndelivered: true})
+	require.NoError(t, err)
+	require.EqualValues(t, 50, out.Undelivered)
+	trim := kadm.Offsets{}
+	trim.Add(kadm.Offset{Topic: w.Config.Topic(schemas.TopicLifecycle), Partition: 0, At: 20})
+	_, err = w.Admin().DeleteRecords(w.Context(), trim)
+	require.NoError(t, err)
+	w.start("one")
+	w.waitSkipped()
+	letters := w.ReadAll(schemas.TopicDeadLetters, true)
+	require.Len(t, letters, 31)
+	gap, err := w.Codec.DecodeDeadLetter(letters[0].Value)
+	require.NoError(t, err)
+	require.Equal(t, "gap", gap.Reason)
+	require.EqualValues(t, 20, *gap.EndOffset)
+	require.Zero(t, w.r.count("crm"))
 }
 
 func TestAWrongRewindNamesTheFieldAndTheFix(t *testing.T) {

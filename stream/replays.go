@@ -174,11 +174,11 @@ func (r *Replayer) livePlaces(ctx context.Context, id string, topics []schemas.T
 	if err != nil {
 		return nil, err
 	}
-	moves, err := r.moves(ctx, id, ends)
+	cursors, err := r.liveCursors(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range moves {
+	for i, m := range movesOf(cursors, ends) {
 		ends[i].Offset = min(m.From, m.To)
 	}
 	return ends, nil

@@ -70,7 +70,8 @@ var ErrNoTarget = errors.New("a rewind needs a time, offsets, or the start or en
 
 // Rewind sets the live cursors of a destination, back or forward, to the given
 // places in one transaction. The owners finish what is in flight and go on from
-// there; a second rewind before that simply wins. Places come from OffsetsAt,
+// there; a second rewind before that simply wins. What is open before a place that
+// lies ahead becomes dead letters "skipped". Places come from OffsetsAt,
 // StartOffsets, EndOffsets, or are named one by one.
 func (a *Admin) Rewind(ctx context.Context, db *storage.DB, id string, to []storage.CursorStart) error {
 	if len(to) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -41,13 +42,15 @@ func (c *destinationsPauseCmd) Run(ctx context.Context, out *output) error {
 
 type destinationsResumeCmd struct {
 	oneDestination
-	SkipToNow bool `help:"Do not send what was appended meanwhile."`
+	SkipToNow       bool `help:"Do not send what was appended meanwhile."`
+	SkipUndelivered bool `help:"With --skip-to-now: make dead letters of what was not delivered yet. Without it, that is refused."`
 }
 
 // Run resumes a destination.
 func (c *destinationsResumeCmd) Run(ctx context.Context, out *output) error {
 	var d destination
-	if err := c.post(ctx, "resume", map[string]any{"skipToNow": c.SkipToNow}, &d); err != nil {
+	body := map[string]any{"skipToNow": c.SkipToNow, "skipUndelivered": c.SkipUndelivered}
+	if err := c.post(ctx, "resume", body, &d); err != nil {
 		return err
 	}
 	return out.value(d, func(w io.Writer) { fmt.Fprintln(w, "active") })
@@ -55,25 +58,39 @@ func (c *destinationsResumeCmd) Run(ctx context.Context, out *output) error {
 
 type destinationsSkipCmd struct {
 	oneDestination
-	Yes bool `help:"Do not ask." short:"y"`
+	SkipUndelivered bool `help:"Make dead letters of what was not delivered yet. Without it, that is refused."`
+	DryRun          bool `help:"Only say what would be left out."`
+	Yes             bool `help:"Do not ask." short:"y"`
 }
 
 // Run has a destination go on from now.
 func (c *destinationsSkipCmd) Run(ctx context.Context, out *output) error {
+	body := map[string]any{"skipUndelivered": c.SkipUndelivered, "dryRun": true}
+	var r stream.Rewound
+	if err := c.post(ctx, "skip", body, &r); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return out.value(r, func(w io.Writer) { printSkip(w, &r, "would become") })
+	}
 	if !c.Yes {
-		if err := confirm(ctx, fmt.Sprintf("Leave out what %s has not been sent yet?", c.ID)); err != nil {
+		printSkip(os.Stderr, &r, "would become")
+		if err := confirm(ctx, fmt.Sprintf("Have %s go on from now?", c.ID)); err != nil {
 			return err
 		}
 	}
-	var r stream.Rewound
-	if err := c.post(ctx, "skip", nil, &r); err != nil {
+	delete(body, "dryRun")
+	if err := c.post(ctx, "skip", body, &r); err != nil {
 		return err
 	}
-	return out.value(r, func(w io.Writer) {
-		var n int64
-		for _, m := range r.Positions {
-			n += m.To - m.From
-		}
-		fmt.Fprintf(w, "skipped %d offsets\n", n)
-	})
+	return out.value(r, func(w io.Writer) { printSkip(w, &r, "become") })
+}
+
+func printSkip(w io.Writer, r *stream.Rewound, become string) {
+	var n int64
+	for _, m := range r.Positions {
+		n += m.To - m.From
+	}
+	fmt.Fprintf(w, "%d offsets lie between the positions and the ends of the topics\n", n)
+	printUndelivered(w, r, become)
 }

@@ -38,8 +38,10 @@ type replayRunCmd struct {
 	ByKey       []string `name:"contact" help:"Backfill: only these contact ids. Repeatable."`
 	Rate        float64  `help:"Backfill: records a second; 0 for no limit of its own."`
 	DryRun      bool     `help:"Only preview."`
-	Yes         bool     `help:"Do not ask." short:"y"`
-	Detach      bool     `help:"Backfill: do not wait for its end." short:"d"`
+
+	SkipUndelivered bool `help:"Rewind: leave out what was not delivered yet and lies before --to; it becomes dead letters."`
+	Yes             bool `help:"Do not ask." short:"y"`
+	Detach          bool `help:"Backfill: do not wait for its end." short:"d"`
 }
 
 // Run previews, asks and acts.
@@ -71,7 +73,7 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 		return errors.New("--type, --contact and --rate are for --backfill: a rewind sends all that the destination subscribes to")
 	}
 	path += "/rewind"
-	body := map[string]any{"to": c.To, "dryRun": true}
+	body := map[string]any{"to": c.To, "dryRun": true, "skipUndelivered": c.SkipUndelivered}
 	if c.Topic != "" {
 		body["topic"] = c.Topic
 	}
@@ -83,10 +85,10 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 		return err
 	}
 	if c.DryRun {
-		return out.value(r, func(w io.Writer) { printPreview(w, &r.Preview) })
+		return out.value(r, func(w io.Writer) { printRewind(w, &r) })
 	}
 	if !c.Yes {
-		printPreview(os.Stderr, &r.Preview)
+		printRewind(os.Stderr, &r)
 		if err := confirm(ctx, fmt.Sprintf("Rewind %s to %s?", c.Destination, c.To)); err != nil {
 			return err
 		}
@@ -96,11 +98,15 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 		return err
 	}
 	return out.value(r, func(w io.Writer) {
-		fmt.Fprintf(w, "rewound; %s records are on their way\n", about(&r.Preview))
+		fmt.Fprintf(w, "rewound; %s records are on their way\n", about(r.Records, r.Exact))
+		printUndelivered(w, &r, "become")
 	})
 }
 
 func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, path string) error {
+	if c.SkipUndelivered {
+		return errors.New("--skip-undelivered is for --rewind: a backfill leaves nothing out")
+	}
 	if c.Topic != "" || c.Partition != nil {
 		return errors.New("--topic and --partition are for --rewind: narrow a backfill with --type and --contact")
 	}
@@ -186,15 +192,27 @@ func seconds(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
-func about(p *stream.Preview) string {
-	if p.Exact {
-		return fmt.Sprint(p.Records)
+func about(records int64, exact bool) string {
+	if exact {
+		return fmt.Sprint(records)
 	}
-	return fmt.Sprintf("about %d", p.Records)
+	return fmt.Sprintf("about %d", records)
+}
+
+// printRewind says what a rewind would send, and what it would leave out.
+func printRewind(w io.Writer, r *stream.Rewound) {
+	printPreview(w, &r.Preview)
+	printUndelivered(w, r, "would become")
+}
+
+func printUndelivered(w io.Writer, r *stream.Rewound, become string) {
+	if r.Undelivered > 0 || !r.UndeliveredExact {
+		fmt.Fprintf(w, "%s records that are not delivered yet %s dead letters \"skipped\"\n", about(r.Undelivered, r.UndeliveredExact), become)
+	}
 }
 
 func printPreview(w io.Writer, p *stream.Preview) {
-	fmt.Fprintf(w, "%s records, %.1f MiB\n", about(p), float64(p.Bytes)/(1<<20))
+	fmt.Fprintf(w, "%s records, %.1f MiB\n", about(p.Records, p.Exact), float64(p.Bytes)/(1<<20))
 	if p.First != nil {
 		fmt.Fprintf(w, "appended from %s to %s\n", p.First.Format(time.RFC3339), p.Last.Format(time.RFC3339))
 	}
