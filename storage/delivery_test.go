@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -177,7 +178,7 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 	id := uuid.NewString()
 	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}, {Topic: "events"}}))
+	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
 	row := func(key, topic string, offset int64) storage.ParkedRecord {
 		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, Offset: offset, Epoch: 1}
 	}
@@ -209,6 +210,61 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 	current.Epoch = 2
 	park(current)
 	require.Equal(t, 3, count())
+}
+
+// What the owner finishes after a rewind forward of what it had begun before is not
+// left out; what it parks is.
+func TestARewindForwardKeepsWhatIsOpenBeforeItsTargetAndTheOwnerTakesOutWhatItStillFinishes(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	id := uuid.NewString()
+	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{contact.*}')`, id)
+	require.NoError(t, err)
+	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
+	row := func(key, topic string, offset int64) storage.ParkedRecord {
+		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, Offset: offset, Epoch: 1}
+	}
+	in := func(do func(*storage.Tx) error) { t.Helper(); require.NoError(t, db.InTx(ctx, do)) }
+	in(func(tx *storage.Tx) error {
+		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("a", "lifecycle", 5), row("b", "lifecycle", 6), row("a", "events", 5), row("c", "lifecycle", 25)})
+	})
+	to := []storage.CursorStart{{Topic: "lifecycle", Offset: 20}}
+	n, err := storage.CountSkipped(ctx, db, id, to)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+	in(func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, to) })
+	in(func(tx *storage.Tx) error {
+		saved, err := storage.SaveCursors(ctx, tx, []storage.Cursor{{DestinationID: id, ReplayID: storage.LiveReplay, Topic: "lifecycle", Position: 12, Finished: []byte{1, 1}, Epoch: 1}})
+		require.Zero(t, saved, "the live cursor stays")
+		return err
+	})
+	in(func(tx *storage.Tx) error {
+		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("d", "lifecycle", 15), row("d", "lifecycle", 21)})
+	})
+	in(func(tx *storage.Tx) error {
+		return storage.RemoveParkedRecords(ctx, tx, []storage.ParkedRecord{row("b", "lifecycle", 6)})
+	})
+
+	skips, err := storage.LoadSkips(ctx, db, []int32{0})
+	require.NoError(t, err)
+	require.Len(t, skips, 1)
+	k := skips[0]
+	require.Equal(t, storage.Skip{ID: k.ID, DestinationID: id, Destination: "crm", Topic: "lifecycle", Epoch: 1, Position: 12, Finished: []byte{1, 1},
+		EndOffset: 20, EventTypes: []string{"contact.*"}}, k)
+	parked, err := storage.SkippedParked(ctx, db, &k, 10, 1<<20)
+	require.NoError(t, err)
+	var places []string
+	for _, r := range parked {
+		places = append(places, fmt.Sprintf("%s %d", r.Key, r.Offset))
+	}
+	require.Equal(t, []string{"a 5", "d 15"}, places, "one was delivered after all, and one lies beyond the target")
+	keys, _, err := storage.ParkedKeys(ctx, db, id, storage.ParkedFilter{}, "", 10)
+	require.NoError(t, err)
+	require.Len(t, keys, 1, "of the other topic; the rest is read again from the log")
+
+	in(func(tx *storage.Tx) error { return storage.EndSkip(ctx, tx, k.ID) })
+	ended, err := storage.GetSkip(ctx, db, k.ID)
+	require.NoError(t, err)
+	require.Nil(t, ended)
 }
 
 func TestAWishForManyParkedKeysIsNotedInPartsAndConcernsEachKeyOnce(t *testing.T) {

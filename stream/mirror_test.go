@@ -51,6 +51,22 @@ func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
 	w.waitFlushed(d)
 	mirrored()
 	require.Equal(t, 100, w.repeats(), "the mirror's own commits are no resets")
+
+	// A reset forward leaves out what is not delivered yet, without being asked again.
+	stuck := make(chan struct{})
+	w.r.answer = func(context.Context, stream.Delivery) stream.Outcome {
+		<-stuck
+		return stream.Outcome{Verdict: stream.Retry, Status: 503}
+	}
+	w.Append(facts(20, 3)...)
+	for p, end := range w.Ends(schemas.TopicLifecycle) {
+		offsets.Add(kadm.Offset{Topic: w.Config.Topic(schemas.TopicLifecycle), Partition: p, At: end, LeaderEpoch: -1})
+	}
+	reset()
+	w.waitFlushed(d)
+	close(stuck)
+	w.waitSkipped()
+	require.Len(t, w.skipped(d), 60)
 }
 
 func TestAResetOfTheGroupBeyondTheLogGoesToItsEnd(t *testing.T) {
