@@ -17,6 +17,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -25,7 +26,7 @@ func TestASignatureIsFoundAmongOthersAndIsNoneWithoutAHeaderOrAfterFiveMinutes(t
 	secret := NewSecret()
 	sink := openTestWebhook(t, &storage.Destination{Secret: secret})
 	p := samplePayload(t, schemas.FactContactCreated)
-	build := func(at time.Time) *Request {
+	build := func(at time.Time) *transport.Request {
 		req, err := sink.Build(&Attempt{Now: at, Payloads: []*Payload{p}})
 		require.NoError(t, err)
 		return req
@@ -79,7 +80,7 @@ func TestAFactOfEachTypeReachesWhoSubscribedToItOnceAndNobodyElse(t *testing.T) 
 		f := sampleFact(typ)
 		f.ID = uuid.NewString()
 		facts = append(facts, f)
-		payload, err := factPayload(f, nil)
+		payload, err := factPayload(f)
 		require.NoError(t, err)
 		want[payload.MessageID()] = string(payload.Envelope)
 	}
@@ -186,7 +187,7 @@ func TestAKindWithAKeyHasNoSecretAndItsTestNamesATestPerson(t *testing.T) {
 }
 
 func TestPosthogDoesNotPlacePersonsWhereHogstreamRuns(t *testing.T) {
-	sink, err := openPosthog(&storage.Destination{Config: json.RawMessage(`{"apiKey":"k"}`)}, NewGuard(Config{}))
+	sink, err := openPosthog(&storage.Destination{Config: json.RawMessage(`{"apiKey":"k"}`)}, transport.NewGuard(transport.Config{}))
 	require.NoError(t, err)
 	for properties, want := range map[string]bool{
 		`{"plan":"pro"}`:                         true,
@@ -196,7 +197,7 @@ func TestPosthogDoesNotPlacePersonsWhereHogstreamRuns(t *testing.T) {
 	} {
 		e := sampleEvent()
 		e.Properties = properties
-		p, err := eventPayload(e, nil)
+		p, err := eventPayload(e)
 		require.NoError(t, err)
 		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: []*Payload{p}})
 		require.NoError(t, err)
@@ -224,7 +225,7 @@ func TestWhatSlackSaysOfItsWebhookIsToldAndADeadOneStopsTheDestinationAtOnce(t *
 		{429, "rate_limited", stream.Retry, "HTTP 429: rate_limited"},
 		{500, "rollup_error", stream.Retry, "HTTP 500: rollup_error"},
 	} {
-		verdict, reason := (&slack{}).Judge(nil, &Answer{Status: c.status, Body: []byte(c.body)})
+		verdict, reason := (&slack{}).Judge(nil, &transport.Answer{Status: c.status, Body: []byte(c.body)})
 		require.Equal(t, c.want, verdict, "%d %s", c.status, c.body)
 		require.Equal(t, c.reason, reason)
 	}

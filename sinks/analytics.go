@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 )
 
 // What the analytics kinds (posthog, segment) have in common: an event has a
@@ -25,7 +26,7 @@ type analytics struct {
 }
 
 // open checks the settings with the vendor's key, and returns the address of its API.
-func (c *analytics) open(guard *Guard, keyField, key, defaultHost, path string) (*url.URL, error) {
+func (c *analytics) open(guard *transport.Guard, keyField, key, defaultHost, path string) (*url.URL, error) {
 	if err := checkKey(keyField, key); err != nil {
 		return nil, err
 	}

@@ -7,28 +7,20 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
 
-// Sizes of what is read of an answer: what is kept, and what more is read in
-// the hope of its end, so that the connection can be used again.
-const (
-	keptOfAnswer    = 1 << 10
-	drainedOfAnswer = 16 << 10
-	// bodyTime bounds the reading of the body once the status is known: the
-	// status decides, and a lane must not wait for a receiver that drips.
-	bodyTime = 2 * time.Second
-)
+// keptOfAnswer is how much of an answer stands in the delivery log.
+const keptOfAnswer = 1 << 10
 
 // opened is a destination made ready, at one of its revisions.
 type opened struct {
@@ -62,11 +54,11 @@ func (d *Deliverer) ready(dest *storage.Destination) *opened {
 	if err := d.enabled(dest.Kind); err != nil {
 		return &opened{revision: dest.Revision, dest: dest, err: err}
 	}
-	return newOpened(dest, d.guard)
+	return newOpened(dest, d.client.Guard())
 }
 
 // newOpened checks all settings that deliveries depend on.
-func newOpened(dest *storage.Destination, guard *Guard) *opened {
+func newOpened(dest *storage.Destination, guard *transport.Guard) *opened {
 	o := &opened{revision: dest.Revision, dest: dest}
 	if dest.Unreadable != "" {
 		o.err = errors.New(dest.Unreadable)
@@ -163,15 +155,10 @@ func (d *Deliverer) buildApart(ctx context.Context, o *opened, del stream.Delive
 
 // build decodes the records and builds the request: all that is computed.
 func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a *attempt) {
-	payloads := a.one[:0]
-	if n := len(del.Records); n > 1 {
-		payloads = make([]*Payload, 0, n)
-	}
+	payloads := make([]*Payload, 0, len(del.Records))
 	payload := d.payload
 	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
-		in := roomFor(o.sink, len(del.Records))
-		payload = func(r *stream.Record) (*Payload, error) { return decodePayload(d.codec, r, in) }
-		defer func() { a.leave(in) }()
+		payload = d.decode
 	}
 	began := time.Now()
 	for i, r := range del.Records {
@@ -214,27 +201,7 @@ func (at *attempt) write(o *opened) {
 		return
 	}
 	if at.request, at.err = o.sink.Build(&at.Attempt); at.err == nil {
-		at.request.encode()
-	}
-}
-
-// roomFor is a room for so many records when nothing of them is needed once their
-// request is built: it is a batch, which is a body of its own, and its answer is
-// judged as a whole. Else nil.
-func roomFor(sink Sink, records int) *room {
-	_, sends := sink.(Sender)
-	_, each := sink.(ItemJudge)
-	if sends || each || records < pooledRecords {
-		return nil
-	}
-	return newRoom(records)
-}
-
-// leave ends the life of payloads that stand in a room.
-func (at *attempt) leave(in *room) {
-	if in != nil {
-		clear(at.Payloads)
-		in.release()
+		at.request.Compress()
 	}
 }
 
@@ -248,9 +215,9 @@ func interrupted(ctx context.Context, err error, del *stream.Delivery) (out stre
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return failed(ctx, context.Cause(ctx), 0), true
 	case len(del.Records) > 1:
-		return stream.Outcome{Verdict: stream.Split, Err: tame(err.Error())}, true
+		return stream.Outcome{Verdict: stream.Split, Err: transport.CleanText(err.Error())}, true
 	case ctx.Err() != nil, del.Attempt <= slowTries:
-		return stream.Outcome{Verdict: stream.Retry, Err: tame(err.Error())}, true
+		return stream.Outcome{Verdict: stream.Retry, Err: transport.CleanText(err.Error())}, true
 	}
 	return stream.Outcome{}, false
 }
@@ -258,61 +225,57 @@ func interrupted(ctx context.Context, err error, del *stream.Delivery) (out stre
 // breathEvery is after how many records it is looked whether a breath is due.
 const breathEvery = 16
 
-// attempt is an Attempt with room for the one payload that most have.
+// attempt is an Attempt with what became of its records so far.
 type attempt struct {
 	Attempt
-	one [1]*Payload
 	// What is built: a request or why there is none, nothing for a Sender.
-	request *Request
+	request *transport.Request
 	err     error
 	apart   map[int]stream.Result // of records that no request is made for
 	unable  *stream.Outcome       // when the records could not all be looked at
 }
 
-// within gives the attempt its deadline. The lanes have set one that is seldom
-// later than ours; another context below theirs would cost as much as signing.
-func (d *Deliverer) within(ctx context.Context, now time.Time) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok && !deadline.After(now.Add(d.cfg.Timeout)) {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, d.cfg.Timeout)
-}
-
-// attempt makes one request and judges what comes of it.
+// attempt makes one request within its deadline; failed and outcomeOf say what comes
+// of it.
 func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.Outcome {
-	sink := o.sink
 	a := &at.Attempt
-	ctx, done := d.within(ctx, a.Now)
+	ctx, done := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer done()
-	if sender, ok := sink.(Sender); ok {
+	if sender, ok := o.sink.(Sender); ok {
 		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
 	if at.err != nil {
 		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: at.err.Error()})
 	}
-	req := at.request
+	d.complete(ctx, at.request, a)
 	start := time.Now()
-	d.complete(ctx, req, a)
-	ans, err := d.connections.exchange(ctx, req, max(o.kind.Answer, keptOfAnswer))
-	recycle(req.batch)
+	ans, err := d.client.Send(ctx, at.request, max(o.kind.Answer, keptOfAnswer))
+	now := time.Now()
 	if err != nil {
-		return failed(ctx, err, time.Since(start))
+		return failed(ctx, err, now.Sub(start))
 	}
+	out := outcomeOf(o.sink, a, ans, now, d.cfg.MaxRetryAfter)
+	out.Latency = now.Sub(start)
+	return out
+}
+
+// outcomeOf is the outcome of an attempt with an answer. It decides by its arguments
+// alone.
+func outcomeOf(sink Sink, a *Attempt, ans *transport.Answer, now time.Time, maxRetryAfter time.Duration) stream.Outcome {
 	verdict, reason := sink.Judge(a, ans)
-	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Latency: time.Since(start), Response: excerpt(ans.Body)}
+	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Response: excerpt(ans.Body)}
 	if verdict == stream.Delivered {
 		return out
 	}
+	if verdict == stream.Retry || verdict == stream.Partial {
+		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), now, maxRetryAfter)
+	}
 	if items, ok := sink.(ItemJudge); ok && verdict == stream.Partial {
 		out.Results = items.JudgeItems(a, ans)
-		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), time.Now(), d.cfg.MaxRetryAfter)
 		return itemized(a, out)
 	}
 	if out.Err = reason; reason == "" {
 		out.Err = fmt.Sprintf("HTTP %d", ans.Status)
-	}
-	if out.Verdict == stream.Retry {
-		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), time.Now(), d.cfg.MaxRetryAfter)
 	}
 	return splitBatch(a, out)
 }
@@ -326,7 +289,7 @@ func splitBatch(a *Attempt, out stream.Outcome) stream.Outcome {
 }
 
 // complete adds the headers that requests of all kinds have.
-func (d *Deliverer) complete(ctx context.Context, req *Request, a *Attempt) {
+func (d *Deliverer) complete(ctx context.Context, req *transport.Request, a *Attempt) {
 	req.Header["User-Agent"] = d.agent
 	if a.ReplayID != "" {
 		req.Header["Hogstream-Replay"] = []string{a.ReplayID}
@@ -340,7 +303,7 @@ func (d *Deliverer) complete(ctx context.Context, req *Request, a *Attempt) {
 // failed is the outcome of an attempt without an answer.
 func failed(ctx context.Context, err error, latency time.Duration) stream.Outcome {
 	out := stream.Outcome{Verdict: stream.Retry, Latency: latency}
-	var blocked *BlockedError
+	var blocked *transport.BlockedError
 	var netErr net.Error
 	switch {
 	case errors.As(err, &blocked):
@@ -350,7 +313,7 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
 		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
 	default:
-		out.Err = tame(err.Error())
+		out.Err = transport.CleanText(err.Error())
 	}
 	return out
 }
@@ -360,26 +323,7 @@ func excerpt(body []byte) []byte {
 	if len(body) <= keptOfAnswer {
 		return body
 	}
-	return trimRune(body[:keptOfAnswer])
-}
-
-// trimRune cuts off the beginning of a character that did not fit.
-func trimRune(b []byte) []byte {
-	for i := 1; i <= min(3, len(b)); i++ {
-		if tail := b[len(b)-i:]; utf8.RuneStart(tail[0]) {
-			if !utf8.FullRune(tail) {
-				return b[:len(b)-i]
-			}
-			break
-		}
-	}
-	return b
-}
-
-// tame makes foreign text storable: valid UTF-8 without NUL, which Postgres refuses.
-func tame(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+	return transport.TrimPartialRune(body[:keptOfAnswer])
 }
 
 // logOutcome writes one wide line. A success is ordinary and stands in the

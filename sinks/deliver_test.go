@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -158,15 +158,12 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 
 func TestAReceiverThatIsNotAllowedIsTheDestinationsFault(t *testing.T) {
 	_, dest := receiving(t, sinktest.Options{})
-	addr := strings.TrimSuffix(strings.TrimPrefix(dest.URL, "http://"), "/")
-	// The name passes the check of the URL; what it resolves to does not pass
-	// that of the connection.
-	guard := newDeliverer(t, Config{AllowHTTP: true})
-	guard.connections.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return guard.guard.Dialer(time.Second).DialContext(ctx, network, addr)
-	}
-	dest.URL = "http://rebinding.example/"
-	out := guard.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	// The URL passes the check of the settings; what it leads to does not pass that
+	// of the connection.
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	require.NoError(t, d.open(dest).err)
+	d.client = transport.New(transport.Config{})
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
 	require.Equal(t, stream.Refuse, out.Verdict, "%+v", out)
 	require.Contains(t, out.Err, "blocked by the guard")
 }

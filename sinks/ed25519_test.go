@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/sinks/transport"
 )
 
 // verifiesAsymmetric checks a request as the standard says, with nothing but the
@@ -60,7 +62,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	require.True(t, strings.HasPrefix(*updated.PublicKey, "whpk_"))
 	require.Len(t, send(made.ID), 2, "the one with the secret stays")
 	require.True(t, verifiesAsymmetric(t, *updated.PublicKey, header, body))
-	verify(t, made.Secret, &Request{Header: header, Body: body}, true)
+	verify(t, made.Secret, &transport.Request{Header: header, Body: body}, true)
 	body[5] ^= 1
 	require.False(t, verifiesAsymmetric(t, *updated.PublicKey, header, body))
 
@@ -87,7 +89,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 		require.True(t, verifiesAsymmetric(t, public, header, body))
 	}
 	for _, secret := range []string{made.Secret, rotated.Secret} {
-		verify(t, secret, &Request{Header: header, Body: body}, true)
+		verify(t, secret, &transport.Request{Header: header, Body: body}, true)
 	}
 	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0)), Force: true})
 	require.NoError(t, err)

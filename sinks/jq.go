@@ -11,6 +11,7 @@ import (
 
 	"github.com/itchyny/gojq"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -77,7 +78,7 @@ func (p *program) first(ctx context.Context, document any) (out any, found bool,
 	if errors.Is(failure, context.DeadlineExceeded) {
 		return nil, false, fmt.Errorf("%s: %w", p.field, errSlow)
 	}
-	return nil, false, fmt.Errorf("%s: %s", p.field, tame(failure.Error()))
+	return nil, false, fmt.Errorf("%s: %s", p.field, transport.CleanText(failure.Error()))
 }
 
 // shaper is what a destination makes of an envelope before it is sent.

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -40,7 +39,7 @@ type kafkaConfig struct {
 // nothing is sent.
 type kafka struct {
 	cfg   kafkaConfig
-	guard *Guard
+	guard *transport.Guard
 
 	mu        sync.Mutex
 	forwarder *stream.Forwarder
@@ -49,7 +48,7 @@ type kafka struct {
 
 var validTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
-func openKafka(dest *storage.Destination, guard *Guard) (Sink, error) {
+func openKafka(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	k := &kafka{guard: guard}
 	if err := readConfig(dest.Config, &k.cfg); err != nil {
 		return nil, err
@@ -64,7 +63,7 @@ func openKafka(dest *storage.Destination, guard *Guard) (Sink, error) {
 		return nil, errors.New(`config.brokers: is empty: write at least one "host:port"`)
 	}
 	for i, b := range k.cfg.Brokers {
-		if err := guard.checkBroker(b); err != nil {
+		if err := guard.CheckHostPort(b); err != nil {
 			return nil, fmt.Errorf("config.brokers[%d]: %w", i, err)
 		}
 	}
@@ -75,25 +74,6 @@ func openKafka(dest *storage.Destination, guard *Guard) (Sink, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	return k, nil
-}
-
-// checkBroker checks an address when it is configured, as CheckURL does.
-func (g *Guard) checkBroker(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" {
-		return fmt.Errorf("%q is not host:port", address)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return fmt.Errorf("the port %q is out of range: use 1 to 65535", port)
-	}
-	if err := checkPort(uint16(n)); err != nil {
-		return err
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return g.CheckAddr(addr)
-	}
-	return nil
 }
 
 func (k *kafka) streamConfig() stream.Config {
@@ -126,14 +106,14 @@ func (k *kafka) dialTLS(ctx context.Context, network, address string) (net.Conn,
 }
 
 // Build implements [Sink]: what a record would look like, for a preview.
-func (k *kafka) Build(a *Attempt) (*Request, error) {
+func (k *kafka) Build(a *Attempt) (*transport.Request, error) {
 	p := a.Payloads[0]
 	header := http.Header{}
 	for _, h := range kafkaHeaders(p, a) {
 		header[h[0]] = []string{h[1]}
 	}
 	target := &url.URL{Scheme: "kafka", Host: strings.Join(k.cfg.Brokers, ","), Path: "/" + k.cfg.Topic}
-	return &Request{URL: target, Header: header, Body: p.Envelope}, nil
+	return &transport.Request{URL: target, Header: header, Body: p.Envelope}, nil
 }
 
 func kafkaHeaders(p *Payload, a *Attempt) [][2]string {
@@ -180,7 +160,7 @@ func (k *kafka) open() (*stream.Forwarder, error) {
 }
 
 // Judge implements [Sink]; there are no answers of HTTP to judge.
-func (k *kafka) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (k *kafka) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }
 

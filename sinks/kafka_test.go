@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -201,7 +202,7 @@ func TestAKafkaDestinationTellsWhoseFaultItIs(t *testing.T) {
 }
 
 func TestSettingsOfKafkaNameTheirField(t *testing.T) {
-	guard := NewGuard(Config{})
+	guard := transport.NewGuard(transport.Config{})
 	for config, want := range map[string]string{
 		`{"topic":"t"}`:                                       "config.brokers: is empty",
 		`{"brokers":["b:9092"]}`:                              "config.topic",

@@ -56,41 +56,35 @@ func (d *Deliverer) payload(r *stream.Record) (*Payload, error) {
 	return d.memo.payload(r, d.decode)
 }
 
+// decode decodes a record and writes its envelope.
 func (d *Deliverer) decode(r *stream.Record) (*Payload, error) {
-	return decodePayload(d.codec, r, nil)
-}
-
-// decodePayload decodes a record and writes its envelope, into a room when there is
-// one.
-func decodePayload(codec Decoder, r *stream.Record, in *room) (*Payload, error) {
 	switch r.Topic {
 	case schemas.TopicEvents:
-		e, err := in.event(codec, r.Value)
+		e, err := d.codec.DecodeEvent(r.Value)
 		if err != nil {
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		return eventPayload(e, in)
+		return eventPayload(e)
 	case schemas.TopicLifecycle:
-		f, err := in.fact(codec, r.Value)
+		f, err := d.codec.DecodeFact(r.Value)
 		if err != nil {
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		return factPayload(f, in)
+		return factPayload(f)
 	}
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", r.Topic)
 }
 
 // eventPayload is a product event as type event.tracked.
-func eventPayload(e *schemas.Event, in *room) (*Payload, error) {
+func eventPayload(e *schemas.Event) (*Payload, error) {
 	if err := embeddable(e.Properties); err != nil {
 		return nil, fmt.Errorf("event %s: %w", e.ID, err)
 	}
-	p := in.payload()
-	*p = Payload{
+	p := &Payload{
 		ID: e.ID, Type: schemas.TypeEventTracked, OccurredAt: e.OccurredAt, Event: e,
 		Person: Person{ContactID: e.ContactID, UserID: e.UserID, Email: e.Email, AnonymousID: e.AnonymousID},
 	}
-	in.keep(p.write(in.bytes(512+len(e.Properties)), func(o *object) {
+	p.write(512+len(e.Properties), func(o *object) {
 		o.str("event", e.Name)
 		o.str("contactId", e.ContactID)
 		o.strOrNull("userId", e.UserID)
@@ -100,30 +94,27 @@ func eventPayload(e *schemas.Event, in *room) (*Payload, error) {
 		o.time("occurredAt", e.OccurredAt)
 		o.time("receivedAt", e.ReceivedAt)
 		o.str("source", e.Source)
-	}))
+	})
 	return p, nil
 }
 
 // factPayload is a fact under its own type.
-func factPayload(f *schemas.Fact, in *room) (*Payload, error) {
+func factPayload(f *schemas.Fact) (*Payload, error) {
 	write, size, err := factWriter(f)
 	if err != nil {
 		return nil, fmt.Errorf("fact %s: %w", f.ID, err)
 	}
-	p := in.payload()
-	*p = Payload{
+	p := &Payload{
 		ID: f.ID, Type: f.Type, OccurredAt: f.OccurredAt, Fact: f,
 		Person: Person{ContactID: f.ContactID, UserID: f.UserID, Email: f.Email, AnonymousID: f.AnonymousID},
 	}
-	in.keep(p.write(in.bytes(512+size), write))
+	p.write(512+size, write)
 	return p, nil
 }
 
-// write makes the envelope at the end of b, with the data that fields writes, and
-// returns what b has become.
-func (p *Payload) write(b []byte, fields func(*object)) []byte {
-	begun := len(b)
-	o := begin(b)
+// write makes the envelope, of about that size, with the data that fields writes.
+func (p *Payload) write(size int, fields func(*object)) {
+	o := begin(make([]byte, 0, size))
 	o.key("id")
 	o.b = append(o.b, `"msg`...)
 	quote := len(o.b)
@@ -137,10 +128,8 @@ func (p *Payload) write(b []byte, fields func(*object)) []byte {
 	fields(&data)
 	o.b = data.end()
 	end := len(o.b)
-	b = o.end()
-	p.Envelope = b[begun:len(b):len(b)]
-	p.Data = b[start:end:end]
-	return b
+	p.Envelope = o.end()
+	p.Data = p.Envelope[start:end:end]
 }
 
 // embeddable checks that properties are an object. What stands within was
@@ -327,7 +316,7 @@ func testPayload(id, destinationID string, now time.Time) *Payload {
 		ID: id, Type: schemas.TypeWebhookTest, OccurredAt: now,
 		Person: Person{ContactID: userID, UserID: &userID, Email: &email},
 	}
-	p.write(make([]byte, 0, 512), func(o *object) {
+	p.write(512, func(o *object) {
 		o.str("message", "Hogstream test event")
 		o.str("endpointId", destinationID)
 		o.time("sentAt", now)

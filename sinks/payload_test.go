@@ -100,9 +100,9 @@ func samplePayload(t *testing.T, typ string) *Payload {
 	var p *Payload
 	var err error
 	if typ == schemas.TypeEventTracked {
-		p, err = eventPayload(sampleEvent(), nil)
+		p, err = eventPayload(sampleEvent())
 	} else {
-		p, err = factPayload(sampleFact(typ), nil)
+		p, err = factPayload(sampleFact(typ))
 	}
 	require.NoError(t, err)
 	return p
@@ -155,22 +155,22 @@ func TestAbsentIdentifiersAreNullAndThePersonIsStillNamed(t *testing.T) {
 	for _, typ := range []string{schemas.FactBucketEntered, schemas.FactJourneyCompleted, schemas.FactEmailOpened} {
 		f := sampleFact(typ)
 		f.UserID, f.Email = nil, nil
-		p, err := factPayload(f, nil)
+		p, err := factPayload(f)
 		require.NoError(t, err)
 		require.Contains(t, string(p.Data), `"userId":"`+testContactID+`"`, typ)
 	}
 	f := sampleFact(schemas.FactContactCreated)
 	f.UserID, f.Email = nil, nil
 	f.Contact.Properties = ""
-	p, err := factPayload(f, nil)
+	p, err := factPayload(f)
 	require.NoError(t, err)
 	require.Contains(t, string(p.Data), `"externalId":null,"email":null,"properties":{}`)
 }
 
 func TestAFactWithoutItsPayloadIsRefused(t *testing.T) {
-	_, err := factPayload(&schemas.Fact{ID: testFactID, Type: schemas.FactContactCreated}, nil)
+	_, err := factPayload(&schemas.Fact{ID: testFactID, Type: schemas.FactContactCreated})
 	require.ErrorContains(t, err, "without its payload")
-	_, err = eventPayload(&schemas.Event{ID: testFactID, Properties: "[1]"}, nil)
+	_, err = eventPayload(&schemas.Event{ID: testFactID, Properties: "[1]"})
 	require.ErrorContains(t, err, "not a JSON object")
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -44,7 +45,7 @@ type posthog struct {
 	cfg posthogConfig
 }
 
-func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
+func openPosthog(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	p := &posthog{}
 	if err := readConfig(dest.Config, &p.cfg); err != nil {
 		return nil, err
@@ -68,14 +69,14 @@ func openPosthog(dest *storage.Destination, guard *Guard) (Sink, error) {
 }
 
 // Build implements [Sink].
-func (s *posthog) Build(a *Attempt) (*Request, error) {
-	o := begin(newBatch(len(a.Payloads)))
+func (s *posthog) Build(a *Attempt) (*transport.Request, error) {
+	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.str("api_key", s.cfg.APIKey)
 	body, err := s.batch(o, a)
 	if err != nil {
 		return nil, err
 	}
-	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
+	return &transport.Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 // batch ends the body of a request with its events.
@@ -203,7 +204,7 @@ func truncate(s string, limit int) string {
 
 // Judge implements [Sink]. PostHog answers 200 also when it drops everything
 // because a quota is used up.
-func (s *posthog) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (s *posthog) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
 	if verdict == stream.Delivered {
 		if _, limited, found := bytes.Cut(ans.Body, []byte(`"quota_limited"`)); found && bytes.Contains(limited, []byte(`"events"`)) {

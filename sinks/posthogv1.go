@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -23,8 +24,8 @@ const (
 type posthogV1 struct{ *posthog }
 
 // Build implements [Sink].
-func (s posthogV1) Build(a *Attempt) (*Request, error) {
-	o := begin(newBatch(len(a.Payloads)))
+func (s posthogV1) Build(a *Attempt) (*transport.Request, error) {
+	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.time("created_at", a.Now)
 	body, err := s.batch(o, a)
 	if err != nil {
@@ -38,11 +39,11 @@ func (s posthogV1) Build(a *Attempt) (*Request, error) {
 		"Posthog-Request-Id":        {uuid.Must(uuid.NewV7()).String()},
 		"Posthog-Request-Timestamp": {a.Now.UTC().Format("2006-01-02T15:04:05.000Z")},
 	}
-	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
+	return &transport.Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 // Judge implements [Sink].
-func (s posthogV1) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (s posthogV1) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
 	if verdict == stream.Delivered {
 		verdict = stream.Partial
@@ -59,7 +60,7 @@ func overQuota(details string) bool {
 
 // JudgeItems implements [ItemJudge]. An event that the answer does not mention is
 // sent again: PostHog knows it by its uuid.
-func (s posthogV1) JudgeItems(a *Attempt, ans *Answer) []stream.Result {
+func (s posthogV1) JudgeItems(a *Attempt, ans *transport.Answer) []stream.Result {
 	var said struct {
 		Results map[string]struct {
 			Result  string `json:"result"`
@@ -77,11 +78,11 @@ func (s posthogV1) JudgeItems(a *Attempt, ans *Answer) []stream.Result {
 			results[i] = stream.Result{Verdict: stream.Retry, Err: "PostHog's answer does not mention the event"}
 		case r.Result == "ok", r.Result == "warning":
 		case r.Result == "drop" && overQuota(r.Details):
-			results[i] = stream.Result{Verdict: stream.Retry, Err: tame(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
+			results[i] = stream.Result{Verdict: stream.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
 		case r.Result == "drop":
-			results[i] = stream.Result{Verdict: stream.Reject, Err: tame(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
+			results[i] = stream.Result{Verdict: stream.Reject, Err: transport.CleanText(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
 		default:
-			results[i] = stream.Result{Verdict: stream.Retry, Err: tame(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
+			results[i] = stream.Result{Verdict: stream.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
 		}
 	}
 	return results

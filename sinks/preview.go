@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -40,9 +41,9 @@ type Preview struct {
 func PayloadOf(m schemas.Message) (*Payload, error) {
 	switch m := m.(type) {
 	case *schemas.Event:
-		return eventPayload(m, nil)
+		return eventPayload(m)
 	case *schemas.Fact:
-		return factPayload(m, nil)
+		return factPayload(m)
 	}
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", m.Topic())
 }
@@ -126,7 +127,7 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 	}
 	d.complete(ctx, req, a)
 	plain := req.Body
-	req.encode()
+	req.Compress()
 	shown := maskRequest(req, plain, dest)
 	shown.Compressed = req.Header["Content-Encoding"] != nil
 	return a, shown
@@ -135,7 +136,7 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 // maskRequest shows a request with this body, and hides secrets by name (headers, those
 // of the config among them) and by value (what else the config calls secret, wherever it
 // stands in the request; of two that begin alike the longer one first).
-func maskRequest(req *Request, body []byte, dest *storage.Destination) *Preview {
+func maskRequest(req *transport.Request, body []byte, dest *storage.Destination) *Preview {
 	kind, _ := kindOf(dest.Kind)
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -34,7 +35,7 @@ type segment struct {
 	cfg  segmentConfig
 }
 
-func openSegment(dest *storage.Destination, guard *Guard) (Sink, error) {
+func openSegment(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	s := &segment{}
 	if err := readConfig(dest.Config, &s.cfg); err != nil {
 		return nil, err
@@ -46,8 +47,8 @@ func openSegment(dest *storage.Destination, guard *Guard) (Sink, error) {
 }
 
 // Build implements [Sink].
-func (s *segment) Build(a *Attempt) (*Request, error) {
-	o := begin(newBatch(len(a.Payloads)))
+func (s *segment) Build(a *Attempt) (*transport.Request, error) {
+	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.key("batch")
 	o.b = append(o.b, '[')
 	for i, p := range a.Payloads {
@@ -66,7 +67,7 @@ func (s *segment) Build(a *Attempt) (*Request, error) {
 		return nil, fmt.Errorf("the request has %d bytes: Segment takes at most %d", len(body), segmentRequest)
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Authorization": {s.auth}}
-	return &Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip, batch: body}, nil
+	return &transport.Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
 }
 
 func (s *segment) appendMessage(b []byte, p *Payload) []byte {
@@ -101,6 +102,6 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 
 // Judge implements [Sink]. Segment answers 200 to everything but bad JSON and
 // what is too large.
-func (s *segment) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (s *segment) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }

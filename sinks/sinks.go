@@ -1,6 +1,6 @@
 // Package sinks delivers records to destinations: one file a kind of
-// destination, the payloads that leave, the guard on outbound connections, and
-// the operations on destinations.
+// destination, the payloads that leave, and the operations on destinations.
+// Package transport below it makes the requests.
 //
 // What the room promises the others:
 //   - An attempt always ends in a [stream.Outcome], within its deadline, whatever
@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -30,6 +29,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -55,8 +55,9 @@ type Config struct {
 	// Kinds are those that may be used here; nil means all. A destination of
 	// another kind keeps its place and is refused.
 	Kinds []string
-	// MaxIdlePerHost bounds the idle connections kept to one host; 512 by default.
-	MaxIdlePerHost int
+	// Proxy is what all requests over HTTP go through, see [transport.ParseProxy];
+	// nil for none.
+	Proxy *url.URL
 }
 
 // Validate reports everything that is wrong, one line a field.
@@ -66,9 +67,6 @@ func (c Config) Validate() error {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("sinks: %s %s: must be positive, or 0 for the default", name, d))
 		}
-	}
-	if c.MaxIdlePerHost < 0 {
-		errs = append(errs, fmt.Errorf("sinks: MaxIdlePerHost %d: must be positive, or 0 for the default", c.MaxIdlePerHost))
 	}
 	for _, k := range c.Kinds {
 		if _, err := kindOf(k); err != nil {
@@ -92,9 +90,6 @@ func (c Config) withDefaults() Config {
 	set(&c.Timeout, 15*time.Second)
 	set(&c.MaxRetryAfter, time.Hour)
 	set(&c.RotationOverlap, 24*time.Hour)
-	if c.MaxIdlePerHost == 0 {
-		c.MaxIdlePerHost = 512
-	}
 	if c.Version == "" {
 		c.Version = "dev"
 	}
@@ -124,7 +119,7 @@ type Kind struct {
 	// Open checks the settings of a destination and prepares what is the same
 	// for every attempt. Its error names the field and the fix. It is called
 	// once for each revision of a destination.
-	Open func(dest *storage.Destination, guard *Guard) (Sink, error)
+	Open func(dest *storage.Destination, guard *transport.Guard) (Sink, error)
 	// addresses are where the secrets of a config are sent; nil for kinds whose only
 	// secret is the address.
 	addresses func(dest *storage.Destination) []address
@@ -135,10 +130,10 @@ type Kind struct {
 type Sink interface {
 	// Build makes the request that carries the payloads, in order. An error is
 	// the fault of a payload.
-	Build(a *Attempt) (*Request, error)
+	Build(a *Attempt) (*transport.Request, error)
 	// Judge says what an answer means, and why when the status does not say it.
 	// Most kinds return [JudgeStatus].
-	Judge(a *Attempt, ans *Answer) (verdict stream.Verdict, reason string)
+	Judge(a *Attempt, ans *transport.Answer) (verdict stream.Verdict, reason string)
 }
 
 // ItemJudge is a Sink whose receiver answers for each payload by itself: its Judge
@@ -148,7 +143,7 @@ type ItemJudge interface {
 	// JudgeItems says what an answer means for each payload of the attempt, in their
 	// order: Delivered, Reject, or Retry. What is to be sent again is sent with what
 	// follows it of the same contact.
-	JudgeItems(a *Attempt, ans *Answer) []stream.Result
+	JudgeItems(a *Attempt, ans *transport.Answer) []stream.Result
 }
 
 // Sender is a Sink that does not speak HTTP: it makes the attempt itself, within
@@ -212,25 +207,6 @@ type Attempt struct {
 	Number int
 }
 
-// Request is a POST to be made. Header belongs to the attempt: what all of them
-// say (User-Agent, Hogstream-Replay) is added to it. Body is only read.
-type Request struct {
-	URL    *url.URL
-	Header http.Header
-	Body   []byte
-	// Gzip has the body compressed when it is sent, unless it is small.
-	Gzip bool
-	// batch is a Body that newBatch has given, to be used again after the attempt.
-	batch []byte
-}
-
-// Answer is what a receiver answered.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   []byte // at most the first KiB, or as much as the kind asks for
-}
-
 // Decoder turns record values into messages. Implemented by *schemas.Codec.
 type Decoder interface {
 	DecodeFact(value []byte) (*schemas.Fact, error)
@@ -239,13 +215,12 @@ type Decoder interface {
 
 // Deliverer makes attempts for the lanes. It is safe for concurrent use.
 type Deliverer struct {
-	cfg         Config
-	codec       Decoder
-	log         *zap.Logger
-	guard       *Guard
-	connections *connections
-	agent       []string // the User-Agent, as a header's values
-	metrics     *metrics
+	cfg     Config
+	codec   Decoder
+	log     *zap.Logger
+	client  *transport.Client
+	agent   []string // the User-Agent, as a header's values
+	metrics *metrics
 
 	opened sync.Map // destination id → *opened
 	memo   memo
@@ -259,27 +234,24 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	guard := NewGuard(cfg)
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of sinks: %w", err)
 	}
 	return &Deliverer{
-		cfg: cfg, codec: codec, log: log, guard: guard, metrics: m,
-		connections: newConnections(cfg, guard),
-		agent:       []string{"Hogstream/" + cfg.Version},
+		cfg: cfg, codec: codec, log: log, metrics: m,
+		client: transport.New(transport.Config{
+			AllowLoopback: cfg.AllowLoopback, AllowHTTP: cfg.AllowHTTP, AllowNetworks: cfg.AllowNetworks, Proxy: cfg.Proxy,
+		}),
+		agent: []string{"Hogstream/" + cfg.Version},
 	}, nil
 }
 
 // Close closes idle connections. Attempts in flight over HTTP go on to their end.
 func (d *Deliverer) Close() {
-	d.connections.close()
+	d.client.Close()
 	d.opened.Range(func(id, _ any) bool {
 		d.close(id.(string))
 		return true
 	})
 }
-
-// Guard is the guard on outbound connections, for others that dial addresses
-// given by users.
-func (d *Deliverer) Guard() *Guard { return d.guard }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -36,7 +37,7 @@ type slack struct {
 	cfg slackConfig
 }
 
-func openSlack(dest *storage.Destination, guard *Guard) (Sink, error) {
+func openSlack(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	s := &slack{}
 	if err := readConfig(dest.Config, &s.cfg); err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func openSlack(dest *storage.Destination, guard *Guard) (Sink, error) {
 }
 
 // Build implements [Sink].
-func (s *slack) Build(a *Attempt) (*Request, error) {
+func (s *slack) Build(a *Attempt) (*transport.Request, error) {
 	p := a.Payloads[0]
 	text := slackText(p)
 	o := begin(make([]byte, 0, 1024))
@@ -75,7 +76,7 @@ func (s *slack) Build(a *Attempt) (*Request, error) {
 	o.b = append(o.b, ',')
 	o.b = appendContext(o.b, p)
 	o.b = append(o.b, ']')
-	return &Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: o.end()}, nil
+	return &transport.Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: o.end()}, nil
 }
 
 func appendBlock(b []byte, typ, markdown string) []byte {
@@ -165,7 +166,7 @@ func slackCode(s string) string { return slackCoder.Replace(s) }
 var slackGone = []string{"no_service", "no_service_id", "no_team", "team_disabled", "invalid_token", "channel_is_archived"}
 
 // Judge implements [Sink]. Slack says in a word what is wrong.
-func (s *slack) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (s *slack) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
 	word := strings.TrimSpace(string(ans.Body))
 	if verdict == stream.Delivered || !slackWord.MatchString(word) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -62,7 +63,7 @@ func everyPayload(t *testing.T) []*Payload {
 }
 
 func TestRequestsOfTheVendorKindsAreAsPublished(t *testing.T) {
-	guard := NewGuard(Config{})
+	guard := transport.NewGuard(transport.Config{})
 	for name, dest := range map[string]*storage.Destination{
 		"posthog":          {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","eventNames":{"email.clicked":"email.link_clicked"},"bucketProperty":"bucket_"}`)},
 		"segment":          {Kind: "segment", Config: json.RawMessage(`{"writeKey":"wk","eventNames":{"order.completed":"Order Completed"}}`)},
@@ -246,13 +247,13 @@ func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testi
 
 func TestPosthogDroppingForItsQuotaIsNoDelivery(t *testing.T) {
 	a := &Attempt{Payloads: []*Payload{{ID: "a"}, {ID: "b"}, {ID: "c"}}}
-	results := posthogV1{}.JudgeItems(a, &Answer{Body: []byte(`{"results":{"a":{"result":"drop","details":"billing_limit"},"b":{"result":"drop"}}}`)})
+	results := posthogV1{}.JudgeItems(a, &transport.Answer{Body: []byte(`{"results":{"a":{"result":"drop","details":"billing_limit"},"b":{"result":"drop"}}}`)})
 	require.Equal(t, []stream.Verdict{stream.Retry, stream.Reject, stream.Retry}, []stream.Verdict{results[0].Verdict, results[1].Verdict, results[2].Verdict})
-	require.Equal(t, stream.Retry, posthogV1{}.JudgeItems(a, &Answer{Body: []byte("<html>")})[0].Verdict)
-	v, reason := (&posthog{}).Judge(nil, &Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["events"]}`)})
+	require.Equal(t, stream.Retry, posthogV1{}.JudgeItems(a, &transport.Answer{Body: []byte("<html>")})[0].Verdict)
+	v, reason := (&posthog{}).Judge(nil, &transport.Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["events"]}`)})
 	require.Equal(t, stream.Retry, v)
 	require.Contains(t, reason, "quota")
-	v, _ = (&posthog{}).Judge(nil, &Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["recordings"]}`)})
+	v, _ = (&posthog{}).Judge(nil, &transport.Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["recordings"]}`)})
 	require.Equal(t, stream.Delivered, v)
 }
 
@@ -264,7 +265,7 @@ func TestAPersonThatPosthogWouldRefuseIsNamedByTheContactID(t *testing.T) {
 }
 
 func TestSettingsOfTheVendorKindsNameTheirField(t *testing.T) {
-	guard := NewGuard(Config{})
+	guard := transport.NewGuard(transport.Config{})
 	for _, c := range []struct{ kind, config, url, want string }{
 		{"posthog", `{}`, "", "config.apiKey: is missing"},
 		{"posthog", ``, "", "config.apiKey: is missing"},

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -38,7 +39,7 @@ type webhook struct {
 	key, previousKey *asymmetric // nil unless it signs with one
 }
 
-func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
+func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	target, err := guard.CheckURL("url", dest.URL)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func openWebhook(dest *storage.Destination, guard *Guard) (Sink, error) {
 
 // Build implements [Sink]. The header names are written Title-Case, as the
 // reference does; names of headers are the same in any case.
-func (w *webhook) Build(a *Attempt) (*Request, error) {
+func (w *webhook) Build(a *Attempt) (*transport.Request, error) {
 	p := a.Payloads[0]
 	id, timestamp := p.MessageID(), unixSeconds(a.Now)
 	var room [128]byte
@@ -90,23 +91,18 @@ func (w *webhook) Build(a *Attempt) (*Request, error) {
 	if w.previousKey != nil && rotating {
 		sig = w.previousKey.append(append(sig, ' '), id, timestamp, p.Envelope)
 	}
-	built := &struct {
-		Request
-		values [3]string
-	}{values: [3]string{id, timestamp, string(sig)}}
 	header := make(http.Header, len(w.header)+5)
 	for name, values := range w.header {
 		header[name] = values
 	}
-	header["Webhook-Id"] = built.values[0:1:1]
-	header["Webhook-Timestamp"] = built.values[1:2:2]
-	header["Webhook-Signature"] = built.values[2:3:3]
-	built.Request = Request{URL: w.url, Header: header, Body: p.Envelope}
-	return &built.Request, nil
+	header["Webhook-Id"] = []string{id}
+	header["Webhook-Timestamp"] = []string{timestamp}
+	header["Webhook-Signature"] = []string{string(sig)}
+	return &transport.Request{URL: w.url, Header: header, Body: p.Envelope}, nil
 }
 
 // Judge implements [Sink].
-func (w *webhook) Judge(_ *Attempt, ans *Answer) (stream.Verdict, string) {
+func (w *webhook) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -67,7 +68,7 @@ func openTestWebhook(t *testing.T, dest *storage.Destination) Sink {
 	if dest.URL == "" {
 		dest.URL = "https://example.com/hook?x=1"
 	}
-	s, err := openWebhook(dest, NewGuard(Config{}))
+	s, err := openWebhook(dest, transport.NewGuard(transport.Config{}))
 	require.NoError(t, err)
 	return s
 }
@@ -91,7 +92,7 @@ func TestRequestIsTheEnvelopeWithTheHeadersOfStandardWebhooks(t *testing.T) {
 	verify(t, secret, req, false)
 }
 
-func verify(t *testing.T, secret string, req *Request, want bool) {
+func verify(t *testing.T, secret string, req *transport.Request, want bool) {
 	t.Helper()
 	wh, err := standardwebhooks.NewWebhook(secret)
 	require.NoError(t, err)
@@ -126,7 +127,7 @@ func TestAWebhookConfigErrorNamesTheField(t *testing.T) {
 		`{"headers":{"Transfer-Encoding":"gzip"}}`: "config.headers.Transfer-Encoding",
 		`[1]`: "config:",
 	} {
-		_, err := openWebhook(&storage.Destination{URL: "https://example.com", Secret: NewSecret(), Config: json.RawMessage(config)}, NewGuard(Config{}))
+		_, err := openWebhook(&storage.Destination{URL: "https://example.com", Secret: NewSecret(), Config: json.RawMessage(config)}, transport.NewGuard(transport.Config{}))
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -147,4 +148,11 @@ func FuzzSignatureIsAcceptedByThePublicLibrary(f *testing.F) {
 		require.NoError(t, err)
 		require.NoError(t, wh.Verify(body, h))
 	})
+}
+
+func TestAHeaderWithALineBreakIsRefused(t *testing.T) {
+	for name, value := range map[string]string{"X-A": "a\r\nX-B: b", "X-B": "a\nb", "X-C": "a\x00", "X-D: y\r\nX-E": "v", "X F": "v", "": "v"} {
+		require.Error(t, addHeaders(http.Header{}, map[string]string{name: value}), "%q: %q", name, value)
+	}
+	require.NoError(t, addHeaders(http.Header{}, map[string]string{"X-A": "a, b; c=\"d\"\te"}))
 }

@@ -451,9 +451,8 @@ func (c *courier) work(f *flight) {
 // The deadline counts from when the lease was looked at: a process that is stopped
 // right after that, and wakes up when another has the lease, must not send it.
 func (c *courier) attempt(f *flight) (out Outcome) {
-	holding := f.track.holding
-	ctx := holding.attempt(f.tookOff.Add(c.env.cfg.Deadline))
-	defer func() { holding.attempted(ctx, out.Verdict == Delivered) }()
+	ctx, done := context.WithDeadline(f.track.holding.ctx, f.tookOff.Add(c.env.cfg.Deadline))
+	defer done()
 	defer func() {
 		if cause := recover(); cause != nil {
 			stack := zap.Stack("stack")

@@ -31,9 +31,8 @@ type holding struct {
 	ctx    context.Context // of its attempts and its feeder
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	tracks   []*track          // never changed in place
-	contexts []*attemptContext // idle
+	mu     sync.Mutex
+	tracks []*track // never changed in place
 }
 
 func newHolding(l storage.Lease, sentAt time.Time, lasts time.Duration) *holding {

@@ -1,4 +1,4 @@
-package sinks
+package transport
 
 import (
 	"context"
@@ -263,6 +263,26 @@ func checkURLPort(u *url.URL) error {
 		return fmt.Errorf("the port %s is out of range: use 1 to 65535", u.Port())
 	}
 	return checkPort(uint16(port))
+}
+
+// CheckHostPort checks an address, host:port, when it is configured, as [Guard.CheckURL]
+// does for URLs: it looks nothing up.
+func (g *Guard) CheckHostPort(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is not host:port", address)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("the port %q is out of range: use 1 to 65535", port)
+	}
+	if err := checkPort(uint16(n)); err != nil {
+		return err
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return g.CheckAddr(addr)
+	}
+	return nil
 }
 
 // endsInNumber recognises what the resolvers of C libraries read as an IPv4
