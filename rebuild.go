@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,13 +20,14 @@ import (
 // rebuildBatch is how many records are restored by one call.
 const rebuildBatch = 5000
 
-// ErrProcessorRuns says that a processor published while its state was rebuilt.
-var ErrProcessorRuns = errors.New("the processor runs: stop every process that plays `processors`, and run this again")
+// ErrProcessorRuns is wrapped by errors that say which processors run, or published,
+// while the state of one was to be rebuilt.
+var ErrProcessorRuns = errors.New("processors are alive")
 
 // Rebuild restores a processor's state from the log and publishes nothing
 // (DESIGN section 3, Rebuild). After the loss of a database, contacts is rebuilt
-// before identity. The processor must not run meanwhile; when it does, nothing
-// is changed and the error is ErrProcessorRuns. progress, which may be nil, is
+// before identity. No processor may be alive meanwhile, also an idle one; when one is,
+// nothing is changed and the error, which wraps ErrProcessorRuns, names it. progress, which may be nil, is
 // told how many records were read so far.
 func (c *Config) Rebuild(ctx context.Context, processor string, progress func(records int)) error {
 	codec, err := c.Codec()
@@ -109,9 +111,34 @@ func (r *rebuild) identity(ctx context.Context) error {
 	})
 }
 
+// nobodyAlive returns an error when a group of a processor has members: each reads what
+// the other writes, so neither may run.
+func (r *rebuild) nobodyAlive(ctx context.Context) error {
+	members, err := r.admin.Members(ctx, identity.Name, contacts.Name)
+	if err != nil || len(members) == 0 {
+		return err
+	}
+	return stillAlive(members, r.cfg.Kafka.SessionTimeout)
+}
+
+// stillAlive is what an operator is told of members.
+func stillAlive(members []stream.GroupMember, session time.Duration) error {
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = "  " + m.String()
+	}
+	return fmt.Errorf("nothing is changed, for %w:\n%s\nstop every process that plays `processors`, and run this again; "+
+		"one that was stopped or killed is a member until its session runs out, %s after its last heartbeat (KAFKA_SESSION_TIMEOUT)",
+		ErrProcessorRuns, strings.Join(names, "\n"), session)
+}
+
 // restore runs fill in one transaction that also makes the processor go on from
-// its committed offsets, and undoes it when these moved meanwhile.
+// its committed offsets, and undoes it when somebody began to run or these moved
+// meanwhile.
 func (r *rebuild) restore(ctx context.Context, processor string, topic schemas.Topic, fill func(tx *storage.Tx, at map[int32]int64) error) error {
+	if err := r.nobodyAlive(ctx); err != nil {
+		return fmt.Errorf("rebuild %s: %w", processor, err)
+	}
 	at, err := r.admin.Committed(ctx, processor, topic)
 	if err != nil {
 		return err
@@ -127,9 +154,12 @@ func (r *rebuild) restore(ctx context.Context, processor string, topic schemas.T
 		if err := storage.AcceptProgress(ctx, tx, processor, accepted); err != nil {
 			return err
 		}
+		if err := r.nobodyAlive(ctx); err != nil {
+			return err
+		}
 		again, err := r.admin.Committed(ctx, processor, topic)
 		if err == nil && !maps.Equal(at, again) {
-			err = ErrProcessorRuns
+			err = fmt.Errorf("nothing is changed, for %w: offsets were committed meanwhile", ErrProcessorRuns)
 		}
 		return err
 	})
