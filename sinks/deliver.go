@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -28,7 +29,7 @@ type opened struct {
 	dest     *storage.Destination
 	kind     *Kind
 	sink     Sink
-	shaper   shaper
+	program  *program.Program // nil without filter and transform
 	series   *series
 	err      error // the settings cannot be used
 }
@@ -36,10 +37,13 @@ type opened struct {
 // open makes a destination ready, once for each revision. The pointer is
 // compared too: a destination that is only being tested has no revision yet.
 func (d *Deliverer) open(dest *storage.Destination) *opened {
-	if v, ok := d.opened.Load(dest.ID); ok {
-		if o := v.(*opened); o.dest == dest || o.revision == dest.Revision && dest.Revision > 0 {
-			return o
-		}
+	if o := d.isOpen(dest); o != nil {
+		return o
+	}
+	d.opening.Lock() // what one of many attempts opens is not to be closed by the next
+	defer d.opening.Unlock()
+	if o := d.isOpen(dest); o != nil {
+		return o
 	}
 	o := d.ready(dest)
 	o.series = d.metrics.of(dest)
@@ -49,15 +53,29 @@ func (d *Deliverer) open(dest *storage.Destination) *opened {
 	return o
 }
 
+func (d *Deliverer) isOpen(dest *storage.Destination) *opened {
+	if v, ok := d.opened.Load(dest.ID); ok {
+		if o := v.(*opened); o.dest == dest || o.revision == dest.Revision && dest.Revision > 0 {
+			return o
+		}
+	}
+	return nil
+}
+
 // ready checks whether a destination may and can be delivered to from here.
 func (d *Deliverer) ready(dest *storage.Destination) *opened {
 	if err := d.enabled(dest.Kind); err != nil {
 		return &opened{revision: dest.Revision, dest: dest, err: err}
 	}
-	return newOpened(dest, d.client.Guard())
+	o := newOpened(dest, d.client.Guard())
+	if src := programs(dest); o.err == nil && !src.Empty() {
+		o.program = d.workers.Open(dest.Name, src)
+	}
+	return o
 }
 
-// newOpened checks all settings that deliveries depend on.
+// newOpened checks all settings that deliveries depend on, but for filter and
+// transform: a worker checks those when they are set.
 func newOpened(dest *storage.Destination, guard *transport.Guard) *opened {
 	o := &opened{revision: dest.Revision, dest: dest}
 	if dest.Unreadable != "" {
@@ -70,9 +88,7 @@ func newOpened(dest *storage.Destination, guard *transport.Guard) *opened {
 		return o
 	}
 	o.kind = kind
-	if o.sink, o.err = kind.Open(dest, guard); o.err == nil {
-		o.shaper, o.err = newShaper(dest)
-	}
+	o.sink, o.err = kind.Open(dest, guard)
 	return o
 }
 
@@ -91,9 +107,13 @@ func (d *Deliverer) close(destinationID string) {
 	}
 }
 
-// close releases what a Sender holds. Its attempts in flight end, to be made
-// again with the settings as they are now.
+// close releases what a Sender holds, and the worker of filter and transform once it has
+// nothing to do. A Sender's attempts in flight end, to be made again with the settings as
+// they are now.
 func (o *opened) close() {
+	if o.program != nil {
+		o.program.Close()
+	}
 	if c, ok := o.sink.(io.Closer); ok {
 		_ = c.Close() // nothing follows from it
 	}
@@ -133,9 +153,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
-	if del.ReplayID == "" {
-		d.build(ctx, o, del, a)
-	} else if !d.buildApart(ctx, o, del, a) {
+	if !d.build(ctx, o, del, a) {
 		return failed(ctx, context.Cause(ctx), 0)
 	}
 	if a.unable != nil {
@@ -148,14 +166,22 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	return merge(out, len(del.Records), a.apart)
 }
 
-// buildApart is build in the workshop of the backfill; false when ctx ended first.
-func (d *Deliverer) buildApart(ctx context.Context, o *opened, del stream.Delivery, a *attempt) bool {
-	return del.Workshop.Do(ctx, func() { d.build(ctx, o, del, a) })
+// build decodes the records, has filter and transform run, and builds the request. What
+// is computed here is computed in the workshop of a backfill; false when ctx ended first.
+func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a *attempt) bool {
+	if o.program == nil {
+		return del.Workshop.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
+	}
+	if !del.Workshop.Do(ctx, func() { d.decodeAll(ctx, del, a) }) {
+		return false
+	}
+	o.shape(ctx, del, a) // elsewhere, and for as long as it takes: not in the workshop
+	return del.Workshop.Do(ctx, func() { a.write(o) })
 }
 
-// build decodes the records and builds the request: all that is computed.
-func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a *attempt) {
-	payloads := make([]*Payload, 0, len(del.Records))
+// decodeAll makes payloads of the records.
+func (d *Deliverer) decodeAll(ctx context.Context, del stream.Delivery, a *attempt) {
+	a.Payloads = make([]*Payload, 0, len(del.Records))
 	payload := d.payload
 	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
 		payload = d.decode
@@ -166,60 +192,35 @@ func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a
 			began = del.Workshop.Breathe(ctx, began)
 		}
 		p, err := payload(r)
-		if errors.Is(err, schemas.ErrRegistryUnavailable) {
+		switch {
+		case errors.Is(err, schemas.ErrRegistryUnavailable):
 			a.unable = &stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
 			return
-		}
-		if err == nil {
-			p, err = o.shaper.shape(ctx, p)
-		}
-		if err == nil && p != nil {
-			payloads = append(payloads, p)
-			continue
-		}
-		if out, broken := interrupted(ctx, err, &del); broken {
-			a.unable = &out
-			return
-		}
-		if a.apart == nil {
-			a.apart = map[int]stream.Result{}
-		}
-		a.apart[i] = stream.Result{Verdict: stream.Skipped}
-		if err != nil {
-			a.apart[i] = stream.Result{Verdict: stream.Reject, Err: err.Error()}
+		case err != nil:
+			a.setApart(i, stream.Result{Verdict: stream.Reject, Err: err.Error()})
+		default:
+			a.Payloads = append(a.Payloads, p)
 		}
 	}
-	a.Now, a.Payloads = time.Now(), payloads
-	if len(payloads) > 0 {
-		a.write(o)
+}
+
+// setApart notes what comes of a record that no request is made for.
+func (at *attempt) setApart(record int, r stream.Result) {
+	if at.apart == nil {
+		at.apart = map[int]stream.Result{}
 	}
+	at.apart[record] = r
 }
 
 // write makes the request of the payloads; a Sender has none.
 func (at *attempt) write(o *opened) {
-	if _, sends := o.sink.(Sender); sends {
+	at.Now = time.Now()
+	if _, sends := o.sink.(Sender); sends || at.unable != nil || len(at.Payloads) == 0 {
 		return
 	}
 	if at.request, at.err = o.sink.Build(&at.Attempt); at.err == nil {
 		at.request.Compress()
 	}
-}
-
-// interrupted says whether a filter or transform was broken off for what may not be
-// the record's fault, and what follows: the attempt has ended, or the program took
-// too long. In a batch, halves find out whether it was one record or all of them.
-func interrupted(ctx context.Context, err error, del *stream.Delivery) (out stream.Outcome, broken bool) {
-	switch {
-	case err == nil, ctx.Err() == nil && !errors.Is(err, errSlow):
-		return stream.Outcome{}, false
-	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return failed(ctx, context.Cause(ctx), 0), true
-	case len(del.Records) > 1:
-		return stream.Outcome{Verdict: stream.Split, Err: transport.CleanText(err.Error())}, true
-	case ctx.Err() != nil, del.Attempt <= slowTries:
-		return stream.Outcome{Verdict: stream.Retry, Err: transport.CleanText(err.Error())}, true
-	}
-	return stream.Outcome{}, false
 }
 
 // breathEvery is after how many records it is looked whether a breath is due.

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -128,7 +129,7 @@ func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
 	if err := adopt(d, s.Secret, s.SigningKey); err != nil {
 		return nil, err
 	}
-	sub, err := o.check(d)
+	sub, err := o.check(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +208,7 @@ func defaultName(d *storage.Destination) string {
 }
 
 // check validates all settings, and returns the subscription.
-func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error) {
+func (o *Operations) check(ctx context.Context, d *storage.Destination) (schemas.Subscription, error) {
 	var none schemas.Subscription
 	kind, err := kindOf(d.Kind)
 	if err != nil {
@@ -226,7 +227,17 @@ func (o *Operations) check(d *storage.Destination) (schemas.Subscription, error)
 	if opened := o.deliverer.ready(d); opened.err != nil {
 		return none, invalid(opened.err)
 	}
-	return sub, nil
+	return sub, o.checkPrograms(ctx, d)
+}
+
+// checkPrograms has a worker compile filter and transform.
+func (o *Operations) checkPrograms(ctx context.Context, d *storage.Destination) error {
+	err := o.deliverer.workers.Check(ctx, programs(d))
+	var wrong *program.SourceError
+	if errors.As(err, &wrong) {
+		return &InvalidError{Field: wrong.Field, Message: wrong.Reason}
+	}
+	return err
 }
 
 // mostRate is no limit any more.
@@ -429,7 +440,7 @@ func (o *Operations) change(ctx context.Context, nameOrID string, edit func(*sto
 		if err := edit(d); err != nil {
 			return nil, err
 		}
-		sub, err := o.check(d)
+		sub, err := o.check(ctx, d)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -111,8 +113,11 @@ func (t *trial) outcome() stream.Outcome {
 
 func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *opened, p *Payload, shaped, test bool) (*Attempt, *Preview) {
 	if shaped {
-		out, err := o.shaper.shape(ctx, p)
+		out, err := o.shapeOne(ctx, p)
+		var source *program.SourceError
 		switch {
+		case errors.As(err, &source):
+			return nil, &Preview{Result: "refused", Error: err.Error()}
 		case err != nil:
 			return nil, &Preview{Result: "rejected", Error: err.Error()}
 		case out == nil:

@@ -78,7 +78,7 @@ func (o *Operations) plant(ctx context.Context, tx *storage.Tx, s Seed) (Seeded,
 	for n := 2; slices.ContainsFunc(list, func(other *storage.Destination) bool { return other.Name == d.Name }); n++ {
 		d.Name = fmt.Sprintf("%s-%d", s.Name, n)
 	}
-	sub, err := o.check(d)
+	sub, err := o.check(ctx, d)
 	if err != nil {
 		return "", err
 	}
@@ -129,7 +129,7 @@ func (o *Operations) tend(ctx context.Context, tx *storage.Tx, s Seed, before *s
 			return "", err
 		}
 		d.Config = changed
-		if _, err := o.check(d); err != nil {
+		if _, err := o.check(ctx, d); err != nil {
 			return "", err
 		}
 		if err := o.store.Update(ctx, tx, d); err != nil {

@@ -29,6 +29,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -221,9 +222,11 @@ type Deliverer struct {
 	client  *transport.Client
 	agent   []string // the User-Agent, as a header's values
 	metrics *metrics
+	workers *program.Workers
 
-	opened sync.Map // destination id → *opened
-	memo   memo
+	opening sync.Mutex
+	opened  sync.Map // destination id → *opened
+	memo    memo
 }
 
 var _ stream.Lingerer = (*Deliverer)(nil)
@@ -238,8 +241,12 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of sinks: %w", err)
 	}
+	workers, err := program.New(log, reg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare for filters and transforms: %w", err)
+	}
 	return &Deliverer{
-		cfg: cfg, codec: codec, log: log, metrics: m,
+		cfg: cfg, codec: codec, log: log, metrics: m, workers: workers,
 		client: transport.New(transport.Config{
 			AllowLoopback: cfg.AllowLoopback, AllowHTTP: cfg.AllowHTTP, AllowNetworks: cfg.AllowNetworks, Proxy: cfg.Proxy,
 		}),
@@ -247,8 +254,10 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 	}, nil
 }
 
-// Close closes idle connections. Attempts in flight over HTTP go on to their end.
+// Close closes idle connections, and ends the workers of filters and transforms.
+// Attempts in flight over HTTP go on to their end.
 func (d *Deliverer) Close() {
+	d.workers.Close()
 	d.client.Close()
 	d.opened.Range(func(id, _ any) bool {
 		d.close(id.(string))

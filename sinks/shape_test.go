@@ -1,0 +1,132 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+func shaped(t *testing.T, filter, transform string, p *Payload) (*Payload, error) {
+	t.Helper()
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	o := d.ready(&storage.Destination{Kind: "webhook", URL: "http://localhost", Secret: NewSecret(), Filter: filter, Transform: transform})
+	require.NoError(t, o.err)
+	return o.shapeOne(t.Context(), p)
+}
+
+func TestATransformWritesTheEnvelopeAndKeepsLargeNumbers(t *testing.T) {
+	p := samplePayload(t, schemas.TypeEventTracked)
+	got, err := shaped(t, "", `{type: "Order", data: {id: .data.properties.a, big: .data.properties.nested}}`, p)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"type":"Order","data":{"id":9007199254740993,"big":{"b":[1,{"c":null}]}}}`, string(got.Envelope))
+	require.Contains(t, string(got.Envelope), "9007199254740993")
+	require.Equal(t, "Order", got.Name())
+	require.JSONEq(t, `{"id":9007199254740993,"big":{"b":[1,{"c":null}]}}`, got.Properties())
+	require.Equal(t, p.ID, got.ID)
+	require.Equal(t, "event.tracked", p.Type, "the shared payload is untouched")
+
+	for _, transform := range []string{"null", "empty"} {
+		got, err = shaped(t, "", transform, p)
+		require.NoError(t, err)
+		require.Nil(t, got)
+	}
+}
+
+func TestWhatAFilterDropsIsSkippedAndAFailingTransformRejectsItsRecord(t *testing.T) {
+	r, dest := receiving(t, sinktest.Options{})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	dest.Filter = `.type == "contact.created"`
+	deliver := func(m schemas.Message) stream.Outcome {
+		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
+	}
+	require.Equal(t, stream.Skipped, deliver(sampleEvent()).Verdict)
+	require.Equal(t, stream.Delivered, deliver(sampleFact(schemas.FactContactCreated)).Verdict)
+	require.Equal(t, 1, r.Stats().Requests)
+	changed := *dest
+	changed.Revision, changed.Filter, changed.Transform = 2, "", ".data.properties.x.y.z.w | error"
+	dest = &changed
+	require.Equal(t, stream.Reject, deliver(sampleEvent()).Verdict)
+}
+
+func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
+	v := sinktest.NewPosthog("k")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
+	dest.Filter, dest.Transform = `.type | startswith("email.")`, `.type |= "mail " + . | .data |= {to}`
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	records := everyRecord(t)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records})
+	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	for i, r := range records {
+		want := stream.Skipped
+		if strings.HasPrefix(r.Type, "email.") {
+			want = stream.Delivered
+		}
+		require.Equal(t, stream.Result{Verdict: want}, out.Results[i], "the delivery log tells the two apart: %s", r.Type)
+	}
+	items := v.Items()
+	require.Len(t, items, 6)
+	require.Equal(t, "mail email.sent", items[0].Name)
+	require.Equal(t, map[string]any{"to": "ann@example.com", "$lib": "hogstream", "$geoip_disable": true}, items[0].Fields)
+}
+
+func TestAFilterThatIsBrokenOffWithItsAttemptGivesNothingUp(t *testing.T) {
+	dest := vendor(t, "posthog", sinktest.NewPosthog("k"), map[string]any{"apiKey": "k"})
+	dest.Filter = "last(range(1e18))"
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	records := everyRecord(t)
+	for n, want := range map[int]struct{ ended, late stream.Verdict }{1: {stream.Retry, stream.Retry}, len(records): {stream.Retry, stream.Split}} {
+		del := stream.Delivery{Destination: dest, Records: records[:n], Attempt: 100}
+		require.Equal(t, want.ended, d.Deliver(ended, del).Verdict, n)
+		require.Equal(t, want.late, d.Deliver(late, del).Verdict, n)
+	}
+}
+
+func TestAProgramThatTakesTooLongIsTheRecordsFaultOnlyWhenItDoesSoAgain(t *testing.T) {
+	dest := vendor(t, "posthog", sinktest.NewPosthog("k"), map[string]any{"apiKey": "k"})
+	dest.Filter = `if .type == "email.sent" then last(range(1e18)) else . end`
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	records := everyRecord(t)
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, stream.Split, out.Verdict, "%+v", out)
+	slow := slices.IndexFunc(records, func(r *stream.Record) bool { return r.Type == "email.sent" })
+	for attempt, want := range []stream.Verdict{1: stream.Retry, 2: stream.Retry, 3: stream.Retry, 4: stream.Reject} {
+		if attempt > 0 {
+			out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[slow : slow+1], Attempt: attempt})
+			require.Equal(t, want, out.Verdict, "attempt %d: %+v", attempt, out)
+		}
+	}
+}
+
+func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
+	o := newOperations(t)
+	_, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}, Filter: ".["})
+	var wrong *InvalidError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "filter", wrong.Field)
+	require.Contains(t, wrong.Message, "is not jq: ")
+	made, err := o.Create(t.Context(), Settings{Kind: "slack", URL: "https://hooks.slack.com/services/T/B/x", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/***", made.URL)
+	require.InDelta(t, 1, made.RateLimit, 0)
+	require.Empty(t, made.Secret)
+	require.Nil(t, made.SecretPrefix)
+	updated, err := o.Update(t.Context(), made.ID, Patch{URL: &made.URL, Config: json.RawMessage(`{"username":"hog"}`)})
+	require.NoError(t, err)
+	d, err := o.store.Get(t.Context(), updated.ID)
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/services/T/B/x", d.URL)
+}
