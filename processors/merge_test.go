@@ -188,6 +188,58 @@ func TestAnInputAppendedBeforeTheDeletionDoesNotBringThePersonBack(t *testing.T)
 	require.NotNil(t, p.find(schemas.KindEmail, "g@b.co"), "what comes after it is a new contact")
 }
 
+// The example of docs/guarantees.md, with both orders in which the partitions of topic
+// ingest may be worked on.
+func TestWhatADeletionWinsOver(t *testing.T) {
+	for name, deletionFirst := range map[string]bool{"the deletion is worked on first": true, "what names the email is worked on first": false} {
+		t.Run(name, func(t *testing.T) {
+			p := newPump(t, contacts.Config{})
+			p.do(put(user("ada"), email("ada@b.co")), put(user("bob")))
+			ada := p.find(schemas.KindExternal, "ada").ID
+
+			p.send(event("1", email("ada@b.co")))
+			p.send(event("2", user("bob"), email("ada@b.co")))
+			p.send(event("3", email("ada@b.co"), anon("phone")))
+			deletion := p.send(remove(user("ada")))
+			p.send(event("4", email("ada@b.co")))
+			byName, byEmail := partitionOf("u:ada"), partitionOf("e:ada@b.co")
+			require.NotEqual(t, byName, byEmail)
+			require.NotEqual(t, byEmail, partitionOf("u:bob"))
+			require.Equal(t, byName, partitionOf(deletion.Key()))
+			if deletionFirst {
+				p.step(p.identity, &p.ingest[byName], 10)
+			} else {
+				p.step(p.identity, &p.ingest[byEmail], 10)
+			}
+			p.drain()
+			p.do(event("5", email("ada@b.co")))
+
+			names := map[string]string{} // of whom each event is
+			for _, e := range p.events {
+				names[e.Name] = e.ContactID
+			}
+			stored := func(name string) int { return p.count("events", "name = $1", name) }
+			require.Nil(t, p.find(schemas.KindExternal, "ada"))
+			require.Zero(t, stored("1")+stored("3"), "sent before the deletion")
+			require.Nil(t, p.find(schemas.KindAnonymous, "phone"))
+			bob := p.find(schemas.KindExternal, "bob")
+			require.Equal(t, 1, stored("2"), "it is about somebody else")
+			require.Equal(t, bob.ID, names["2"])
+			require.Empty(t, bob.Email)
+			again := p.find(schemas.KindEmail, "ada@b.co")
+			require.NotEqual(t, ada, again.ID, "sent after the deletion was answered: a new contact")
+			require.Equal(t, again.ID, names["5"])
+			if deletionFirst {
+				require.Equal(t, 1, stored("4"))
+				require.Equal(t, again.ID, names["4"])
+			} else {
+				require.Zero(t, stored("4"), "it reached her contact before the deletion, and is erased with it")
+			}
+			require.Empty(t, p.dead)
+		})
+	}
+}
+
 // redrive appends an input as a redrive of its dead letter does.
 func (p *pump) redrive(in *schemas.Input, first time.Time) {
 	p.clock = p.clock.Add(time.Millisecond)
