@@ -1,14 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
-	"unsafe"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -23,89 +22,77 @@ const (
 	maxDeleteBody  = 16 << 10
 )
 
-// readBody reads a JSON body of at most limit bytes into buf, which it returns,
-// possibly grown. The error is a *failure.
-func readBody(x *exchange, r *http.Request, buf []byte, limit int) ([]byte, error) {
+// readBody reads a JSON body of at most limit bytes. The error is a *failure.
+func readBody(x *exchange, r *http.Request, limit int) (string, error) {
 	if err := requireJSON(r); err != nil {
-		return buf, err
+		return "", err
 	}
-	var from io.Reader = r.Body
 	tooLarge := &failure{http.StatusRequestEntityTooLarge, failureBody{Error: fmt.Sprintf("Request body is larger than %d bytes", limit), Fix: "send less in one request"}}
+	var body []byte
+	var err error
 	switch strings.ToLower(r.Header.Get("Content-Encoding")) { // names of codings have no case
 	case "", "identity":
 		if r.ContentLength > int64(limit) {
-			return buf, tooLarge
+			return "", tooLarge
 		}
-		if n := int(r.ContentLength); n >= cap(buf) {
-			buf = make([]byte, 0, n+1) // room to see the end
+		body, err = readAll(r.Body, limit, r.ContentLength)
+		if err != nil && !errors.Is(err, errTooLarge) {
+			err = &failure{http.StatusBadRequest, failureBody{Error: "The request body could not be read to its end", Fix: "send the body within 30 seconds"}}
 		}
 	case "gzip", "x-gzip":
-		gz, err := gunzip(http.MaxBytesReader(x.w, r.Body, int64(limit)))
-		if err != nil {
-			return buf, badGzip(err, tooLarge)
+		body, err = gunzip(http.MaxBytesReader(x.w, r.Body, int64(limit)), limit)
+		if err != nil && !errors.Is(err, errTooLarge) {
+			err = &failure{http.StatusBadRequest, failureBody{Error: "The request body is not gzip", Fix: "send what Content-Encoding says"}}
 		}
-		defer gunzipPool.Put(gz)
-		from = gz
 	default:
-		return buf, &failure{http.StatusUnsupportedMediaType, failureBody{Error: "Unsupported Content-Encoding", Fix: "send the body as gzip or without encoding"}}
+		return "", &failure{http.StatusUnsupportedMediaType, failureBody{Error: "Unsupported Content-Encoding", Fix: "send the body as gzip or without encoding"}}
 	}
-	buf, err := readAll(buf[:0], from, limit)
 	switch {
 	case errors.Is(err, errTooLarge):
-		return buf, tooLarge
-	case err != nil && from != r.Body:
-		return buf, badGzip(err, tooLarge)
+		return "", tooLarge
 	case err != nil:
-		return buf, &failure{http.StatusBadRequest, failureBody{Error: "The request body could not be read to its end", Fix: "send the body within 30 seconds"}}
-	case len(buf) == 0:
-		return buf, &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Detail: "the body is empty", Fix: "send a JSON object"}}
+		return "", err
+	case len(body) == 0:
+		return "", &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Detail: "the body is empty", Fix: "send a JSON object"}}
 	}
-	return buf, nil
+	return string(body), nil
 }
 
-func badGzip(err error, tooLarge *failure) error {
-	var limit *http.MaxBytesError
-	if errors.As(err, &limit) {
-		return tooLarge
+func gunzip(from io.Reader, limit int) ([]byte, error) {
+	gz, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, orTooLarge(err)
 	}
-	return &failure{http.StatusBadRequest, failureBody{Error: "The request body is not gzip", Fix: "send what Content-Encoding says"}}
+	body, err := readAll(gz, limit, -1)
+	return body, orTooLarge(err)
 }
 
-var gunzipPool sync.Pool
-
-func gunzip(from io.Reader) (*gzip.Reader, error) {
-	if gz, ok := gunzipPool.Get().(*gzip.Reader); ok {
-		if err := gz.Reset(from); err != nil {
-			gunzipPool.Put(gz)
-			return nil, err
-		}
-		return gz, nil
+// orTooLarge tells a packed body that is too large already.
+func orTooLarge(err error) error {
+	var packed *http.MaxBytesError
+	if errors.As(err, &packed) {
+		return errTooLarge
 	}
-	return gzip.NewReader(from)
+	return err
 }
 
 var errTooLarge = errors.New("body too large")
 
-func readAll(buf []byte, from io.Reader, limit int) ([]byte, error) {
-	for {
-		if len(buf) > limit {
-			return buf, errTooLarge
-		}
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := from.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if errors.Is(err, io.EOF) {
-			if len(buf) > limit {
-				return buf, errTooLarge
-			}
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
+// startSize is how much memory a body gets before any of it has come.
+const startSize = 64 << 10
+
+// readAll reads at most limit bytes; size is how many the sender says there are, -1
+// when it does not.
+func readAll(from io.Reader, limit int, size int64) ([]byte, error) {
+	var body bytes.Buffer
+	if size > 0 {
+		body.Grow(int(min(size, startSize)) + bytes.MinRead)
 	}
+	n, err := body.ReadFrom(io.LimitReader(from, int64(limit)+1))
+	if err == nil && n > int64(limit) {
+		err = errTooLarge
+	}
+	return body.Bytes(), err
 }
 
 // requireJSON refuses a body that is not said to be JSON: it would be ignored by
@@ -137,7 +124,3 @@ func malformed(err error, field string) error {
 	}
 	return f
 }
-
-// asText lets a body be cut into strings without copying. Nobody writes to it
-// before it is used again, and nobody keeps a string of it that long.
-func asText(body []byte) string { return unsafe.String(unsafe.SliceData(body), len(body)) }

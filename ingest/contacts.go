@@ -53,9 +53,7 @@ func (a *API) deleteContact(x *exchange, r *http.Request) {
 }
 
 func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, give func(*exchange, *schemas.Input, *schemas.Answer)) {
-	ws := getWorkspace()
-	defer ws.release()
-	in, ok := a.readOne(x, r, ws, kind, limit)
+	in, ok := a.readOne(x, r, kind, limit)
 	if !ok {
 		return
 	}
@@ -64,7 +62,7 @@ func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, giv
 		return
 	}
 	in.Wait = true
-	a.appendAndWait(x, r, ws, in, give)
+	a.appendAndWait(x, r, in, give)
 }
 
 func (a *API) answerContact(x *exchange, in *schemas.Input, decided *schemas.Answer) {

@@ -1,15 +1,12 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -18,55 +15,23 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// workspace is the memory of one request that carries events.
+// workspace is what is read from one request that carries events.
 type workspace struct {
-	body   []byte
 	drafts []*draft
 	msgs   []schemas.Message
 	index  []int // of the event in the batch, for each message
-	ids    idSource
 }
 
-var workspaces = sync.Pool{New: func() any { return &workspace{} }}
-
-func getWorkspace() *workspace {
-	ws, _ := workspaces.Get().(*workspace)
-	return ws
+// draft adds a draft to be read into.
+func (ws *workspace) draft(kind bodyKind, utf8OK bool) *draft {
+	d := &draft{kind: kind, utf8OK: utf8OK}
+	ws.drafts = append(ws.drafts, d)
+	return d
 }
 
-// maxKept is the largest body whose memory is kept.
-const maxKept = 1 << 20
-
-func (ws *workspace) release() {
-	if cap(ws.body) > maxKept {
-		ws.body = nil
-	}
-	ws.msgs = ws.msgs[:0]
-	ws.index = ws.index[:0]
-	workspaces.Put(ws)
-}
-
-// draft returns the i-th draft, ready to be read into.
-func (ws *workspace) draft(i int, kind bodyKind, utf8OK bool) *draft {
-	if i == len(ws.drafts) {
-		ws.drafts = append(ws.drafts, &draft{})
-	}
-	ws.drafts[i].reset(kind, utf8OK)
-	return ws.drafts[i]
-}
-
-// idSource makes UUIDv7s and asks the system for randomness seldom.
-type idSource struct {
-	random bytes.Reader
-	buf    [16 * 64]byte
-}
-
-func (s *idSource) next() (string, error) {
-	if s.random.Len() < 16 {
-		fillRandom(s.buf[:])
-		s.random.Reset(s.buf[:])
-	}
-	id, err := uuid.NewV7FromReader(&s.random)
+// newID makes a UUIDv7.
+func newID() (string, error) {
+	id, err := uuid.NewV7()
 	if err != nil {
 		return "", fmt.Errorf("make an id: %w", err)
 	}
@@ -75,18 +40,16 @@ func (s *idSource) next() (string, error) {
 
 // postEvent is POST /v1/events.
 func (a *API) postEvent(x *exchange, r *http.Request) {
-	ws := getWorkspace()
-	defer ws.release()
-	in, ok := a.readOne(x, r, ws, eventBody, schemas.MaxEvent)
+	in, ok := a.readOne(x, r, eventBody, schemas.MaxEvent)
 	if !ok {
 		return
 	}
 	if in.IdempotencyKey != nil && a.deps.Answers != nil {
 		in.Wait = true
-		a.appendAndWait(x, r, ws, in, a.answerEvent)
+		a.appendAndWait(x, r, in, a.answerEvent)
 		return
 	}
-	if err := a.deps.Appender.Append(r.Context(), ws.message(in)...); err != nil {
+	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
 		a.metrics.events(0, 1)
 		x.failErr(err)
 		return
@@ -99,13 +62,8 @@ func (a *API) postEvent(x *exchange, r *http.Request) {
 	x.json(http.StatusAccepted, x.out)
 }
 
-func (ws *workspace) message(in *schemas.Input) []schemas.Message {
-	ws.msgs = append(ws.msgs[:0], in)
-	return ws.msgs
-}
-
 // readOne reads a body that is one input; when it is none, it has answered.
-func (a *API) readOne(x *exchange, r *http.Request, ws *workspace, kind bodyKind, limit int) (*schemas.Input, bool) {
+func (a *API) readOne(x *exchange, r *http.Request, kind bodyKind, limit int) (*schemas.Input, bool) {
 	refused := func(answer func()) (*schemas.Input, bool) {
 		if kind == eventBody {
 			x.rejected = 1
@@ -114,12 +72,11 @@ func (a *API) readOne(x *exchange, r *http.Request, ws *workspace, kind bodyKind
 		answer()
 		return nil, false
 	}
-	var err error
-	if ws.body, err = readBody(x, r, ws.body, limit); err != nil {
+	text, err := readBody(x, r, limit)
+	if err != nil {
 		return refused(func() { x.failErr(err) })
 	}
-	text := asText(ws.body)
-	d := ws.draft(0, kind, utf8.ValidString(text))
+	d := &draft{kind: kind, utf8OK: utf8.ValidString(text)}
 	if err := d.readWhole(text); err != nil {
 		return refused(func() { x.failErr(err) })
 	}
@@ -132,7 +89,7 @@ func (a *API) readOne(x *exchange, r *http.Request, ws *workspace, kind bodyKind
 	if !d.hasSubject() {
 		return refused(x.failNoSubject)
 	}
-	id, err := ws.ids.next()
+	id, err := newID()
 	if err != nil {
 		return refused(func() { x.failErr(err) })
 	}
@@ -187,10 +144,10 @@ func (d *draft) keyFromHeader(r *http.Request) {
 
 // appendAndWait appends an input and answers with what the processors decided;
 // when that takes too long, with 202 and the input's id: it will be done.
-func (a *API) appendAndWait(x *exchange, r *http.Request, ws *workspace, in *schemas.Input, give func(*exchange, *schemas.Input, *schemas.Answer)) {
+func (a *API) appendAndWait(x *exchange, r *http.Request, in *schemas.Input, give func(*exchange, *schemas.Input, *schemas.Answer)) {
 	waiter := a.deps.Answers.Register(in.ID)
 	defer waiter.Close()
-	if err := a.deps.Appender.Append(r.Context(), ws.message(in)...); err != nil {
+	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
 		if in.Type == schemas.InputEvent {
 			a.metrics.events(0, 1)
 		}
@@ -253,14 +210,13 @@ type rejectedEvent struct {
 
 // postEvents is POST /v1/events/batch.
 func (a *API) postEvents(x *exchange, r *http.Request) {
-	ws := getWorkspace()
-	defer ws.release()
-	var err error
-	if ws.body, err = readBody(x, r, ws.body, maxBatchBody); err != nil {
+	text, err := readBody(x, r, maxBatchBody)
+	if err != nil {
 		x.failErr(err)
 		return
 	}
-	n, err := ws.readBatch(asText(ws.body))
+	ws := &workspace{}
+	n, err := ws.readBatch(text)
 	if err != nil {
 		x.failErr(err)
 		return
@@ -346,7 +302,7 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 		if n == maxBatch {
 			return 0, at, &failure{http.StatusBadRequest, failureBody{Error: fmt.Sprintf("More than %d events in one batch", maxBatch), Path: []any{"events"}, Fix: fmt.Sprintf("send at most %d events in one request", maxBatch)}}
 		}
-		d := ws.draft(n, eventBody, valid)
+		d := ws.draft(eventBody, valid)
 		start := at
 		if at, err = d.read(text, at); err != nil {
 			return 0, at, inEvent(asMalformed(err), n)
@@ -390,7 +346,7 @@ func (a *API) prepare(x *exchange, ws *workspace, n int) (rejected []rejectedEve
 			rejected = append(rejected, rejectedEvent{Index: i, Code: first.Code, Path: first.Path, Message: first.Message, Fix: first.Fix})
 			continue
 		}
-		id, err := ws.ids.next()
+		id, err := newID()
 		if err != nil {
 			rejected = append(rejected, rejectedEvent{Index: i, Code: "unavailable", Path: []any{}, Message: err.Error(), Fix: "send the event again"})
 			continue
@@ -473,5 +429,3 @@ func (ws *workspace) appendIDs(out []byte) []byte {
 	}
 	return append(out, ']')
 }
-
-func fillRandom(b []byte) { _, _ = rand.Read(b) } // never fails

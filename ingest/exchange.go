@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -20,8 +19,7 @@ import (
 )
 
 // exchange is one request and its response: the response writer that handlers
-// get, with what the log line and the metrics say about it in the end. It is
-// used again afterwards, so nobody keeps it.
+// get, with what the log line and the metrics say about it in the end.
 type exchange struct {
 	w         http.ResponseWriter
 	requestID string
@@ -36,11 +34,8 @@ type exchange struct {
 	rejected int
 	err      error // why it failed, for the log
 
-	headers [4]string // room for the values of headers
-	out     []byte    // room for the body
+	out []byte // the body, while it is written
 }
-
-var exchangePool = sync.Pool{New: func() any { return new(exchange) }}
 
 // exchangeOf finds the exchange that exchanges made; nothing of ours wraps it.
 func exchangeOf(w http.ResponseWriter) *exchange {
@@ -94,10 +89,8 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 			return
 		}
 		start := time.Now()
-		x := exchangePool.Get().(*exchange)
-		*x = exchange{w: w, out: x.out[:0], requestID: requestID(r), gzipOK: acceptsGzip(r)}
-		x.headers[0] = x.requestID
-		header["X-Request-Id"] = x.headers[0:1:1]
+		x := &exchange{w: w, requestID: requestID(r), gzipOK: acceptsGzip(r)}
+		header["X-Request-Id"] = []string{x.requestID}
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // the panic's own value
@@ -109,9 +102,6 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 			}
 			x.finish()
 			a.finished(x, r, time.Since(start))
-			if cap(x.out) <= 64<<10 {
-				exchangePool.Put(x)
-			}
 			if panicked == http.ErrAbortHandler { //nolint:errorlint // the panic's own value
 				panic(panicked)
 			}
@@ -188,11 +178,6 @@ func (x *exchange) WriteHeader(status int) {
 // compressFrom is the size of a first write from which on compression pays.
 const compressFrom = 1 << 10
 
-var gzipPool = sync.Pool{New: func() any {
-	gz, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is one of the package's
-	return gz
-}}
-
 // Write implements http.ResponseWriter. Whether the body is compressed is
 // decided by its first write: handlers write a body at once.
 func (x *exchange) Write(p []byte) (int, error) {
@@ -216,8 +201,7 @@ func (x *exchange) begin(size int) {
 		if x.gzipOK && h.Get("Content-Encoding") == "" {
 			h.Set("Content-Encoding", "gzip")
 			h.Del("Content-Length")
-			x.gz = gzipPool.Get().(*gzip.Writer)
-			x.gz.Reset(x.w)
+			x.gz, _ = gzip.NewWriterLevel(x.w, gzip.BestSpeed) // the level is one of the package's
 		}
 	}
 	x.w.WriteHeader(x.status)
@@ -233,9 +217,6 @@ func (x *exchange) finish() {
 	}
 	if x.gz != nil {
 		_ = x.gz.Close() // the client went away
-		x.gz.Reset(nil)
-		gzipPool.Put(x.gz)
-		x.gz = nil
 	}
 }
 

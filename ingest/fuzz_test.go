@@ -24,8 +24,7 @@ func FuzzAnEventIsRefusedOrWhole(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d := &draft{}
-		d.reset(eventBody, utf8.ValidString(text))
+		d := &draft{kind: eventBody, utf8OK: utf8.ValidString(text)}
 		err := d.readWhole(text)
 		if err == nil != json.Valid([]byte(text)) && utf8.ValidString(text) && len(text) < 1000 {
 			t.Fatalf("read: %v, but valid: %v: %q", err, json.Valid([]byte(text)), text)

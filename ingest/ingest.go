@@ -107,8 +107,7 @@ type Description = func(*huma.OpenAPI)
 // Deps is what the room works with. Appender and DB are needed; the rest may be
 // left out.
 type Deps struct {
-	// Appender takes the inputs. It must keep nothing of a message once Append
-	// has returned: the memory is used again.
+	// Appender takes the inputs.
 	Appender stream.Appender
 	DB       *storage.DB
 	// Answers gives synchronous answers; somebody runs it. Without it, events

@@ -31,8 +31,7 @@ const (
 	deleteBody
 )
 
-// draft is an input as it is read from a body, with what is wrong with it. The
-// strings it holds share the body's memory. It is used again.
+// draft is an input as it is read from a body, with what is wrong with it.
 type draft struct {
 	input  schemas.Input
 	issues []Issue
@@ -131,11 +130,6 @@ func (m *members) separator() bool {
 func (m *members) fail(reason string) bool {
 	m.err = &schemas.DocumentError{Offset: m.at, Reason: reason}
 	return false
-}
-
-// reset makes d ready for the next body of a kind.
-func (d *draft) reset(kind bodyKind, utf8OK bool) {
-	*d = draft{kind: kind, utf8OK: utf8OK, issues: d.issues[:0]}
 }
 
 // read reads the JSON value at text[at] and returns the index behind it. What is

@@ -1,7 +1,6 @@
 package schemas
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,51 +77,26 @@ func (c *Codec) Encode(m Message) ([]byte, error) {
 	if _, ok := m.(*Tombstone); ok {
 		return nil, nil
 	}
-	room, ok := encodeRoom.Get().(*[]byte)
-	if !ok {
-		room = new([]byte)
-	}
-	out, err := c.Append((*room)[:0], m)
-	if err != nil {
-		return nil, err
-	}
-	value := bytes.Clone(out)
-	if cap(out) <= maxEncodeRoom {
-		*room = out
-		encodeRoom.Put(room)
-	}
-	return value, nil
-}
-
-// encodeRoom spares Encode the growing of a slice: values are written there and
-// copied out at their length.
-var encodeRoom sync.Pool
-
-// maxEncodeRoom keeps a single large value from holding memory for ever.
-const maxEncodeRoom = 256 << 10
-
-// Append is Encode onto the end of dst, without another allocation when dst has
-// room. A *Tombstone, and an error, append nothing.
-func (c *Codec) Append(dst []byte, m Message) (out []byte, err error) {
-	if _, ok := m.(*Tombstone); ok {
-		return dst, nil
-	}
 	topic := m.Topic()
 	ids := c.ids.Load()
 	if ids == nil {
-		return dst, fmt.Errorf("encode for topic %s: %w: schemas are not registered yet", topic, ErrRegistryUnavailable)
+		return nil, fmt.Errorf("encode for topic %s: %w: schemas are not registered yet", topic, ErrRegistryUnavailable)
 	}
 	record, ok := m.(wired)
 	if !ok || reflect.ValueOf(m).IsNil() {
-		return dst, fmt.Errorf("encode for topic %s: %T is no record", topic, m)
+		return nil, fmt.Errorf("encode for topic %s: %T is no record", topic, m)
 	}
-	out = append(dst, wireMagic)
+	out := append(make([]byte, 0, usualValue), wireMagic)
 	out = binary.BigEndian.AppendUint32(out, uint32(ids.byTopic[topic]))
-	if out, err = appendWire(out, record); err != nil {
-		return dst, fmt.Errorf("encode for topic %s: %w", topic, err)
+	out, err := appendWire(out, record)
+	if err != nil {
+		return nil, fmt.Errorf("encode for topic %s: %w", topic, err)
 	}
 	return out, nil
 }
+
+// usualValue is what most values have room in.
+const usualValue = 1 << 10
 
 // DecodeInput decodes a value of topic ingest. Like all Decode methods it
 // fails with ErrUndecodable for bytes that are no such record, and with

@@ -177,9 +177,6 @@ func TestATombstoneHasNoValue(t *testing.T) {
 	value, err := c.Encode(&Tombstone{ContactID: idA})
 	require.NoError(t, err)
 	require.Nil(t, value)
-	value, err = c.Append([]byte("x"), &Tombstone{ContactID: idA})
-	require.NoError(t, err)
-	require.Equal(t, []byte("x"), value)
 }
 
 func TestBadBytesAreUndecodableWithAReason(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"strings"
 	"unicode/utf8"
-	"unsafe"
 )
 
 // MaxDepth is how deep a JSON document may nest; the document itself is the
@@ -18,9 +17,7 @@ const MaxDepth = 64
 // last one counts. The error says at which byte and what is wrong, and repeats
 // nothing of the document.
 func Validate(doc []byte, maxDepth int) error {
-	// Nobody writes to doc while it is looked at, so it need not be copied.
-	text := unsafe.String(unsafe.SliceData(doc), len(doc))
-	return validate(text, maxDepth)
+	return validate(string(doc), maxDepth)
 }
 
 // ValidateString is Validate for a string.
@@ -236,7 +233,7 @@ func join(doc string, kept []span, wanted []wish, nullRemoves bool, room int) st
 		}
 	}
 	out = append(out, '}')
-	return unsafe.String(unsafe.SliceData(out), len(out))
+	return string(out)
 }
 
 // finder returns a function that gives the first index of a name, or -1.

@@ -24,8 +24,6 @@ type wire struct {
 	// spare are strings for nullable fields, allocated a few at a time.
 	spare []string
 	keys  []string // scratch for a map's sorted keys
-	// room is memory to read into; nil for memory of its own.
-	room *Room
 }
 
 // shareBelow bounds the memory that one kept string can hold on to.
@@ -250,11 +248,7 @@ func (w *wire) nullString(v **string) {
 	if !w.branch(*v != nil) {
 		return
 	}
-	switch {
-	case !w.reading:
-	case w.room != nil:
-		*v = w.room.strings.next()
-	default:
+	if w.reading {
 		if len(w.spare) == 0 {
 			w.spare = make([]string, 4)
 		}
@@ -275,7 +269,7 @@ func null[T any](w *wire, v **T, each func(*T, *wire)) {
 		return
 	}
 	if w.reading {
-		*v = fresh[T](w)
+		*v = new(T)
 	}
 	each(*v, w)
 }

@@ -53,22 +53,6 @@ func (s *Sinks) Tracks(replay string) int {
 	return n
 }
 
-// KeepBusy makes the log gather small calls until it is told to hand them over,
-// or has too many.
-func (l *Log) KeepBusy() {
-	l.records.Add(gatherFrom)
-	l.gather.mu.Lock()
-	defer l.gather.mu.Unlock()
-	l.gather.last = time.Now().Add(time.Hour)
-}
-
-// Gathered is how many calls wait to be handed to the client.
-func (l *Log) Gathered() int {
-	l.gather.mu.Lock()
-	defer l.gather.mu.Unlock()
-	return len(l.gather.waiting)
-}
-
 // SetPatience is for how long a call that redrives many begins attempts.
 func (d *DeadLetters) SetPatience(t time.Duration) { d.patience = t }
 

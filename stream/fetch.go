@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -384,7 +383,7 @@ func (r *reader) startPoll(ctx context.Context, broker int32) {
 // nothing to read yet.
 func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, name string) (*chunk, kgo.FetchPartition) {
 	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: key.partition, Pools: clientRecords,
+		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: key.partition,
 	}, rp, kgo.DefaultDecompressor(), nil)
 	if next <= offset {
 		return nil, fp
@@ -405,33 +404,7 @@ func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition,
 		like = r.Type
 		c.kind[i] = k
 		c.bytes += recordSize(r)
-		kr.Recycle()
 	}
 	fp.Records = nil
 	return c, fp
-}
-
-// clientRecords are the client's records, of which ours are made at once: what key,
-// value and headers point to is not theirs.
-var clientRecords = []kgo.Pool{&recordPool{}}
-
-// recordPool keeps slices of records to be used again.
-type recordPool struct{ pool sync.Pool }
-
-// maxPooledFetch is how many records a slice that is kept has at most.
-const maxPooledFetch = 8192
-
-// GetRecords implements [kgo.PoolRecords].
-func (p *recordPool) GetRecords(n int) []kgo.Record {
-	if rs, ok := p.pool.Get().(*[]kgo.Record); ok && cap(*rs) >= n {
-		return *rs
-	}
-	return make([]kgo.Record, 0, n)
-}
-
-// PutRecords implements [kgo.PoolRecords].
-func (p *recordPool) PutRecords(rs []kgo.Record) {
-	if cap(rs) <= maxPooledFetch {
-		p.pool.Put(&rs)
-	}
 }

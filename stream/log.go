@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,59 +70,40 @@ func (e *AppendError) Unwrap() []error {
 // the broker answers, for giving it up would break the sequence that makes
 // retries idempotent; its Append returns ErrBusy after the timeout, and it may
 // still reach the log. A record that was never sent is given up after the
-// timeout. So after an outage of any length the log goes on by itself.
+// timeout. So after an outage of any length the log goes on by itself, and
+// also after a topic was deleted and made anew.
 type Log struct {
-	cfg    Config
-	enc    Encoder
-	append appendEncoder // enc, when it can append to a buffer
-	topics map[schemas.Topic]string
-	client *kgo.Client
-	closed atomic.Bool
+	cfg        Config
+	enc        Encoder
+	topics     map[schemas.Topic]string
+	log        *zap.Logger
+	closed     atomic.Bool
+	clients    logClients
+	experience experience
 
 	records atomic.Int64 // admitted and not acknowledged
 	bytes   atomic.Int64
-	calls   sync.Pool // *appendCall
-	gather  gathering
 
 	metrics logMetrics
 }
 
-// appendEncoder is an Encoder that saves an allocation a message.
-type appendEncoder interface {
-	Append(dst []byte, m schemas.Message) ([]byte, error)
-}
-
 var _ Appender = (*Log)(nil)
 
-// OpenLog makes a Log. It does not wait for a broker (see Ping); registerer may
+// OpenLog makes a Log. It does not wait for a broker (see Ready); registerer may
 // be nil. Close releases it.
 func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, registerer prometheus.Registerer) (*Log, error) {
-	cfg = cfg.withDefaults()
-	giveUp := max(cfg.AppendTimeout, time.Second) // the client takes no less
-	client, err := cfg.NewClient("log", logger,
-		// The broker gets what hand gives as soon as there is a free request,
-		// of which five may be in flight.
-		kgo.ProducerLinger(0),
-		kgo.ProduceRequestTimeout(giveUp),
-		kgo.RequestTimeoutOverhead(giveUp),
-		kgo.RecordDeliveryTimeout(giveUp),
-		// Admission is ours, all or nothing for each call; the client counts a
-		// record a little longer than we do.
-		kgo.MaxBufferedRecords(2*cfg.MaxBufferedRecords+10_000),
-		// Do not wait for a missing topic longer than for a missing broker.
-		kgo.UnknownTopicRetries(8),
-	)
+	if logger == nil {
+		logger = zap.NewNop()
+	}
+	l := &Log{cfg: cfg.withDefaults(), enc: enc, log: logger, topics: make(map[schemas.Topic]string)}
+	for _, s := range schemas.Topics() {
+		l.topics[s.Topic] = l.cfg.Topic(s.Topic)
+	}
+	client, err := l.newClient()
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	l := &Log{cfg: cfg, enc: enc, client: client, topics: make(map[schemas.Topic]string)}
-	l.append, _ = enc.(appendEncoder)
-	for _, s := range schemas.Topics() {
-		l.topics[s.Topic] = cfg.Topic(s.Topic)
-	}
-	l.gather.due = time.AfterFunc(time.Hour, l.handGathered)
-	l.gather.due.Stop()
-	l.calls.New = func() any { return newAppendCall(l) }
+	l.clients.current = client
 	if err := l.metrics.register(registerer, l); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("open log: %w", err)
@@ -130,9 +112,9 @@ func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, r
 }
 
 // Append implements Appender. It waits at most Config.AppendTimeout, and less
-// when ctx ends; the messages that were taken are then still on their way. The
-// error is an *AppendError, except ErrClosed. Messages that cannot be encoded
-// or are too large fail alone.
+// when ctx ends; the messages that were taken are then still on their way. It
+// keeps nothing of the messages. The error is an *AppendError, except ErrClosed.
+// Messages that cannot be encoded or are too large fail alone.
 func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 	if len(msgs) == 0 {
 		return nil
@@ -141,18 +123,26 @@ func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 		return ErrClosed
 	}
 	start := time.Now()
-	call := l.calls.Get().(*appendCall)
-	call.prepare(msgs, TraceFrom(ctx))
-	if !l.admit(call.sent, call.size) {
-		call.records = call.records[:0]
-		l.calls.Put(call)
-		l.metrics.busy.Inc()
-		return allFailed(len(msgs), fmt.Errorf("%w: %d records of %d bytes wait for the broker", ErrBusy, l.records.Load(), l.bytes.Load()))
-	}
-	l.hand(call)
-	err := call.wait(ctx)
+	call := l.prepare(msgs, TraceFrom(ctx))
+	err := l.send(ctx, call)
 	l.metrics.observe(time.Since(start), err)
 	return err
+}
+
+// send hands the records of a call to the client and waits for the answers.
+func (l *Log) send(ctx context.Context, call *appendCall) error {
+	sent := int64(len(call.records))
+	if sent == 0 {
+		return call.result()
+	}
+	if !l.admit(sent, call.size) {
+		err := fmt.Errorf("%w: %d records of %d bytes wait for the broker", ErrBusy, l.records.Load(), l.bytes.Load())
+		l.experience.failed(err)
+		return allFailed(call.messages, err)
+	}
+	call.left.Store(sent)
+	l.produce(call)
+	return call.wait(ctx)
 }
 
 // admit counts a call in, or refuses it when the buffer would overflow. A call
@@ -172,23 +162,13 @@ func (l *Log) release(records, size int64) {
 	l.bytes.Add(-size)
 }
 
-// Ping asks the brokers for a sign of life.
-func (l *Log) Ping(ctx context.Context) error {
-	if err := l.client.Ping(ctx); err != nil {
-		return fmt.Errorf("ping kafka: %w", err)
-	}
-	return nil
-}
-
 // Close refuses further appends, waits until the broker has acknowledged what
 // was taken or ctx ends, and closes the connections. It may be called twice.
 func (l *Log) Close(ctx context.Context) error {
 	if l.closed.Swap(true) {
 		return nil
 	}
-	l.handGathered()
-	err := l.client.Flush(ctx)
-	l.client.Close()
+	err := l.clients.close(ctx)
 	l.metrics.unregister()
 	if err != nil {
 		return fmt.Errorf("close log with %d records not acknowledged: %w", l.records.Load(), err)
@@ -196,152 +176,85 @@ func (l *Log) Close(ctx context.Context) error {
 	return nil
 }
 
-// appendCall is one Append on its way. Its memory is used again once the broker
-// has answered for every record and the caller is gone, whichever is later.
+// appendCall is one Append on its way. Its caller may leave before the broker has
+// answered: then nobody looks at it any more.
 type appendCall struct {
-	log     *Log
-	promise func(*kgo.Record, error)
-	timer   *time.Timer
-	done    chan struct{} // one token when the last record is answered
+	log      *Log
+	messages int
+	records  []kgo.Record
+	index    []int // of the message of each record; shorter than messages when some failed early
+	size     int64
+	left     atomic.Int64  // records that are not answered
+	done     chan struct{} // closed when none is left
 
-	msgs    int
-	records []kgo.Record
-	index   []int // of the message of each record; shorter than msgs when some failed early
-	headers []kgo.RecordHeader
-	buf     []byte
-	sent    int64
-	size    int64
-
-	left    atomic.Int64 // records that are not answered
-	holders atomic.Int32 // the caller, and the client while left > 0
-
-	mu     sync.Mutex
-	failed []AppendFailure
-}
-
-func newAppendCall(l *Log) *appendCall {
-	c := &appendCall{log: l, done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
-	c.timer.Stop()
-	c.promise = c.answered
-	return c
+	mu       sync.Mutex
+	failures []AppendFailure
 }
 
 // prepare encodes the messages into records.
-func (c *appendCall) prepare(msgs []schemas.Message, t Trace) {
-	c.msgs = len(msgs)
-	c.records, c.index, c.headers, c.buf = c.records[:0], c.index[:0], c.headers[:0], c.buf[:0]
-	c.failed, c.size = nil, 0
-	if cap(c.records) < len(msgs) {
-		c.records = make([]kgo.Record, 0, len(msgs))
-		c.headers = make([]kgo.RecordHeader, 0, maxHeaders*len(msgs))
+func (l *Log) prepare(msgs []schemas.Message, t Trace) *appendCall {
+	c := &appendCall{
+		log: l, messages: len(msgs), done: make(chan struct{}),
+		records: make([]kgo.Record, 0, len(msgs)), index: make([]int, 0, len(msgs)),
 	}
 	for i, m := range msgs {
-		if err := c.add(i, m, t); err != nil {
-			c.failed = append(c.failed, AppendFailure{Index: i, Err: err})
+		r, err := l.record(m, t)
+		if err != nil {
+			c.failures = append(c.failures, AppendFailure{Index: i, Err: err})
+			continue
 		}
+		c.records, c.index = append(c.records, r), append(c.index, i)
+		c.size += int64(len(r.Value) + len(r.Key))
 	}
-	c.sent = int64(len(c.records))
+	return c
 }
 
-func (c *appendCall) add(i int, m schemas.Message, t Trace) error {
-	topic, ok := c.log.topics[m.Topic()]
+func (l *Log) record(m schemas.Message, t Trace) (kgo.Record, error) {
+	topic, ok := l.topics[m.Topic()]
 	if !ok {
-		return fmt.Errorf("message %s: there is no topic %q", m.Meta().ID, m.Topic())
+		return kgo.Record{}, fmt.Errorf("message %s: there is no topic %q", m.Meta().ID, m.Topic())
 	}
-	value, err := c.encode(m)
+	value, err := l.enc.Encode(m)
 	if err != nil {
-		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
+		return kgo.Record{}, fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
-	text, meta := m.Key(), m.Meta()
-	if err := fits(m.Topic(), text, meta, t); err != nil {
-		return err
+	key, meta := m.Key(), m.Meta()
+	if err := fits(m.Topic(), key, meta, t); err != nil {
+		return kgo.Record{}, err
 	}
 	if len(value) > maxValue {
-		return fmt.Errorf("%s %s has %d bytes: %w", m.Topic(), meta.ID, len(value), ErrTooLarge)
+		return kgo.Record{}, fmt.Errorf("%s %s has %d bytes: %w", m.Topic(), meta.ID, len(value), ErrTooLarge)
 	}
-	start := len(c.buf)
-	c.buf = append(c.buf, text...)
-	key := c.buf[start:len(c.buf):len(c.buf)]
-	first := len(c.headers)
-	c.headers, c.buf = appendHeaders(c.headers, c.buf, meta, t)
-	c.records = append(c.records, kgo.Record{
-		Topic: topic, Key: key, Value: value,
-		Headers: c.headers[first:len(c.headers):len(c.headers)],
-	})
-	c.index = append(c.index, i)
-	c.size += int64(len(value) + len(key))
-	return nil
+	return *NewKafkaRecord(topic, key, value, meta, t), nil
 }
 
 // maxValue leaves room for key, headers and the batch's frame in MaxRecord.
 const maxValue = schemas.MaxRecord - 64<<10
 
-func (c *appendCall) encode(m schemas.Message) ([]byte, error) {
-	if c.log.append == nil {
-		return c.log.enc.Encode(m)
-	}
-	start := len(c.buf)
-	buf, err := c.log.append.Append(c.buf, m)
+// answered is told once for each record what became of it.
+func (c *appendCall) answered(record int, err error) {
 	if err != nil {
-		return nil, err
-	}
-	c.buf = buf
-	if len(buf) == start {
-		return nil, nil // a tombstone
-	}
-	return buf[start:len(buf):len(buf)], nil
-}
-
-func (c *appendCall) produce() {
-	c.left.Store(c.sent)
-	if c.sent == 0 {
-		c.holders.Store(1)
-		c.done <- struct{}{}
-		return
-	}
-	c.holders.Store(2)
-	for i := range c.records {
-		// The caller's context would cancel records in the midst of a sequence.
-		c.log.client.TryProduce(context.Background(), &c.records[i], c.promise)
-	}
-}
-
-// answered is the client's promise: one call a record, from one goroutine.
-func (c *appendCall) answered(r *kgo.Record, err error) {
-	if err != nil {
-		c.fail(r, err)
+		c.mu.Lock()
+		c.failures = append(c.failures, AppendFailure{Index: c.index[record], Err: c.log.classify(err)})
+		c.mu.Unlock()
 	}
 	if c.left.Add(-1) > 0 {
 		return
 	}
-	c.log.release(c.sent, c.size)
-	c.log.gather.landed(c.sent)
+	c.log.release(int64(len(c.records)), c.size)
 	c.mu.Lock()
-	onLog := c.msgs - len(c.failed)
+	onLog := c.messages - len(c.failures)
 	c.mu.Unlock()
 	if onLog > 0 {
 		c.log.metrics.appended(int64(onLog), c.size)
 	}
-	c.done <- struct{}{}
-	c.drop()
-}
-
-func (c *appendCall) fail(r *kgo.Record, err error) {
-	err = classify(err)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range c.records {
-		if &c.records[i] == r {
-			c.failed = append(c.failed, AppendFailure{Index: c.index[i], Err: err})
-			return
-		}
-	}
+	close(c.done)
 }
 
 // classify tells what a retry may help from what it will not.
-func classify(err error) error {
+func (l *Log) classify(err error) error {
 	switch {
-	case errors.Is(err, kgo.ErrClientClosed):
+	case errors.Is(err, kgo.ErrClientClosed) && l.closed.Load():
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, kerr.MessageTooLarge):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
@@ -357,53 +270,32 @@ func isKafkaError(err error) bool {
 	return errors.As(err, &ke)
 }
 
-// wait returns when every record is answered, or time is up.
+// wait returns when every record is answered, or time is up, or the caller leaves.
 func (c *appendCall) wait(ctx context.Context) error {
-	c.timer.Reset(c.log.cfg.AppendTimeout)
-	var err error
+	patience := time.NewTimer(c.log.cfg.AppendTimeout)
+	defer patience.Stop()
 	select {
 	case <-c.done:
-		err = c.result()
-	case <-c.timer.C:
-		err = allFailed(c.msgs, fmt.Errorf("%w: no acknowledgement within %s", ErrBusy, c.log.cfg.AppendTimeout))
+		err := c.result()
+		c.log.experience.note(err)
+		return err
+	case <-patience.C:
+		err := fmt.Errorf("%w: no acknowledgement within %s", ErrBusy, c.log.cfg.AppendTimeout)
+		c.log.experience.failed(err)
+		return allFailed(c.messages, err)
 	case <-ctx.Done():
-		err = allFailed(c.msgs, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx)))
+		return allFailed(c.messages, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx)))
 	}
-	c.timer.Stop()
-	c.drop()
-	return err
 }
 
+// result is for a call of which every record is answered.
 func (c *appendCall) result() error {
-	if len(c.failed) == 0 {
+	if len(c.failures) == 0 {
 		return nil
 	}
-	failed := c.failed
-	c.failed = nil
-	sortFailures(failed)
-	return &AppendError{Failed: failed, Total: c.msgs}
+	slices.SortFunc(c.failures, func(a, b AppendFailure) int { return a.Index - b.Index })
+	return &AppendError{Failed: c.failures, Total: c.messages}
 }
-
-// drop lets go of the call; the last holder returns its memory.
-func (c *appendCall) drop() {
-	if c.holders.Add(-1) > 0 {
-		return
-	}
-	select {
-	case <-c.done: // the caller had left
-	default:
-	}
-	if cap(c.buf) > maxPooledBuffer || cap(c.records) > maxPooledRecords {
-		return
-	}
-	c.log.calls.Put(c)
-}
-
-// A call larger than this is left to the garbage collector.
-const (
-	maxPooledBuffer  = 1 << 20
-	maxPooledRecords = 1000
-)
 
 func allFailed(n int, cause error) error {
 	e := &AppendError{Total: n, Failed: make([]AppendFailure, n)}
@@ -411,14 +303,6 @@ func allFailed(n int, cause error) error {
 		e.Failed[i] = AppendFailure{Index: i, Err: cause}
 	}
 	return e
-}
-
-func sortFailures(fs []AppendFailure) {
-	for i := 1; i < len(fs); i++ { // few, and mostly in order
-		for j := i; j > 0 && fs[j].Index < fs[j-1].Index; j-- {
-			fs[j], fs[j-1] = fs[j-1], fs[j]
-		}
-	}
 }
 
 // logMetrics are what Log tells Prometheus.

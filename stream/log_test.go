@@ -245,7 +245,7 @@ func TestCloseFlushesAndThenRefuses(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	l, err := stream.OpenLog(e.Context(), e.Config, e.Codec, e.Logger, reg)
 	require.NoError(t, err)
-	require.NoError(t, l.Ping(e.Context()))
+	require.NoError(t, l.Ready(e.Context()))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(errors.New("the sender left"))
 	err = l.Append(ctx, input("a", 1)) // taken, and then not waited for
@@ -259,74 +259,6 @@ func TestCloseFlushesAndThenRefuses(t *testing.T) {
 	families, err := reg.Gather()
 	require.NoError(t, err)
 	require.Empty(t, families)
-}
-
-func TestABusyLogGathersSmallCallsUntilThereAreManyOrALargeOneComesOrItIsClosed(t *testing.T) {
-	e := streamtest.New(t)
-	l, err := stream.OpenLog(e.Context(), e.Config, e.Codec, e.Logger, nil)
-	require.NoError(t, err)
-	appended := make(chan error, 100)
-	send := func(n int) {
-		for range n {
-			go func() { appended <- l.Append(context.Background(), input("a", 1)) }()
-		}
-	}
-	answered := func(n int) {
-		for range n {
-			require.NoError(t, <-appended)
-		}
-		require.Zero(t, l.Gathered())
-		require.Empty(t, appended)
-	}
-	gathered := func(n int) {
-		e.Eventually(func(context.Context) (bool, error) { return l.Gathered() == n, nil }, "%d calls that wait", n)
-	}
-
-	l.KeepBusy()
-	send(63)
-	gathered(63)
-	send(1)
-	answered(64)
-
-	l.KeepBusy()
-	send(5)
-	gathered(5)
-	require.NoError(t, l.Append(context.Background(), inputs("a", 2, 80)...))
-	answered(5)
-	records := e.WaitRecords(schemas.TopicIngest, 64+5+78)
-	require.Equal(t, 1, records[64+4].OccurredAt.Nanosecond(), "a large call stands behind those that waited")
-	require.Equal(t, 2, records[64+5].OccurredAt.Nanosecond())
-
-	l.KeepBusy()
-	send(5)
-	gathered(5)
-	require.NoError(t, l.Close(e.Context()))
-	answered(5)
-}
-
-func TestCallsThatWaitAreHandedOverOnceNothingIsOnItsWay(t *testing.T) {
-	e := streamtest.New(t, streamtest.WithConfig(func(c *stream.Config) { c.AppendTimeout = time.Minute }))
-	l := e.Log()
-	asked, answer := make(chan struct{}), make(chan struct{})
-	first := sync.OnceFunc(func() { close(asked) })
-	e.Cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		first() // the client may send the 80 records in any number of requests
-		e.Cluster.SleepControl(func() { <-answer })
-		return nil, nil, false
-	})
-	appended := make(chan error, 6)
-	go func() { appended <- l.Append(context.Background(), inputs("a", 2, 80)...) }()
-	<-asked
-
-	l.KeepBusy() // for an hour, if nothing else hands them over
-	for range 5 {
-		go func() { appended <- l.Append(context.Background(), input("b", 1)) }()
-	}
-	e.Eventually(func(context.Context) (bool, error) { return l.Gathered() == 5, nil }, "5 calls that wait")
-	close(answer)
-	for range 6 {
-		require.NoError(t, <-appended)
-	}
 }
 
 func TestABrokerKilledAndRestartedLosesNothingAcknowledged(t *testing.T) {

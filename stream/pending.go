@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -26,33 +24,21 @@ func encodePending(outputs []*Output) []byte {
 	if len(outputs) == 0 {
 		return nil
 	}
-	room, ok := pendingRooms.Get().(*pendingRoom)
-	if !ok {
-		room = new(pendingRoom)
+	size := 0
+	for i := range outputs {
+		size += len(outputs[i].Value) + usualFrame
 	}
-	b := binary.AppendUvarint(room.fields[:0], uint64(len(outputs)))
+	fields := binary.AppendUvarint(make([]byte, 0, size), uint64(len(outputs)))
 	for _, o := range outputs {
-		b = o.appendTo(b)
+		fields = o.appendTo(fields)
 	}
-	room.fields = b
-	room.block = slices.Grow(room.block[:0], s2.MaxEncodedLen(len(b)))
-	block := s2.Encode(room.block[:cap(room.block)], b)
-	row := make([]byte, 0, 1+len(block))
-	row = append(append(row, pendingVersion), block...)
-	if cap(room.fields)+cap(room.block) <= maxPendingRoom {
-		pendingRooms.Put(room)
-	}
-	return row
+	row := make([]byte, 1+s2.MaxEncodedLen(len(fields)))
+	row[0] = pendingVersion
+	return row[:1+len(s2.Encode(row[1:], fields))]
 }
 
-// pendingRoom is where fields are written, and where they are compressed to.
-// Each batch would otherwise allocate the size of its outputs twice.
-type pendingRoom struct{ fields, block []byte }
-
-var pendingRooms sync.Pool
-
-// maxPendingRoom keeps a single large batch from holding memory for ever.
-const maxPendingRoom = 8 << 20
+// usualFrame is what an output has beside its value, mostly.
+const usualFrame = 160
 
 func (o *Output) appendTo(b []byte) []byte {
 	b = appendField(b, string(o.Topic))

@@ -85,8 +85,6 @@ type Batch struct {
 	Now time.Time
 
 	enc     Encoder
-	append  appendEncoder // enc, when it can append to a buffer
-	room    []byte        // where the next values are written, if it can
 	outputs []Output
 	size    int // of the outputs' values
 	// whenDecided is told that no more outputs come; nil outside a loop.
@@ -107,9 +105,7 @@ type Output struct {
 
 // NewBatch makes a batch; used by the loop and by processors' tests.
 func NewBatch(enc Encoder, now time.Time, records []*Record) *Batch {
-	b := &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
-	b.append, _ = enc.(appendEncoder)
-	return b
+	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
 }
 
 // ErrTooLarge is returned by Emit for a message beyond schemas.MaxRecord.
@@ -124,7 +120,7 @@ func (b *Batch) Emit(cause *Record, m schemas.Message) error {
 	if b.decided {
 		return fmt.Errorf("emit %s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), errDecided)
 	}
-	value, err := b.encode(m)
+	value, err := b.enc.Encode(m)
 	if err != nil {
 		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
@@ -176,33 +172,6 @@ func (b *Batch) Decided() {
 }
 
 var errDecided = errors.New("the batch is decided")
-
-// Values stand side by side in a few large pieces of memory, for they live and
-// die together. A piece with less room than a usual value needs is full.
-const (
-	smallestRoom = 4 << 10
-	largestRoom  = 256 << 10
-	usualValue   = 2 << 10
-)
-
-func (b *Batch) encode(m schemas.Message) ([]byte, error) {
-	if b.append == nil {
-		return b.enc.Encode(m)
-	}
-	if cap(b.room)-len(b.room) < usualValue {
-		b.room = make([]byte, 0, min(max(usualValue*len(b.Records), smallestRoom), largestRoom))
-	}
-	start := len(b.room)
-	room, err := b.append.Append(b.room, m)
-	if err != nil {
-		return nil, err
-	}
-	b.room = room
-	if len(room) == start {
-		return nil, nil // a tombstone
-	}
-	return room[start:len(room):len(room)], nil
-}
 
 // traceOf is the span of a record in this batch, else the trace it came with.
 func (b *Batch) traceOf(cause *Record) Trace {
