@@ -5,9 +5,12 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
 )
 
 // maintain makes the partitions of the days to come and removes what is no
@@ -96,6 +99,44 @@ func (c *Config) daysBehind() int {
 	}
 	return behind
 }
+
+// clearErased clears what tables still hold of people who were erased: at once when
+// somebody is, and once more a while later. It reads the whole delivery log, so it
+// rests for long after it took long.
+func (a *App) clearErased(ctx context.Context) error {
+	wake := make(chan struct{}, 1)
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	hearing.Go(func() {
+		_ = a.db.Listen(ctx, storage.ChannelErased, func(string) {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		})
+	})
+	for {
+		began := time.Now()
+		if _, err := a.db.ClearErased(ctx, began); err != nil && ctx.Err() == nil {
+			a.tel.Logger.Warn("erasure.not_cleared", zap.Error(err))
+		}
+		rest := time.NewTimer(clearingRests * time.Since(began))
+		select {
+		case <-ctx.Done():
+		case <-rest.C:
+		}
+		again := time.NewTimer(time.Minute)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		case <-wake:
+		}
+	}
+}
+
+// clearingRests is how many times as long as it took the clearing rests.
+const clearingRests = 9
 
 func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 	keep, behind := a.cfg.ages(), a.cfg.daysBehind()

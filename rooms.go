@@ -23,7 +23,7 @@ func (a *App) rooms() ([]room, error) {
 			return nil, err
 		}
 		rooms = append(rooms, loops...)
-		rooms = append(rooms, room{"maintenance", a.maintain})
+		rooms = append(rooms, room{"maintenance", a.maintain}, room{"erasure", a.clearErased})
 	}
 	if a.cfg.Plays(RoleSinks) {
 		delivery, err := a.delivery()

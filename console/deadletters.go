@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
@@ -31,7 +32,7 @@ type letterJSON struct {
 	Payload    []byte           `json:"payload" nullable:"true"`
 	Error      string           `json:"error"`
 	RetryCount int              `json:"retryCount"`
-	Status     string           `json:"status" enum:"pending,retrying,retried,discarded"`
+	Status     string           `json:"status" enum:"pending,retrying,retried,discarded,erased"`
 	RetriedAt  *schemas.ISOTime `json:"retriedAt" format:"date-time"`
 	CreatedAt  schemas.ISOTime  `json:"createdAt" format:"date-time"`
 
@@ -129,9 +130,18 @@ func (c *console) retryLetters(r *http.Request) (any, error) {
 	}
 	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Get("cursor"), limit)
 	if out != nil {
-		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": filter, "retried": out.Retried, "failed": out.Failed})
+		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": auditedFilter(filter), "retried": out.Retried, "failed": out.Failed})
 	}
 	return out, err
+}
+
+// auditedFilter is a filter as the audit log keeps it: a key may be a sender's name for
+// a person, and an audit entry outlives the person's erasure.
+func auditedFilter(f stream.LetterFilter) stream.LetterFilter {
+	if f.Key != "" && uuid.Validate(f.Key) != nil {
+		f.Key = "(a subject)"
+	}
+	return f
 }
 
 // discardLetter is DELETE /dlq/{entry}.

@@ -42,7 +42,7 @@ type attemptJSON struct {
 	Partition int32           `json:"partition"`
 	Offset    int64           `json:"offset"`
 	Attempt   int             `json:"attempt"`
-	Outcome   string          `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split"`
+	Outcome   string          `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split,erased"`
 	Status    *int            `json:"status"`
 	LatencyMS int64           `json:"latencyMs"`
 	Error     *string         `json:"error"`

@@ -86,6 +86,7 @@ var known = []struct {
 	{stream.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
 	{stream.ErrLetterDone, http.StatusConflict, "Entry is not in pending state", ""},
 	{stream.ErrLetterLost, http.StatusConflict, "", "discard the entry"},
+	{stream.ErrLetterErased, http.StatusConflict, "The person of this entry was erased", "discard the entry"},
 }
 
 // failErr tells the sender's fault from ours. subject is what was not found.

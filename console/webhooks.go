@@ -140,7 +140,7 @@ type Sample struct {
 
 // SampleRequest is the request that a destination would be sent, its secrets hidden.
 type SampleRequest struct {
-	Result     string            `json:"result" enum:"sent,skipped,rejected,refused" doc:"skipped: the filter or the transform leaves it out. rejected: the record's fault. refused: the settings cannot be used."`
+	Result     string            `json:"result" enum:"sent,skipped,rejected,refused,erased" doc:"skipped: the filter or the transform leaves it out. rejected: the record's fault. refused: the settings cannot be used. erased: the person was, and nothing of theirs is shown or sent."`
 	Error      string            `json:"error,omitempty"`
 	Method     string            `json:"method,omitempty"`
 	URL        string            `json:"url,omitempty"`

@@ -548,7 +548,7 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 	if err != nil {
 		return nil, err
 	}
-	t, err := o.deliverer.try(ctx, d, s, true)
+	t, err := o.try(ctx, d, s, true)
 	if err != nil {
 		return nil, err
 	}

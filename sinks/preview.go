@@ -23,9 +23,9 @@ import (
 // hidden.
 type Preview struct {
 	// Result says what would happen: sent, skipped (the filter or the transform
-	// leaves it out), rejected (Error says why), or refused (the settings cannot
-	// be used).
-	Result  string            `json:"result" enum:"sent,skipped,rejected,refused"`
+	// leaves it out), rejected (Error says why), refused (the settings cannot be
+	// used), or erased (the person was: nothing of theirs is shown).
+	Result  string            `json:"result" enum:"sent,skipped,rejected,refused,erased"`
 	Error   string            `json:"error,omitempty"`
 	Method  string            `json:"method,omitempty"`
 	URL     string            `json:"url,omitempty"`
@@ -57,12 +57,33 @@ func (o *Operations) Preview(ctx context.Context, nameOrID string, s Sample) (*P
 	if err != nil {
 		return nil, err
 	}
-	t, err := o.deliverer.try(ctx, d, s, false)
+	t, err := o.try(ctx, d, s, false)
 	if err != nil {
 		return nil, err
 	}
 	defer t.opened.close()
 	return t.preview, nil
+}
+
+// try is [Deliverer.try], but for a sample of somebody who was erased.
+func (o *Operations) try(ctx context.Context, d *storage.Destination, s Sample, test bool) (*trial, error) {
+	t, err := o.deliverer.try(ctx, d, s, test)
+	if err != nil {
+		return nil, err
+	}
+	about := []string{t.payload.Person.ContactID}
+	if s.Record != nil {
+		about = append(about, string(s.Record.Key))
+	}
+	erased, err := storage.Erased(ctx, o.db, about...)
+	if err != nil {
+		t.opened.close()
+		return nil, err
+	}
+	if len(erased) > 0 {
+		t.attempt, t.preview = nil, &Preview{Result: "erased", Error: "the person was erased", Subscribed: t.preview.Subscribed}
+	}
+	return t, nil
 }
 
 // A trial is a sample on its way: the attempt is nil when nothing is sent.
@@ -104,7 +125,7 @@ func wants(sub schemas.Subscription, p *Payload) bool {
 
 // outcome is that of a sample that is not sent.
 func (t *trial) outcome() stream.Outcome {
-	verdict := map[string]stream.Verdict{"skipped": stream.Skipped, "rejected": stream.Reject}[t.preview.Result]
+	verdict := map[string]stream.Verdict{"skipped": stream.Skipped, "rejected": stream.Reject, "erased": stream.Erased}[t.preview.Result]
 	if t.preview.Result == "refused" {
 		verdict = stream.Refuse
 	}

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -13,7 +14,8 @@ import (
 // Redeliver makes one attempt now to deliver a record to a destination, outside
 // its lanes: whatever the destination subscribes to, also when it is paused, and
 // in no order with what it is sent live. The attempt stands in the delivery log, as
-// the one after the made ones; made below 0 has them looked up there.
+// the one after the made ones; made below 0 has them looked up there. Nothing is sent
+// of somebody who was erased, but that they were deleted: the outcome is Erased.
 func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.Record, made int) (stream.Outcome, error) {
 	d, err := o.find(ctx, nameOrID)
 	if err != nil {
@@ -26,7 +28,14 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 	}
 	attempt := made + 1
 	started := time.Now()
-	out := o.deliverer.Deliver(ctx, stream.Delivery{Destination: d, Records: []*stream.Record{r}, Attempt: attempt})
+	out := stream.Outcome{Verdict: stream.Erased}
+	erased, err := o.erased(ctx, r)
+	if err != nil {
+		return stream.Outcome{}, err
+	}
+	if !erased {
+		out = o.deliverer.Deliver(ctx, stream.Delivery{Destination: d, Records: []*stream.Record{r}, Attempt: attempt})
+	}
 	row := storage.Attempt{
 		At: started, DestinationID: d.ID, RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),
 		Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset, Attempt: attempt, Outcome: out.Verdict.String(),
@@ -40,6 +49,21 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 		o.deliverer.log.Warn("delivery.redelivery_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
 	}
 	return out, nil
+}
+
+// erased says whether a record is about somebody who was erased, by its key or its
+// content, and is not what says so.
+func (o *Operations) erased(ctx context.Context, r *stream.Record) (bool, error) {
+	about := []string{string(r.Key)}
+	p, err := o.deliverer.payload(r)
+	if err == nil {
+		about = append(about, p.Person.ContactID)
+	}
+	if err == nil && p.Type == schemas.FactContactDeleted {
+		return false, nil
+	}
+	found, err := storage.Erased(ctx, o.db, about...)
+	return len(found) > 0, err
 }
 
 // Clocks of brokers and processes may differ by so much.

@@ -23,7 +23,7 @@ type Attempt struct {
 	Partition     int32
 	Offset        int64
 	Attempt       int
-	Outcome       string // delivered | retry | rejected | refused | skipped
+	Outcome       string // delivered | retry | rejected | refused | skipped | erased
 	Status        int    // 0 without an answer
 	Latency       time.Duration
 	Error         string // valid UTF-8 without NUL

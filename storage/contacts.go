@@ -368,5 +368,11 @@ DELETE FROM contact_marks WHERE contact_id IN
 	deleted, err := db.clean(ctx, "deleted identities", `
 DELETE FROM identities WHERE contact_id IN
     (SELECT contact_id FROM identities WHERE deleted_at < $1 ORDER BY deleted_at LIMIT $2)`, before, limit)
-	return marks + deleted, err
+	if err != nil {
+		return marks, err
+	}
+	erased, err := db.clean(ctx, "erased contacts", `
+DELETE FROM erased_contacts WHERE contact_id IN
+    (SELECT contact_id FROM erased_contacts WHERE erased_at < $1 AND cleared_at IS NOT NULL ORDER BY erased_at LIMIT $2)`, before, limit)
+	return marks + deleted + erased, err
 }

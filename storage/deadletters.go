@@ -14,6 +14,9 @@ const (
 	LetterPending   = "pending"
 	LetterRetried   = "retried"
 	LetterDiscarded = "discarded"
+	// LetterErased is the state of one about somebody who was erased, whatever was done
+	// with it. It stands in no table.
+	LetterErased = "erased"
 )
 
 // LetterMark is what operators did with a dead letter.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 type AttemptFilter struct {
 	RecordID, Key string
 	Type          string // as schemas.ParseTypePattern reads it
-	Outcome       string // delivered | retry | rejected | refused | skipped
+	Outcome       string // delivered | retry | rejected | refused | skipped | erased
 	Status        int    // of HTTP
 	ReplayID      string
 	From, To      time.Time // of the attempt, To exclusive
@@ -57,6 +58,9 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	if err != nil {
 		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
 	}
+	if err := hideErased(ctx, q, list); err != nil {
+		return nil, "", err
+	}
 	if len(list) <= limit {
 		return list, "", nil
 	}
@@ -64,6 +68,26 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	last := list[limit-1]
 	next, err := writeCursor(attemptPlace{last.At, last.Topic, last.Partition, last.Offset, last.Attempt})
 	return list, next, err
+}
+
+// hideErased takes the texts from attempts about people who were erased: in the table
+// they are cleared a while later.
+func hideErased(ctx context.Context, q Querier, list []Attempt) error {
+	keys := make([]string, len(list))
+	for i := range list {
+		keys[i] = list[i].RecordKey
+	}
+	slices.Sort(keys)
+	erased, err := Erased(ctx, q, slices.Compact(keys)...)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if erased[list[i].RecordKey] {
+			list[i].Error, list[i].Response = "", nil
+		}
+	}
+	return nil
 }
 
 // searchAttempts is the statement: From lets Postgres leave out the days before it.

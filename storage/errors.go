@@ -106,6 +106,12 @@ func class(code string) string {
 	return code[:2]
 }
 
+// isGone reports that a table is there no more.
+func isGone(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && pe.Code == "42P01"
+}
+
 // IsRefusal reports that the server answered and refused, whatever the reason.
 func IsRefusal(err error) bool {
 	var pe *pgconn.PgError

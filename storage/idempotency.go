@@ -3,6 +3,8 @@ package storage
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,10 +29,15 @@ type Claim struct {
 // ClaimKeys takes keys for their inputs, the claims being in the order in which
 // they came, and returns the input ids that are duplicates: their key was taken
 // by another input less than a window before. The same input again is no
-// duplicate. A key taken by a transaction that is still open is waited for.
+// duplicate. A key taken by a transaction that is still open is waited for. Keys are
+// kept as hashes, for a sender's own name may be that of a person.
 func (tx *Tx) ClaimKeys(ctx context.Context, claims []Claim, window time.Duration) (map[string]bool, error) {
 	if len(claims) == 0 {
 		return nil, nil
+	}
+	claims = slices.Clone(claims)
+	for i := range claims {
+		claims[i].Key.Key = keyHash(claims[i].Key.Key)
 	}
 	holders, err := tx.takeKeys(ctx, claims)
 	if err != nil {
@@ -49,6 +56,12 @@ func (tx *Tx) ClaimKeys(ctx context.Context, claims []Claim, window time.Duratio
 		}
 	}
 	return duplicates, tx.renewKeys(ctx, renewed)
+}
+
+// keyHash is what of a key stands in the table.
+func keyHash(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
 }
 
 // takeKeys inserts what is free and returns who holds each key, locked.

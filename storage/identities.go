@@ -314,6 +314,9 @@ WHERE excluded.erased_at >= e.erased_at`
 		if _, err := tx.Exec(ctx, losers, contacts, times); err != nil {
 			return fmt.Errorf("delete what was merged into %d deleted contacts: %w", len(contacts), err)
 		}
+		if err := tx.noteErased(ctx, contacts); err != nil {
+			return err
+		}
 	}
 	kinds, hashes, at, partitions, offsets := erasedColumns(erased)
 	if _, err := tx.Exec(ctx, keep, kinds, hashes, at, partitions, offsets); err != nil {
@@ -422,6 +425,11 @@ func (p Place) same(other Place) bool {
 // LoadErased returns which of the identifiers were erased at or after since, and
 // where.
 func (tx *Tx) LoadErased(ctx context.Context, ids []schemas.Identifier, since time.Time) (map[schemas.Identifier]Place, error) {
+	return ErasedIdentifiers(ctx, tx, ids, since)
+}
+
+// ErasedIdentifiers is [Tx.LoadErased] outside of a transaction.
+func ErasedIdentifiers(ctx context.Context, q Querier, ids []schemas.Identifier, since time.Time) (map[schemas.Identifier]Place, error) {
 	const load = `
 SELECT e.kind, e.hash, e.erased_at, e.partition, e."offset"
 FROM unnest($1::text[], $2::bytea[]) AS n (kind, hash)
@@ -433,7 +441,7 @@ WHERE e.erased_at >= $3`
 		kinds[i], hashes[i] = id.Kind, identifierHash(id)
 		byHash[id.Kind+string(hashes[i])] = id
 	}
-	rows, err := tx.Query(ctx, load, kinds, hashes, since)
+	rows, err := q.Query(ctx, load, kinds, hashes, since)
 	if err != nil {
 		return nil, fmt.Errorf("look up erased identifiers: %w", err)
 	}

@@ -105,7 +105,10 @@ SELECT DISTINCT ON (i ->> 0, i ->> 1) i ->> 0, i ->> 1, c.id, $1
 FROM contacts AS c, json_array_elements(c.identifiers) AS i
 -- An old contact whose deletion has not arrived yet may still name it.
 ORDER BY i ->> 0, i ->> 1, c.created_at DESC, c.version, c.id
-ON CONFLICT (kind, value) DO NOTHING`,
+ON CONFLICT (kind, value) DO NOTHING`, `
+INSERT INTO erased_contacts (contact_id, erased_at)
+SELECT contact_id, $1 FROM identities WHERE deleted_at IS NOT NULL
+ON CONFLICT (contact_id) DO NOTHING`,
 	} {
 		if _, err := tx.Exec(ctx, sql, now); err != nil {
 			return fmt.Errorf("restore identities from contacts: %w", err)

@@ -25,6 +25,7 @@ type courierEnv struct {
 	metrics   *sinkMetrics
 	loader    *loader // nil: nothing is parked
 	db        *storage.DB
+	erased    *erasures // nil: nobody is
 	workshop  *Workshop // of backfills
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
@@ -381,29 +382,44 @@ func (c *courier) take() *flight {
 	return nil
 }
 
-// weed finishes the records of a flight that the destination has ceased to subscribe
-// to since they were queued or parked, as skipped. It reports whether any are left.
+// weed finishes the records of a flight that are not to be sent any more: as skipped
+// those that the destination has ceased to subscribe to since they were queued or
+// parked, as erased those of people who were erased, be it that they are only on their
+// way to the dead letters. It reports whether any are left.
 func (c *courier) weed(f *flight, now time.Time) bool {
-	t := f.track
+	erased := func(it item) bool { return c.env.erased.has(it.record) }
 	unwanted := func(it item) bool {
-		return (c.narrowed || it.stored != nil) && !(c.subscription.Matches(it.record.Type) && t.backfill.takes(it.record.Type))
+		return f.dead == nil && (c.narrowed || it.stored != nil) &&
+			!(c.subscription.Matches(it.record.Type) && f.track.backfill.takes(it.record.Type))
 	}
-	if f.dead != nil || !slices.ContainsFunc(f.items, unwanted) {
+	left := c.weedOut(f, erased, Outcome{Verdict: Erased}, now)
+	return left && c.weedOut(f, unwanted, Outcome{Verdict: Skipped, Err: "the destination no longer subscribes to it"}, now)
+}
+
+// weedOut finishes the records of a flight that are to go, with this outcome.
+func (c *courier) weedOut(f *flight, goes func(item) bool, out Outcome, now time.Time) (left bool) {
+	if !slices.ContainsFunc(f.items, goes) {
 		return true
 	}
+	t := f.track
 	gone := c.newFlight(t)
 	gone.tries = f.tries + 1
+	kept := f.dead[:0]
 	for i, it := range f.items {
-		if unwanted(it) {
+		switch {
+		case goes(it):
 			gone.items, gone.records = append(gone.items, it), append(gone.records, f.records[i])
+		case f.dead != nil:
+			kept = append(kept, f.dead[i])
 		}
 	}
-	f.take(unwanted)
-	c.note(gone, Outcome{Verdict: Skipped, Err: "the destination no longer subscribes to it"}, now)
+	f.dead = kept
+	f.take(goes)
+	c.note(gone, out, now)
 	t.finish(gone)
 	c.freeFlight(gone)
 	if len(f.items) == 0 {
-		c.arrived(f, Skipped) // what waited for it goes on
+		c.arrived(f, out.Verdict) // what waited for it goes on
 	}
 	c.enqueue(t)
 	c.env.flush.mark(t)

@@ -33,9 +33,12 @@ type DeadLetters struct {
 // that were made.
 type Redeliver func(ctx context.Context, destinationID string, r *Record, made int) (Outcome, error)
 
-// LetterDecoder decodes values of topic dead-letters. Implemented by *schemas.Codec.
+// LetterDecoder decodes values of topic dead-letters, and those of processors' topics
+// that stand in them. Implemented by *schemas.Codec.
 type LetterDecoder interface {
 	DecodeDeadLetter(value []byte) (*schemas.DeadLetter, error)
+	DecodeInput(value []byte) (*schemas.Input, error)
+	DecodeResolved(value []byte) (*schemas.Resolved, error)
 }
 
 // NewDeadLetters makes it.
@@ -52,6 +55,8 @@ type Letter struct {
 	RetryCount int
 	RetriedAt  *time.Time
 	AppendedAt time.Time
+
+	erased bool // it is about somebody who was erased
 }
 
 // LetterFilter narrows a list; zero fields do not.
@@ -115,7 +120,7 @@ func (d *DeadLetters) List(ctx context.Context, f LetterFilter, cursor string, l
 			return page, err
 		}
 		page.Scanned++
-		if f.matches(l) {
+		if l = l.shown(); f.matches(l) {
 			page.Letters = append(page.Letters, l)
 		}
 	}
@@ -263,7 +268,7 @@ func (d *DeadLetters) window(ctx context.Context, s *scanner, key logKey, from, 
 		}
 		at = c.to
 	}
-	return letters, nil
+	return letters, d.markErased(ctx, letters)
 }
 
 // letter decodes a record of the topic. One that cannot be decoded is shown as far
@@ -287,8 +292,17 @@ func parsePlace(place string) (partition int32, offset int64, ok bool) {
 	return int32(p), o, found && err1 == nil && err2 == nil && p >= 0 && o >= 0
 }
 
-// Get returns one dead letter by its place, or ErrNoLetter.
+// Get returns one dead letter by its place, or ErrNoLetter. Of one about somebody who
+// was erased it shows where it stands and no more.
 func (d *DeadLetters) Get(ctx context.Context, place string) (*Letter, error) {
+	l, err := d.get(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	return l.shown(), nil
+}
+
+func (d *DeadLetters) get(ctx context.Context, place string) (*Letter, error) {
 	partition, offset, ok := parsePlace(place)
 	if !ok {
 		return nil, ErrNoLetter
@@ -312,7 +326,8 @@ func (d *DeadLetters) Get(ctx context.Context, place string) (*Letter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.letter(r, marks), nil
+	l := d.letter(r, marks)
+	return l, d.markErased(ctx, []*Letter{l})
 }
 
 // RedriveError says why a redrive did not succeed; the letter is pending again.
@@ -325,11 +340,15 @@ func (e *RedriveError) Error() string {
 
 // Redrive sends a pending dead letter on its way again: to its destination, in one
 // attempt made now, or back onto the topic of the processor that gave it up. Of
-// two calls at once only one does so.
+// two calls at once only one does so. One about somebody who was erased stays where it
+// is (ErrLetterErased), but for the fact that they were deleted.
 func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error) {
-	l, err := d.Get(ctx, place)
+	l, err := d.get(ctx, place)
 	if err != nil {
 		return nil, err
+	}
+	if l.Status == storage.LetterErased {
+		return l.shown(), ErrLetterErased
 	}
 	partition, offset, _ := parsePlace(place)
 	claimed, err := storage.ClaimLetter(ctx, d.db, partition, offset)
@@ -337,7 +356,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error
 		return nil, err
 	}
 	if !claimed {
-		return l, ErrLetterDone
+		return l.shown(), ErrLetterDone
 	}
 	err = d.send(ctx, l)
 	// Whatever became of it is written down, also when the caller has gone.
@@ -347,7 +366,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error
 		err = settle
 	}
 	if err != nil {
-		return l, err
+		return l.shown(), err
 	}
 	return d.Get(ctx, place)
 }
@@ -361,10 +380,13 @@ func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
 		return d.admin.reproduce(ctx, r)
 	}
 	out, err := d.redeliver(ctx, *l.DestinationID, r, l.Attempts+l.RetryCount)
-	if err == nil && out.Verdict != Delivered && out.Verdict != Skipped {
-		err = &RedriveError{out}
+	switch {
+	case err != nil, out.Verdict == Delivered, out.Verdict == Skipped:
+		return err
+	case out.Verdict == Erased:
+		return ErrLetterErased
 	}
-	return err
+	return &RedriveError{out}
 }
 
 // record is the record that was given up: where it stands, or from the letter when

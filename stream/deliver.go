@@ -63,6 +63,8 @@ const (
 	// Partial: the receiver answered for each record of a batch by itself, and
 	// Outcome.Results says what.
 	Partial
+	// Erased: the record is about somebody who was erased; finished, no request made.
+	Erased
 )
 
 // String is the verdict as it stands in logs, metrics and the delivery log.
@@ -82,6 +84,8 @@ func (v Verdict) String() string {
 		return "split"
 	case Partial:
 		return "partial"
+	case Erased:
+		return "erased"
 	}
 	return "unknown"
 }

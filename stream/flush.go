@@ -27,6 +27,7 @@ type flusher struct {
 	db      *storage.DB
 	log     *zap.Logger
 	metrics *sinkMetrics
+	erased  *erasures // nil: nobody is
 	// stale is told when a cursor was not saved: rewound, or its destination deleted.
 	stale func()
 	// flushed is told when a flush has made room again.
@@ -308,13 +309,31 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	attempts := make([]storage.Attempt, 0, len(fl.kept.attempts))
 	for _, a := range fl.kept.attempts {
 		if ours[a.Partition] && !a.holding.lost.Load() {
-			attempts = append(attempts, a.Attempt)
+			attempts = append(attempts, fl.withoutErased(a.Attempt))
 		}
 	}
 	if len(attempts) == 0 {
 		return saved, nil
 	}
 	return saved, storage.WriteAttempts(ctx, tx, attempts)
+}
+
+// withoutErased is an attempt as it is logged: without texts, which may quote it, when
+// it was about somebody who was erased by now.
+func (fl *flusher) withoutErased(a storage.Attempt) storage.Attempt {
+	if fl.erased.hasKey(a.RecordKey) {
+		a.Error, a.Response = "", nil
+	}
+	return a
+}
+
+// parkedWithoutErased is a record as it is parked: without its value, which is not to
+// be sent, when it is about somebody who was erased by now.
+func (fl *flusher) parkedWithoutErased(r storage.ParkedRecord) storage.ParkedRecord {
+	if fl.erased.has(&Record{Key: []byte(r.Key), Type: r.RecordType}) {
+		r.Value = nil
+	}
+	return r
 }
 
 // writeParking writes what was parked and what of it is finished. Records come
@@ -333,11 +352,15 @@ func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[in
 		}
 		switch op.kind {
 		case parkRecord:
-			rows = append(rows, op.record)
+			rows = append(rows, fl.parkedWithoutErased(op.record))
 		case removeRecord:
 			gone = append(gone, op.record)
 		case saveKey:
-			states[keyOf{op.state.ParkedTrack, op.state.Key}] = op.state
+			state := op.state
+			if fl.erased.hasKey(state.Key) {
+				state.Error = ""
+			}
+			states[keyOf{state.ParkedTrack, state.Key}] = state
 		}
 	}
 	if len(rows) > 0 {

@@ -202,6 +202,8 @@ func NewSinks(cfg SinksConfig, deps SinksDeps) (*Sinks, error) {
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
 	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
 	s.env.db, s.env.workshop = deps.DB, r.workshop
+	s.env.erased = newErasures(deps.DB, deps.Log)
+	s.flush.erased = s.env.erased
 	s.env.loader = newLoader(deps.DB, deps.Log, s.listTracks)
 	s.flush.parked = s.env.loader.wake
 	r.wake = s.wakeFeeder
@@ -225,10 +227,12 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.keepHouse(work) })
 	s.tasks.Go(func() { s.mirror(work) })
 	s.tasks.Go(func() { s.skip(work) })
+	s.tasks.Go(func() { s.env.erased.run(work) })
 	s.tasks.Go(func() {
 		_ = s.db.ListenAll(work, map[string]func(string){
 			storage.ChannelDestinations: func(string) { s.refresh() },
 			storage.ChannelParked:       func(string) { s.env.loader.wake() },
+			storage.ChannelErased:       func(ids string) { s.env.erased.heard(work, ids) },
 		})
 	})
 	member, err := s.join()
@@ -246,17 +250,23 @@ func (s *Sinks) Run(ctx context.Context) error {
 	return err
 }
 
-// prepare makes the delivery log ready for today, waiting for Postgres if need be.
-// Nothing else keeps deliveries waiting: what has no day of its own in the log
-// stands in its default partition, and it is tried again each hour.
+// prepare makes the delivery log ready for today and reads who was erased, waiting for
+// Postgres if need be. Nothing else keeps deliveries waiting: what has no day of its
+// own in the log stands in its default partition, and it is tried again each hour.
 func (s *Sinks) prepare(ctx context.Context) {
+	s.await(ctx, s.env.erased.load)
+	s.await(ctx, func(ctx context.Context) error { return storage.PrepareAttempts(ctx, s.db, time.Now(), 2) })
+}
+
+// await does what deliveries wait for, again while Postgres is away.
+func (s *Sinks) await(ctx context.Context, do func(context.Context) error) {
 	for {
-		err := storage.PrepareAttempts(ctx, s.db, time.Now(), 2)
+		err := do(ctx)
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return
 		case !storage.IsUnavailable(err) && !storage.IsRetryable(err):
-			s.log.Error("delivery_log.prepare_failed", zap.Error(err))
+			s.log.Error("sinks.prepare_failed", zap.Error(err))
 			return
 		}
 		s.log.Warn("sinks.waiting_for_postgres", zap.Error(err))

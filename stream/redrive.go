@@ -56,7 +56,7 @@ func (d *DeadLetters) RedriveAll(ctx context.Context, f LetterFilter, cursor str
 	for i, l := range todo {
 		if _, err := d.Redrive(ctx, l.Place); errors.Is(ctx.Err(), context.Canceled) {
 			return out, err // nobody listens any more
-		} else if !errors.Is(err, ErrLetterDone) {
+		} else if !errors.Is(err, ErrLetterDone) && !errors.Is(err, ErrLetterErased) {
 			out.count(l, err)
 		}
 		at.tried(l)

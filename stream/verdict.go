@@ -32,7 +32,7 @@ func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 		// Whoever owns the partition now starts from the cursor; only a success is
 		// worth keeping, so that it is not repeated.
 		switch out.Verdict {
-		case Delivered, Skipped:
+		case Delivered, Skipped, Erased:
 			t.finish(f)
 		case Partial:
 			done, _, _ := c.divide(f, out)
@@ -67,7 +67,7 @@ func (c *courier) judge(f *flight, out Outcome) {
 		verdict = Reject
 	}
 	switch verdict {
-	case Delivered, Skipped:
+	case Delivered, Skipped, Erased:
 		c.arrived(f, verdict)
 	case Reject:
 		c.bury(f, "rejected", out)
@@ -280,7 +280,7 @@ func (c *courier) note(f *flight, out Outcome, started time.Time) {
 		if out.Verdict == Skipped { // the request was about others
 			status, latency, response = 0, 0, nil
 		}
-		if policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped) {
+		if policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped || out.Verdict == Erased) {
 			continue
 		}
 		written++

@@ -28,7 +28,7 @@ type destinationsDeliveriesCmd struct {
 	RecordID string `help:"Only this record."`
 	Contact  string `help:"Only this contact id."`
 	Type     string `help:"Only this type."`
-	Outcome  string `help:"Only this outcome: delivered, retry, rejected, refused, skipped." enum:",delivered,retry,rejected,refused,skipped,split" default:""`
+	Outcome  string `help:"Only this outcome: delivered, retry, rejected, refused, skipped, erased." enum:",delivered,retry,rejected,refused,skipped,split,erased" default:""`
 	Status   int    `help:"Only this HTTP status."`
 	From     string `help:"Attempts from this time on."`
 	To       string `help:"Attempts before this time."`
