@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,38 +11,31 @@ import (
 )
 
 // ChannelErased carries the ids of contacts that were erased, parted by blanks, for
-// [DB.Listen]; contacts merged into them are named too. Nothing that was sent of them
+// [DB.Listen], contacts merged into them included; or nothing, when there are so many
+// that they are to be read. Nothing that was sent of them
 // by then is taken back, and nothing may be sent from then on.
 const ChannelErased = "erased"
 
-// erasedAtOnce is how many ids stand in one notification, whose size is bounded.
-const erasedAtOnce = 200
+// erasedNamed is how many ids stand in a notification, whose size is bounded.
+const erasedNamed = 200
 
 // noteErased keeps that contacts are erased, and what was merged into them, and tells
 // whoever delivers.
 func (tx *Tx) noteErased(ctx context.Context, contacts []string) error {
-	const insert = `
-		INSERT INTO erased_contacts (contact_id)
-		SELECT n::uuid FROM unnest($1::text[]) AS n
-		UNION
-		SELECT contact_id FROM identities WHERE merged_into = ANY ($1::text[]::uuid[])
-		ORDER BY 1
-		ON CONFLICT (contact_id) DO NOTHING
-		RETURNING contact_id::text`
-	rows, err := tx.Query(ctx, insert, contacts)
-	if err != nil {
+	const sql = `
+		WITH erased AS (
+			INSERT INTO erased_contacts (contact_id)
+			SELECT n::uuid FROM unnest($2::text[]) AS n
+			UNION
+			SELECT contact_id FROM identities WHERE merged_into = ANY ($2::text[]::uuid[])
+			ORDER BY 1
+			ON CONFLICT (contact_id) DO NOTHING
+			RETURNING contact_id)
+		SELECT pg_notify(` + channelSQL + `, CASE WHEN count(*) <= $3 THEN string_agg(contact_id::text, ' ') ELSE '' END)
+		FROM erased
+		HAVING count(*) > 0`
+	if _, err := tx.Exec(ctx, sql, ChannelErased, contacts, erasedNamed); err != nil {
 		return fmt.Errorf("note %d erased contacts: %w", len(contacts), err)
-	}
-	erased, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("note %d erased contacts: %w", len(contacts), err)
-	}
-	for len(erased) > 0 {
-		n := min(len(erased), erasedAtOnce)
-		if err := Notify(ctx, tx, ChannelErased, strings.Join(erased[:n], " ")); err != nil {
-			return err
-		}
-		erased = erased[n:]
 	}
 	return nil
 }
