@@ -201,7 +201,7 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *scanner, k *storage.Ski
 		r := &c.records[i]
 		if r.Offset < k.EndOffset && r.Offset >= cursor.Next() && subscription.Matches(r.Type) && cursor.Admit(r.Offset) {
 			cursor.Finish(r.Offset)
-			letters = append(letters, skippedLetter(k, r))
+			letters = s.addSkipped(letters, k, r)
 		}
 	}
 	cursor.Advance(min(c.to, k.EndOffset))
@@ -244,9 +244,9 @@ func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (th
 	if err != nil {
 		return false, err
 	}
-	letters := make([]schemas.Message, len(rows))
+	letters := make([]schemas.Message, 0, len(rows))
 	for i := range rows {
-		letters[i] = skippedLetter(k, recordOf(&rows[i]))
+		letters = s.addSkipped(letters, k, recordOf(&rows[i]))
 	}
 	lost, err := s.writeSkipped(ctx, h, k, letters, func(tx *storage.Tx) error {
 		if len(rows) == 0 {
@@ -255,6 +255,14 @@ func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (th
 		return storage.RemoveParkedRecords(ctx, tx, rows)
 	})
 	return lost || len(rows) == 0, err
+}
+
+// addSkipped adds the letter of a record, unless it is about somebody who was erased.
+func (s *Sinks) addSkipped(letters []schemas.Message, k *storage.Skip, r *Record) []schemas.Message {
+	if s.env.erased.has(r) {
+		return letters
+	}
+	return append(letters, skippedLetter(k, r))
 }
 
 func skippedLetter(k *storage.Skip, r *Record) *schemas.DeadLetter {
