@@ -169,7 +169,9 @@ func (e *erasing) toIngest(key string, value []byte) {
 // letters are the places of the dead letters that show the mark, or are shown as erased,
 // by what gave them up.
 func (e *erasing) letters() map[string][]string {
-	var page struct{ Entries []struct{ ID, Source, Status string } }
+	var page struct {
+		Entries []struct{ ID, Source, Status string }
+	}
 	require.NoError(e.t, json.Unmarshal(e.send("GET", "/v1/admin/dlq?limit=100", ""), &page))
 	found := map[string][]string{}
 	for _, l := range page.Entries {

@@ -26,7 +26,7 @@ type erasures struct {
 	mu    sync.RWMutex
 	ids   map[uuid.UUID]struct{}
 	fresh map[uuid.UUID]struct{} // those that came while all are read; nil when they are not
-	until time.Time // of the newest, by Postgres's clock
+	until time.Time              // of the newest, by Postgres's clock
 }
 
 const (
