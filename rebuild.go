@@ -83,7 +83,11 @@ func (r *rebuild) contacts(ctx context.Context) error {
 			return err
 		}
 		before := func(rec *stream.Record) bool { return rec.Offset < at[rec.Partition] }
-		return r.each(ctx, schemas.TopicResolved, before, func(records []*stream.Record) error { return p.RestoreMarks(ctx, tx, records, r.now) })
+		err = r.each(ctx, schemas.TopicResolved, before, func(records []*stream.Record) error { return p.RestoreMarks(ctx, tx, records, r.now) })
+		if err != nil {
+			return err
+		}
+		return p.FinishRebuild(ctx, tx, r.now)
 	})
 }
 

@@ -80,6 +80,41 @@ func TestARebuildKeepsADeviceWithWhoHasItLast(t *testing.T) {
 	require.Equal(t, 1, p.count("identifiers", "value = 'shared'"))
 }
 
+// A backup knows people who were deleted since it was made, and the log may have
+// forgotten the deletion by now: tombstones go, and topic resolved is short. Whoever
+// merged into somebody who lives keeps their events.
+func TestARebuildOfABackupErasesWhoWasDeletedSinceThen(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(event("hers", user("ada")), event("also hers", email("ada@b.co")), put(user("ada"), email("ada@b.co")),
+		event("his", user("bob")), event("also his", anon("phone")), put(user("bob"), anon("phone")))
+	ada := p.find(schemas.KindExternal, "ada").ID
+	tables := []string{"contacts", "contact_marks", "identities", "identifiers", "events"}
+	sql := func(format string) {
+		for _, table := range tables {
+			_, err := p.db.Exec(p.ctx, fmt.Sprintf(format, table))
+			require.NoError(t, err)
+		}
+	}
+	sql("CREATE TABLE backup_%[1]s AS SELECT * FROM %[1]s")
+	p.do(remove(user("ada")), put(user("carol")))
+	sql("DELETE FROM %[1]s")
+	sql("INSERT INTO %[1]s SELECT * FROM backup_%[1]s")
+	require.NotNil(t, p.find(schemas.KindExternal, "ada"))
+
+	p.history = slices.DeleteFunc(p.history, func(s snapshot) bool { return s.key == ada })
+	for i := range p.resolved {
+		p.resolved[i] = lane{}
+	}
+	rebuild(t, p, 1000)
+	require.Nil(t, p.find(schemas.KindExternal, "ada"))
+	require.Nil(t, p.find(schemas.KindEmail, "ada@b.co"))
+	require.NotNil(t, p.find(schemas.KindExternal, "carol"))
+	require.NotNil(t, p.find(schemas.KindAnonymous, "phone"))
+	require.Zero(t, p.count("events", "name LIKE '%hers'"), "her events, and those of whom she was before")
+	require.Equal(t, 2, p.count("events", "name LIKE '%his'"))
+	require.Equal(t, 1, p.count("contact_marks", "contact_id = $1 AND survivor IS NULL", ada), "a late record does not bring her back")
+}
+
 // contents is what identity and contacts know, as text. What a rebuild cannot
 // give back is left out: when somebody was seen last, and where the identity of
 // an ended contact came from.
@@ -136,6 +171,9 @@ func rebuild(rt require.TestingT, p *pump, batch int) {
 			}
 		}
 		if err := p.contacts.RestoreMarks(p.ctx, tx, consumed, p.clock); err != nil {
+			return err
+		}
+		if err := p.contacts.FinishRebuild(p.ctx, tx, p.clock); err != nil {
 			return err
 		}
 		if err := p.identity.Rebuild(p.ctx, tx, p.clock); err != nil {

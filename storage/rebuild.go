@@ -7,9 +7,13 @@ import (
 )
 
 // ClearContacts removes what RestoreContacts and processor contacts write, but
-// stored events and answers.
+// stored events and answers. Who was known is remembered until tx ends, for
+// FinishContacts. Once a transaction.
 func (tx *Tx) ClearContacts(ctx context.Context) error {
 	for _, sql := range []string{
+		`CREATE TEMP TABLE known_before ON COMMIT DROP AS
+			SELECT id AS contact_id, NULL::uuid AS survivor FROM contacts
+			UNION ALL SELECT contact_id, survivor FROM contact_marks`,
 		`DELETE FROM contacts`, `DELETE FROM contact_marks`, `DELETE FROM email_preferences`, `DELETE FROM pending_answers`,
 	} {
 		if _, err := tx.Exec(ctx, sql); err != nil {
@@ -72,6 +76,33 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 	}
 	if _, err := tx.Exec(ctx, upsert, ids, survivors, now); err != nil {
 		return fmt.Errorf("restore %d marks: %w", len(marks), err)
+	}
+	return nil
+}
+
+// FinishContacts erases who ended since the database knew them: it may be a backup, and
+// the log may have forgotten the end by now. Whoever was known and is nobody any more
+// counts as deleted, and stored events of deleted contacts, and of those merged into
+// them, go.
+func (tx *Tx) FinishContacts(ctx context.Context, now time.Time) error {
+	const ended = `
+INSERT INTO contact_marks (contact_id, marked_at)
+SELECT DISTINCT k.contact_id, $1::timestamptz
+FROM known_before AS k
+WHERE NOT EXISTS (SELECT FROM contacts AS c WHERE c.id IN (k.contact_id, k.survivor))
+ON CONFLICT (contact_id) DO NOTHING`
+	const events = `
+WITH RECURSIVE gone AS (
+    SELECT contact_id FROM contact_marks WHERE survivor IS NULL
+    UNION
+    SELECT m.contact_id FROM contact_marks AS m JOIN gone AS g ON m.survivor = g.contact_id
+)
+DELETE FROM events AS e USING gone AS g WHERE e.contact_id = g.contact_id`
+	if _, err := tx.Exec(ctx, ended, now); err != nil {
+		return fmt.Errorf("mark contacts that ended: %w", err)
+	}
+	if _, err := tx.Exec(ctx, events); err != nil {
+		return fmt.Errorf("erase events of contacts that ended: %w", err)
 	}
 	return nil
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// Clear removes the processor's state, before Restore. Stored events stay.
+// Clear removes the processor's state, before Restore. Stored
+// events stay until FinishRebuild.
 func (p *Processor) Clear(ctx context.Context, tx *storage.Tx) error { return tx.ClearContacts(ctx) }
 
 // Restore applies records of topic contacts, read from its start, each partition
@@ -75,6 +76,13 @@ func (p *Processor) RestoreMarks(ctx context.Context, tx *storage.Tx, records []
 		}
 	}
 	return tx.RestoreMarks(ctx, slices.Collect(maps.Values(marks)), now)
+}
+
+// FinishRebuild comes after RestoreMarks. The state from before the rebuild may be a
+// backup: of who was deleted since then nothing is left, also when the log has forgotten
+// the deletion.
+func (p *Processor) FinishRebuild(ctx context.Context, tx *storage.Tx, now time.Time) error {
+	return tx.FinishContacts(ctx, now)
 }
 
 // rowOf is the inverse of state.snapshot.
