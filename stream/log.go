@@ -272,19 +272,29 @@ func isKafkaError(err error) bool {
 
 // wait returns when every record is answered, or time is up, or the caller leaves.
 func (c *appendCall) wait(ctx context.Context) error {
-	patience := time.NewTimer(c.log.cfg.AppendTimeout)
+	timeout := c.log.cfg.AppendTimeout
+	due := time.Now().Add(timeout)
+	patience := time.NewTimer(timeout)
 	defer patience.Stop()
-	select {
-	case <-c.done:
-		err := c.result()
-		c.log.experience.note(err)
-		return err
-	case <-patience.C:
-		err := fmt.Errorf("%w: no acknowledgement within %s", ErrBusy, c.log.cfg.AppendTimeout)
-		c.log.experience.failed(err)
-		return allFailed(c.messages, err)
-	case <-ctx.Done():
-		return allFailed(c.messages, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx)))
+	for {
+		select {
+		case <-c.done:
+			err := c.result()
+			c.log.experience.note(err)
+			return err
+		case <-patience.C:
+			if late := time.Since(due); late > timeout/10 {
+				// This process stood still, and not the broker, whose answer may be here.
+				due = time.Now().Add(timeout)
+				patience.Reset(timeout)
+				continue
+			}
+			err := fmt.Errorf("%w: no acknowledgement within %s", ErrBusy, timeout)
+			c.log.experience.failed(err)
+			return allFailed(c.messages, err)
+		case <-ctx.Done():
+			return allFailed(c.messages, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx)))
+		}
 	}
 }
 
