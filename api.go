@@ -82,7 +82,7 @@ func processorState(loop *stream.ProcessorLoop) error {
 // probes ask the parts of this process whether they work.
 func (a *App) probes() []ingest.Probe {
 	probes := []ingest.Probe{
-		{Name: "kafka", Needed: true, Check: a.admin.Ping},
+		{Name: "kafka", Needed: true, Check: a.log.Ready},
 		{Name: "registry", Check: a.reg.Ping},
 	}
 	for _, c := range a.ready {

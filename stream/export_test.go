@@ -53,6 +53,9 @@ func (s *Sinks) Tracks(replay string) int {
 	return n
 }
 
+// Probe is what Ready does when appends prove nothing.
+func (l *Log) Probe(ctx context.Context) error { return l.probe(ctx) }
+
 // SetPatience is for how long a call that redrives many begins attempts.
 func (d *DeadLetters) SetPatience(t time.Duration) { d.patience = t }
 

@@ -173,6 +173,14 @@ func codec(t testing.TB, s settings, prefix string) *schemas.Codec {
 	return registry.Codec()
 }
 
+// DeleteTopic deletes a topic with all that stands on it.
+func (e *Env) DeleteTopic(topic schemas.Topic) {
+	e.t.Helper()
+	deleted, err := e.adm.DeleteTopics(e.Context(), e.Config.Topic(topic))
+	require.NoError(e.t, err)
+	require.NoError(e.t, deleted.Error())
+}
+
 func (e *Env) deleteTopics(config stream.Config) {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
