@@ -6,6 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -26,7 +27,7 @@ func adminActor(ctx context.Context) console.Actor {
 	if caller == nil {
 		return console.Actor{Name: "unknown", Address: address}
 	}
-	actor := console.Actor{Name: caller.Name, Address: address}
+	actor := console.Actor{Name: caller.Name, Address: address, Details: caller.Holds(storage.ScopeFullAdmin)}
 	if !caller.Bootstrap() {
 		actor.KeyID = &caller.ID
 	}

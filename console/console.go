@@ -28,6 +28,9 @@ type Actor struct {
 	Name    string
 	KeyID   *string // nil for the bootstrap key
 	Address string
+	// Details says that the key may see what a failed delivery tells of our network:
+	// addresses, names, certificates.
+	Details bool
 }
 
 // Deps is what the room works with. DB and Actor are needed.

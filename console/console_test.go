@@ -135,13 +135,14 @@ type server struct {
 	positions *positions
 	backfills *backfills
 	log       *log
+	unseeing  bool // the key may not see what failures tell of the network
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{t: t, db: storagetest.New(t), hooks: &memory{}, positions: &positions{}, backfills: &backfills{}, log: &log{}}
 	admin, err := console.New(console.Deps{DB: s.db, Webhooks: s.hooks, Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Actor: func(context.Context) console.Actor {
-		return console.Actor{Name: "ada", Address: "192.0.2.7"}
+		return console.Actor{Name: "ada", Address: "192.0.2.7", Details: !s.unseeing}
 	}})
 	require.NoError(t, err)
 	mux := chi.NewRouter()

@@ -94,7 +94,7 @@ func (c *console) listLetters(r *http.Request) (any, error) {
 	}
 	out := letterPage{Entries: []letterJSON{}, Limit: limit, Scanned: page.Scanned, NextCursor: optional(page.Next)}
 	for _, l := range page.Letters {
-		out.Entries = append(out.Entries, letterOf(l, false))
+		out.Entries = append(out.Entries, c.letterFor(r, l, false))
 	}
 	return out, nil
 }
@@ -105,7 +105,7 @@ func (c *console) getLetter(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return letterOf(l, true), nil
+	return c.letterFor(r, l, true), nil
 }
 
 // retryLetter is POST /dlq/{entry}/retry: the record is on its way again before

@@ -45,7 +45,7 @@ type attemptJSON struct {
 	Outcome   string          `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split,erased"`
 	Status    *int            `json:"status"`
 	LatencyMS int64           `json:"latencyMs"`
-	Error     *string         `json:"error"`
+	Error     *string         `json:"error" doc:"Of an attempt without an answer, scope full-admin sees addresses, names and certificates; others its class: dns, tls, connection refused, timeout and the like."`
 	Response  *string         `json:"response"`
 	ReplayID  *string         `json:"replayId"`
 }
@@ -119,7 +119,7 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := attemptPageOf(list, next, limit)
+	out := c.hideFailures(r, attemptPageOf(list, next, limit))
 	out.From = schemas.ISOTimeOf(&filter.From)
 	return out, nil
 }
@@ -212,7 +212,7 @@ func (c *console) getDelivery(r *http.Request) (any, error) {
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
 	}
-	return attemptPageOf(list, next, 100), err
+	return c.hideFailures(r, attemptPageOf(list, next, 100)), err
 }
 
 // clocksApart is by how much the clocks of brokers and processes may differ.

@@ -17,6 +17,7 @@ import (
 
 // log is a Records and a DeadLetters with one record, given up once.
 type log struct {
+	failure     string
 	redelivered []string
 	pending     bool
 	filter      stream.LetterFilter
@@ -50,7 +51,10 @@ func (l *log) letter() *stream.Letter {
 	if l.pending {
 		status = storage.LetterPending
 	}
-	return &stream.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x")}}
+	destination := lately
+	return &stream.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{
+		Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x"), DestinationID: &destination, Error: l.failure,
+	}}
 }
 
 func (l *log) List(_ context.Context, f stream.LetterFilter, _ string, _ int) (*stream.LetterPage, error) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // parkedKeyJSON is a contact whose records wait because the first of them failed
@@ -20,7 +21,7 @@ type parkedKeyJSON struct {
 	Attempts      int               `json:"attempts" doc:"Made of the oldest record."`
 	FailingMS     int64             `json:"failingMs" doc:"For how long it has failed, counting only time in which the destination is delivered to."`
 	Status        *int              `json:"status"`
-	Error         *string           `json:"error"`
+	Error         *string           `json:"error" doc:"The class of the failure; its text is in the delivery log."`
 	Records       int               `json:"records"`
 	Bytes         int64             `json:"bytes"`
 	Oldest        *parkedRecordJSON `json:"oldest"`
@@ -79,7 +80,7 @@ const noParkedKey = "No such key is parked"
 func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 	out := parkedKeyJSON{
 		Key: k.Key, Reason: k.Reason, Since: schemas.ISOTimeOf(k.Since), FirstFailedAt: schemas.ISOTimeOf(k.FirstFailedAt), NextAttemptAt: attemptAt(k.NextAttemptAt),
-		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(k.Error),
+		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(stream.FailureClass(k.Error, k.Status)),
 		Records: k.Records, Bytes: k.Bytes, Partition: k.Partition, ReplayID: replayIDOf(k.ReplayID),
 	}
 	if k.Status != 0 {

@@ -2,11 +2,14 @@ package sinks
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -150,7 +153,7 @@ func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Out
 
 func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery) stream.Outcome {
 	if o.err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + o.err.Error()}
+		return stream.Outcome{Verdict: stream.Refuse, Err: stream.FailureSettings + ": " + o.err.Error()}
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if !d.build(ctx, o, del, a) {
@@ -194,7 +197,7 @@ func (d *Deliverer) decodeAll(ctx context.Context, del stream.Delivery, a *attem
 		p, err := payload(r)
 		switch {
 		case errors.Is(err, schemas.ErrRegistryUnavailable):
-			a.unable = &stream.Outcome{Verdict: stream.Retry, Err: err.Error()}
+			a.unable = &stream.Outcome{Verdict: stream.Retry, Err: stream.FailureRegistry + ": " + err.Error()}
 			return
 		case err != nil:
 			a.setApart(i, stream.Result{Verdict: stream.Reject, Err: err.Error()})
@@ -308,15 +311,43 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 	var netErr net.Error
 	switch {
 	case errors.As(err, &blocked):
-		out.Verdict, out.Err = stream.Refuse, blocked.Error()
+		out.Verdict, out.Err = stream.Refuse, stream.FailureBlocked+": "+blocked.Reason
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		out.Err = "attempt was cancelled" // whatever that has made of the connection
+		out.Err = stream.FailureCancelled // whatever that has made of the connection
 	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
-		out.Err = fmt.Sprintf("timeout after %s", latency.Round(time.Millisecond))
+		out.Err = fmt.Sprintf(stream.FailureTimeout+" after %s", latency.Round(time.Millisecond))
 	default:
-		out.Err = transport.CleanText(err.Error())
+		out.Err = networkFailure(err)
 	}
 	return out
+}
+
+// networkFailure is the text of a failure without an answer: its class and what it was.
+func networkFailure(err error) string {
+	class, text := stream.FailureNetwork, transport.CleanText(err.Error())
+	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &dns):
+		class = stream.FailureDNS
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert), strings.HasPrefix(text, "tls: "), strings.Contains(text, "remote error: tls"):
+		class = stream.FailureTLS
+	case errors.Is(err, syscall.ECONNREFUSED):
+		class = stream.FailureRefused
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		class = stream.FailureLost
+	}
+	return class + ": " + strings.TrimPrefix(text, class+": ")
+}
+
+// errorClass is what of a failure stands in the log.
+func errorClass(out *stream.Outcome) string {
+	if out.Verdict == stream.Delivered || out.Verdict == stream.Skipped {
+		return ""
+	}
+	return out.Class()
 }
 
 // excerpt is what of an answer stands in the delivery log.
@@ -346,6 +377,6 @@ func (d *Deliverer) logOutcome(del *stream.Delivery, out *stream.Outcome) {
 		zap.String("record_id", first.ID), zap.String("type", first.Type), zap.ByteString("key", first.Key),
 		zap.String("topic", string(first.Topic)), zap.Int32("partition", first.Partition), zap.Int64("offset", first.Offset),
 		zap.Int("records", len(del.Records)), zap.String("replay_id", del.ReplayID),
-		zap.Duration("retry_after", out.RetryAfter), zap.String("error", out.Err),
+		zap.Duration("retry_after", out.RetryAfter), zap.String("error", errorClass(out)),
 	)
 }

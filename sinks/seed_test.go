@@ -47,7 +47,7 @@ func TestASeedIsMadeOnceByHoweverManyProcesses(t *testing.T) {
 	require.Equal(t, map[Seeded]int{SeedMade: 1, SeedKept: 3}, made)
 	var sealed string
 	require.NoError(t, o.db.QueryRow(t.Context(), `SELECT convert_from(config, 'UTF8') FROM destinations`).Scan(&sealed))
-	require.Contains(t, sealed, "v1:", "the key is encrypted at rest")
+	require.Contains(t, sealed, "v2:", "the key is encrypted at rest")
 }
 
 func TestASeedFollowsTheSettingsButNeverUndoesWhatAnOperatorDid(t *testing.T) {

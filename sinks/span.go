@@ -45,7 +45,7 @@ func endSpan(span trace.Span, out *stream.Outcome) {
 	}
 	span.SetAttributes(attribute.Int("http.response.status_code", out.Status), attribute.String("hogstream.verdict", out.Verdict.String()))
 	if out.Verdict != stream.Delivered && out.Verdict != stream.Skipped && out.Verdict != stream.Erased {
-		span.SetStatus(codes.Error, out.Err)
+		span.SetStatus(codes.Error, out.Class())
 	}
 	span.End()
 }

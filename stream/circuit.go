@@ -120,7 +120,7 @@ func (c *courier) openCircuit(now time.Time, out Outcome) {
 	c.circuit = circuit{open: true, pause: probePauseMin, probeAt: now.Add(probePauseMin)}
 	c.setClock(now)
 	c.metrics.circuits.Inc()
-	c.env.log.Warn("circuit.opened", zap.String("destination", c.dest.Name), zap.Int("status", out.Status), zap.String("error", out.Err))
+	c.env.log.Warn("circuit.opened", zap.String("destination", c.dest.Name), zap.Int("status", out.Status), zap.String("error", out.Class()))
 }
 
 // closeCircuit lets everything go on at once that the receiver did not ask to wait.

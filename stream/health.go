@@ -12,7 +12,7 @@ import (
 )
 
 // health is what a courier tells operators of its attempts: the last error stays when
-// later attempts succeed. Guarded by the courier's mutex.
+// later attempts succeed, by its class. Guarded by the courier's mutex.
 type health struct {
 	failures    int64 // in a row
 	lastError   string
@@ -23,19 +23,19 @@ type health struct {
 // note takes note of how an attempt ended. Of a batch of which a part was delivered
 // the receiver works.
 func (h *health) note(out Outcome, now time.Time) {
-	failed, delivered, cause := out.Verdict != Delivered && out.Verdict != Skipped, out.Verdict == Delivered, out.Err
+	failed, delivered, cause := out.Verdict != Delivered && out.Verdict != Skipped, out.Verdict == Delivered, ""
 	if out.Verdict == Partial {
 		failed = false
 		for _, r := range out.Results {
 			delivered = delivered || r.Verdict == Delivered
 			if r.Verdict != Delivered && r.Verdict != Skipped && !failed {
-				failed, cause = true, cmp.Or(r.Err, out.Err)
+				failed, cause = true, FailureClass(cmp.Or(r.Err, out.Err), out.Status)
 			}
 		}
 	}
 	if failed {
 		h.failures++
-		h.lastError, h.lastErrorAt = cmp.Or(cleanText(cause), fmt.Sprintf("HTTP %d", out.Status)), now
+		h.lastError, h.lastErrorAt = cmp.Or(cause, out.Class(), "failed"), now
 	}
 	if delivered {
 		h.failures = 0

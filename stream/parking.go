@@ -224,7 +224,7 @@ func (c *courier) park(f *flight, out Outcome, now time.Time) {
 	}
 	state.Reason, state.Attempts = storage.ParkedFailing, f.tries
 	state.Failing = c.openTime(now) - t.parking.marks[h].origin
-	state.Status, state.Error = out.Status, cleanText(out.Err)
+	state.Status, state.Error = out.Status, out.Class()
 	wait := backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.ParkedMax, 0.5+rand.Float64()/2, out.RetryAfter)
 	state.NextAttemptAt = now.Add(max(wait, f.asked.Sub(now)))
 	c.clearLane(f, l)

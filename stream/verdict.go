@@ -251,7 +251,7 @@ func (c *courier) refused(f *flight, out Outcome) {
 	if c.halted || out.Verdict != Gone && (c.refusals < suspendAfter || len(c.refusedKeys) < suspendKeys) {
 		return
 	}
-	last := cmp.Or(cleanText(out.Err), fmt.Sprintf("HTTP %d", out.Status))
+	last := out.Class()
 	reason := fmt.Sprintf("%d attempts in a row were refused, the last with: %s", c.refusals, last)
 	if out.Verdict == Gone {
 		reason = "the receiver is gone: " + last
