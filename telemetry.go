@@ -30,7 +30,8 @@ type Telemetry struct {
 
 // NewTelemetry sets up logs (to stderr), a metrics registry of its own, and
 // traces when an OTLP endpoint is configured. It sets the process's tracer
-// provider and W3C propagation. Close it to flush.
+// provider and W3C propagation. Neither logs nor traces hold what errors quote of
+// records. Close it to flush.
 func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemetry, error) {
 	logger, err := newLogger(cfg)
 	if err != nil {
@@ -50,7 +51,7 @@ func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemet
 		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT %s: %w", cfg.OTLPEndpoint, err)
 	}
 	t.traces = sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter),
+		sdktrace.WithBatcher(discreetExporter{exporter}),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "hogstream"),
 			attribute.String("service.instance.id", instance),
@@ -90,7 +91,7 @@ func newLogger(cfg LogConfig) (*zap.Logger, error) {
 	default:
 		return nil, errors.New("LOG_FORMAT: use json, console or auto")
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), nil
+	return zap.New(discreetCore{zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)}), nil
 }
 
 func isTerminal(f *os.File) bool {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/storage"
@@ -117,11 +118,11 @@ func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, sub
 	case errors.Is(err, ErrNotFound), storage.IsNotFound(err):
 		fail(w, http.StatusNotFound, subject, "")
 	case storage.IsUnavailable(err), errors.Is(err, stream.ErrBusy), errors.Is(err, context.DeadlineExceeded):
-		c.Logger.Warn("admin.unavailable", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		c.Logger.Warn("admin.unavailable", zap.String("route", chi.RouteContext(r.Context()).RoutePattern()), zap.String("request_id", requestID(w)), zap.Error(err))
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, "Service unavailable", "send the request again")
 	default:
-		c.Logger.Error("admin.failed", zap.String("path", r.URL.Path), zap.String("request_id", requestID(w)), zap.Error(err))
+		c.Logger.Error("admin.failed", zap.String("route", chi.RouteContext(r.Context()).RoutePattern()), zap.String("request_id", requestID(w)), zap.Error(err))
 		fail(w, http.StatusInternalServerError, "Internal Server Error", "")
 	}
 }

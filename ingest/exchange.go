@@ -94,7 +94,7 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // the panic's own value
-				a.log.Error("http.panic", zap.Any("panic", panicked), zap.String("path", r.URL.Path),
+				a.log.Error("http.panic", zap.Any("panic", panicked), zap.String("method", r.Method), zap.String("route", routeOf(r)),
 					zap.String("request_id", x.requestID), zap.ByteString("stack", debug.Stack()))
 				if x.status == 0 {
 					x.fail(http.StatusInternalServerError, "Internal Server Error", "")
@@ -227,11 +227,17 @@ func (x *exchange) json(status int, body []byte) {
 	_, _ = x.Write(body) // the client went away
 }
 
+// routeOf is the pattern of the route that a request took.
+func routeOf(r *http.Request) string { return chi.RouteContext(r.Context()).RoutePattern() }
+
 // finished counts a request and writes its log line.
 func (a *API) finished(x *exchange, r *http.Request, took time.Duration) {
-	route := chi.RouteContext(r.Context()).RoutePattern()
+	route := routeOf(r)
 	if route == "" || strings.Contains(route, "*") && x.status == http.StatusNotFound {
 		route = "unmatched"
+	}
+	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+		span.SetName(r.Method + " " + route)
 	}
 	a.metrics.request(r.Method, route, x.status, took)
 	level := zap.InfoLevel
@@ -247,7 +253,7 @@ func (a *API) finished(x *exchange, r *http.Request, took time.Duration) {
 	}
 	var room [16]zap.Field
 	fields := append(room[:0],
-		zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("route", route),
+		zap.String("method", r.Method), zap.String("route", route), // a path may name a person
 		zap.Int("status", x.status), zap.Float64("duration_ms", float64(took.Microseconds())/1000),
 		zap.String("request_id", x.requestID), zap.Int64("bytes_in", r.ContentLength), zap.Int64("bytes_out", x.written))
 	if x.caller != nil {

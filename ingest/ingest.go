@@ -220,7 +220,7 @@ func (a *API) traced(next http.Handler) http.Handler {
 	w3c := propagation.TraceContext{}
 	if makesSpans(a.deps.TracerProvider) {
 		return otelhttp.NewHandler(next, "http", otelhttp.WithTracerProvider(a.deps.TracerProvider), otelhttp.WithPropagators(w3c),
-			otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }))
+			otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method })) // the route is known at the end
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header["Traceparent"] != nil {

@@ -117,3 +117,20 @@ func IsRefusal(err error) bool {
 	var pe *pgconn.PgError
 	return errors.As(err, &pe)
 }
+
+// WithoutValues is the text of an error that is itself Postgres' answer about data,
+// without that data, which its message may quote: the code and what it is about. ok is
+// false for every other error; those that err wraps are not looked at.
+func WithoutValues(err error) (text string, ok bool) {
+	pe, ok := err.(*pgconn.PgError) //nolint:errorlint // this very one: whoever asks walks the chain
+	if !ok || class(pe.Code) != "22" && class(pe.Code) != "23" && pe.Code != "P0001" {
+		return "", false
+	}
+	text = "Postgres refused the data (SQLSTATE " + pe.Code + ")"
+	for _, about := range []struct{ what, name string }{{"table", pe.TableName}, {"column", pe.ColumnName}, {"constraint", pe.ConstraintName}} {
+		if about.name != "" {
+			text += ", " + about.what + " " + about.name
+		}
+	}
+	return text, true
+}
