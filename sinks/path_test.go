@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -40,12 +41,18 @@ func newPath(t *testing.T, change ...func(*stream.SinksConfig)) *path {
 // receiver hangs.
 func newPathWithin(t *testing.T, timeout time.Duration, change ...func(*stream.SinksConfig)) *path {
 	t.Helper()
+	return newPathTelling(t, timeout, zap.NewNop(), nil, change...)
+}
+
+// newPathTelling is newPathWithin with a place for logs and metrics.
+func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg prometheus.Registerer, change ...func(*stream.SinksConfig)) *path {
+	t.Helper()
 	env := streamtest.New(t, streamtest.Partitions(3))
 	db := storagetest.New(t)
 	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
 	require.NoError(t, err)
 	store := storage.NewDestinations(db, box)
-	d, err := New(Config{AllowLoopback: true, Timeout: timeout}, env.Codec, zap.NewNop(), nil)
+	d, err := New(Config{AllowLoopback: true, Timeout: timeout}, env.Codec, log, reg)
 	require.NoError(t, err)
 	admin, err := stream.OpenAdmin(env.Config, nil)
 	require.NoError(t, err)
@@ -56,7 +63,7 @@ func newPathWithin(t *testing.T, timeout time.Duration, change ...func(*stream.S
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := stream.NewSinks(cfg, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store})
+	s, err := stream.NewSinks(cfg, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store, Log: log, Registerer: reg})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
