@@ -13,9 +13,9 @@ func TestABatchThatIsDeliveredInPartLeavesItsErrorAndEndsTheFailuresInARow(t *te
 	require.EqualValues(t, 7, h.failures, "nothing was sent")
 	h.note(Outcome{Verdict: Reject, Err: "no\x00 such field"}, now)
 	require.EqualValues(t, 8, h.failures)
-	require.Equal(t, "no\uFFFD such field", h.lastError)
+	require.Equal(t, "failed", h.lastError)
 	h.note(Outcome{Verdict: Partial, Status: 200, Results: []Result{{Verdict: Delivered}, {Verdict: Retry, Err: "busy"}}}, now.Add(1))
 	require.Zero(t, h.failures)
-	require.Equal(t, "busy", h.lastError)
+	require.Equal(t, "HTTP 200: records refused", h.lastError)
 	require.Equal(t, now.Add(1), h.lastErrorAt)
 }
