@@ -26,7 +26,7 @@ const (
 var (
 	failureClasses = []string{
 		FailureTimeout, FailureCancelled, FailureDNS, FailureTLS, FailureRefused, FailureLost, FailureNetwork, FailureBlocked, FailureSettings, FailureRegistry,
-		"filter", "transform", "decode",
+		"filter or transform", "filter", "transform", "decode",
 	}
 	statusClass = regexp.MustCompile(`^HTTP \d{3}\b`)
 	kafkaClass  = regexp.MustCompile(`^[A-Z][A-Z_]{5,}\b`)
