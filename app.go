@@ -39,6 +39,9 @@ type App struct {
 	destinations *storage.Destinations
 	operations   *sinks.Operations
 
+	lock      *dataLock // of the data directory; nil where it proves nothing
+	ownBroker bool      // the broker lives and dies with this process
+
 	// ready are asked by the readiness probe.
 	ready []check
 }
@@ -120,6 +123,9 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.tel, err = NewTelemetry(ctx, a.cfg.Log, a.cfg.Instance); err != nil {
 		return err
 	}
+	if err := a.lockData(); err != nil {
+		return err
+	}
 	if err := a.openStorage(ctx); err != nil {
 		return err
 	}
@@ -127,6 +133,34 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	return a.openSinks()
+}
+
+// lockData locks the data directory of a process that delivers, to its end, so that
+// a restart can prove that this process is dead. A directory that cannot be written
+// proves nothing, and is no reason not to serve; one that another process has is.
+func (a *App) lockData() (err error) {
+	if a.lock != nil || !a.cfg.Plays(RoleSinks) {
+		return nil
+	}
+	a.lock, err = lockDataDir(a.cfg.DataDir)
+	var held heldError
+	if err != nil && !errors.As(err, &held) {
+		a.tel.Logger.Warn("instance.unproven", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+// instanceID is the proof that leases carry; "" for none.
+func (a *App) instanceID() string {
+	if a.lock == nil {
+		return ""
+	}
+	id, err := a.lock.instanceID()
+	if err != nil {
+		a.tel.Logger.Warn("instance.unproven", zap.Error(err))
+	}
+	return id
 }
 
 func (a *App) openStorage(ctx context.Context) (err error) {

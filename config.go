@@ -44,7 +44,7 @@ type Config struct {
 
 	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks"`
 	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE"`
-	DataDir       string `help:"Where the process keeps its instance name, and dev mode everything." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
+	DataDir       string `help:"Where the process keeps its instance name and the proof that a restart is the same instance, and dev mode everything. One process each." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
 	EncryptionKey string `help:"Key for secrets at rest: 32 bytes, base64. Further keys behind commas open what older keys sealed." env:"HOGSTREAM_ENCRYPTION_KEY"`
 	AdminAPIKey   string `help:"A bearer token with all scopes, to bootstrap." env:"ADMIN_API_KEY"`
 
@@ -75,7 +75,7 @@ type KafkaConfig struct {
 	RetentionSignals  time.Duration     `name:"retention-signals" help:"Retention of topic signals; negative for ever." env:"RETENTION_SIGNALS" default:"168h"`
 	RetentionEmails   time.Duration     `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
 	RetentionLetters  time.Duration     `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
-	SessionTimeout    time.Duration     `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"30s"`
+	SessionTimeout    time.Duration     `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"10s"`
 }
 
 // RegistryConfig says how to reach the schema registry.
@@ -119,8 +119,9 @@ type DataConfig struct {
 
 // DeliveryConfig is about destinations.
 type DeliveryConfig struct {
-	Timeout      time.Duration `name:"delivery-timeout" help:"Deadline of one attempt, at most 15 s." env:"DELIVERY_TIMEOUT" default:"15s"`
-	Lease        time.Duration `name:"lease" help:"Time a partition's lease lasts without renewal." env:"DELIVERY_LEASE" default:"30s"`
+	Timeout      time.Duration `name:"delivery-timeout" help:"Deadline of one attempt." env:"DELIVERY_TIMEOUT" default:"8s"`
+	Lease        time.Duration `name:"lease" help:"How long the lease of a partition number lasts without renewal; more than an attempt and a renewal together." env:"DELIVERY_LEASE" default:"15s"`
+	LeaseRenewal time.Duration `name:"lease-renewal" help:"How often leases are renewed." env:"DELIVERY_LEASE_RENEWAL" default:"3s"`
 	RetryHorizon time.Duration `name:"retry-horizon" help:"How long a record is retried before it becomes a dead letter." env:"RETRY_HORIZON" default:"72h"`
 	Concurrency  int           `name:"delivery-concurrency" help:"Requests in flight for each destination." env:"DELIVERY_CONCURRENCY" default:"64"`
 	Log          string        `name:"delivery-log" help:"Which attempts are logged: all, failures or off." env:"DELIVERY_LOG" default:"all" enum:"all,failures,off"`
@@ -194,8 +195,7 @@ func (c *Config) ValidateServing() error {
 	need(c.Kafka.ReplicationFactor > 0, "KAFKA_REPLICATION_FACTOR is %d: it must be at least 1", c.Kafka.ReplicationFactor)
 	need(c.Data.Threads > 0, "PROCESSOR_THREADS is %d: it must be at least 1", c.Data.Threads)
 	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
-	need(c.Delivery.Timeout > 0 && c.Delivery.Timeout <= 15*time.Second, "DELIVERY_TIMEOUT is %s: it must be above 0 and at most 15s", c.Delivery.Timeout)
-	need(c.Delivery.Lease >= c.Delivery.Timeout+2*time.Second, "DELIVERY_LEASE is %s: it must be at least 2s longer than DELIVERY_TIMEOUT (%s)", c.Delivery.Lease, c.Delivery.Timeout)
+	errs = append(errs, c.checkTakeover())
 	for _, r := range []struct {
 		variable string
 		d, least time.Duration
@@ -222,6 +222,30 @@ func (c *Config) ValidateServing() error {
 	}
 	if _, err := c.TrustedProxies(); err != nil {
 		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// checkTakeover checks the times that decide when another instance may go on in the
+// place of one that is silent. They depend on one another.
+func (c *Config) checkTakeover() error {
+	d := c.Delivery
+	var errs []error
+	for _, t := range []struct {
+		variable string
+		d, least time.Duration
+		why      string
+	}{
+		{"DELIVERY_TIMEOUT", d.Timeout, time.Millisecond, ""},
+		{"DELIVERY_LEASE_RENEWAL", d.LeaseRenewal, 100 * time.Millisecond, ""},
+		{"KAFKA_SESSION_TIMEOUT", c.Kafka.SessionTimeout, time.Second, " (and brokers take 6s to 30m, unless their group.min.session.timeout.ms and group.max.session.timeout.ms say otherwise)"},
+	} {
+		if t.d < t.least {
+			errs = append(errs, fmt.Errorf("%s is %s: it must be at least %s%s", t.variable, t.d, t.least, t.why))
+		}
+	}
+	if least := d.Timeout + d.LeaseRenewal; d.Lease <= least {
+		errs = append(errs, fmt.Errorf("DELIVERY_LEASE is %s: it must be longer than DELIVERY_TIMEOUT (%s) and DELIVERY_LEASE_RENEWAL (%s) together, or no attempt may start between two renewals; set it to %s or more, or shorten those", d.Lease, d.Timeout, d.LeaseRenewal, least+time.Second))
 	}
 	return errors.Join(errs...)
 }

@@ -9,9 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,11 +24,11 @@ import (
 // leaves nothing running. State survives; a second start on the same directory
 // fails and says who holds it.
 func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
-	unlock, err := lockDataDir(cfg.DataDir)
+	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.unlock()
 	cfg.Dev = true
 	cfg.Roles = Roles()
 	parts, err := startParts(ctx, &cfg)
@@ -50,6 +47,7 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
 	if err != nil {
 		return err
 	}
+	app.lock, app.ownBroker = lock, parts.broker != nil
 	return app.Run(ctx, func(addr net.Addr) error {
 		running := &Running{
 			PID: os.Getpid(), URL: localURL(addr), APIKey: cfg.AdminAPIKey,
@@ -149,27 +147,6 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails, crypto/rand says
 	return b
-}
-
-// lockDataDir makes this process the only one on dir. The error names the holder.
-func lockDataDir(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path)
-		_ = f.Close()
-		return nil, fmt.Errorf("the data directory %s is held by process %s: stop it, or set HOGSTREAM_DATA_DIR to another", dir, strings.TrimSpace(string(holder)))
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // localURL is how a program on this machine reaches a listener.

@@ -123,6 +123,35 @@ func TestRetentionsThatWouldForgetTooSoonAreRefused(t *testing.T) {
 	require.NotContains(t, err.Error(), "RETENTION_EVENTS")
 }
 
+func TestTheTimesThatDecideATakeoverAreCheckedTogether(t *testing.T) {
+	for name, c := range map[string]struct {
+		timeout, renewal, lease, session time.Duration
+		wrong                            []string // none when it may serve
+	}{
+		"the defaults":                        {8 * time.Second, 3 * time.Second, 15 * time.Second, 10 * time.Second, nil},
+		"longer ones":                         {time.Minute, 3 * time.Second, 70 * time.Second, time.Minute, nil},
+		"an attempt that outlasts the lease":  {20 * time.Second, 3 * time.Second, 15 * time.Second, 10 * time.Second, []string{"DELIVERY_LEASE is 15s: it must be longer than DELIVERY_TIMEOUT (20s) and DELIVERY_LEASE_RENEWAL (3s) together", "set it to 24s or more"}},
+		"a lease with no time between":        {8 * time.Second, 7 * time.Second, 15 * time.Second, 10 * time.Second, []string{"DELIVERY_LEASE is 15s", "set it to 16s or more"}},
+		"no time at all":                      {0, 0, time.Second, 0, []string{"DELIVERY_TIMEOUT is 0s", "DELIVERY_LEASE_RENEWAL is 0s", "KAFKA_SESSION_TIMEOUT is 0s: it must be at least 1s (and brokers take 6s to 30m"}},
+		"a session that no broker would take": {time.Second, time.Second, 3 * time.Second, time.Millisecond, []string{"KAFKA_SESSION_TIMEOUT is 1ms"}},
+	} {
+		cfg, err := ConfigFromEnv()
+		require.NoError(t, err)
+		require.NoError(t, cfg.checkTakeover(), "as it is when nothing is set")
+		cfg.Delivery.Timeout, cfg.Delivery.LeaseRenewal, cfg.Delivery.Lease, cfg.Kafka.SessionTimeout = c.timeout, c.renewal, c.lease, c.session
+		err = cfg.checkTakeover()
+		if len(c.wrong) == 0 {
+			require.NoError(t, err, name)
+			continue
+		}
+		served := cfg.ValidateServing()
+		for _, w := range c.wrong {
+			require.ErrorContains(t, err, w, name)
+			require.ErrorContains(t, served, w, name)
+		}
+	}
+}
+
 func TestWhoChangedWhatIsKeptForAYearUnlessSetOtherwise(t *testing.T) {
 	now := time.Now()
 	fill := func(db *storage.DB) {

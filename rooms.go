@@ -45,7 +45,7 @@ func (a *App) processors() ([]room, error) {
 		return nil, err
 	}
 	incarnation := ""
-	if a.cfg.Dev { // the broker may be in this process, and have died with the last one
+	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
 	var rooms []room
@@ -76,8 +76,8 @@ func (a *App) delivery() (room, error) {
 	}
 	s, err := stream.NewSinks(stream.SinksConfig{
 		Drain:    drain,
-		Instance: a.cfg.Instance, Exclusive: a.cfg.Dev,
-		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.Lease / 3, Deadline: a.cfg.Delivery.Timeout,
+		Instance: a.cfg.Instance, InstanceID: a.instanceID(),
+		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.LeaseRenewal, Deadline: a.cfg.Delivery.Timeout,
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
 		RetryHorizon: a.cfg.Delivery.RetryHorizon, DeliveryLog: a.cfg.Delivery.Log, LogRetention: a.cfg.Delivery.LogRetention,
 	}, stream.SinksDeps{

@@ -157,7 +157,7 @@ func deliver(ctx context.Context, env *surroundings, destinations *storage.Desti
 	if o.watch != nil {
 		watched = o.watch(deliverer)
 	}
-	s, err := stream.NewSinks(stream.SinksConfig{Instance: o.instance, Exclusive: true}, stream.SinksDeps{
+	s, err := stream.NewSinks(stream.SinksConfig{Instance: o.instance, InstanceID: o.instance}, stream.SinksDeps{
 		Kafka: env.kafka, DB: env.db, Appender: appender, Deliverer: watched, Log: log, Destinations: destinations, Registerer: o.registerer,
 	})
 	if err != nil {

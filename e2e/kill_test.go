@@ -12,7 +12,9 @@ import (
 
 // shortLease makes another owner of a partition's deliveries wait a short time
 // for one that was killed.
-func shortLease() worldOption { return withEnv("DELIVERY_TIMEOUT=1s", "DELIVERY_LEASE=3s") }
+func shortLease() worldOption {
+	return withEnv("DELIVERY_TIMEOUT=1s", "DELIVERY_LEASE=3s", "DELIVERY_LEASE_RENEWAL=1s")
+}
 
 func TestFaultAServingProcessThatIsKilledLosesAndRepeatsNothing(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, rng *rand.Rand) {

@@ -35,7 +35,7 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 	require.NoError(t, err)
 	at := time.Now().UTC().Truncate(time.Millisecond)
 	require.NoError(t, storage.WriteHealth(t.Context(), o.db, "one", []storage.HolderHealth{{DestinationID: made.ID, Failures: 3, LastError: "HTTP 500", LastErrorAt: at}}))
-	_, err = storage.AcquireLeases(t.Context(), o.db, "one", []int32{0, 1}, time.Minute, false)
+	_, err = storage.AcquireLeases(t.Context(), o.db, storage.Holder{Name: "one"}, []int32{0, 1}, time.Minute)
 	require.NoError(t, err)
 	v, err = o.Inspect(t.Context(), made.ID)
 	require.NoError(t, err)

@@ -39,7 +39,7 @@ import (
 type Config struct {
 	// Version of the product, for the User-Agent.
 	Version string
-	// Timeout bounds one attempt: connecting, sending, and the answer; 15 s by default.
+	// Timeout bounds one attempt: connecting, sending, and the answer; 8 s by default.
 	Timeout time.Duration
 	// MaxRetryAfter caps what a receiver may ask for in Retry-After; 1 h by default.
 	MaxRetryAfter time.Duration
@@ -88,7 +88,7 @@ func (c Config) withDefaults() Config {
 			*d = def
 		}
 	}
-	set(&c.Timeout, 15*time.Second)
+	set(&c.Timeout, 8*time.Second)
 	set(&c.MaxRetryAfter, time.Hour)
 	set(&c.RotationOverlap, 24*time.Hour)
 	if c.Version == "" {

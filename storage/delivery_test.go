@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -18,35 +19,92 @@ import (
 	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
+func TestWhoMayTakeALease(t *testing.T) {
+	const us, them = "id of this instance", "id of another"
+	read := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+	for name, c := range map[string]struct {
+		holder, by string
+		left       time.Duration // until it runs out
+		may        bool
+	}{
+		"anybody, once it has run out":                            {them, us, -time.Microsecond, true},
+		"anybody, at the very moment when it runs out":            {them, us, 0, true},
+		"anybody without proof, once it has run out":              {them, "", 0, true},
+		"nobody else, before it runs out":                         {them, us, time.Microsecond, false},
+		"nobody without proof, before it runs out":                {them, "", time.Hour, false},
+		"the instance whose dead process had it":                  {us, us, time.Hour, true},
+		"not an instance without proof, of a holder without":      {"", "", time.Hour, false},
+		"not an instance with proof, of a holder without":         {"", us, time.Hour, false},
+		"a process that may have it itself names no instance: no": {us, "", time.Hour, false},
+	} {
+		row := storage.LeaseRow{Holder: storage.Holder{Name: "one name", InstanceID: c.holder}, ReadAt: read, ExpiresAt: read.Add(c.left)}
+		require.Equal(t, c.may, row.MayTake(c.by), name)
+	}
+	require.True(t, storage.LeaseRow{}.MayTake(""), "a lease that nobody ever had")
+}
+
 func TestALeaseIsHeldByOneUntilItIsReleasedOrHasRunOut(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
-	acquire := func(holder string, lasts time.Duration, own bool) []storage.Lease {
-		leases, err := storage.AcquireLeases(ctx, db, holder, []int32{1, 2}, lasts, own)
+	acquire := func(holder string, lasts time.Duration) []storage.Lease {
+		leases, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: holder, InstanceID: holder}, []int32{1, 2}, lasts)
 		require.NoError(t, err)
 		return leases
 	}
-	first := acquire("a", time.Hour, false)
+	first := acquire("a", time.Hour)
 	require.Len(t, first, 2)
-	require.Empty(t, acquire("b", time.Hour, true), "another's is not taken")
-	require.Empty(t, acquire("a", time.Hour, false), "nor one's own without the lock")
+	require.Empty(t, acquire("b", time.Hour), "another's is not taken")
+	require.Empty(t, acquire("a", time.Hour), "nor one's own: it may be this process that has it")
 
-	again := acquire("a", time.Hour, true)
-	require.Len(t, again, 2)
-	require.NotEqual(t, first, again, "each acquisition has a fresh token")
-	renewed, err := storage.RenewLeases(ctx, db, first, time.Hour)
+	require.NoError(t, storage.ReleaseLeases(ctx, db, first[:1]))
+	renewed, err := storage.RenewLeases(ctx, db, first, 0)
 	require.NoError(t, err)
-	require.Empty(t, renewed, "the older token is void")
+	require.Equal(t, []int32{first[1].Partition}, renewed, "a released lease is not revived")
+	require.Len(t, acquire("b", time.Hour), 2, "one was released, the other has run out")
+}
 
-	require.NoError(t, storage.ReleaseLeases(ctx, db, again[:1]))
-	renewed, err = storage.RenewLeases(ctx, db, again, 0)
+func TestAnInstanceThatIsBackTakesItsLeasesAndNoOthers(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	acquire := func(by storage.Holder, partition int32) {
+		leases, err := storage.AcquireLeases(ctx, db, by, []int32{partition}, time.Hour)
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+	}
+	back := func(by storage.Holder) []int32 {
+		leases, err := storage.TakeBackLeases(ctx, db, by, time.Hour)
+		require.NoError(t, err)
+		var partitions []int32
+		for _, l := range leases {
+			partitions = append(partitions, l.Partition)
+		}
+		return partitions
+	}
+	us := storage.Holder{Name: "one", InstanceID: "us"}
+	acquire(us, 1)
+	acquire(storage.Holder{Name: "one", InstanceID: "a copy of the directory"}, 2)
+	acquire(storage.Holder{Name: "one"}, 3)
+	require.Empty(t, back(storage.Holder{Name: "one"}), "a name proves nothing")
+	require.Empty(t, back(storage.Holder{Name: "one", InstanceID: "other"}))
+	require.Equal(t, []int32{1}, back(us))
+	require.Equal(t, []int32{1}, back(us), "also when kills follow each other")
+}
+
+func TestALeaseThatIsTakenBackLeavesItsFormerTokenVoid(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	us := storage.Holder{Name: "one", InstanceID: "us"}
+	dead, err := storage.AcquireLeases(ctx, db, us, []int32{1}, time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, []int32{again[1].Partition}, renewed, "a released lease is not revived")
-	require.Len(t, acquire("b", time.Hour, false), 2, "one was released, the other has run out")
+	now, err := storage.TakeBackLeases(ctx, db, us, time.Hour)
+	require.NoError(t, err)
+	require.Len(t, now, 1)
+	require.NotEqual(t, dead, now)
+	renewed, err := storage.RenewLeases(ctx, db, dead, time.Hour)
+	require.NoError(t, err)
+	require.Empty(t, renewed)
 }
 
 func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
-	held, err := storage.AcquireLeases(ctx, db, "a", []int32{1}, 0, false)
+	held, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "a"}, []int32{1}, 0)
 	require.NoError(t, err)
 	taken := make(chan error, 1)
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
@@ -54,14 +112,10 @@ func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []int32{1}, valid)
 		go func() {
-			_, err := storage.AcquireLeases(ctx, db, "b", []int32{1}, time.Hour, false)
+			_, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "b"}, []int32{1}, time.Hour)
 			taken <- err
 		}()
-		require.Eventually(t, func() bool {
-			var waiting int
-			require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'`).Scan(&waiting))
-			return waiting > 0
-		}, 10*time.Second, 5*time.Millisecond)
+		awaitTakers(t, db, 1)
 		require.Empty(t, taken)
 		return nil
 	}))
@@ -71,6 +125,38 @@ func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 		require.Empty(t, valid)
 		return err
 	}))
+}
+
+// Both have read that it has run out.
+func TestALeaseThatTwoFindFreeIsTakenByOne(t *testing.T) {
+	db, ctx := storagetest.New(t), context.Background()
+	held, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "a"}, []int32{1}, 0)
+	require.NoError(t, err)
+	got := make(chan int, 2)
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
+		_, err := storage.HoldLeases(ctx, tx, held)
+		require.NoError(t, err)
+		for _, name := range []string{"b", "c"} {
+			go func() {
+				leases, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: name}, []int32{1}, time.Hour)
+				assert.NoError(t, err)
+				got <- len(leases)
+			}()
+		}
+		awaitTakers(t, db, 2)
+		return nil
+	}))
+	require.Equal(t, 1, <-got+<-got)
+}
+
+// awaitTakers waits until so many have read that a lease is free and wait for its row.
+func awaitTakers(t *testing.T, db *storage.DB, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var waiting int
+		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'`).Scan(&waiting))
+		return waiting >= n
+	}, 10*time.Second, 5*time.Millisecond)
 }
 
 func TestAFlushOfAnEpochBeforeARewindIsRefused(t *testing.T) {

@@ -16,46 +16,147 @@ type Lease struct {
 	Token     string
 }
 
-const acquireLeases = `
+// Holder is who takes a lease.
+type Holder struct {
+	// Name is the instance's, for who reads the table. It proves nothing.
+	Name string
+	// InstanceID is the same for two processes only if the first was dead when the
+	// second began: dead, not silent. Empty when nothing proves that.
+	InstanceID string
+}
+
+// LeaseRow is a lease as it was read.
+type LeaseRow struct {
+	Partition int32
+	Holder    Holder
+	ExpiresAt time.Time
+	ReadAt    time.Time // by the database's clock, as ExpiresAt
+
+	token string // "" when there is no row
+}
+
+// MayTake says whether somebody other than the process that holds the lease may
+// take it. Once it has run out anybody may: the deadlines of all attempts under it
+// are over. Before that its own instance may, if it is proven to be the same (the id
+// is not empty), for the process that held it is dead and sends nothing more. A
+// caller names its instance only at its start: later the lease may be its own.
+func (l LeaseRow) MayTake(instanceID string) bool {
+	return !l.ReadAt.Before(l.ExpiresAt) || instanceID != "" && instanceID == l.Holder.InstanceID
+}
+
+// AcquireLeases takes the leases of those partitions that nobody holds: never
+// held, released, or run out by the database's clock. It returns what it got.
+func AcquireLeases(ctx context.Context, q Querier, by Holder, partitions []int32, lasts time.Duration) ([]Lease, error) {
+	rows, err := readLeases(ctx, q, partitions)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int32]LeaseRow, len(rows))
+	for _, row := range rows {
+		found[row.Partition] = row
+	}
+	var free []LeaseRow
+	for _, p := range partitions {
+		row, held := found[p]
+		if !held {
+			row.Partition = p
+		}
+		if row.MayTake("") {
+			free = append(free, row)
+		}
+	}
+	return takeLeases(ctx, q, by, free, lasts)
+}
+
+// TakeBackLeases takes the leases that a dead process of the same instance left,
+// also those that have not run out. A process calls it at its start, before it takes
+// any other lease. It returns what it got.
+func TakeBackLeases(ctx context.Context, q Querier, by Holder, lasts time.Duration) ([]Lease, error) {
+	rows, err := readLeases(ctx, q, nil)
+	if err != nil {
+		return nil, err
+	}
+	var left []LeaseRow
+	for _, row := range rows {
+		if row.Holder.InstanceID == by.InstanceID && row.MayTake(by.InstanceID) {
+			left = append(left, row)
+		}
+	}
+	return takeLeases(ctx, q, by, left, lasts)
+}
+
+// readLeases reads the leases of partitions, or all when partitions is nil. It locks
+// nothing, so that who waits for a lease is not in the way of who has it.
+func readLeases(ctx context.Context, q Querier, partitions []int32) ([]LeaseRow, error) {
+	const sql = `
+		SELECT partition, holder, COALESCE(instance_id, ''), expires_at, clock_timestamp(), token::text
+		FROM leases
+		WHERE $1::integer[] IS NULL OR partition = ANY ($1)`
+	rows, err := q.Query(ctx, sql, partitions)
+	if err != nil {
+		return nil, fmt.Errorf("read leases: %w", err)
+	}
+	defer rows.Close()
+	var all []LeaseRow
+	for rows.Next() {
+		var l LeaseRow
+		if err := rows.Scan(&l.Partition, &l.Holder.Name, &l.Holder.InstanceID, &l.ExpiresAt, &l.ReadAt, &l.token); err != nil {
+			return nil, fmt.Errorf("read leases: %w", err)
+		}
+		all = append(all, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read leases: %w", err)
+	}
+	return all, nil
+}
+
+// A row is taken only as it was read: whoever took or renewed it since has it.
+const takeSQL = `
 	WITH wanted AS (
-		SELECT * FROM unnest($1::integer[], $2::uuid[]) AS w (partition, token)
+		SELECT * FROM unnest($1::integer[], $2::uuid[], $3::uuid[], $4::timestamptz[]) AS w (partition, token, seen, expires_at)
 	), taken AS (
-		INSERT INTO leases AS l (partition, holder, token, expires_at)
-		SELECT w.partition, $3, w.token, clock_timestamp() + $4 * interval '1 microsecond'
+		INSERT INTO leases AS l (partition, holder, instance_id, token, expires_at)
+		SELECT w.partition, $5, NULLIF($6, ''), w.token, clock_timestamp() + $7 * interval '1 microsecond'
 		FROM wanted w
 		ORDER BY w.partition
 		ON CONFLICT (partition) DO UPDATE
-		SET holder = EXCLUDED.holder, token = EXCLUDED.token,
-		    expires_at = clock_timestamp() + $4 * interval '1 microsecond'
-		WHERE l.expires_at <= clock_timestamp() OR ($5 AND l.holder = EXCLUDED.holder)
+		SET holder = EXCLUDED.holder, instance_id = EXCLUDED.instance_id, token = EXCLUDED.token,
+		    expires_at = clock_timestamp() + $7 * interval '1 microsecond'
+		WHERE EXISTS (
+			SELECT FROM wanted w
+			WHERE w.partition = l.partition AND w.seen = l.token AND w.expires_at = l.expires_at)
 		RETURNING l.partition, l.token
 	)
 	SELECT partition, token::text FROM taken`
 
-// AcquireLeases takes the leases of those partitions that nobody holds: never
-// held, released, or run out by the database's clock. With own, those that holder
-// itself holds are taken too; a caller says so only while a lock keeps every other
-// process of that name away. It returns what it got.
-func AcquireLeases(ctx context.Context, q Querier, holder string, partitions []int32, lasts time.Duration, own bool) ([]Lease, error) {
-	tokens := make([]string, len(partitions))
-	for i := range tokens {
-		tokens[i] = uuid.NewString()
+func takeLeases(ctx context.Context, q Querier, by Holder, seen []LeaseRow, lasts time.Duration) ([]Lease, error) {
+	if len(seen) == 0 {
+		return nil, nil
 	}
-	rows, err := q.Query(ctx, acquireLeases, partitions, tokens, holder, lasts.Microseconds(), own)
+	n := len(seen)
+	partitions, tokens, former, expiries := make([]int32, n), make([]string, n), make([]*string, n), make([]time.Time, n)
+	for i := range seen {
+		partitions[i], tokens[i], expiries[i] = seen[i].Partition, uuid.NewString(), seen[i].ExpiresAt
+		if seen[i].token != "" {
+			former[i] = &seen[i].token
+		}
+	}
+	rows, err := q.Query(ctx, takeSQL, partitions, tokens, former, expiries, by.Name, by.InstanceID, lasts.Microseconds())
 	if err != nil {
-		return nil, fmt.Errorf("acquire leases of %v: %w", partitions, err)
+		return nil, fmt.Errorf("take leases of %v: %w", partitions, err)
 	}
 	defer rows.Close()
 	var got []Lease
 	for rows.Next() {
 		var l Lease
 		if err := rows.Scan(&l.Partition, &l.Token); err != nil {
-			return nil, fmt.Errorf("acquire leases of %v: %w", partitions, err)
+			return nil, fmt.Errorf("take leases of %v: %w", partitions, err)
 		}
 		got = append(got, l)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("acquire leases of %v: %w", partitions, err)
+		return nil, fmt.Errorf("take leases of %v: %w", partitions, err)
 	}
 	return got, nil
 }

@@ -48,7 +48,7 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// IdleTxTimeout ends a transaction whose client has gone silent, so that a
 	// stopped process, or one whose machine is gone, does not keep the locks that its
-	// successor waits for; 0 means 15 s, as long as a Kafka transaction may stay open.
+	// successor waits for; 0 means 15 s, as long as a lease lasts.
 	IdleTxTimeout time.Duration
 }
 

@@ -83,12 +83,42 @@ func (h *holding) remove(t *track) {
 // leasePoll is how often an owner that waits for the former one's lease looks.
 const leasePoll = 500 * time.Millisecond
 
+// takeBack takes the leases that a dead process of this instance left, and delivers
+// under them at once: before the group has answered, which may have to wait for a
+// member that died too. It waits for Postgres, until ctx ends.
+func (s *Sinks) takeBack(ctx context.Context) {
+	if s.cfg.InstanceID == "" {
+		return
+	}
+	sentAt := time.Now()
+	leases, err := storage.TakeBackLeases(ctx, s.db, s.holder(), s.cfg.Lease)
+	for ; err != nil; leases, err = storage.TakeBackLeases(ctx, s.db, s.holder(), s.cfg.Lease) {
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Warn("lease.take_back_failed", zap.Error(err))
+		pause(ctx, leasePoll)
+		sentAt = time.Now()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range leases {
+		s.assigned[l.Partition] = func() {}
+		s.unconfirmed = append(s.unconfirmed, l.Partition)
+		s.hold(newHolding(l, sentAt, s.cfg.Lease))
+	}
+}
+
+func (s *Sinks) holder() storage.Holder {
+	return storage.Holder{Name: s.cfg.Instance, InstanceID: s.cfg.InstanceID}
+}
+
 // acquire waits until the lease of the partition is free and takes it. It ends
 // with ctx only.
 func (s *Sinks) acquire(ctx context.Context, partition int32) (*holding, error) {
 	for told := false; ; {
 		sentAt := time.Now()
-		leases, err := storage.AcquireLeases(ctx, s.db, s.cfg.Instance, []int32{partition}, s.cfg.Lease, s.cfg.Exclusive)
+		leases, err := storage.AcquireLeases(ctx, s.db, s.holder(), []int32{partition}, s.cfg.Lease)
 		if len(leases) == 1 {
 			return newHolding(leases[0], sentAt, s.cfg.Lease), nil
 		}

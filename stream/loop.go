@@ -35,7 +35,7 @@ type ProcessorConfig struct {
 	// FetchBytes bounds what is fetched ahead from each broker. Default 16 MiB.
 	FetchBytes int
 	// SessionTimeout is how long the group waits for a member that went silent,
-	// and within which a restart moves nothing. Default 30 s.
+	// and within which a restart moves nothing. Default 10 s.
 	SessionTimeout time.Duration
 	// HeartbeatInterval is how often the member reports. Default 3 s, or a third
 	// of a shorter SessionTimeout.
@@ -44,7 +44,10 @@ type ProcessorConfig struct {
 	// hand. It is a courtesy; nothing depends on it. Default 5 s.
 	RevokeGrace time.Duration
 	// TxnTimeout is after how long the broker aborts a transaction whose owner
-	// is gone; readers are held back no longer. Default 15 s.
+	// is gone, unless the owner is back before. Brokers look for such transactions
+	// every 10 s (Apache Kafka's transaction.abort.timed.out.transaction.cleanup.
+	// interval.ms), and until then readers stand still before it, the deliveries of
+	// other instances too. Default 8 s, so that these go on within 20 s.
 	TxnTimeout time.Duration
 	// Incarnation is added to the transactional ids, for a broker that dies with
 	// this process: kfake, when it loads its files, counts a transaction that was
@@ -108,10 +111,10 @@ func (c ProcessorConfig) withDefaults() ProcessorConfig {
 	setDefault(&c.MaxBatchRecords, 5000)
 	setDefault(&c.MaxBatchBytes, 8<<20)
 	setDefault(&c.FetchBytes, 16<<20)
-	setDefault(&c.SessionTimeout, 30*time.Second)
+	setDefault(&c.SessionTimeout, 10*time.Second)
 	setDefault(&c.HeartbeatInterval, min(3*time.Second, c.SessionTimeout/3))
 	setDefault(&c.RevokeGrace, 5*time.Second)
-	setDefault(&c.TxnTimeout, 15*time.Second)
+	setDefault(&c.TxnTimeout, 8*time.Second)
 	setDefault(&c.IdleAfter, 5*time.Second)
 	setDefault(&c.RecheckStopped, 10*time.Second)
 	setDefault(&c.StopTimeout, 10*time.Second)

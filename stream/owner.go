@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,19 +27,19 @@ const sinksGroup = "sinks"
 type SinksConfig struct {
 	// Instance names this process; leases and static membership carry it. Required.
 	Instance string
-	// Exclusive says that a lock keeps every other process of this name away (the
-	// data directory of embedded mode), so that a restart takes its old leases at
-	// once.
-	Exclusive bool
+	// InstanceID proves that a process is the same instance: no two have it that live
+	// at the same time. With it a restart takes back at once the leases that its
+	// former process left; without it ("") it waits until they run out.
+	InstanceID string
 
-	// Lease is how long the lease of a partition number lasts (30 s), Renew how
-	// often it is renewed (10 s), Deadline how long one attempt may take (15 s).
+	// Lease is how long the lease of a partition number lasts (15 s), Renew how
+	// often it is renewed (3 s), Deadline how long one attempt may take (8 s).
 	// Renew and Deadline together must be less than Lease.
 	Lease, Renew, Deadline time.Duration
 	// Drain is how long a revocation or a stop lets what is in flight finish (5 s).
 	Drain time.Duration
 	// SessionTimeout of the group: a process that stays away longer loses its
-	// partition numbers (30 s).
+	// partition numbers (10 s).
 	SessionTimeout time.Duration
 
 	// Window and WindowBytes bound the unfinished records of one destination on one
@@ -77,11 +78,11 @@ type SinksConfig struct {
 }
 
 func (c SinksConfig) withDefaults() SinksConfig {
-	setDefault(&c.Lease, 30*time.Second)
-	setDefault(&c.Renew, 10*time.Second)
-	setDefault(&c.Deadline, 15*time.Second)
+	setDefault(&c.Lease, 15*time.Second)
+	setDefault(&c.Renew, 3*time.Second)
+	setDefault(&c.Deadline, 8*time.Second)
 	setDefault(&c.Drain, 5*time.Second)
-	setDefault(&c.SessionTimeout, 30*time.Second)
+	setDefault(&c.SessionTimeout, 10*time.Second)
 	setDefault(&c.Window, 2048)
 	setDefault(&c.WindowBytes, 8<<20)
 	setDefault(&c.HeldBytes, 128<<20)
@@ -172,7 +173,9 @@ type Sinks struct {
 	couriers map[string]*courier
 	holdings map[int32]*holding
 	assigned map[int32]context.CancelFunc // ends the wait for the lease
-	tasks    sync.WaitGroup
+	// unconfirmed are numbers that were taken back and that the group has not assigned yet.
+	unconfirmed []int32
+	tasks       sync.WaitGroup
 }
 
 // NewSinks makes the delivery; Run starts it.
@@ -235,6 +238,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 			storage.ChannelErased:       func(ids string) { s.env.erased.heard(work, ids) },
 		})
 	})
+	s.takeBack(ctx)
 	member, err := s.join()
 	if err == nil {
 		s.log.Info("sinks.started")
@@ -316,7 +320,8 @@ func (s *Sinks) groupFailed(err error) {
 	s.log.Warn("sinks.group_error", zap.Error(err))
 }
 
-// assign begins to wait for the leases of partition numbers.
+// assign begins to wait for the leases of partition numbers. The first assignment
+// also says which of those that were taken back at the start are another's by now.
 func (s *Sinks) assign(partitions []int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -324,6 +329,12 @@ func (s *Sinks) assign(partitions []int32) {
 		if s.assigned[p] == nil {
 			s.own(p)
 		}
+	}
+	moved := slices.DeleteFunc(s.unconfirmed, func(p int32) bool { return slices.Contains(partitions, p) })
+	s.unconfirmed = nil
+	if gone := s.disown(moved); len(gone) > 0 {
+		// The group need not wait: the new owner waits for the lease.
+		s.tasks.Go(func() { s.giveUp(context.Background(), gone) })
 	}
 }
 
@@ -342,17 +353,29 @@ func (s *Sinks) own(partition int32) {
 			s.tasks.Go(func() { s.giveUp(context.Background(), []*holding{h}) })
 			return
 		}
-		s.holdings[partition] = h
-		s.tasks.Go(func() { s.feed(h) })
-		s.refresh()
-		s.log.Info("lease.acquired", zap.Int32("partition", partition))
+		s.hold(h)
 	})
+}
+
+// hold delivers under a lease. The mutex is held.
+func (s *Sinks) hold(h *holding) {
+	s.holdings[h.partition] = h
+	s.tasks.Go(func() { s.feed(h) })
+	s.refresh()
+	s.log.Info("lease.acquired", zap.Int32("partition", h.partition))
 }
 
 // revoke ends the ownership of partition numbers in good order.
 func (s *Sinks) revoke(ctx context.Context, partitions []int32) {
 	s.mu.Lock()
-	var gone []*holding
+	gone := s.disown(partitions)
+	s.mu.Unlock()
+	s.giveUp(ctx, gone)
+}
+
+// disown forgets partition numbers and returns the holdings to give up. The mutex is
+// held.
+func (s *Sinks) disown(partitions []int32) (gone []*holding) {
 	for _, p := range partitions {
 		if cancel := s.assigned[p]; cancel != nil {
 			cancel()
@@ -363,8 +386,7 @@ func (s *Sinks) revoke(ctx context.Context, partitions []int32) {
 			gone = append(gone, h)
 		}
 	}
-	s.mu.Unlock()
-	s.giveUp(ctx, gone)
+	return gone
 }
 
 // giveUp lets what is in flight finish for a while, writes what came of it, and

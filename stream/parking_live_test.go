@@ -37,7 +37,7 @@ func TestParkedKeysOutliveCrashesAndOtherOwnersAndStayInOrder(t *testing.T) {
 	}
 	bound := 0
 	for i := range 4 {
-		p := w.start("one", func(c *stream.SinksConfig) { c.Exclusive, c.Concurrency, c.Window = true, 16, 200 })
+		p := w.start("one", func(c *stream.SinksConfig) { c.InstanceID, c.Concurrency, c.Window = "one", 16, 200 })
 		w.Append(facts(100, 5)...)
 		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 90*5*(i+1)-150, nil }, "progress, has %d", w.r.count("crm"))
 		p.Crash()

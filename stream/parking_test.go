@@ -48,8 +48,13 @@ func newParkBench(t *testing.T, db *storage.DB, id string, change func(*SinksCon
 	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}') ON CONFLICT DO NOTHING`, id)
 	require.NoError(t, err)
 	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}}))
-	leases, err := storage.AcquireLeases(ctx, db, "test", []int32{0}, 10_000*time.Hour, true)
+	by := storage.Holder{Name: "test", InstanceID: "test"} // of every bench, one after the other
+	leases, err := storage.TakeBackLeases(ctx, db, by, 10_000*time.Hour)
 	require.NoError(t, err)
+	if len(leases) == 0 {
+		leases, err = storage.AcquireLeases(ctx, db, by, []int32{0}, 10_000*time.Hour)
+		require.NoError(t, err)
+	}
 	b.id = id
 	b.courier.id = id
 	require.NoError(t, b.courier.update(b.destination(1, storage.DestinationActive)))

@@ -12,9 +12,10 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
-// settleTimeout bounds one look at where partitions stand. It is longer than a
-// predecessor's transaction can stay open.
-const settleMargin = 10 * time.Second
+// settleMargin is what one look at where partitions stand may take beyond the
+// timeout of a transaction: longer than a predecessor's can stay open, for brokers
+// look for those that timed out every 10 s.
+const settleMargin = 15 * time.Second
 
 // settle brings partitions that are new, or whose last publish failed, to where
 // the table of recovery puts them. A partition may need several looks: after

@@ -34,13 +34,13 @@ func TestACrashRepeatsAtMostWhatWasInFlightAndWhatWasNotFlushed(t *testing.T) {
 	w.Append(facts(200, 10)...)
 	bound := 0
 	for i := range 4 {
-		p := w.start("one", func(c *stream.SinksConfig) { c.Exclusive = true; c.Concurrency = 16 })
+		p := w.start("one", func(c *stream.SinksConfig) { c.InstanceID = "one"; c.Concurrency = 16 })
 		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= min(2000, 300*(i+1)), nil }, "progress")
 		p.Crash()
 		bound += 16 + int(p.Unflushed())
 		p.stop()
 	}
-	w.start("one", func(c *stream.SinksConfig) { c.Exclusive = true })
+	w.start("one", func(c *stream.SinksConfig) { c.InstanceID = "one" })
 	w.waitDelivered("crm", 2000)
 	w.waitFlushed(d)
 	require.LessOrEqual(t, w.r.repeats, bound)
