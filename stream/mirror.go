@@ -116,7 +116,9 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id str
 			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, was.At); err != nil {
 				return fmt.Errorf("reset of group %s: %w", group, err)
 			}
-			reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at})
+			if at != c.Position { // a reset to where it stands changes nothing, and gives up nothing that is parked
+				reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at})
+			}
 		}
 		if !ours || was.At != at {
 			commit.Add(kadm.Offset{Topic: topic, Partition: c.Partition, At: at, LeaderEpoch: -1, Metadata: mirrorMark})

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
@@ -51,6 +52,30 @@ func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
 	w.waitFlushed(d)
 	mirrored()
 	require.Equal(t, 100, w.repeats(), "the mirror's own commits are no resets")
+
+	epochs := func() (sum int64) {
+		cursors, err := storage.DestinationCursors(w.Context(), w.db, d.ID)
+		require.NoError(t, err)
+		for _, c := range cursors {
+			sum += c.Epoch
+		}
+		return sum
+	}
+	before := epochs()
+	for p, end := range w.Ends(schemas.TopicLifecycle) {
+		offsets.Add(kadm.Offset{Topic: w.Config.Topic(schemas.TopicLifecycle), Partition: p, At: end, LeaderEpoch: -1})
+	}
+	reset()
+	w.Eventually(func(ctx context.Context) (bool, error) {
+		have, err := w.Admin().FetchOffsets(ctx, w.Config.Group(group))
+		if err != nil {
+			return false, err
+		}
+		marked := true
+		have.Each(func(o kadm.OffsetResponse) { marked = marked && o.Metadata != "" })
+		return marked, nil
+	}, "the mirror to have seen the reset")
+	require.Equal(t, before, epochs(), "a reset to where it stands is no rewind")
 
 	// A reset forward leaves out what is not delivered yet, without being asked again.
 	stuck := make(chan struct{})

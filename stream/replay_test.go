@@ -365,4 +365,11 @@ func TestALongLogIsPreviewedInSecondsByLookingAtSamplesOfThem(t *testing.T) {
 	require.False(t, out.Exact)
 	require.Less(t, out.Scanned, int64(300_000))
 	require.InEpsilon(t, 225_000, out.Records, 0.1)
+
+	_, err = w.replayer().Skip(w.Context(), d.ID, stream.SkipRequest{})
+	var undelivered *stream.UndeliveredError
+	require.ErrorAs(t, err, &undelivered)
+	require.False(t, undelivered.Exact)
+	require.InEpsilon(t, 225_000, undelivered.Records, 0.1)
+	require.ErrorContains(t, err, "about")
 }
