@@ -61,7 +61,7 @@ func ingestBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			"its connections, in a process of its own. At half load: %d connections at half the rate of ours above, latency from when a request was due.",
 			ingestConnections, ingestConnections),
 		figures: []figure{
-			ratioFigure("batches of 100, ours / plain", ratios(batches.ours, batches.plain), 0.6),
+			ratioFigure("batches of 100, ours / plain", ratios(batches.ours, batches.plain), 1),
 			rateFigure("batches of 100, events", batches.ours, 60_000),
 			rateFigure("batches of 100, events, plain", batches.plain, 0),
 			ratioFigure("single events, ours / plain", ratios(singles.ours, singles.plain), 0.7),
