@@ -85,6 +85,7 @@ var all = []one{
 	{"order", orderBench},
 	{"unordered", unorderedBench},
 	{"batches", batchesBench},
+	{"programs", programsBench},
 	{"isolation", isolationBench},
 	{"limits", limitsBench},
 	{"fanout", fanoutBench},

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -209,4 +211,62 @@ func TestABatchKindDeliversAllButThePoisonWhichIsADeadLetter(t *testing.T) {
 		require.False(t, seen && seq <= before, "%s: %v after %v", item.Person, seq, before)
 		last[item.Person] = seq
 	}
+}
+
+// What stands in an event that anybody may send ends no more than the worker that runs a
+// destination's programs.
+func TestHostileRecordsAreDeadLettersAndEverythingElseIsDelivered(t *testing.T) {
+	p := newPath(t)
+	const transform = `.data.properties as $p | if $p.evil == "memory" then {x: ("x" * $p.n)}
+		elif $p.evil == "stack" then null | setpath([range($p.n) | "a"]; 1)
+		elif $p.evil == "time" then last(range($p.n))
+		elif $p.evil == "error" then error($p.secret)
+		else . end`
+	reasons := map[string]string{
+		"memory": "needs more than 128 MiB of memory", "stack": "nested too deeply", "time": "took longer than 250ms", "error": "it ended with error",
+	}
+	evil := []schemas.Message{}
+	for kind, properties := range map[string]string{
+		"memory": `{"evil":"memory","n":1e9}`, "stack": `{"evil":"stack","n":300000}`, "time": `{"evil":"time","n":1e18}`, "error": `{"evil":"error","secret":"sesame"}`,
+	} {
+		e := numbered("contact-evil-"+kind, 0, "step")
+		e.Properties = properties
+		evil = append(evil, e)
+	}
+	good := sequenced(20, 5)
+	msgs := slices.Concat(good[:50], evil, good[50:])
+
+	r, err := sinktest.New(sinktest.Options{Sequence: bySeq})
+	require.NoError(t, err)
+	defer r.Close()
+	url, err := r.Start("127.0.0.1:0")
+	require.NoError(t, err)
+	hook, err := p.ops.Create(t.Context(), Settings{Name: "hook", URL: url, EventTypes: []string{"event.tracked"}, Transform: transform})
+	require.NoError(t, err)
+	require.NoError(t, r.SetSecrets(hook.Secret))
+	v := sinktest.NewPosthog("k")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
+	_, err = p.ops.Create(t.Context(), Settings{Name: "batches", Kind: "posthog", EventTypes: []string{"event.tracked"}, Config: dest.Config, Transform: transform})
+	require.NoError(t, err)
+	p.Append(msgs...)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	require.NoError(t, r.Wait(ctx, func(s sinktest.Stats) bool { return s.Unique >= len(good) }))
+	p.Eventually(func(context.Context) (bool, error) { return len(v.Items()) >= len(good), nil }, "%d items", len(good))
+	dead := p.WaitRecords(schemas.TopicDeadLetters, 2*len(evil))
+	require.Len(t, dead, 2*len(evil))
+	for _, record := range dead {
+		letter, err := p.Codec.DecodeDeadLetter(record.Value)
+		require.NoError(t, err)
+		require.Equal(t, "rejected", letter.Reason)
+		i := slices.IndexFunc(evil, func(m schemas.Message) bool { return m.Meta().ID == letter.RecordID })
+		require.GreaterOrEqual(t, i, 0, "%+v", letter)
+		kind := strings.TrimPrefix(evil[i].(*schemas.Event).ContactID, "contact-evil-")
+		require.Contains(t, letter.Error, reasons[kind])
+		require.NotContains(t, letter.Error, "sesame")
+	}
+	require.Equal(t, len(good), r.Stats().Unique)
+	require.Zero(t, r.Stats().OrderViolations, r.Stats().FirstViolation)
+	require.Len(t, v.Items(), len(good))
 }

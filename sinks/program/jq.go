@@ -137,8 +137,10 @@ func (p *jq) reason(err error) string {
 		if !word.MatchString(name) {
 			break
 		}
-		kept = append(kept, name)
-		if cut || w == "defined:" {
+		if kept = append(kept, name); cut { // name("argument") cannot be ...
+			return name + " failed"
+		}
+		if w == "defined:" {
 			break
 		}
 	}

@@ -25,16 +25,17 @@ func apart() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// limitMemory has the kernel refuse this process more than so many bytes beyond what it
-// has now, end it before others when the machine runs out of memory, and write neither
-// files nor dumps, which would hold what is in records.
+// limitMemory has the kernel refuse this process more than so many bytes of address space
+// beyond what it has now, end it before others when the machine runs out of memory, and
+// write neither files nor dumps, which would hold what is in records.
 //
-// It is the data that counts (RLIMIT_DATA), not the address space: Go reserves much more
-// of that than it ever uses.
+// It is the address space (RLIMIT_AS) and not the data (RLIMIT_DATA): Go reserves a part
+// of its heap before it uses it, and the kernel does not count what is used in place of
+// a reservation.
 func limitMemory(most uint64) error {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o600) // a sandbox may have no /proc
 	for resource, limit := range map[int]uint64{
-		syscall.RLIMIT_DATA: dataSize() + most, syscall.RLIMIT_CORE: 0, syscall.RLIMIT_FSIZE: 0,
+		syscall.RLIMIT_AS: addressSpace() + most, syscall.RLIMIT_CORE: 0, syscall.RLIMIT_FSIZE: 0,
 	} {
 		if err := syscall.Setrlimit(resource, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return os.NewSyscallError("setrlimit", err)
@@ -61,16 +62,16 @@ func closeInherited() {
 	}
 }
 
-// dataSize is how much data memory the process has mapped.
-func dataSize() uint64 {
+// addressSpace is how much of it the process has taken, most of it reserved only.
+func addressSpace() uint64 {
 	statm, err := os.ReadFile("/proc/self/statm")
-	if fields := bytes.Fields(statm); err == nil && len(fields) > 5 {
-		pages, err := strconv.ParseUint(string(fields[5]), 10, 64)
+	if fields := bytes.Fields(statm); err == nil && len(fields) > 0 {
+		pages, err := strconv.ParseUint(string(fields[0]), 10, 64)
 		if err == nil {
 			return pages * uint64(os.Getpagesize())
 		}
 	}
-	return 64 << 20
+	return 2 << 30
 }
 
 // limitCPU has the kernel end this process when it has used so many seconds more. The

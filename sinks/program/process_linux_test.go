@@ -167,7 +167,7 @@ func TestAWorkerHasNeitherEnvironmentNorFilesAndEndsFirstWithoutMemory(t *testin
 	require.Equal(t, "1000\n", read("oom_score_adj"))
 	require.Regexp(t, `Max core file size +0 +0`, read("limits"))
 	require.Regexp(t, `Max file size +0 +0`, read("limits"))
-	require.Regexp(t, `Max data size +\d+ +\d+`, read("limits"))
+	require.Regexp(t, `Max address space +\d+ +\d+`, read("limits"))
 	require.Regexp(t, `Max cpu time +\d+ +unlimited`, read("limits"))
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	require.NoError(t, err)
@@ -251,6 +251,16 @@ func TestGarbageOnThePipeBlamesNoRecord(t *testing.T) {
 			require.NotErrorAs(t, err, &wrong)
 			require.Regexp(t, "cannot be read|ended by exit status 0", err)
 		})
+	}
+}
+
+func TestAProgramAtWhichTheCompilerEndsIsRefused(t *testing.T) {
+	w := another(t, `head -c 8 >/dev/null; echo "runtime: goroutine stack exceeds 33554432-byte limit" >&2; exit 2`)
+	for _, src := range []program.Source{{Filter: "."}, {Transform: "."}} {
+		var wrong *program.SourceError
+		require.ErrorAs(t, w.Check(t.Context(), src), &wrong)
+		require.Equal(t, src.Filter != "", wrong.Field == "filter")
+		require.Equal(t, "cannot be compiled: it is nested too deeply, or calls itself without end", wrong.Reason)
 	}
 }
 

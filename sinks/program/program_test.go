@@ -85,7 +85,7 @@ func TestErrorsNameTheProgramAndQuoteNoValueOfTheRecord(t *testing.T) {
 		`.data.properties.secret | format(.)`:     "transform: format not defined",
 		`.data.properties[.data.properties.big]`:  "transform: expected an array but got: object",
 		`.[.data.properties.z]`:                   "transform: expected an array but got: object",
-		`[1] | .[.[0] - 300000000] = 1`:           "transform: array index should not be negative",
+		`[1] | .[.[0] - 300000000] = 1`:           "transform: setpath failed",
 		`halt`:                                    "transform: it ended with halt: use empty to leave a record out",
 		`.data.properties | halt_error`:           "transform: it ended with halt: use empty to leave a record out",
 		`[1]`:                                     "transform: its output is a array: it must be an object",

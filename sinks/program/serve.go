@@ -17,8 +17,10 @@ import (
 
 // Limits of a worker.
 const (
-	// maxMemory is what it may use beyond what it starts with.
-	maxMemory = 128 << 20
+	// maxMemory is what it may use. The kernel refuses more than maxAddresses, which Go
+	// takes in pieces of 64 MiB, and its threads in ones of 8 MiB.
+	maxMemory    = 128 << 20
+	maxAddresses = 3 * maxMemory
 	// maxStack ends a program that calls itself without end, long before memory does.
 	maxStack = 32 << 20
 	// softTime is the CPU time after which a record's programs are broken off between
@@ -73,8 +75,9 @@ func init() {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the parent says when to end
 	runtime.GOMAXPROCS(2)                                        // the program, and the collector or the watch
 	debug.SetMaxStack(maxStack)
+	debug.SetGCPercent(400)                 // what a record makes is garbage after it
 	debug.SetMemoryLimit(maxMemory * 3 / 4) // collect before the kernel refuses more
-	if err := limitMemory(maxMemory); err != nil {
+	if err := limitMemory(maxAddresses); err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}

@@ -116,7 +116,7 @@ func (w *worker) bury(err error) *death {
 		return &death{"garbled", "its worker process gave an answer that cannot be read", false}
 	case has("stack exceeds", "stack overflow"):
 		return &death{"stack", "it is nested too deeply, or calls itself without end", true}
-	case state.ExitCode() == exitMemory, has("out of memory", "cannot allocate memory", "failed to create new OS thread"):
+	case state.ExitCode() == exitMemory, has("out of memory", "cannot allocate memory", "failed to create new OS thread", "pthread_create failed"):
 		return &death{"memory", fmt.Sprintf("it needs more than %d MiB of memory", maxMemory>>20), true}
 	case state.ExitCode() == exitCPU, has("SIGXCPU"):
 		return &death{"cpu", fmt.Sprintf("it needs more than %s of CPU time in one step", hardTime), true}
