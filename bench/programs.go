@@ -41,7 +41,9 @@ func programsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		}
 		return s
 	}
-	sides := []*side{kind("webhook", false), kind("webhook", true), kind("segment", false), kind("segment", true)}
+	hook, shapedHook := kind("webhook", false), kind("webhook", true)
+	batches, shapedBatches := kind("segment", false), kind("segment", true)
+	sides := []*side{hook, shapedHook, batches, shapedBatches}
 	if err := l.alternate(ctx, cfg.rounds(5), rig.contactKeys(laneKeys, -1), sides); err != nil {
 		return nil, err
 	}
@@ -51,10 +53,10 @@ func programsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			"and a transform in jq, which run in a worker process, against the same without. Webhooks are signed, %d in flight. CPU is that of this process, "+
 			"without the worker's.",
 			thousands(float64(l.n)), thousands(laneKeys), laneInFlight),
-	}
-	for i := 0; i < len(sides); i += 2 {
-		without, with := sides[i], sides[i+1]
-		s.figures = append(s.figures, ratioFigure(with.name+" / without", ratios(with.rates, without.rates), 0.5))
+		figures: []figure{
+			ratioFigure(shapedHook.name+" / without", ratios(shapedHook.rates, hook.rates), 0.5),
+			ratioFigure(shapedBatches.name+" / without", ratios(shapedBatches.rates, batches.rates), 0.5),
+		},
 	}
 	for _, side := range sides {
 		s.figures = append(s.figures, rateFigure(side.name, side.rates, 0), costFigure("CPU a record, "+side.name, "µs", side.cpus, 0))
