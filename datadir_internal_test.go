@@ -22,7 +22,8 @@ func lockedID(t *testing.T, dir string) string {
 
 func TestAnInstanceIsTheSameAfterARestartOnItsDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
-	require.Equal(t, lockedID(t, dir), lockedID(t, dir))
+	before := lockedID(t, dir)
+	require.Equal(t, before, lockedID(t, dir))
 }
 
 func TestACopyOfADataDirectoryIsAnotherInstance(t *testing.T) {
