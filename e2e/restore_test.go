@@ -139,7 +139,7 @@ func (w *world) requireDenseVersions() {
 		if f.Contact == nil {
 			continue
 		}
-		require.EqualValues(w.t, last[f.ContactID]+1, f.Contact.Version, "%s of %s", f.Type, f.ContactID)
+		require.Equal(w.t, last[f.ContactID]+1, f.Contact.Version, "%s of %s", f.Type, f.ContactID)
 		last[f.ContactID]++
 	}
 }
