@@ -50,16 +50,16 @@ func (e *experience) failed(err error) {
 }
 
 // verdict is what the appends of late prove; known is false when they prove nothing.
-func (e *experience) verdict(now time.Time) (err error, known bool) {
+func (e *experience) verdict(now time.Time) (known bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.refused.After(e.took) && now.Sub(e.refused) < refusedCounts:
-		return e.cause, true
+		return true, e.cause
 	case e.took.After(e.refused) && now.Sub(e.took) < takenCounts:
-		return nil, true
+		return true, nil
 	}
-	return nil, false
+	return false, nil
 }
 
 // Ready is nil when an input would be appended, and otherwise says why not. The
@@ -70,7 +70,7 @@ func (l *Log) Ready(ctx context.Context) error {
 	if l.closed.Load() {
 		return ErrClosed
 	}
-	if err, known := l.experience.verdict(time.Now()); known {
+	if known, err := l.experience.verdict(time.Now()); known {
 		return err
 	}
 	return l.probe(ctx)
