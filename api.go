@@ -1,6 +1,7 @@
 package hogstream
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -32,7 +33,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(), Describe: []ingest.Description{console.Describe},
-		Probes: a.probes(), Lag: a.admin.Lag, Workers: workers,
+		Probes: a.probes(), Lag: a.lag, Workers: workers,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
 	if err != nil {
@@ -59,7 +60,7 @@ func (a *App) openHealth() (http.Handler, []room, error) {
 	health, err := ingest.New(ingest.Config{
 		HealthOnly: true, AdminKey: a.cfg.AdminAPIKey, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
-		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.admin.Lag, Workers: workers,
+		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.lag, Workers: workers,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	return health, nil, err
@@ -84,9 +85,36 @@ func (a *App) probes() []ingest.Probe {
 	probes := []ingest.Probe{
 		{Name: "kafka", Needed: true, Check: a.log.Ready},
 		{Name: "registry", Check: a.reg.Ping},
+		{Name: "positions", Check: a.positions},
 	}
 	for _, c := range a.ready {
 		probes = append(probes, ingest.Probe{Name: c.name, Check: c.run})
 	}
 	return probes
+}
+
+// lag is how far all groups are behind. Without Postgres it is what Kafka says alone.
+func (a *App) lag(ctx context.Context) ([]stream.GroupLag, error) {
+	lags, err := a.admin.LagWithStrays(ctx, a.db)
+	if storage.IsUnavailable(err) {
+		return a.admin.Lag(ctx)
+	}
+	return lags, err
+}
+
+// positions is nil while every processor and destination stands on the log that its
+// topics have now. Without Postgres nothing is known of it.
+func (a *App) positions(ctx context.Context) error {
+	strays, err := a.admin.Strays(ctx, a.db)
+	switch {
+	case storage.IsUnavailable(err):
+		return nil
+	case err != nil:
+		return err
+	case len(strays.Destinations) > 0:
+		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d cursors of destinations wait for an operator, see `hogstream destinations ls`", len(strays.Destinations)))
+	case len(strays.Processors) > 0:
+		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d partitions of processors wait for an operator, see `hogstream processors ls`", len(strays.Processors)))
+	}
+	return nil
 }

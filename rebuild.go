@@ -102,11 +102,15 @@ func (r *rebuild) identity(ctx context.Context) error {
 		if err := p.Rebuild(ctx, tx, r.now); err != nil {
 			return err
 		}
-		known, err := r.admin.Committed(ctx, contacts.Name, schemas.TopicResolved)
+		committed, err := r.admin.Committed(ctx, contacts.Name, schemas.TopicResolved)
 		if err != nil {
 			return err
 		}
-		beyond := func(rec *stream.Record) bool { return rec.Offset >= known[rec.Partition] }
+		known, err := r.admin.GoOnFrom(ctx, tx, contacts.Name, schemas.TopicResolved, committed)
+		if err != nil {
+			return err
+		}
+		beyond := func(rec *stream.Record) bool { return rec.Offset >= known[rec.Partition].Next }
 		err = r.each(ctx, schemas.TopicResolved, beyond, func(records []*stream.Record) error { return p.Restore(ctx, tx, records, r.now) })
 		if err != nil {
 			return err
@@ -137,8 +141,8 @@ func stillAlive(members []stream.GroupMember, session time.Duration) error {
 }
 
 // restore runs fill in one transaction that also makes the processor go on from
-// its committed offsets, and undoes it when somebody began to run or these moved
-// meanwhile.
+// its committed offsets, or from the start of a topic that was made anew, and undoes
+// it when somebody began to run or the committed offsets moved meanwhile.
 func (r *rebuild) restore(ctx context.Context, processor string, topic schemas.Topic, fill func(tx *storage.Tx, at map[int32]int64) error) error {
 	if err := r.nobodyAlive(ctx); err != nil {
 		return fmt.Errorf("rebuild %s: %w", processor, err)
@@ -147,13 +151,18 @@ func (r *rebuild) restore(ctx context.Context, processor string, topic schemas.T
 	if err != nil {
 		return err
 	}
+	places, err := r.admin.GoOnFrom(ctx, r.db, processor, topic, at)
+	if err != nil {
+		return err
+	}
 	err = r.db.InLongTx(ctx, func(tx *storage.Tx) error {
-		if err := fill(tx, at); err != nil {
-			return err
+		from := make(map[int32]int64, len(places))
+		accepted := make(map[int32]storage.Ranges, len(places))
+		for partition, place := range places {
+			from[partition], accepted[partition] = place.Next, storage.Ranges{string(topic): place}
 		}
-		accepted := make(map[int32]map[string]int64, len(at))
-		for partition, offset := range at {
-			accepted[partition] = map[string]int64{string(topic): offset}
+		if err := fill(tx, from); err != nil {
+			return err
 		}
 		if err := storage.AcceptProgress(ctx, tx, processor, accepted); err != nil {
 			return err

@@ -36,53 +36,70 @@ func (o *Operations) Inspect(ctx context.Context, nameOrID string) (*View, error
 	if err != nil {
 		return nil, err
 	}
-	lag, err := o.lag(ctx, v)
-	if err != nil {
-		// The rest is wanted most when something is out of order.
-		o.deliverer.log.Warn("destination.lag_unknown", zap.String("destination_id", v.ID), zap.Error(err))
-		return v, ctx.Err()
+	views := []View{*v}
+	err = o.inspect(ctx, views)
+	return &views[0], err
+}
+
+// inspect adds how far destinations are, and leaves it out while Kafka does not answer:
+// the rest is wanted most when something is out of order.
+func (o *Operations) inspect(ctx context.Context, views []View) error {
+	if err := o.addLag(ctx, views); err != nil {
+		o.deliverer.log.Warn("destination.lag_unknown", zap.Error(err))
+		for i := range views {
+			views[i].Lag = nil
+		}
 	}
-	v.Lag = &lag
-	return v, nil
+	return ctx.Err()
 }
 
 // lagWithin bounds the question how far Kafka's logs reach.
 const lagWithin = 3 * time.Second
 
-// lag is how many offsets of its topics a destination has not finished.
-func (o *Operations) lag(ctx context.Context, v *View) (lag int64, err error) {
-	sub, err := schemas.ParseSubscription(v.EventTypes)
-	if err != nil {
-		return 0, err
+// addLag adds how many offsets of their topics destinations have not finished, and
+// where they are stopped.
+func (o *Operations) addLag(ctx context.Context, views []View) error {
+	ids := make([]string, len(views))
+	for i := range views {
+		ids[i] = views[i].ID
 	}
-	cursors, err := storage.DestinationCursors(ctx, o.db, v.ID)
+	cursors, err := storage.DestinationCursors(ctx, o.db, ids...)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	// Read after the cursors: what was finished lies before the ends.
 	bounded, cancel := context.WithTimeout(ctx, lagWithin)
 	defer cancel()
-	ends, err := o.ends.EndOffsets(bounded, sub.Topics()...)
+	ends, err := o.ends.EndOffsets(bounded, schemas.TopicLifecycle, schemas.TopicEvents)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	type place struct {
 		topic     string
 		partition int32
 	}
-	end := map[place]int64{}
+	endOf := map[place]storage.CursorStart{}
 	for _, e := range ends {
-		end[place{e.Topic, e.Partition}] = e.Offset
+		endOf[place{e.Topic, e.Partition}] = e
+	}
+	byID := map[string]*View{}
+	for i := range views {
+		views[i].Lag = new(int64)
+		byID[views[i].ID] = &views[i]
 	}
 	for _, c := range cursors {
-		if c.ReplayID != storage.LiveReplay {
-			continue
-		}
-		n, err := stream.Unfinished(c, end[place{c.Topic, c.Partition}])
+		v := byID[c.DestinationID]
+		end := endOf[place{c.Topic, c.Partition}]
+		lag, stopped, err := stream.Standing(c, v.Name, end)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		lag += n
+		if c.ReplayID == storage.LiveReplay {
+			*v.Lag += lag
+		}
+		if stopped != nil {
+			v.Stopped = append(v.Stopped, *stopped)
+		}
 	}
-	return lag, nil
+	return nil
 }

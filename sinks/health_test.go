@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -42,7 +43,7 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 	require.EqualValues(t, 8, *v.Lag, "two partitions, live ones only")
 	list, err := o.List(t.Context())
 	require.NoError(t, err)
-	require.Nil(t, list[0].Lag, "Kafka is not asked for a list")
+	require.EqualValues(t, 8, *list[0].Lag)
 	for _, shown := range []View{*v, list[0]} {
 		require.EqualValues(t, 3, shown.Failures)
 		require.Equal(t, "HTTP 500", *shown.LastError)
@@ -50,9 +51,30 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 		require.Equal(t, 2, shown.Owners[0].Partitions)
 	}
 
+	require.Empty(t, v.Stopped)
+	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET topic_id = $2 WHERE destination_id::text = $1 AND topic = 'events' AND partition = 1 AND end_offset IS NULL`, made.ID, uuid.New())
+	require.NoError(t, err)
+	o.ends.id = uuid.New() // of every topic
+	v, err = o.Inspect(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 4+11, *v.Lag, "all of a log that was made anew")
+	list, err = o.List(t.Context())
+	require.NoError(t, err)
+	for _, shown := range []View{*v, list[0]} {
+		require.Len(t, shown.Stopped, 1)
+		require.Equal(t, "events", shown.Stopped[0].Topic)
+		require.EqualValues(t, 1, shown.Stopped[0].Partition)
+		require.EqualValues(t, 7, shown.Stopped[0].Position)
+		require.Contains(t, shown.Stopped[0].Why, "made anew")
+		require.Contains(t, shown.Stopped[0].Mend, "hogstream replay "+made.Name)
+	}
+
 	o.Operations.ends = away{}
 	v, err = o.Inspect(t.Context(), made.ID)
 	require.NoError(t, err)
 	require.Nil(t, v.Lag)
+	list, err = o.List(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, list[0].Lag)
 	require.Equal(t, "HTTP 500", *v.LastError, "the rest is wanted most when something is out of order")
 }

@@ -43,7 +43,7 @@ func invalid(err error) error {
 // Ends tells where topics end. Implemented by *stream.Admin.
 type Ends interface {
 	// EndOffsets returns, for every partition of the topics, the offset that the
-	// next record will get.
+	// next record will get, with the topic's id.
 	EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error)
 }
 
@@ -264,7 +264,7 @@ func checkNumbers(d *storage.Destination) error {
 	return nil
 }
 
-// List returns all destinations, newest first.
+// List returns all destinations, newest first, with their lag, for which Kafka is asked.
 func (o *Operations) List(ctx context.Context) ([]View, error) {
 	list, err := o.store.List(ctx)
 	if err != nil {
@@ -274,7 +274,10 @@ func (o *Operations) List(ctx context.Context) ([]View, error) {
 	for i, d := range list {
 		views[i] = viewOf(d)
 	}
-	return views, o.addHealth(ctx, views)
+	if err := o.addHealth(ctx, views); err != nil || len(views) == 0 {
+		return views, err
+	}
+	return views, o.inspect(ctx, views)
 }
 
 // Get returns a destination by name or id, or [ErrNotFound].
@@ -304,7 +307,7 @@ func viewOf(d *storage.Destination) View {
 		Filter: d.Filter, Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
 		RetryHorizonSeconds: int64(d.RetryHorizon / time.Second), DeliveryLog: d.DeliveryLog,
 		PreviousSecretUntil: schemas.ISOTimeOf(d.PreviousSecretUntil), Revision: d.Revision,
-		DestinationHealth: storage.DestinationHealth{Circuit: "closed", Owners: []storage.DestinationOwner{}},
+		DestinationHealth: storage.DestinationHealth{Circuit: "closed", Owners: []storage.DestinationOwner{}, Stopped: []storage.StoppedCursor{}},
 	}
 	if d.Secret != "" {
 		prefix := SecretPrefix(d.Secret)

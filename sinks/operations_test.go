@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -23,6 +24,7 @@ import (
 type ends struct {
 	mu    sync.Mutex
 	asked []schemas.Topic
+	id    uuid.UUID // of every topic
 }
 
 func (e *ends) EndOffsets(_ context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
@@ -31,7 +33,7 @@ func (e *ends) EndOffsets(_ context.Context, topics ...schemas.Topic) ([]storage
 	e.asked = append(e.asked, topics...)
 	var starts []storage.CursorStart
 	for _, t := range topics {
-		starts = append(starts, storage.CursorStart{Topic: string(t), Partition: 0, Offset: 10}, storage.CursorStart{Topic: string(t), Partition: 1, Offset: 11})
+		starts = append(starts, storage.CursorStart{Topic: string(t), Partition: 0, Offset: 10, TopicID: e.id}, storage.CursorStart{Topic: string(t), Partition: 1, Offset: 11, TopicID: e.id})
 	}
 	return starts, nil
 }

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+
+	"github.com/google/uuid"
 )
 
 // ChannelDestinations carries the id of a destination that was created, changed,
@@ -24,6 +26,8 @@ type Cursor struct {
 	EndOffset     *int64 // a backfill ends here, exclusive
 	Epoch         int64  // grows with each rewind
 	Parked        bool   // of a backfill: it has parked records of this partition number
+	// TopicID is the topic's, of which Position is an offset; zero while unknown.
+	TopicID uuid.UUID
 }
 
 // CursorStart is a place to start from.
@@ -31,19 +35,20 @@ type CursorStart struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+	TopicID   uuid.UUID // of the log that Offset is on; zero while unknown
 }
 
 // CreateCursors makes the live cursors of a destination at the given places.
 // Cursors that exist stay as they are.
 func CreateCursors(ctx context.Context, q Querier, destinationID string, starts []CursorStart) error {
 	const sql = `
-		INSERT INTO cursors (destination_id, topic, partition, position)
-		SELECT $1, s.topic, s.partition, s.position
-		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
+		INSERT INTO cursors (destination_id, topic, partition, position, topic_id)
+		SELECT $1, s.topic, s.partition, s.position, s.topic_id
+		FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::uuid[]) AS s (topic, partition, position, topic_id)
 		ORDER BY s.topic, s.partition
 		ON CONFLICT DO NOTHING`
-	topics, partitions, offsets := splitStarts(starts)
-	if _, err := q.Exec(ctx, sql, destinationID, topics, partitions, offsets); err != nil {
+	topics, partitions, offsets, ids := splitStarts(starts)
+	if _, err := q.Exec(ctx, sql, destinationID, topics, partitions, offsets, ids); err != nil {
 		return fmt.Errorf("create cursors of destination %s: %w", destinationID, err)
 	}
 	return nil
@@ -68,11 +73,19 @@ func DeleteCursors(ctx context.Context, tx *Tx, destinationID, topic string) err
 	return nil
 }
 
-func splitStarts(starts []CursorStart) (topics []string, partitions []int32, offsets []int64) {
+func splitStarts(starts []CursorStart) (topics []string, partitions []int32, offsets []int64, ids []*uuid.UUID) {
 	for _, s := range starts {
-		topics, partitions, offsets = append(topics, s.Topic), append(partitions, s.Partition), append(offsets, s.Offset)
+		topics, partitions, offsets, ids = append(topics, s.Topic), append(partitions, s.Partition), append(offsets, s.Offset), append(ids, knownID(s.TopicID))
 	}
-	return topics, partitions, offsets
+	return topics, partitions, offsets, ids
+}
+
+// knownID is a topic's id as a column has it: nil for one that is not known.
+func knownID(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
 }
 
 // LoadCursors returns the cursors of all destinations on partition numbers.
@@ -81,18 +94,19 @@ func LoadCursors(ctx context.Context, q Querier, partitions []int32) ([]Cursor, 
 	return queryCursors(ctx, q, fmt.Sprintf("load cursors of partitions %v", partitions), where, partitions)
 }
 
-// DestinationCursors returns the cursors of one destination, live and backfills:
-// with the ends of the topics, its lag.
-func DestinationCursors(ctx context.Context, q Querier, destinationID string) ([]Cursor, error) {
-	const where = `WHERE destination_id = $1`
-	return queryCursors(ctx, q, "load cursors of destination "+destinationID, where, destinationID)
+// DestinationCursors returns the cursors of destinations, live and backfills: with
+// the ends of the topics, their lag.
+func DestinationCursors(ctx context.Context, q Querier, ids ...string) ([]Cursor, error) {
+	const where = `WHERE destination_id = ANY ($1::uuid[])`
+	return queryCursors(ctx, q, fmt.Sprintf("load cursors of %d destinations", len(ids)), where, ids)
 }
 
 func queryCursors(ctx context.Context, q Querier, what, where string, arg any) ([]Cursor, error) {
 	sql := `
 		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch,
 		       end_offset IS NOT NULL AND EXISTS (SELECT FROM parked_records r WHERE r.destination_id = c.destination_id
-		           AND r.replay_id = c.replay_id AND r.partition = c.partition)
+		           AND r.replay_id = c.replay_id AND r.partition = c.partition),
+		       topic_id
 		FROM cursors c ` + where + `
 		ORDER BY destination_id, replay_id, topic, partition`
 	rows, err := q.Query(ctx, sql, arg)
@@ -103,8 +117,12 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 	var cursors []Cursor
 	for rows.Next() {
 		var c Cursor
-		if err := rows.Scan(&c.DestinationID, &c.ReplayID, &c.Topic, &c.Partition, &c.Position, &c.Finished, &c.EndOffset, &c.Epoch, &c.Parked); err != nil {
+		var id *uuid.UUID
+		if err := rows.Scan(&c.DestinationID, &c.ReplayID, &c.Topic, &c.Partition, &c.Position, &c.Finished, &c.EndOffset, &c.Epoch, &c.Parked, &id); err != nil {
 			return nil, fmt.Errorf("scan cursor: %w", err)
+		}
+		if id != nil {
+			c.TopicID = *id
 		}
 		cursors = append(cursors, c)
 	}
@@ -114,37 +132,38 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 	return cursors, nil
 }
 
-// SaveCursors writes position and finished ranges of cursors whose epoch is still
-// the one given, and returns how many those were: a rewind that came in between
+// SaveCursors writes position, finished ranges and topic id of cursors whose epoch is
+// still the one given, and returns how many those were: a rewind that came in between
 // wins, and a cursor that was deleted stays away. What was finished before a rewind
 // forward is taken out of what that leaves out. The caller holds the leases of all
 // partitions concerned.
 func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err error) {
 	const sql = `
 		UPDATE cursors c
-		SET position = w.position, finished = w.finished, updated_at = now()
-		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[])
-		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch)
+		SET position = w.position, finished = w.finished, topic_id = COALESCE(w.topic_id, c.topic_id), updated_at = now()
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[], $8::uuid[])
+		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch, topic_id)
 		WHERE c.destination_id = w.destination_id AND c.replay_id = w.replay_id
 		  AND c.topic = w.topic AND c.partition = w.partition AND c.epoch = w.epoch`
 	const skipped = `
 		UPDATE skips k
 		SET position = w.position, finished = w.finished
-		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[])
-		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch)
-		WHERE k.destination_id = w.destination_id AND w.replay_id = $8
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bigint[], $9::uuid[])
+		  AS w (destination_id, replay_id, topic, partition, position, finished, epoch, topic_id)
+		WHERE k.destination_id = w.destination_id AND w.replay_id = $8 AND (k.topic_id <> w.topic_id) IS NOT TRUE
 		  AND k.topic = w.topic AND k.partition = w.partition AND k.epoch = w.epoch`
 	n := len(cursors)
 	destinations, replays, topics := make([]string, n), make([]string, n), make([]string, n)
 	partitions, positions, finished, epochs := make([]int32, n), make([]int64, n), make([][]byte, n), make([]int64, n)
+	ids := make([]*uuid.UUID, n)
 	for i, c := range cursors {
 		destinations[i], replays[i], topics[i], partitions[i] = c.DestinationID, c.ReplayID, c.Topic, c.Partition
-		positions[i], finished[i], epochs[i] = c.Position, c.Finished, c.Epoch
+		positions[i], finished[i], epochs[i], ids[i] = c.Position, c.Finished, c.Epoch, knownID(c.TopicID)
 	}
-	tag, err := tx.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs)
+	tag, err := tx.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs, ids)
 	saved = int(tag.RowsAffected())
 	if err == nil && saved < n {
-		_, err = tx.Exec(ctx, skipped, destinations, replays, topics, partitions, positions, finished, epochs, LiveReplay)
+		_, err = tx.Exec(ctx, skipped, destinations, replays, topics, partitions, positions, finished, epochs, LiveReplay, ids)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("save %d cursors: %w", n, err)
@@ -155,26 +174,55 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 // RewindCursors sets live cursors of a destination, back or forward, under the
 // next epoch: what is finished beyond is forgotten, parked records at or beyond
 // the place are removed, and whatever the owner still writes of the old epoch is
-// refused. What a cursor that goes forward leaves out is kept as a [Skip]. Owners see
-// it through ChannelDestinations.
+// refused. What a cursor that goes forward leaves out is kept as a [Skip]. A place
+// whose topic id is not known leaves the cursor's. A cursor of another log has all of
+// the new one before it, and what it has parked stays, before all of that: it cannot be
+// read again. Owners see it through ChannelDestinations.
 func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
 	const sql = `
 		UPDATE cursors c
-		SET position = s.position, finished = '', epoch = c.epoch + 1, updated_at = now()
-		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
+		SET position = s.position, finished = '', epoch = c.epoch + 1, topic_id = COALESCE(s.topic_id, c.topic_id), updated_at = now()
+		FROM unnest($2::text[], $3::integer[], $4::bigint[], $6::uuid[]) AS s (topic, partition, position, topic_id)
 		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition`
 	if _, err := LockCursors(ctx, tx, destinationID); err != nil {
+		return err
+	}
+	if err := changeLogs(ctx, tx, destinationID, to); err != nil {
 		return err
 	}
 	if err := skipUndelivered(ctx, tx, destinationID, to); err != nil {
 		return err
 	}
-	topics, partitions, offsets := splitStarts(to)
-	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay); err != nil {
+	topics, partitions, offsets, ids := splitStarts(to)
+	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids); err != nil {
 		return fmt.Errorf("rewind destination %s: %w", destinationID, err)
 	}
 	if err := removeRewound(ctx, tx, destinationID, to); err != nil {
 		return err
 	}
 	return Notify(ctx, tx, ChannelDestinations, destinationID)
+}
+
+// changeLogs puts live cursors that are to be set to a place on another log at the start
+// of that one, and what they have parked before it.
+func changeLogs(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+	const parked = `
+		UPDATE parked_records r
+		SET "offset" = r."offset" - 281474976710656 -- 2^48: no log is that long
+		FROM unnest($2::text[], $3::integer[], $4::uuid[]) AS s (topic, partition, topic_id)
+		JOIN cursors c ON c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition
+		WHERE c.topic_id <> s.topic_id
+		  AND r.destination_id = $1 AND r.replay_id = $5 AND r.topic = s.topic AND r.partition = s.partition`
+	const start = `
+		UPDATE cursors c
+		SET position = 0, finished = '', topic_id = s.topic_id
+		FROM unnest($2::text[], $3::integer[], $4::uuid[]) AS s (topic, partition, topic_id)
+		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition AND c.topic_id <> s.topic_id`
+	topics, partitions, _, ids := splitStarts(to)
+	for _, sql := range []string{parked, start} {
+		if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, ids, LiveReplay); err != nil {
+			return fmt.Errorf("put destination %s on another log: %w", destinationID, err)
+		}
+	}
+	return nil
 }

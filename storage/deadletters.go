@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -30,12 +31,14 @@ type LetterMark struct {
 
 const letterStatus = `CASE WHEN status = 'retrying' AND updated_at < now() - interval '1 minute' THEN 'pending' ELSE status END`
 
-// LetterMarks returns the marks of dead letters on a partition within [from, to).
-func LetterMarks(ctx context.Context, q Querier, partition int32, from, to int64) (map[int64]LetterMark, error) {
+// LetterMarks returns the marks of dead letters on a partition within [from, to). topicID
+// is the topic's on which they stand: marks of a former one are left out, where both ids
+// are known.
+func LetterMarks(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, from, to int64) (map[int64]LetterMark, error) {
 	const sql = `
 		SELECT partition, "offset", ` + letterStatus + `, retry_count, retried_at
-		FROM dead_letter_marks WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3`
-	rows, err := q.Query(ctx, sql, partition, from, to)
+		FROM dead_letter_marks WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3 AND (topic_id <> $4) IS NOT TRUE`
+	rows, err := q.Query(ctx, sql, partition, from, to, knownID(topicID))
 	if err != nil {
 		return nil, fmt.Errorf("read marks of dead letters: %w", err)
 	}
@@ -51,13 +54,17 @@ func LetterMarks(ctx context.Context, q Querier, partition int32, from, to int64
 }
 
 // ClaimLetter takes a pending dead letter for a retry; false when it is not
-// pending, or another retry of it is under way.
-func ClaimLetter(ctx context.Context, q Querier, partition int32, offset int64) (bool, error) {
+// pending, or another retry of it is under way. topicID is the topic's on which it
+// stands; what was done with one of a former topic is forgotten.
+func ClaimLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, offset int64) (bool, error) {
 	const sql = `
-		INSERT INTO dead_letter_marks AS m (partition, "offset", status) VALUES ($1, $2, 'retrying')
-		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'retrying', updated_at = now()
-		WHERE m.status = 'pending' OR m.status = 'retrying' AND m.updated_at < now() - interval '1 minute'`
-	tag, err := q.Exec(ctx, sql, partition, offset)
+		INSERT INTO dead_letter_marks AS m (partition, "offset", status, topic_id) VALUES ($1, $2, 'retrying', $3)
+		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'retrying', updated_at = now(),
+			topic_id = COALESCE(EXCLUDED.topic_id, m.topic_id),
+			retry_count = CASE WHEN m.topic_id <> EXCLUDED.topic_id THEN 0 ELSE m.retry_count END
+		WHERE m.status = 'pending' OR m.status = 'retrying' AND m.updated_at < now() - interval '1 minute'
+			OR m.topic_id <> EXCLUDED.topic_id`
+	tag, err := q.Exec(ctx, sql, partition, offset, knownID(topicID))
 	if err != nil {
 		return false, fmt.Errorf("claim dead letter %d/%d: %w", partition, offset, err)
 	}
@@ -76,12 +83,15 @@ func SettleLetter(ctx context.Context, q Querier, partition int32, offset int64,
 	return nil
 }
 
-// DiscardLetter marks a dead letter as not wanted any more, whatever it was.
-func DiscardLetter(ctx context.Context, q Querier, partition int32, offset int64) error {
+// DiscardLetter marks a dead letter as not wanted any more, whatever it was. topicID is
+// the topic's on which it stands.
+func DiscardLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, offset int64) error {
 	const sql = `
-		INSERT INTO dead_letter_marks (partition, "offset", status) VALUES ($1, $2, 'discarded')
-		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'discarded', updated_at = now()`
-	if _, err := q.Exec(ctx, sql, partition, offset); err != nil {
+		INSERT INTO dead_letter_marks AS m (partition, "offset", status, topic_id) VALUES ($1, $2, 'discarded', $3)
+		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'discarded', updated_at = now(),
+			topic_id = COALESCE(EXCLUDED.topic_id, m.topic_id),
+			retry_count = CASE WHEN m.topic_id <> EXCLUDED.topic_id THEN 0 ELSE m.retry_count END`
+	if _, err := q.Exec(ctx, sql, partition, offset, knownID(topicID)); err != nil {
 		return fmt.Errorf("discard dead letter %d/%d: %w", partition, offset, err)
 	}
 	return nil

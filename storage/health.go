@@ -83,7 +83,18 @@ type DestinationHealth struct {
 	Failures    int64              `json:"failures" doc:"Attempts in a row that failed, each owner counting its own since its last delivery."`
 	Circuit     string             `json:"circuit" enum:"closed,open" doc:"open: most attempts failed, so one after the other probes. Open for one owner is open."`
 	Owners      []DestinationOwner `json:"owners" doc:"The processes that deliver now, each to a part of the contacts."`
-	Lag         *int64             `json:"lag" doc:"Offsets of its topics that are not finished; null in lists, and when Kafka does not answer. What is parked is not in it."`
+	Lag         *int64             `json:"lag" doc:"Offsets of its topics that are not finished; null when Kafka does not answer. What is parked is not in it."`
+	Stopped     []StoppedCursor    `json:"stopped" doc:"Where it waits for an operator, since its position is on the log of a topic that was deleted and made anew. Empty when Kafka does not answer."`
+}
+
+// StoppedCursor is where a destination, or a backfill of it, waits for an operator.
+type StoppedCursor struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Position  int64  `json:"position"`
+	ReplayID  string `json:"replayId,omitempty" doc:"Of a backfill."`
+	Why       string `json:"why"`
+	Mend      string `json:"mend" doc:"The commands that let it go on."`
 }
 
 // DestinationOwner is how deliveries of a destination go in one process.
@@ -109,7 +120,7 @@ func ReadHealth(ctx context.Context, q Querier, ids []string) (map[string]*Desti
 		index[o.Instance] = i
 	}
 	for _, id := range ids {
-		healths[id] = &DestinationHealth{Circuit: circuitClosed, Owners: append([]DestinationOwner{}, owners...)}
+		healths[id] = &DestinationHealth{Circuit: circuitClosed, Owners: append([]DestinationOwner{}, owners...), Stopped: []StoppedCursor{}}
 	}
 	const sql = `
 		SELECT destination_id::text, holder, circuit_open, probe_at, failures, last_error, last_error_at

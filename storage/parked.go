@@ -385,7 +385,7 @@ func removeRewound(ctx context.Context, tx *Tx, destinationID string, to []Curso
 		USING unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
 		WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition
 		  AND r.topic = s.topic AND r."offset" >= s.position`
-	topics, partitions, offsets := splitStarts(to)
+	topics, partitions, offsets, _ := splitStarts(to)
 	_, err := tx.Exec(ctx, records, destinationID, topics, partitions, offsets, LiveReplay)
 	if err == nil {
 		_, err = tx.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)

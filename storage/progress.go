@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Range is what the last apply read of a topic: [From, Next). From equals Next
@@ -14,6 +16,8 @@ import (
 type Range struct {
 	From int64 `json:"from"`
 	Next int64 `json:"next"`
+	// TopicID is the topic's, of whose log these are offsets; zero while unknown.
+	TopicID uuid.UUID `json:"topicId,omitzero"`
 }
 
 // Ranges holds a Range for each topic, by its name without prefix.
@@ -163,19 +167,15 @@ FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
 ON CONFLICT (processor, partition) DO UPDATE
 SET ranges = p.ranges || excluded.ranges, pending = NULL, published = true, accepted = true, updated_at = now()`
 
-// AcceptProgress sets the offsets from which a processor goes on, by partition
-// and topic, and drops what was pending there. The owner of the partition
+// AcceptProgress sets the places from which a processor goes on (Next, and the topic's
+// id), by partition and topic, and drops what was pending there. The owner of the partition
 // commits them to the group and goes on from them by itself. Topics not named
 // keep their place.
-func AcceptProgress(ctx context.Context, q Querier, processor string, offsets map[int32]map[string]int64) error {
+func AcceptProgress(ctx context.Context, q Querier, processor string, places map[int32]Ranges) error {
 	var partitions []int32
 	var ranges []string
-	for p, topics := range offsets {
-		r := make(Ranges, len(topics))
-		for t, o := range topics {
-			r[t] = Range{From: o, Next: o}
-		}
-		partitions, ranges = append(partitions, p), append(ranges, r.json())
+	for p, r := range places {
+		partitions, ranges = append(partitions, p), append(ranges, r.Settled().json())
 	}
 	if _, err := q.Exec(ctx, acceptProgress, processor, partitions, ranges); err != nil {
 		return fmt.Errorf("accept progress of %s: %w", processor, err)
@@ -187,7 +187,7 @@ func AcceptProgress(ctx context.Context, q Querier, processor string, offsets ma
 func (r Ranges) Settled() Ranges {
 	s := make(Ranges, len(r))
 	for t, x := range r {
-		s[t] = Range{From: x.Next, Next: x.Next}
+		s[t] = Range{From: x.Next, Next: x.Next, TopicID: x.TopicID}
 	}
 	return s
 }
@@ -233,15 +233,20 @@ func (r Ranges) With(other Ranges) Ranges {
 	return all
 }
 
-// SameNext says that both go on from the same places.
+// SameNext says that both go on from the same places: of the same logs, as far as
+// their ids are known.
 func (r Ranges) SameNext(other Ranges) bool {
 	if len(r) != len(other) {
 		return false
 	}
 	for t, x := range r {
-		if y, ok := other[t]; !ok || x.Next != y.Next {
+		if y, ok := other[t]; !ok || x.Next != y.Next || OtherLog(x.TopicID, y.TopicID) {
 			return false
 		}
 	}
 	return true
 }
+
+// OtherLog says that two ids are of two logs: of a topic that was deleted and made
+// anew. One that is not known says nothing.
+func OtherLog(a, b uuid.UUID) bool { return a != b && a != uuid.Nil && b != uuid.Nil }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -46,6 +47,7 @@ type CursorRange struct {
 	Topic     string
 	Partition int32
 	From, To  int64
+	TopicID   uuid.UUID // zero while unknown
 }
 
 // CreateReplay writes a running backfill with its cursors; one without ranges is
@@ -56,15 +58,17 @@ func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) 
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $3 <> 'finished' THEN now() END, CASE WHEN $3 = 'finished' THEN now() END)
 		RETURNING created_at, ended_at`
 	const cursors = `
-		INSERT INTO cursors (destination_id, replay_id, topic, partition, position, start_offset, end_offset)
-		SELECT $1, $2, s.topic, s.partition, s.position, s.position, s.ending
-		FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[]) AS s (topic, partition, position, ending)`
+		INSERT INTO cursors (destination_id, replay_id, topic, partition, position, start_offset, end_offset, topic_id)
+		SELECT $1, $2, s.topic, s.partition, s.position, s.position, s.ending, s.topic_id
+		FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::uuid[]) AS s (topic, partition, position, ending, topic_id)`
 	var topics []string
 	var partitions []int32
 	var from, to []int64
+	var ids []*uuid.UUID
 	r.OffsetsTotal = 0
 	for _, c := range ranges {
 		topics, partitions, from, to = append(topics, c.Topic), append(partitions, c.Partition), append(from, c.From), append(to, c.To)
+		ids = append(ids, knownID(c.TopicID))
 		r.OffsetsTotal += c.To - c.From
 	}
 	r.Status, r.OpenCursors = ReplayRunning, len(ranges)
@@ -75,7 +79,7 @@ func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) 
 	err := tx.QueryRow(ctx, insert, r.ID, r.DestinationID, string(r.Status), r.From, r.To, types, keys, r.Rate, r.Records, r.OffsetsTotal).
 		Scan(&r.CreatedAt, &r.EndedAt)
 	if err == nil {
-		_, err = tx.Exec(ctx, cursors, r.DestinationID, r.ID, topics, partitions, from, to)
+		_, err = tx.Exec(ctx, cursors, r.DestinationID, r.ID, topics, partitions, from, to, ids)
 	}
 	if err != nil {
 		return fmt.Errorf("create backfill %s of destination %s: %w", r.ID, r.DestinationID, err)

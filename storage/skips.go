@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -26,6 +27,7 @@ type Skip struct {
 	Finished      []byte // as in Cursor
 	EndOffset     int64  // exclusive
 	EventTypes    []string
+	TopicID       *uuid.UUID // of the log that this is a part of; nil while unknown
 }
 
 // LockCursors locks the live cursors of a destination until tx ends and returns them.
@@ -51,17 +53,18 @@ func LockCursors(ctx context.Context, tx *Tx, destinationID string) ([]Cursor, e
 }
 
 // skipUndelivered keeps what is open before the places that live cursors are about
-// to be set to: of those that go forward, or stay where they are. The cursors are locked.
+// to be set to: of those that go forward, or stay where they are; at the very start of a
+// log nothing is before. The cursors are locked.
 func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
 	const insert = `
-		INSERT INTO skips (id, destination_id, topic, partition, epoch, position, finished, end_offset, event_types)
-		SELECT gen_random_uuid(), c.destination_id, c.topic, c.partition, c.epoch, c.position, c.finished, s.position, d.event_types
+		INSERT INTO skips (id, destination_id, topic, partition, epoch, position, finished, end_offset, event_types, topic_id)
+		SELECT gen_random_uuid(), c.destination_id, c.topic, c.partition, c.epoch, c.position, c.finished, s.position, d.event_types, c.topic_id
 		FROM cursors c
 		JOIN destinations d ON d.id = c.destination_id
 		JOIN unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
 		  ON s.topic = c.topic AND s.partition = c.partition
 		WHERE c.destination_id = $1 AND c.replay_id = $5
-		  AND (c.position < s.position OR c.position = s.position AND EXISTS (
+		  AND (c.position < s.position OR c.position = s.position AND s.position > 0 AND EXISTS (
 			SELECT FROM parked_records r WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition
 			  AND r.topic = s.topic AND r."offset" < s.position))`
 	const parked = `
@@ -71,7 +74,7 @@ func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []Cur
 		JOIN skips k ON k.destination_id = $1 AND k.topic = c.topic AND k.partition = c.partition AND k.epoch = c.epoch
 		WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = k.partition
 		  AND r.topic = k.topic AND r."offset" < k.end_offset`
-	topics, partitions, offsets := splitStarts(to)
+	topics, partitions, offsets, _ := splitStarts(to)
 	_, err := tx.Exec(ctx, insert, destinationID, topics, partitions, offsets, LiveReplay)
 	if err == nil {
 		_, err = tx.Exec(ctx, parked, destinationID, topics, partitions, offsets, LiveReplay)
@@ -87,14 +90,13 @@ func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []Cur
 func CountSkipped(ctx context.Context, q Querier, destinationID string, to []CursorStart) (int64, error) {
 	const sql = `
 		SELECT count(*)
-		FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
+		FROM unnest($2::text[], $3::integer[], $4::bigint[], $6::uuid[]) AS s (topic, partition, position, topic_id)
 		JOIN cursors c ON c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition
-		  AND c.position <= s.position
-		JOIN parked_records r ON r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition
-		  AND r.topic = s.topic AND r."offset" < s.position`
-	topics, partitions, offsets := splitStarts(to)
+		JOIN parked_records r ON r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition AND r.topic = s.topic
+		WHERE s.position > 0 AND ((c.topic_id <> s.topic_id) IS TRUE OR c.position <= s.position AND r."offset" < s.position)`
+	topics, partitions, offsets, ids := splitStarts(to)
 	var n int64
-	if err := q.QueryRow(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay).Scan(&n); err != nil {
+	if err := q.QueryRow(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count what destination %s has parked: %w", destinationID, err)
 	}
 	return n, nil
@@ -116,7 +118,7 @@ func GetSkip(ctx context.Context, q Querier, id string) (*Skip, error) {
 
 func querySkips(ctx context.Context, q Querier, what, where string, arg any) ([]Skip, error) {
 	sql := `
-		SELECT k.id::text, k.destination_id::text, d.name, k.topic, k.partition, k.epoch, k.position, k.finished, k.end_offset, k.event_types
+		SELECT k.id::text, k.destination_id::text, d.name, k.topic, k.partition, k.epoch, k.position, k.finished, k.end_offset, k.event_types, k.topic_id
 		FROM skips k
 		JOIN destinations d ON d.id = k.destination_id ` + where + `
 		ORDER BY k.created_at, k.id`

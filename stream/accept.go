@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ type TopicPosition struct {
 	Start     int64         `json:"start"`     // of the log
 	End       int64         `json:"end"`       // what a reader of committed records can reach
 	Lag       int64         `json:"lag"`       // from Next to End
+	// Stopped says why the processor does not go on from Next: the topic was deleted and
+	// made anew. All that it has is the lag then.
+	Stopped string `json:"stopped,omitempty"`
 }
 
 // ListProcessor returns a processor's partitions in their order, for
@@ -50,6 +54,10 @@ func (a *Admin) ListProcessor(ctx context.Context, q storage.Querier, processor 
 		for t := range row.Ranges {
 			names[a.cfg.Topic(schemas.Topic(t))] = true
 		}
+	}
+	ids, err := topicIDs(ctx, a.cl, slices.Collect(maps.Keys(names))...)
+	if err != nil {
+		return nil, fmt.Errorf("processor %s: %w", processor, err)
 	}
 	logs, err := a.logs(ctx, names)
 	if err != nil {
@@ -71,6 +79,9 @@ func (a *Admin) ListProcessor(ctx context.Context, q storage.Querier, processor 
 			}
 			pos.Start, pos.End = logs.of(name, row.Partition)
 			pos.Lag = max(pos.End-pos.Next, 0)
+			if was := row.Ranges[string(t)].TopicID; storage.OtherLog(was, ids[name]) {
+				pos.Lag, pos.Stopped = pos.End-pos.Start, madeAnew(t, was, ids[name])
+			}
 			p.Topics = append(p.Topics, pos)
 		}
 		all[i] = p
@@ -84,26 +95,30 @@ var ErrOffset = errors.New("the log does not have this offset")
 // AcceptOffsets makes a processor go on from named offsets on a partition, for
 // `hogstream processors accept`. Outputs that waited to be published there are
 // dropped, and records may be skipped or applied again: that is the operator's
-// decision. Topics not named keep their place. A running owner takes it up by
+// decision. The offsets are of the topics as they are now. Topics not named keep their place. A running owner takes it up by
 // itself; so does the next one.
 func (a *Admin) AcceptOffsets(ctx context.Context, q storage.Querier, processor string, partition int32, at map[schemas.Topic]int64) error {
 	names := make(map[string]bool)
 	for t := range at {
 		names[a.cfg.Topic(t)] = true
 	}
+	ids, err := topicIDs(ctx, a.cl, slices.Collect(maps.Keys(names))...)
+	if err != nil {
+		return fmt.Errorf("processor %s: %w", processor, err)
+	}
 	logs, err := a.logs(ctx, names)
 	if err != nil {
 		return fmt.Errorf("processor %s: %w", processor, err)
 	}
-	offsets := make(map[string]int64, len(at))
+	places := make(storage.Ranges, len(at))
 	for t, o := range at {
 		start, end := logs.of(a.cfg.Topic(t), partition)
 		if o < start || o > end {
 			return fmt.Errorf("%s/%d offset %d: %w: it has [%d,%d]", t, partition, o, ErrOffset, start, end)
 		}
-		offsets[string(t)] = o
+		places[string(t)] = storage.Range{From: o, Next: o, TopicID: ids[a.cfg.Topic(t)]}
 	}
-	return storage.AcceptProgress(ctx, q, processor, map[int32]map[string]int64{partition: offsets})
+	return storage.AcceptProgress(ctx, q, processor, map[int32]storage.Ranges{partition: places})
 }
 
 // logBounds are where logs start and end.
@@ -148,6 +163,39 @@ func sortedTopics(r storage.Ranges) []schemas.Topic {
 	}
 	slices.Sort(topics)
 	return topics
+}
+
+// GoOnFrom returns from where a processor whose state is restored goes on, on the
+// partitions of a topic: its committed offsets; or the log's start where its row is of
+// a former topic of that name. A partition without either is left out.
+func (a *Admin) GoOnFrom(ctx context.Context, q storage.Querier, processor string, topic schemas.Topic, committed map[int32]int64) (map[int32]storage.Range, error) {
+	rows, err := storage.LoadProgress(ctx, q, processor, nil)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := a.StartOffsets(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("processor %s: %w", processor, err)
+	}
+	was := make(map[int32]storage.Range, len(rows))
+	for _, row := range rows {
+		if r, known := row.Ranges[string(topic)]; known {
+			was[row.Partition] = r
+		}
+	}
+	places := make(map[int32]storage.Range, len(starts))
+	for _, start := range starts {
+		at, has := committed[start.Partition]
+		r, known := was[start.Partition]
+		switch {
+		case known && storage.OtherLog(r.TopicID, start.TopicID):
+			at = start.Offset
+		case !has:
+			continue
+		}
+		places[start.Partition] = storage.Range{From: at, Next: at, TopicID: start.TopicID}
+	}
+	return places, nil
 }
 
 // Committed returns a group's committed offsets on the partitions of a topic; a

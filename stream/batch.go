@@ -284,7 +284,7 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 		a := b.parts[n]
 		a.ranges = make(storage.Ranges, len(a.next))
 		for topic, next := range a.next {
-			a.ranges[topic] = storage.Range{From: a.part.ranges[topic].Next, Next: next}
+			a.ranges[topic] = storage.Range{From: a.part.ranges[topic].Next, Next: next, TopicID: a.part.ids[topic]}
 		}
 		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges.With(a.part.left), Pending: encodePending(byPart[n])})
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -209,7 +210,7 @@ func (c *courier) feed(t *track, r *reader, low map[schemas.Topic]int64) {
 	}
 	for _, p := range t.places {
 		c.feedPlace(t, p, r)
-		if p.end >= 0 && p.cursor.Next() >= p.end {
+		if p.stray || p.end >= 0 && p.cursor.Next() >= p.end {
 			continue // needs no more of the log, however long the track stays for what is parked
 		}
 		if at, ok := low[p.topic]; !ok || p.cursor.Next() < at {
@@ -238,16 +239,51 @@ func (t *track) touched() bool {
 
 func (c *courier) feedPlace(t *track, p *place, r *reader) {
 	for !t.full && (p.end < 0 || p.cursor.Next() < p.end) {
-		chunk, gap := r.at(p.topic, t.partition, p.cursor.Next(), t.backfill != nil)
-		switch {
-		case gap > 0:
-			c.skipGap(t, p, gap)
-		case chunk == nil:
+		seen := r.at(logKey{p.topic, t.partition}, p.id, p.cursor.Next(), t.backfill != nil)
+		if c.strays(t, p, seen.id) {
 			return
-		case !t.admit(p, chunk):
+		}
+		switch {
+		case seen.gap > 0:
+			c.skipGap(t, p, seen.gap)
+		case seen.chunk == nil:
+			return
+		case !t.admit(p, seen.chunk):
 			return
 		}
 	}
+}
+
+// strays says whether the place is on the log of a former topic: nothing is read for
+// it until an operator says from where to go on. A place that does not know its log
+// yet, from before ids were kept, takes the one that is read now.
+func (c *courier) strays(t *track, p *place, now uuid.UUID) bool {
+	if p.id == uuid.Nil && now != uuid.Nil {
+		p.id, p.changed = now, true
+	}
+	strays := storage.OtherLog(p.id, now)
+	if strays && !p.stray {
+		c.env.log.Error("delivery.partition_stopped", zap.String("destination", c.dest.Name), zap.String("topic", string(p.topic)),
+			zap.Int32("partition", t.partition), zap.Int64("position", p.cursor.Position()), zap.String("replay_id", t.replay),
+			zap.String("why", madeAnew(p.topic, p.id, now)), zap.String("mend", mendStray(c.dest.Name, t.replay)))
+	}
+	p.stray = strays
+	return strays
+}
+
+// strays is how many cursors of a destination, or of all when it is "", wait for an
+// operator here.
+func (s *Sinks) strays(destination string) (n int) {
+	for _, t := range s.listTracks() {
+		t.courier.mu.Lock()
+		for _, p := range t.places {
+			if p.stray && (destination == "" || t.courier.dest.Name == destination) {
+				n++
+			}
+		}
+		t.courier.mu.Unlock()
+	}
+	return n
 }
 
 // skipGap takes note of records that retention removed before they were read:

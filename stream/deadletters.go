@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -56,7 +57,8 @@ type Letter struct {
 	RetriedAt  *time.Time
 	AppendedAt time.Time
 
-	erased bool // it is about somebody who was erased
+	erased  bool      // it is about somebody who was erased
+	topicID uuid.UUID // of the topic on which it stands; set by Get
 }
 
 // LetterFilter narrows a list; zero fields do not.
@@ -248,7 +250,7 @@ func (s *letterScan) fill(ctx context.Context, p *letterPart) error {
 
 // window reads the letters of a range of offsets with their marks.
 func (d *DeadLetters) window(ctx context.Context, s *scanner, key logKey, from, to int64) ([]*Letter, error) {
-	marks, err := storage.LetterMarks(ctx, d.db, key.partition, from, to)
+	marks, err := storage.LetterMarks(ctx, d.db, s.leaders[key].id, key.partition, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -322,11 +324,12 @@ func (d *DeadLetters) get(ctx context.Context, place string) (*Letter, error) {
 	if r == nil {
 		return nil, ErrNoLetter
 	}
-	marks, err := storage.LetterMarks(ctx, d.db, partition, offset, offset+1)
+	marks, err := storage.LetterMarks(ctx, d.db, s.leaders[key].id, partition, offset, offset+1)
 	if err != nil {
 		return nil, err
 	}
 	l := d.letter(r, marks)
+	l.topicID = s.leaders[key].id
 	return l, d.markErased(ctx, []*Letter{l})
 }
 
@@ -351,7 +354,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error
 		return l.shown(), ErrLetterErased
 	}
 	partition, offset, _ := parsePlace(place)
-	claimed, err := storage.ClaimLetter(ctx, d.db, partition, offset)
+	claimed, err := storage.ClaimLetter(ctx, d.db, l.topicID, partition, offset)
 	if err != nil {
 		return nil, err
 	}
@@ -432,9 +435,10 @@ func (a *Admin) reproduce(ctx context.Context, r *Record) error {
 
 // Discard marks a dead letter as not wanted any more, or returns ErrNoLetter.
 func (d *DeadLetters) Discard(ctx context.Context, place string) error {
-	if _, err := d.Get(ctx, place); err != nil {
+	l, err := d.Get(ctx, place)
+	if err != nil {
 		return err
 	}
 	partition, offset, _ := parsePlace(place)
-	return storage.DiscardLetter(ctx, d.db, partition, offset)
+	return storage.DiscardLetter(ctx, d.db, l.topicID, partition, offset)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // EndOffsets returns, for every partition of the topics, the offset that the
-// next record will get. A topic that does not exist is an error.
+// next record will get, with the topic's id. A topic that does not exist is an error.
 func (a *Admin) EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
 	if len(topics) == 0 {
 		return nil, nil // no topics would mean all of the cluster
@@ -19,6 +19,10 @@ func (a *Admin) EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]stor
 	for i, t := range topics {
 		names[i] = a.cfg.Topic(t)
 		byName[names[i]] = t
+	}
+	ids, err := a.TopicIDs(ctx, topics...)
+	if err != nil {
+		return nil, err
 	}
 	listed, err := a.adm.ListEndOffsets(ctx, names...)
 	if err == nil {
@@ -31,5 +35,5 @@ func (a *Admin) EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]stor
 	for _, o := range listed.Offsets().Sorted() {
 		ends = append(ends, storage.CursorStart{Topic: string(byName[o.Topic]), Partition: o.Partition, Offset: o.At})
 	}
-	return ends, nil
+	return withIDs(ends, ids), nil
 }

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -20,6 +21,13 @@ func TestEndsAreWhereTheNextRecordGoes(t *testing.T) {
 	ends, err := a.EndOffsets(e.Context(), schemas.TopicIngest, schemas.TopicEvents)
 	require.NoError(t, err)
 	want := e.Ends(schemas.TopicIngest)
+	ids, err := a.TopicIDs(e.Context(), schemas.TopicIngest, schemas.TopicEvents)
+	require.NoError(t, err)
+	for i := range ends {
+		require.Equal(t, ids[schemas.Topic(ends[i].Topic)], ends[i].TopicID)
+		require.NotZero(t, ends[i].TopicID)
+		ends[i].TopicID = uuid.Nil
+	}
 	require.Equal(t, []storage.CursorStart{
 		{Topic: "events", Partition: 0}, {Topic: "events", Partition: 1},
 		{Topic: "ingest", Partition: 0, Offset: want[0]}, {Topic: "ingest", Partition: 1, Offset: want[1]},

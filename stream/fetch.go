@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -145,8 +146,11 @@ func (r *reader) later(ctx context.Context, read farRead) {
 }
 
 // reading is what a read is for: the end of the log, or what lies before; and of
-// that, what only backfills wait for.
-type reading struct{ near, bulk bool }
+// that, what only backfills wait for. id is the topic's that was asked for.
+type reading struct {
+	near, bulk bool
+	id         uuid.UUID
+}
 
 // fetch makes one request and takes in its answer; false when something failed.
 func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[logKey]int64, what reading) bool {
@@ -166,10 +170,11 @@ func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *k
 	ok := true
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
-		topic, known := r.topicOf(t, req)
+		topic, id, known := r.topicOf(t, req)
 		if !known {
 			continue
 		}
+		what.id = id
 		for j := range t.Partitions {
 			key := logKey{topic, t.Partitions[j].Partition}
 			offset, wanted := asked[key]
@@ -181,17 +186,17 @@ func (r *reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *k
 	return ok
 }
 
-// topicOf is the topic of an answer, which names it or gives its id.
-func (r *reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (schemas.Topic, bool) {
-	name := t.Topic
-	if name == "" {
-		for i := range req.Topics {
-			if req.Topics[i].TopicID == t.TopicID {
-				name = req.Topics[i].Topic
-			}
+// topicOf is the topic of an answer, which names it or gives its id, with the id that
+// was asked for.
+func (r *reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (schemas.Topic, uuid.UUID, bool) {
+	for i := range req.Topics {
+		asked := &req.Topics[i]
+		if t.Topic == asked.Topic || t.Topic == "" && t.TopicID == asked.TopicID {
+			topic, ours := r.kafka.TopicOf(asked.Topic)
+			return topic, asked.TopicID, ours
 		}
 	}
-	return r.kafka.TopicOf(name)
+	return "", uuid.Nil, false
 }
 
 // took takes in the answer for one partition; false when it has to be asked again
@@ -209,7 +214,7 @@ func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.Fe
 	}
 	switch {
 	case errors.Is(fp.Err, kerr.OffsetOutOfRange):
-		return r.outOfRange(ctx, key, offset, what.near)
+		return r.outOfRange(ctx, key, offset, what)
 	case fp.Err != nil && kerr.IsRetriable(fp.Err):
 		token(r.moved)
 		return false
@@ -225,7 +230,7 @@ func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.Fe
 
 func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartition, what reading) {
 	r.mu.Lock()
-	p := r.parts[key]
+	p := r.partOf(key, what.id)
 	if p == nil {
 		r.mu.Unlock()
 		return
@@ -253,22 +258,22 @@ func (r *reader) takeIn(key logKey, offset int64, c *chunk, fp kgo.FetchPartitio
 }
 
 // outOfRange looks where the log starts now.
-func (r *reader) outOfRange(ctx context.Context, key logKey, offset int64, near bool) bool {
+func (r *reader) outOfRange(ctx context.Context, key logKey, offset int64, what reading) bool {
 	start, end, err := r.bounds(ctx, key)
 	if err != nil {
 		r.log.Warn("reader.bounds_failed", zap.String("topic", string(key.topic)), zap.Int32("partition", key.partition), zap.Error(err))
 		return false
 	}
 	if offset >= start {
-		r.lose(key, offset, end)
+		r.lose(key, what.id, offset, end)
 		r.wake(key.partition) // others may have waited for less
 		return true
 	}
 	r.mu.Lock()
-	if p := r.parts[key]; p != nil {
+	if p := r.partOf(key, what.id); p != nil {
 		p.start = max(p.start, start)
 		delete(p.far, offset)
-		if near && p.tail == offset {
+		if what.near && p.tail == offset {
 			p.tail = -1
 		}
 	}
@@ -351,7 +356,7 @@ func (r *reader) lookUpLeaders(ctx context.Context) error {
 				again = true
 				continue
 			}
-			r.leaders[logKey{topic, p.Partition}] = leader{p.Leader, p.LeaderEpoch, t.TopicID}
+			r.turn(logKey{topic, p.Partition}, leader{p.Leader, p.LeaderEpoch, t.TopicID})
 			woken[p.Partition] = true
 			r.startPoll(ctx, p.Leader)
 		}

@@ -225,7 +225,7 @@ func (t *track) snapshot(p *place) heldCursor {
 	position := p.cursor.Position()
 	return heldCursor{storage.Cursor{
 		DestinationID: t.courier.id, ReplayID: t.replayID(), Topic: string(p.topic), Partition: t.partition,
-		Position: position, Finished: packRanges(position, p.cursor.Finished(nil)), Epoch: p.epoch,
+		Position: position, Finished: packRanges(position, p.cursor.Finished(nil)), Epoch: p.epoch, TopicID: p.id,
 	}, t.holding}
 }
 

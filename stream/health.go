@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -89,8 +90,29 @@ func (s *Sinks) writeHealth(ctx context.Context) {
 	}
 }
 
-// Unfinished is how many offsets below end a destination has not finished.
-func Unfinished(c storage.Cursor, end int64) (int64, error) {
+// Standing is how far a cursor of a destination is behind the end of its topic; and,
+// where it waits for an operator, why: its topic was made anew, when all of the present
+// log is its lag, or lost what lies before it.
+func Standing(c storage.Cursor, destination string, end storage.CursorStart) (lag int64, stopped *storage.StoppedCursor, err error) {
+	stop := func(why string) *storage.StoppedCursor {
+		replay := c.ReplayID
+		if replay == storage.LiveReplay {
+			replay = ""
+		}
+		return &storage.StoppedCursor{Topic: c.Topic, Partition: c.Partition, Position: c.Position, ReplayID: replay, Why: why, Mend: mendStray(destination, replay)}
+	}
+	if storage.OtherLog(c.TopicID, end.TopicID) {
+		return end.Offset, stop(madeAnew(schemas.Topic(c.Topic), c.TopicID, end.TopicID)), nil
+	}
+	if c.Position > end.Offset {
+		return 0, stop(fmt.Sprintf("the position lies beyond the end of the log, %d: topic %s was made anew, or lost records", end.Offset, c.Topic)), nil
+	}
+	lag, err = unfinished(c, end.Offset)
+	return lag, nil, err
+}
+
+// unfinished is how many offsets below end a destination has not finished.
+func unfinished(c storage.Cursor, end int64) (int64, error) {
 	finished, err := unpackRanges(c.Position, c.Finished)
 	if err != nil {
 		return 0, fmt.Errorf("cursor of destination %s on %s/%d: %w", c.DestinationID, c.Topic, c.Partition, err)

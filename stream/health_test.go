@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/storage"
@@ -94,14 +95,31 @@ func TestWhatAKilledProcessSaidOfACircuitDoesNotOutliveIt(t *testing.T) {
 }
 
 func TestTheLagIsWhatIsNotFinishedBelowTheEnd(t *testing.T) {
-	end := int64(20)
-	n, err := stream.Unfinished(storage.Cursor{Position: 5}, end)
-	require.NoError(t, err)
-	require.EqualValues(t, 15, n)
-	n, err = stream.Unfinished(storage.Cursor{Position: 5, Finished: []byte{2, 3, 4, 20}}, end) // [7, 10) and [14, 34)
-	require.NoError(t, err)
-	require.EqualValues(t, 15-3-6, n)
-	n, err = stream.Unfinished(storage.Cursor{Position: 30}, end)
-	require.NoError(t, err)
-	require.Zero(t, n)
+	was, is := uuid.New(), uuid.New()
+	for name, tc := range map[string]struct {
+		cursor  storage.Cursor
+		id      uuid.UUID // of the topic
+		lag     int64
+		stopped string
+	}{
+		"all behind the position":                 {cursor: storage.Cursor{Position: 5}, id: is, lag: 15},
+		"but what is finished beyond":             {cursor: storage.Cursor{Position: 5, Finished: []byte{2, 3, 4, 20}}, lag: 15 - 3 - 6}, // [7, 10) and [14, 34)
+		"beyond the end it waits for an operator": {cursor: storage.Cursor{Position: 30, TopicID: was}, id: was, stopped: "beyond the end of the log, 20"},
+		"of another log, all of the present one":  {cursor: storage.Cursor{Position: 19, TopicID: was}, id: is, lag: 20, stopped: "made anew"},
+		"a broker without ids says nothing":       {cursor: storage.Cursor{Position: 19, TopicID: was}, lag: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.cursor.ReplayID = storage.LiveReplay
+			lag, stopped, err := stream.Standing(tc.cursor, "crm", storage.CursorStart{Offset: 20, TopicID: tc.id})
+			require.NoError(t, err)
+			require.Equal(t, tc.lag, lag)
+			if tc.stopped == "" {
+				require.Nil(t, stopped)
+				return
+			}
+			require.Contains(t, stopped.Why, tc.stopped)
+			require.Contains(t, stopped.Mend, "hogstream replay crm --rewind --to start")
+			require.Contains(t, stopped.Mend, "hogstream destinations skip crm")
+		})
+	}
 }

@@ -7,8 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream/storage"
 )
 
 // intake fetches the records of the owned partitions, each from the offset the
@@ -33,8 +36,10 @@ type intake struct {
 	size    int           // of fetched, keys and values
 	broken  []fetchFault
 	err     error
-	ends    offsets            // the last stable offsets heard of
-	cancel  context.CancelFunc // ends the poll that is under way; nil for none
+	ends    offsets                        // the last stable offsets heard of
+	ids     map[string]map[int32]uuid.UUID // of the logs that are read, by topic
+	anew    map[string]bool                // topics whose log the client does not find, or took for another
+	cancel  context.CancelFunc             // ends the poll that is under way; nil for none
 	paused  bool
 	closed  bool
 	ended   chan struct{}
@@ -57,7 +62,7 @@ func newIntake(cfg ProcessorConfig) (*intake, error) {
 	}
 	in := &intake{
 		client: client, limit: cfg.MaxBatchRecords, most: cfg.MaxBatchBytes,
-		reading: make(map[string]map[int32]bool), ends: make(offsets),
+		reading: make(map[string]map[int32]bool), ends: make(offsets), ids: make(map[string]map[int32]uuid.UUID), anew: make(map[string]bool),
 		arrived: make(chan struct{}, 1), wanted: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	in.change = sync.NewCond(&in.mu)
@@ -118,25 +123,40 @@ func (in *intake) end(fetches kgo.Fetches) {
 	}
 }
 
-// keep sorts records from errors. The mutex is held.
+// keep sorts records from errors. Records of another log than the one that is read
+// are none of ours. The mutex is held.
 func (in *intake) keep(fetches kgo.Fetches) {
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		switch {
-		case p.Err == nil:
-			if p.LastStableOffset >= 0 {
-				in.ends.set(p.Topic, p.Partition, p.LastStableOffset)
+	for i := range fetches {
+		for j := range fetches[i].Topics {
+			t := &fetches[i].Topics[j]
+			for k := range t.Partitions {
+				p := &t.Partitions[k]
+				if storage.OtherLog(t.TopicID, in.ids[t.Topic][p.Partition]) {
+					p = &kgo.FetchPartition{Partition: p.Partition, Err: kerr.UnknownTopicID}
+				}
+				in.keepPartition(t.Topic, p)
 			}
-		case errors.Is(p.Err, context.Canceled):
-		case errors.Is(p.Err, kgo.ErrClientClosed):
-			in.err = kgo.ErrClientClosed
-		case placeGone(p.Err):
-			in.broken = append(in.broken, fetchFault{p.Partition, fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)})
-		default:
-			in.err = fmt.Errorf("fetch %s/%d: %w", p.Topic, p.Partition, p.Err)
 		}
-		in.size += bytesOf(p.Records)
-		in.fetched = append(in.fetched, p.Records...)
-	})
+	}
+}
+
+func (in *intake) keepPartition(topic string, p *kgo.FetchPartition) {
+	switch {
+	case p.Err == nil:
+		if p.LastStableOffset >= 0 {
+			in.ends.set(topic, p.Partition, p.LastStableOffset)
+		}
+	case errors.Is(p.Err, context.Canceled):
+	case errors.Is(p.Err, kgo.ErrClientClosed):
+		in.err = kgo.ErrClientClosed
+	case placeGone(p.Err):
+		in.anew[topic] = in.anew[topic] || errors.Is(p.Err, kerr.UnknownTopicID)
+		in.broken = append(in.broken, fetchFault{p.Partition, fmt.Errorf("fetch %s/%d: %w", topic, p.Partition, p.Err)})
+	default:
+		in.err = fmt.Errorf("fetch %s/%d: %w", topic, p.Partition, p.Err)
+	}
+	in.size += bytesOf(p.Records)
+	in.fetched = append(in.fetched, p.Records...)
 }
 
 // still has no poll under way until the returned function is called. What polls
@@ -159,19 +179,66 @@ func (in *intake) still() (goOn func()) {
 	}
 }
 
-// seek makes the partition be read from these offsets (by topic), forgetting
+// logPlace is an offset on the log of a topic with this id; zero when the brokers
+// report none.
+type logPlace struct {
+	id     uuid.UUID
+	offset int64
+}
+
+// seek makes the partition be read from these places (by topic), forgetting
 // what was fetched of it before.
-func (in *intake) seek(partition int32, at map[string]int64) {
+func (in *intake) seek(partition int32, at map[string]logPlace) {
 	in.drop(partition)
+	in.renew(at)
 	add := make(map[string]map[int32]kgo.Offset, len(at))
 	for t, o := range at {
-		add[t] = map[int32]kgo.Offset{partition: kgo.NewOffset().At(o)}
+		add[t] = map[int32]kgo.Offset{partition: kgo.NewOffset().At(o.offset)}
 		if in.reading[t] == nil {
 			in.reading[t] = make(map[int32]bool)
 		}
 		in.reading[t][partition] = true
+		in.expect(t, partition, o.id)
 	}
 	in.client.AddConsumePartitions(add)
+}
+
+// expect notes which log of a topic's partition is read.
+func (in *intake) expect(topic string, partition int32, id uuid.UUID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ids[topic] == nil {
+		in.ids[topic] = make(map[int32]uuid.UUID)
+	}
+	in.ids[topic][partition] = id
+}
+
+// renew has the client forget topics that were made anew: it holds on to the id that
+// it saw first. What it read of their other partitions is settled afresh.
+func (in *intake) renew(at map[string]logPlace) {
+	var forget []string
+	in.mu.Lock()
+	for t := range at {
+		if in.anew[t] {
+			forget = append(forget, t)
+			delete(in.anew, t)
+		}
+	}
+	in.mu.Unlock()
+	if len(forget) == 0 {
+		return
+	}
+	goOn := in.still()
+	in.client.PurgeTopicsFromConsuming(forget...)
+	in.mu.Lock()
+	for _, t := range forget {
+		for p := range in.reading[t] {
+			in.broken = append(in.broken, fetchFault{p, fmt.Errorf("%s/%d: %w", t, p, kerr.UnknownTopicID)})
+		}
+	}
+	token(in.arrived)
+	in.mu.Unlock()
+	goOn()
 }
 
 // drop stops reading a partition.

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
@@ -62,8 +64,10 @@ type place struct {
 	topic   schemas.Topic
 	cursor  *Cursor
 	epoch   int64
-	end     int64 // exclusive; -1 without an end
-	changed bool  // since the flusher looked
+	id      uuid.UUID // of the topic whose log the cursor is on; zero while unknown
+	stray   bool      // the topic is another now: it waits for an operator
+	end     int64     // exclusive; -1 without an end
+	changed bool      // since the flusher looked
 
 	wanted []bool // for each type of the chunk that is looked at
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"go.uber.org/zap"
@@ -82,6 +83,10 @@ func (s *Sinks) mirrorOnce(ctx context.Context, adm *kadm.Client) error {
 			live[c.DestinationID] = append(live[c.DestinationID], c)
 		}
 	}
+	ids, err := s.kafka.idsOf(ctx, s.reader.far, []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents})
+	if err != nil {
+		return err
+	}
 	committed := adm.FetchManyOffsets(ctx, groups...)
 	for id, name := range names {
 		group := s.kafka.Group(MirrorGroup(name))
@@ -93,22 +98,40 @@ func (s *Sinks) mirrorOnce(ctx context.Context, adm *kadm.Client) error {
 			err = fmt.Errorf("read offsets of group %s: %w", group, have.Err)
 			continue
 		}
-		if failed := s.mirrorGroup(ctx, adm, group, id, live[id], have.Fetched); failed != nil {
+		if failed := s.mirrorGroup(ctx, adm, mirrored{group, id, live[id], have.Fetched, ids}); failed != nil {
 			err = failed
 		}
 	}
 	return err
 }
 
+// mirrored is what a destination's group is to show, and what it shows.
+type mirrored struct {
+	group   string
+	id      string           // of the destination
+	cursors []storage.Cursor // live
+	have    kadm.OffsetResponses
+	ids     map[schemas.Topic]uuid.UUID // of the topics now
+}
+
 // mirrorGroup rewinds to where a tool has set the group, and commits the positions
-// where they have changed.
-func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id string, cursors []storage.Cursor, have kadm.OffsetResponses) error {
+// where they have changed. Of a topic that was made anew the destination has nothing
+// yet: the group shows its start.
+func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) error {
 	commit := kadm.Offsets{}
 	var reset []storage.CursorStart
-	for _, c := range cursors {
+	group, id := m.group, m.id
+	for _, c := range m.cursors {
 		topic := s.kafka.Topic(schemas.Topic(c.Topic))
-		at := c.Position
-		was, found := have.Lookup(topic, c.Partition)
+		at, now := c.Position, m.ids[schemas.Topic(c.Topic)]
+		stray := storage.OtherLog(c.TopicID, now)
+		if stray {
+			var err error
+			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, 0); err != nil {
+				return fmt.Errorf("start of the log for group %s: %w", group, err)
+			}
+		}
+		was, found := m.have.Lookup(topic, c.Partition)
 		found = found && was.Err == nil && was.At >= 0
 		ours := found && strings.HasPrefix(was.Metadata, mirrorMark)
 		if found && !ours {
@@ -116,8 +139,8 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, group, id str
 			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, was.At); err != nil {
 				return fmt.Errorf("reset of group %s: %w", group, err)
 			}
-			if at != c.Position { // a reset to where it stands changes nothing, and gives up nothing that is parked
-				reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at})
+			if at != c.Position || stray { // a reset to where it stands changes nothing, and gives up nothing that is parked
+				reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at, TopicID: now})
 			}
 		}
 		if !ours || was.At != at {

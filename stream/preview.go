@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 
@@ -36,6 +37,7 @@ type Preview struct {
 
 type logRange struct {
 	key      logKey
+	id       uuid.UUID // of the topic; zero when the brokers report none
 	from, to int64
 }
 
@@ -121,7 +123,7 @@ func shuffled(ranges []logRange, pieces int) []logRange {
 	for _, i := range spreadOrder(pieces) {
 		for _, r := range ranges {
 			size := r.to - r.from
-			p := logRange{r.key, r.from + size*int64(i)/int64(pieces), r.from + size*int64(i+1)/int64(pieces)}
+			p := logRange{r.key, r.id, r.from + size*int64(i)/int64(pieces), r.from + size*int64(i+1)/int64(pieces)}
 			if p.from < p.to {
 				out = append(out, p)
 			}

@@ -7,10 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // The reader reads the log for all cursors of the process. It reads what is asked
@@ -55,12 +57,13 @@ type logKey struct {
 type leader struct {
 	broker int32
 	epoch  int32
-	id     [16]byte
+	id     uuid.UUID // of the topic; zero when the brokers report none
 }
 
 // A logPart is what the reader knows of one partition of one topic.
 type logPart struct {
 	key    logKey
+	id     uuid.UUID      // of the topic whose log this is; zero while unknown
 	chunks []*chunk       // ascending, apart
 	start  int64          // of the log
 	end    int64          // up to which it can be read; -1 while unknown
@@ -68,7 +71,7 @@ type logPart struct {
 	tail   int64          // waited for at the end of the log; -1 for none
 	far    map[int64]struct{}
 	lost   map[int64]struct{} // offsets that were found to lie beyond the end
-	look   time.Time          // for those: when they are asked for again
+	look   time.Time          // for those: when they are asked for again; and when the topic's id is
 	told   time.Time
 }
 
@@ -140,27 +143,42 @@ func (r *reader) run(ctx context.Context) {
 	r.far.Close()
 }
 
-// at returns the chunk that holds offset, nil when it has to be read first: the
-// wake of its partition number follows. gap is the log's start when offset lies
-// below it and is gone. bulk says that a backfill asks.
-func (r *reader) at(topic schemas.Topic, partition int32, offset int64, bulk bool) (c *chunk, gap int64) {
+// A sight is what the reader has at an offset.
+type sight struct {
+	chunk *chunk    // that holds it; nil when it has to be read first
+	gap   int64     // the log's start when the offset lies below it and is gone
+	id    uuid.UUID // of the topic that is read; zero while unknown
+}
+
+// at looks at an offset of a log. Without a chunk, the wake of its partition number
+// follows, unless the topic is another (storage.OtherLog of id and the sight's): then
+// there is nothing else in the sight, and nothing to be read. bulk says that a
+// backfill asks.
+func (r *reader) at(key logKey, id uuid.UUID, offset int64, bulk bool) sight {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.part(logKey{topic, partition})
+	p := r.part(key)
+	if storage.OtherLog(id, p.id) {
+		if now := time.Now(); now.After(p.look) { // a broker may be behind
+			p.look = now.Add(lostLook)
+			token(r.moved)
+		}
+		return sight{id: p.id}
+	}
 	if c := p.find(offset); c != nil {
 		r.clock++
 		c.used = r.clock
 		if p.find(c.to) == nil {
 			r.want(p, c.to, bulk)
 		}
-		return c, 0
+		return sight{chunk: c, id: p.id}
 	}
 	if offset < p.start {
-		return nil, p.start
+		return sight{gap: p.start, id: p.id}
 	}
 	p.asked[offset] = p.asked[offset] || !bulk
 	r.want(p, offset, bulk)
-	return nil, 0
+	return sight{id: p.id}
 }
 
 // awaited says whether somebody waits for a record of the chunk, and whether only
@@ -183,9 +201,43 @@ func (r *reader) part(key logKey) *logPart {
 	if p == nil {
 		p = &logPart{key: key, end: -1, tail: -1, asked: map[int64]bool{}, far: map[int64]struct{}{}}
 		r.parts[key] = p
-		if _, known := r.leaders[key]; !known {
+		l, known := r.leaders[key]
+		if !known {
 			token(r.moved)
 		}
+		p.id = l.id
+	}
+	return p
+}
+
+// turn takes note of who leads a partition, and of which log. A log that was made
+// anew is read afresh; whoever stands on the former one is woken and finds out. The
+// mutex is held.
+func (r *reader) turn(key logKey, l leader) {
+	r.leaders[key] = l
+	p := r.parts[key]
+	if p == nil {
+		return
+	}
+	if storage.OtherLog(p.id, l.id) {
+		for _, c := range p.chunks {
+			r.bytes -= c.bytes
+		}
+		r.metrics.cached.Set(float64(r.bytes))
+		delete(r.parts, key)
+		return
+	}
+	if l.id != uuid.Nil {
+		p.id = l.id
+	}
+}
+
+// partOf is the partition if it is still that of the log which was asked for; nil
+// otherwise. The mutex is held.
+func (r *reader) partOf(key logKey, id uuid.UUID) *logPart {
+	p := r.parts[key]
+	if p == nil || storage.OtherLog(p.id, id) {
+		return nil
 	}
 	return p
 }
@@ -235,10 +287,10 @@ func (r *reader) isLost(p *logPart, offset int64) bool {
 
 // lose notes that an offset lies beyond the end of the log. Nobody but an operator
 // can say what became of the topic, and from where to go on.
-func (r *reader) lose(key logKey, offset, end int64) {
+func (r *reader) lose(key logKey, id uuid.UUID, offset, end int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.parts[key]
+	p := r.partOf(key, id)
 	if p == nil {
 		return
 	}

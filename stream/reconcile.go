@@ -356,7 +356,7 @@ func placesOf(id, replay string, topics []schemas.Topic, partition int32, cursor
 		if err != nil {
 			return nil, nil, fmt.Errorf("cursor of destination %s on %s/%d: %w", id, topic, partition, err)
 		}
-		p := &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, end: -1}
+		p := &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, id: stored.TopicID, end: -1}
 		if stored.EndOffset != nil {
 			p.end = *stored.EndOffset
 		}
@@ -369,12 +369,16 @@ func placesOf(id, replay string, topics []schemas.Topic, partition int32, cursor
 // was put into the table by hand, or the topic has grown.
 func (s *Sinks) createMissing(ctx context.Context, id string, topics []schemas.Topic, partition int32) error {
 	var starts []storage.CursorStart
+	ids, err := s.kafka.idsOf(ctx, s.reader.far, topics)
+	if err != nil {
+		return err
+	}
 	for _, topic := range topics {
 		_, end, err := s.reader.bounds(ctx, logKey{topic, partition})
 		if err != nil {
 			return err
 		}
-		starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: partition, Offset: end})
+		starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: partition, Offset: end, TopicID: ids[topic]})
 	}
 	s.log.Warn("cursor.created_at_end", zap.String("id", id), zap.Int32("partition", partition))
 	if err := storage.CreateCursors(ctx, s.db, id, starts); err != nil {

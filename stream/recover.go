@@ -2,8 +2,12 @@ package stream
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -30,6 +34,7 @@ type found struct {
 	left      storage.Ranges // of topics that are no longer consumed
 	starts    map[string]int64
 	ends      map[string]int64
+	ids       map[string]uuid.UUID // of the topics as they are now
 }
 
 // decision is what follows from found.
@@ -44,6 +49,9 @@ type decision struct {
 func decide(topics []string, f found, off rule) decision {
 	if f.row == nil {
 		return firstStart(topics, f, off)
+	}
+	if why := f.otherLog(); why != "" {
+		return decision{act: actStop, why: why}
 	}
 	if d, lacking := addedTopics(topics, f); lacking {
 		return d
@@ -74,6 +82,30 @@ func decide(topics []string, f found, off rule) decision {
 	return withinLog(actBegin, f)
 }
 
+// otherLog says which topic was made anew since the row was written, "" for none.
+// The offsets of such a row mean nothing: the group's may have gone with the topic, and
+// the table would commit them again.
+func (f found) otherLog() string {
+	for _, t := range slices.Sorted(maps.Keys(f.row.Ranges)) {
+		if was, is := f.row.Ranges[t].TopicID, f.ids[t]; storage.OtherLog(was, is) {
+			return fmt.Sprintf("%s: %s", f, madeAnew(schemas.Topic(t), was, is))
+		}
+	}
+	return ""
+}
+
+// lag is how much of the logs is not applied: all of one that the row does not stand on.
+func (f found) lag() (records int64) {
+	for t, end := range f.ends {
+		from := f.starts[t]
+		if r, known := f.rangeOf(t); known && !storage.OtherLog(r.TopicID, f.ids[t]) {
+			from = max(from, r.Next)
+		}
+		records += max(end-from, 0)
+	}
+	return records
+}
+
 func firstStart(topics []string, f found, off rule) decision {
 	for _, t := range topics {
 		if f.committed[t] != none {
@@ -99,7 +131,7 @@ func (f found) beyondStart() bool {
 func startOf(topics []string, f found) storage.Ranges {
 	r := make(storage.Ranges, len(topics))
 	for _, t := range topics {
-		r[t] = storage.Range{From: f.starts[t], Next: f.starts[t]}
+		r[t] = storage.Range{From: f.starts[t], Next: f.starts[t], TopicID: f.ids[t]}
 	}
 	return r
 }

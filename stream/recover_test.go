@@ -3,6 +3,7 @@ package stream
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/storage"
@@ -20,12 +21,15 @@ func TestRecoveryTable(t *testing.T) {
 		return &storage.Progress{Ranges: ranges, Published: true, Accepted: true}
 	}
 	type c = map[string]int64
+	type ids = map[string]uuid.UUID
+	was, is := uuid.New(), uuid.New()
 	for name, tc := range map[string]struct {
 		topics    []string
 		committed c
 		row       *storage.Progress
 		starts    c
 		ends      c
+		ids       map[string]uuid.UUID
 		want      act
 		seeds     storage.Ranges
 		says      string
@@ -61,6 +65,25 @@ func TestRecoveryTable(t *testing.T) {
 		"the topic was made anew": {
 			topics: one, committed: c{x: none}, row: row(true, storage.Ranges{x: {From: 30, Next: 30}}), ends: c{x: 2}, want: actStop, says: "ends at 2"},
 
+		"the topic was made anew and has grown beyond next": {
+			topics: one, committed: c{x: 30}, row: row(true, storage.Ranges{x: {From: 30, Next: 30, TopicID: was}}), ids: ids{x: is}, want: actStop, says: "topic x was deleted and made anew"},
+		"the topic was made anew and the group's offsets went with it: next is not committed again": {
+			topics: one, committed: c{x: none}, row: row(true, storage.Ranges{x: {From: 30, Next: 30, TopicID: was}}), ids: ids{x: is}, want: actStop, says: "made anew"},
+		"the topic was made anew while a range of it waits: it is not published": {
+			topics: one, committed: c{x: 20}, row: row(false, storage.Ranges{x: {From: 20, Next: 30, TopicID: was}}), ids: ids{x: is}, want: actStop, says: "made anew"},
+		"the topic was made anew after an operator named a place": {
+			topics: one, committed: c{x: 30}, row: accepted(storage.Ranges{x: {From: 8, Next: 8, TopicID: was}}), ids: ids{x: is}, want: actStop, says: "made anew"},
+		"an operator named a place on the log made anew": {
+			topics: one, committed: c{x: 30}, row: accepted(storage.Ranges{x: {From: 8, Next: 8, TopicID: is}}), ids: ids{x: is}, want: actCommit},
+		"a row from before ids were kept says nothing": {
+			topics: one, committed: c{x: 3}, row: row(false, storage.Ranges{x: {From: 1, Next: 3}}), ids: ids{x: is}, want: actBegin},
+		"a broker without ids says nothing": {
+			topics: one, committed: c{x: 3}, row: row(false, storage.Ranges{x: {From: 1, Next: 3, TopicID: was}}), want: actBegin},
+		"a first start keeps the id": {
+			topics: one, committed: c{x: none}, ids: ids{x: is}, want: actSeed, seeds: storage.Ranges{x: {From: 0, Next: 0, TopicID: is}}},
+		"of two topics one was made anew": {
+			topics: two, committed: c{x: 3, y: 9}, row: row(false, storage.Ranges{x: {From: 3, Next: 3, TopicID: was}, y: {From: 9, Next: 9, TopicID: was}}), ids: ids{x: was, y: is}, want: actStop, says: "topic y was deleted"},
+
 		"two topics, all at next": {
 			topics: two, committed: c{x: 3, y: 9}, row: row(false, storage.Ranges{x: {From: 1, Next: 3}, y: {From: 9, Next: 9}}), want: actBegin},
 		"two topics, the one that was read at from, the other at next": {
@@ -90,7 +113,7 @@ func TestRecoveryTable(t *testing.T) {
 			topics: one, committed: c{x: 3}, row: accepted(storage.Ranges{x: {From: 8, Next: 8}}), starts: c{x: 9}, want: actStop, says: "starts at 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := found{row: tc.row, committed: tc.committed, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
+			f := found{row: tc.row, committed: tc.committed, ids: tc.ids, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
 			for topic, at := range tc.starts {
 				f.starts[topic] = at
 			}

@@ -100,6 +100,8 @@ type Move struct {
 	Partition int32  `json:"partition"`
 	From      int64  `json:"from"`
 	To        int64  `json:"to"`
+
+	former bool // From is on the log of a former topic
 }
 
 // Rewind previews where the destination would go on from and what it would be
@@ -201,6 +203,9 @@ func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound
 	for _, t := range to {
 		key := logKey{schemas.Topic(t.Topic), t.Partition}
 		c, ok := cursors[key]
+		if storage.OtherLog(c.TopicID, t.TopicID) { // it has nothing of this one
+			c.Position, c.Finished = 0, nil
+		}
 		from := max(c.Position, offsetIn(starts, t)) // what lies before is gone
 		if !ok || from >= t.Offset {
 			continue
@@ -208,7 +213,7 @@ func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound
 		if w.finished[key], err = unpackRanges(c.Position, c.Finished); err != nil {
 			return fmt.Errorf("cursor of destination %s on %s/%d: %w", id, t.Topic, t.Partition, err)
 		}
-		open = append(open, logRange{key, from, t.Offset})
+		open = append(open, logRange{key, t.TopicID, from, t.Offset})
 	}
 	count, err := r.admin.preview(ctx, open, w, 0)
 	if err != nil {
@@ -311,7 +316,7 @@ func offsetIn(places []storage.CursorStart, like storage.CursorStart) int64 {
 func rangesTo(from, ends []storage.CursorStart) []logRange {
 	ranges := make([]logRange, 0, len(from))
 	for _, f := range from {
-		ranges = append(ranges, logRange{logKey{schemas.Topic(f.Topic), f.Partition}, f.Offset, max(offsetIn(ends, f), f.Offset)})
+		ranges = append(ranges, logRange{logKey{schemas.Topic(f.Topic), f.Partition}, f.TopicID, f.Offset, max(offsetIn(ends, f), f.Offset)})
 	}
 	return ranges
 }
@@ -335,11 +340,11 @@ func (r *Replayer) liveCursors(ctx context.Context, id string) (map[logKey]stora
 func movesOf(cursors map[logKey]storage.Cursor, to []storage.CursorStart) []Move {
 	moves := make([]Move, 0, len(to))
 	for _, t := range to {
-		from := t.Offset
-		if c, ok := cursors[logKey{schemas.Topic(t.Topic), t.Partition}]; ok {
-			from = c.Position
+		c, ok := cursors[logKey{schemas.Topic(t.Topic), t.Partition}]
+		if !ok {
+			c.Position = t.Offset
 		}
-		moves = append(moves, Move{Topic: t.Topic, Partition: t.Partition, From: from, To: t.Offset})
+		moves = append(moves, Move{Topic: t.Topic, Partition: t.Partition, From: c.Position, To: t.Offset, former: storage.OtherLog(c.TopicID, t.TopicID)})
 	}
 	return moves
 }

@@ -108,7 +108,7 @@ func (r *Replayer) Backfill(ctx context.Context, id string, req BackfillRequest)
 	setDefault(&replay.To, "live")
 	cursors := make([]storage.CursorRange, 0, len(ranges))
 	for _, c := range ranges {
-		cursors = append(cursors, storage.CursorRange{Topic: string(c.key.topic), Partition: c.key.partition, From: c.from, To: c.to})
+		cursors = append(cursors, storage.CursorRange{Topic: string(c.key.topic), Partition: c.key.partition, From: c.from, To: c.to, TopicID: c.id})
 	}
 	err = r.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, replay, cursors) })
 	if err != nil {
@@ -179,6 +179,9 @@ func (r *Replayer) livePlaces(ctx context.Context, id string, topics []schemas.T
 		return nil, err
 	}
 	for i, m := range movesOf(cursors, ends) {
+		if m.former {
+			return nil, &ReplayError{"to", fmt.Sprintf("the destination stands on the log of a former topic %s, for it was deleted and made anew: rewind it first, or name an end", m.Topic)}
+		}
 		ends[i].Offset = min(m.From, m.To)
 	}
 	return ends, nil

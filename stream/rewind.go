@@ -46,6 +46,10 @@ func (a *Admin) starts(ctx context.Context, topics []schemas.Topic, list func(co
 	for i, t := range topics {
 		names[i] = a.cfg.Topic(t)
 	}
+	ids, err := a.TopicIDs(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
 	listed, err := list(ctx, names...)
 	if err == nil {
 		err = listed.Error()
@@ -62,7 +66,7 @@ func (a *Admin) starts(ctx context.Context, topics []schemas.Topic, list func(co
 	slices.SortFunc(starts, func(a, b storage.CursorStart) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	return starts, nil
+	return withIDs(starts, ids), nil
 }
 
 // ErrNoTarget is returned by Rewind without any place to go to.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -41,7 +42,7 @@ func (a *Admin) newScanner(ctx context.Context, topics ...schemas.Topic) (*scann
 			if p.Err != nil || p.Leader < 0 {
 				return nil, fmt.Errorf("%s partition %d has no leader: %w", name, p.Partition, p.Err)
 			}
-			s.leaders[logKey{topics[i], p.Partition}] = leader{p.Leader, p.LeaderEpoch, found[name].ID} //nolint:gosec // names are as many as topics
+			s.leaders[logKey{topics[i], p.Partition}] = leader{p.Leader, p.LeaderEpoch, uuid.UUID(found[name].ID)} //nolint:gosec // names are as many as topics
 		}
 	}
 	return s, nil

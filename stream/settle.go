@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -78,6 +80,7 @@ func (t *thread) settleOnce(ctx context.Context, open []*part) error {
 		case actPublish:
 			publish = append(publish, f)
 		case actStop:
+			t.metrics.setLag(p.number, f.lag())
 			if err := t.mismatch(ctx, p, d.why); err != nil {
 				return err
 			}
@@ -103,7 +106,7 @@ func (t *thread) settleOnce(ctx context.Context, open []*part) error {
 }
 
 // look reads where partitions stand: the group's offsets, stable only; then the
-// rows; then the logs' bounds.
+// rows; then the topics' ids; then the logs' bounds.
 func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 	numbers := make([]int32, len(open))
 	for i, p := range open {
@@ -128,6 +131,10 @@ func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids, err := topicIDs(ctx, t.member.client, names...) // before the bounds
+	if err != nil {
+		return nil, err
+	}
 	starts, ends, err := t.member.bounds(ctx, names, numbers)
 	if err != nil {
 		return nil, err
@@ -139,10 +146,10 @@ func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 	all := make([]found, len(numbers))
 	for i, n := range numbers {
 		f := found{partition: n, row: byNumber[n],
-			committed: make(map[string]int64), starts: make(map[string]int64), ends: make(map[string]int64)}
+			committed: make(map[string]int64), starts: make(map[string]int64), ends: make(map[string]int64), ids: make(map[string]uuid.UUID)}
 		for j, topic := range t.topics {
 			f.committed[topic] = committed.get(names[j], n)
-			f.starts[topic], f.ends[topic] = starts.get(names[j], n), ends.get(names[j], n)
+			f.starts[topic], f.ends[topic], f.ids[topic] = starts.get(names[j], n), ends.get(names[j], n), ids[names[j]]
 		}
 		if f.row != nil {
 			f.left = f.row.Ranges.Without(t.topics).Settled()
@@ -188,11 +195,11 @@ func (t *thread) begin(p *part, f found, d decision) {
 	if f.row != nil {
 		p.ranges, p.published = f.row.Ranges.Of(t.topics), f.row.Published
 	}
-	p.at = make(map[string]int64, len(p.ranges))
-	from := make(map[string]int64, len(p.ranges))
+	p.at, p.ids = make(map[string]int64, len(p.ranges)), make(map[string]uuid.UUID, len(p.ranges))
+	from := make(map[string]logPlace, len(p.ranges))
 	for topic, r := range p.ranges {
-		p.at[topic] = r.Next
-		from[t.topicName(topic)] = r.Next
+		p.at[topic], p.ids[topic] = r.Next, cmp.Or(r.TopicID, f.ids[topic])
+		from[t.topicName(topic)] = logPlace{p.ids[topic], r.Next}
 	}
 	if p.reason != "" {
 		t.log.Info("processor.partition_goes_on", zap.Int32("partition", p.number))

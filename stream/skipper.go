@@ -182,6 +182,12 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *scanner, k *storage.Ski
 	if from >= k.EndOffset {
 		return nil, nil // all of the rest was delivered
 	}
+	if k.TopicID != nil && storage.OtherLog(*k.TopicID, log.leaders[key].id) {
+		cursor.Advance(k.EndOffset)
+		gap := skippedGapTo(k, key, from, k.EndOffset)
+		gap.Error = "these records went with their topic, which was deleted and made anew before they became dead letters"
+		return []schemas.Message{gap}, nil
+	}
 	c, err := log.read(ctx, key, from, skipBytes)
 	if isOutOfRange(err) {
 		gap, err := s.skippedGap(ctx, k, key, from)
@@ -232,10 +238,15 @@ func (s *Sinks) skippedGap(ctx context.Context, k *storage.Skip, key logKey, fro
 	if from < start {
 		to = min(to, start)
 	}
-	d := skippedLetter(k, &Record{Topic: key.topic, Partition: key.partition, Offset: from, AppendTime: time.Now()})
-	d.Reason, d.EndOffset = "gap", &to
+	d := skippedGapTo(k, key, from, to)
 	d.Error = fmt.Sprintf("the log no longer has offsets %d to %d, which were not delivered", from, to-1)
 	return d, nil
+}
+
+func skippedGapTo(k *storage.Skip, key logKey, from, to int64) *schemas.DeadLetter {
+	d := skippedLetter(k, &Record{Topic: key.topic, Partition: key.partition, Offset: from, AppendTime: time.Now()})
+	d.Reason, d.EndOffset = "gap", &to
+	return d
 }
 
 // skipStored makes letters of some of what was parked, and ends the skip after the last.

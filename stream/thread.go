@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -53,14 +54,15 @@ const (
 type part struct {
 	number    int32
 	stage     stage
-	ranges    storage.Ranges   // as the row has them
-	left      storage.Ranges   // what the row has of topics that are no longer consumed
-	at        map[string]int64 // how far the log was read, by topic: next, or further over markers
-	published bool             // the row says so
-	active    time.Time        // when it last moved
-	doubt     string           // a mismatch seen once
-	reason    string           // why it is halted
-	recheck   time.Time        // when a halted partition is looked at again
+	ranges    storage.Ranges       // as the row has them
+	left      storage.Ranges       // what the row has of topics that are no longer consumed
+	at        map[string]int64     // how far the log was read, by topic: next, or further over markers
+	ids       map[string]uuid.UUID // of the logs that are read, by topic
+	published bool                 // the row says so
+	active    time.Time            // when it last moved
+	doubt     string               // a mismatch seen once
+	reason    string               // why it is halted
+	recheck   time.Time            // when a halted partition is looked at again
 }
 
 func newThread(cfg ProcessorConfig, number int, metrics *loopMetrics) *thread {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,9 +52,21 @@ type destination struct {
 	LastDeliveryAt *string         `json:"lastDeliveryAt"`
 	Failures       int64           `json:"failures"`
 	Circuit        string          `json:"circuit"`
+	Lag            *int64          `json:"lag"`
+	Stopped        []stoppedCursor `json:"stopped"`
 	LastError      *string         `json:"lastError"`
 	LastErrorAt    *string         `json:"lastErrorAt"`
 	CreatedAt      string          `json:"createdAt"`
+}
+
+// stoppedCursor is where a destination waits for an operator.
+type stoppedCursor struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Position  int64  `json:"position"`
+	ReplayID  string `json:"replayId,omitempty"`
+	Why       string `json:"why"`
+	Mend      string `json:"mend"`
 }
 
 // settingsFlags are the settings that a destination may be made with or get.
@@ -272,9 +286,12 @@ func (c *destinationsLsCmd) Run(ctx context.Context, out *output) error {
 			if d.LastDeliveryAt != nil {
 				last = *d.LastDeliveryAt
 			}
-			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.going(), last, strconv.FormatInt(d.Failures, 10), text(d.LastErrorAt)})
+			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.going(), d.behind(), last, strconv.FormatInt(d.Failures, 10), text(d.LastErrorAt)})
 		}
-		table(w, []string{"id", "name", "kind", "url", "types", "state", "last delivery", "failures in a row", "last error"}, rows)
+		table(w, []string{"id", "name", "kind", "url", "types", "state", "lag", "last delivery", "failures in a row", "last error"}, rows)
+		for _, d := range list {
+			d.printStopped(w)
+		}
 	})
 }
 
@@ -284,10 +301,37 @@ func (d *destination) going() string {
 	if d.State == "active" && d.StateReason != "" {
 		return d.State + ", unreadable"
 	}
+	if len(d.Stopped) > 0 {
+		return d.State + ", stopped"
+	}
 	if d.Circuit == "open" {
 		return d.State + ", circuit open"
 	}
 	return d.State
+}
+
+// behind is its lag; "?" while Kafka does not answer.
+func (d *destination) behind() string {
+	if d.Lag == nil {
+		return "?"
+	}
+	return strconv.FormatInt(*d.Lag, 10)
+}
+
+// printStopped says where it waits for an operator, and for which commands.
+func (d *destination) printStopped(w io.Writer) {
+	mends := map[string]bool{}
+	for _, s := range d.Stopped {
+		of := ""
+		if s.ReplayID != "" {
+			of = ", backfill " + s.ReplayID
+		}
+		fmt.Fprintf(w, "%s is stopped at %d of %s, partition %d%s: %s\n", d.Name, s.Position, s.Topic, s.Partition, of, s.Why)
+		mends[s.Mend] = true
+	}
+	for _, mend := range slices.Sorted(maps.Keys(mends)) {
+		fmt.Fprintf(w, "%s: %s\n", d.Name, mend)
+	}
 }
 
 type destinationsRmCmd struct{ oneDestination }

@@ -12,6 +12,7 @@ CREATE TABLE skips (
     position       bigint      NOT NULL, -- everything below is finished
     finished       bytea       NOT NULL, -- finished ranges beyond position, as in cursors
     end_offset     bigint      NOT NULL, -- where the rewind went, exclusive
+    topic_id       uuid,                 -- as in cursors
     event_types    text[]      NOT NULL, -- what the destination subscribed to
     created_at     timestamptz NOT NULL DEFAULT now(),
     UNIQUE (destination_id, topic, partition, epoch)

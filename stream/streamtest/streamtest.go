@@ -159,6 +159,24 @@ func newEnv(t testing.TB, s settings, cluster *kfake.Cluster, config stream.Conf
 	return e
 }
 
+// Recreate deletes a topic and makes it anew, as it was: an empty log with another id.
+func (e *Env) Recreate(topic schemas.Topic) {
+	e.t.Helper()
+	name := e.Config.Topic(topic)
+	was, err := e.adm.ListTopics(e.Context(), name)
+	require.NoError(e.t, err)
+	_, err = e.adm.DeleteTopic(e.Context(), name)
+	require.NoError(e.t, err)
+	e.Eventually(func(ctx context.Context) (bool, error) {
+		if err := stream.EnsureTopics(ctx, e.Config, nil); err != nil {
+			return false, err
+		}
+		is, err := e.adm.ListTopics(ctx, name)
+		return err == nil && is.Has(name) && is[name].ID != was[name].ID, err
+	}, "topic %s made anew", name)
+	e.cl.PurgeTopicsFromClient(name)
+}
+
 func codec(t testing.TB, s settings, prefix string) *schemas.Codec {
 	t.Helper()
 	url := os.Getenv(EnvRegistry)

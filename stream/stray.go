@@ -1,0 +1,102 @@
+package stream
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// Strays are the positions that stand on the log of a former topic: whoever owns them
+// waits for an operator.
+type Strays struct {
+	Processors   []storage.Stray
+	Destinations []storage.Stray
+}
+
+// positioned are the topics that processors and destinations have positions on.
+var positioned = []schemas.Topic{schemas.TopicIngest, schemas.TopicResolved, schemas.TopicEvents, schemas.TopicLifecycle}
+
+// Strays compares every position that Postgres has with the topics as they are now.
+// A topic that does not exist is an error.
+func (a *Admin) Strays(ctx context.Context, q storage.Querier) (Strays, error) {
+	var s Strays
+	now, err := a.TopicIDs(ctx, positioned...)
+	if err != nil {
+		return s, err
+	}
+	ids := make(map[string]uuid.UUID, len(now))
+	for t, id := range now {
+		ids[string(t)] = id
+	}
+	if s.Processors, err = storage.StrayProgress(ctx, q, ids); err != nil {
+		return s, err
+	}
+	s.Destinations, err = storage.StrayCursors(ctx, q, ids)
+	return s, err
+}
+
+// LagWithStrays is Lag, in which what stands on the log of a former topic has all of the
+// present one before it: the offsets of its group say nothing of that log, or went with
+// the former one.
+func (a *Admin) LagWithStrays(ctx context.Context, q storage.Querier) ([]GroupLag, error) {
+	lags, err := a.Lag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	strays, err := a.Strays(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	byGroup := map[string][]storage.Stray{}
+	names := map[string]bool{}
+	for _, s := range strays.Processors {
+		byGroup[s.Name] = append(byGroup[s.Name], s)
+		names[a.cfg.Topic(schemas.Topic(s.Topic))] = true
+	}
+	for _, s := range strays.Destinations {
+		group := MirrorGroup(s.Name)
+		byGroup[group] = append(byGroup[group], s)
+		names[a.cfg.Topic(schemas.Topic(s.Topic))] = true
+	}
+	if len(byGroup) == 0 {
+		return lags, nil
+	}
+	logs, err := a.logs(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	for i := range lags {
+		lags[i].astray(a.cfg, byGroup[lags[i].Group], logs)
+		delete(byGroup, lags[i].Group)
+	}
+	for group, of := range byGroup { // its offsets went with the topic
+		g := GroupLag{Group: group}
+		g.astray(a.cfg, of, logs)
+		lags = append(lags, g)
+	}
+	return lags, nil
+}
+
+// astray counts all of the present logs as lag.
+func (g *GroupLag) astray(cfg Config, strays []storage.Stray, logs logBounds) {
+	for _, s := range strays {
+		topic := schemas.Topic(s.Topic)
+		start, end := logs.of(cfg.Topic(topic), s.Partition)
+		p := g.partition(topic, s.Partition)
+		g.Lag += end - start - p.Lag
+		p.End, p.Lag = end, end-start
+	}
+}
+
+func (g *GroupLag) partition(topic schemas.Topic, partition int32) *PartitionLag {
+	for i := range g.Partitions {
+		if p := &g.Partitions[i]; p.Topic == topic && p.Partition == partition {
+			return p
+		}
+	}
+	g.Partitions = append(g.Partitions, PartitionLag{Topic: topic, Partition: partition, Committed: none})
+	return &g.Partitions[len(g.Partitions)-1]
+}
