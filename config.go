@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/transport"
 )
 
 // Role is a part of Hogstream that a process can play.
@@ -127,6 +129,7 @@ type DeliveryConfig struct {
 	Log          string        `name:"delivery-log" help:"Which attempts are logged: all, failures or off." env:"DELIVERY_LOG" default:"all" enum:"all,failures,off"`
 	LogRetention time.Duration `name:"delivery-log-retention" help:"How long attempts are kept." env:"DELIVERY_LOG_RETENTION" default:"720h"`
 	AllowCIDRs   []string      `name:"delivery-allow-cidrs" help:"Private networks that destinations may be in." env:"DELIVERY_ALLOW_CIDRS"`
+	ProxyURL     string        `name:"delivery-proxy-url" help:"Proxy that requests to destinations go through: http, https or socks5, with user:password@ if it wants them." env:"DELIVERY_PROXY_URL"`
 }
 
 // PresetsConfig says which kinds of destination there are, and which destinations
@@ -220,6 +223,9 @@ func (c *Config) ValidateServing() error {
 	if _, err := c.AllowedNetworks(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := c.DeliveryProxy(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.TrustedProxies(); err != nil {
 		errs = append(errs, err)
 	}
@@ -279,6 +285,19 @@ func (c *Config) Keys() ([][]byte, error) {
 // AllowedNetworks are the private networks that destinations may be in.
 func (c *Config) AllowedNetworks() ([]netip.Prefix, error) {
 	return networks("DELIVERY_ALLOW_CIDRS", c.Delivery.AllowCIDRs)
+}
+
+// DeliveryProxy is what requests to destinations go through; nil for none. Its error
+// does not repeat the setting, which may hold a password.
+func (c *Config) DeliveryProxy() (*url.URL, error) {
+	if c.Delivery.ProxyURL == "" {
+		return nil, nil
+	}
+	proxy, err := transport.ParseProxy(c.Delivery.ProxyURL)
+	if err != nil {
+		return nil, fmt.Errorf("DELIVERY_PROXY_URL %w", err)
+	}
+	return proxy, nil
 }
 
 // TrustedProxies are the networks whose X-Forwarded-For is believed.

@@ -100,13 +100,17 @@ func (a *App) openSinks() (err error) {
 	if err != nil {
 		return err
 	}
+	proxy, err := a.cfg.DeliveryProxy()
+	if err != nil {
+		return err
+	}
 	kinds, err := a.cfg.EnabledKinds()
 	if err != nil {
 		return err
 	}
 	a.deliverer, err = sinks.New(sinks.Config{
 		Version: Version, Kinds: kinds, Timeout: a.cfg.Delivery.Timeout,
-		AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks,
+		AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks, Proxy: proxy,
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {
 		return fmt.Errorf("open sinks: %w", err)

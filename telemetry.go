@@ -25,13 +25,15 @@ type Telemetry struct {
 	Logger  *otelzap.Logger
 	Metrics *prometheus.Registry
 
-	traces *sdktrace.TracerProvider
+	traces     *sdktrace.TracerProvider
+	restoreLog func()
 }
 
 // NewTelemetry sets up logs (to stderr), a metrics registry of its own, and
 // traces when an OTLP endpoint is configured. It sets the process's tracer
-// provider and W3C propagation. Neither logs nor traces hold what errors quote of
-// records. Close it to flush.
+// provider and W3C propagation, and has what libraries write to the standard logger
+// (net/http does, of receivers that speak unasked) logged for debugging. Neither logs
+// nor traces hold what errors quote of records. Close it to flush.
 func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemetry, error) {
 	logger, err := newLogger(cfg)
 	if err != nil {
@@ -40,6 +42,9 @@ func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemet
 	t := &Telemetry{
 		Logger:  otelzap.New(logger.With(zap.String("instance", instance)), otelzap.WithMinLevel(zap.WarnLevel)),
 		Metrics: prometheus.NewRegistry(),
+	}
+	if t.restoreLog, err = zap.RedirectStdLogAt(t.Logger.Logger, zap.DebugLevel); err != nil {
+		return nil, fmt.Errorf("redirect the standard logger: %w", err)
 	}
 	t.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
@@ -64,6 +69,7 @@ func NewTelemetry(ctx context.Context, cfg LogConfig, instance string) (*Telemet
 
 // Close flushes what is still to be exported.
 func (t *Telemetry) Close(ctx context.Context) error {
+	t.restoreLog()
 	var err error
 	if t.traces != nil {
 		err = t.traces.Shutdown(ctx)

@@ -247,3 +247,19 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), backfill).Verdict)
 	require.True(t, workshop.Do(t.Context(), func() {}), "it has given its place back")
 }
+
+func TestDeliveriesGoThroughTheProxyAndWaitForItWhenItIsAway(t *testing.T) {
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.RequestURI)
+	}))
+	address, err := transport.ParseProxy(proxy.URL)
+	require.NoError(t, err)
+	d := newDeliverer(t, Config{AllowLoopback: true, Proxy: address})
+	dest := &storage.Destination{ID: "d1", Name: "test", Kind: "webhook", URL: "http://127.0.0.1:8080/hook", Secret: NewSecret(), Revision: 1}
+	delivery := stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}, Attempt: 1}
+	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), delivery).Verdict)
+	require.Equal(t, []string{"POST http://127.0.0.1:8080/hook"}, asked)
+	proxy.Close()
+	require.Equal(t, stream.Retry, d.Deliver(t.Context(), delivery).Verdict)
+}

@@ -44,8 +44,22 @@ func checkProxyPort(u *url.URL) error {
 
 var errProxyAuth = errors.New("the proxy asks for credentials (407): check the user and password in DELIVERY_PROXY_URL")
 
-// connected says what a proxy answered that does not connect us to a receiver.
-func connected(_ context.Context, _ *url.URL, _ *http.Request, ans *http.Response) error {
+// dialProxy connects to the proxy. What the proxy has to do then has a deadline, until
+// a request has the connection: net/http lets it go on without the request that wanted
+// it, and waits for a SOCKS proxy for ever.
+func (c *Client) dialProxy(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(c.proxyTime)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// proxyAnswered says what a proxy answered that does not connect us to a receiver.
+func proxyAnswered(_ context.Context, _ *url.URL, _ *http.Request, ans *http.Response) error {
 	switch ans.StatusCode {
 	case http.StatusOK:
 		return nil

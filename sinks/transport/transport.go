@@ -15,7 +15,8 @@
 // # When a request is sent a second time
 //
 // The rules of net/http hold. A request is sent again, on another connection, when
-// none of it was written to one that had been idle, or when an HTTP/2 receiver says
+// none of it was written to one that had been idle (which is known of requests that
+// fit into a buffer of 4 KiB), or when an HTTP/2 receiver says
 // that it has not processed it (GOAWAY below its stream, REFUSED_STREAM) or ends its
 // stream with PROTOCOL_ERROR, as servers do that are shutting down. Any other failure
 // is the caller's to judge: what was written may have arrived.
@@ -42,6 +43,9 @@ import (
 const (
 	dialTime      = 10 * time.Second
 	handshakeTime = 10 * time.Second
+	// proxyTime is how long a proxy may take until it has connected us to a receiver,
+	// the handshake with that included.
+	proxyTime = 20 * time.Second
 	// idleTime is how long a connection is kept without being used.
 	idleTime = 90 * time.Second
 	// idlePerHost bounds the idle connections to one host. Connections in use are
@@ -84,11 +88,13 @@ type Client struct {
 	http  *http.Transport
 	proxy *url.URL
 	names *names // nil without a proxy
+
+	proxyTime time.Duration
 }
 
 // New makes a client. Close releases its idle connections.
 func New(cfg Config) *Client {
-	c := &Client{guard: NewGuard(cfg), proxy: cfg.Proxy}
+	c := &Client{guard: NewGuard(cfg), proxy: cfg.Proxy, proxyTime: proxyTime}
 	c.http = &http.Transport{
 		DialContext:            c.guard.Dialer(dialTime).DialContext,
 		TLSHandshakeTimeout:    handshakeTime,
@@ -103,8 +109,8 @@ func New(cfg Config) *Client {
 	if cfg.Proxy != nil {
 		c.names = newNames(c.guard)
 		c.http.Proxy = http.ProxyURL(cfg.Proxy)
-		c.http.DialContext = (&net.Dialer{Timeout: dialTime}).DialContext
-		c.http.OnProxyConnectResponse = connected
+		c.http.DialContext = c.dialProxy
+		c.http.OnProxyConnectResponse = proxyAnswered
 	}
 	return c
 }
@@ -127,7 +133,7 @@ func (c *Client) Send(ctx context.Context, req *Request, keep int) (*Answer, err
 	}
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := c.http.RoundTrip(req.outgoing(sendInTime(bounded, cancel)))
+	resp, err := c.http.RoundTrip(req.outgoing(c.connected(bounded, cancel)))
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
@@ -138,12 +144,15 @@ func (c *Client) Send(ctx context.Context, req *Request, keep int) (*Answer, err
 	return readAnswer(resp, keep, cancel), nil
 }
 
-// sendInTime has a request given up when its time is over by the moment it has its
-// connection. Its own timer may not have run yet: a process that was stopped wakes
+// connected looks at a request when it has its connection, and gives it up when its
+// time is over. Its own timer may not have run yet: a process that was stopped wakes
 // up in the middle of what it was about to send, and somebody else may be delivering
 // in its place by now.
-func sendInTime(ctx context.Context, cancel context.CancelFunc) context.Context {
+func (c *Client) connected(ctx context.Context, cancel context.CancelFunc) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if c.proxy != nil {
+			_ = got.Conn.SetDeadline(time.Time{}) // see dialProxy; fails when it has ended
+		}
 		if !tooLate(ctx) {
 			return
 		}
@@ -164,11 +173,14 @@ func tooLate(ctx context.Context) bool {
 
 // explain names what the errors of net/http leave out.
 func explain(ctx context.Context, err error) error {
+	var op *net.OpError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case tooLate(ctx):
 		return context.DeadlineExceeded
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return fmt.Errorf("cannot connect to the proxy: %w", op.Err)
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("no answer: the receiver ended the connection: %w", err)
 	}
