@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/hogstream/hogstream/storage"
 )
@@ -142,19 +141,9 @@ func equip(d *storage.Destination) (made string) {
 // asymmetric signs with a private key. It is safe for concurrent use.
 type asymmetric struct{ key ed25519.PrivateKey }
 
-// messages are buffers for what is signed: ed25519 wants it in one piece.
-var messages = sync.Pool{New: func() any { return new([]byte) }}
-
 // append adds `v1a,<base64 of the ed25519 signature of id.timestamp.body>`.
 func (s *asymmetric) append(dst []byte, id, timestamp string, body []byte) []byte {
-	buf := messages.Get().(*[]byte)
-	defer messages.Put(buf)
-	m := append((*buf)[:0], id...)
-	m = append(m, '.')
-	m = append(m, timestamp...)
-	m = append(m, '.')
-	m = append(m, body...)
-	*buf = m
+	m := append([]byte(id+"."+timestamp+"."), body...) // ed25519 wants it in one piece
 	dst = append(dst, "v1a,"...)
 	return base64.StdEncoding.AppendEncode(dst, ed25519.Sign(s.key, m))
 }

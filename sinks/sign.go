@@ -7,10 +7,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -50,39 +48,23 @@ func secretKey(secret string) ([]byte, error) {
 	return key, nil
 }
 
-// signer makes the v1 signature of Standard Webhooks. It is safe for concurrent
-// use. The states of HMAC are kept, since preparing one costs as much as signing
-// a short message.
-type signer struct{ macs sync.Pool }
-
-// signing is what one signature needs at a time.
-type signing struct {
-	mac  hash.Hash
-	head [96]byte
-	sum  [sha256.Size]byte
-}
+// signer makes the v1 signature of Standard Webhooks. It is safe for concurrent use.
+type signer struct{ key []byte }
 
 func newSigner(secret string) (*signer, error) {
 	key, err := secretKey(secret)
 	if err != nil {
 		return nil, err
 	}
-	return &signer{macs: sync.Pool{New: func() any { return &signing{mac: hmac.New(sha256.New, key)} }}}, nil
+	return &signer{key}, nil
 }
 
 // append adds `v1,<base64 of HMAC-SHA256(id.timestamp.body)>`.
 func (s *signer) append(dst []byte, id, timestamp string, body []byte) []byte {
-	sg := s.macs.Get().(*signing)
-	defer s.macs.Put(sg)
-	sg.mac.Reset()
-	head := append(sg.head[:0], id...)
-	head = append(head, '.')
-	head = append(head, timestamp...)
-	head = append(head, '.')
-	sg.mac.Write(head)
-	sg.mac.Write(body)
-	dst = append(dst, "v1,"...)
-	return base64.StdEncoding.AppendEncode(dst, sg.mac.Sum(sg.sum[:0]))
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	mac.Write(body)
+	return base64.StdEncoding.AppendEncode(append(dst, "v1,"...), mac.Sum(nil))
 }
 
 // unixSeconds is the timestamp that is signed: that of the attempt.
