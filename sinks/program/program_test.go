@@ -143,20 +143,21 @@ func TestAProgramSeesNothingOfTheProcessThatRunsIt(t *testing.T) {
 }
 
 // hostile are programs that would stop a process, or keep it busy for ever, were they run
-// within it. What they say is a dead letter's reason.
+// within it. What is said of them is "" where it depends on the machine which limit comes
+// first.
 var hostile = map[string]string{
 	`{x: ("x" * 1e9)}`:                                                  "memory",
 	`.n as $n | {x: ("ab" * $n)}`:                                       "memory",
 	`{x: [range(1e9)]}`:                                                 "",
 	`null | setpath([range(2000000) | "a"]; 1)`:                         "",
-	`null | setpath([range(300000) | "a"]; 1)`:                          "nested too deeply",
-	`[range(300000) | "a"] as $p | null | setpath($p; 1) | getpath($p)`: "nested too deeply",
+	`null | setpath([range(300000) | "a"]; 1)`:                          "",
+	`[range(300000) | "a"] as $p | null | setpath($p; 1) | getpath($p)`: "",
 	`reduce range(60) as $i (1; [., .]) | {x: (. == (reduce range(60) as $i (1; [., .])))}`: "",
 	`{x: reduce range(60) as $i ("x"; [., .])}`:                                             "",
 	`{x: (.long | test("(((((a?){10}){10}){10})*)*b"))}`:                                    "",
 	`{x: (.long | gsub("a"; "bb") | gsub("b"; "cc") | gsub("c"; "dd"))}`:                    "",
-	`last(range(1e18))`:              "took longer than 250ms",
-	`def f: f; f`:                    "took longer than 250ms",
+	`last(range(1e18))`:              "",
+	`def f: f; f`:                    "",
 	`def f: 1 + f; f`:                "",
 	`{x: [limit(1e9; repeat("x"))]}`: "",
 	`{a: []} | .a[500000000] = 1`:    "",
@@ -202,7 +203,7 @@ func TestEveryHostileRecordOfAMessageIsFound(t *testing.T) {
 	w, err := program.New(nil, reg)
 	require.NoError(t, err)
 	defer w.Close()
-	p := w.Open("test", program.Source{Filter: `if .n % 10 == 3 then null | setpath([range(300000) | "a"]; 1) else .n % 2 == 0 end`})
+	p := w.Open("test", program.Source{Filter: `if .n % 10 == 3 then "x" * 1e9 else .n % 2 == 0 end`})
 	var documents [][]byte
 	for i := range 40 {
 		documents = append(documents, fmt.Appendf(nil, `{"n":%d}`, i))
@@ -211,7 +212,7 @@ func TestEveryHostileRecordOfAMessageIsFound(t *testing.T) {
 	require.NoError(t, err)
 	for i, r := range results {
 		if i%10 == 3 {
-			require.EqualError(t, r.Err, "filter: it is nested too deeply, or calls itself without end", i)
+			require.EqualError(t, r.Err, "filter: it needs more than 128 MiB of memory", i)
 		} else {
 			require.Equal(t, program.Result{Keep: i%2 == 0}, r, i)
 		}
