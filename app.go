@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -307,6 +310,37 @@ func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (
 	return a.listen(ctx, group, a.cfg.ListenAddr(), handler)
 }
 
+// onlyOwnHosts refuses requests to a listener on loopback under a name that is not this
+// machine's: a page elsewhere can have its own name resolve to 127.0.0.1, and would be
+// served by us as if it were ours.
+func (a *App) onlyOwnHosts(at net.Addr, next http.Handler) http.Handler {
+	if tcp, ok := at.(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		return next
+	}
+	public := ""
+	if u, err := url.Parse(a.cfg.HTTP.PublicURL); err == nil {
+		public = strings.ToLower(u.Hostname())
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isOwnHost(r.Host, public) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, "this address listens on loopback: name it as localhost or 127.0.0.1, or set API_PUBLIC_URL to the name that it has behind a proxy", http.StatusMisdirectedRequest)
+	})
+}
+
+// isOwnHost says whether the Host of a request names this machine, or the public name of
+// the API.
+func isOwnHost(host, public string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && addr.Unmap().IsLoopback() || host != "" && host == public
+}
+
 // listen serves handler on addr until ctx ends, then lets requests finish.
 func (a *App) listen(ctx context.Context, group *errgroup.Group, addr string, handler http.Handler) (net.Addr, error) {
 	listener, err := net.Listen("tcp", addr)
@@ -316,7 +350,7 @@ func (a *App) listen(ctx context.Context, group *errgroup.Group, addr string, ha
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	server := ingest.NewServer(handler)
+	server := ingest.NewServer(a.onlyOwnHosts(listener.Addr(), handler))
 	server.ErrorLog = zap.NewStdLog(a.tel.Logger.Logger)
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -172,7 +172,7 @@ func TestAProcessThatPlaysNoIngestServesItsHealthAndMetricsAndNothingElse(t *tes
 				return resp.StatusCode, string(body)
 			}
 			for path, want := range map[string]string{
-				"/v1/health/live": `"live"`, "/v1/health/ready": `"ready"`, "/v1/health": `"identity":{"lag":`, "/metrics": "hogstream_",
+				"/v1/health/live": `"live"`, "/v1/health/ready": `"ready"`, "/v1/health": `"identity":{"lag":`,
 			} {
 				require.EventuallyWithT(t, func(c *assert.CollectT) {
 					status, body := get(path)
@@ -180,6 +180,8 @@ func TestAProcessThatPlaysNoIngestServesItsHealthAndMetricsAndNothingElse(t *tes
 					assert.Contains(c, body, want, path)
 				}, 20*time.Second, 200*time.Millisecond)
 			}
+			status, _ := get("/metrics")
+			require.Equal(t, http.StatusUnauthorized, status)
 			for _, path := range []string{"/v1/events", "/v1/contacts/find?userId=u", "/v1/admin/webhooks", "/docs"} {
 				status, body := get(path)
 				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, body)

@@ -170,6 +170,9 @@ func ConfigFromEnv() (Config, error) {
 	return c, nil
 }
 
+// leastAdminKey is how many characters a key with all scopes has at least.
+const leastAdminKey = 24
+
 // ListenAddr is where the API listens.
 func (c *Config) ListenAddr() string {
 	if c.HTTP.Addr != "" {
@@ -214,6 +217,7 @@ func (c *Config) ValidateServing() error {
 	need(c.Delivery.LogRetention >= 24*time.Hour, "DELIVERY_LOG_RETENTION is %s: it must be at least 24h", c.Delivery.LogRetention)
 	need(c.HTTP.IdempotencyTime >= 0, "IDEMPOTENCY_WINDOW is %s: it must not be negative", c.HTTP.IdempotencyTime)
 	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
+	need(c.AdminAPIKey == "" || len(c.AdminAPIKey) >= leastAdminKey, "ADMIN_API_KEY has %d characters: it must have at least %d, for example from `openssl rand -hex 32`", len(c.AdminAPIKey), leastAdminKey)
 	if _, err := c.Keys(); err != nil {
 		errs = append(errs, err)
 	}
@@ -328,7 +332,7 @@ func keptInFile(dir, name string, generate func() (string, error)) (string, erro
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the data directory: %w", err)
 	}
 	if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {

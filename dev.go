@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,8 +31,14 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
 		return err
 	}
 	defer lock.unlock()
+	if err := tighten(cfg.DataDir); err != nil {
+		return fmt.Errorf("keep the data directory to its owner: %w", err)
+	}
 	cfg.Dev = true
 	cfg.Roles = Roles()
+	if cfg.HTTP.Addr == "" { // nobody else's unless somebody says so
+		cfg.HTTP.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTP.Port))
+	}
 	parts, err := startParts(ctx, &cfg)
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -147,6 +155,33 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails, crypto/rand says
 	return b
+}
+
+// tighten keeps a data directory to its owner, also one that was made before: keys,
+// secrets and people's data stand in it. Postgres does so itself with what is its own.
+// For root it runs as somebody else, who must get through the directory to there.
+func tighten(dir string) error {
+	passable := fs.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		passable = 0o711
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // what a process that is stopping takes with it
+		case err != nil:
+			return err
+		case path == dir:
+			return os.Chmod(path, passable)
+		case e.IsDir() && path == filepath.Join(dir, "postgres"):
+			return fs.SkipDir
+		case e.IsDir():
+			return os.Chmod(path, 0o700)
+		case e.Type().IsRegular():
+			return os.Chmod(path, 0o600)
+		}
+		return nil
+	})
 }
 
 // localURL is how a program on this machine reaches a listener.

@@ -31,7 +31,7 @@ import (
 
 const (
 	partitions = 3
-	adminKey   = "hsk_e2e_bootstrap"
+	adminKey   = "hsk_e2e_bootstrap_of_tests"
 )
 
 var encryptionKey = bytes.Repeat([]byte{7}, storage.KeySize)

@@ -82,11 +82,13 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 		for name, values := range securityHeaders {
 			header[name] = values
 		}
-		if r.Header["Origin"] != nil {
-			header["Access-Control-Expose-Headers"] = exposedHeaders
-		}
-		if r.Method == http.MethodOptions && preflight(w, r) {
+		switch foreign := r.URL.Path != metricsPath; {
+		case !foreign:
+			header.Del("Access-Control-Allow-Origin") // metrics are for no page
+		case r.Method == http.MethodOptions && preflight(w, r):
 			return
+		case r.Header["Origin"] != nil:
+			header["Access-Control-Expose-Headers"] = exposedHeaders
 		}
 		start := time.Now()
 		x := &exchange{w: w, requestID: requestID(r), gzipOK: acceptsGzip(r)}

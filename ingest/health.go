@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ type healthReport struct {
 	Timestamp  string                      `json:"timestamp"`
 	Version    string                      `json:"version"`
 	Components map[string]*componentStatus `json:"components"`
-	Lag        map[string]groupLag         `json:"lag,omitempty"` // by consumer group
+	Lag        map[string]groupLag         `json:"lag,omitempty"` // of the processors, by name
 }
 
 type schemaTrack struct {
@@ -213,7 +214,9 @@ func (h *health) addLag(report *healthReport, lag []stream.GroupLag, err error) 
 	}
 	report.Lag = map[string]groupLag{}
 	for _, g := range lag {
-		report.Lag[g.Group] = groupLag{Lag: g.Lag, State: g.State}
+		if slices.Contains(h.api.deps.Workers, g.Group) { // other groups have the names of destinations, also of deleted ones
+			report.Lag[g.Group] = groupLag{Lag: g.Lag, State: g.State}
+		}
 	}
 	for _, name := range h.api.deps.Workers {
 		g, known := report.Lag[name]

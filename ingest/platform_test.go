@@ -332,7 +332,7 @@ func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
 		Appender: log, DB: pg.DB(), Now: func() time.Time { return now },
 		Probes: []ingest.Probe{{Name: "kafka", Needed: true, Check: func(context.Context) error { return kafka }}},
 		Lag: func(context.Context) ([]stream.GroupLag, error) {
-			return []stream.GroupLag{{Group: "identity", State: "Stable", Lag: 7}}, nil
+			return []stream.GroupLag{{Group: "identity", State: "Stable", Lag: 7}, {Group: "sinks.dest.acme-crm", State: "Empty", Lag: 3}}, nil
 		},
 	})
 	require.NoError(t, err)
@@ -343,6 +343,7 @@ func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
 	require.Equal(t, "1.2.3", got["version"])
 	require.NotEmpty(t, got["timestamp"])
 	require.Contains(t, got, "uptime")
+	require.NotContains(t, fmt.Sprint(got), "acme", "the name of a destination, which may be gone")
 	var report struct {
 		Schema map[string]struct {
 			Applied, Required *string
@@ -426,31 +427,35 @@ func TestHealthIsDegradedWhileNothingBecomesOfAnEvent(t *testing.T) {
 	health(200, "healthy")
 }
 
-// /metrics was open to everybody.
-func TestMetricsAskForAKeyUnlessFromThisMachine(t *testing.T) {
+func TestMetricsAskForAKeyAndArePagesOfNoOtherOrigin(t *testing.T) {
 	t.Parallel()
 	for _, healthOnly := range []bool{false, true} {
 		s := newServer(t, func(cfg *ingest.Config, deps *ingest.Deps) {
 			cfg.HealthOnly = healthOnly
 			deps.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
 		})
-		get := func(peer string, headers ...string) *response {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		get := func(method, peer string, headers ...string) *response {
+			r := httptest.NewRequestWithContext(t.Context(), method, "/metrics", nil)
 			r.RemoteAddr = peer
 			for i := 0; i < len(headers); i += 2 {
 				r.Header.Set(headers[i], headers[i+1])
 			}
 			return s.do(r)
 		}
-		require.Equal(t, "figures", string(get("127.0.0.1:4000").is(http.StatusOK).body))
-		get("[::1]:4000").is(http.StatusOK)
-		get("192.0.2.1:4000").is(http.StatusUnauthorized)
-		get("127.0.0.1:4000", "X-Forwarded-For", "203.0.113.1").is(http.StatusUnauthorized)
+		for _, peer := range []string{"127.0.0.1:4000", "[::1]:4000", "192.0.2.1:4000"} {
+			get(http.MethodGet, peer).is(http.StatusUnauthorized)
+		}
 		_, ingestKey := s.key(storage.ScopeIngest)
-		get("192.0.2.1:4000", "Authorization", "Bearer "+ingestKey).is(http.StatusForbidden)
+		get(http.MethodGet, "127.0.0.1:4000", "Authorization", "Bearer "+ingestKey).is(http.StatusForbidden)
 		_, readKey := s.key(storage.ScopeRead)
-		require.Equal(t, "figures", string(get("192.0.2.1:4000", "Authorization", "Bearer "+readKey).is(http.StatusOK).body))
-		get("192.0.2.1:4000", "Authorization", "Bearer "+adminKey).is(http.StatusOK)
+		got := get(http.MethodGet, "192.0.2.1:4000", "Authorization", "Bearer "+readKey, "Origin", "https://elsewhere.example").is(http.StatusOK)
+		require.Equal(t, "figures", string(got.body))
+		for name := range got.header {
+			require.NotContains(t, name, "Access-Control")
+		}
+		get(http.MethodGet, "192.0.2.1:4000", "Authorization", "Bearer "+adminKey).is(http.StatusOK)
+		preflight := get(http.MethodOptions, "127.0.0.1:4000", "Origin", "https://elsewhere.example", "Access-Control-Request-Method", "GET").is(http.StatusNotFound)
+		require.Empty(t, preflight.header.Get("Access-Control-Allow-Methods"))
 	}
 }
 

@@ -55,7 +55,7 @@ func (c *doctorCmd) Run(ctx context.Context, out *output) error {
 }
 
 func examine(ctx context.Context, cfg hogstream.Config) []finding {
-	findings := []finding{kafkaFinding(ctx, cfg), topicsFinding(ctx, cfg), registryFinding(ctx, cfg)}
+	findings := append(settingsFindings(cfg), kafkaFinding(ctx, cfg), topicsFinding(ctx, cfg), registryFinding(ctx, cfg))
 	return append(findings, databaseFindings(ctx, cfg)...)
 }
 
@@ -73,6 +73,18 @@ func inShort(text string) string {
 		short = append(short[:most], '…')
 	}
 	return string(short)
+}
+
+// settingsFindings are what `serve` would refuse to start with.
+func settingsFindings(cfg hogstream.Config) (findings []finding) {
+	err := cfg.ValidateServing()
+	if err == nil {
+		return []finding{{What: "settings", OK: true, Note: "as serve takes them"}}
+	}
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		findings = append(findings, ill("settings", errors.New(text), "mend the setting: serve does not start with it"))
+	}
+	return findings
 }
 
 func kafkaFinding(ctx context.Context, cfg hogstream.Config) finding {

@@ -56,7 +56,7 @@ type entry struct {
 func Start(dir string) (*Server, error) {
 	s := &Server{registry: srfake.NewRegistry(), served: make(chan struct{})}
 	if dir != "" {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("start the schema registry: %w", err)
 		}
 		s.path = filepath.Join(dir, fileName)

@@ -65,7 +65,7 @@ func Start(cfg Config) (_ *Broker, err error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("local broker: no data directory given")
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("local broker: %w", err)
 	}
 	lock, err := lockDir(cfg.Dir)
@@ -143,7 +143,7 @@ func (b *Broker) Stop() error {
 // lockDir takes the directory for this process. The kernel lets go of the lock
 // when the process dies, however it dies.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func rememberPort(dir, addr string) error {
 		return err
 	}
 	tmp := portFile(dir) + ".tmp"
-	if err := os.WriteFile(tmp, []byte(port+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(tmp, []byte(port+"\n"), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, portFile(dir))
