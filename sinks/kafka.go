@@ -44,6 +44,7 @@ type kafka struct {
 	mu        sync.Mutex
 	forwarder *stream.Forwarder
 	closed    bool
+	underWay  map[*context.CancelCauseFunc]struct{} // attempts
 }
 
 var validTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
@@ -79,12 +80,44 @@ func openKafka(dest *storage.Destination, guard *transport.Guard) (Sink, error) 
 func (k *kafka) streamConfig() stream.Config {
 	cfg := stream.Config{
 		Brokers: k.cfg.Brokers, Login: stream.Login{Mechanism: k.cfg.Mechanism, Username: k.cfg.Username, Password: k.cfg.Password},
-		Dialer: k.guard.Dialer(10 * time.Second).DialContext,
+		Dialer: k.dial,
 	}
 	if k.cfg.TLS {
 		cfg.Dialer = k.dialTLS
 	}
 	return cfg
+}
+
+// dial connects behind the guard. What the guard refuses no other try mends, and a broker
+// may announce any address: attempts under way end at once.
+func (k *kafka) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := k.guard.Dialer(10*time.Second).DialContext(ctx, network, address)
+	var blocked *transport.BlockedError
+	if errors.As(err, &blocked) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for cancel := range k.underWay {
+			(*cancel)(blocked)
+		}
+	}
+	return conn, err
+}
+
+// begin gives an attempt a context that ends when the guard refuses a broker.
+func (k *kafka) begin(ctx context.Context) (attempt context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.underWay == nil {
+		k.underWay = map[*context.CancelCauseFunc]struct{}{}
+	}
+	k.underWay[&cancel] = struct{}{}
+	return ctx, func() {
+		cancel(nil)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.underWay, &cancel)
+	}
 }
 
 // dialTLS encrypts behind the guard.
@@ -93,7 +126,7 @@ func (k *kafka) dialTLS(ctx context.Context, network, address string) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	raw, err := k.guard.Dialer(10*time.Second).DialContext(ctx, network, address)
+	raw, err := k.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +175,14 @@ func (k *kafka) Send(ctx context.Context, a *Attempt) stream.Outcome {
 			Key: []byte(p.Person.ContactID), Value: p.Envelope, Headers: kafkaHeaders(p, a), Timestamp: p.OccurredAt,
 		}
 	}
-	return f.Forward(ctx, records)
+	ctx, done := k.begin(ctx)
+	defer done()
+	out := f.Forward(ctx, records)
+	var blocked *transport.BlockedError
+	if out.Verdict != stream.Delivered && errors.As(context.Cause(ctx), &blocked) {
+		return stream.Outcome{Verdict: stream.Refuse, Latency: out.Latency, Err: stream.FailureBlocked + ": " + blocked.Reason}
+	}
+	return out
 }
 
 func (k *kafka) open() (*stream.Forwarder, error) {

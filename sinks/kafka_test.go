@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -210,10 +213,52 @@ func TestSettingsOfKafkaNameTheirField(t *testing.T) {
 		`{"brokers":["ok:9092","10.0.0.1:9092"],"topic":"t"}`: "config.brokers[1]: blocked",
 		`{"brokers":["b:25"],"topic":"t"}`:                    "config.brokers[0]: blocked",
 		`{"brokers":["b:9092"],"topic":"t","mechanism":"X"}`:  "config.mechanism",
+		`{"brokers":["localhost:9092"],"topic":"t"}`:          "config.brokers[0]: blocked",
+		`{"brokers":["b.localhost:9092"],"topic":"t"}`:        "config.brokers[0]: blocked",
+		`{"brokers":["2130706433:9092"],"topic":"t"}`:         "config.brokers[0]",
+		`{"brokers":["127.1:9092"],"topic":"t"}`:              "config.brokers[0]",
+		`{"brokers":["[::1]:9092"],"topic":"t"}`:              "config.brokers[0]: blocked",
+		`{"brokers":["a b:9092"],"topic":"t"}`:                "config.brokers[0]",
 	} {
 		_, err := openKafka(&storage.Destination{Config: json.RawMessage(config)}, guard)
 		require.ErrorContains(t, err, want, config)
 	}
 	require.JSONEq(t, `{"brokers":["b:9092"],"password":"***","topic":"t"}`,
 		string(redactConfig(json.RawMessage(`{"brokers":["b:9092"],"topic":"t","password":"p"}`), &kafkaKind)))
+}
+
+// A broker names the others, so the address that counts is the one that is dialled.
+func TestABrokerThatNamesAnAddressWhichTheGuardRefusesIsRefusedAtOnce(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "crm"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	front, err := net.Listen("tcp", "127.0.0.2:0") // allowed; what the broker says of itself is not
+	if err != nil {
+		t.Skip("this machine has one address on loopback: ", err)
+	}
+	defer front.Close()
+	go func() {
+		for {
+			conn, err := front.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				back, err := net.Dial("tcp", cluster.ListenAddrs()[0])
+				if err != nil {
+					return
+				}
+				defer back.Close()
+				go func() { _, _ = io.Copy(back, conn) }()
+				_, _ = io.Copy(conn, back)
+			}()
+		}
+	}()
+	d := newDeliverer(t, Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Timeout: 15 * time.Second})
+	began := time.Now()
+	out := d.Deliver(t.Context(), stream.Delivery{Destination: kafkaDestination(t, []string{front.Addr().String()}, "crm"), Records: everyRecord(t)[:1]})
+	require.Equal(t, stream.Refuse, out.Verdict, "%+v", out)
+	require.Equal(t, stream.FailureBlocked, out.Class())
+	require.Less(t, time.Since(began), 14*time.Second, "not at the end of its time")
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -163,7 +162,7 @@ func (c *deadlettersRedriveCmd) many(ctx context.Context, out *output, api *clie
 		return err
 	}
 	for _, e := range total.Errors {
-		fmt.Fprintln(os.Stderr, e)
+		fmt.Fprintln(stderr, e)
 	}
 	if broken != nil {
 		return fmt.Errorf("not all were looked at, the same command goes on: %w", broken)

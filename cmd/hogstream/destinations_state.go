@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/hogstream/hogstream/stream"
 )
@@ -74,7 +73,7 @@ func (c *destinationsSkipCmd) Run(ctx context.Context, out *output) error {
 		return out.value(r, func(w io.Writer) { printSkip(w, &r, "would become") })
 	}
 	if !c.Yes {
-		printSkip(os.Stderr, &r, "would become")
+		printSkip(stderr, &r, "would become")
 		if err := confirm(ctx, fmt.Sprintf("Have %s go on from now?", c.ID)); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(stderr, err)
 		return 2
 	}
 	kctx, err := parser.Parse(args)
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string) int {
 		fail(&c, err)
 		return 2
 	}
-	err = kctx.Run(&output{JSON: c.JSON, W: os.Stdout})
+	err = kctx.Run(&output{JSON: c.JSON, W: &terminal{to: os.Stdout}})
 	switch {
 	case err == nil:
 		return 0
@@ -109,5 +109,5 @@ func fail(c *cli, err error) {
 		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"error": err.Error()})
 		return
 	}
-	fmt.Fprintf(os.Stderr, "hogstream: %v\n", err)
+	fmt.Fprintf(stderr, "hogstream: %v\n", err)
 }

@@ -50,12 +50,17 @@ func (o *output) line(v any, text string) error {
 	return enc.Encode(v)
 }
 
-// table prints rows under a header, aligned.
+// table prints rows under a header, aligned, each text on one line and not wider than a
+// column may be; --json has them whole.
 func table(w io.Writer, header []string, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.ToUpper(strings.Join(header, "\t")))
 	for _, r := range rows {
-		fmt.Fprintln(tw, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, text := range r {
+			cells[i] = cell(text)
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
 	_ = tw.Flush()
 }

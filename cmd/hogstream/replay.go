@@ -88,7 +88,7 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 		return out.value(r, func(w io.Writer) { printRewind(w, &r) })
 	}
 	if !c.Yes {
-		printRewind(os.Stderr, &r)
+		printRewind(stderr, &r)
 		if err := confirm(ctx, fmt.Sprintf("Rewind %s to %s?", c.Destination, c.To)); err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, p
 		return out.value(b, func(w io.Writer) { printPreview(w, &b.Preview) })
 	}
 	if !c.Yes {
-		printPreview(os.Stderr, &b.Preview)
+		printPreview(stderr, &b.Preview)
 		if err := confirm(ctx, fmt.Sprintf("Backfill %s?", c.Destination)); err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func watch(ctx context.Context, out *output, api *client, path, destination, rep
 		bar.Describe(b.Status + eta(&b) + waiting(&b))
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(os.Stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", destination, replay)
+			fmt.Fprintf(stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", destination, replay)
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
@@ -238,7 +238,7 @@ func confirm(ctx context.Context, question string) error {
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return errNobodyToAsk
 	}
-	fmt.Fprintf(os.Stderr, "%s [y/N] ", question)
+	fmt.Fprintf(stderr, "%s [y/N] ", question)
 	return confirmed(ctx, os.Stdin)
 }
 

@@ -229,26 +229,35 @@ func (g *Guard) checkHost(u *url.URL) error {
 	if err := checkURLPort(u); err != nil {
 		return err
 	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	local := host == "localhost" || strings.HasSuffix(host, ".localhost")
-	addr, err := netip.ParseAddr(host)
-	isAddr := err == nil
-	switch {
-	case isAddr:
-		if err := g.CheckAddr(addr); err != nil {
-			return fmt.Errorf("%w: use a public address, or let the operator allow the network", err)
-		}
-	case local && !g.allowLoopback:
-		return fmt.Errorf("%w: use a public host name", blocked("%s is this machine", host))
-	case endsInNumber(host):
-		return fmt.Errorf("%q is an IPv4 address in an unusual form: write four decimal numbers", host)
-	case !local && !validName(host):
-		return fmt.Errorf("%q is not a host name", host)
+	local, addr, err := g.checkName(u.Hostname())
+	if err != nil {
+		return err
 	}
-	if u.Scheme == "http" && !g.allowHTTP && !local && !(isAddr && (addr.Unmap().IsLoopback() || g.isAllowed(addr.Unmap()))) {
+	if u.Scheme == "http" && !g.allowHTTP && !local && !(addr.IsValid() && (addr.Unmap().IsLoopback() || g.isAllowed(addr.Unmap()))) {
 		return errors.New("is not encrypted: use https")
 	}
 	return nil
+}
+
+// checkName checks the name or address of a host, and says whether it is this machine by
+// name, or which address it is.
+func (g *Guard) checkName(host string) (local bool, addr netip.Addr, err error) {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	local = host == "localhost" || strings.HasSuffix(host, ".localhost")
+	addr, notAddr := netip.ParseAddr(host)
+	switch {
+	case notAddr == nil:
+		if err := g.CheckAddr(addr); err != nil {
+			return local, addr, fmt.Errorf("%w: use a public address, or let the operator allow the network", err)
+		}
+	case local && !g.allowLoopback:
+		return local, addr, fmt.Errorf("%w: use a public host name", blocked("%s is this machine", host))
+	case endsInNumber(host):
+		return local, addr, fmt.Errorf("%q is an IPv4 address in an unusual form: write four decimal numbers", host)
+	case !local && !validName(host):
+		return local, addr, fmt.Errorf("%q is not a host name", host)
+	}
+	return local, addr, nil
 }
 
 func checkURLPort(u *url.URL) error {
@@ -279,10 +288,8 @@ func (g *Guard) CheckHostPort(address string) error {
 	if err := checkPort(uint16(n)); err != nil {
 		return err
 	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return g.CheckAddr(addr)
-	}
-	return nil
+	_, _, err = g.checkName(host)
+	return err
 }
 
 // endsInNumber recognises what the resolvers of C libraries read as an IPv4
