@@ -507,11 +507,7 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 	defer done()
 	defer func() {
 		if cause := recover(); cause != nil {
-			stack := zap.Stack("stack")
-			if p, ok := cause.(*Panicked); ok {
-				cause, stack = p.Cause, zap.ByteString("stack", p.Stack)
-			}
-			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), stack)
+			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), zap.Stack("stack"))
 			out = Outcome{Verdict: Reject, Err: fmt.Sprintf("panic: %v", cause)}
 		}
 	}()

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"runtime"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -80,20 +79,3 @@ func (a *Admin) Empty(ctx context.Context, topic schemas.Topic, partition int32,
 	}
 	return s.empty(ctx, a, logKey{topic, partition}, from, to)
 }
-
-// NewWorkshopOfRest is NewWorkshop with threads that end after so long without work.
-func NewWorkshopOfRest(rest time.Duration) *Workshop {
-	w := NewWorkshop()
-	w.rest = rest
-	return w
-}
-
-// SpareThreads is how many threads of workshops yield to others, and GOMAXPROCS.
-func SpareThreads() (threads, most int) {
-	spare.Lock()
-	defer spare.Unlock()
-	return spare.threads, runtime.GOMAXPROCS(0)
-}
-
-// Threads is how many threads the workshop has.
-func (w *Workshop) Threads() int { return len(w.threads) }
