@@ -123,8 +123,11 @@ func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 		return ErrClosed
 	}
 	start := time.Now()
-	call := l.prepare(msgs, TraceFrom(ctx))
-	err := l.send(ctx, call)
+	err := l.send(ctx, l.prepare(msgs, TraceFrom(ctx)))
+	if unsent(err) && time.Since(start) > l.cfg.AppendTimeout*11/10 {
+		// This process stood still, and not the broker: it was not asked.
+		err = l.send(ctx, l.prepare(msgs, TraceFrom(ctx)))
+	}
 	l.metrics.observe(time.Since(start), err)
 	return err
 }
@@ -143,6 +146,13 @@ func (l *Log) send(ctx context.Context, call *appendCall) error {
 	call.left.Store(sent)
 	l.produce(call)
 	return call.wait(ctx)
+}
+
+// unsent says that no record was sent: the client gives up only such for their age.
+func unsent(err error) bool {
+	var failed *AppendError
+	return errors.As(err, &failed) && len(failed.Failed) == failed.Total &&
+		!slices.ContainsFunc(failed.Failed, func(f AppendFailure) bool { return !errors.Is(f.Err, kgo.ErrRecordTimeout) })
 }
 
 // admit counts a call in, or refuses it when the buffer would overflow. A call
