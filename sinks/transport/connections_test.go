@@ -230,7 +230,8 @@ func TestAnAttemptWhoseTimeRanOutWhileTheProcessWasStoppedSendsNothing(t *testin
 				body, _ := io.ReadAll(r.Body)
 				bodies <- string(body)
 			}
-			c, to := clientFor(t), (*url.URL)(nil)
+			c := clientFor(t)
+			var to *url.URL
 			if protocols == nil {
 				to = plainServer(t, take)
 			} else {
@@ -394,7 +395,8 @@ func TestCallersThatLeaveAtAnyMomentHarmNobodyElse(t *testing.T) {
 	}
 	for name, protocols := range map[string][]string{"http": nil, "https": {"http/1.1"}, "HTTP/2": {"h2"}, "through a proxy": {"http/1.1"}} {
 		t.Run(name, func(t *testing.T) {
-			c, to := clientFor(t), (*url.URL)(nil)
+			c := clientFor(t)
+			var to *url.URL
 			switch name {
 			case "http":
 				to = plainServer(t, echo)

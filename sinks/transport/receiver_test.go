@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
-	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -120,8 +120,6 @@ type dialled struct {
 	count atomic.Int64
 	ended chan struct{} // one for each that the client has ended
 }
-
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // watch counts the connections of a client that has made none yet.
 func watch(c *Client) *dialled {
@@ -237,7 +235,7 @@ func secureServer(t testing.TB, protocols []string, handler http.HandlerFunc) pl
 	s := httptest.NewUnstartedServer(handler)
 	s.EnableHTTP2 = slices.Contains(protocols, "h2")
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: protocols, MinVersion: tls.VersionTLS12}
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return place{s.Listener.Addr().String(), cert.Leaf}
