@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -137,7 +138,10 @@ func (w *world) recreate(topics ...schemas.Topic) {
 		require.NoError(w.t, err)
 	}
 	w.eventually("the topics to be made anew", func(ctx context.Context) error {
-		if err := w.admin.EnsureTopics(ctx); err != nil {
+		// A broker may still tell of the former one, and then wait in vain for it.
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if err := w.admin.EnsureTopics(short); err != nil {
 			return err
 		}
 		is, err := w.admin.TopicIDs(ctx, topics...)

@@ -168,7 +168,10 @@ func (e *Env) Recreate(topic schemas.Topic) {
 	_, err = e.adm.DeleteTopic(e.Context(), name)
 	require.NoError(e.t, err)
 	e.Eventually(func(ctx context.Context) (bool, error) {
-		if err := stream.EnsureTopics(ctx, e.Config, nil); err != nil {
+		// A broker may still tell of the former one, and then wait in vain for it.
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if err := stream.EnsureTopics(short, e.Config, nil); err != nil {
 			return false, err
 		}
 		is, err := e.adm.ListTopics(ctx, name)
