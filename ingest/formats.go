@@ -1,57 +1,10 @@
 package ingest
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 func isLetter(c byte) bool       { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 func isDigit(c byte) bool        { return c >= '0' && c <= '9' }
 func isAlphanumeric(c byte) bool { return isLetter(c) || isDigit(c) }
-
-// isEmail accepts what the validator that clients know accepts:
-//
-//	^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$
-func isEmail(s string) bool {
-	at := strings.IndexByte(s, '@')
-	if at < 1 || s[0] == '.' || strings.Contains(s, "..") {
-		return false
-	}
-	local, domain := s[:at], s[at+1:]
-	for i := 0; i < len(local); i++ {
-		c := local[i]
-		if !isAlphanumeric(c) && strings.IndexByte("_'+-.", c) < 0 {
-			return false
-		}
-	}
-	if last := local[len(local)-1]; last == '.' || last == '\'' {
-		return false
-	}
-	return isDomain(domain)
-}
-
-func isDomain(s string) bool {
-	dot := strings.LastIndexByte(s, '.')
-	if dot < 1 || len(s)-dot-1 < 2 {
-		return false
-	}
-	for i := dot + 1; i < len(s); i++ {
-		if !isLetter(s[i]) {
-			return false
-		}
-	}
-	for label := range strings.SplitSeq(s[:dot], ".") {
-		if label == "" || !isAlphanumeric(label[0]) {
-			return false
-		}
-		for i := 1; i < len(label); i++ {
-			if !isAlphanumeric(label[i]) && label[i] != '-' {
-				return false
-			}
-		}
-	}
-	return true
-}
 
 // parseTime reads YYYY-MM-DDTHH:MM[:SS[.fraction]]Z of a day that exists.
 // Digits beyond nanoseconds are dropped.

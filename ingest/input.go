@@ -298,7 +298,7 @@ func (d *draft) readEmail(m *members) {
 			d.tooShort(m.name, "send an address that is not blank, or leave the field out")
 			return
 		}
-	} else if !isEmail(value) {
+	} else if !schemas.IsEmail(value) {
 		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "email", Message: "Invalid email address", Fix: "send an address such as ada@example.com"}, m.name)
 		return
 	}

@@ -43,7 +43,7 @@ func randomEvent(rnd *rand.Rand, run string) *schemas.Input {
 	for in.Key() == "" {
 		for i, field := range []**string{&in.UserID, &in.Email, &in.AnonymousID} {
 			if rnd.IntN(2) == 0 {
-				*field = text(fmt.Sprintf("%d-%d-%s", i, rnd.IntN(8), run))
+				*field = text(fmt.Sprintf("%d-%d-%s@b.co", i, rnd.IntN(8), run))
 			}
 		}
 	}

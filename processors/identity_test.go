@@ -1,6 +1,7 @@
 package processors_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -173,4 +174,25 @@ func TestWhatIsNoInputBecomesADeadLetter(t *testing.T) {
 	require.Len(t, p.events, 2)
 	require.Len(t, p.dead, 1)
 	require.Equal(t, "undecodable", p.dead[0].Reason)
+}
+
+func TestWhatCanBeNoInputBecomesADeadLetterInWordsAndTheOthersAreApplied(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	spoilt := []*schemas.Input{
+		event("x", user("typed")), event("x", email("nobody")), event("x", user("broken")), event("x", user(strings.Repeat("u", 300))), event("x", user("a\x00b")),
+	}
+	spoilt[0].Type = "surprise"
+	spoilt[2].EventProperties = text("{")
+	for _, in := range spoilt {
+		p.send(in)
+	}
+	p.send(event("x", user("fine"), props(`{"a":1}`)))
+	p.drain()
+	require.Len(t, p.dead, len(spoilt))
+	for i, l := range p.dead {
+		require.Equal(t, "failed", l.Reason, i)
+		require.NotContains(t, l.Error, "SQLSTATE")
+		require.NotEmpty(t, l.RecordValue)
+	}
+	require.Equal(t, 1, p.count("contacts", "true"))
 }

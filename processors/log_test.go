@@ -80,7 +80,7 @@ func TestInputsOnTheLogBecomeContactsFactsAndAnswers(t *testing.T) {
 	require.Len(t, env.WaitRecords(schemas.TopicEvents, 201), 201)
 	// 21 created, 180 updated, the merge and the link that it came with.
 	types := map[string]int{}
-	for _, r := range env.WaitRecords(schemas.TopicLifecycle, 202) {
+	for _, r := range env.WaitRecords(schemas.TopicLifecycle, 203) {
 		types[r.Type]++
 	}
 	require.Equal(t, 21, types[schemas.FactContactCreated])

@@ -107,7 +107,7 @@ func randomInput(rt *rapid.T, m *model, n int) *schemas.Input {
 	in := &schemas.Input{ID: schemas.Derive("input", "test", n), Type: schemas.InputEvent, Event: text("x")}
 	pick := func(kind string, field **string) {
 		if n := rapid.IntRange(0, 5).Draw(rt, kind); n < 3 {
-			*field = text(fmt.Sprintf("%s%d", kind, n))
+			*field = text(fmt.Sprintf("%s%d@b.co", kind, n))
 		}
 	}
 	switch rapid.IntRange(0, 9).Draw(rt, "type") {

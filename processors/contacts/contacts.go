@@ -147,7 +147,7 @@ func (p *Processor) decode(b *stream.Batch) ([]record, error) {
 		m, err := p.codec.DecodeResolved(r.Value)
 		reason := "undecodable"
 		if err == nil {
-			if err = complete(m); err != nil {
+			if err = m.Validate(); err != nil {
 				reason = "failed"
 			}
 		} else if !errors.Is(err, schemas.ErrUndecodable) {
@@ -162,19 +162,6 @@ func (p *Processor) decode(b *stream.Batch) ([]record, error) {
 		records = append(records, record{Resolved: m, cause: r})
 	}
 	return records, nil
-}
-
-// complete reports whether a record has the part that its type promises.
-func complete(m *schemas.Resolved) error {
-	switch {
-	case m.ContactID == "":
-		return errors.New("the record names no contact")
-	case m.Type == schemas.ResolvedInput && m.Input != nil,
-		m.Type == schemas.ResolvedMerge && m.Merge != nil,
-		m.Type == schemas.ResolvedAbsorb && m.Absorb != nil:
-		return nil
-	}
-	return fmt.Errorf("a record of type %q without its content", m.Type)
 }
 
 // load reads the state of everybody in the batch.

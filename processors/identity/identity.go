@@ -157,7 +157,7 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) 
 	return tx.SaveAnswers(ctx, answers, b.Now)
 }
 
-// decode gives up records that are no inputs, or have no subject.
+// decode gives up records that are no inputs, cannot be, or have no subject.
 func (p *Processor) decode(b *stream.Batch) ([]input, error) {
 	inputs := make([]input, 0, len(b.Records))
 	for _, r := range b.Records {
@@ -173,8 +173,12 @@ func (p *Processor) decode(b *stream.Batch) ([]input, error) {
 		}
 		in := input{Input: m, record: r, place: placeOf(m, r)}
 		in.subject = normalise(m)
-		if len(in.subject) == 0 && m.ContactID == nil {
-			if err := b.DeadLetter(r, "processor:"+Name, "failed", errors.New("the input names no subject")); err != nil {
+		err = m.Validate()
+		if err == nil && len(in.subject) == 0 && m.ContactID == nil {
+			err = errors.New("the input names no subject")
+		}
+		if err != nil {
+			if err := b.DeadLetter(r, "processor:"+Name, "failed", err); err != nil {
 				return nil, err
 			}
 			continue
