@@ -216,6 +216,7 @@ func (a *App) openStream(ctx context.Context) (err error) {
 		return fmt.Errorf("register schemas: %w", err)
 	}
 	a.codec = a.reg.Codec()
+	kafka.Contents = a.codec
 	if a.admin, err = stream.OpenAdmin(kafka, a.tel.Logger.Logger); err != nil {
 		return err
 	}

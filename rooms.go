@@ -74,6 +74,8 @@ func (a *App) delivery() (room, error) {
 	if a.cfg.Dev {
 		drain = devDrain
 	}
+	kafka := a.cfg.StreamConfig()
+	kafka.Contents = a.codec
 	s, err := stream.NewSinks(stream.SinksConfig{
 		Drain:    drain,
 		Instance: a.cfg.Instance, InstanceID: a.instanceID(),
@@ -81,7 +83,7 @@ func (a *App) delivery() (room, error) {
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
 		RetryHorizon: a.cfg.Delivery.RetryHorizon, DeliveryLog: a.cfg.Delivery.Log, LogRetention: a.cfg.Delivery.LogRetention,
 	}, stream.SinksDeps{
-		Kafka: a.cfg.StreamConfig(), DB: a.db, Appender: a.log, Deliverer: a.deliverer,
+		Kafka: kafka, DB: a.db, Appender: a.log, Deliverer: a.deliverer,
 		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	if err != nil {

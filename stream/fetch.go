@@ -209,7 +209,7 @@ func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.Fe
 	}
 	var c *chunk
 	var fp kgo.FetchPartition
-	if !workshop.Do(ctx, func() { c, fp = decodeChunk(key, offset, rp, r.kafka.Topic(key.topic)) }) {
+	if !workshop.Do(ctx, func() { c, fp = decodeChunk(key, offset, rp, r.kafka) }) {
 		return false
 	}
 	switch {
@@ -217,6 +217,10 @@ func (r *reader) took(ctx context.Context, key logKey, offset int64, rp *kmsg.Fe
 		return r.outOfRange(ctx, key, offset, what)
 	case fp.Err != nil && kerr.IsRetriable(fp.Err):
 		token(r.moved)
+		return false
+	case errors.Is(fp.Err, schemas.ErrRegistryUnavailable):
+		r.log.Warn("reader.waiting_for_registry", zap.String("topic", string(key.topic)),
+			zap.Int32("partition", key.partition), zap.Int64("offset", offset), zap.Error(fp.Err))
 		return false
 	case fp.Err != nil && c == nil:
 		r.log.Error("reader.partition_failed", zap.String("topic", string(key.topic)),
@@ -385,10 +389,10 @@ func (r *reader) startPoll(ctx context.Context, broker int32) {
 }
 
 // decodeChunk makes a chunk of what was fetched from offset on; nil when there was
-// nothing to read yet.
-func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, name string) (*chunk, kgo.FetchPartition) {
+// nothing to read yet, or when the schema registry must be asked and is away.
+func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition, cfg Config) (*chunk, kgo.FetchPartition) {
 	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: name, Partition: key.partition,
+		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: cfg.Topic(key.topic), Partition: key.partition,
 	}, rp, kgo.DefaultDecompressor(), nil)
 	if next <= offset {
 		return nil, fp
@@ -399,6 +403,10 @@ func decodeChunk(key logKey, offset int64, rp *kmsg.FetchResponseTopicPartition,
 	for i, kr := range fp.Records {
 		r := &c.records[i]
 		fillRecord(r, key.topic, kr, like)
+		if err := describe(r, cfg.Contents); err != nil {
+			fp.Err = err
+			return nil, fp
+		}
 		k, ok := index[r.Type]
 		if !ok {
 			k = uint16(len(c.kinds))

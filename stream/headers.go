@@ -100,7 +100,9 @@ func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return fromKafka(topic, kr), true
+	r = fromKafka(topic, kr)
+	_ = describe(r, c.Contents) // without the registry it is shown as far as its headers go
+	return r, true
 }
 
 func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {

@@ -72,6 +72,9 @@ type Config struct {
 	// Compression of produced batches: snappy (default), lz4, zstd or none.
 	Compression string
 
+	// Contents, when set, says what records are whose headers do not.
+	Contents Contents
+
 	// Dialer replaces net.Dialer, e.g. with an in-memory network in tests. With
 	// one, TLS is the dialer's business.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)

@@ -128,7 +128,7 @@ func (t *track) admit(p *place, c *chunk) bool {
 			p.advance(p.end)
 			return false
 		}
-		if !wanted[c.kind[i]] || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
+		if !wanted[c.kind[i]] && r.unreadable == nil || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
 			continue
 		}
 		if t.windowFull(recordSize(r)) || t.early() {
@@ -142,9 +142,9 @@ func (t *track) admit(p *place, c *chunk) bool {
 		if few {
 			r = r.clone()
 		}
-		if len(r.Key) > maxKey || !isText(r.Key) {
+		if err := unfit(r); err != nil {
 			t.count(1, recordSize(r))
-			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", errKey)
+			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", err)
 			t.courier.metrics.dead.Inc()
 			continue
 		}
@@ -157,6 +157,15 @@ func (t *track) admit(p *place, c *chunk) bool {
 	}
 	p.advance(c.to)
 	return true
+}
+
+// unfit is why a record is given up before it is in a lane: nobody can say whether it
+// is wanted, or what its lane is.
+func unfit(r *Record) error {
+	if r.unreadable == nil && (len(r.Key) > maxKey || !isText(r.Key)) {
+		return errKey
+	}
+	return r.unreadable
 }
 
 // match evaluates the subscription once for each type in the chunk. few says that

@@ -77,7 +77,7 @@ func (s *scanner) read(ctx context.Context, key logKey, offset int64, maxBytes i
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
 		return nil, fmt.Errorf("read %s/%d at %d: no answer for it", key.topic, key.partition, offset)
 	}
-	c, fp := decodeChunk(key, offset, &resp.Topics[0].Partitions[0], t.Topic)
+	c, fp := decodeChunk(key, offset, &resp.Topics[0].Partitions[0], s.cfg)
 	if fp.Err != nil && c == nil {
 		return nil, fmt.Errorf("read %s/%d at %d: %w", key.topic, key.partition, offset, fp.Err)
 	}

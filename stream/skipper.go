@@ -205,7 +205,7 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *scanner, k *storage.Ski
 	}
 	for i := range c.records {
 		r := &c.records[i]
-		if r.Offset < k.EndOffset && r.Offset >= cursor.Next() && subscription.Matches(r.Type) && cursor.Admit(r.Offset) {
+		if r.Offset < k.EndOffset && r.Offset >= cursor.Next() && (r.unreadable != nil || subscription.Matches(r.Type)) && cursor.Admit(r.Offset) {
 			cursor.Finish(r.Offset)
 			letters = s.addSkipped(letters, k, r)
 		}

@@ -32,12 +32,15 @@ type Record struct {
 	// a dead letter; zero for one that was not.
 	FirstAppended time.Time
 
-	// From the headers; empty or zero when absent.
+	// From the headers; empty or zero when absent. Of records that destinations are
+	// sent, the first three are from the content when the headers do not say them.
 	ID          string
 	Type        string
 	OccurredAt  time.Time
 	TraceParent string
 	TraceState  string
+
+	unreadable error // neither headers nor content say what it is
 }
 
 // Appender appends messages to the log. Implemented by *Log.

@@ -162,7 +162,9 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	return stream.Tail(ctx, cfg.StreamConfig(), opts, zap.NewNop(), func(r *stream.Record) error {
+	kafka := cfg.StreamConfig()
+	kafka.Contents = codec
+	return stream.Tail(ctx, kafka, opts, zap.NewNop(), func(r *stream.Record) error {
 		value, err := codec.JSON(r.Topic, r.Value)
 		if err != nil {
 			value, _ = json.Marshal(map[string]string{"undecodable": err.Error()})
