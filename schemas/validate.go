@@ -104,7 +104,7 @@ func (m *Input) Validate() error {
 func (m *Resolved) Validate() error {
 	var c checks
 	c.id("contactId", m.ContactID)
-	complete := false
+	var complete bool
 	switch m.Type {
 	case ResolvedInput:
 		if complete = m.Input != nil; complete {

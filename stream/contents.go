@@ -47,7 +47,7 @@ func describe(r *Record, contents Contents) error {
 // saysAll says whether headers and key of a record tell all that is asked of them, or
 // the record is none that destinations are sent.
 func saysAll(r *Record) bool {
-	known := true
+	var known bool
 	switch r.Topic {
 	case schemas.TopicEvents:
 		known = strings.HasPrefix(r.Type, eventPrefix)

@@ -40,7 +40,7 @@ func TestNoAttemptBeginsAfterAnErasureWhateverWaitsInMemory(t *testing.T) {
 		require.Equal(t, 1, b.calls[person])
 		erase(person)
 		close(hold)
-		time.Sleep(time.Hour) // of the bubble: every retry would be due
+		<-time.After(time.Hour) // of the bubble: every retry would be due
 		synctest.Wait()
 		require.Equal(t, 1, b.calls[person], "neither its retry nor what stood behind it is sent")
 		require.Equal(t, []int64{1, 3}, b.took[other])
