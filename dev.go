@@ -165,20 +165,25 @@ func tighten(dir string) error {
 	if os.Geteuid() == 0 {
 		passable = 0o711
 	}
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // what a process that is stopping takes with it
 		case err != nil:
 			return err
-		case path == dir:
-			return os.Chmod(path, passable)
-		case e.IsDir() && path == filepath.Join(dir, "postgres"):
+		case path == ".":
+			return root.Chmod(path, passable)
+		case e.IsDir() && path == "postgres":
 			return fs.SkipDir
 		case e.IsDir():
-			return os.Chmod(path, 0o700)
+			return root.Chmod(path, 0o700)
 		case e.Type().IsRegular():
-			return os.Chmod(path, 0o600)
+			return root.Chmod(path, 0o600)
 		}
 		return nil
 	})

@@ -58,9 +58,9 @@ func quotingErrors(t *testing.T) []error {
 	_, err = time.Parse(time.RFC3339, planted)
 	note(err)
 	note(json.Unmarshal([]byte("1"+strings.Repeat("0", 30)), new(int)))
-	_, err = url.Parse("http://[" + planted)
+	_, err = url.Parse(strings.Join([]string{"http://[", planted}, ""))
 	note(err)
-	_, err = (&http.Client{}).Get("nowhere://x/?email=" + url.QueryEscape(planted)) //nolint:bodyclose,noctx // fails
+	_, err = (&http.Client{}).Get("nowhere://x/?email=" + url.QueryEscape(planted)) //nolint:bodyclose // fails
 	note(err)
 	return all
 }
