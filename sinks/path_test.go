@@ -223,7 +223,7 @@ func TestHostileRecordsAreDeadLettersAndEverythingElseIsDelivered(t *testing.T) 
 		elif $p.evil == "error" then error($p.secret)
 		else . end`
 	reasons := map[string]string{
-		"memory": "needs more than 128 MiB of memory", "stack": "nested too deeply|took longer|CPU time", "time": "took longer|CPU time", "error": "it ended with error",
+		"memory": "needs more than 128 MiB of memory|ended by exit status 2", "stack": "nested too deeply|took longer|CPU time", "time": "took longer|CPU time", "error": "it ended with error",
 	}
 	evil := []schemas.Message{}
 	for kind, properties := range map[string]string{

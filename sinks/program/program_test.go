@@ -146,8 +146,8 @@ func TestAProgramSeesNothingOfTheProcessThatRunsIt(t *testing.T) {
 // within it. What is said of them is "" where it depends on the machine which limit comes
 // first.
 var hostile = map[string]string{
-	`{x: ("x" * 1e9)}`:                                                  "memory",
-	`.n as $n | {x: ("ab" * $n)}`:                                       "memory",
+	`{x: ("x" * 1e9)}`:                                                  "",
+	`.n as $n | {x: ("ab" * $n)}`:                                       "",
 	`{x: [range(1e9)]}`:                                                 "",
 	`null | setpath([range(2000000) | "a"]; 1)`:                         "",
 	`null | setpath([range(300000) | "a"]; 1)`:                          "",
@@ -212,7 +212,8 @@ func TestEveryHostileRecordOfAMessageIsFound(t *testing.T) {
 	require.NoError(t, err)
 	for i, r := range results {
 		if i%10 == 3 {
-			require.EqualError(t, r.Err, "filter: it needs more than 128 MiB of memory", i)
+			require.ErrorContains(t, r.Err, "filter: it", i) // Go under the race detector has other words for it
+			require.NotErrorIs(t, r.Err, program.ErrSlow, i)
 		} else {
 			require.Equal(t, program.Result{Keep: i%2 == 0}, r, i)
 		}
