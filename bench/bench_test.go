@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // TestMain makes the test binary a part when it is called as one.
@@ -61,7 +61,7 @@ func TestTheLoadsEventsAreOfAKibibyteAndValid(t *testing.T) {
 	for range 100 {
 		event := string(appendEvent(nil, rng))
 		require.InDelta(t, 1024, len(event), 100)
-		end, err := schemas.ScanValue(event, 0, schemas.MaxDepth)
+		end, err := document.ScanValue(event, 0, document.MaxDepth)
 		require.NoError(t, err)
 		require.Equal(t, len(event), end)
 	}
@@ -70,7 +70,7 @@ func TestTheLoadsEventsAreOfAKibibyteAndValid(t *testing.T) {
 func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
 	f := factAbout(7, "6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 	body := string(plainBody("msg_"+f.ID, f))
-	end, err := schemas.ScanValue(body, 0, schemas.MaxDepth)
+	end, err := document.ScanValue(body, 0, document.MaxDepth)
 	require.NoError(t, err)
 	require.Equal(t, len(body), end)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // maxBody bounds a body, in bytes.
@@ -47,7 +47,7 @@ func readObject(r *http.Request, body []byte) (fields map[string]json.RawMessage
 	if err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
 		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Type must be application/json", "send Content-Type: application/json"}
 	}
-	err = schemas.Validate(body, schemas.MaxDepth)
+	err = document.Validate(string(body), document.MaxDepth)
 	if err == nil {
 		err = json.Unmarshal(body, &fields)
 	}

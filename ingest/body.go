@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // Limits of bodies, in bytes after decompression.
@@ -115,7 +116,7 @@ const malformedJSON = "Malformed JSON in request body"
 // malformed is the failure of a body that is not JSON, near a field.
 func malformed(err error, field string) error {
 	f := &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Fix: "send valid JSON in UTF-8"}}
-	var doc *schemas.DocumentError
+	var doc *document.Error
 	if errors.As(err, &doc) {
 		f.body.Detail = fmt.Sprintf("%s (at byte %d)", doc.Reason, doc.Offset)
 	}

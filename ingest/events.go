@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -99,12 +100,12 @@ func (a *API) readOne(x *exchange, r *http.Request, kind bodyKind, limit int) (*
 
 // readWhole reads a text that is one value.
 func (d *draft) readWhole(text string) error {
-	at, err := d.read(text, schemas.SkipSpace(text, 0))
+	at, err := d.read(text, document.SkipSpace(text, 0))
 	if err != nil {
 		return asMalformed(err)
 	}
-	if at = schemas.SkipSpace(text, at); at < len(text) {
-		return malformed(&schemas.DocumentError{Offset: at, Reason: "something follows the JSON value"}, "")
+	if at = document.SkipSpace(text, at); at < len(text) {
+		return malformed(&document.Error{Offset: at, Reason: "something follows the JSON value"}, "")
 	}
 	return d.wholeUTF8(text)
 }
@@ -137,7 +138,7 @@ func (d *draft) keyFromHeader(r *http.Request) {
 	if err != nil {
 		return
 	}
-	if key, ok := d.text(&members{name: "Idempotency-Key", value: string(quoted)}, maxKey); ok {
+	if key, ok := d.text(&document.Member{Name: "Idempotency-Key", Value: string(quoted)}, maxKey); ok {
 		d.key = key
 	}
 }
@@ -250,41 +251,41 @@ func (a *API) postEvents(x *exchange, r *http.Request) {
 // drafts and returns how many there are.
 func (ws *workspace) readBatch(text string) (n int, err error) {
 	valid := utf8.ValidString(text)
-	at := schemas.SkipSpace(text, 0)
+	at := document.SkipSpace(text, 0)
 	found := false
 	var end int
 	if at < len(text) && text[at] == '{' {
-		m := members{text: text, at: at}
-		for !found && m.nextName() {
-			if m.name == "events" && m.at < len(text) && text[m.at] == '[' {
+		m := document.Members{Text: text, At: at}
+		for !found && m.NextName() {
+			if m.Name == "events" && m.At < len(text) && text[m.At] == '[' {
 				found = true
-				if n, m.at, err = ws.readEvents(text, m.at, valid); err != nil {
+				if n, m.At, err = ws.readEvents(text, m.At, valid); err != nil {
 					return 0, err
 				}
-			} else if m.skip(); m.err != nil {
+			} else if m.SkipValue(); m.Err != nil {
 				break
 			}
 		}
-		for m.err == nil && found && m.nextName() {
-			if m.name == "events" { // which of the lists is meant? Neither may get lost
+		for m.Err == nil && found && m.NextName() {
+			if m.Name == "events" { // which of the lists is meant? Neither may get lost
 				return 0, &failure{http.StatusBadRequest, failureBody{Error: "The field events stands twice in the request body", Path: []any{"events"}, Fix: "send all events in one list"}}
 			}
-			m.skip()
+			m.SkipValue()
 		}
-		if m.err != nil {
-			return 0, malformed(m.err, m.name)
+		if m.Err != nil {
+			return 0, malformed(m.Err, m.Name)
 		}
-		end = m.at
+		end = m.At
 	} else if at < len(text) && text[at] == '[' {
 		found = true
 		if n, end, err = ws.readEvents(text, at, valid); err != nil {
 			return 0, err
 		}
-	} else if end, err = schemas.ScanValue(text, at, skipDepth); err != nil {
+	} else if end, err = document.Skip(text, at); err != nil {
 		return 0, malformed(err, "")
 	}
-	if end = schemas.SkipSpace(text, end); end < len(text) {
-		return 0, malformed(&schemas.DocumentError{Offset: end, Reason: "something follows the JSON value"}, "")
+	if end = document.SkipSpace(text, end); end < len(text) {
+		return 0, malformed(&document.Error{Offset: end, Reason: "something follows the JSON value"}, "")
 	}
 	if !found || n == 0 {
 		return 0, &failure{http.StatusBadRequest, failureBody{Error: "No events in request body", Path: []any{"events"}, Fix: `send {"events": [{"name": …, "userId": …}, …]} with 1 to 1000 events`}}
@@ -294,7 +295,7 @@ func (ws *workspace) readBatch(text string) (n int, err error) {
 
 // readEvents reads the array at text[at].
 func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, err error) {
-	at = schemas.SkipSpace(text, at+1)
+	at = document.SkipSpace(text, at+1)
 	if at < len(text) && text[at] == ']' {
 		return 0, at + 1, nil
 	}
@@ -312,16 +313,16 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 			d.issues[0].Path = []any{}
 		}
 		n++
-		at = schemas.SkipSpace(text, at)
+		at = document.SkipSpace(text, at)
 		switch {
 		case at == len(text):
-			return 0, at, inEvent(malformed(&schemas.DocumentError{Offset: at, Reason: "ends too early"}, ""), n-1)
+			return 0, at, inEvent(malformed(&document.Error{Offset: at, Reason: "ends too early"}, ""), n-1)
 		case text[at] == ']':
 			return n, at + 1, nil
 		case text[at] != ',':
-			return 0, at, inEvent(malformed(&schemas.DocumentError{Offset: at, Reason: "a comma or a closing bracket is missing"}, ""), n-1)
+			return 0, at, inEvent(malformed(&document.Error{Offset: at, Reason: "a comma or a closing bracket is missing"}, ""), n-1)
 		}
-		at = schemas.SkipSpace(text, at+1)
+		at = document.SkipSpace(text, at+1)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 var seeds = []string{
@@ -73,7 +73,7 @@ func accepted(t *testing.T, d *draft) {
 	}
 	for _, doc := range []*string{in.EventProperties, in.ContactProperties} {
 		if doc != nil {
-			if err := schemas.ValidateString(*doc, schemas.MaxDepth); err != nil {
+			if err := document.Validate(*doc, document.MaxDepth); err != nil {
 				t.Fatalf("accepted %q: %v", *doc, err)
 			}
 		}

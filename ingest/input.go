@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // Limits of what identifies and names, in characters.
@@ -18,9 +19,6 @@ const (
 	maxKey   = 255
 	maxList  = 64
 )
-
-// skipDepth is how deep a value may nest that is only walked over.
-const skipDepth = 10_000
 
 // bodyKind is what a body is about; it decides which fields are read.
 type bodyKind int
@@ -48,124 +46,40 @@ type draft struct {
 	hasEventProperties, hasContactProperties                                    bool
 }
 
-// members walks over the members of the JSON object at text[at].
-type members struct {
-	text    string
-	at      int
-	started bool
-
-	name    string // decoded
-	value   string // as written
-	tooDeep bool   // the value nests deeper than allowed
-	err     error  // the text is not JSON
-}
-
-// next goes to the next member and reads its value; at the end, and at an error,
-// it returns false. At the end, at stands behind the closing brace.
-func (m *members) next() bool {
-	if !m.nextName() {
-		return false
-	}
-	start := m.at
-	end, err := schemas.ScanValue(m.text, start, schemas.MaxDepth)
-	if m.tooDeep = err != nil; m.tooDeep { // or not JSON
-		if end, m.err = schemas.ScanValue(m.text, start, skipDepth); m.err != nil {
-			return false
-		}
-	}
-	m.value, m.at = m.text[start:end], end
-	return true
-}
-
-// nextName goes to the next member and stops before its value, which the caller
-// takes with skip or reads itself, leaving at behind it.
-func (m *members) nextName() bool {
-	if !m.separator() {
-		return false
-	}
-	end, err := schemas.ScanString(m.text, m.at)
-	if err != nil {
-		m.err = err
-		return false
-	}
-	if m.name, err = schemas.Unquote(m.text[m.at:end]); err != nil {
-		return m.fail("a name is no string")
-	}
-	m.at = schemas.SkipSpace(m.text, end)
-	if m.at == len(m.text) || m.text[m.at] != ':' {
-		return m.fail("a colon is missing")
-	}
-	m.at = schemas.SkipSpace(m.text, m.at+1)
-	return true
-}
-
-// skip goes behind the value, as deep as it may be.
-func (m *members) skip() { m.at, m.err = schemas.ScanValue(m.text, m.at, skipDepth) }
-
-// separator goes to where the next member begins.
-func (m *members) separator() bool {
-	m.at = schemas.SkipSpace(m.text, m.at)
-	if !m.started {
-		m.started = true
-		m.at = schemas.SkipSpace(m.text, m.at+1)
-		if m.at < len(m.text) && m.text[m.at] == '}' {
-			m.at++
-			return false
-		}
-		return true
-	}
-	switch {
-	case m.at == len(m.text):
-		return m.fail("ends too early")
-	case m.text[m.at] == '}':
-		m.at++
-		return false
-	case m.text[m.at] != ',':
-		return m.fail("a comma or a closing brace is missing")
-	}
-	m.at = schemas.SkipSpace(m.text, m.at+1)
-	return true
-}
-
-func (m *members) fail(reason string) bool {
-	m.err = &schemas.DocumentError{Offset: m.at, Reason: reason}
-	return false
-}
-
 // read reads the JSON value at text[at] and returns the index behind it. What is
 // wrong with it as an input goes to d.issues; the error says that the text is
 // not JSON, and then nothing after it can be read.
 func (d *draft) read(text string, at int) (end int, err error) {
 	if at < len(text) && text[at] != '{' {
-		end, err := schemas.ScanValue(text, at, skipDepth)
+		end, err := document.Skip(text, at)
 		if err == nil {
 			d.issue(Issue{Code: "invalid_type", Expected: "object", Message: "Invalid input: expected object, received " + kindOf(text[at:end]), Fix: "send a JSON object"})
 		}
 		return end, err
 	}
-	m := members{text: text, at: at}
-	for m.next() {
-		d.member(&m)
+	m := document.Members{Text: text, At: at}
+	for m.Next() {
+		d.member(&m.Member)
 	}
-	if m.err != nil {
-		return m.at, malformed(m.err, m.name)
+	if m.Err != nil {
+		return m.At, malformed(m.Err, m.Name)
 	}
-	d.size = m.at - at
+	d.size = m.At - at
 	if d.size > schemas.MaxEvent && d.kind == eventBody {
 		limit := schemas.MaxEvent
 		d.issues = d.issues[:0]
 		d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Message: fmt.Sprintf("Too big: expected an event of at most %d bytes, received %d", limit, d.size), Fix: "send less in properties; keep large content elsewhere and send its address"})
-		return m.at, nil
+		return m.At, nil
 	}
 	if d.kind == eventBody && !d.hasName {
 		d.wrongType("string", "undefined", "give the event a name", "name")
 	}
-	return m.at, nil
+	return m.At, nil
 }
 
 // member takes one member of the object. Unknown ones are ignored.
-func (d *draft) member(m *members) {
-	switch m.name {
+func (d *draft) member(m *document.Member) {
+	switch m.Name {
 	case "email":
 		d.readEmail(m)
 	case "userId":
@@ -235,29 +149,29 @@ func kindOf(value string) string {
 var one, yes = 1, true
 
 // text reads a string that stands for one thing: without NUL, not too long.
-func (d *draft) text(m *members, limit int) (string, bool) {
-	if m.value[0] != '"' {
+func (d *draft) text(m *document.Member, limit int) (string, bool) {
+	if m.Value[0] != '"' {
 		fix := "send a string"
-		if m.value == "null" {
+		if m.Value == "null" {
 			fix = "leave the field out instead of sending null"
 		}
-		d.wrongType("string", kindOf(m.value), fix, m.name)
+		d.wrongType("string", kindOf(m.Value), fix, m.Name)
 		return "", false
 	}
-	if !d.utf8OK && !utf8.ValidString(m.value) {
-		d.notUTF8(m.name)
+	if !d.utf8OK && !utf8.ValidString(m.Value) {
+		d.notUTF8(m.Name)
 		return "", false
 	}
-	value, err := schemas.Unquote(m.value)
+	value, err := document.Unquote(m.Value)
 	switch {
-	case err != nil || strings.ContainsRune(value, utf8.RuneError) && !strings.ContainsRune(m.value, utf8.RuneError):
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "unicode", Message: "Invalid text: half of a surrogate pair", Fix: "send whole characters"}, m.name)
+	case err != nil || strings.ContainsRune(value, utf8.RuneError) && !strings.ContainsRune(m.Value, utf8.RuneError):
+		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "unicode", Message: "Invalid text: half of a surrogate pair", Fix: "send whole characters"}, m.Name)
 		return "", false
 	case strings.IndexByte(value, 0) >= 0:
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: contains the character U+0000", Fix: "remove the NUL character"}, m.name)
+		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: contains the character U+0000", Fix: "remove the NUL character"}, m.Name)
 		return "", false
 	case len(value) > limit && utf8.RuneCountInString(value) > limit:
-		d.tooLong(m.name, limit)
+		d.tooLong(m.Name, limit)
 		return "", false
 	}
 	return value, true
@@ -275,19 +189,19 @@ func (d *draft) tooShort(name, fix string) {
 	d.issue(Issue{Code: "too_small", Origin: "string", Minimum: &one, Inclusive: &yes, Message: "Too small: expected string to have >=1 characters", Fix: fix}, name)
 }
 
-func (d *draft) readID(m *members, into *string) {
+func (d *draft) readID(m *document.Member, into *string) {
 	value, ok := d.text(m, maxID)
 	if !ok {
 		return
 	}
 	if value = strings.TrimSpace(value); value == "" {
-		d.tooShort(m.name, "send an id that is not blank, or leave the field out")
+		d.tooShort(m.Name, "send an id that is not blank, or leave the field out")
 		return
 	}
 	*into = value
 }
 
-func (d *draft) readEmail(m *members) {
+func (d *draft) readEmail(m *document.Member) {
 	value, ok := d.text(m, maxEmail)
 	if !ok {
 		return
@@ -295,25 +209,25 @@ func (d *draft) readEmail(m *members) {
 	if d.kind == deleteBody { // any address on file can be named
 		value = strings.TrimSpace(value)
 		if value == "" {
-			d.tooShort(m.name, "send an address that is not blank, or leave the field out")
+			d.tooShort(m.Name, "send an address that is not blank, or leave the field out")
 			return
 		}
 	} else if !schemas.IsEmail(value) {
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "email", Message: "Invalid email address", Fix: "send an address such as ada@example.com"}, m.name)
+		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "email", Message: "Invalid email address", Fix: "send an address such as ada@example.com"}, m.Name)
 		return
 	}
 	d.email = strings.ToLower(value)
 }
 
-func (d *draft) readName(m *members) {
+func (d *draft) readName(m *document.Member) {
 	d.hasName = true
 	value, ok := d.text(m, maxName)
 	switch {
 	case !ok:
 	case strings.TrimSpace(value) == "":
-		d.tooShort(m.name, "give the event a name")
+		d.tooShort(m.Name, "give the event a name")
 	case isReserved(value):
-		d.issue(Issue{Code: "invalid_value", Origin: "string", Message: "Reserved event name: names that begin with " + reservedList + " are given to events made here", Fix: "choose another name, for example app." + strings.TrimSpace(value)}, m.name)
+		d.issue(Issue{Code: "invalid_value", Origin: "string", Message: "Reserved event name: names that begin with " + reservedList + " are given to events made here", Fix: "choose another name, for example app." + strings.TrimSpace(value)}, m.Name)
 	default:
 		d.name = value
 	}
@@ -338,45 +252,45 @@ func isReserved(name string) bool {
 }
 
 // readDocument keeps the bytes of a JSON object.
-func (d *draft) readDocument(m *members, into *string) bool {
+func (d *draft) readDocument(m *document.Member, into *string) bool {
 	switch {
-	case m.value[0] != '{':
+	case m.Value[0] != '{':
 		fix := "send a JSON object"
-		if m.value == "null" {
+		if m.Value == "null" {
 			fix = "leave the field out instead of sending null"
 		}
-		d.wrongType("record", kindOf(m.value), fix, m.name)
-	case m.tooDeep:
-		limit := schemas.MaxDepth
-		d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: nested deeper than %d levels", limit), Fix: "flatten the document"}, m.name)
-	case !d.utf8OK && !utf8.ValidString(m.value):
-		d.notUTF8(m.name)
+		d.wrongType("record", kindOf(m.Value), fix, m.Name)
+	case m.TooDeep:
+		limit := document.MaxDepth
+		d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: nested deeper than %d levels", limit), Fix: "flatten the document"}, m.Name)
+	case !d.utf8OK && !utf8.ValidString(m.Value):
+		d.notUTF8(m.Name)
 	default:
-		*into = m.value
+		*into = m.Value
 		return true
 	}
 	return false
 }
 
-func (d *draft) readLists(m *members) {
-	if m.value[0] != '{' {
-		d.wrongType("record", kindOf(m.value), `send an object such as {"newsletter": true}`, m.name)
+func (d *draft) readLists(m *document.Member) {
+	if m.Value[0] != '{' {
+		d.wrongType("record", kindOf(m.Value), `send an object such as {"newsletter": true}`, m.Name)
 		return
 	}
 	lists := map[string]bool{}
-	inner := members{text: m.value}
-	for inner.next() {
+	inner := document.Members{Text: m.Value}
+	for inner.Next() {
 		switch {
-		case inner.value != "true" && inner.value != "false":
-			d.wrongType("boolean", kindOf(inner.value), "send true to subscribe and false to unsubscribe", m.name, strings.ToValidUTF8(inner.name, "�"))
-		case !isListID(inner.name):
-			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "regex", Message: "Invalid list id: must match ^[A-Za-z0-9_-]{1,64}$ and be neither transactional nor journey", Fix: "use the id of a list"}, m.name, strings.ToValidUTF8(inner.name, "�"))
+		case inner.Value != "true" && inner.Value != "false":
+			d.wrongType("boolean", kindOf(inner.Value), "send true to subscribe and false to unsubscribe", m.Name, strings.ToValidUTF8(inner.Name, "�"))
+		case !isListID(inner.Name):
+			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "regex", Message: "Invalid list id: must match ^[A-Za-z0-9_-]{1,64}$ and be neither transactional nor journey", Fix: "use the id of a list"}, m.Name, strings.ToValidUTF8(inner.Name, "�"))
 		case len(lists) == maxLists:
 			limit := maxLists
-			d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected at most %d lists", limit), Fix: "send the lists in several requests"}, m.name)
+			d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected at most %d lists", limit), Fix: "send the lists in several requests"}, m.Name)
 			return
 		default:
-			lists[inner.name] = inner.value == "true"
+			lists[inner.Name] = inner.Value == "true"
 		}
 	}
 	if len(lists) > 0 {
@@ -396,24 +310,24 @@ func isListID(id string) bool {
 	return true
 }
 
-func (d *draft) readKey(m *members) {
+func (d *draft) readKey(m *document.Member) {
 	if value, ok := d.text(m, maxKey); ok {
 		d.key = value
 	}
 }
 
-func (d *draft) readTime(m *members) {
-	if m.value[0] != '"' {
-		d.wrongType("string", kindOf(m.value), "send a time such as 2026-01-31T12:00:00Z", m.name)
+func (d *draft) readTime(m *document.Member) {
+	if m.Value[0] != '"' {
+		d.wrongType("string", kindOf(m.Value), "send a time such as 2026-01-31T12:00:00Z", m.Name)
 		return
 	}
-	t, ok := parseTime(m.value[1 : len(m.value)-1])
+	t, ok := parseTime(m.Value[1 : len(m.Value)-1])
 	if !ok {
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "datetime", Message: "Invalid ISO datetime", Fix: "send a time in UTC such as 2026-01-31T12:00:00Z"}, m.name)
+		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "datetime", Message: "Invalid ISO datetime", Fix: "send a time in UTC such as 2026-01-31T12:00:00Z"}, m.Name)
 		return
 	}
 	if !schemas.ValidTime(t) {
-		d.issue(Issue{Code: "invalid_value", Origin: "string", Format: "datetime", Message: "Invalid time: outside the years 1 to 9999", Fix: "send a time of the years 1 to 9999"}, m.name)
+		d.issue(Issue{Code: "invalid_value", Origin: "string", Format: "datetime", Message: "Invalid time: outside the years 1 to 9999", Fix: "send a time of the years 1 to 9999"}, m.Name)
 		return
 	}
 	d.occurred, d.hasTime = t, true

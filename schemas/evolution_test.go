@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/sr"
 	"pgregory.net/rapid"
+
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 var update = flag.Bool("update", false, "write golden files that do not exist yet")
@@ -342,7 +344,7 @@ func TestJSONShowsDocumentsAsTheyAreAndATombstoneAsNull(t *testing.T) {
 	text, err := c.JSON(TopicEvents, value)
 	require.NoError(t, err)
 	require.True(t, json.Valid(text))
-	require.Contains(t, string(text), `"properties":`+Compact(nasty)+`,`)
+	require.Contains(t, string(text), `"properties":`+document.Compact(nasty)+`,`)
 	require.Contains(t, string(text), `"email":null,`)
 	require.Contains(t, string(text), `"occurredAt":"2026-03-01T12:30:00.123456Z"`)
 	e.Properties = `{"cut":`

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hamba/avro/v2"
+
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // JSON renders a record value as one line of JSON for people: every field of
@@ -111,9 +113,9 @@ func (s *shape) blocksJSON(out, b []byte) (json, rest []byte) {
 
 // appendText appends a string as JSON, or the document that it holds. What is
 // marked as a document but is none is shown as the string it is.
-func appendText(out []byte, text string, document bool) []byte {
-	if document && json.Valid([]byte(text)) {
-		return append(out, Compact(text)...)
+func appendText(out []byte, text string, isDocument bool) []byte {
+	if isDocument && json.Valid([]byte(text)) {
+		return append(out, document.Compact(text)...)
 	}
 	quoted, _ := json.Marshal(text) // a string always marshals
 	return append(out, quoted...)

@@ -16,6 +16,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/sr"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // ErrIncompatible marks a schema that the registry refuses because it breaks
@@ -155,7 +157,7 @@ func (r *Registry) register(ctx context.Context, topic Topic) (int, error) {
 	if levelErr != nil && !isStatus(levelErr, http.StatusNotFound, http.StatusUnprocessableEntity) {
 		return 0, final(subject, levelErr)
 	}
-	schema := sr.Schema{Schema: Compact(layouts[topic].text), Type: sr.TypeAvro}
+	schema := sr.Schema{Schema: document.Compact(layouts[topic].text), Type: sr.TypeAvro}
 	id, err := r.client.RegisterSchema(ctx, subject, schema, -1, -1)
 	if err != nil {
 		return 0, final(subject, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
@@ -79,7 +80,7 @@ func TestAPastedRecordGivesTheRequestOfTheRecordItself(t *testing.T) {
 			require.Equal(t, "sent", want.Result, want.Error)
 			got, err := o.Preview(t.Context(), s.Name, Sample{Message: shown(t, m)})
 			require.NoError(t, err, typ)
-			require.Equal(t, schemas.Compact(want.Body), got.Body, typ)
+			require.Equal(t, document.Compact(want.Body), got.Body, typ)
 			require.True(t, got.Subscribed, typ)
 			if s.Name == "hook" { // the envelope that a webhook got may be pasted too
 				again, err := o.Preview(t.Context(), s.Name, Sample{Message: json.RawMessage(want.Body)})

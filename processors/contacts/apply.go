@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -203,7 +204,7 @@ func appendNew(names []string, name string) []string {
 // patch merges properties and returns the names that changed, or why it was
 // refused.
 func (st *state) patch(patch string) (changed []string, refused *schemas.Conflict, err error) {
-	after, changed, err := schemas.Patch(st.row.Properties, patch)
+	after, changed, err := document.Patch(st.row.Properties, patch)
 	if err != nil {
 		return nil, nil, fmt.Errorf("contact properties: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/document"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -136,11 +137,11 @@ func (w *work) fold(st *state, r *record) error {
 // take adds a loser's state: what the survivor has, wins, as does what the input
 // of the merge removed; no opt-out is lost.
 func (st *state) take(loser *schemas.Contact, removed string) (gained []schemas.Identifier, refused *schemas.Conflict, err error) {
-	properties, _, err := schemas.Patch(loser.Properties, removed)
+	properties, _, err := document.Patch(loser.Properties, removed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("properties: %w", err)
 	}
-	properties, err = schemas.Overlay(properties, st.row.Properties)
+	properties, err = document.Overlay(properties, st.row.Properties)
 	if err != nil {
 		return nil, nil, fmt.Errorf("properties: %w", err)
 	}

@@ -1,4 +1,4 @@
-package schemas
+package document
 
 import (
 	"math/bits"
@@ -9,17 +9,18 @@ import (
 // The scanner of JSON text: it finds where a value ends and refuses what is no
 // JSON, without building anything.
 
-// skipValue returns the index behind the value at i. depth is how many levels
-// it may still open.
-func skipValue(s string, i, depth int) (int, error) {
+// ScanValue returns the index after the JSON value (RFC 8259) that begins at s[i],
+// which must not be whitespace. The value may open at most depth levels. It does not
+// look at UTF-8. The error is an *Error.
+func ScanValue(s string, i, depth int) (end int, err error) {
 	if i >= len(s) {
-		return 0, &DocumentError{Offset: i, Reason: "ends too early"}
+		return 0, &Error{Offset: i, Reason: "ends too early"}
 	}
 	switch s[i] {
 	case '{', '[':
 		return skipNested(s, i, depth)
 	case '"':
-		return skipString(s, i)
+		return ScanString(s, i)
 	case 't':
 		return skipWord(s, i, "true")
 	case 'f':
@@ -33,71 +34,72 @@ func skipValue(s string, i, depth int) (int, error) {
 // skipNested skips an object or an array.
 func skipNested(s string, i, depth int) (int, error) {
 	if depth <= 0 {
-		return 0, &DocumentError{Offset: i, Reason: "nested too deep"}
+		return 0, &Error{Offset: i, Reason: "nested too deep"}
 	}
 	object, closing := s[i] == '{', byte(']')
 	if object {
 		closing = '}'
 	}
-	i = skipSpace(s, i+1)
+	i = SkipSpace(s, i+1)
 	if i < len(s) && s[i] == closing {
 		return i + 1, nil
 	}
 	for {
 		var err error
 		if object {
-			if i, err = skipString(s, i); err != nil {
+			if i, err = ScanString(s, i); err != nil {
 				return 0, err
 			}
 			if i, err = skipColon(s, i); err != nil {
 				return 0, err
 			}
-			i = skipSpace(s, i)
+			i = SkipSpace(s, i)
 		}
-		if i, err = skipValue(s, i, depth-1); err != nil {
+		if i, err = ScanValue(s, i, depth-1); err != nil {
 			return 0, err
 		}
-		i = skipSpace(s, i)
+		i = SkipSpace(s, i)
 		if i == len(s) {
-			return 0, &DocumentError{Offset: i, Reason: "ends too early"}
+			return 0, &Error{Offset: i, Reason: "ends too early"}
 		}
 		if s[i] == closing {
 			return i + 1, nil
 		}
 		if s[i] != ',' {
-			return 0, &DocumentError{Offset: i, Reason: "a comma or a closing bracket is missing"}
+			return 0, &Error{Offset: i, Reason: "a comma or a closing bracket is missing"}
 		}
-		i = skipSpace(s, i+1)
+		i = SkipSpace(s, i+1)
 	}
 }
 
 func skipColon(s string, i int) (int, error) {
-	i = skipSpace(s, i)
+	i = SkipSpace(s, i)
 	if i == len(s) || s[i] != ':' {
-		return 0, &DocumentError{Offset: i, Reason: "a colon is missing"}
+		return 0, &Error{Offset: i, Reason: "a colon is missing"}
 	}
 	return i + 1, nil
 }
 
-func skipString(s string, i int) (int, error) {
+// ScanString is ScanValue for a value that must be a string.
+func ScanString(s string, i int) (end int, err error) {
 	if i >= len(s) || s[i] != '"' {
-		return 0, &DocumentError{Offset: i, Reason: "a string is missing"}
+		return 0, &Error{Offset: i, Reason: "a string is missing"}
 	}
 	for i = skipPlain(s, i+1); i < len(s); i = skipPlain(s, i+1) {
 		switch c := s[i]; {
 		case c == '"':
 			return i + 1, nil
 		case c < 0x20:
-			return 0, &DocumentError{Offset: i, Reason: "a control character in a string"}
+			return 0, &Error{Offset: i, Reason: "a control character in a string"}
 		case c == '\\':
 			n := escapeLen(s[i:])
 			if n == 0 {
-				return 0, &DocumentError{Offset: i, Reason: "an unknown escape in a string"}
+				return 0, &Error{Offset: i, Reason: "an unknown escape in a string"}
 			}
 			i += n - 1
 		}
 	}
-	return 0, &DocumentError{Offset: i, Reason: "ends too early"}
+	return 0, &Error{Offset: i, Reason: "ends too early"}
 }
 
 // skipPlain returns the index of the first byte of s from i on that is a quote,
@@ -142,7 +144,7 @@ func escapeLen(s string) int {
 
 func skipWord(s string, i int, word string) (int, error) {
 	if !strings.HasPrefix(s[i:], word) {
-		return 0, &DocumentError{Offset: i, Reason: "not a JSON value"}
+		return 0, &Error{Offset: i, Reason: "not a JSON value"}
 	}
 	return i + len(word), nil
 }
@@ -156,12 +158,12 @@ func skipNumber(s string, i int) (int, error) {
 	first := i
 	i = skipDigits(s, i)
 	if i == first || s[first] == '0' && i > first+1 {
-		return 0, &DocumentError{Offset: start, Reason: "not a JSON value"}
+		return 0, &Error{Offset: start, Reason: "not a JSON value"}
 	}
 	if i < len(s) && s[i] == '.' {
 		whole := i + 1
 		if i = skipDigits(s, whole); i == whole {
-			return 0, &DocumentError{Offset: start, Reason: "not a JSON number"}
+			return 0, &Error{Offset: start, Reason: "not a JSON number"}
 		}
 	}
 	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
@@ -171,7 +173,7 @@ func skipNumber(s string, i int) (int, error) {
 		}
 		power := i
 		if i = skipDigits(s, power); i == power {
-			return 0, &DocumentError{Offset: start, Reason: "not a JSON number"}
+			return 0, &Error{Offset: start, Reason: "not a JSON number"}
 		}
 	}
 	return i, nil
@@ -186,7 +188,9 @@ func skipDigits(s string, i int) int {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-func skipSpace(s string, i int) int {
+// SkipSpace returns the index of the first byte from s[i] on that is not JSON
+// whitespace, or len(s).
+func SkipSpace(s string, i int) int {
 	for i < len(s) && isSpace(s[i]) {
 		i++
 	}
