@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas/document"
 )
 
 // Limits of what names somebody or something, in characters.
@@ -196,9 +198,9 @@ func (c *checks) document(field string, doc *string) {
 	if doc == nil {
 		return
 	}
-	if at := skipSpace(*doc, 0); at == len(*doc) || (*doc)[at] != '{' {
+	if at := document.SkipSpace(*doc, 0); at == len(*doc) || (*doc)[at] != '{' {
 		c.wrong(field, "is no JSON object")
-	} else if err := ValidateString(*doc, MaxDepth); err != nil {
+	} else if err := document.Validate(*doc, document.MaxDepth); err != nil {
 		c.wrong(field, "is no JSON object: "+err.Error())
 	}
 }
