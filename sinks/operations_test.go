@@ -363,7 +363,7 @@ func TestTheURLOfSlackIsShownNowhereAndGoesWithItsKind(t *testing.T) {
 		}
 		require.NotContains(t, shown(made), "sesame")
 		for _, kind := range []string{"webhook", "posthog", "segment", "kafka"} {
-			kind, config := kind, json.RawMessage(map[string]string{
+			config := json.RawMessage(map[string]string{
 				"webhook": `null`, "posthog": `{"apiKey":"phc_1"}`, "segment": `{"writeKey":"w"}`, "kafka": `{"brokers":["broker.example.com:9092"],"topic":"t"}`,
 			}[kind])
 			for _, p := range []Patch{{Kind: &kind}, {Kind: &kind, Config: config}, {Kind: &kind, URL: &made.URL, Config: config}} {

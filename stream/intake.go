@@ -128,7 +128,7 @@ func (in *intake) end(fetches kgo.Fetches) {
 func (in *intake) keep(fetches kgo.Fetches) {
 	for i := range fetches {
 		for j := range fetches[i].Topics {
-			t := &fetches[i].Topics[j]
+			t := &fetches[i].Topics[j] //nolint:gosec // j is an index of Topics
 			for k := range t.Partitions {
 				p := &t.Partitions[k]
 				if storage.OtherLog(t.TopicID, in.ids[t.Topic][p.Partition]) {

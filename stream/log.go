@@ -124,9 +124,13 @@ func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 	}
 	start := time.Now()
 	err := l.send(ctx, l.prepare(msgs, TraceFrom(ctx)))
-	if unsent(err) && time.Since(start) > l.cfg.AppendTimeout*11/10 {
+	if again := unsent(err); len(again) > 0 && time.Since(start) > l.cfg.AppendTimeout*11/10 {
 		// This process stood still, and not the broker: it was not asked.
-		err = l.send(ctx, l.prepare(msgs, TraceFrom(ctx)))
+		rest := make([]schemas.Message, len(again))
+		for i, m := range again {
+			rest[i] = msgs[m]
+		}
+		err = resent(len(msgs), err, again, l.send(ctx, l.prepare(rest, TraceFrom(ctx))))
 	}
 	l.metrics.observe(time.Since(start), err)
 	return err
@@ -148,11 +152,36 @@ func (l *Log) send(ctx context.Context, call *appendCall) error {
 	return call.wait(ctx)
 }
 
-// unsent says that no record was sent: the client gives up only such for their age.
-func unsent(err error) bool {
-	var failed *AppendError
-	return errors.As(err, &failed) && len(failed.Failed) == failed.Total &&
-		!slices.ContainsFunc(failed.Failed, func(f AppendFailure) bool { return !errors.Is(f.Err, kgo.ErrRecordTimeout) })
+// unsent are the messages, by their index in the call, whose records the client gave
+// up for their age; it does so only before it has sent them.
+func unsent(err error) []int {
+	var indexes []int
+	for _, f := range failures(err) {
+		if errors.Is(f.Err, kgo.ErrRecordTimeout) {
+			indexes = append(indexes, f.Index)
+		}
+	}
+	return indexes
+}
+
+// resent is what came of a call of total messages when those of indexes again were
+// sent a second time.
+func resent(total int, first error, again []int, second error) error {
+	still := slices.DeleteFunc(slices.Clone(failures(first)), func(f AppendFailure) bool {
+		return slices.Contains(again, f.Index)
+	})
+	for _, f := range failures(second) {
+		still = append(still, AppendFailure{Index: again[f.Index], Err: f.Err})
+	}
+	return failedOf(total, still)
+}
+
+func failures(err error) []AppendFailure {
+	var e *AppendError
+	if errors.As(err, &e) {
+		return e.Failed
+	}
+	return nil
 }
 
 // admit counts a call in, or refuses it when the buffer would overflow. A call
@@ -310,11 +339,16 @@ func (c *appendCall) wait(ctx context.Context) error {
 
 // result is for a call of which every record is answered.
 func (c *appendCall) result() error {
-	if len(c.failures) == 0 {
+	return failedOf(c.messages, c.failures)
+}
+
+// failedOf is nil when none failed.
+func failedOf(total int, failed []AppendFailure) error {
+	if len(failed) == 0 {
 		return nil
 	}
-	slices.SortFunc(c.failures, func(a, b AppendFailure) int { return a.Index - b.Index })
-	return &AppendError{Failed: c.failures, Total: c.messages}
+	slices.SortFunc(failed, func(a, b AppendFailure) int { return a.Index - b.Index })
+	return &AppendError{Failed: failed, Total: total}
 }
 
 func allFailed(n int, cause error) error {
