@@ -10,8 +10,7 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
-	"github.com/hogstream/hogstream/processors/contacts"
-	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -33,7 +32,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(), Describe: []ingest.Description{console.Describe},
-		Probes: a.probes(), Lag: a.lag, Workers: workers,
+		Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
 	if err != nil {
@@ -60,14 +59,11 @@ func (a *App) openHealth() (http.Handler, []room, error) {
 	health, err := ingest.New(ingest.Config{
 		HealthOnly: true, AdminKey: a.cfg.AdminAPIKey, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
-		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.lag, Workers: workers,
+		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	return health, nil, err
 }
-
-// workers are the groups of the processors.
-var workers = []string{identity.Name, contacts.Name}
 
 // processorState is nil while a processor works on all of its partitions.
 func processorState(loop *stream.ProcessorLoop) error {

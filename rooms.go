@@ -7,8 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/hogstream/hogstream/processors/contacts"
-	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -36,20 +35,17 @@ func (a *App) rooms() ([]room, error) {
 }
 
 func (a *App) processors() ([]room, error) {
-	id, err := identity.New(identity.Config{IdempotencyWindow: a.cfg.HTTP.IdempotencyTime}, a.codec, a.tel.Metrics)
-	if err != nil {
-		return nil, err
-	}
-	con, err := contacts.New(contacts.Config{Events: a.cfg.Database.EventsMode, Referenced: referenced}, a.codec, a.tel.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	incarnation := ""
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
 	var rooms []room
-	for _, p := range []stream.Processor{id, con} {
+	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics}
+	for _, line := range processors.All() {
+		p, err := line.New(deps)
+		if err != nil {
+			return nil, err
+		}
 		loop, err := stream.NewProcessorLoop(stream.ProcessorConfig{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
 			Threads: a.cfg.Data.Threads, MaxBatchRecords: a.cfg.Data.BatchRecords,
@@ -64,10 +60,6 @@ func (a *App) processors() ([]room, error) {
 	}
 	return rooms, nil
 }
-
-// referenced says whether a definition needs the history of an event. There are
-// no definitions yet, so none does.
-func referenced(string) bool { return false }
 
 func (a *App) delivery() (room, error) {
 	drain := time.Duration(0) // its default

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
@@ -19,25 +21,30 @@ import (
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
-// startProcessors runs identity and contacts on a log until the test ends.
-func startProcessors(t testing.TB, env *streamtest.Env, db *storage.DB) {
+// sessionTimeout is how long a processor that stopped counts as alive here.
+const sessionTimeout = 2 * time.Second
+
+// startProcessors runs every processor of the table on a log, until stop is called or
+// the test ends.
+func startProcessors(t testing.TB, env *streamtest.Env, db *storage.DB) (stop func()) {
 	t.Helper()
-	id, err := identity.New(identity.Config{}, env.Codec, nil)
-	require.NoError(t, err)
-	co, err := contacts.New(contacts.Config{}, env.Codec, nil)
-	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 2)
-	for _, p := range []stream.Processor{id, co} {
-		cfg := stream.ProcessorConfig{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger}
+	done := make(chan error, len(processors.All()))
+	for _, line := range processors.All() {
+		p, err := line.New(processors.Deps{Codec: env.Codec})
+		require.NoError(t, err)
+		cfg := stream.ProcessorConfig{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger, SessionTimeout: sessionTimeout}
 		cfg.Kafka.Instance = "test"
 		go func() { done <- stream.RunProcessor(ctx, cfg) }()
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
-		require.NoError(t, <-done)
-		require.NoError(t, <-done)
+		for range processors.All() {
+			require.NoError(t, <-done)
+		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func TestInputsOnTheLogBecomeContactsFactsAndAnswers(t *testing.T) {

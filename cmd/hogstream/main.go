@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/processors"
 )
 
 // cli is the command line: commands, flags and environment in one struct.
@@ -64,7 +66,10 @@ func run(ctx context.Context, args []string) int {
 	parser, err := kong.New(&c,
 		kong.Name("hogstream"),
 		kong.Description("A Kafka-backed stream processor for customer-lifecycle events."),
-		kong.Vars{"version": hogstream.Version},
+		kong.Vars{
+			"version":    hogstream.Version,
+			"processors": strings.Join(processors.Names(), ","), "aprocessor": strings.Join(processors.Names(), " or "),
+		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.UsageOnError(),
 		hogstream.Booleans(),

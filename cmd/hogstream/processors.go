@@ -10,8 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/hogstream/hogstream/processors/contacts"
-	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -23,14 +22,9 @@ type processorsCmd struct {
 	Rebuild processorsRebuildCmd `cmd:"" help:"Restore a processor's state from the log; contacts before identity."`
 }
 
-// inputs are the topics that each processor reads.
-var inputs = map[string][]schemas.Topic{
-	identity.Name: (&identity.Processor{}).Topics(), contacts.Name: (&contacts.Processor{}).Topics(),
-}
-
 type processorsLsCmd struct {
 	infraFlags
-	Processor string `arg:"" optional:"" help:"Only this one: contacts or identity." enum:",contacts,identity" default:""`
+	Processor string `arg:"" optional:"" help:"Only this one: ${aprocessor}." enum:",${processors}" default:""`
 }
 
 // Run lists progress and lag.
@@ -40,7 +34,7 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	defer closeBoth()
-	names := []string{identity.Name, contacts.Name}
+	names := processors.Names()
 	if c.Processor != "" {
 		names = []string{c.Processor}
 	}
@@ -65,18 +59,21 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 
 type processorsAcceptCmd struct {
 	infraFlags
-	Processor string           `arg:"" help:"contacts or identity." enum:"contacts,identity"`
+	Processor string           `arg:"" help:"${aprocessor}." enum:"${processors}"`
 	Partition int32            `help:"Partition number." required:""`
 	Offset    map[string]int64 `help:"topic=offset to go on from. Repeatable." required:""`
 }
 
 // Run accepts offsets: what waited to be published there is dropped.
 func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
+	p, err := processors.Find(c.Processor)
+	if err != nil {
+		return err
+	}
 	at := map[schemas.Topic]int64{}
-	reads := inputs[c.Processor]
 	for topic, offset := range c.Offset {
-		if !slices.Contains(reads, schemas.Topic(topic)) {
-			return fmt.Errorf("--offset %s=%d: %s does not read topic %q: use one of %v", topic, offset, c.Processor, topic, reads)
+		if !slices.Contains(p.Topics, schemas.Topic(topic)) {
+			return fmt.Errorf("--offset %s=%d: %s does not read topic %q: use one of %v", topic, offset, c.Processor, topic, p.Topics)
 		}
 		at[schemas.Topic(topic)] = offset
 	}
@@ -97,7 +94,7 @@ func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
 
 type processorsRebuildCmd struct {
 	infraFlags
-	Processor string `arg:"" help:"contacts or identity." enum:"contacts,identity"`
+	Processor string `arg:"" help:"${aprocessor}." enum:"${processors}"`
 }
 
 // Run restores the state in one transaction; a failure changes nothing.

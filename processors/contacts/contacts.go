@@ -106,8 +106,11 @@ func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processo
 // Name implements stream.Processor.
 func (p *Processor) Name() string { return Name }
 
+// Topics are what the processor reads.
+func Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicResolved} }
+
 // Topics implements stream.Processor.
-func (p *Processor) Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicResolved} }
+func (p *Processor) Topics() []schemas.Topic { return Topics() }
 
 // Apply implements stream.Processor.
 func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {

@@ -82,8 +82,11 @@ func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processo
 // Name implements stream.Processor.
 func (p *Processor) Name() string { return Name }
 
+// Topics are what the processor reads.
+func Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicIngest} }
+
 // Topics implements stream.Processor.
-func (p *Processor) Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicIngest} }
+func (p *Processor) Topics() []schemas.Topic { return Topics() }
 
 // input is a record of the batch beside what stands in it.
 type input struct {

@@ -1,0 +1,84 @@
+// Package processors is the table of processors. Each has a folder of its own and one
+// line here; from that line the loops are started, states rebuilt, groups watched, and
+// the command line knows what it may be asked about.
+//
+// Processors do not import one another: they talk through topics.
+package processors
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// table is every processor, each after those whose outputs it reads.
+var table = []Processor{
+	{Name: identity.Name, Topics: identity.Topics(), New: newIdentity, rebuild: rebuildIdentity},
+	{Name: contacts.Name, Topics: contacts.Topics(), New: newContacts, rebuild: rebuildContacts},
+}
+
+// Processor is a line of the table.
+type Processor struct {
+	Name   string          // of its group, without prefix
+	Topics []schemas.Topic // what it reads
+
+	// New makes the processor. Its figures are registered unless Deps has no Registerer.
+	New func(Deps) (stream.Processor, error)
+
+	// rebuild restores the state from the log; nil when that is not possible.
+	rebuild rebuildFunc
+}
+
+// Settings are what an operator sets of processors.
+type Settings struct {
+	IdempotencyWindow time.Duration // how long identity remembers an idempotency key; 0 is its default
+	Events            string        // which events contacts keeps in Postgres: all, referenced or none; "" is all
+}
+
+// Deps are what processors are made from.
+type Deps struct {
+	Settings
+	Codec      *schemas.Codec
+	Registerer prometheus.Registerer // of figures; may be nil
+}
+
+// All is the table, each processor after those whose outputs it reads.
+func All() []Processor { return slices.Clone(table) }
+
+// Names are the names of all processors, which are also their groups'.
+func Names() []string {
+	names := make([]string, len(table))
+	for i, p := range table {
+		names[i] = p.Name
+	}
+	return names
+}
+
+// Find is the processor of that name; the error names those there are.
+func Find(name string) (Processor, error) {
+	i := slices.IndexFunc(table, func(p Processor) bool { return p.Name == name })
+	if i < 0 {
+		return Processor{}, fmt.Errorf("no processor %q: use %s", name, strings.Join(Names(), " or "))
+	}
+	return table[i], nil
+}
+
+func newIdentity(d Deps) (stream.Processor, error) {
+	return identity.New(identity.Config{IdempotencyWindow: d.IdempotencyWindow}, d.Codec, d.Registerer)
+}
+
+func newContacts(d Deps) (stream.Processor, error) {
+	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced}, d.Codec, d.Registerer)
+}
+
+// referenced says whether a definition needs the history of an event. There are
+// no definitions yet, so none does.
+func referenced(string) bool { return false }
