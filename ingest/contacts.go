@@ -12,7 +12,56 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
+
+// What bodies look like, for the description alone: they are read by hand.
+type (
+	contactRequest struct {
+		UserID      string          `json:"userId,omitempty" minLength:"1" maxLength:"255" doc:"One of userId, email and anonymousId is needed."`
+		Email       string          `json:"email,omitempty" format:"email" maxLength:"320"`
+		AnonymousID string          `json:"anonymousId,omitempty" minLength:"1" maxLength:"255"`
+		Properties  map[string]any  `json:"properties,omitempty" doc:"Merged into the contact's; null removes a property."`
+		Lists       map[string]bool `json:"lists,omitempty"`
+	}
+	subjectRequest struct {
+		UserID      string `json:"userId,omitempty"`
+		Email       string `json:"email,omitempty"`
+		AnonymousID string `json:"anonymousId,omitempty"`
+	}
+	deletedResponse struct {
+		Deleted bool `json:"deleted"`
+	}
+	conflictResponse struct {
+		Error     string             `json:"error"`
+		Fix       string             `json:"fix,omitempty"`
+		RequestID string             `json:"requestId"`
+		Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
+	}
+)
+
+func (a *API) contactRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodPut, Path: "/v1/contacts", Scopes: []string{storage.ScopeIngest, storage.ScopeWrite}, Tag: "Contacts", Summary: "Create or change a contact",
+			Text:    "Answers when the change is applied; 202 with the input's id when that takes longer than 5 seconds.",
+			Request: contactRequest{}, Answers: map[int]any{200: contactResponse{}, 202: acceptedResponse{}, 409: conflictResponse{}, 413: conflictResponse{}},
+			Example: `/v1/contacts {"userId":"u-1","properties":{"plan":"pro"}}`, Serve: a.putContact,
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/contacts", Scopes: []string{storage.ScopeIngest}, Tag: "Contacts", Summary: "Erase a contact",
+			Text:    "404 when there is none.",
+			Request: subjectRequest{}, Answers: map[int]any{200: deletedResponse{}, 202: acceptedResponse{}, 404: web.FailureBody{}, 409: conflictResponse{}},
+			Example: `/v1/contacts {"userId":"u-1"}`, Serve: a.deleteContact,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/contacts/find", Scopes: []string{storage.ScopeIngest, storage.ScopeRead}, Tag: "Contacts", Summary: "Find contacts",
+			Text:    "By any name a contact ever had, also of one that was merged into it. At least one parameter is needed; each finds at most one.",
+			Params:  []web.Param{{Name: "userId"}, {Name: "email"}, {Name: "anonymousId"}, {Name: "id", Text: "the contact's own id"}},
+			Answers: map[int]any{200: contactsResponse{}}, Example: "/v1/contacts/find?email=ada@example.com", Serve: a.findContacts,
+		},
+	}
+}
 
 // contactResponse is the answer to PUT /v1/contacts.
 type contactResponse struct {
@@ -34,8 +83,14 @@ type acceptedResponse struct {
 
 // refusedResponse is a failure with what stood in the way.
 type refusedResponse struct {
-	failureBody
+	web.FailureBody
 	Conflicts []schemas.Conflict `json:"conflicts,omitempty"`
+}
+
+const noSubject = "email or userId is required"
+
+func failNoSubject(x *web.Exchange) {
+	x.Fail(http.StatusBadRequest, noSubject, "name the person: give userId, email or anonymousId")
 }
 
 // conflictSize is the kind of the conflict of a patch that was refused because
@@ -43,31 +98,31 @@ type refusedResponse struct {
 const conflictSize = "size"
 
 // putContact is PUT /v1/contacts.
-func (a *API) putContact(x *exchange, r *http.Request) {
+func (a *API) putContact(x *web.Exchange, r *http.Request) {
 	a.change(x, r, contactBody, maxContactBody, a.answerContact)
 }
 
 // deleteContact is DELETE /v1/contacts.
-func (a *API) deleteContact(x *exchange, r *http.Request) {
+func (a *API) deleteContact(x *web.Exchange, r *http.Request) {
 	a.change(x, r, deleteBody, maxDeleteBody, a.answerDelete)
 }
 
-func (a *API) change(x *exchange, r *http.Request, kind bodyKind, limit int, give func(*exchange, *schemas.Input, *schemas.Answer)) {
+func (a *API) change(x *web.Exchange, r *http.Request, kind bodyKind, limit int, give func(*web.Exchange, *schemas.Input, *schemas.Answer)) {
 	in, ok := a.readOne(x, r, kind, limit)
 	if !ok {
 		return
 	}
 	if a.deps.Answers == nil {
-		x.unavailable("Service unavailable: nobody answers here", "")
+		x.Unavailable("Service unavailable: nobody answers here", "")
 		return
 	}
 	in.Wait = true
 	a.appendAndWait(x, r, in, give)
 }
 
-func (a *API) answerContact(x *exchange, in *schemas.Input, decided *schemas.Answer) {
+func (a *API) answerContact(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
 	if decided == nil {
-		x.encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
+		x.Encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
 		return
 	}
 	if decided.Error != "" {
@@ -75,35 +130,35 @@ func (a *API) answerContact(x *exchange, in *schemas.Input, decided *schemas.Ans
 		return
 	}
 	if i := slices.IndexFunc(decided.Conflicts, func(c schemas.Conflict) bool { return c.Kind == conflictSize }); i >= 0 {
-		x.encode(http.StatusRequestEntityTooLarge, refusedResponse{
-			failureBody: failureBody{Error: "The contact would be too large: the properties were not changed", Fix: decided.Conflicts[i].Reason, RequestID: x.requestID},
+		x.Encode(http.StatusRequestEntityTooLarge, refusedResponse{
+			FailureBody: web.FailureBody{Error: "The contact would be too large: the properties were not changed", Fix: decided.Conflicts[i].Reason, RequestID: x.RequestID},
 			Conflicts:   decided.Conflicts,
 		})
 		return
 	}
-	x.encode(http.StatusOK, contactResponse{
+	x.Encode(http.StatusOK, contactResponse{
 		ID: decided.ContactID, Created: decided.Created, Linked: decided.Linked, Merged: decided.Merged,
 		Conflicts: decided.Conflicts, ListsError: decided.ListsError, InputID: in.ID,
 	})
 }
 
-func (a *API) answerDelete(x *exchange, in *schemas.Input, decided *schemas.Answer) {
+func (a *API) answerDelete(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
 	switch {
 	case decided == nil:
-		x.encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
+		x.Encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
 	case decided.Deleted:
-		x.json(http.StatusOK, []byte(`{"deleted":true}`))
+		x.JSON(http.StatusOK, []byte(`{"deleted":true}`))
 	case decided.Error == "" || decided.Error == schemas.AnswerNotFound:
-		x.fail(http.StatusNotFound, "Contact not found", "")
+		x.Fail(http.StatusNotFound, "Contact not found", "")
 	default:
 		a.answerRefused(x, decided)
 	}
 }
 
 // answerRefused is for an input that was understood and could not be applied.
-func (a *API) answerRefused(x *exchange, decided *schemas.Answer) {
+func (a *API) answerRefused(x *web.Exchange, decided *schemas.Answer) {
 	body := refusedResponse{Conflicts: decided.Conflicts}
-	body.RequestID = x.requestID
+	body.RequestID = x.RequestID
 	status := http.StatusConflict
 	switch decided.Error {
 	case schemas.AnswerConflict:
@@ -115,7 +170,7 @@ func (a *API) answerRefused(x *exchange, decided *schemas.Answer) {
 	default:
 		body.Error, body.Fix = "The contact could not be changed", "see conflicts, and the dead letters"
 	}
-	x.encode(status, body)
+	x.Encode(status, body)
 }
 
 // contactJSON is a contact as the API shows it.
@@ -145,7 +200,7 @@ func contactOf(c *storage.Contact) contactJSON {
 
 // findContacts is GET /v1/contacts/find?email=&userId=&anonymousId=&id=. It
 // knows contacts by every name they ever had, also through merges.
-func (a *API) findContacts(x *exchange, r *http.Request) {
+func (a *API) findContacts(x *web.Exchange, r *http.Request) {
 	query := r.URL.Query()
 	d := &draft{}
 	var names []schemas.Identifier
@@ -154,11 +209,11 @@ func (a *API) findContacts(x *exchange, r *http.Request) {
 		switch {
 		case value == "":
 		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
-			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: not UTF-8, or contains the character U+0000", Fix: "send plain text"}, parameter)
+			d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: not UTF-8, or contains the character U+0000", Fix: "send plain text"}, parameter)
 		case kind == "":
 			id, err := uuid.Parse(value)
 			if err != nil {
-				d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "uuid", Message: "Invalid UUID", Fix: "send the contact's id"}, parameter)
+				d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "uuid", Message: "Invalid UUID", Fix: "send the contact's id"}, parameter)
 				continue
 			}
 			names = append(names, schemas.Identifier{Value: id.String()}) // other forms of it are none to Postgres
@@ -170,24 +225,24 @@ func (a *API) findContacts(x *exchange, r *http.Request) {
 	}
 	switch {
 	case len(d.issues) > 0:
-		x.failIssues(http.StatusBadRequest, d.issues)
+		x.FailIssues(d.issues)
 		return
 	case len(names) == 0:
-		x.failNoSubject()
+		failNoSubject(x)
 		return
 	}
 	ctx, cancel := a.bounded(r)
 	defer cancel()
 	found, err := a.find(ctx, names)
 	if err != nil {
-		x.failErr(err)
+		x.FailErr(err)
 		return
 	}
 	response := contactsResponse{Contacts: make([]contactJSON, 0, len(found))}
 	for _, c := range found {
 		response.Contacts = append(response.Contacts, contactOf(c))
 	}
-	x.encode(http.StatusOK, response)
+	x.Encode(http.StatusOK, response)
 }
 
 // find looks for contacts by identifiers, and by id where the kind is empty.

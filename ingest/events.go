@@ -13,8 +13,61 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
+
+// Limits of bodies, in bytes after decompression.
+const (
+	maxBatchBody   = 5 << 20
+	maxBatch       = 1000 // events
+	maxContactBody = schemas.MaxProperties + 16<<10
+	maxDeleteBody  = 16 << 10
+)
+
+// What bodies look like, for the description alone: events are read by hand.
+type (
+	eventRequest struct {
+		Name              string          `json:"name" minLength:"1" maxLength:"255" doc:"Name of the event. Names that begin with bucket: bucket. journey: journey. email. contact. webhook. event.tracked hogstream. are reserved." example:"order.completed"`
+		UserID            string          `json:"userId,omitempty" minLength:"1" maxLength:"255" doc:"Your id of the person. One of userId, email and anonymousId is needed."`
+		Email             string          `json:"email,omitempty" format:"email" maxLength:"320"`
+		AnonymousID       string          `json:"anonymousId,omitempty" minLength:"1" maxLength:"255"`
+		EventProperties   map[string]any  `json:"eventProperties,omitempty" doc:"Goes to the event alone. Kept byte for byte; nests at most 64 levels."`
+		ContactProperties map[string]any  `json:"contactProperties,omitempty" doc:"Is merged into the contact alone; null removes a property."`
+		Lists             map[string]bool `json:"lists,omitempty" doc:"Memberships to set, by list id."`
+		IdempotencyKey    string          `json:"idempotencyKey,omitempty" maxLength:"255" doc:"An event with a key that this API key used within the window is not stored again. The header Idempotency-Key wins; an empty header switches it off."`
+		Timestamp         string          `json:"timestamp,omitempty" format:"date-time" doc:"When it happened, in UTC with Z; now when left out."`
+	}
+	batchRequest struct {
+		Events []eventRequest `json:"events" minItems:"1" maxItems:"1000"`
+	}
+	batchResponse struct {
+		Accepted  int             `json:"accepted"`
+		Rejected  []rejectedEvent `json:"rejected"`
+		IDs       []*string       `json:"ids,omitempty" doc:"With ?ids=true: the ids in the order of the batch, null for a rejected event."`
+		RequestID string          `json:"requestId"`
+		Error     string          `json:"error,omitempty" doc:"None was accepted."`
+	}
+)
+
+func (a *API) eventRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodPost, Path: "/v1/events", Scopes: []string{storage.ScopeIngest, storage.ScopeWrite}, Tag: "Events", Summary: "Send an event",
+			Text:    "202 means that the log has it. With an idempotency key the answer says whether the event was new (`stored`).",
+			Request: eventRequest{}, Answers: map[int]any{202: eventResponse{}},
+			Example: `/v1/events {"name":"order.completed","userId":"u-1","eventProperties":{"total":42}}`, Serve: a.postEvent,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/events/batch", Scopes: []string{storage.ScopeIngest, storage.ScopeWrite}, Tag: "Events", Summary: "Send up to 1000 events",
+			Text:   "At most 5 MiB. Each event stands for itself: what is rejected is named by its index with the fix. 400 when none is good. A bare array is taken too. Each event may carry its own idempotencyKey.",
+			Params: []web.Param{{Name: "ids", Text: "true to be told the events' ids"}}, Request: batchRequest{},
+			Answers: map[int]any{202: batchResponse{}, 400: []any{batchResponse{}, web.FailureBody{}}},
+			Example: `/v1/events/batch?ids=true {"events":[{"name":"order.completed","userId":"u-1"}]}`, Serve: a.postEvents,
+		},
+	}
+}
 
 // workspace is what is read from one request that carries events.
 type workspace struct {
@@ -40,7 +93,7 @@ func newID() (string, error) {
 }
 
 // postEvent is POST /v1/events.
-func (a *API) postEvent(x *exchange, r *http.Request) {
+func (a *API) postEvent(x *web.Exchange, r *http.Request) {
 	in, ok := a.readOne(x, r, eventBody, schemas.MaxEvent)
 	if !ok {
 		return
@@ -52,50 +105,47 @@ func (a *API) postEvent(x *exchange, r *http.Request) {
 	}
 	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
 		a.metrics.events(0, 1)
-		x.failErr(err)
+		x.FailErr(err)
 		return
 	}
-	x.accepted = 1
+	x.Accepted = 1
 	a.metrics.events(1, 0)
-	x.out = append(x.out, `{"id":"`...)
-	x.out = append(x.out, in.ID...)
-	x.out = append(x.out, `","stored":true,"exits":[]}`...)
-	x.json(http.StatusAccepted, x.out)
+	x.JSON(http.StatusAccepted, []byte(`{"id":"`+in.ID+`","stored":true,"exits":[]}`))
 }
 
 // readOne reads a body that is one input; when it is none, it has answered.
-func (a *API) readOne(x *exchange, r *http.Request, kind bodyKind, limit int) (*schemas.Input, bool) {
+func (a *API) readOne(x *web.Exchange, r *http.Request, kind bodyKind, limit int) (*schemas.Input, bool) {
 	refused := func(answer func()) (*schemas.Input, bool) {
 		if kind == eventBody {
-			x.rejected = 1
+			x.Rejected = 1
 			a.metrics.events(0, 1)
 		}
 		answer()
 		return nil, false
 	}
-	text, err := readBody(x, r, limit)
+	text, err := web.ReadJSON(x, r, limit)
 	if err != nil {
-		return refused(func() { x.failErr(err) })
+		return refused(func() { x.FailErr(err) })
 	}
 	d := &draft{kind: kind, utf8OK: utf8.ValidString(text)}
 	if err := d.readWhole(text); err != nil {
-		return refused(func() { x.failErr(err) })
+		return refused(func() { x.FailErr(err) })
 	}
 	if kind == eventBody {
 		d.keyFromHeader(r)
 	}
 	if len(d.issues) > 0 {
-		return refused(func() { x.failIssues(http.StatusBadRequest, d.issues) })
+		return refused(func() { x.FailIssues(d.issues) })
 	}
 	if !d.hasSubject() {
-		return refused(x.failNoSubject)
+		return refused(func() { failNoSubject(x) })
 	}
 	id, err := newID()
 	if err != nil {
-		return refused(func() { x.failErr(err) })
+		return refused(func() { x.FailErr(err) })
 	}
-	x.inputID = id
-	return d.finish(id, a.now().UTC(), x.caller.ID), true
+	x.InputID = id
+	return d.finish(id, a.now().UTC(), x.Caller.ID), true
 }
 
 // readWhole reads a text that is one value.
@@ -105,7 +155,7 @@ func (d *draft) readWhole(text string) error {
 		return asMalformed(err)
 	}
 	if at = document.SkipSpace(text, at); at < len(text) {
-		return malformed(&document.Error{Offset: at, Reason: "something follows the JSON value"}, "")
+		return web.Malformed(&document.Error{Offset: at, Reason: "something follows the JSON value"}, "")
 	}
 	return d.wholeUTF8(text)
 }
@@ -115,15 +165,15 @@ func (d *draft) wholeUTF8(text string) error {
 	if d.utf8OK || len(d.issues) > 0 || utf8.ValidString(text) {
 		return nil
 	}
-	return &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Detail: "the body is not UTF-8", Fix: "send valid JSON in UTF-8"}}
+	return web.Refuse(http.StatusBadRequest, web.FailureBody{Error: web.MalformedJSON, Detail: "the body is not UTF-8", Fix: "send valid JSON in UTF-8"})
 }
 
 func asMalformed(err error) error {
-	var f *failure
+	var f *web.Failure
 	if errors.As(err, &f) {
 		return err
 	}
-	return malformed(err, "")
+	return web.Malformed(err, "")
 }
 
 // keyFromHeader takes the idempotency key from the header: it wins over the
@@ -134,7 +184,7 @@ func (d *draft) keyFromHeader(r *http.Request) {
 		return
 	}
 	d.key = ""
-	quoted, err := marshal(values[0])
+	quoted, err := web.Marshal(values[0])
 	if err != nil {
 		return
 	}
@@ -145,18 +195,18 @@ func (d *draft) keyFromHeader(r *http.Request) {
 
 // appendAndWait appends an input and answers with what the processors decided;
 // when that takes too long, with 202 and the input's id: it will be done.
-func (a *API) appendAndWait(x *exchange, r *http.Request, in *schemas.Input, give func(*exchange, *schemas.Input, *schemas.Answer)) {
+func (a *API) appendAndWait(x *web.Exchange, r *http.Request, in *schemas.Input, give func(*web.Exchange, *schemas.Input, *schemas.Answer)) {
 	waiter := a.deps.Answers.Register(in.ID)
 	defer waiter.Close()
 	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
 		if in.Type == schemas.InputEvent {
 			a.metrics.events(0, 1)
 		}
-		x.failErr(err)
+		x.FailErr(err)
 		return
 	}
 	if in.Type == schemas.InputEvent {
-		x.accepted = 1
+		x.Accepted = 1
 		a.metrics.events(1, 0)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.cfg.AnswerTimeout)
@@ -168,7 +218,7 @@ func (a *API) appendAndWait(x *exchange, r *http.Request, in *schemas.Input, giv
 	}
 	var decided schemas.Answer
 	if err := json.Unmarshal(text, &decided); err != nil {
-		x.failErr(fmt.Errorf("read the answer to input %s: %w", in.ID, err))
+		x.FailErr(fmt.Errorf("read the answer to input %s: %w", in.ID, err))
 		return
 	}
 	give(x, in, &decided)
@@ -189,7 +239,7 @@ type eventResponse struct {
 	Pending bool `json:"pending,omitempty"`
 }
 
-func (a *API) answerEvent(x *exchange, in *schemas.Input, decided *schemas.Answer) {
+func (a *API) answerEvent(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
 	response := eventResponse{ID: in.ID, Exits: []struct{}{}}
 	if decided == nil {
 		response.Stored, response.Pending = true, true
@@ -197,7 +247,7 @@ func (a *API) answerEvent(x *exchange, in *schemas.Input, decided *schemas.Answe
 		response.Stored, response.ContactID, response.Conflicts = decided.Stored, decided.ContactID, decided.Conflicts
 		response.ListsError, response.Reason = decided.ListsError, decided.Error
 	}
-	x.encode(http.StatusAccepted, response)
+	x.Encode(http.StatusAccepted, response)
 }
 
 // rejectedEvent is an event of a batch that is not on the log.
@@ -210,16 +260,16 @@ type rejectedEvent struct {
 }
 
 // postEvents is POST /v1/events/batch.
-func (a *API) postEvents(x *exchange, r *http.Request) {
-	text, err := readBody(x, r, maxBatchBody)
+func (a *API) postEvents(x *web.Exchange, r *http.Request) {
+	text, err := web.ReadJSON(x, r, maxBatchBody)
 	if err != nil {
-		x.failErr(err)
+		x.FailErr(err)
 		return
 	}
 	ws := &workspace{}
 	n, err := ws.readBatch(text)
 	if err != nil {
-		x.failErr(err)
+		x.FailErr(err)
 		return
 	}
 	a.metrics.batch.Observe(float64(n))
@@ -231,17 +281,17 @@ func (a *API) postEvents(x *exchange, r *http.Request) {
 			rejected = append(rejected, ws.unconfirmed(failed)...)
 		}
 	}
-	x.rejected, x.accepted = len(rejected), n-len(rejected)
-	a.metrics.events(x.accepted, x.rejected)
+	x.Rejected, x.Accepted = len(rejected), n-len(rejected)
+	a.metrics.events(x.Accepted, x.Rejected)
 	switch {
-	case x.accepted == 0 && failed != nil:
-		x.failErr(failed)
+	case x.Accepted == 0 && failed != nil:
+		x.FailErr(failed)
 		return
 	case failed != nil:
-		x.err = failed
+		x.Err = failed
 	}
 	status := http.StatusAccepted
-	if x.accepted == 0 && refused > 0 {
+	if x.Accepted == 0 && refused > 0 {
 		status = http.StatusBadRequest
 	}
 	a.answerBatch(x, ws, status, rejected, r.URL.RawQuery != "" && r.URL.Query().Get("ids") == "true")
@@ -268,12 +318,12 @@ func (ws *workspace) readBatch(text string) (n int, err error) {
 		}
 		for m.Err == nil && found && m.NextName() {
 			if m.Name == "events" { // which of the lists is meant? Neither may get lost
-				return 0, &failure{http.StatusBadRequest, failureBody{Error: "The field events stands twice in the request body", Path: []any{"events"}, Fix: "send all events in one list"}}
+				return 0, web.Refuse(http.StatusBadRequest, web.FailureBody{Error: "The field events stands twice in the request body", Path: []any{"events"}, Fix: "send all events in one list"})
 			}
 			m.SkipValue()
 		}
 		if m.Err != nil {
-			return 0, malformed(m.Err, m.Name)
+			return 0, web.Malformed(m.Err, m.Name)
 		}
 		end = m.At
 	} else if at < len(text) && text[at] == '[' {
@@ -282,13 +332,13 @@ func (ws *workspace) readBatch(text string) (n int, err error) {
 			return 0, err
 		}
 	} else if end, err = document.Skip(text, at); err != nil {
-		return 0, malformed(err, "")
+		return 0, web.Malformed(err, "")
 	}
 	if end = document.SkipSpace(text, end); end < len(text) {
-		return 0, malformed(&document.Error{Offset: end, Reason: "something follows the JSON value"}, "")
+		return 0, web.Malformed(&document.Error{Offset: end, Reason: "something follows the JSON value"}, "")
 	}
 	if !found || n == 0 {
-		return 0, &failure{http.StatusBadRequest, failureBody{Error: "No events in request body", Path: []any{"events"}, Fix: `send {"events": [{"name": …, "userId": …}, …]} with 1 to 1000 events`}}
+		return 0, web.Refuse(http.StatusBadRequest, web.FailureBody{Error: "No events in request body", Path: []any{"events"}, Fix: `send {"events": [{"name": …, "userId": …}, …]} with 1 to 1000 events`})
 	}
 	return n, nil
 }
@@ -301,7 +351,7 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 	}
 	for {
 		if n == maxBatch {
-			return 0, at, &failure{http.StatusBadRequest, failureBody{Error: fmt.Sprintf("More than %d events in one batch", maxBatch), Path: []any{"events"}, Fix: fmt.Sprintf("send at most %d events in one request", maxBatch)}}
+			return 0, at, web.Refuse(http.StatusBadRequest, web.FailureBody{Error: fmt.Sprintf("More than %d events in one batch", maxBatch), Path: []any{"events"}, Fix: fmt.Sprintf("send at most %d events in one request", maxBatch)})
 		}
 		d := ws.draft(eventBody, valid)
 		start := at
@@ -316,11 +366,11 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 		at = document.SkipSpace(text, at)
 		switch {
 		case at == len(text):
-			return 0, at, inEvent(malformed(&document.Error{Offset: at, Reason: "ends too early"}, ""), n-1)
+			return 0, at, inEvent(web.Malformed(&document.Error{Offset: at, Reason: "ends too early"}, ""), n-1)
 		case text[at] == ']':
 			return n, at + 1, nil
 		case text[at] != ',':
-			return 0, at, inEvent(malformed(&document.Error{Offset: at, Reason: "a comma or a closing bracket is missing"}, ""), n-1)
+			return 0, at, inEvent(web.Malformed(&document.Error{Offset: at, Reason: "a comma or a closing bracket is missing"}, ""), n-1)
 		}
 		at = document.SkipSpace(text, at+1)
 	}
@@ -328,19 +378,19 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 
 // inEvent says in which event of a batch a body is malformed.
 func inEvent(err error, index int) error {
-	var f *failure
-	if errors.As(err, &f) && f.body.Error == malformedJSON {
-		f.body.Path = append([]any{"events", index}, f.body.Path...)
+	var f *web.Failure
+	if errors.As(err, &f) && f.Body.Error == web.MalformedJSON {
+		f.Body.Path = append([]any{"events", index}, f.Body.Path...)
 	}
 	return err
 }
 
 // prepare makes messages of the drafts without issues and returns the others.
-func (a *API) prepare(x *exchange, ws *workspace, n int) (rejected []rejectedEvent) {
+func (a *API) prepare(x *web.Exchange, ws *workspace, n int) (rejected []rejectedEvent) {
 	now := a.now().UTC()
 	for i, d := range ws.drafts[:n] {
 		if len(d.issues) == 0 && !d.hasSubject() {
-			d.issue(Issue{Code: "custom", Message: noSubject, Fix: "name the person: give userId, email or anonymousId"})
+			d.issue(web.Issue{Code: "custom", Message: noSubject, Fix: "name the person: give userId, email or anonymousId"})
 		}
 		if len(d.issues) > 0 {
 			first := d.issues[0]
@@ -352,7 +402,7 @@ func (a *API) prepare(x *exchange, ws *workspace, n int) (rejected []rejectedEve
 			rejected = append(rejected, rejectedEvent{Index: i, Code: "unavailable", Path: []any{}, Message: err.Error(), Fix: "send the event again"})
 			continue
 		}
-		ws.msgs = append(ws.msgs, d.finish(id, now, x.caller.ID))
+		ws.msgs = append(ws.msgs, d.finish(id, now, x.Caller.ID))
 		ws.index = append(ws.index, i)
 	}
 	return rejected
@@ -383,30 +433,30 @@ func (ws *workspace) unconfirmed(err error) (rejected []rejectedEvent) {
 
 // answerBatch writes {accepted, rejected, ids?}; ids stand in the order of the
 // batch, null for what was rejected.
-func (a *API) answerBatch(x *exchange, ws *workspace, status int, rejected []rejectedEvent, withIDs bool) {
-	x.out = append(x.out, `{"accepted":`...)
-	x.out = strconv.AppendInt(x.out, int64(x.accepted), 10)
-	x.out = append(x.out, `,"rejected":`...)
+func (a *API) answerBatch(x *web.Exchange, ws *workspace, status int, rejected []rejectedEvent, withIDs bool) {
+	out := []byte(`{"accepted":`)
+	out = strconv.AppendInt(out, int64(x.Accepted), 10)
+	out = append(out, `,"rejected":`...)
 	if len(rejected) == 0 {
-		x.out = append(x.out, `[]`...)
+		out = append(out, `[]`...)
 	} else {
-		text, err := marshal(rejected)
+		text, err := web.Marshal(rejected)
 		if err != nil {
-			x.failErr(fmt.Errorf("encode rejected events: %w", err))
+			x.FailErr(fmt.Errorf("encode rejected events: %w", err))
 			return
 		}
-		x.out = append(x.out, text...)
+		out = append(out, text...)
 	}
 	if status != http.StatusAccepted {
-		x.out = append(x.out, `,"error":"None of the events was accepted"`...)
+		out = append(out, `,"error":"None of the events was accepted"`...)
 	}
 	if withIDs {
-		x.out = ws.appendIDs(x.out)
+		out = ws.appendIDs(out)
 	}
-	x.out = append(x.out, `,"requestId":"`...)
-	x.out = append(x.out, x.requestID...)
-	x.out = append(x.out, `"}`...)
-	x.json(status, x.out)
+	out = append(out, `,"requestId":"`...)
+	out = append(out, x.RequestID...)
+	out = append(out, `"}`...)
+	x.JSON(status, out)
 }
 
 func (ws *workspace) appendIDs(out []byte) []byte {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Probe asks a part whether it works.
@@ -58,6 +59,38 @@ type health struct {
 
 func newHealth(a *API) *health { return &health{api: a, started: a.now()} }
 
+func (h *health) routes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/health", Open: true, Tag: "Health", Summary: "Health in detail",
+			Text:    "200 when everything works, 503 when something does not.",
+			Answers: map[int]any{200: healthReport{}, 503: healthReport{}}, Example: "/v1/health", Serve: h.api.open(h.full),
+		},
+		// Not limited by address: all probes of a balancer come from a few, and its
+		// finding is given out again for a second.
+		{
+			Method: http.MethodGet, Path: "/v1/health/ready", Open: true, Tag: "Health", Summary: "Whether the process can do its work",
+			Text:    "503 when no events can be taken.",
+			Answers: map[int]any{200: statusResponse{}, 503: notReady{}}, Example: "/v1/health/ready", Serve: h.ready,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/health/live", Open: true, Tag: "Health", Summary: "Whether the process answers",
+			Answers: map[int]any{200: statusResponse{}}, Example: "/v1/health/live", Serve: h.live,
+		},
+	}
+}
+
+type statusResponse struct {
+	Status string `json:"status"`
+}
+
+// notReady says why.
+type notReady struct {
+	Components map[string]*componentStatus `json:"components"`
+	Schema     map[string]schemaTrack      `json:"schema"`
+	Status     string                      `json:"status"`
+}
+
 type healthReport struct {
 	Status     string                      `json:"status"` // healthy | degraded | migration_pending
 	Ready      bool                        `json:"ready"`
@@ -88,20 +121,20 @@ type groupLag struct {
 	State string `json:"state"`
 }
 
-func (h *health) live(x *exchange, _ *http.Request) {
-	x.json(http.StatusOK, []byte(`{"status":"live"}`))
+func (h *health) live(x *web.Exchange, _ *http.Request) {
+	x.JSON(http.StatusOK, []byte(`{"status":"live"}`))
 }
 
-func (h *health) ready(x *exchange, r *http.Request) {
+func (h *health) ready(x *web.Exchange, r *http.Request) {
 	report := h.report(r.Context())
 	if report.Ready {
-		x.json(http.StatusOK, []byte(`{"status":"ready"}`))
+		x.JSON(http.StatusOK, []byte(`{"status":"ready"}`))
 		return
 	}
-	x.encode(http.StatusServiceUnavailable, map[string]any{"status": "not ready", "schema": report.Schema, "components": report.Components})
+	x.Encode(http.StatusServiceUnavailable, notReady{Status: "not ready", Schema: report.Schema, Components: report.Components})
 }
 
-func (h *health) full(x *exchange, r *http.Request) {
+func (h *health) full(x *web.Exchange, r *http.Request) {
 	report := *h.report(r.Context())
 	now := h.api.now()
 	report.Uptime = now.Sub(h.started).Seconds()
@@ -110,7 +143,7 @@ func (h *health) full(x *exchange, r *http.Request) {
 	if report.Status != "healthy" {
 		status = http.StatusServiceUnavailable
 	}
-	x.encode(status, report)
+	x.Encode(status, report)
 }
 
 // isoTime is a time as the API writes it: UTC with milliseconds.

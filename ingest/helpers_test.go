@@ -19,6 +19,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/web"
 )
 
 const adminKey = "a-bootstrap-key-for-tests"
@@ -161,7 +162,7 @@ func (r *response) object() map[string]any {
 }
 
 // issues are the issues of the validation envelope.
-func (r *response) issues() []ingest.Issue {
+func (r *response) issues() []web.Issue {
 	r.t.Helper()
 	var body struct {
 		Success *bool `json:"success"`
@@ -171,7 +172,7 @@ func (r *response) issues() []ingest.Issue {
 	require.NotNil(r.t, body.Success, "%s", r.body)
 	require.False(r.t, *body.Success)
 	require.Equal(r.t, "ZodError", body.Error.Name)
-	var issues []ingest.Issue
+	var issues []web.Issue
 	dec := json.NewDecoder(bytes.NewReader([]byte(body.Error.Message)))
 	require.NoError(r.t, dec.Decode(&issues))
 	return issues

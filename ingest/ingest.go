@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
@@ -34,6 +33,7 @@ import (
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Config is what can be set. The zero value of a duration means its default; the
@@ -149,8 +149,9 @@ type API struct {
 	public  *limiter
 	sharing *sharing
 	metrics *metrics
+	edge    *web.Edge
 	health  *health
-	mux     *chi.Mux
+	table   *web.Table
 	handler http.Handler
 }
 
@@ -172,9 +173,10 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a := &API{
 		cfg: cfg, deps: deps, log: deps.Logger, now: deps.Now,
 		sharing: newSharing(deps.DB), metrics: newMetrics(),
+		edge: web.NewEdge(web.Config{TrustedProxies: cfg.TrustedProxies, AccessLog: cfg.AccessLog}, deps.Logger),
 	}
 	if deps.Registerer != nil {
-		if err := a.metrics.register(deps.Registerer); err != nil {
+		if err := register(deps.Registerer, a.edge.Collectors(), a.metrics.collectors()); err != nil {
 			return nil, fmt.Errorf("ingest: %w", err)
 		}
 	}
@@ -182,8 +184,12 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.public = newLimiter(cfg.PublicRateLimit, "", a.sharing)
 	a.keys = newKeyCache(cfg.AdminKey, deps.DB, deps.Now)
 	a.health = newHealth(a)
-	a.mux = a.routes()
-	a.handler = a.traced(a.mux)
+	table, err := web.Compile(web.About{Version: cfg.Version, PublicURL: cfg.PublicURL}, a.routes(), deps.Describe...)
+	if err != nil {
+		return nil, err
+	}
+	a.table = table
+	a.handler = a.traced(a.mux())
 	return a, nil
 }
 
@@ -239,4 +245,9 @@ func makesSpans(p trace.TracerProvider) bool {
 	_, span := p.Tracer("ingest").Start(context.Background(), "start")
 	defer span.End()
 	return span.SpanContext().IsValid()
+}
+
+// bounded is the request's context with the deadline of ordinary work.
+func (a *API) bounded(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), a.cfg.RequestTimeout)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Limits of what identifies and names, in characters.
@@ -32,7 +33,7 @@ const (
 // draft is an input as it is read from a body, with what is wrong with it.
 type draft struct {
 	input  schemas.Input
-	issues []Issue
+	issues []web.Issue
 	size   int // of its JSON, in bytes
 
 	kind     bodyKind
@@ -53,7 +54,7 @@ func (d *draft) read(text string, at int) (end int, err error) {
 	if at < len(text) && text[at] != '{' {
 		end, err := document.Skip(text, at)
 		if err == nil {
-			d.issue(Issue{Code: "invalid_type", Expected: "object", Message: "Invalid input: expected object, received " + kindOf(text[at:end]), Fix: "send a JSON object"})
+			d.issue(web.Issue{Code: "invalid_type", Expected: "object", Message: "Invalid input: expected object, received " + kindOf(text[at:end]), Fix: "send a JSON object"})
 		}
 		return end, err
 	}
@@ -62,13 +63,13 @@ func (d *draft) read(text string, at int) (end int, err error) {
 		d.member(&m.Member)
 	}
 	if m.Err != nil {
-		return m.At, malformed(m.Err, m.Name)
+		return m.At, web.Malformed(m.Err, m.Name)
 	}
 	d.size = m.At - at
 	if d.size > schemas.MaxEvent && d.kind == eventBody {
 		limit := schemas.MaxEvent
 		d.issues = d.issues[:0]
-		d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Message: fmt.Sprintf("Too big: expected an event of at most %d bytes, received %d", limit, d.size), Fix: "send less in properties; keep large content elsewhere and send its address"})
+		d.issue(web.Issue{Code: "too_big", Origin: "object", Maximum: &limit, Message: fmt.Sprintf("Too big: expected an event of at most %d bytes, received %d", limit, d.size), Fix: "send less in properties; keep large content elsewhere and send its address"})
 		return m.At, nil
 	}
 	if d.kind == eventBody && !d.hasName {
@@ -117,7 +118,7 @@ func (d *draft) member(m *document.Member) {
 	}
 }
 
-func (d *draft) issue(i Issue, path ...any) {
+func (d *draft) issue(i web.Issue, path ...any) {
 	i.Path = path
 	if path == nil {
 		i.Path = []any{}
@@ -126,7 +127,7 @@ func (d *draft) issue(i Issue, path ...any) {
 }
 
 func (d *draft) wrongType(expected, received, fix string, path ...any) {
-	d.issue(Issue{Code: "invalid_type", Expected: expected, Message: "Invalid input: expected " + expected + ", received " + received, Fix: fix}, path...)
+	d.issue(web.Issue{Code: "invalid_type", Expected: expected, Message: "Invalid input: expected " + expected + ", received " + received, Fix: fix}, path...)
 }
 
 // kindOf names the kind of a JSON value.
@@ -165,10 +166,10 @@ func (d *draft) text(m *document.Member, limit int) (string, bool) {
 	value, err := document.Unquote(m.Value)
 	switch {
 	case err != nil || strings.ContainsRune(value, utf8.RuneError) && !strings.ContainsRune(m.Value, utf8.RuneError):
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "unicode", Message: "Invalid text: half of a surrogate pair", Fix: "send whole characters"}, m.Name)
+		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "unicode", Message: "Invalid text: half of a surrogate pair", Fix: "send whole characters"}, m.Name)
 		return "", false
 	case strings.IndexByte(value, 0) >= 0:
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: contains the character U+0000", Fix: "remove the NUL character"}, m.Name)
+		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "text", Message: "Invalid text: contains the character U+0000", Fix: "remove the NUL character"}, m.Name)
 		return "", false
 	case len(value) > limit && utf8.RuneCountInString(value) > limit:
 		d.tooLong(m.Name, limit)
@@ -178,15 +179,15 @@ func (d *draft) text(m *document.Member, limit int) (string, bool) {
 }
 
 func (d *draft) notUTF8(name string) {
-	d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "utf-8", Message: "Invalid text: not UTF-8", Fix: "encode the body as UTF-8"}, name)
+	d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "utf-8", Message: "Invalid text: not UTF-8", Fix: "encode the body as UTF-8"}, name)
 }
 
 func (d *draft) tooLong(name string, limit int) {
-	d.issue(Issue{Code: "too_big", Origin: "string", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected string to have <=%d characters", limit), Fix: fmt.Sprintf("use at most %d characters", limit)}, name)
+	d.issue(web.Issue{Code: "too_big", Origin: "string", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected string to have <=%d characters", limit), Fix: fmt.Sprintf("use at most %d characters", limit)}, name)
 }
 
 func (d *draft) tooShort(name, fix string) {
-	d.issue(Issue{Code: "too_small", Origin: "string", Minimum: &one, Inclusive: &yes, Message: "Too small: expected string to have >=1 characters", Fix: fix}, name)
+	d.issue(web.Issue{Code: "too_small", Origin: "string", Minimum: &one, Inclusive: &yes, Message: "Too small: expected string to have >=1 characters", Fix: fix}, name)
 }
 
 func (d *draft) readID(m *document.Member, into *string) {
@@ -213,7 +214,7 @@ func (d *draft) readEmail(m *document.Member) {
 			return
 		}
 	} else if !schemas.IsEmail(value) {
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "email", Message: "Invalid email address", Fix: "send an address such as ada@example.com"}, m.Name)
+		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "email", Message: "Invalid email address", Fix: "send an address such as ada@example.com"}, m.Name)
 		return
 	}
 	d.email = strings.ToLower(value)
@@ -227,7 +228,7 @@ func (d *draft) readName(m *document.Member) {
 	case strings.TrimSpace(value) == "":
 		d.tooShort(m.Name, "give the event a name")
 	case isReserved(value):
-		d.issue(Issue{Code: "invalid_value", Origin: "string", Message: "Reserved event name: names that begin with " + reservedList + " are given to events made here", Fix: "choose another name, for example app." + strings.TrimSpace(value)}, m.Name)
+		d.issue(web.Issue{Code: "invalid_value", Origin: "string", Message: "Reserved event name: names that begin with " + reservedList + " are given to events made here", Fix: "choose another name, for example app." + strings.TrimSpace(value)}, m.Name)
 	default:
 		d.name = value
 	}
@@ -262,7 +263,7 @@ func (d *draft) readDocument(m *document.Member, into *string) bool {
 		d.wrongType("record", kindOf(m.Value), fix, m.Name)
 	case m.TooDeep:
 		limit := document.MaxDepth
-		d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: nested deeper than %d levels", limit), Fix: "flatten the document"}, m.Name)
+		d.issue(web.Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: nested deeper than %d levels", limit), Fix: "flatten the document"}, m.Name)
 	case !d.utf8OK && !utf8.ValidString(m.Value):
 		d.notUTF8(m.Name)
 	default:
@@ -284,10 +285,10 @@ func (d *draft) readLists(m *document.Member) {
 		case inner.Value != "true" && inner.Value != "false":
 			d.wrongType("boolean", kindOf(inner.Value), "send true to subscribe and false to unsubscribe", m.Name, strings.ToValidUTF8(inner.Name, "�"))
 		case !isListID(inner.Name):
-			d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "regex", Message: "Invalid list id: must match ^[A-Za-z0-9_-]{1,64}$ and be neither transactional nor journey", Fix: "use the id of a list"}, m.Name, strings.ToValidUTF8(inner.Name, "�"))
+			d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "regex", Message: "Invalid list id: must match ^[A-Za-z0-9_-]{1,64}$ and be neither transactional nor journey", Fix: "use the id of a list"}, m.Name, strings.ToValidUTF8(inner.Name, "�"))
 		case len(lists) == maxLists:
 			limit := maxLists
-			d.issue(Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected at most %d lists", limit), Fix: "send the lists in several requests"}, m.Name)
+			d.issue(web.Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: expected at most %d lists", limit), Fix: "send the lists in several requests"}, m.Name)
 			return
 		default:
 			lists[inner.Name] = inner.Value == "true"
@@ -303,7 +304,7 @@ func isListID(id string) bool {
 		return false
 	}
 	for i := 0; i < len(id); i++ {
-		if c := id[i]; !isAlphanumeric(c) && c != '_' && c != '-' {
+		if c := id[i]; !web.IsAlphanumeric(c) && c != '_' && c != '-' {
 			return false
 		}
 	}
@@ -321,13 +322,13 @@ func (d *draft) readTime(m *document.Member) {
 		d.wrongType("string", kindOf(m.Value), "send a time such as 2026-01-31T12:00:00Z", m.Name)
 		return
 	}
-	t, ok := parseTime(m.Value[1 : len(m.Value)-1])
+	t, ok := web.ParseTime(m.Value[1 : len(m.Value)-1])
 	if !ok {
-		d.issue(Issue{Code: "invalid_format", Origin: "string", Format: "datetime", Message: "Invalid ISO datetime", Fix: "send a time in UTC such as 2026-01-31T12:00:00Z"}, m.Name)
+		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "datetime", Message: "Invalid ISO datetime", Fix: "send a time in UTC such as 2026-01-31T12:00:00Z"}, m.Name)
 		return
 	}
 	if !schemas.ValidTime(t) {
-		d.issue(Issue{Code: "invalid_value", Origin: "string", Format: "datetime", Message: "Invalid time: outside the years 1 to 9999", Fix: "send a time of the years 1 to 9999"}, m.Name)
+		d.issue(web.Issue{Code: "invalid_value", Origin: "string", Format: "datetime", Message: "Invalid time: outside the years 1 to 9999", Fix: "send a time of the years 1 to 9999"}, m.Name)
 		return
 	}
 	d.occurred, d.hasTime = t, true

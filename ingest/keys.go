@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,57 +17,19 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
-
-// Caller is who sent a request: an API key.
-type Caller struct {
-	ID     string // of the key; "bootstrap" for the one from the settings
-	Name   string
-	Scopes []string
-
-	expiresAt *time.Time
-}
-
-// Bootstrap reports whether the caller is the key from the settings, which has
-// no row.
-func (c *Caller) Bootstrap() bool { return c.ID == bootstrapID }
-
-const bootstrapID = "bootstrap"
-
-// Holds reports whether the caller may do what asks for a scope. The ranked
-// scopes include the lower ones; full-admin holds all.
-func (c *Caller) Holds(scope string) bool {
-	for _, held := range c.Scopes {
-		if held == scope || held == storage.ScopeFullAdmin || rank(scope) > 0 && rank(held) >= rank(scope) {
-			return true
-		}
-	}
-	return false
-}
-
-// rank is 0 for scopes that stand beside the ranked ones.
-func rank(scope string) int {
-	switch scope {
-	case storage.ScopeRead:
-		return 1
-	case storage.ScopeJourneyAdmin:
-		return 2
-	case storage.ScopeFullAdmin:
-		return 3
-	}
-	return 0
-}
 
 type clientKey struct{}
 
 type client struct {
-	caller  *Caller
+	caller  *web.Caller
 	address string
 }
 
 // ClientFrom returns who sent the request that reached [Deps].Admin, and from
 // which address.
-func ClientFrom(ctx context.Context) (caller *Caller, address string) {
+func ClientFrom(ctx context.Context) (caller *web.Caller, address string) {
 	c, _ := ctx.Value(clientKey{}).(client)
 	return c.caller, c.address
 }
@@ -89,7 +52,7 @@ type keyHash = [sha256.Size]byte
 type keyCache struct {
 	db        *storage.DB
 	now       func() time.Time
-	bootstrap *Caller
+	bootstrap *web.Caller
 	adminHash keyHash
 	reads     singleflight.Group
 	epoch     atomic.Uint64 // grows with each revocation heard of
@@ -100,7 +63,7 @@ type keyCache struct {
 }
 
 type knownKey struct {
-	caller    *Caller
+	caller    *web.Caller
 	confirmed int64        // when it was read
 	next      atomic.Int64 // when it is to be read again
 	reading   atomic.Bool
@@ -112,18 +75,18 @@ func newKeyCache(adminKey string, db *storage.DB, now func() time.Time) *keyCach
 	k := &keyCache{db: db, now: now, known: map[keyHash]*knownKey{}, unknown: map[keyHash]time.Time{}}
 	if adminKey != "" {
 		k.adminHash = sha256.Sum256([]byte(adminKey))
-		k.bootstrap = &Caller{ID: bootstrapID, Name: bootstrapID, Scopes: []string{storage.ScopeFullAdmin}}
+		k.bootstrap = &web.Caller{ID: web.BootstrapID, Name: web.BootstrapID, Scopes: []string{storage.ScopeFullAdmin}}
 	}
 	return k
 }
 
 var (
-	errUnauthorized = &failure{http.StatusUnauthorized, failureBody{Error: "Unauthorized", Fix: "send Authorization: Bearer <API key>"}}
-	errExpired      = &failure{http.StatusUnauthorized, failureBody{Error: "API key expired", Fix: "create a new key"}}
+	errUnauthorized = web.Refuse(http.StatusUnauthorized, web.FailureBody{Error: "Unauthorized", Fix: "send Authorization: Bearer <API key>"})
+	errExpired      = web.Refuse(http.StatusUnauthorized, web.FailureBody{Error: "API key expired", Fix: "create a new key"})
 )
 
 // cached returns the caller of a token without asking the database, or nil.
-func (k *keyCache) cached(hash *keyHash) *Caller {
+func (k *keyCache) cached(hash *keyHash) *web.Caller {
 	if k.bootstrap != nil && subtle.ConstantTimeCompare(hash[:], k.adminHash[:]) == 1 {
 		return k.bootstrap
 	}
@@ -145,7 +108,7 @@ func (key *knownKey) use(now int64) {
 }
 
 // read asks the database for a key, once for all who ask at the same time.
-func (k *keyCache) read(ctx context.Context, hash keyHash) (*Caller, error) {
+func (k *keyCache) read(ctx context.Context, hash keyHash) (*web.Caller, error) {
 	k.mu.RLock()
 	old := k.known[hash]
 	until, missing := k.unknown[hash]
@@ -165,11 +128,11 @@ func (k *keyCache) read(ctx context.Context, hash keyHash) (*Caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	caller, _ := result.(*Caller)
+	caller, _ := result.(*web.Caller)
 	return caller, nil
 }
 
-func (k *keyCache) load(ctx context.Context, hash keyHash, old *knownKey) (*Caller, error) {
+func (k *keyCache) load(ctx context.Context, hash keyHash, old *knownKey) (*web.Caller, error) {
 	epoch := k.epoch.Load()
 	row, err := k.db.FindAPIKey(ctx, hex.EncodeToString(hash[:]))
 	now := k.now()
@@ -184,7 +147,7 @@ func (k *keyCache) load(ctx context.Context, hash keyHash, old *knownKey) (*Call
 	case err != nil:
 		return nil, err
 	}
-	caller := &Caller{ID: row.ID, Name: row.Name, Scopes: row.Scopes, expiresAt: row.ExpiresAt}
+	caller := &web.Caller{ID: row.ID, Name: row.Name, Scopes: row.Scopes, ExpiresAt: row.ExpiresAt}
 	key := &knownKey{caller: caller, confirmed: now.UnixNano()}
 	key.next.Store(now.Add(keyFresh).UnixNano())
 	key.used.Store(now.UnixNano())
@@ -271,9 +234,9 @@ func (a *API) noteUse(ctx context.Context) {
 func (a *API) gate(l *limiter) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			x := exchangeOf(w)
+			x := web.ExchangeOf(w)
 			if caller := a.authenticate(x, r); caller != nil {
-				x.caller = caller
+				x.Caller = caller
 				if a.limit(x, l, caller.ID) {
 					next.ServeHTTP(w, r)
 				}
@@ -284,10 +247,10 @@ func (a *API) gate(l *limiter) func(http.Handler) http.Handler {
 
 // authenticate returns the caller, or answers and returns nil. Who is not known
 // yet is limited by address first, so that guessing keys costs the guesser.
-func (a *API) authenticate(x *exchange, r *http.Request) *Caller {
+func (a *API) authenticate(x *web.Exchange, r *http.Request) *web.Caller {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token == "" {
-		if a.limit(x, a.public, a.clientAddress(r)) {
+		if a.limit(x, a.public, a.edge.ClientAddress(r)) {
 			a.refuse(x, errUnauthorized)
 		}
 		return nil
@@ -295,7 +258,7 @@ func (a *API) authenticate(x *exchange, r *http.Request) *Caller {
 	hash := sha256.Sum256([]byte(token))
 	caller := a.keys.cached(&hash)
 	if caller == nil {
-		if !a.keys.isKnown(hash) && !a.limit(x, a.public, a.clientAddress(r)) {
+		if !a.keys.isKnown(hash) && !a.limit(x, a.public, a.edge.ClientAddress(r)) {
 			return nil
 		}
 		var err error
@@ -304,7 +267,7 @@ func (a *API) authenticate(x *exchange, r *http.Request) *Caller {
 			return nil
 		}
 	}
-	if caller.expiresAt != nil && !a.now().Before(*caller.expiresAt) {
+	if caller.ExpiresAt != nil && !a.now().Before(*caller.ExpiresAt) {
 		a.refuse(x, errExpired)
 		return nil
 	}
@@ -317,53 +280,51 @@ func (k *keyCache) isKnown(hash keyHash) bool {
 	return k.known[hash] != nil
 }
 
-func (a *API) refuse(x *exchange, err error) {
-	var f *failure
+func (a *API) refuse(x *web.Exchange, err error) {
+	var f *web.Failure
 	if errors.As(err, &f) {
-		if f.status == http.StatusUnauthorized {
-			x.w.Header().Set("WWW-Authenticate", `Bearer realm="hogstream"`)
+		if f.Status == http.StatusUnauthorized {
+			x.Header().Set("WWW-Authenticate", `Bearer realm="hogstream"`)
 		}
-		x.failWith(f.status, f.body)
+		x.FailWith(f.Status, f.Body)
 		return
 	}
-	x.err = err
-	if isOutage(err) {
-		x.unavailable("Service unavailable: the API key cannot be checked", "send the request again")
+	x.Err = err
+	if web.IsOutage(err) {
+		x.Unavailable("Service unavailable: the API key cannot be checked", "send the request again")
 		return
 	}
-	x.fail(http.StatusInternalServerError, "Internal Server Error", "")
+	x.Fail(http.StatusInternalServerError, "Internal Server Error", "")
 }
 
-// allow lets callers through who hold one of the scopes.
-func (a *API) allow(h func(*exchange, *http.Request), scopes ...string) http.HandlerFunc {
-	return handle(func(x *exchange, r *http.Request) {
-		for _, scope := range scopes {
-			if x.caller.Holds(scope) {
-				h(x, r)
-				return
-			}
+// allow serves a route to callers who hold one of its scopes.
+func (a *API) allow(route web.Route) http.HandlerFunc {
+	return web.Handle(func(x *web.Exchange, r *http.Request) {
+		if !slices.ContainsFunc(route.Scopes, x.Caller.Holds) {
+			failScope(x, route.Scopes)
+			return
 		}
-		x.failScope(scopes)
+		route.Serve(x, r)
 	})
 }
 
-func (x *exchange) failScope(scopes []string) {
-	x.fail(http.StatusForbidden, "Forbidden: insufficient scope", "use a key with scope "+strings.Join(scopes, " or "))
+func failScope(x *web.Exchange, scopes []string) {
+	x.Fail(http.StatusForbidden, "Forbidden: insufficient scope", "use a key with scope "+strings.Join(scopes, " or "))
 }
 
 // allowAdmin asks for `read` to read and `full-admin` to change, and names the
 // caller to the handler.
 func (a *API) allowAdmin(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		x, scope := exchangeOf(w), storage.ScopeFullAdmin
+		x, scope := web.ExchangeOf(w), storage.ScopeFullAdmin
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			scope = storage.ScopeRead
 		}
-		if !x.caller.Holds(scope) {
-			x.failScope([]string{scope})
+		if !x.Caller.Holds(scope) {
+			failScope(x, []string{scope})
 			return
 		}
-		from := client{x.caller, a.clientAddress(r)}
+		from := client{x.Caller, a.edge.ClientAddress(r)}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, from)))
 	}
 }

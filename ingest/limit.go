@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hogstream/hogstream/web"
 )
 
 // limitWindow is the time that limits are given for.
@@ -121,7 +123,7 @@ func (l *limiter) sweep(now time.Time) {
 
 // limit takes a token of a caller and says so in the headers; without one it
 // answers 429 and reports false.
-func (a *API) limit(x *exchange, l *limiter, caller string) bool {
+func (a *API) limit(x *web.Exchange, l *limiter, caller string) bool {
 	if l.max == 0 {
 		return true
 	}
@@ -132,7 +134,7 @@ func (a *API) limit(x *exchange, l *limiter, caller string) bool {
 		strconv.Itoa(v.max), strconv.Itoa(v.remaining), strconv.FormatInt(full.Unix(), 10),
 		strconv.Itoa(seconds(v.full)), strconv.Itoa(v.max) + ";w=60",
 	}
-	h := x.w.Header()
+	h := x.Header()
 	h["X-Ratelimit-Limit"], h["Ratelimit-Limit"] = values[0:1:1], values[0:1:1]
 	h["X-Ratelimit-Remaining"], h["Ratelimit-Remaining"] = values[1:2:2], values[1:2:2]
 	h["X-Ratelimit-Reset"], h["Ratelimit-Reset"] = values[2:3:3], values[3:4:4]
@@ -140,7 +142,7 @@ func (a *API) limit(x *exchange, l *limiter, caller string) bool {
 	if !v.ok {
 		a.metrics.limited.Inc()
 		h.Set("Retry-After", strconv.Itoa(max(seconds(v.retry), 1)))
-		x.fail(http.StatusTooManyRequests, "Rate limit exceeded", "wait for the time in Retry-After; events can be sent up to 1000 in one request, see POST /v1/events/batch")
+		x.Fail(http.StatusTooManyRequests, "Rate limit exceeded", "wait for the time in Retry-After; events can be sent up to 1000 in one request, see POST /v1/events/batch")
 	}
 	return v.ok
 }

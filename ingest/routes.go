@@ -2,67 +2,77 @@ package ingest
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
 
-// gatedPrefixes ask for a key before it is looked whether a path below them
-// exists, so that nobody without one learns which do.
-var gatedPrefixes = []string{"/v1/emails", "/v1/lists", "/v1/campaigns"}
-
-// routes is the table of all routes with what they ask for.
-func (a *API) routes() *chi.Mux {
-	mux := chi.NewRouter()
-	mux.Use(a.exchanges, headAsGet)
-	notFound := handle(func(x *exchange, _ *http.Request) { x.fail(http.StatusNotFound, "Not Found", "") })
-	mux.NotFound(notFound)
-	mux.MethodNotAllowed(notFound) // a wrong method answers as an unknown path
-
-	mux.Get("/v1/health/live", handle(a.health.live))
-	mux.Get("/v1/health", a.open(a.health.full))
-	// Not limited by address: all probes of a balancer come from a few, and its
-	// finding is given out again for a second.
-	mux.Get("/v1/health/ready", handle(a.health.ready))
-	if a.deps.Metrics != nil {
-		mux.Method(http.MethodGet, metricsPath, a.serveMetrics())
-	}
+// routes is the table of all routes that this process serves.
+func (a *API) routes() []web.Route {
+	routes := slices.Concat(a.health.routes(), a.metricsRoutes())
 	if a.cfg.HealthOnly {
-		return mux
+		return routes
 	}
-	mux.Route("/v1/events", func(r chi.Router) {
-		r.Use(a.gate(a.data))
-		r.Post("/", a.allow(a.postEvent, storage.ScopeIngest, storage.ScopeWrite))
-		r.Post("/batch", a.allow(a.postEvents, storage.ScopeIngest, storage.ScopeWrite))
-	})
-	mux.Route("/v1/contacts", func(r chi.Router) {
-		r.Use(a.gate(a.data))
-		r.Put("/", a.allow(a.putContact, storage.ScopeIngest, storage.ScopeWrite))
-		r.Delete("/", a.allow(a.deleteContact, storage.ScopeIngest))
-		r.Get("/find", a.allow(a.findContacts, storage.ScopeIngest, storage.ScopeRead))
-	})
-	for _, prefix := range gatedPrefixes {
-		mux.Route(prefix, func(r chi.Router) {
-			r.Use(a.gate(a.data))
-			r.Handle("/", notFound)
-			r.Handle("/*", notFound)
+	return slices.Concat(routes, a.eventRoutes(), a.contactRoutes(), a.docsRoutes())
+}
+
+// area is paths that ask for a key before it is looked whether one of them exists, so
+// that nobody without a key learns which do.
+type area struct {
+	prefix  string
+	limit   *limiter
+	unknown http.HandlerFunc // answers paths and methods that do not exist
+}
+
+func notFound(x *web.Exchange, _ *http.Request) { x.Fail(http.StatusNotFound, "Not Found", "") }
+
+func (a *API) areas() []area {
+	if a.cfg.HealthOnly {
+		return nil
+	}
+	none := web.Handle(notFound)
+	areas := []area{{"/v1/admin", a.admin, a.allowAdmin(none)}}
+	if a.deps.Admin != nil {
+		areas[0].unknown = a.allowAdmin(a.deps.Admin)
+	}
+	for _, prefix := range []string{"/v1/events", "/v1/contacts", "/v1/emails", "/v1/lists", "/v1/campaigns"} {
+		areas = append(areas, area{prefix, a.data, none})
+	}
+	return areas
+}
+
+// mux serves the table.
+func (a *API) mux() *chi.Mux {
+	mux := chi.NewRouter()
+	mux.Use(a.edge.Exchanges, headAsGet)
+	mux.NotFound(web.Handle(notFound))
+	mux.MethodNotAllowed(web.Handle(notFound)) // a wrong method answers as an unknown path
+	routes := a.table.Routes
+	for _, area := range a.areas() {
+		mux.Route(area.prefix, func(r chi.Router) {
+			r.Use(a.gate(area.limit))
+			r.HandleFunc("/", area.unknown)
+			r.HandleFunc("/*", area.unknown)
+			routes = slices.DeleteFunc(slices.Clone(routes), func(route web.Route) bool {
+				rest, inside := strings.CutPrefix(route.Path, area.prefix)
+				if inside = inside && (rest == "" || rest[0] == '/'); inside {
+					r.Method(route.Method, "/"+strings.TrimPrefix(rest, "/"), a.allow(route))
+				}
+				return inside
+			})
 		})
 	}
-	mux.Route("/v1/admin", func(r chi.Router) {
-		r.Use(a.gate(a.admin))
-		admin := a.allowAdmin(notFound)
-		if a.deps.Admin != nil {
-			admin = a.allowAdmin(a.deps.Admin)
+	for _, route := range routes {
+		switch {
+		case route.Open:
+			mux.Method(route.Method, route.Path, web.Handle(route.Serve))
+		default:
+			mux.Method(route.Method, route.Path, a.gate(a.admin)(a.allow(route)))
 		}
-		r.Handle("/", admin)
-		r.Handle("/*", admin)
-	})
-
-	if !a.cfg.HideDocs {
-		docs := newDescription(a.cfg, a.deps.Describe)
-		mux.Get("/openapi.json", a.open(docs.serveJSON))
-		mux.Get("/docs", a.open(docs.servePage))
 	}
 	return mux
 }
@@ -78,24 +88,42 @@ func headAsGet(next http.Handler) http.Handler {
 	})
 }
 
-// handle makes a handler of ours one of net/http's.
-func handle(h func(*exchange, *http.Request)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { h(exchangeOf(w), r) }
+// metricsRoutes asks for a key, for metrics tell what a deployment does.
+func (a *API) metricsRoutes() []web.Route {
+	if a.deps.Metrics == nil {
+		return nil
+	}
+	return []web.Route{{
+		Method: http.MethodGet, Path: web.MetricsPath, Scopes: []string{storage.ScopeRead}, Tag: "Health", Summary: "What the process measures, for Prometheus",
+		Answers: map[int]any{200: web.Media("text/plain")}, Example: web.MetricsPath,
+		Serve: func(x *web.Exchange, r *http.Request) { a.deps.Metrics.ServeHTTP(x, r) },
+	}}
 }
 
-// metricsPath is where the metrics are, unless they have an address of their own.
-const metricsPath = "/metrics"
-
-// serveMetrics asks for a key, for metrics tell what a deployment does.
-func (a *API) serveMetrics() http.Handler {
-	return a.gate(a.admin)(a.allow(func(x *exchange, r *http.Request) { a.deps.Metrics.ServeHTTP(x, r) }, storage.ScopeRead))
+// docsRoutes are the description itself.
+func (a *API) docsRoutes() []web.Route {
+	if a.cfg.HideDocs {
+		return nil
+	}
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/openapi.json", Open: true, Tag: "Description", Summary: "This description, in OpenAPI 3.1",
+			Answers: map[int]any{200: map[string]any{}}, Example: "/openapi.json",
+			Serve: a.open(func(x *web.Exchange, _ *http.Request) { x.JSON(http.StatusOK, a.table.JSON) }),
+		},
+		{
+			Method: http.MethodGet, Path: "/docs", Open: true, Tag: "Description", Summary: "This description, as a page",
+			Answers: map[int]any{200: web.Media("text/html")}, Example: "/docs",
+			Serve: a.open(func(x *web.Exchange, _ *http.Request) { x.Page(a.table.Page) }),
+		},
+	}
 }
 
 // open is for routes without a key: limited by the client's address.
-func (a *API) open(h func(*exchange, *http.Request)) http.HandlerFunc {
-	return handle(func(x *exchange, r *http.Request) {
-		if a.limit(x, a.public, a.clientAddress(r)) {
+func (a *API) open(h func(*web.Exchange, *http.Request)) func(*web.Exchange, *http.Request) {
+	return func(x *web.Exchange, r *http.Request) {
+		if a.limit(x, a.public, a.edge.ClientAddress(r)) {
 			h(x, r)
 		}
-	})
+	}
 }

@@ -1,49 +1,49 @@
-package ingest
+package web
 
 import (
-	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/gzip"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
-// exchange is one request and its response: the response writer that handlers
-// get, with what the log line and the metrics say about it in the end.
-type exchange struct {
-	w         http.ResponseWriter
-	requestID string
-	caller    *Caller
-	gzipOK    bool // the client takes gzip
+// Exchange is one request and its response: the response writer that handlers
+// get, with what the log line and the metrics say about it in the end. It belongs to
+// the goroutine of its request.
+type Exchange struct {
+	RequestID string
+	Caller    *Caller // nil while nobody showed a key
+	InputID   string  // of a single input
+	Accepted  int     // events
+	Rejected  int
+	Err       error // why it failed, for the log
 
-	status   int
-	written  int64
-	gz       *gzip.Writer
-	inputID  string // of a single input
-	accepted int    // events
-	rejected int
-	err      error // why it failed, for the log
-
-	out []byte // the body, while it is written
+	edge    *Edge
+	w       http.ResponseWriter
+	gzipOK  bool // the client takes gzip
+	status  int
+	written int64
+	gz      *gzip.Writer
 }
 
-// exchangeOf finds the exchange that exchanges made; nothing of ours wraps it.
-func exchangeOf(w http.ResponseWriter) *exchange {
-	x, ok := w.(*exchange)
+// ExchangeOf finds the exchange that [Edge.Exchanges] made; nothing of ours wraps it.
+func ExchangeOf(w http.ResponseWriter) *Exchange {
+	x, ok := w.(*Exchange)
 	if !ok {
-		panic("ingest: a handler is called outside its router")
+		panic("web: a handler is called outside its edge")
 	}
 	return x
+}
+
+// Handle makes a handler of an exchange one of net/http's.
+func Handle(h func(*Exchange, *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { h(ExchangeOf(w), r) }
 }
 
 // Values that are the same on every response, shared by all of them.
@@ -74,15 +74,15 @@ var jsonType = []string{"application/json"}
 // origin in each such request; nobody else needs to be told.
 var exposedHeaders = []string{"X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy"}
 
-// exchanges is around every route: common headers, CORS, compression, the
+// Exchanges is around every route: common headers, CORS, compression, the
 // request id, the log line, metrics, and the end of panics.
-func (a *API) exchanges(next http.Handler) http.Handler {
+func (e *Edge) Exchanges(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		for name, values := range securityHeaders {
 			header[name] = values
 		}
-		switch foreign := r.URL.Path != metricsPath; {
+		switch foreign := r.URL.Path != MetricsPath; {
 		case !foreign:
 			header.Del("Access-Control-Allow-Origin") // metrics are for no page
 		case r.Method == http.MethodOptions && preflight(w, r):
@@ -91,19 +91,19 @@ func (a *API) exchanges(next http.Handler) http.Handler {
 			header["Access-Control-Expose-Headers"] = exposedHeaders
 		}
 		start := time.Now()
-		x := &exchange{w: w, requestID: requestID(r), gzipOK: acceptsGzip(r)}
-		header["X-Request-Id"] = []string{x.requestID}
+		x := &Exchange{edge: e, w: w, RequestID: requestID(r), gzipOK: acceptsGzip(r)}
+		header["X-Request-Id"] = []string{x.RequestID}
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // the panic's own value
-				a.log.Error("http.panic", zap.Any("panic", panicked), zap.String("method", r.Method), zap.String("route", routeOf(r)),
-					zap.String("request_id", x.requestID), zap.ByteString("stack", debug.Stack()))
+				e.log.Error("http.panic", zap.Any("panic", panicked), zap.String("method", r.Method), zap.String("route", routeOf(r)),
+					zap.String("request_id", x.RequestID), zap.ByteString("stack", debug.Stack()))
 				if x.status == 0 {
-					x.fail(http.StatusInternalServerError, "Internal Server Error", "")
+					x.Fail(http.StatusInternalServerError, "Internal Server Error", "")
 				}
 			}
 			x.finish()
-			a.finished(x, r, time.Since(start))
+			e.finished(x, r, time.Since(start))
 			if panicked == http.ErrAbortHandler { //nolint:errorlint // the panic's own value
 				panic(panicked)
 			}
@@ -165,13 +165,13 @@ func acceptsGzip(r *http.Request) bool {
 }
 
 // Header implements http.ResponseWriter.
-func (x *exchange) Header() http.Header { return x.w.Header() }
+func (x *Exchange) Header() http.Header { return x.w.Header() }
 
 // Unwrap lets http.ResponseController through.
-func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+func (x *Exchange) Unwrap() http.ResponseWriter { return x.w }
 
 // WriteHeader implements http.ResponseWriter.
-func (x *exchange) WriteHeader(status int) {
+func (x *Exchange) WriteHeader(status int) {
 	if x.status == 0 {
 		x.status = status
 	}
@@ -182,7 +182,7 @@ const compressFrom = 1 << 10
 
 // Write implements http.ResponseWriter. Whether the body is compressed is
 // decided by its first write: handlers write a body at once.
-func (x *exchange) Write(p []byte) (int, error) {
+func (x *Exchange) Write(p []byte) (int, error) {
 	if x.written == 0 {
 		x.begin(len(p))
 	}
@@ -193,7 +193,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	return x.w.Write(p)
 }
 
-func (x *exchange) begin(size int) {
+func (x *Exchange) begin(size int) {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
@@ -210,7 +210,7 @@ func (x *exchange) begin(size int) {
 }
 
 // finish sends what is still to be sent.
-func (x *exchange) finish() {
+func (x *Exchange) finish() {
 	if x.written == 0 {
 		if x.status == 0 {
 			x.status = http.StatusOK
@@ -222,92 +222,18 @@ func (x *exchange) finish() {
 	}
 }
 
-// json answers with a body that is JSON already.
-func (x *exchange) json(status int, body []byte) {
+// JSON answers with a body that is JSON already.
+func (x *Exchange) JSON(status int, body []byte) {
 	x.w.Header()["Content-Type"] = jsonType
 	x.WriteHeader(status)
 	_, _ = x.Write(body) // the client went away
 }
 
-// routeOf is the pattern of the route that a request took.
-func routeOf(r *http.Request) string { return chi.RouteContext(r.Context()).RoutePattern() }
-
-// finished counts a request and writes its log line.
-func (a *API) finished(x *exchange, r *http.Request, took time.Duration) {
-	route := routeOf(r)
-	if route == "" || strings.Contains(route, "*") && x.status == http.StatusNotFound {
-		route = "unmatched"
-	}
-	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
-		span.SetName(r.Method + " " + route)
-	}
-	a.metrics.request(r.Method, route, x.status, took)
-	level := zap.InfoLevel
-	if x.status >= 500 {
-		level = zap.WarnLevel
-	}
-	if a.cfg.AccessLog == "off" || a.cfg.AccessLog == "failures" && x.status < 400 {
-		return
-	}
-	line := a.log.Check(level, "http.request")
-	if line == nil {
-		return
-	}
-	var room [16]zap.Field
-	fields := append(room[:0],
-		zap.String("method", r.Method), zap.String("route", route), // a path may name a person
-		zap.Int("status", x.status), zap.Float64("duration_ms", float64(took.Microseconds())/1000),
-		zap.String("request_id", x.requestID), zap.Int64("bytes_in", r.ContentLength), zap.Int64("bytes_out", x.written))
-	if x.caller != nil {
-		fields = append(fields, zap.String("key_id", x.caller.ID), zap.String("key_name", x.caller.Name))
-	} else {
-		fields = append(fields, zap.String("address", a.clientAddress(r)))
-	}
-	if x.inputID != "" {
-		fields = append(fields, zap.String("input_id", x.inputID))
-	}
-	if x.accepted > 0 || x.rejected > 0 {
-		fields = append(fields, zap.Int("accepted", x.accepted), zap.Int("rejected", x.rejected))
-	}
-	if sc := trace.SpanContextFromContext(r.Context()); sc.IsValid() {
-		fields = append(fields, zap.Stringer("trace_id", sc.TraceID()))
-	}
-	if x.err != nil {
-		fields = append(fields, zap.Error(x.err))
-	}
-	line.Write(fields...)
-}
-
-// clientAddress is the address of the client: the nearest one that is no proxy
-// of ours.
-func (a *API) clientAddress(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	addr := peer.Addr().Unmap()
-	if len(a.cfg.TrustedProxies) == 0 {
-		return addr.String()
-	}
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if !a.isProxy(addr) {
-			break
-		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break
-		}
-		addr = next.Unmap()
-	}
-	return addr.String()
-}
-
-func (a *API) isProxy(addr netip.Addr) bool {
-	return slices.ContainsFunc(a.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-// bounded is the request's context with the deadline of ordinary work.
-func (a *API) bounded(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.Context(), a.cfg.RequestTimeout)
+// Page answers with a page of ours, which loads nothing and runs nothing.
+func (x *Exchange) Page(html []byte) {
+	h := x.w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	x.WriteHeader(http.StatusOK)
+	_, _ = x.Write(html) // the client went away
 }

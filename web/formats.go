@@ -1,14 +1,16 @@
-package ingest
+package web
 
 import "time"
 
-func isLetter(c byte) bool       { return c|0x20 >= 'a' && c|0x20 <= 'z' }
-func isDigit(c byte) bool        { return c >= '0' && c <= '9' }
-func isAlphanumeric(c byte) bool { return isLetter(c) || isDigit(c) }
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
 
-// parseTime reads YYYY-MM-DDTHH:MM[:SS[.fraction]]Z of a day that exists.
+// IsAlphanumeric reports whether c is a letter or a digit of ASCII.
+func IsAlphanumeric(c byte) bool { return isLetter(c) || isDigit(c) }
+
+// ParseTime reads YYYY-MM-DDTHH:MM[:SS[.fraction]]Z of a day that exists.
 // Digits beyond nanoseconds are dropped.
-func parseTime(s string) (time.Time, bool) {
+func ParseTime(s string) (time.Time, bool) {
 	if len(s) < len("2006-01-02T15:04Z") || s[len(s)-1] != 'Z' ||
 		s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' {
 		return time.Time{}, false

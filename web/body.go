@@ -1,4 +1,4 @@
-package ingest
+package web
 
 import (
 	"bytes"
@@ -11,52 +11,48 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
 )
 
-// Limits of bodies, in bytes after decompression.
-const (
-	maxBatchBody   = 5 << 20
-	maxBatch       = 1000 // events
-	maxContactBody = schemas.MaxProperties + 16<<10
-	maxDeleteBody  = 16 << 10
-)
-
-// readBody reads a JSON body of at most limit bytes. The error is a *failure.
-func readBody(x *exchange, r *http.Request, limit int) (string, error) {
+// ReadJSON reads a JSON body of at most limit bytes, counted after decompression. The
+// error is a *Failure. That the body is JSON is for the caller to see.
+func ReadJSON(x *Exchange, r *http.Request, limit int) (string, error) {
 	if err := requireJSON(r); err != nil {
 		return "", err
 	}
-	tooLarge := &failure{http.StatusRequestEntityTooLarge, failureBody{Error: fmt.Sprintf("Request body is larger than %d bytes", limit), Fix: "send less in one request"}}
+	body, err := readBody(x, r, limit)
+	if err == nil && len(body) == 0 {
+		err = Refuse(http.StatusBadRequest, FailureBody{Error: MalformedJSON, Detail: "the body is empty", Fix: "send a JSON object"})
+	}
+	return string(body), err
+}
+
+// readBody reads a body of at most limit bytes, also a compressed one.
+func readBody(x *Exchange, r *http.Request, limit int) ([]byte, error) {
+	tooLarge := Refuse(http.StatusRequestEntityTooLarge, FailureBody{Error: fmt.Sprintf("Request body is larger than %d bytes", limit), Fix: "send less in one request"})
 	var body []byte
 	var err error
 	switch strings.ToLower(r.Header.Get("Content-Encoding")) { // names of codings have no case
 	case "", "identity":
 		if r.ContentLength > int64(limit) {
-			return "", tooLarge
+			return nil, tooLarge
 		}
 		body, err = readAll(r.Body, limit, r.ContentLength)
 		if err != nil && !errors.Is(err, errTooLarge) {
-			err = &failure{http.StatusBadRequest, failureBody{Error: "The request body could not be read to its end", Fix: "send the body within 30 seconds"}}
+			err = Refuse(http.StatusBadRequest, FailureBody{Error: "The request body could not be read to its end", Fix: "send the body within 30 seconds"})
 		}
 	case "gzip", "x-gzip":
 		body, err = gunzip(http.MaxBytesReader(x.w, r.Body, int64(limit)), limit)
 		if err != nil && !errors.Is(err, errTooLarge) {
-			err = &failure{http.StatusBadRequest, failureBody{Error: "The request body is not gzip", Fix: "send what Content-Encoding says"}}
+			err = Refuse(http.StatusBadRequest, FailureBody{Error: "The request body is not gzip", Fix: "send what Content-Encoding says"})
 		}
 	default:
-		return "", &failure{http.StatusUnsupportedMediaType, failureBody{Error: "Unsupported Content-Encoding", Fix: "send the body as gzip or without encoding"}}
+		return nil, Refuse(http.StatusUnsupportedMediaType, FailureBody{Error: "Unsupported Content-Encoding", Fix: "send the body as gzip or without encoding"})
 	}
-	switch {
-	case errors.Is(err, errTooLarge):
-		return "", tooLarge
-	case err != nil:
-		return "", err
-	case len(body) == 0:
-		return "", &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Detail: "the body is empty", Fix: "send a JSON object"}}
+	if errors.Is(err, errTooLarge) {
+		err = tooLarge
 	}
-	return string(body), nil
+	return body, err
 }
 
 func gunzip(from io.Reader, limit int) ([]byte, error) {
@@ -106,22 +102,23 @@ func requireJSON(r *http.Request) error {
 	kind, params, err := mime.ParseMediaType(given)
 	isJSON := kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
 	if charset := params["charset"]; err != nil || !isJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &failure{http.StatusUnsupportedMediaType, failureBody{Error: "Content-Type must be application/json", Fix: "send Content-Type: application/json, in UTF-8"}}
+		return Refuse(http.StatusUnsupportedMediaType, FailureBody{Error: "Content-Type must be application/json", Fix: "send Content-Type: application/json, in UTF-8"})
 	}
 	return nil
 }
 
-const malformedJSON = "Malformed JSON in request body"
+// MalformedJSON is the text of the failure of a body that is not JSON.
+const MalformedJSON = "Malformed JSON in request body"
 
-// malformed is the failure of a body that is not JSON, near a field.
-func malformed(err error, field string) error {
-	f := &failure{http.StatusBadRequest, failureBody{Error: malformedJSON, Fix: "send valid JSON in UTF-8"}}
+// Malformed is the failure of a body that is not JSON, near a field.
+func Malformed(err error, field string) error {
+	f := Refuse(http.StatusBadRequest, FailureBody{Error: MalformedJSON, Fix: "send valid JSON in UTF-8"})
 	var doc *document.Error
 	if errors.As(err, &doc) {
-		f.body.Detail = fmt.Sprintf("%s (at byte %d)", doc.Reason, doc.Offset)
+		f.Body.Detail = fmt.Sprintf("%s (at byte %d)", doc.Reason, doc.Offset)
 	}
 	if field != "" {
-		f.body.Path = []any{strings.ToValidUTF8(field, "�")}
+		f.Body.Path = []any{strings.ToValidUTF8(field, "�")}
 	}
 	return f
 }

@@ -1,0 +1,148 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Route is everything about one route. Serving it, reading its requests and its place
+// in the API's description follow from it.
+type Route struct {
+	Method string
+	// Path in full, with its parameters in braces: /v1/admin/contacts/{id}.
+	Path string
+	// Scopes are those of which a caller needs one. A route is Open instead when it
+	// asks for no key.
+	Scopes []string
+	Open   bool
+
+	// Tag is the chapter of the description that it stands in, Summary its line there,
+	// Text what else is to be said; the scopes are added.
+	Tag, Summary, Text string
+	// Params are those of the query, and of the path those that need a word.
+	Params []Param
+	// Request is a value of the type of the body, nil for none.
+	Request any
+	// Answers are values of the types of the answers by status: several types as a
+	// []any, no JSON as a [Media]. What every route may answer is added.
+	Answers map[int]any
+	// Example is a request as one would send it: path, query, and after a blank the body.
+	Example string
+
+	// Serve reads the request by itself and answers it. It passes over what it does
+	// not know.
+	Serve func(*Exchange, *http.Request)
+}
+
+// Param is a parameter of a query or a path.
+type Param struct {
+	Name, Text string
+	// Words are the only values there are, if any. WordsOf takes those of the field of
+	// the same name of an answer's type.
+	Words   []string
+	WordsOf any
+}
+
+// Media is an answer that is not JSON: its content type.
+type Media string
+
+// example is the parts of a route's example.
+type example struct {
+	params map[string]string // of path and query
+	body   json.RawMessage
+}
+
+// readExample reads a route's example and says what it lacks or has wrong.
+func (r *Route) readExample() (example, error) {
+	target, body, hasBody := strings.Cut(r.Example, " ")
+	out := example{params: map[string]string{}}
+	at, err := url.Parse(target)
+	if err != nil {
+		return out, err
+	}
+	want, got := strings.Split(r.Path, "/"), strings.Split(at.Path, "/")
+	if len(want) != len(got) {
+		return out, fmt.Errorf("its path is not that of %s", r.Path)
+	}
+	for i, part := range want {
+		switch name, isParam := strings.CutPrefix(part, "{"); {
+		case isParam:
+			out.params[strings.TrimSuffix(name, "}")] = got[i]
+		case part != got[i]:
+			return out, fmt.Errorf("its path is not that of %s", r.Path)
+		}
+	}
+	for name, values := range at.Query() {
+		if !slices.ContainsFunc(r.Params, func(p Param) bool { return p.Name == name }) {
+			return out, fmt.Errorf("the route has no parameter %s", name)
+		}
+		out.params[name] = values[0]
+	}
+	switch {
+	case hasBody != (r.Request != nil):
+		return out, errors.New("it must have a body when the route takes one, and none otherwise")
+	case hasBody && !json.Valid([]byte(body)):
+		return out, errors.New("its body is not JSON")
+	}
+	out.body = json.RawMessage(body)
+	return out, nil
+}
+
+// lacks is what a route cannot be served without, one error each.
+func (r *Route) lacks() error {
+	var errs []error
+	missing := func(what string, is bool) {
+		if is {
+			errs = append(errs, fmt.Errorf("web: route %s %s has no %s", r.Method, r.Path, what))
+		}
+	}
+	missing("description: set Tag and Summary", r.Tag == "" || r.Summary == "")
+	missing("scope: set Scopes, or Open for a route without a key", (len(r.Scopes) == 0) != r.Open)
+	missing("answer: set Answers", len(r.Answers) == 0)
+	missing("handler", r.Serve == nil)
+	missing("example: set Example", r.Example == "")
+	if r.Example != "" {
+		if _, err := r.readExample(); err != nil {
+			errs = append(errs, fmt.Errorf("web: the example of route %s %s: %w", r.Method, r.Path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Table is routes that are whole, and their description.
+type Table struct {
+	Routes []Route
+	// JSON is their description in OpenAPI 3.1, Page the same as HTML.
+	JSON, Page []byte
+}
+
+// Compile checks routes and describes them. The error names every route that lacks
+// something.
+func Compile(about About, routes []Route, others ...func(*huma.OpenAPI)) (*Table, error) {
+	var errs []error
+	seen := map[string]bool{}
+	for i := range routes {
+		name := routes[i].Method + " " + routes[i].Path
+		if seen[name] {
+			errs = append(errs, fmt.Errorf("web: route %s is there twice", name))
+		}
+		seen[name] = true
+		errs = append(errs, routes[i].lacks())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	doc := describe(about, routes, others)
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("web: describe the routes: %w", err)
+	}
+	return &Table{Routes: routes, JSON: text, Page: docsPage(doc, routes)}, nil
+}
