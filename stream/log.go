@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -123,21 +124,39 @@ func (l *Log) Append(ctx context.Context, msgs ...schemas.Message) error {
 		return ErrClosed
 	}
 	start := time.Now()
-	err := l.send(ctx, l.prepare(msgs, TraceFrom(ctx)))
-	if again := unsent(err); len(again) > 0 && time.Since(start) > l.cfg.AppendTimeout*11/10 {
-		// This process stood still, and not the broker: it was not asked.
+	due := start.Add(l.cfg.AppendTimeout)
+	err := l.send(ctx, l.prepare(msgs, TraceFrom(ctx)), due)
+	for {
+		again := unsent(err)
+		var more bool
+		if due, more = stillDue(due, time.Now(), l.cfg.AppendTimeout); !more || len(again) == 0 {
+			break
+		}
 		rest := make([]schemas.Message, len(again))
 		for i, m := range again {
 			rest[i] = msgs[m]
 		}
-		err = resent(len(msgs), err, again, l.send(ctx, l.prepare(rest, TraceFrom(ctx))))
+		err = resent(len(msgs), err, again, l.send(ctx, l.prepare(rest, TraceFrom(ctx)), due))
 	}
 	l.metrics.observe(time.Since(start), err)
 	return err
 }
 
+// stillDue says whether an append that was due by then may go on, and until when. Late
+// by much, this process stood still, and not the broker: it was not asked, or its
+// answer may be here.
+func stillDue(due, now time.Time, timeout time.Duration) (time.Time, bool) {
+	switch late := now.Sub(due); {
+	case late < 0:
+		return due, true
+	case late > timeout/10:
+		return now.Add(timeout), true
+	}
+	return due, false
+}
+
 // send hands the records of a call to the client and waits for the answers.
-func (l *Log) send(ctx context.Context, call *appendCall) error {
+func (l *Log) send(ctx context.Context, call *appendCall, due time.Time) error {
 	sent := int64(len(call.records))
 	if sent == 0 {
 		return call.result()
@@ -149,15 +168,16 @@ func (l *Log) send(ctx context.Context, call *appendCall) error {
 	}
 	call.left.Store(sent)
 	l.produce(call)
-	return call.wait(ctx)
+	return call.wait(ctx, due)
 }
 
-// unsent are the messages, by their index in the call, whose records the client gave
-// up for their age; it does so only before it has sent them.
+// unsent are the messages, by their index in the call, that the client gave up before
+// it sent them. It gives up all that wait for a partition when the first of them is
+// too old, so also those that are not: after this process stood still, for one.
 func unsent(err error) []int {
 	var indexes []int
 	for _, f := range failures(err) {
-		if errors.Is(f.Err, kgo.ErrRecordTimeout) {
+		if errors.Is(f.Err, errNotSent) {
 			indexes = append(indexes, f.Index)
 		}
 	}
@@ -297,11 +317,22 @@ func (l *Log) classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, kerr.MessageTooLarge):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
-	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrMaxBuffered), errors.Is(err, kgo.ErrRecordRetries),
-		kerr.IsRetriable(err), !isKafkaError(err):
+	case errors.Is(err, kgo.ErrRecordTimeout), isNetworkError(err):
+		return fmt.Errorf("%w: %w: %w", ErrBusy, errNotSent, err)
+	case errors.Is(err, kgo.ErrMaxBuffered), errors.Is(err, kgo.ErrRecordRetries), kerr.IsRetriable(err), !isKafkaError(err):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return err
+}
+
+// errNotSent says that the client gave up a record before it sent it. For its age, that
+// is; once sent it is kept until the broker answers. The error is then the one that
+// the client has just met, of the network perhaps.
+var errNotSent = errors.New("not sent")
+
+func isNetworkError(err error) bool {
+	var network net.Error
+	return kgo.IsRetryableBrokerErr(err) || errors.As(err, &network)
 }
 
 func isKafkaError(err error) bool {
@@ -310,10 +341,9 @@ func isKafkaError(err error) bool {
 }
 
 // wait returns when every record is answered, or time is up, or the caller leaves.
-func (c *appendCall) wait(ctx context.Context) error {
+func (c *appendCall) wait(ctx context.Context, due time.Time) error {
 	timeout := c.log.cfg.AppendTimeout
-	due := time.Now().Add(timeout)
-	patience := time.NewTimer(timeout)
+	patience := time.NewTimer(time.Until(due))
 	defer patience.Stop()
 	for {
 		select {
@@ -322,10 +352,9 @@ func (c *appendCall) wait(ctx context.Context) error {
 			c.log.experience.note(err)
 			return err
 		case <-patience.C:
-			if late := time.Since(due); late > timeout/10 {
-				// This process stood still, and not the broker, whose answer may be here.
-				due = time.Now().Add(timeout)
-				patience.Reset(timeout)
+			if next, more := stillDue(due, time.Now(), timeout); more {
+				due = next
+				patience.Reset(time.Until(due))
 				continue
 			}
 			err := fmt.Errorf("%w: no acknowledgement within %s", ErrBusy, timeout)

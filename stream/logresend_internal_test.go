@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +11,7 @@ import (
 // While the process stood still some messages of a call were given up before they
 // were sent, one was refused, and the others were sent.
 func TestOnlyMessagesThatWereNeverSentAreSentAgain(t *testing.T) {
-	tooOld := fmt.Errorf("%w: %w", ErrBusy, kgo.ErrRecordTimeout)
+	tooOld := new(Log).classify(kgo.ErrRecordTimeout)
 	first := &AppendError{Total: 6, Failed: []AppendFailure{{1, tooOld}, {2, ErrTooLarge}, {4, tooOld}, {5, kerr.NotLeaderForPartition}}}
 	again := unsent(first)
 	require.Equal(t, []int{1, 4}, again)

@@ -335,13 +335,11 @@ func TestANormalUserStartsAServerAndAnotherUsersDataIsRefused(t *testing.T) {
 // publicCopyOfSelf is this binary where every user can run it.
 func publicCopyOfSelf(t *testing.T) *exec.Cmd {
 	t.Helper()
-	from, err := os.Open(self(t).Path)
-	require.NoError(t, err)
-	defer from.Close()
 	path := filepath.Join(filepath.Dir(reachableDir(t)), "embedded.test")
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
-	require.NoError(t, err)
-	_, err = io.Copy(to, from)
-	require.NoError(t, errors.Join(err, to.Close()))
+	// In a process of its own: a child that another test starts meanwhile would have
+	// the copy open for writing too, and a file that is being written does not run.
+	out, err := exec.Command("cp", self(t).Path, path).CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.NoError(t, os.Chmod(path, 0o755))
 	return exec.Command(path)
 }
