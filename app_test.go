@@ -34,7 +34,7 @@ func devConfig(t *testing.T) hogstream.Config {
 	cfg, err := hogstream.ConfigFromEnv()
 	require.NoError(t, err)
 	cfg.DataDir = reachableDir(t)
-	cfg.HTTP.Addr = "127.0.0.1:0"
+	cfg.HTTP.Addr, cfg.HTTP.Port = "", 0
 	cfg.Log.Level = "warn"
 	return cfg
 }
@@ -70,6 +70,7 @@ func TestADevelopersInstanceDescribesItselfAndItsStateSurvivesARestart(t *testin
 	var key string
 	inDev(t, cfg, func(r *hogstream.Running) {
 		key = r.APIKey
+		require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, r.URL, "it listens on loopback alone unless told otherwise")
 		resp, err := http.Get(r.URL + "/openapi.json")
 		require.NoError(t, err)
 		defer resp.Body.Close()

@@ -16,9 +16,12 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/schemas"
@@ -489,11 +492,58 @@ func TestTheTraceOfARequestGoesOnInTheRecords(t *testing.T) {
 
 func TestAPanicIsA500ThatTellsNothing(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	s.log.fail = func([]schemas.Message) error { panic("secret") }
+	core, lines := observer.New(zap.DebugLevel)
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) { deps.Logger = zap.New(core) })
+	s.log.fail = func([]schemas.Message) error { panic("ada@example.com") }
 	got := s.request(http.MethodPost, "/v1/events", event).is(http.StatusInternalServerError)
-	require.NotContains(t, string(got.body), "secret")
+	require.NotContains(t, string(got.body), "ada@")
 	require.NotEmpty(t, got.object()["requestId"])
+	require.Equal(t, 1, lines.FilterMessage("http.panic").Len())
+	require.NotContains(t, fmt.Sprint(lines.All()), "ada@", "what a program panics with may be a value of a record")
+}
+
+func TestMadeUpMethodsStandNowhere(t *testing.T) {
+	t.Parallel()
+	core, lines := observer.New(zap.DebugLevel)
+	spans, registry := tracetest.NewInMemoryExporter(), prometheus.NewRegistry()
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
+		deps.Logger, deps.Registerer = zap.New(core), registry
+		deps.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	})
+	s.request("MADEUP", "/v1/events", "").is(http.StatusNotFound)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	told := fmt.Sprint(families, lines.All(), spanNames(spans))
+	require.NotContains(t, told, "MADEUP")
+	require.Contains(t, told, `name:"method" value:"other"`)
+}
+
+func spanNames(spans *tracetest.InMemoryExporter) (names []string) {
+	for _, s := range spans.GetSpans() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// Whoever watches 503 and the log's business is not woken by clients that hang up.
+func TestAClientThatLeftIsNoOutageInTheFigures(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) { deps.Registerer = registry })
+	ctx, leave := context.WithCancel(t.Context())
+	s.log.fail = func([]schemas.Message) error {
+		leave()
+		return fmt.Errorf("%w: %w", stream.ErrBusy, context.Canceled)
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/events", strings.NewReader(event))
+	r.Header.Set("Authorization", "Bearer "+adminKey)
+	r.Header.Set("Content-Type", "application/json")
+	s.do(r)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	told := fmt.Sprint(families)
+	require.Contains(t, told, `value:"499"`)
+	require.NotContains(t, told, `value:"503"`)
 }
 
 func TestBehindTrustedProxiesTheClientsAddressCounts(t *testing.T) {

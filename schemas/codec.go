@@ -287,6 +287,6 @@ func undecodable(err error) error {
 // The bytes are to blame, not the process.
 func recovered(err *error, doing string) {
 	if p := recover(); p != nil {
-		*err = undecodable(fmt.Errorf("%s: panic: %v", doing, p))
+		*err = undecodable(fmt.Errorf("%s: panic: %s", doing, PanicText(p)))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 )
@@ -153,11 +154,33 @@ func readConfig(config json.RawMessage, into any) error {
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType) && wrongType.Field != "":
-		return fmt.Errorf("config.%s: is a %s, not a %s", wrongType.Field, wrongType.Value, wrongType.Type)
+		return fmt.Errorf("config.%s: must be %s, not of type %s", wrongType.Field, wanted(wrongType.Type), given(wrongType))
 	case errors.As(err, &wrongType):
-		return fmt.Errorf("config: is a %s, not an object", wrongType.Value)
+		return fmt.Errorf("config: must be an object, not of type %s", given(wrongType))
 	case err != nil:
 		return fmt.Errorf("config: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
+}
+
+// wanted names a setting's type as those do who write JSON.
+func wanted(t reflect.Type) string {
+	switch t.Kind() { //nolint:exhaustive // settings have no others
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a text"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	default:
+		return "a number"
+	}
+}
+
+// given is the type of what was written instead, without its value.
+func given(err *json.UnmarshalTypeError) string {
+	kind, _, _ := strings.Cut(err.Value, " ")
+	return kind
 }

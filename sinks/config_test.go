@@ -98,3 +98,17 @@ func TestAHiddenSecretIsNotSentToAnotherReceiverThanTheOneItWasGivenFor(t *testi
 		})
 	}
 }
+
+func TestASettingOfTheWrongTypeIsSaidInJSONsWords(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"headers":["X"]}`:             "config.headers: must be an object, not of type array",
+		`{"ed25519":"whsk_secret"}`:     "config.ed25519: must be true or false, not of type string",
+		`{"headers":{"X-Team":424242}}`: "config.headers: must be a text, not of type number",
+		`[]`:                            "config: must be an object, not of type array",
+	} {
+		_, err := newOperations(t).Create(t.Context(), Settings{URL: "https://example.com/hook", EventTypes: []string{"*"}, Config: json.RawMessage(config)})
+		require.ErrorContains(t, err, want, config)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "424242")
+	}
+}

@@ -14,6 +14,10 @@ import (
 // before the record is to blame.
 const slowTries = 3
 
+// errNoTurn is why filter and transform were not run within an attempt: others of the
+// destination's records took the worker's time.
+var errNoTurn = errors.New("filter or transform: had no turn within the time of the attempt")
+
 // programs are the filter and the transform of a destination.
 func programs(dest *storage.Destination) program.Source {
 	return program.Source{Filter: dest.Filter, Transform: dest.Transform}
@@ -86,7 +90,7 @@ func notRun(ctx context.Context, err error, records int) stream.Outcome {
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return failed(ctx, context.Cause(ctx), 0)
 	case ctx.Err() != nil:
-		return brokenOff(err, records)
+		return brokenOff(errNoTurn, records)
 	}
 	return stream.Outcome{Verdict: stream.Retry, Err: transport.CleanText(err.Error())}
 }

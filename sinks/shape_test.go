@@ -91,7 +91,10 @@ func TestAFilterThatIsBrokenOffWithItsAttemptGivesNothingUp(t *testing.T) {
 	for n, want := range map[int]struct{ ended, late stream.Verdict }{1: {stream.Retry, stream.Retry}, len(records): {stream.Retry, stream.Split}} {
 		del := stream.Delivery{Destination: dest, Records: records[:n], Attempt: 100}
 		require.Equal(t, want.ended, d.Deliver(ended, del).Verdict, n)
-		require.Equal(t, want.late, d.Deliver(late, del).Verdict, n)
+		out := d.Deliver(late, del)
+		require.Equal(t, want.late, out.Verdict, n)
+		require.Equal(t, "filter or transform: had no turn within the time of the attempt", out.Err)
+		require.Equal(t, "filter or transform", out.Class())
 	}
 }
 

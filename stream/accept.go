@@ -112,6 +112,9 @@ func (a *Admin) AcceptOffsets(ctx context.Context, q storage.Querier, processor 
 	}
 	places := make(storage.Ranges, len(at))
 	for t, o := range at {
+		if _, there := logs.starts.Lookup(a.cfg.Topic(t), partition); !there {
+			return fmt.Errorf("%s/%d: %w: it has no such partition", t, partition, ErrOffset)
+		}
 		start, end := logs.of(a.cfg.Topic(t), partition)
 		if o < start || o > end {
 			return fmt.Errorf("%s/%d offset %d: %w: it has [%d,%d]", t, partition, o, ErrOffset, start, end)

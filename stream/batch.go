@@ -261,8 +261,8 @@ const reasonFailed = "failed"
 func (t *thread) guarded(ctx context.Context, tx *storage.Tx, out *Batch) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			t.log.Error("processor.panicked", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
-			err = fmt.Errorf("panic: %v", r)
+			t.log.Error("processor.panicked", zap.String("panic", schemas.PanicText(r)), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("panic: %s", schemas.PanicText(r))
 		}
 	}()
 	return t.cfg.Processor.Apply(ctx, tx, out)

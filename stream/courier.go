@@ -507,8 +507,8 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 	defer done()
 	defer func() {
 		if cause := recover(); cause != nil {
-			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.Any("cause", cause), zap.Stack("stack"))
-			out = Outcome{Verdict: Reject, Err: fmt.Sprintf("panic: %v", cause)}
+			c.env.log.Error("delivery.panicked", zap.String("destination", f.dest.Name), zap.String("panic", schemas.PanicText(cause)), zap.Stack("stack"))
+			out = Outcome{Verdict: Reject, Err: "panic: " + schemas.PanicText(cause)}
 		}
 	}()
 	if f.dead != nil {

@@ -343,12 +343,14 @@ func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
 func TestARecordWhoseDeliveryPanicsBecomesADeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCourierBench(t, nil)
+		core, logs := observer.New(zap.ErrorLevel)
+		b.courier.env.log = zap.New(core)
 		b.set(func(d Delivery) Outcome {
 			if d.Records[0].Offset == 1 {
 				b.mu.Lock()
 				b.flying["a"] = false
 				b.mu.Unlock()
-				panic("index out of range")
+				panic("ada@example.com")
 			}
 			return Outcome{Status: 200}
 		})
@@ -356,7 +358,9 @@ func TestARecordWhoseDeliveryPanicsBecomesADeadLetter(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []int64{0, 2}, b.took["a"])
 		require.Len(t, b.letters, 1)
-		require.Equal(t, "panic: index out of range", b.letters[0].Error)
+		require.Equal(t, "panic: a value of type string", b.letters[0].Error)
+		require.Equal(t, 1, logs.FilterMessage("delivery.panicked").Len())
+		require.NotContains(t, fmt.Sprint(logs.All()), "ada@", "what a program panics with may be a value of a record")
 		require.EqualValues(t, 3, b.position())
 	})
 }

@@ -451,6 +451,7 @@ func (m *logMetrics) observe(took time.Duration, err error) {
 	switch {
 	case err == nil:
 		m.latency.Observe(took.Seconds())
+	case errors.Is(err, context.Canceled): // the caller left, whatever the log does
 	case errors.Is(err, ErrBusy):
 		m.busy.Inc()
 	default:

@@ -84,6 +84,8 @@ func TestAnOffsetMovedByHandStopsThePartitionUntilAnOperatorNamesAPlace(t *testi
 	admin := r.openAdmin()
 	err := admin.AcceptOffsets(t.Context(), r.db, "copier", 0, map[schemas.Topic]int64{schemas.TopicIngest: 99})
 	require.ErrorIs(t, err, stream.ErrOffset)
+	err = admin.AcceptOffsets(t.Context(), r.db, "copier", 99, map[schemas.Topic]int64{schemas.TopicIngest: 0})
+	require.ErrorContains(t, err, "no such partition")
 	require.NoError(t, admin.AcceptOffsets(t.Context(), r.db, "copier", 0, map[schemas.Topic]int64{schemas.TopicIngest: 10}))
 	r.awaitOutputs(30) // without a restart
 	require.Empty(t, a.loop.Stopped())
@@ -231,9 +233,12 @@ func TestAProcessorThatLosesATopicInAnUpgradeStillPublishesWhatItAppliedOfIt(t *
 }
 
 func TestARecordThatFailsIsFoundByHalvingAndBecomesADeadLetter(t *testing.T) {
-	for name, fail := range map[string]func() error{
-		"error": func() error { return errors.New("seventh heaven") },
-		"panic": func() error { panic("seventh heaven") },
+	for name, kind := range map[string]struct {
+		fail func() error
+		text string
+	}{
+		"error": {func() error { return errors.New("seventh heaven") }, "seventh heaven"},
+		"panic": {func() error { panic("ada@example.com") }, "panic: a value of type string"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -247,7 +252,7 @@ func TestARecordThatFailsIsFoundByHalvingAndBecomesADeadLetter(t *testing.T) {
 			a := r.start("a", func(c *stream.ProcessorConfig) {
 				c.Processor = copier{topics: []schemas.Topic{schemas.TopicIngest}, before: func() { calls++ }, extra: func(_ *stream.Batch, rec *stream.Record) error {
 					if string(rec.Value) == "poison" {
-						return fail()
+						return kind.fail()
 					}
 					return nil
 				}}
@@ -258,7 +263,7 @@ func TestARecordThatFailsIsFoundByHalvingAndBecomesADeadLetter(t *testing.T) {
 			letters := r.env.ReadAll(schemas.TopicDeadLetters, true)
 			require.Len(t, letters, 1, "exactly once, like any output")
 			require.Contains(t, string(letters[0].Value), "failed ingest/0/40")
-			require.Contains(t, string(letters[0].Value), "seventh heaven")
+			require.Contains(t, string(letters[0].Value), kind.text)
 			require.Equal(t, string(poison.Key), string(letters[0].Key))
 			require.Less(t, calls, 40, "by halving, not one by one")
 		})

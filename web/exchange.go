@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/gzip"
 	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // Exchange is one request and its response: the response writer that handlers
@@ -96,7 +98,7 @@ func (e *Edge) Exchanges(next http.Handler) http.Handler {
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // the panic's own value
-				e.log.Error("http.panic", zap.Any("panic", panicked), zap.String("method", r.Method), zap.String("route", routeOf(r)),
+				e.log.Error("http.panic", zap.String("panic", schemas.PanicText(panicked)), zap.String("method", methodOf(r)), zap.String("route", routeOf(r)),
 					zap.String("request_id", x.RequestID), zap.ByteString("stack", debug.Stack()))
 				if x.status == 0 {
 					x.Fail(http.StatusInternalServerError, "Internal Server Error", "")

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,14 +20,17 @@ func routeOf(r *http.Request) string { return chi.RouteContext(r.Context()).Rout
 
 // finished counts a request and writes its log line.
 func (e *Edge) finished(x *Exchange, r *http.Request, took time.Duration) {
-	route := routeOf(r)
+	method, route := methodOf(r), routeOf(r)
 	if route == "" || strings.Contains(route, "*") && x.status == http.StatusNotFound {
 		route = "unmatched"
 	}
 	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
-		span.SetName(r.Method + " " + route)
+		span.SetName(method + " " + route)
 	}
-	e.metrics.request(r.Method, route, x.status, took)
+	if x.status == http.StatusServiceUnavailable && errors.Is(r.Context().Err(), context.Canceled) {
+		x.status = statusClientLeft // nothing is away: nobody waited for the answer
+	}
+	e.metrics.request(method, route, x.status, took)
 	level := zap.InfoLevel
 	if x.status >= 500 {
 		level = zap.WarnLevel
@@ -39,7 +44,7 @@ func (e *Edge) finished(x *Exchange, r *http.Request, took time.Duration) {
 	}
 	var room [16]zap.Field
 	fields := append(room[:0],
-		zap.String("method", r.Method), zap.String("route", route), // a path may name a person
+		zap.String("method", method), zap.String("route", route), // a path may name a person
 		zap.Int("status", x.status), zap.Float64("duration_ms", float64(took.Microseconds())/1000),
 		zap.String("request_id", x.RequestID), zap.Int64("bytes_in", r.ContentLength), zap.Int64("bytes_out", x.written))
 	if x.Caller != nil {
@@ -80,13 +85,21 @@ func newMetrics() *metrics {
 	}, []string{"method", "route", "status"})}
 }
 
-// methods keeps made-up methods out of the labels.
+// statusClientLeft stands in log and metrics, as it does in those of many proxies, for a
+// request whose client hung up before it was answered.
+const statusClientLeft = 499
+
+// methods keeps made-up methods out of labels, log lines and names of spans.
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
 
-func (m *metrics) request(method, route string, status int, took time.Duration) {
-	if !methods[method] {
-		method = "other"
+func methodOf(r *http.Request) string {
+	if methods[r.Method] {
+		return r.Method
 	}
+	return "other"
+}
+
+func (m *metrics) request(method, route string, status int, took time.Duration) {
 	labels := requestLabels{method, route, status}
 	o, ok := m.byRoute.Load(labels)
 	if !ok {

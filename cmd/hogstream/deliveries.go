@@ -94,7 +94,7 @@ func (c *destinationsRedeliverCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	if err := out.value(r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s, HTTP %d in %d ms %s\n", r.Verdict, r.Status, r.LatencyMS, r.Error)
+		fmt.Fprintln(w, outcomeText(r.Verdict, r.Status, r.LatencyMS, r.Error))
 	}); err != nil {
 		return err
 	}
@@ -102,4 +102,19 @@ func (c *destinationsRedeliverCmd) Run(ctx context.Context, out *output) error {
 		return fmt.Errorf("not delivered: %s", r.Verdict)
 	}
 	return nil
+}
+
+// outcomeText is what became of an attempt, with what there is of an answer.
+func outcomeText(verdict string, status int, latencyMS int64, failure string) string {
+	text := verdict
+	if status != 0 {
+		text += fmt.Sprintf(", HTTP %d", status)
+	}
+	if status != 0 || latencyMS > 0 {
+		text += fmt.Sprintf(" in %d ms", latencyMS)
+	}
+	if failure != "" {
+		text += ": " + failure
+	}
+	return text
 }

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +27,7 @@ type destinationsCmd struct {
 
 	Pause      destinationsPauseCmd      `cmd:"" help:"Stop deliveries at their place."`
 	Resume     destinationsResumeCmd     `cmd:"" help:"Go on after a pause or a suspension."`
-	Skip       destinationsSkipCmd       `cmd:"" help:"Go on from now, leaving out what was not sent yet."`
+	Skip       destinationsSkipCmd       `cmd:"" help:"Go on from now; what was not sent yet becomes dead letters, when you say so."`
 	Deliveries destinationsDeliveriesCmd `cmd:"" help:"Search the delivery log, newest first."`
 	Redeliver  destinationsRedeliverCmd  `cmd:"" help:"Deliver one record again now."`
 }
@@ -316,22 +314,6 @@ func (d *destination) behind() string {
 		return "?"
 	}
 	return strconv.FormatInt(*d.Lag, 10)
-}
-
-// printStopped says where it waits for an operator, and for which commands.
-func (d *destination) printStopped(w io.Writer) {
-	mends := map[string]bool{}
-	for _, s := range d.Stopped {
-		of := ""
-		if s.ReplayID != "" {
-			of = ", backfill " + s.ReplayID
-		}
-		fmt.Fprintf(w, "%s is stopped at %d of %s, partition %d%s: %s\n", d.Name, s.Position, s.Topic, s.Partition, of, s.Why)
-		mends[s.Mend] = true
-	}
-	for _, mend := range slices.Sorted(maps.Keys(mends)) {
-		fmt.Fprintf(w, "%s: %s\n", d.Name, mend)
-	}
 }
 
 type destinationsRmCmd struct{ oneDestination }

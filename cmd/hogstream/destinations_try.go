@@ -109,7 +109,7 @@ func (c *destinationsTestCmd) Run(ctx context.Context, out *output) error {
 	err = out.value(t, func(w io.Writer) {
 		t.Request.print(w)
 		if t.Request.Result == "sent" {
-			fmt.Fprintf(w, "\n%s: %s, HTTP %d in %d ms %s\n%s\n", t.DeliveryID, t.Verdict, t.Status, t.LatencyMS, t.Error, t.Response)
+			fmt.Fprintf(w, "\n%s: %s\n%s\n", t.DeliveryID, outcomeText(t.Verdict, t.Status, t.LatencyMS, t.Error), t.Response)
 		}
 	})
 	if err == nil && !t.Delivered {

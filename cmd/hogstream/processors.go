@@ -54,6 +54,7 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 			}
 		}
 		table(w, []string{"processor", "partition", "topic", "committed", "applied", "end", "lag", "published"}, rows)
+		printStoppedProcessors(w, all)
 	})
 }
 

@@ -90,7 +90,7 @@ func (p *jq) first(ctx context.Context, input any) (any, error) {
 func write(out any) ([][]byte, error) {
 	object, ok := out.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("transform: its output is a %s: it must be an object", gojq.TypeOf(out))
+		return nil, fmt.Errorf("transform: its output is of type %s: it must be an object", gojq.TypeOf(out))
 	}
 	envelope, err := gojq.Marshal(object)
 	switch {

@@ -88,7 +88,7 @@ func TestErrorsNameTheProgramAndQuoteNoValueOfTheRecord(t *testing.T) {
 		`[1] | .[.[0] - 300000000] = 1`:           "transform: setpath failed",
 		`halt`:                                    "transform: it ended with halt: use empty to leave a record out",
 		`.data.properties | halt_error`:           "transform: it ended with halt: use empty to leave a record out",
-		`[1]`:                                     "transform: its output is a array: it must be an object",
+		`[1]`:                                     "transform: its output is of type array: it must be an object",
 		`{x: ("y" * 2000000)}`:                    "transform: its output has 2000008 bytes: at most 1048576 are allowed",
 		`{x: reduce range(20000) as $i (0; [.])}`: "transform: its output is nested too deeply",
 	} {

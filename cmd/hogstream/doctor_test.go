@@ -1,0 +1,65 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/schemas/localregistry"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+func TestTheDoctorIsContentWithWhatServeTakesAndNamesEachFixOtherwise(t *testing.T) {
+	broker := streamtest.New(t, streamtest.FakeOnly(), streamtest.Partitions(2))
+	registry, err := localregistry.Start(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = registry.Close() })
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+
+	well, err := hogstream.ConfigFromEnv()
+	require.NoError(t, err)
+	well.Kafka.Brokers, well.Kafka.Prefix, well.Kafka.Partitions = broker.Config.Brokers, broker.Config.Prefix, 2
+	well.Registry.URL, well.Database.URL = registry.URL(), storagetest.URL(t)
+	well.EncryptionKey, well.AdminAPIKey = base64.StdEncoding.EncodeToString(key), strings.Repeat("k", 24)
+	require.NoError(t, well.ValidateServing())
+	for _, f := range examine(t.Context(), well) {
+		require.True(t, f.OK, "%+v", f)
+	}
+
+	for what, c := range map[string]struct {
+		ill  func(*hogstream.Config)
+		fix  string
+		note string
+	}{
+		"settings": {func(c *hogstream.Config) { c.AdminAPIKey = "short" }, "serve does not start with it", "ADMIN_API_KEY has 5 characters"},
+		"kafka":    {func(c *hogstream.Config) { c.Kafka.Brokers = nil }, "KAFKA_BROKERS", "not set"},
+		"topics":   {func(c *hogstream.Config) { c.Kafka.Prefix = "nothing.here." }, "hogstream topics create", "is missing"},
+		"registry": {func(c *hogstream.Config) { c.Registry.URL = "http://127.0.0.1:1" }, "SCHEMA_REGISTRY_URL", "127.0.0.1:1"},
+		"postgres": {func(c *hogstream.Config) { c.Database.URL = "postgres://127.0.0.1:1/nothing" }, "DATABASE_URL", "127.0.0.1:1"},
+		"schema":   {func(c *hogstream.Config) { c.Database.URL = storagetest.EmptyURL(t) }, "hogstream migrate", "schema"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			cfg := well
+			c.ill(&cfg)
+			found := map[string]finding{}
+			for _, f := range examine(t.Context(), cfg) {
+				if !f.OK {
+					found[f.What] = f
+				}
+			}
+			require.Contains(t, found, what)
+			require.Contains(t, found[what].Fix, c.fix)
+			require.Contains(t, found[what].Note, c.note)
+			delete(found, what)
+			delete(found, "topics") // they are not checked without Kafka
+			delete(found, "settings")
+			require.Empty(t, found, "nothing else is ill")
+		})
+	}
+}
