@@ -30,6 +30,7 @@ import (
 // for its roles, runs them and stops them. Made by New, run once by Run.
 type App struct {
 	cfg   Config
+	added options // by a program that embeds us
 	tel   *Telemetry
 	box   *storage.Box
 	db    *storage.DB
@@ -55,9 +56,16 @@ type check struct {
 	run  func(ctx context.Context) error
 }
 
-// New checks the settings. Nothing is opened before Run.
-func New(cfg Config) (*App, error) {
+// New checks the settings and what the options add. Nothing is opened before Run.
+func New(cfg Config, with ...Option) (*App, error) {
 	if err := cfg.ValidateServing(); err != nil {
+		return nil, err
+	}
+	var added options
+	for _, option := range with {
+		option(&added)
+	}
+	if err := (sinks.Config{OwnKinds: added.kinds}).Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Instance == "" {
@@ -67,7 +75,7 @@ func New(cfg Config) (*App, error) {
 		}
 		cfg.Instance = name
 	}
-	return &App{cfg: cfg}, nil
+	return &App{cfg: cfg, added: added}, nil
 }
 
 // newInstanceName is unique, and says where the instance was first started.
@@ -308,7 +316,7 @@ func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (
 		return nil, err
 	}
 	*rooms = append(*rooms, more...)
-	return a.listen(ctx, group, a.cfg.ListenAddr(), handler)
+	return a.listen(ctx, group, a.cfg.ListenAddr(), a.added.wrap(handler))
 }
 
 // onlyOwnHosts refuses requests to a listener on loopback under a name that is not this

@@ -24,8 +24,8 @@ import (
 // Postgres, all roles; settings that name servers of your own are taken
 // instead. It calls ready once the API answers, returns nil when ctx ends, and
 // leaves nothing running. State survives; a second start on the same directory
-// fails and says who holds it.
-func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
+// fails and says who holds it. Options are those of New.
+func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Option) (err error) {
 	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running)) (err error) {
 	if err := keepKeys(&cfg); err != nil {
 		return err
 	}
-	app, err := New(cfg)
+	app, err := New(cfg, with...)
 	if err != nil {
 		return err
 	}

@@ -102,8 +102,13 @@ func (a *App) openSinks() (err error) {
 	if err != nil {
 		return err
 	}
+	if kinds != nil {
+		for _, own := range a.added.kinds {
+			kinds = append(kinds, own.Name)
+		}
+	}
 	a.deliverer, err = sinks.New(sinks.Config{
-		Version: Version, Kinds: kinds, Timeout: a.cfg.Delivery.Timeout,
+		Version: Version, Kinds: kinds, OwnKinds: a.added.kinds, Timeout: a.cfg.Delivery.Timeout,
 		AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks, Proxy: proxy,
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {

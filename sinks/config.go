@@ -142,9 +142,9 @@ func redactURL(raw string, kind *Kind) string {
 	return before + "?" + strings.Join(pairs, "&")
 }
 
-// readConfig decodes a destination's config. Unknown fields are refused: a
+// ReadConfig decodes a destination's config for a [Kind]. Unknown fields are refused: a
 // misspelt setting that is ignored is found out too late.
-func readConfig(config json.RawMessage, into any) error {
+func ReadConfig(config json.RawMessage, into any) error {
 	if len(config) == 0 || string(config) == "null" {
 		return nil
 	}

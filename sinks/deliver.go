@@ -70,7 +70,7 @@ func (d *Deliverer) ready(dest *storage.Destination) *opened {
 	if err := d.enabled(dest.Kind); err != nil {
 		return &opened{revision: dest.Revision, dest: dest, err: err}
 	}
-	o := newOpened(dest, d.client.Guard())
+	o := d.newOpened(dest)
 	if src := programs(dest); o.err == nil && !src.Empty() {
 		o.program = d.workers.Open(dest.Name, src)
 	}
@@ -79,19 +79,19 @@ func (d *Deliverer) ready(dest *storage.Destination) *opened {
 
 // newOpened checks all settings that deliveries depend on, but for filter and
 // transform: a worker checks those when they are set.
-func newOpened(dest *storage.Destination, guard *transport.Guard) *opened {
+func (d *Deliverer) newOpened(dest *storage.Destination) *opened {
 	o := &opened{revision: dest.Revision, dest: dest}
 	if dest.Unreadable != "" {
 		o.err = errors.New(dest.Unreadable)
 		return o
 	}
-	kind, err := kindOf(dest.Kind)
+	kind, err := d.kinds.find(dest.Kind)
 	if err != nil {
 		o.err = err
 		return o
 	}
 	o.kind = kind
-	o.sink, o.err = kind.Open(dest, guard)
+	o.sink, o.err = kind.Open(dest, d.client.Guard())
 	return o
 }
 
@@ -124,7 +124,7 @@ func (o *opened) close() {
 
 // Batch implements [stream.Deliverer].
 func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
-	kind, err := kindOf(dest.Kind)
+	kind, err := d.kinds.find(dest.Kind)
 	if err != nil {
 		return 1, 0
 	}

@@ -45,9 +45,9 @@ func signingKey(encoded string) (ed25519.PrivateKey, error) {
 
 // adopt puts keys in place that were given, instead of those that were made; "" leaves
 // what is there.
-func adopt(d *storage.Destination, secret, signing string) error {
+func (c catalog) adopt(d *storage.Destination, secret, signing string) error {
 	if secret != "" {
-		kind, err := kindOf(d.Kind)
+		kind, err := c.find(d.Kind)
 		switch {
 		case err != nil:
 			return invalid(err)
@@ -119,8 +119,8 @@ func signsEd25519(d *storage.Destination) bool {
 
 // equip gives a destination the keys that its settings ask for, and takes those that
 // they do not. It returns the secret if it has made one.
-func equip(d *storage.Destination) (made string) {
-	kind, err := kindOf(d.Kind)
+func (c catalog) equip(d *storage.Destination) (made string) {
+	kind, err := c.find(d.Kind)
 	switch {
 	case err != nil:
 	case !kind.Signed:

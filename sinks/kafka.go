@@ -51,7 +51,7 @@ var validTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
 func openKafka(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	k := &kafka{guard: guard}
-	if err := readConfig(dest.Config, &k.cfg); err != nil {
+	if err := ReadConfig(dest.Config, &k.cfg); err != nil {
 		return nil, err
 	}
 	if !validTopic.MatchString(k.cfg.Topic) {

@@ -65,10 +65,20 @@ func brokerAddresses(d *storage.Destination) (all []address) {
 	return all
 }
 
+// receiverAddresses are the addresses of URLs.
+func receiverAddresses(urls func(*storage.Destination) []string) func(*storage.Destination) []address {
+	return func(d *storage.Destination) (all []address) {
+		for _, u := range urls(d) {
+			all = append(all, addressOf(u)...)
+		}
+		return all
+	}
+}
+
 // movedTo is where secrets would be sent that were not sent there before; "" for
 // nowhere.
-func movedTo(before, after *storage.Destination) string {
-	kind, err := kindOf(after.Kind)
+func (c catalog) movedTo(before, after *storage.Destination) string {
+	kind, err := c.find(after.Kind)
 	if err != nil || kind.addresses == nil {
 		return ""
 	}
@@ -88,8 +98,8 @@ func movedTo(before, after *storage.Destination) string {
 // keptSecrets are the fields of a destination's config that hold a secret which a
 // change leaves as it is, without telling it: hidden in the config that is written, or
 // all, when none is.
-func keptSecrets(written json.RawMessage, d *storage.Destination) []string {
-	kind, _ := kindOf(d.Kind)
+func (c catalog) keptSecrets(written json.RawMessage, d *storage.Destination) []string {
+	kind, _ := c.find(d.Kind)
 	var kept []string
 	var config any
 	if written == nil {
@@ -139,8 +149,8 @@ func eachHidden(path string, config any, found func(field string)) {
 
 // refuseMove is the error of a change that would have a hidden secret sent to another
 // receiver than the one that it was given for.
-func refuseMove(before, after *storage.Destination, kept []string) error {
-	to := movedTo(before, after)
+func (c catalog) refuseMove(before, after *storage.Destination, kept []string) error {
+	to := c.movedTo(before, after)
 	if len(kept) == 0 || to == "" {
 		return nil
 	}

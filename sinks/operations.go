@@ -125,8 +125,8 @@ type Created struct {
 // returned: its cursors stand at the ends of its topics, read beforehand. A wrong
 // setting is an [*InvalidError].
 func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
-	d := destinationOf(s)
-	if err := adopt(d, s.Secret, s.SigningKey); err != nil {
+	d := o.deliverer.kinds.destinationOf(s)
+	if err := o.deliverer.kinds.adopt(d, s.Secret, s.SigningKey); err != nil {
 		return nil, err
 	}
 	sub, err := o.check(ctx, d)
@@ -140,10 +140,10 @@ func (o *Operations) Create(ctx context.Context, s Settings) (*Created, error) {
 	if err := o.insert(ctx, d, starts, s.Name == ""); err != nil {
 		return nil, err
 	}
-	return &Created{View: viewOf(d), Secret: d.Secret}, nil
+	return &Created{View: o.deliverer.kinds.viewOf(d), Secret: d.Secret}, nil
 }
 
-func destinationOf(s Settings) *storage.Destination {
+func (c catalog) destinationOf(s Settings) *storage.Destination {
 	d := &storage.Destination{
 		ID: uuid.Must(uuid.NewV7()).String(), Name: s.Name, Kind: s.Kind, URL: strings.TrimSpace(s.URL),
 		Description: s.Description, EventTypes: s.EventTypes, Config: s.Config,
@@ -156,7 +156,7 @@ func destinationOf(s Settings) *storage.Destination {
 	if s.Disabled {
 		d.Status = storage.DestinationPaused
 	}
-	if kind, err := kindOf(d.Kind); err == nil {
+	if kind, err := c.find(d.Kind); err == nil {
 		if d.RateLimit == 0 {
 			d.RateLimit = kind.DefaultRate
 		}
@@ -164,7 +164,7 @@ func destinationOf(s Settings) *storage.Destination {
 	if d.Name == "" {
 		d.Name = defaultName(d)
 	}
-	equip(d)
+	c.equip(d)
 	return d
 }
 
@@ -210,7 +210,7 @@ func defaultName(d *storage.Destination) string {
 // check validates all settings, and returns the subscription.
 func (o *Operations) check(ctx context.Context, d *storage.Destination) (schemas.Subscription, error) {
 	var none schemas.Subscription
-	kind, err := kindOf(d.Kind)
+	kind, err := o.deliverer.kinds.find(d.Kind)
 	if err != nil {
 		return none, invalid(err)
 	}
@@ -272,7 +272,7 @@ func (o *Operations) List(ctx context.Context) ([]View, error) {
 	}
 	views := make([]View, len(list))
 	for i, d := range list {
-		views[i] = viewOf(d)
+		views[i] = o.deliverer.kinds.viewOf(d)
 	}
 	if err := o.addHealth(ctx, views); err != nil || len(views) == 0 {
 		return views, err
@@ -286,7 +286,7 @@ func (o *Operations) Get(ctx context.Context, nameOrID string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := []View{viewOf(d)}
+	views := []View{o.deliverer.kinds.viewOf(d)}
 	return &views[0], o.addHealth(ctx, views)
 }
 
@@ -298,8 +298,8 @@ func (o *Operations) find(ctx context.Context, nameOrID string) (*storage.Destin
 	return d, err
 }
 
-func viewOf(d *storage.Destination) View {
-	kind, _ := kindOf(d.Kind)
+func (c catalog) viewOf(d *storage.Destination) View {
+	kind, _ := c.find(d.Kind)
 	v := View{
 		ID: d.ID, URL: redactURL(d.URL, kind), Description: d.Description, EventTypes: d.EventTypes, Kind: d.Kind,
 		Config: redactConfig(d.Config, kind), Status: "enabled", LastDeliveryAt: schemas.ISOTimeOf(d.LastDeliveryAt),
@@ -350,28 +350,28 @@ type Patch struct {
 func (o *Operations) Update(ctx context.Context, nameOrID string, p Patch) (*Created, error) {
 	var made string
 	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
-		before, kept := *d, keptSecrets(p.Config, d)
-		if err := p.apply(d); err != nil {
+		before, kept := *d, o.deliverer.kinds.keptSecrets(p.Config, d)
+		if err := p.apply(o.deliverer.kinds, d); err != nil {
 			return err
 		}
-		if err := refuseMove(&before, d, kept); err != nil {
+		if err := o.deliverer.kinds.refuseMove(&before, d, kept); err != nil {
 			return err
 		}
-		made = equip(d)
+		made = o.deliverer.kinds.equip(d)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	views := []View{viewOf(d)}
+	views := []View{o.deliverer.kinds.viewOf(d)}
 	if err := o.addHealth(ctx, views); err != nil {
 		o.deliverer.log.Warn("destination.health_not_read", zap.String("destination_id", d.ID), zap.Error(err)) // the change was made
 	}
 	return &Created{View: views[0], Secret: made}, nil
 }
 
-func (p *Patch) apply(d *storage.Destination) error {
-	if err := p.applyURL(d); err != nil {
+func (p *Patch) apply(kinds catalog, d *storage.Destination) error {
+	if err := p.applyURL(kinds, d); err != nil {
 		return err
 	}
 	if p.Config != nil {
@@ -410,8 +410,8 @@ func (p *Patch) apply(d *storage.Destination) error {
 
 // applyURL changes the URL. As it is shown it stays as it is, but for one that is a
 // credential: another kind would show it, so it goes when the kind does.
-func (p *Patch) applyURL(d *storage.Destination) error {
-	kind, _ := kindOf(d.Kind)
+func (p *Patch) applyURL(kinds catalog, d *storage.Destination) error {
+	kind, _ := kinds.find(d.Kind)
 	kept := p.URL == nil || *p.URL == redactURL(d.URL, kind)
 	switch {
 	case kept && kind != nil && kind.SecretURL && p.Kind != nil && *p.Kind != d.Kind:

@@ -47,7 +47,7 @@ type posthog struct {
 
 func openPosthog(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	p := &posthog{}
-	if err := readConfig(dest.Config, &p.cfg); err != nil {
+	if err := ReadConfig(dest.Config, &p.cfg); err != nil {
 		return nil, err
 	}
 	path := "/batch/"

@@ -154,7 +154,7 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 	d.complete(ctx, req, a)
 	plain := req.Body
 	req.Compress()
-	shown := maskRequest(req, plain, dest)
+	shown := d.maskRequest(req, plain, dest)
 	shown.Compressed = req.Header["Content-Encoding"] != nil
 	return a, shown
 }
@@ -162,8 +162,8 @@ func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *ope
 // maskRequest shows a request with this body, and hides secrets by name (headers, those
 // of the config among them) and by value (what else the config calls secret, wherever it
 // stands in the request; of two that begin alike the longer one first).
-func maskRequest(req *transport.Request, body []byte, dest *storage.Destination) *Preview {
-	kind, _ := kindOf(dest.Kind)
+func (d *Deliverer) maskRequest(req *transport.Request, body []byte, dest *storage.Destination) *Preview {
+	kind, _ := d.kinds.find(dest.Kind)
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON
 	var hide []string

@@ -43,7 +43,7 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 		return nil, &InvalidError{"overlap", "must be between 0 and 30 days"}
 	}
 	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
-		kind, err := kindOf(d.Kind)
+		kind, err := o.deliverer.kinds.find(d.Kind)
 		if err != nil {
 			return invalid(err)
 		}
@@ -60,8 +60,8 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 		}
 		before := d.Secret
 		d.Secret, d.SigningKey = "", ""
-		equip(d)
-		if err := adopt(d, r.Secret, r.SigningKey); err != nil {
+		o.deliverer.kinds.equip(d)
+		if err := o.deliverer.kinds.adopt(d, r.Secret, r.SigningKey); err != nil {
 			return err
 		}
 		if d.Secret == before {
@@ -72,5 +72,5 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 	if err != nil {
 		return nil, err
 	}
-	return &Created{View: viewOf(d), Secret: d.Secret}, nil
+	return &Created{View: o.deliverer.kinds.viewOf(d), Secret: d.Secret}, nil
 }

@@ -37,7 +37,7 @@ type segment struct {
 
 func openSegment(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	s := &segment{}
-	if err := readConfig(dest.Config, &s.cfg); err != nil {
+	if err := ReadConfig(dest.Config, &s.cfg); err != nil {
 		return nil, err
 	}
 	s.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(s.cfg.WriteKey+":"))

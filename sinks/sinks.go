@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +57,8 @@ type Config struct {
 	// Kinds are those that may be used here; nil means all. A destination of
 	// another kind keeps its place and is refused.
 	Kinds []string
+	// OwnKinds are kinds beside those of this package, from a program that embeds it.
+	OwnKinds []Kind
 	// Proxy is what all requests over HTTP go through, see [transport.ParseProxy];
 	// nil for none.
 	Proxy *url.URL
@@ -69,8 +72,12 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("sinks: %s %s: must be positive, or 0 for the default", name, d))
 		}
 	}
+	own, err := builtIn.with(c.OwnKinds)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("sinks: OwnKinds: %w", err))
+	}
 	for _, k := range c.Kinds {
-		if _, err := kindOf(k); err != nil {
+		if _, err := own.find(k); err != nil {
 			errs = append(errs, fmt.Errorf("sinks: Kinds: %w", err))
 		}
 	}
@@ -121,8 +128,11 @@ type Kind struct {
 	// for every attempt. Its error names the field and the fix. It is called
 	// once for each revision of a destination.
 	Open func(dest *storage.Destination, guard *transport.Guard) (Sink, error)
-	// addresses are where the secrets of a config are sent; nil for kinds whose only
-	// secret is the address.
+	// Receivers are the URLs that the secrets of a destination's config are sent to.
+	// Whoever changes one must give the secrets again. nil for kinds whose only secret is
+	// the address.
+	Receivers func(dest *storage.Destination) []string
+	// addresses are the same for kinds of this package.
 	addresses func(dest *storage.Destination) []address
 }
 
@@ -156,8 +166,11 @@ type Sender interface {
 	Send(ctx context.Context, a *Attempt) stream.Outcome
 }
 
-// kinds is the table. A new kind is a file that defines it and a line here.
-var kinds = []Kind{
+// catalog are kinds of destination, each under a name of its own.
+type catalog []Kind
+
+// builtIn is the table. A new kind is a file that defines it and a line here.
+var builtIn = catalog{
 	webhookKind,
 	posthogKind,
 	segmentKind,
@@ -167,21 +180,57 @@ var kinds = []Kind{
 
 // Kinds are the names of all kinds, in the table's order.
 func Kinds() []string {
-	names := make([]string, len(kinds))
-	for i, k := range kinds {
+	return builtIn.names()
+}
+
+func (c catalog) names() []string {
+	names := make([]string, len(c))
+	for i, k := range c {
 		names[i] = k.Name
 	}
 	return names
 }
 
-// kindOf finds a kind by its name.
-func kindOf(name string) (*Kind, error) {
-	for i := range kinds {
-		if kinds[i].Name == name {
-			return &kinds[i], nil
+// find finds a kind by its name.
+func (c catalog) find(name string) (*Kind, error) {
+	for i := range c {
+		if c[i].Name == name {
+			return &c[i], nil
 		}
 	}
-	return nil, fmt.Errorf("kind: %q is unknown: use one of %v", name, Kinds())
+	return nil, fmt.Errorf("kind: %q is unknown: use one of %v", name, c.names())
+}
+
+// validKind is what a kind may be called.
+var validKind = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+
+// with is the catalog with kinds of a program that embeds this package. The error names
+// what is wrong with one.
+func (c catalog) with(own []Kind) (catalog, error) {
+	all := slices.Clone(c)
+	var errs []error
+	for _, k := range own {
+		wrong := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("kind %q: "+format, append([]any{k.Name}, args...)...))
+		}
+		if !validKind.MatchString(k.Name) {
+			wrong("Name: use 1 to 32 lower-case letters, digits, dashes and underscores, beginning with a letter")
+		}
+		if slices.ContainsFunc(all, func(other Kind) bool { return other.Name == k.Name }) {
+			wrong("Name: there is a kind of that name")
+		}
+		if k.Open == nil {
+			wrong("Open: is nil: give the function that makes a Sink of a destination")
+		}
+		if k.Records < 1 || k.Bytes < 1 {
+			wrong("Records %d, Bytes %d: say how many records (1 to deliver one by one) and bytes a request may carry", k.Records, k.Bytes)
+		}
+		if k.Receivers != nil {
+			k.addresses = receiverAddresses(k.Receivers)
+		}
+		all = append(all, k)
+	}
+	return all, errors.Join(errs...)
 }
 
 // enabled says whether a kind may be used here.
@@ -189,7 +238,7 @@ func (d *Deliverer) enabled(kind string) error {
 	if d.cfg.Kinds == nil || slices.Contains(d.cfg.Kinds, kind) {
 		return nil
 	}
-	if _, err := kindOf(kind); err != nil {
+	if _, err := d.kinds.find(kind); err != nil {
 		return err
 	}
 	return fmt.Errorf("kind: %q is not enabled here: ENABLED_DESTINATION_PRESETS names %s", kind, strings.Join(d.cfg.Kinds, ", "))
@@ -217,6 +266,7 @@ type Decoder interface {
 // Deliverer makes attempts for the lanes. It is safe for concurrent use.
 type Deliverer struct {
 	cfg     Config
+	kinds   catalog
 	codec   Decoder
 	log     *zap.Logger
 	client  *transport.Client
@@ -237,6 +287,10 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	kinds, err := builtIn.with(cfg.OwnKinds)
+	if err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of sinks: %w", err)
@@ -246,7 +300,7 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 		return nil, fmt.Errorf("prepare for filters and transforms: %w", err)
 	}
 	return &Deliverer{
-		cfg: cfg, codec: codec, log: log, metrics: m, workers: workers,
+		cfg: cfg, kinds: kinds, codec: codec, log: log, metrics: m, workers: workers,
 		client: transport.New(transport.Config{
 			AllowLoopback: cfg.AllowLoopback, AllowHTTP: cfg.AllowHTTP, AllowNetworks: cfg.AllowNetworks, Proxy: cfg.Proxy,
 		}),

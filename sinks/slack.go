@@ -39,7 +39,7 @@ type slack struct {
 
 func openSlack(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	s := &slack{}
-	if err := readConfig(dest.Config, &s.cfg); err != nil {
+	if err := ReadConfig(dest.Config, &s.cfg); err != nil {
 		return nil, err
 	}
 	raw, field := s.cfg.URL, "config.url"

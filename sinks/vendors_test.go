@@ -70,7 +70,7 @@ func TestRequestsOfTheVendorKindsAreAsPublished(t *testing.T) {
 		"posthog-v1":       {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","api":"v1","host":"https://eu.i.posthog.com/"}`)},
 		"posthog-backfill": {Kind: "posthog", Config: json.RawMessage(`{"apiKey":"phc_x","host":"https://posthog.example.com"}`)},
 	} {
-		kind, err := kindOf(dest.Kind)
+		kind, err := builtIn.find(dest.Kind)
 		require.NoError(t, err)
 		sink, err := kind.Open(dest, guard)
 		require.NoError(t, err)
@@ -280,7 +280,7 @@ func TestSettingsOfTheVendorKindsNameTheirField(t *testing.T) {
 		{"slack", `{}`, "", "url: is missing"},
 		{"slack", `{"url":"ftp://x"}`, "https://ok.example", "config.url: "},
 	} {
-		kind, err := kindOf(c.kind)
+		kind, err := builtIn.find(c.kind)
 		require.NoError(t, err)
 		_, err = kind.Open(&storage.Destination{Kind: c.kind, URL: c.url, Config: json.RawMessage(c.config)}, guard)
 		require.ErrorContains(t, err, c.want, "%s %s", c.kind, c.config)

@@ -45,7 +45,7 @@ func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error
 		return nil, err
 	}
 	var cfg webhookConfig
-	if err := readConfig(dest.Config, &cfg); err != nil {
+	if err := ReadConfig(dest.Config, &cfg); err != nil {
 		return nil, err
 	}
 	w := &webhook{url: target, header: http.Header{"Content-Type": {"application/json"}}}

@@ -1,0 +1,43 @@
+package hogstream
+
+import (
+	"net/http"
+
+	"github.com/hogstream/hogstream/sinks"
+)
+
+// Option is something that a program which embeds Hogstream adds to it.
+type Option func(*options)
+
+// options are what a program adds.
+type options struct {
+	kinds      []sinks.Kind
+	middleware []func(http.Handler) http.Handler
+}
+
+// WithSinks adds kinds of destination beside those that Hogstream has. They are always
+// enabled, so ENABLED_DESTINATION_PRESETS need not name them, and destinations of them
+// are made through the admin API like any other. Every process that plays ingest or
+// sinks must be given the same kinds: a destination of a kind that a process does not
+// know is refused there.
+//
+// A kind that lacks something, or is called like another, is an error of New.
+func WithSinks(kinds ...sinks.Kind) Option {
+	return func(o *options) { o.kinds = append(o.kinds, kinds...) }
+}
+
+// WithMiddleware puts functions around the HTTP API, health included, the first
+// outermost: they see a request before Hogstream has asked for its key, and may answer
+// in its place. They must pass on the request's context and body, and be safe for
+// concurrent use. The separate listener for metrics (METRICS_ADDR) goes without them.
+func WithMiddleware(middleware ...func(http.Handler) http.Handler) Option {
+	return func(o *options) { o.middleware = append(o.middleware, middleware...) }
+}
+
+// wrap puts the middleware around a handler.
+func (o *options) wrap(handler http.Handler) http.Handler {
+	for i := len(o.middleware) - 1; i >= 0; i-- {
+		handler = o.middleware[i](handler)
+	}
+	return handler
+}
