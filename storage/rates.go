@@ -10,11 +10,14 @@ import (
 // request lies beyond what Postgres can add, or an operator can have meant.
 const LeastRate = 0.001
 
+// A RateLease is when its first request may be sent, and what time it was when that
+// was decided; both on Postgres's clock.
+type RateLease struct{ Start, Now time.Time }
+
 // LeaseRate leases the next n requests of a destination that may have rate of them
-// a second, evenly spaced by Postgres's clock: the first may be sent after the time
-// returned, counted from now. No two leases overlap, whoever holds them. A changed
-// rate begins anew. One below [LeastRate] counts as that.
-func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float64, n int) (time.Duration, error) {
+// a second, evenly spaced by Postgres's clock. No two leases overlap, whoever holds
+// them. A changed rate begins anew. One below [LeastRate] counts as that.
+func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float64, n int) (RateLease, error) {
 	const sql = `
 		INSERT INTO rate_leases AS l (destination_id, rate, free_at)
 		SELECT d.id, $2, clock_timestamp() + $3 * interval '1 microsecond'
@@ -23,12 +26,12 @@ func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float6
 			rate = EXCLUDED.rate,
 			free_at = CASE WHEN l.rate = EXCLUDED.rate THEN GREATEST(l.free_at, clock_timestamp()) ELSE clock_timestamp() END
 				+ $3 * interval '1 microsecond'
-		RETURNING (EXTRACT(EPOCH FROM free_at - $3 * interval '1 microsecond' - clock_timestamp()) * 1e6)::bigint`
+		RETURNING free_at - $3 * interval '1 microsecond', clock_timestamp()`
 	rate = max(rate, LeastRate)
 	lasts := int64(float64(n) / rate * 1e6)
-	var wait int64
-	if err := q.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&wait); err != nil {
-		return 0, fmt.Errorf("lease %d requests of destination %s: %w", n, destinationID, err)
+	var lease RateLease
+	if err := q.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&lease.Start, &lease.Now); err != nil {
+		return RateLease{}, fmt.Errorf("lease %d requests of destination %s: %w", n, destinationID, err)
 	}
-	return time.Duration(wait) * time.Microsecond, nil
+	return lease, nil
 }

@@ -313,7 +313,7 @@ func TestAfterAnOutageOfFourHoursEverythingArrivesInOrder(t *testing.T) {
 
 func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newCourierBench(t, nil) // lease 30 s, deadline 15 s
+		b := newCourierBench(t, func(c *SinksConfig) { c.Lease, c.Deadline = 30*time.Second, 15*time.Second })
 		b.holding.renewed(time.Now(), 30*time.Second)
 		b.append("early")
 		letPass(15 * time.Second)

@@ -22,6 +22,7 @@ type limiter struct {
 	rate   float64 // a second; 0 for no limit
 	runs   []run
 	asking bool
+	clock  otherClock // Postgres's
 	timer  *time.Timer
 	slow   slowdown
 }
@@ -111,10 +112,8 @@ func (c *courier) leaseRate(rate float64, n int) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.env.cfg.Deadline)
 	defer cancel()
 	asked := time.Now()
-	wait, err := storage.LeaseRate(ctx, c.env.db, c.id, rate, n)
-	// Postgres looked at its clock between the two; the middle is off by half of that
-	// at most, and so by how much runs of two processes may overlap.
-	now := asked.Add(time.Since(asked) / 2)
+	lease, err := storage.LeaseRate(ctx, c.env.db, c.id, rate, n)
+	answered := time.Now()
 	if err != nil {
 		c.env.log.Warn("limit.lease_failed", zap.String("id", c.id), zap.Error(err))
 		pause(ctx, time.Second)
@@ -122,12 +121,43 @@ func (c *courier) leaseRate(rate float64, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.limiter.asking = false
+	if err == nil {
+		c.limiter.clock.heard(lease.Now, asked, answered)
+	}
 	if err == nil && rate == c.limiter.rate {
-		c.limiter.runs = append(c.limiter.runs, run{next: now.Add(wait), every: time.Duration(float64(time.Second) / rate), left: n})
+		start := c.limiter.clock.here(lease.Start, answered)
+		c.limiter.runs = append(c.limiter.runs, run{next: start, every: time.Duration(float64(time.Second) / rate), left: n})
 	}
 	if !c.ended {
 		c.dispatch()
 	}
+}
+
+// An otherClock is how far another machine's clock is ahead of ours. It looked at its
+// clock between a question and the answer: at their middle, give or take the half. So
+// the quickest answer tells best, and by what that is off runs of two processes may
+// overlap.
+type otherClock struct {
+	ahead, within time.Duration
+	heardAt       time.Time // zero for never
+}
+
+// otherClockKeeps is how long an answer counts: clocks drift, some 3 ms in this time.
+const otherClockKeeps = time.Minute
+
+// heard takes note that the other clock showed theirs between asked and answered.
+func (o *otherClock) heard(theirs, asked, answered time.Time) {
+	within := answered.Sub(asked) / 2
+	ahead := theirs.Sub(asked.Add(within))
+	moved := (ahead - o.ahead).Abs() > within+o.within // one of the two was set
+	if o.heardAt.IsZero() || moved || within <= o.within || answered.Sub(o.heardAt) > otherClockKeeps {
+		*o = otherClock{ahead: ahead, within: within, heardAt: answered}
+	}
+}
+
+// here is a moment of the other clock on ours.
+func (o *otherClock) here(theirs, now time.Time) time.Time {
+	return now.Add(theirs.Sub(now) - o.ahead)
 }
 
 // hasWork says whether something could start now, limits aside.

@@ -82,15 +82,34 @@ func TestALeaseOfRateBeginsWhereTheOneBeforeEnds(t *testing.T) {
 	require.NoError(t, err)
 	first, err := storage.LeaseRate(ctx, db, id, 0.01, 2)
 	require.NoError(t, err)
-	require.InDelta(t, 0, first.Seconds(), 1)
+	require.WithinDuration(t, first.Now, first.Start, time.Second)
 	second, err := storage.LeaseRate(ctx, db, id, 0.01, 1)
 	require.NoError(t, err)
-	require.InDelta(t, 200, second.Seconds(), 5)
+	require.Equal(t, first.Start.Add(200*time.Second), second.Start)
+	require.False(t, second.Now.Before(first.Now))
 	changed, err := storage.LeaseRate(ctx, db, id, 100, 1)
 	require.NoError(t, err)
-	require.InDelta(t, 0, changed.Seconds(), 1, "a changed rate begins anew")
+	require.WithinDuration(t, changed.Now, changed.Start, time.Second, "a changed rate begins anew")
 	_, err = storage.LeaseRate(ctx, db, uuid.NewString(), 1, 1)
 	require.Error(t, err)
+}
+
+func TestTheQuickestAnswerTellsPostgressClock(t *testing.T) {
+	var clock otherClock
+	now := time.Now()
+	// ask takes trip, of which the other looks at its clock at the end; it is off by skew.
+	ask := func(skew, trip time.Duration) time.Duration {
+		asked := now
+		now = now.Add(trip)
+		clock.heard(now.Add(skew).Round(0), asked, now)
+		return clock.here(now.Add(skew).Round(0), now).Sub(now)
+	}
+	require.Equal(t, -50*time.Millisecond, ask(time.Hour, 100*time.Millisecond), "nothing better is known")
+	require.Equal(t, -time.Millisecond, ask(time.Hour, 2*time.Millisecond))
+	require.Equal(t, -time.Millisecond, ask(time.Hour, 300*time.Millisecond), "a slow answer tells nothing new")
+	require.Equal(t, -2*time.Millisecond, ask(time.Hour+time.Second, 4*time.Millisecond), "the clock was set")
+	now = now.Add(2 * otherClockKeeps)
+	require.Equal(t, -5*time.Millisecond, ask(time.Hour+time.Second, 10*time.Millisecond), "what was heard long ago counts no more")
 }
 
 func TestAReceiverThatAnswers429IsSentAboutAsMuchAsItTakes(t *testing.T) {
