@@ -8,7 +8,7 @@
 //     the fix. In a batch each event stands for itself.
 //   - Properties reach the log byte for byte as they were sent.
 //   - Every route but health and the description needs a key, and every one of
-//     those a scope; /metrics does not for who is on this machine. A revoked key stops within a second on all instances.
+//     those a scope; /metrics asks for `read`. A revoked key stops within a second on all instances.
 //   - Nothing grows without bound: bodies, caches of keys, rate limits.
 //
 // The rate limits of keys hold for all processes together (see sharing). Those of
@@ -117,7 +117,7 @@ type Deps struct {
 	// Admin serves the paths below /v1/admin, as a chi router mounted there. It is
 	// called with a caller (see ClientFrom) who holds `read` for GET and `full-admin` for all else.
 	Admin http.Handler
-	// Metrics serves /metrics, to callers with `read` and to this machine itself.
+	// Metrics serves /metrics, to callers with `read`.
 	Metrics http.Handler
 	// Describe adds operations of others to the API's description.
 	Describe []Description
