@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -253,6 +254,41 @@ func TestAnAttemptWhoseTimeRanOutWhileTheProcessWasStoppedSendsNothing(t *testin
 			_, err = send(t, c, requestTo(to, "the second"))
 			require.NoError(t, err)
 			require.Equal(t, "the second", <-bodies, "what the receiver got")
+			require.Empty(t, bodies)
+		})
+	}
+}
+
+func TestAnAttemptWhoseTimeRunsOutBeforeItsFirstByteSendsNothing(t *testing.T) {
+	for name, protocols := range map[string][]string{"http": nil, "https": {"http/1.1"}} {
+		t.Run(name, func(t *testing.T) {
+			bodies := make(chan string, 3)
+			take := func(_ http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				bodies <- string(body)
+			}
+			c := clientFor(t)
+			var to *url.URL
+			if protocols == nil {
+				to = plainServer(t, take)
+			} else {
+				at := secureServer(t, protocols, take)
+				to = at.url()
+				at.reach(c)
+			}
+			for _, which := range []string{"a new connection", "one that was used"} {
+				later, before := time.Now().Add(time.Hour), time.Now()
+				ctx := &stopwatch{}
+				ctx.deadline.Store(&later)
+				ctx.Context = httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+					WroteHeaderField: func(string, []string) { ctx.deadline.Store(&before) }, // it was stopped here
+				})
+				_, err := c.Send(ctx, requestTo(to, "late"), 10)
+				require.ErrorIs(t, err, context.DeadlineExceeded, which)
+				_, err = send(t, c, requestTo(to, which))
+				require.NoError(t, err)
+				require.Equal(t, which, <-bodies, "what the receiver got")
+			}
 			require.Empty(t, bodies)
 		})
 	}

@@ -37,6 +37,8 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -112,6 +114,14 @@ func New(cfg Config) *Client {
 		c.http.DialContext = c.dialProxy
 		c.http.OnProxyConnectResponse = proxyAnswered
 	}
+	dial := c.http.DialContext
+	c.http.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		inner, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{Conn: inner}, nil
+	}
 	return c
 }
 
@@ -153,16 +163,58 @@ func (c *Client) connected(ctx context.Context, cancel context.CancelFunc) conte
 		if c.proxy != nil {
 			_ = got.Conn.SetDeadline(time.Time{}) // see dialProxy; fails when it has ended
 		}
+		// An HTTP/2 stream looks at its context before it writes, and shares its
+		// connection with others. HTTP/1 writes at once.
+		secure, ok := got.Conn.(*tls.Conn)
+		shared := ok && secure.ConnectionState().NegotiatedProtocol == "h2"
+		if !shared {
+			of(got.Conn).serve(ctx)
+		}
 		if !tooLate(ctx) {
 			return
 		}
 		cancel()
-		// An HTTP/2 stream looks at its context before it writes, and shares its
-		// connection with others. HTTP/1 writes at once.
-		if t, ok := got.Conn.(*tls.Conn); !ok || t.ConnectionState().NegotiatedProtocol != "h2" {
+		if !shared {
 			_ = got.Conn.Close()
 		}
 	}})
+}
+
+// A conn is a connection that writes nothing of an HTTP/1 request whose time is over:
+// between the look at it when it had its connection and its first byte the process may
+// be stopped too.
+type conn struct {
+	net.Conn
+	late atomic.Pointer[func() bool] // of the request that it is for; nil for none yet
+}
+
+// of is the conn beneath a connection, whose TLS may lie in that of a proxy; nil when
+// there is none.
+func of(connection net.Conn) *conn {
+	for {
+		secure, ok := connection.(*tls.Conn)
+		if !ok {
+			c, _ := connection.(*conn)
+			return c
+		}
+		connection = secure.NetConn()
+	}
+}
+
+// serve says whose request is written from now on.
+func (c *conn) serve(ctx context.Context) {
+	if c != nil {
+		late := func() bool { return tooLate(ctx) }
+		c.late.Store(&late)
+	}
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if late := c.late.Load(); late != nil && (*late)() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return c.Conn.Write(b)
 }
 
 // tooLate says whether the time of ctx is over.

@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/embedded"
@@ -108,9 +110,20 @@ func run(t testing.TB, server, sql string) {
 		return
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+	_, err = conn.PgConn().Exec(ctx, sql).ReadAll()
+	for deadlocked(err) {
+		// A process that was killed may still have a statement under way, which takes
+		// locks in another order. One of the two is asked to come again.
+		_, err = conn.PgConn().Exec(ctx, sql).ReadAll()
+	}
+	if err != nil {
 		t.Errorf("storagetest: %s: %v", sql, err)
 	}
+}
+
+func deadlocked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "40P01"
 }
 
 // sharedURL starts the server of this test binary, once.
