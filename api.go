@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 
-	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/storage"
@@ -31,7 +30,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
-		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(), Describe: []ingest.Description{console.Describe},
+		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(),
 		Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})

@@ -17,9 +17,10 @@ import (
 // Both rooms describe their routes in one document; a type that both call the
 // same kept the whole instance from starting.
 func TestTheDescriptionHoldsTheRoutesOfBothRooms(t *testing.T) {
-	api, err := ingest.New(ingest.Config{}, ingest.Deps{
-		Appender: streamtest.New(t).Log(), DB: storagetest.New(t), Describe: []ingest.Description{console.Describe},
-	})
+	db := storagetest.New(t)
+	admin, err := console.Routes(console.Deps{DB: db})
+	require.NoError(t, err)
+	api, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: streamtest.New(t).Log(), DB: db, Admin: admin})
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))

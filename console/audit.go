@@ -10,22 +10,26 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
 
 // entry makes an audit row for a request. detail is what was set, without
 // anything secret.
-func (c *console) entry(r *http.Request, resource, id string, detail any) storage.AuditEntry {
-	actor := c.Actor(r.Context())
+func (c *console) entry(r *web.Request, resource, id string, detail any) storage.AuditEntry {
+	caller := r.Exchange.Caller
 	e := storage.AuditEntry{
-		Actor: actor.Name, ActorKeyID: actor.KeyID, Resource: resource, Action: resource + "." + strings.ToLower(r.Method), CreatedAt: c.Now(),
+		Actor: caller.Name, Resource: resource, Action: resource + "." + strings.ToLower(r.Method), CreatedAt: c.Now(),
 	}
 	if id != "" {
 		e.ResourceID = &id
 	}
-	if actor.Address != "" {
-		e.IPAddress = &actor.Address
+	if !caller.Bootstrap() {
+		e.ActorKeyID = &caller.ID
 	}
-	if text, err := marshal(detail, ""); err == nil && detail != nil {
+	if address := r.Exchange.ClientAddress(r.Request); address != "" {
+		e.IPAddress = &address
+	}
+	if text, err := web.Marshal(detail); err == nil && detail != nil {
 		e.Detail = text
 	}
 	return e
@@ -33,7 +37,7 @@ func (c *console) entry(r *http.Request, resource, id string, detail any) storag
 
 // audit writes a row for a change that is done already: a failure is logged and
 // does not undo it.
-func (c *console) audit(r *http.Request, resource, id string, detail any) {
+func (c *console) audit(r *web.Request, resource, id string, detail any) {
 	e := c.entry(r, resource, id, detail)
 	if err := storage.InsertAudit(context.WithoutCancel(r.Context()), c.DB, e); err != nil {
 		c.Logger.Error("admin.audit_lost", zap.String("action", e.Action), zap.String("actor", e.Actor), zap.String("resource_id", id), zap.Error(err))
@@ -59,21 +63,33 @@ type auditPage struct {
 	Offset int         `json:"offset"`
 }
 
+// auditRoutes are those of the audit log.
+func (c *console) auditRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/audit-logs", Scopes: reading, Tag: "Audit log", Summary: "List changes",
+			Params: append(paging(), web.Param{Name: "actor"}, web.Param{Name: "resource"}, web.Param{Name: "resourceId"}, web.Param{Name: "action"},
+				web.Param{Name: "from", Text: "a time, inclusive"}, web.Param{Name: "to", Text: "a time, inclusive"}), Answers: map[int]any{200: auditPage{}},
+			Example: `/v1/admin/audit-logs?resource=webhooks&from=2026-01-31T00:00:00Z`, Handle: c.listAudit,
+		},
+	}
+}
+
 // listAudit is GET /audit-logs.
-func (c *console) listAudit(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	p, from, to := f.pageOf(q), f.queryTime(q, "from"), f.queryTime(q, "to")
-	if err := f.err(); err != nil {
+func (c *console) listAudit(r *web.Request) (any, error) {
+	f, q := r.Values()
+	p, from, to := f.Page(q), f.QueryTime(q, "from"), f.QueryTime(q, "to")
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
 		Actor: q.Get("actor"), Resource: q.Get("resource"), ResourceID: q.Get("resourceId"), Action: q.Get("action"),
-		From: from, To: to, Limit: p.limit, Offset: p.offset,
+		From: from, To: to, Limit: p.Limit, Offset: p.Offset,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := auditPage{Logs: []auditJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
+	out := auditPage{Logs: []auditJSON{}, Total: total, Limit: p.Limit, Offset: p.Offset}
 	for _, e := range entries {
 		out.Logs = append(out.Logs, auditJSON{
 			ID: e.ID, Actor: e.Actor, ActorKeyID: e.ActorKeyID, Action: e.Action, Resource: e.Resource, ResourceID: e.ResourceID,

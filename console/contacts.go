@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
 
 type contactJSON struct {
@@ -55,24 +56,41 @@ func contactOf(c *storage.Contact) contactJSON {
 	return out
 }
 
+// contactRoutes are those of contacts.
+func (c *console) contactRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/contacts", Scopes: reading, Tag: "Contacts", Summary: "List contacts",
+			Params: append(paging(), web.Param{Name: "search", Text: "part of an email, userId or anonymousId"},
+				web.Param{Name: "cursor", Text: "empty to read all contacts in the order of their ids, then nextCursor of the page before; in place of offset"}), Answers: map[int]any{200: contactPage{}},
+			Example: `/v1/admin/contacts?search=example.com`, Handle: c.listContacts,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/contacts/{id}", Scopes: reading, Tag: "Contacts", Summary: "Show a contact by its id or userId",
+			Answers: map[int]any{200: contactResponse{}},
+			Example: `/v1/admin/contacts/u-1`, Handle: c.getContact, NotFound: "Contact not found",
+		},
+	}
+}
+
 // listContacts is GET /contacts.
-func (c *console) listContacts(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	p := f.pageOf(q)
-	if err := f.err(); err != nil {
+func (c *console) listContacts(r *web.Request) (any, error) {
+	f, q := r.Values()
+	p := f.Page(q)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	out := contactPage{Contacts: []contactJSON{}, Limit: p.limit, Offset: p.offset}
+	out := contactPage{Contacts: []contactJSON{}, Limit: p.Limit, Offset: p.Offset}
 	search := q.Get("search")
 	var found []*storage.Contact
 	var err error
 	if q.Has("cursor") {
 		var next string
-		found, next, err = c.DB.WalkContacts(r.Context(), search, p.limit, q.Get("cursor"))
+		found, next, err = c.DB.WalkContacts(r.Context(), search, p.Limit, q.Get("cursor"))
 		out.NextCursor = optional(next)
 	} else {
 		var total int
-		found, total, err = c.DB.ListContacts(r.Context(), search, p.limit, p.offset)
+		found, total, err = c.DB.ListContacts(r.Context(), search, p.Limit, p.Offset)
 		out.Total = &total
 	}
 	if err != nil {
@@ -86,8 +104,8 @@ func (c *console) listContacts(r *http.Request) (any, error) {
 
 // getContact is GET /contacts/{id}: by the contact's own id, also of one that was
 // merged away, or by an external id it ever had.
-func (c *console) getContact(r *http.Request) (any, error) {
-	contact, err := c.contact(r.Context(), pathText(r, "id"))
+func (c *console) getContact(r *web.Request) (any, error) {
+	contact, err := c.contact(r.Context(), r.TextParam("id"))
 	switch {
 	case err != nil:
 		return nil, err

@@ -4,13 +4,14 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // DeadLetters is what operators do with what was given up. Implemented by
@@ -70,9 +71,9 @@ func letterOf(l *stream.Letter, whole bool) letterJSON {
 	return out
 }
 
-func (f *form) letterFilter(q url.Values) stream.LetterFilter {
+func letterFilter(f *web.Form, q url.Values) stream.LetterFilter {
 	return stream.LetterFilter{
-		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
+		From: f.QueryTime(q, "from"), To: f.QueryTime(q, "to"),
 		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
 		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
 	}
@@ -81,11 +82,58 @@ func (f *form) letterFilter(q url.Values) stream.LetterFilter {
 // noLettersDestination is what a 404 of a retry says.
 const noLettersDestination = "The destination of this entry was deleted"
 
+// What bodies look like.
+type (
+	letterRetried struct {
+		Retried bool `json:"retried"`
+	}
+	letterDiscarded struct {
+		Discarded bool `json:"discarded"`
+	}
+)
+
+// letterParams narrow which dead letters are meant.
+var letterParams = []web.Param{
+	nextCursor, {Name: "source", Text: "processor:<name> or destination:<name>"}, {Name: "reason"}, {Name: "type", Text: "event.tracked is all product events; a * at the end any ending"},
+	{Name: "key", Text: "a contact id"}, {Name: "recordId"}, {Name: "destinationId"}, {Name: "from", Text: "a time: given up then or later"}, {Name: "to", Text: "a time, exclusive"},
+}
+
+// letterRoutes are those of dead letters.
+func (c *console) letterRoutes() []web.Route {
+	return c.needs(c.DeadLetters, "dead letters are not read by this process", []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/dlq", Scopes: reading, Tag: "Dead letters", Summary: "List dead letters, newest first",
+			Params: append(slices.Clone(letterParams), limit100, web.Param{Name: "status", WordsOf: letterJSON{}}), Answers: map[int]any{200: letterPage{}},
+			Example: `/v1/admin/dlq?status=pending&source=destination:crm`, Handle: c.listLetters,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/dlq/retry", Scopes: changing, Tag: "Dead letters", Summary: "Send the pending dead letters that match on their way again",
+			Params: append(slices.Clone(letterParams), web.Param{Name: "limit", Text: "1 to 1000, 100 when left out"}), Answers: map[int]any{200: stream.Redriven{}, 502: web.FailureBody{}},
+			Example: `/v1/admin/dlq/retry?source=destination:crm&limit=100`, Handle: c.retryLetters, NotFound: noLettersDestination,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/dlq/{entry}", Scopes: reading, Tag: "Dead letters", Summary: "Show a dead letter",
+			Answers: map[int]any{200: letterJSON{}},
+			Example: `/v1/admin/dlq/0-42`, Handle: c.getLetter, NotFound: noLettersDestination,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/dlq/{entry}/retry", Scopes: changing, Tag: "Dead letters", Summary: "Send a dead letter on its way again",
+			Answers: map[int]any{200: letterRetried{}, 502: web.FailureBody{}},
+			Example: `/v1/admin/dlq/0-42/retry`, Handle: c.retryLetter, NotFound: noLettersDestination,
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/admin/dlq/{entry}", Scopes: changing, Tag: "Dead letters", Summary: "Discard a dead letter",
+			Answers: map[int]any{200: letterDiscarded{}},
+			Example: `/v1/admin/dlq/0-42`, Handle: c.discardLetter, NotFound: noLettersDestination,
+		},
+	})
+}
+
 // listLetters is GET /dlq.
-func (c *console) listLetters(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	limit, filter := f.within(q, "limit", 50, 1, 100), f.letterFilter(q)
-	if err := f.err(); err != nil {
+func (c *console) listLetters(r *web.Request) (any, error) {
+	f, q := r.Values()
+	limit, filter := f.Within(q, "limit", 50, 1, 100), letterFilter(f, q)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	page, err := c.DeadLetters.List(r.Context(), filter, q.Get("cursor"), limit)
@@ -100,8 +148,8 @@ func (c *console) listLetters(r *http.Request) (any, error) {
 }
 
 // getLetter is GET /dlq/{entry}.
-func (c *console) getLetter(r *http.Request) (any, error) {
-	l, err := c.DeadLetters.Get(r.Context(), chi.URLParam(r, "entry"))
+func (c *console) getLetter(r *web.Request) (any, error) {
+	l, err := c.DeadLetters.Get(r.Context(), r.Param("entry"))
 	if err != nil {
 		return nil, err
 	}
@@ -110,22 +158,22 @@ func (c *console) getLetter(r *http.Request) (any, error) {
 
 // retryLetter is POST /dlq/{entry}/retry: the record is on its way again before
 // the answer.
-func (c *console) retryLetter(r *http.Request) (any, error) {
-	entry := chi.URLParam(r, "entry")
+func (c *console) retryLetter(r *web.Request) (any, error) {
+	entry := r.Param("entry")
 	l, err := c.DeadLetters.Redrive(r.Context(), entry)
 	if err != nil {
 		return nil, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "retry", "source": l.Source, "recordId": l.RecordID})
-	return map[string]bool{"retried": true}, nil
+	return letterRetried{true}, nil
 }
 
 // retryLetters is POST /dlq/retry: those that match, or all; the answer says where
 // to go on.
-func (c *console) retryLetters(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	limit, filter := f.within(q, "limit", 100, 1, 1000), f.letterFilter(q)
-	if err := f.err(); err != nil {
+func (c *console) retryLetters(r *web.Request) (any, error) {
+	f, q := r.Values()
+	limit, filter := f.Within(q, "limit", 100, 1, 1000), letterFilter(f, q)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Get("cursor"), limit)
@@ -145,11 +193,11 @@ func auditedFilter(f stream.LetterFilter) stream.LetterFilter {
 }
 
 // discardLetter is DELETE /dlq/{entry}.
-func (c *console) discardLetter(r *http.Request) (any, error) {
-	entry := chi.URLParam(r, "entry")
+func (c *console) discardLetter(r *web.Request) (any, error) {
+	entry := r.Param("entry")
 	if err := c.DeadLetters.Discard(r.Context(), entry); err != nil {
 		return nil, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "discard"})
-	return map[string]bool{"discarded": true}, nil
+	return letterDiscarded{true}, nil
 }

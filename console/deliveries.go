@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Records reads records where they stand and delivers them again.
@@ -89,21 +88,49 @@ func attemptOf(a *storage.Attempt) attemptJSON {
 // messagePrefix stands before a record's id in the messages of destinations.
 const messagePrefix = "msg_"
 
+// deliveryRoutes are those of the delivery log.
+func (c *console) deliveryRoutes() []web.Route {
+	redeliver := c.needs(c.Records, "records are not read by this process", []web.Route{
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", Scopes: changing, Tag: "Deliveries", Summary: "Deliver a record again now",
+			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: redeliveredJSON{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042/redeliver`, Handle: c.redeliver, NotFound: noDelivery,
+		},
+	})
+	return append(redeliver, []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/deliveries", Scopes: reading, Tag: "Deliveries", Summary: "Search the delivery log, newest first",
+			Params: []web.Param{limit500, nextCursor,
+				{Name: "recordId"}, {Name: "key", Text: "contact id"}, {Name: "type", Text: "event.tracked for all product events; * at the end for any ending"}, {Name: "eventType", Text: "the same as type"},
+				{Name: "outcome", WordsOf: attemptJSON{}}, {Name: "status", Text: "of HTTP"}, {Name: "replayId"},
+				{Name: "from", Text: "a time; a day before to, or now, when left out"}, {Name: "to", Text: "a time, exclusive"}}, Answers: map[int]any{200: attemptPage{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries?outcome=rejected&limit=100`, Handle: c.listDeliveries, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}", Scopes: reading, Tag: "Deliveries", Summary: "Show all attempts to deliver a record",
+			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: attemptPage{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042`, Handle: c.getDelivery, NotFound: noDelivery,
+		},
+	}...)
+}
+
+var deliveryParam = web.Param{Name: "delivery", Text: "topic, partition and offset of the record, as lifecycle-3-1042"}
+
 // listDeliveries is GET /webhooks/{id}/deliveries: the delivery log, newest first.
-func (c *console) listDeliveries(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) listDeliveries(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	f, q := queryForm(r)
+	f, q := r.Values()
 	filter := storage.AttemptFilter{
 		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), Key: q.Get("key"),
 		Type: cmp.Or(q.Get("type"), q.Get("eventType")), Outcome: q.Get("outcome"),
-		Status: f.within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
-		From: f.queryTime(q, "from"), To: f.queryTime(q, "to"),
+		Status: f.Within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
+		From: f.QueryTime(q, "from"), To: f.QueryTime(q, "to"),
 	}
-	limit := f.within(q, "limit", 50, 1, 500)
-	if err := f.err(); err != nil {
+	limit := f.Within(q, "limit", 50, 1, 500)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if filter.From.IsZero() {
@@ -111,7 +138,7 @@ func (c *console) listDeliveries(r *http.Request) (any, error) {
 	}
 	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = &refusal{http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to"}
+		err = refuse(http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to")
 	}
 	if err == nil && len(list) == 0 && c.Webhooks != nil { // nothing of it, or no such destination?
 		_, err = c.Webhooks.Get(r.Context(), id)
@@ -144,21 +171,6 @@ func attemptPageOf(list []storage.Attempt, next string, limit int) attemptPage {
 		out.Deliveries = append(out.Deliveries, attemptOf(&list[i]))
 	}
 	return out
-}
-
-// queryTime reads an optional time.
-func (f *form) queryTime(q url.Values, name string) time.Time {
-	if !q.Has(name) {
-		return time.Time{}
-	}
-	t, err := time.Parse(time.RFC3339Nano, q.Get(name))
-	if err != nil {
-		t, err = time.Parse(withoutSeconds, q.Get(name))
-	}
-	if err != nil {
-		f.wrong(name, "invalid_format", "Invalid ISO datetime", "send a time such as 2026-01-31T12:00:00Z")
-	}
-	return t
 }
 
 // A place is where a record stands on the log.
@@ -196,12 +208,12 @@ func deliveryFilter(delivery string) (storage.AttemptFilter, bool) {
 }
 
 // getDelivery is GET /webhooks/{id}/deliveries/{delivery}: all attempts of one record.
-func (c *console) getDelivery(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) getDelivery(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	filter, ok := deliveryFilter(chi.URLParam(r, "delivery"))
+	filter, ok := deliveryFilter(r.Param("delivery"))
 	if !ok {
 		return nil, ErrNotFound
 	}
@@ -241,19 +253,19 @@ func (c *console) attemptedFrom(ctx context.Context, f storage.AttemptFilter) (t
 
 // redeliver is POST /webhooks/{id}/deliveries/{delivery}/redeliver: one attempt
 // now; the answer says what came of it.
-func (c *console) redeliver(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) redeliver(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	delivery := chi.URLParam(r, "delivery")
+	delivery := r.Param("delivery")
 	record, err := c.recordAt(r.Context(), delivery)
 	if err != nil {
 		return nil, err
 	}
 	out, err := c.Records.Redeliver(r.Context(), id, record)
 	if errors.Is(err, ErrNotFound) {
-		return nil, &refusal{http.StatusNotFound, noWebhook, ""}
+		return nil, refuse(http.StatusNotFound, noWebhook, "")
 	}
 	if err != nil {
 		return nil, err
@@ -270,11 +282,11 @@ func (c *console) redeliver(r *http.Request) (any, error) {
 func (c *console) recordAt(ctx context.Context, delivery string) (*stream.Record, error) {
 	p, ok := parsePlace(delivery)
 	if !ok {
-		return nil, &refusal{http.StatusNotFound, noDelivery, "name it as <topic>-<partition>-<offset>, for example lifecycle-3-1042"}
+		return nil, refuse(http.StatusNotFound, noDelivery, "name it as <topic>-<partition>-<offset>, for example lifecycle-3-1042")
 	}
 	record, err := c.Records.ReadRecord(ctx, p.topic, p.partition, p.offset)
 	if err == nil && record == nil {
-		err = &refusal{http.StatusNotFound, "The log does not have this record any more", ""}
+		err = refuse(http.StatusNotFound, "The log does not have this record any more", "")
 	}
 	return record, err
 }

@@ -1,16 +1,16 @@
 package console
 
 import (
-	"net/http"
-
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // failureFor is the text of a failed delivery as the sender of a request may see it.
 // What failed without an answer tells of our network (addresses, names, certificates) and
 // is for keys that may see it; others are told its class.
-func (c *console) failureFor(r *http.Request, text *string, status *int) *string {
-	if text == nil || status != nil && *status != 0 || c.Actor(r.Context()).Details {
+func (c *console) failureFor(r *web.Request, text *string, status *int) *string {
+	if text == nil || status != nil && *status != 0 || r.Exchange.Caller.Holds(storage.ScopeFullAdmin) {
 		return text
 	}
 	class := stream.FailureClass(*text, 0)
@@ -18,7 +18,7 @@ func (c *console) failureFor(r *http.Request, text *string, status *int) *string
 }
 
 // hideFailures does so in the rows of the delivery log.
-func (c *console) hideFailures(r *http.Request, page attemptPage) attemptPage {
+func (c *console) hideFailures(r *web.Request, page attemptPage) attemptPage {
 	for i := range page.Deliveries {
 		d := &page.Deliveries[i]
 		d.Error = c.failureFor(r, d.Error, d.Status)
@@ -27,7 +27,7 @@ func (c *console) hideFailures(r *http.Request, page attemptPage) attemptPage {
 }
 
 // letterFor is a dead letter as the sender of a request may see it.
-func (c *console) letterFor(r *http.Request, l *stream.Letter, whole bool) letterJSON {
+func (c *console) letterFor(r *web.Request, l *stream.Letter, whole bool) letterJSON {
 	out := letterOf(l, whole)
 	if l.DestinationID != nil {
 		out.Error = *c.failureFor(r, &out.Error, l.ResponseCode)

@@ -1,75 +1,44 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
-	"go.uber.org/zap"
-
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
-// handler answers a request: with a body under 200, with an [answer] under
-// another status, or with an error, which fail puts into the words of the API.
-type handler func(r *http.Request) (any, error)
-
-type answer struct {
-	status int
-	body   any
-}
-
-// refusal is an error whose answer the handler decided.
-type refusal struct {
-	status    int
-	text, fix string
-}
-
-// Error implements error.
-func (e *refusal) Error() string { return e.text }
-
-// mistakes are what is wrong with a request.
-type mistakes []issue
-
-// Error implements error.
-func (m mistakes) Error() string { return m[0].Message }
-
-// route serves a handler with requests that hold nothing but what the route takes.
-// subject is what was not found when an error says so.
-func (c *console) route(takes *accepted, subject string, h handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		checked, err := takes.check(r)
-		if err != nil {
-			c.failErr(w, r, err, subject)
-			return
-		}
-		body, err := h(checked)
-		if err != nil {
-			c.failErr(w, r, err, subject)
-			return
-		}
-		if a, ok := body.(answer); ok {
-			respond(w, a.status, a.body)
-			return
-		}
-		respond(w, http.StatusOK, body)
+// served is a route's handler within the time of a request, its errors in the words of
+// the API.
+func served(h web.Handler) web.Handler {
+	return func(r *web.Request) (any, error) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		r.Request = r.WithContext(ctx)
+		body, err := h(r)
+		return body, inWords(err)
 	}
 }
 
-// needs answers 503 to everything when a part of this process is not there.
-func needs(part any, without string) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		if part != nil {
-			return next
+// needs are routes that answer 503 when a part of this process is not there.
+func (c *console) needs(part any, without string, routes []web.Route) []web.Route {
+	for i := range routes {
+		if part == nil {
+			routes[i].Handle = func(*web.Request) (any, error) {
+				return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: "+without, "")
+			}
 		}
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fail(w, http.StatusServiceUnavailable, "Service unavailable: "+without, "")
-		})
 	}
+	return routes
+}
+
+func refuse(status int, text, fix string) error {
+	return web.Refuse(status, web.FailureBody{Error: text, Fix: fix})
 }
 
 // known are errors of the parts with an answer of their own; without a text the
@@ -90,41 +59,29 @@ var known = []struct {
 	{stream.ErrLetterErased, http.StatusConflict, "The person of this entry was erased", "discard the entry"},
 }
 
-// failErr tells the sender's fault from ours. subject is what was not found.
-func (c *console) failErr(w http.ResponseWriter, r *http.Request, err error, subject string) {
+// inWords is an error of the parts as the API says it. What it has no words for stays as
+// it is: an outage, a fault of ours.
+func inWords(err error) error {
+	if err == nil {
+		return nil
+	}
 	if wrong := mistakesOf(err); wrong != nil {
-		failIssues(w, wrong)
-		return
+		return web.IssuesError(wrong)
 	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
-			if k.text == "" {
-				k.text = err.Error()
-			}
-			fail(w, k.status, k.text, k.fix)
-			return
+			return refuse(k.status, cmp.Or(k.text, err.Error()), k.fix)
 		}
 	}
-	var refused *refusal
 	var redrive *stream.RedriveError
 	var undelivered *stream.UndeliveredError
 	switch {
 	case errors.As(err, &undelivered):
-		fail(w, http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
-	case errors.As(err, &refused):
-		fail(w, refused.status, refused.text, refused.fix)
+		return refuse(http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
 	case errors.As(err, &redrive):
-		fail(w, http.StatusBadGateway, redrive.Error(), "mend the destination, then retry; the entry is pending")
-	case errors.Is(err, ErrNotFound), storage.IsNotFound(err):
-		fail(w, http.StatusNotFound, subject, "")
-	case storage.IsUnavailable(err), errors.Is(err, stream.ErrBusy), errors.Is(err, context.DeadlineExceeded):
-		c.Logger.Warn("admin.unavailable", zap.String("route", chi.RouteContext(r.Context()).RoutePattern()), zap.String("request_id", requestID(w)), zap.Error(err))
-		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "Service unavailable", "send the request again")
-	default:
-		c.Logger.Error("admin.failed", zap.String("route", chi.RouteContext(r.Context()).RoutePattern()), zap.String("request_id", requestID(w)), zap.Error(err))
-		fail(w, http.StatusInternalServerError, "Internal Server Error", "")
+		return refuse(http.StatusBadGateway, redrive.Error(), "mend the destination, then retry; the entry is pending")
 	}
+	return err
 }
 
 // sent are the fields of bodies that settings are read from under another name.
@@ -150,16 +107,13 @@ func issuePath(field string) []any {
 }
 
 // mistakesOf are the issues that an error of the sender stands for, or none.
-func mistakesOf(err error) []issue {
-	var list mistakes
+func mistakesOf(err error) []web.Issue {
 	var setting *InvalidError
 	var replay *stream.ReplayError
-	wrong := func(field, message, fix string) []issue {
-		return []issue{{Code: "custom", Path: issuePath(field), Message: message, Fix: fix}}
+	wrong := func(field, message, fix string) []web.Issue {
+		return []web.Issue{{Code: "custom", Path: issuePath(field), Message: message, Fix: fix}}
 	}
 	switch {
-	case errors.As(err, &list):
-		return list
 	case errors.As(err, &setting):
 		return wrong(setting.Field, setting.Message, setting.Message)
 	case errors.As(err, &replay):

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
 )
 
 type keyJSON struct {
@@ -41,18 +42,51 @@ type newKeyJSON struct {
 	CreatedAt schemas.ISOTime  `json:"createdAt" format:"date-time"`
 }
 
+// What bodies look like.
+type (
+	keyRequest struct {
+		Name      string   `json:"name" minLength:"1" maxLength:"100"`
+		Scopes    []string `json:"scopes,omitempty" doc:"read (the default), journey-admin, full-admin, ingest, write."`
+		ExpiresAt string   `json:"expiresAt,omitempty" format:"date-time"`
+	}
+	revokedResponse struct {
+		Revoked bool `json:"revoked"`
+	}
+)
+
+// keyRoutes are those of API keys.
+func (c *console) keyRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/api-keys", Scopes: reading, Tag: "API keys", Summary: "List API keys",
+			Params: append(paging(), flag("includeRevoked", "false when left out")), Answers: map[int]any{200: keyPage{}},
+			Example: `/v1/admin/api-keys?limit=10`, Handle: c.listKeys,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/api-keys", Scopes: changing, Tag: "API keys", Summary: "Create an API key",
+			Request: keyRequest{}, Answers: map[int]any{201: newKeyJSON{}},
+			Example: `/v1/admin/api-keys {"name":"crm","scopes":["ingest"]}`, Handle: c.createKey,
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/admin/api-keys/{id}", Scopes: changing, Tag: "API keys", Summary: "Revoke an API key",
+			Answers: map[int]any{200: revokedResponse{}},
+			Example: `/v1/admin/api-keys/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.revokeKey, NotFound: "API key not found or already revoked",
+		},
+	}
+}
+
 // listKeys is GET /api-keys.
-func (c *console) listKeys(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	p, revokedToo := f.pageOf(q), queryFlag(q, "includeRevoked", false)
-	if err := f.err(); err != nil {
+func (c *console) listKeys(r *web.Request) (any, error) {
+	f, q := r.Values()
+	p, revokedToo := f.Page(q), web.QueryFlag(q, "includeRevoked", false)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	keys, total, err := c.DB.ListAPIKeys(r.Context(), p.limit, p.offset, revokedToo)
+	keys, total, err := c.DB.ListAPIKeys(r.Context(), p.Limit, p.Offset, revokedToo)
 	if err != nil {
 		return nil, err
 	}
-	out := keyPage{Keys: []keyJSON{}, Total: total, Limit: p.limit, Offset: p.offset}
+	out := keyPage{Keys: []keyJSON{}, Total: total, Limit: p.Limit, Offset: p.Offset}
 	for _, k := range keys {
 		out.Keys = append(out.Keys, keyJSON{
 			ID: k.ID, Name: k.Name, KeyPrefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.CreatedBy, LastUsedAt: schemas.ISOTimeOf(k.LastUsedAt),
@@ -63,37 +97,34 @@ func (c *console) listKeys(r *http.Request) (any, error) {
 }
 
 // createKey is POST /api-keys.
-func (c *console) createKey(r *http.Request) (any, error) {
-	f, err := readForm(r, false)
-	if err != nil {
-		return nil, err
+func (c *console) createKey(r *web.Request) (any, error) {
+	f := r.Fields()
+	name, scopes, expires := f.Text("name", 1, 100), f.Texts("scopes"), f.Time("expiresAt")
+	if !f.Has("name") {
+		f.Missing("name", "string")
 	}
-	name, scopes, expires := f.text("name", 1, 100), f.texts("scopes"), f.time("expiresAt")
-	if !f.has("name") {
-		f.missing("name", "string")
-	}
-	if !f.has("scopes") {
+	if !f.Has("scopes") {
 		scopes = []string{storage.ScopeRead}
 	}
 	for i, s := range scopes {
 		if !slices.Contains(storage.Scopes(), s) {
-			f.issues = append(f.issues, issue{Code: "invalid_value", Values: storage.Scopes(), Path: []any{"scopes", i},
+			f.Issues = append(f.Issues, web.Issue{Code: "invalid_value", Values: storage.Scopes(), Path: []any{"scopes", i},
 				Message: `Invalid option: expected one of "` + strings.Join(storage.Scopes(), `"|"`) + `"`, Fix: "use one of " + strings.Join(storage.Scopes(), ", ")})
 		}
 	}
 	now := c.Now()
 	if expires != nil && !expires.After(now) {
-		f.wrong("expiresAt", "too_small", "Too small: the time has passed", "send a time that is to come, or leave the field out")
+		f.Wrong("expiresAt", "too_small", "Too small: the time has passed", "send a time that is to come, or leave the field out")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	by := c.Actor(r.Context()).Name
+	by := r.Exchange.Caller.Name
 	slices.Sort(scopes)
 	n := storage.NewAPIKey{Name: *name, Scopes: slices.Compact(scopes), CreatedBy: &by, ExpiresAt: expires}
 	var key *storage.APIKey
 	var text string
-	err = c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) (err error) {
+	err := c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) (err error) {
 		if key, text, err = storage.CreateAPIKey(r.Context(), tx, n, now); err != nil {
 			return err
 		}
@@ -102,9 +133,9 @@ func (c *console) createKey(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return answer{http.StatusCreated, newKeyJSON{
+	return web.Answered(http.StatusCreated, newKeyJSON{
 		ID: key.ID, Name: key.Name, Key: text, KeyPrefix: key.Prefix, Scopes: key.Scopes, ExpiresAt: schemas.ISOTimeOf(key.ExpiresAt), CreatedAt: schemas.ISOTime{Time: key.CreatedAt},
-	}}, nil
+	}), nil
 }
 
 func keyDetail(k *storage.APIKey) map[string]any {
@@ -112,16 +143,16 @@ func keyDetail(k *storage.APIKey) map[string]any {
 }
 
 // revokeKey is DELETE /api-keys/{id}. All instances refuse the key within a second.
-func (c *console) revokeKey(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) revokeKey(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
 	err = c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) error { return c.revoke(r.Context(), tx, r, id) })
-	return map[string]bool{"revoked": true}, err
+	return revokedResponse{true}, err
 }
 
-func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *http.Request, id string) error {
+func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *web.Request, id string) error {
 	key, err := tx.RevokeAPIKey(ctx, id, c.Now())
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // parkedKeyJSON is a contact whose records wait because the first of them failed
@@ -124,8 +125,51 @@ func replayIDOf(id string) *string {
 	return &id
 }
 
+type parkedRequest struct {
+	Keys      []string `json:"keys,omitempty" doc:"Contact ids."`
+	Reason    string   `json:"reason,omitempty" enum:"failing,spilled"`
+	Status    int      `json:"status,omitempty" doc:"Of HTTP, of the last attempt."`
+	Error     string   `json:"error,omitempty" doc:"A part of the last error."`
+	Partition *int     `json:"partition,omitempty"`
+	ReplayID  string   `json:"replayId,omitempty" doc:"Of a backfill; 00000000-0000-0000-0000-000000000000 for live deliveries."`
+	All       bool     `json:"all,omitempty" doc:"Needed when nothing narrows."`
+	Cursor    string   `json:"cursor,omitempty" doc:"nextCursor of the call before, with the same filter."`
+}
+
+// parkedRoutes are those of contacts whose records wait.
+func (c *console) parkedRoutes() []web.Route {
+	return c.needs(c.Webhooks, noDestinations, []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/parked", Scopes: reading, Tag: "Parked keys", Summary: "Count what each destination has parked",
+			Answers: map[int]any{200: parkedTotalsPage{}},
+			Example: `/v1/admin/parked`, Handle: c.listParkedTotals,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/parked", Scopes: reading, Tag: "Parked keys", Summary: "List the parked contacts of a destination",
+			Params: []web.Param{limit500, nextCursor, {Name: "reason", WordsOf: parkedKeyJSON{}}, {Name: "status", Text: "of HTTP, of the last attempt"},
+				{Name: "error", Text: "a part of the last error"}, {Name: "partition"}, {Name: "replayId"}, flag("total", "true to count them all")}, Answers: map[int]any{200: parkedPage{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked?reason=failing&total=true`, Handle: c.listParked, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/parked/retry", Scopes: changing, Tag: "Parked keys", Summary: "Try parked contacts again now",
+			Request: parkedRequest{}, Answers: map[int]any{200: parkedWished{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/retry {"status":503}`, Handle: c.wishParked("retry", storage.RetryParked), NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/parked/skip", Scopes: changing, Tag: "Parked keys", Summary: "Give up what is parked of contacts by now: dead letters",
+			Request: parkedRequest{}, Answers: map[int]any{200: parkedWished{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/skip {"keys":["0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01"]}`, Handle: c.wishParked("skip", storage.SkipParked), NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/parked/{key}", Scopes: reading, Tag: "Parked keys", Summary: "Show a parked contact and its records",
+			Params: []web.Param{limit500, {Name: "key", Text: "contact id"}}, Answers: map[int]any{200: parkedKeyPage{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getParked, NotFound: noParkedKey,
+		},
+	})
+}
+
 // listParkedTotals is GET /parked: how much each destination has parked.
-func (c *console) listParkedTotals(r *http.Request) (any, error) {
+func (c *console) listParkedTotals(r *web.Request) (any, error) {
 	totals, err := storage.AllParkedTotals(r.Context(), c.DB)
 	out := parkedTotalsPage{Destinations: []parkedTotalJSON{}}
 	for _, t := range totals {
@@ -137,19 +181,19 @@ func (c *console) listParkedTotals(r *http.Request) (any, error) {
 }
 
 // listParked is GET /webhooks/{id}/parked.
-func (c *console) listParked(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) listParked(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	f, q := queryForm(r)
-	filter := storage.ParkedFilter{Reason: q.Get("reason"), Status: f.within(q, "status", 0, 0, 999), Error: q.Get("error"), ReplayID: q.Get("replayId")}
+	f, q := r.Values()
+	filter := storage.ParkedFilter{Reason: q.Get("reason"), Status: f.Within(q, "status", 0, 0, 999), Error: q.Get("error"), ReplayID: q.Get("replayId")}
 	if q.Has("partition") {
-		p := int32(f.within(q, "partition", 0, 0, 1<<31-1))
+		p := int32(f.Within(q, "partition", 0, 0, 1<<31-1))
 		filter.Partition = &p
 	}
-	limit, total := f.within(q, "limit", 50, 1, 500), queryFlag(q, "total", false)
-	if err := f.err(); err != nil {
+	limit, total := f.Within(q, "limit", 50, 1, 500), web.QueryFlag(q, "total", false)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
@@ -171,17 +215,17 @@ func (c *console) listParked(r *http.Request) (any, error) {
 }
 
 // getParked is GET /webhooks/{id}/parked/{key}.
-func (c *console) getParked(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) getParked(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	f, q := queryForm(r)
-	limit := f.within(q, "limit", 50, 1, 500)
-	if err := f.err(); err != nil {
+	f, q := r.Values()
+	limit := f.Within(q, "limit", 50, 1, 500)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, pathText(r, "key"), limit)
+	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, r.TextParam("key"), limit)
 	if err == nil && len(keys) == 0 {
 		err = ErrNotFound
 	}
@@ -204,20 +248,20 @@ const wishTime = 5 * time.Second
 // wishParked makes the handler of POST /webhooks/{id}/parked/retry and /skip: of
 // the keys that the body names or narrows to, or of all when it says so.
 // Of very many keys a call does what it can in some seconds.
-func (c *console) wishParked(what string, wish storage.ParkedWish) handler {
-	return func(r *http.Request) (any, error) {
-		id, f, err := target(r, true)
+func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
+	return func(r *web.Request) (any, error) {
+		id, f, err := r.Target()
 		if err != nil {
 			return nil, err
 		}
-		filter, narrow := f.parkedFilter()
-		all, cursor := f.flag("all"), f.text("cursor", 1, maxURL)
-		if err := f.err(); err != nil {
+		filter, narrow := parkedFilter(f)
+		all, cursor := f.Flag("all"), f.Text("cursor", 1, maxURL)
+		if err := f.Err(); err != nil {
 			return nil, err
 		}
 		if !narrow && (all == nil || !*all) {
-			f.wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)
-			return nil, f.err()
+			f.Wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)
+			return nil, f.Err()
 		}
 		if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
 			return nil, err
@@ -242,13 +286,13 @@ func (c *console) wishParked(what string, wish storage.ParkedWish) handler {
 }
 
 // parkedFilter reads which keys are meant, and whether the body narrows at all.
-func (f *form) parkedFilter() (filter storage.ParkedFilter, narrow bool) {
-	filter.Keys = f.texts("keys")
-	take(&filter.Reason, f.text("reason", 1, maxNameLen))
-	take(&filter.Error, f.text("error", 1, maxDescribed))
-	take(&filter.ReplayID, f.text("replayId", 1, maxNameLen))
-	take(&filter.Status, f.whole("status"))
-	if n := f.whole("partition"); n != nil {
+func parkedFilter(f *web.Form) (filter storage.ParkedFilter, narrow bool) {
+	filter.Keys = f.Texts("keys")
+	take(&filter.Reason, f.Text("reason", 1, maxNameLen))
+	take(&filter.Error, f.Text("error", 1, maxDescribed))
+	take(&filter.ReplayID, f.Text("replayId", 1, maxNameLen))
+	take(&filter.Status, f.Whole("status"))
+	if n := f.Whole("partition"); n != nil {
 		p := int32(*n)
 		filter.Partition = &p
 	}

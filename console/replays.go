@@ -4,11 +4,11 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Replays sends destinations again what they were sent, or what was appended
@@ -26,17 +26,69 @@ type replayPage struct {
 	Replays []*stream.Backfill `json:"replays"`
 }
 
+// What bodies look like.
+type (
+	backfillRequest struct {
+		From   string   `json:"from,omitempty" doc:"start (the default), a time, or an offset."`
+		To     string   `json:"to,omitempty" doc:"live (where the destination stands now, the default), latest, a time, or an offset."`
+		Types  []string `json:"types,omitempty" doc:"Only these of those that the destination subscribes to."`
+		Keys   []string `json:"keys,omitempty" doc:"Only these contact ids."`
+		Rate   float64  `json:"rate,omitempty" doc:"Records a second; 0 for no limit of its own."`
+		DryRun bool     `json:"dryRun,omitempty" doc:"Say what would be sent, and begin nothing."`
+	}
+	backfillPreviewed struct {
+		Preview stream.Preview `json:"preview"`
+		Replay  *string        `json:"replay" doc:"null: a dry run begins none."`
+	}
+)
+
+// replayRoutes are those of backfills.
+func (c *console) replayRoutes() []web.Route {
+	return c.needs(c.Replays, noPositions, []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/replays", Scopes: reading, Tag: "Replay", Summary: "List backfills",
+			Params: []web.Param{limit100}, Answers: map[int]any{200: replayPage{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays?limit=10`, Handle: c.listReplays, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays", Scopes: changing, Tag: "Replay", Summary: "Begin a backfill, previewed first",
+			Request: backfillRequest{}, Answers: map[int]any{201: stream.Backfilled{}, 200: backfillPreviewed{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays {"from":"start","types":["contact.created"],"dryRun":true}`, Handle: c.createReplay, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/replays/{replay}", Scopes: reading, Tag: "Replay", Summary: "Show how far a backfill is",
+			Answers: map[int]any{200: stream.Backfill{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getReplay, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/pause", Scopes: changing, Tag: "Replay", Summary: "Pause a backfill",
+			Answers: map[int]any{200: stream.Backfill{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/pause`, Handle: c.setReplay(storage.ReplayPaused), NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/resume", Scopes: changing, Tag: "Replay", Summary: "Resume a backfill",
+			Answers: map[int]any{200: stream.Backfill{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/resume`, Handle: c.setReplay(storage.ReplayRunning), NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/cancel", Scopes: changing, Tag: "Replay", Summary: "Cancel a backfill",
+			Answers: map[int]any{200: stream.Backfill{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/cancel`, Handle: c.setReplay(storage.ReplayCancelled), NotFound: noWebhook,
+		},
+	})
+}
+
 // createReplay is POST /webhooks/{id}/replays: begins a backfill, or with dryRun
 // says what it would send.
-func (c *console) createReplay(r *http.Request) (any, error) {
-	id, f, err := target(r, true)
+func (c *console) createReplay(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
 	var req stream.BackfillRequest
-	from, to, rate, dry := f.text("from", 1, 40), f.text("to", 1, 40), f.number("rate"), f.flag("dryRun")
-	req.Types, req.Keys = f.texts("types"), f.texts("keys")
-	if err := f.err(); err != nil {
+	from, to, rate, dry := f.Text("from", 1, 40), f.Text("to", 1, 40), f.Number("rate"), f.Flag("dryRun")
+	req.Types, req.Keys = f.Texts("types"), f.Texts("keys")
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	take(&req.From, from)
@@ -48,27 +100,27 @@ func (c *console) createReplay(r *http.Request) (any, error) {
 		return out, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"operation": "backfill", "replayId": out.Replay.ID, "from": out.Replay.From, "to": out.Replay.To, "types": req.Types, "rate": req.Rate, "records": out.Preview.Records})
-	return answer{http.StatusCreated, out}, nil
+	return web.Answered(http.StatusCreated, out), nil
 }
 
 // listReplays is GET /webhooks/{id}/replays.
-func (c *console) listReplays(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) listReplays(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
-	f, q := queryForm(r)
-	p := f.pageOf(q)
-	if err := f.err(); err != nil {
+	f, q := r.Values()
+	p := f.Page(q)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	list, err := c.Replays.Replays(r.Context(), id, p.limit)
+	list, err := c.Replays.Replays(r.Context(), id, p.Limit)
 	return replayPage{list}, err
 }
 
 // getReplay is GET /webhooks/{id}/replays/{replay}.
-func (c *console) getReplay(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) getReplay(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +128,8 @@ func (c *console) getReplay(r *http.Request) (any, error) {
 }
 
 // replayOf reads {replay}; what is no id is that of no backfill.
-func replayOf(r *http.Request) string {
-	id, err := uuid.Parse(chi.URLParam(r, "replay"))
+func replayOf(r *web.Request) string {
+	id, err := uuid.Parse(r.Param("replay"))
 	if err != nil {
 		return uuid.Nil.String()
 	}
@@ -85,9 +137,9 @@ func replayOf(r *http.Request) string {
 }
 
 // setReplay makes the handler of POST /webhooks/{id}/replays/{replay}/pause and the like.
-func (c *console) setReplay(status storage.ReplayStatus) handler {
-	return func(r *http.Request) (any, error) {
-		id, err := pathID(r)
+func (c *console) setReplay(status storage.ReplayStatus) web.Handler {
+	return func(r *web.Request) (any, error) {
+		id, err := r.ID()
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Rewinds moves the positions of destinations. Implemented by *stream.Replayer.
@@ -21,20 +22,52 @@ type Rewinds interface {
 // noPositions is why routes of rewinds and backfills answer 503.
 const noPositions = "positions are not managed by this process"
 
+// What bodies look like.
+type (
+	rewindRequest struct {
+		To        string `json:"to" doc:"start, latest, a time, or an offset."`
+		Topic     string `json:"topic,omitempty" doc:"Only this one: lifecycle or events."`
+		Partition *int   `json:"partition,omitempty" doc:"Only this one."`
+
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"Leave out what was not delivered yet and lies before that: dead letters. Without it, that is refused."`
+		DryRun          bool `json:"dryRun,omitempty" doc:"Say what would be sent and left out, and change nothing."`
+	}
+	skipRequest struct {
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"Leave out what was not delivered yet: dead letters. Without it, that is refused."`
+		DryRun          bool `json:"dryRun,omitempty" doc:"Say what would be sent and left out, and change nothing."`
+	}
+)
+
+// rewindRoutes are those that move a destination.
+func (c *console) rewindRoutes() []web.Route {
+	return c.needs(c.Rewinds, noPositions, []web.Route{
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/skip", Scopes: changing, Tag: "Replay", Summary: "Go on from now",
+			Request: skipRequest{}, Answers: map[int]any{200: stream.Rewound{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/skip {"dryRun":true}`, Handle: c.skipWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/rewind", Scopes: changing, Tag: "Replay", Summary: "Go on from somewhere else, previewed first",
+			Request: rewindRequest{}, Answers: map[int]any{200: stream.Rewound{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rewind {"to":"2026-01-31T12:00:00Z","dryRun":true}`, Handle: c.rewindWebhook, NotFound: noWebhook,
+		},
+	})
+}
+
 // rewindWebhook is POST /webhooks/{id}/rewind: the destination goes on from
 // somewhere else; with dryRun, only what that would send is said.
-func (c *console) rewindWebhook(r *http.Request) (any, error) {
-	id, f, err := target(r, false)
+func (c *console) rewindWebhook(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
 	var req stream.RewindRequest
-	to, topic, partition, dry := f.text("to", 1, 40), f.text("topic", 1, 40), f.whole("partition"), f.flag("dryRun")
-	skip := f.flag("skipUndelivered")
-	if !f.has("to") {
-		f.missing("to", "string")
+	to, topic, partition, dry := f.Text("to", 1, 40), f.Text("topic", 1, 40), f.Whole("partition"), f.Flag("dryRun")
+	skip := f.Flag("skipUndelivered")
+	if !f.Has("to") {
+		f.Missing("to", "string")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	take(&req.To, to)
@@ -59,14 +92,14 @@ func (c *console) rewindWebhook(r *http.Request) (any, error) {
 
 // skipWebhook is POST /webhooks/{id}/skip: the destination goes on from the ends of
 // its topics.
-func (c *console) skipWebhook(r *http.Request) (any, error) {
-	id, f, err := target(r, true)
+func (c *console) skipWebhook(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
 	var req stream.SkipRequest
-	skip, dry := f.flag("skipUndelivered"), f.flag("dryRun")
-	if err := f.err(); err != nil {
+	skip, dry := f.Flag("skipUndelivered"), f.Flag("dryRun")
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	take(&req.SkipUndelivered, skip)

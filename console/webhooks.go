@@ -10,6 +10,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 // Webhooks is what operators do to destinations.
@@ -41,7 +42,7 @@ type Webhooks interface {
 
 // Errors that a Webhooks returns.
 var (
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = web.ErrNotFound
 	ErrConflict = errors.New("it was changed meanwhile")
 	ErrRotating = errors.New("secret not rotated")
 )
@@ -191,25 +192,126 @@ type secretJSON struct {
 	PreviousSecretUntil *schemas.ISOTime `json:"previousSecretUntil" format:"date-time"`
 }
 
-const noWebhook = "Webhook endpoint not found"
+const (
+	noWebhook      = "Webhook endpoint not found"
+	noDestinations = "destinations are not managed by this process"
+)
+
+// What bodies look like.
+type (
+	webhookRequest struct {
+		Name                string         `json:"name,omitempty" doc:"Unique; made from kind and host when left out."`
+		Kind                string         `json:"kind,omitempty" doc:"webhook (the default), posthog, segment, slack."`
+		URL                 string         `json:"url,omitempty"`
+		Description         string         `json:"description,omitempty" maxLength:"500"`
+		EventTypes          []string       `json:"eventTypes" minItems:"1" doc:"Catalog names, patterns such as contact.*, event.tracked or event.tracked:<name>."`
+		Config              map[string]any `json:"config,omitempty" doc:"Settings of the kind."`
+		Secret              string         `json:"secret,omitempty" doc:"whsec_ and 24 to 64 bytes in base64. Made when left out."`
+		SigningKey          string         `json:"signingKey,omitempty" doc:"With config.ed25519: whsk_ and the private key in base64. Made when left out, never shown."`
+		Disabled            bool           `json:"disabled,omitempty"`
+		Filter              string         `json:"filter,omitempty" doc:"jq; what it does not say true to is not sent."`
+		Transform           string         `json:"transform,omitempty" doc:"jq; makes the data that is sent."`
+		RateLimit           float64        `json:"rateLimit,omitempty" doc:"Requests a second, 0 for no limit."`
+		Concurrency         int            `json:"concurrency,omitempty" doc:"Requests in flight."`
+		RetryHorizonSeconds int            `json:"retryHorizonSeconds,omitempty"`
+		DeliveryLog         string         `json:"deliveryLog,omitempty" doc:"all, failures or off."`
+	}
+	webhookPatch struct {
+		Name                *string        `json:"name,omitempty"`
+		Kind                *string        `json:"kind,omitempty"`
+		URL                 *string        `json:"url,omitempty"`
+		Description         *string        `json:"description,omitempty" doc:"null clears."`
+		EventTypes          []string       `json:"eventTypes,omitempty" doc:"Replaces."`
+		Config              map[string]any `json:"config,omitempty" doc:"Replaces the whole; null clears. A value shown as *** keeps the stored one."`
+		Disabled            *bool          `json:"disabled,omitempty"`
+		Filter              *string        `json:"filter,omitempty"`
+		Transform           *string        `json:"transform,omitempty"`
+		RateLimit           *float64       `json:"rateLimit,omitempty"`
+		Concurrency         *int           `json:"concurrency,omitempty"`
+		RetryHorizonSeconds *int           `json:"retryHorizonSeconds,omitempty"`
+		DeliveryLog         *string        `json:"deliveryLog,omitempty"`
+	}
+	rotateRequest struct {
+		OverlapSeconds *int   `json:"overlapSeconds,omitempty" doc:"How long the old secret signs beside the new one; a day when left out."`
+		Secret         string `json:"secret,omitempty" doc:"The new one; made when left out."`
+		SigningKey     string `json:"signingKey,omitempty" doc:"The new private ed25519 key (whsk_), with config.ed25519; made when left out."`
+		Force          bool   `json:"force,omitempty" doc:"Rotate while the secret before the present one still signs, which then ends at once; 409 without."`
+	}
+	pauseRequest struct {
+		Reason string `json:"reason,omitempty"`
+	}
+	resumeRequest struct {
+		SkipToNow       bool `json:"skipToNow,omitempty" doc:"Do not send what was appended meanwhile."`
+		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"With skipToNow: leave out what was not delivered yet: dead letters. Without it, that is refused."`
+	}
+	webhookDeleted struct {
+		Deleted bool `json:"deleted"`
+	}
+)
+
+// webhookRoutes are those of destinations.
+func (c *console) webhookRoutes() []web.Route {
+	return c.needs(c.Webhooks, noDestinations, []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks", Scopes: reading, Tag: "Destinations", Summary: "List destinations",
+			Params: append(paging(), flag("includeDisabled", "true when left out")), Answers: map[int]any{200: webhookPage{}},
+			Example: `/v1/admin/webhooks?includeDisabled=false`, Handle: c.listWebhooks,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks", Scopes: changing, Tag: "Destinations", Summary: "Create a destination",
+			Request: webhookRequest{}, Answers: map[int]any{201: Created{}},
+			Example: `/v1/admin/webhooks {"name":"crm","url":"https://crm.example.com/in","eventTypes":["contact.*"]}`, Handle: c.createWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}", Scopes: reading, Tag: "Destinations", Summary: "Show a destination",
+			Answers: map[int]any{200: View{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPatch, Path: "/v1/admin/webhooks/{id}", Scopes: changing, Tag: "Destinations", Summary: "Change a destination",
+			Request: webhookPatch{}, Answers: map[int]any{200: Created{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01 {"rateLimit":50}`, Handle: c.updateWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/admin/webhooks/{id}", Scopes: changing, Tag: "Destinations", Summary: "Delete a destination",
+			Answers: map[int]any{200: webhookDeleted{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.deleteWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/rotate-secret", Scopes: changing, Tag: "Destinations", Summary: "Give a destination a new secret",
+			Request: rotateRequest{}, Answers: map[int]any{200: secretJSON{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rotate-secret {"overlapSeconds":3600}`, Handle: c.rotateSecret, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/pause", Scopes: changing, Tag: "Destinations", Summary: "Stop deliveries at their place",
+			Request: pauseRequest{}, Answers: map[int]any{200: View{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/pause {"reason":"maintenance"}`, Handle: c.pauseWebhook, NotFound: noWebhook,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/resume", Scopes: changing, Tag: "Destinations", Summary: "Go on after a pause or a suspension",
+			Request: resumeRequest{}, Answers: map[int]any{200: View{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/resume {"skipToNow":false}`, Handle: c.resumeWebhook, NotFound: noWebhook,
+		},
+	})
+}
 
 // listWebhooks is GET /webhooks.
-func (c *console) listWebhooks(r *http.Request) (any, error) {
-	f, q := queryForm(r)
-	p, disabledToo := f.pageOf(q), queryFlag(q, "includeDisabled", true)
-	if err := f.err(); err != nil {
+func (c *console) listWebhooks(r *web.Request) (any, error) {
+	f, q := r.Values()
+	p, disabledToo := f.Page(q), web.QueryFlag(q, "includeDisabled", true)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	all, err := c.Webhooks.List(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	out := webhookPage{Endpoints: []View{}, Limit: p.limit, Offset: p.offset}
+	out := webhookPage{Endpoints: []View{}, Limit: p.Limit, Offset: p.Offset}
 	for _, v := range all {
 		if !disabledToo && v.Status == "disabled" {
 			continue
 		}
-		if out.Total >= p.offset && len(out.Endpoints) < p.limit {
+		if out.Total >= p.Offset && len(out.Endpoints) < p.Limit {
 			out.Endpoints = append(out.Endpoints, v)
 		}
 		out.Total++
@@ -227,17 +329,14 @@ const (
 )
 
 // createWebhook is POST /webhooks.
-func (c *console) createWebhook(r *http.Request) (any, error) {
-	f, err := readForm(r, false)
-	if err != nil {
-		return nil, err
+func (c *console) createWebhook(r *web.Request) (any, error) {
+	f := r.Fields()
+	if !f.Has("eventTypes") {
+		f.Missing("eventTypes", "array")
 	}
-	if !f.has("eventTypes") {
-		f.missing("eventTypes", "array")
-	}
-	p := f.patch()
-	secret, signing := f.text("secret", 1, maxSecret), f.text("signingKey", 1, maxSecret)
-	if err := f.err(); err != nil {
+	p := patchOf(f)
+	secret, signing := f.Text("secret", 1, maxSecret), f.Text("signingKey", 1, maxSecret)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	s := Settings{Description: p.Description, EventTypes: p.EventTypes, Config: p.Config}
@@ -257,8 +356,8 @@ func (c *console) createWebhook(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.audit(r, "webhooks", created.ID, f.detail(&created.View))
-	return answer{http.StatusCreated, created}, nil
+	c.audit(r, "webhooks", created.ID, detailOf(f, &created.View))
+	return web.Answered(http.StatusCreated, created), nil
 }
 
 func take[T any](to, from *T) {
@@ -269,15 +368,15 @@ func take[T any](to, from *T) {
 
 // patch reads the settings of a destination; what they must be is the business
 // of its kind.
-func (f *form) patch() Patch {
+func patchOf(f *web.Form) Patch {
 	p := Patch{
-		Name: f.text("name", 1, maxNameLen), Kind: f.text("kind", 1, maxNameLen), URL: f.text("url", 0, maxURL),
-		EventTypes: f.texts("eventTypes"), Disabled: f.flag("disabled"),
-		Filter: f.text("filter", 0, maxProgram), Transform: f.text("transform", 0, maxProgram),
-		RateLimit: f.number("rateLimit"), Concurrency: f.whole("concurrency"), DeliveryLog: f.text("deliveryLog", 0, maxNameLen),
-		Config: f.object("config"), Description: f.text("description", 0, maxDescribed),
+		Name: f.Text("name", 1, maxNameLen), Kind: f.Text("kind", 1, maxNameLen), URL: f.Text("url", 0, maxURL),
+		EventTypes: f.Texts("eventTypes"), Disabled: f.Flag("disabled"),
+		Filter: f.Text("filter", 0, maxProgram), Transform: f.Text("transform", 0, maxProgram),
+		RateLimit: f.Number("rateLimit"), Concurrency: f.Whole("concurrency"), DeliveryLog: f.Text("deliveryLog", 0, maxNameLen),
+		Config: f.Object("config"), Description: f.Text("description", 0, maxDescribed),
 	}
-	if seconds := f.whole("retryHorizonSeconds"); seconds != nil {
+	if seconds := f.Whole("retryHorizonSeconds"); seconds != nil {
 		horizon := time.Duration(*seconds) * time.Second
 		p.RetryHorizon = &horizon
 	}
@@ -286,10 +385,10 @@ func (f *form) patch() Patch {
 
 // detail is what the audit row says: the names of the fields that were sent, and
 // what may be shown of the outcome.
-func (f *form) detail(v *View) map[string]any {
+func detailOf(f *web.Form, v *View) map[string]any {
 	fields := []string{}
 	for _, name := range []string{"name", "kind", "url", "description", "eventTypes", "config", "secret", "signingKey", "disabled", "filter", "transform", "rateLimit", "concurrency", "retryHorizonSeconds", "deliveryLog"} {
-		if f.has(name) {
+		if f.Has(name) {
 			fields = append(fields, name)
 		}
 	}
@@ -297,8 +396,8 @@ func (f *form) detail(v *View) map[string]any {
 }
 
 // getWebhook is GET /webhooks/{id}.
-func (c *console) getWebhook(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) getWebhook(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
@@ -306,39 +405,39 @@ func (c *console) getWebhook(r *http.Request) (any, error) {
 }
 
 // updateWebhook is PATCH /webhooks/{id}.
-func (c *console) updateWebhook(r *http.Request) (any, error) {
-	id, f, err := target(r, false)
+func (c *console) updateWebhook(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
 	// null clears these two.
-	clearDescription := string(f.fields["description"]) == "null"
-	clearConfig := string(f.fields["config"]) == "null"
+	clearDescription := string(f.Fields["description"]) == "null"
+	clearConfig := string(f.Fields["config"]) == "null"
 	if clearDescription {
-		f.fields["description"] = json.RawMessage(`""`)
+		f.Fields["description"] = json.RawMessage(`""`)
 	}
 	if clearConfig {
-		delete(f.fields, "config")
+		delete(f.Fields, "config")
 	}
-	p := f.patch()
-	if err := f.err(); err != nil {
+	p := patchOf(f)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if clearConfig {
 		p.Config = json.RawMessage("null")
-		f.fields["config"] = p.Config
+		f.Fields["config"] = p.Config
 	}
 	updated, err := c.Webhooks.Update(r.Context(), id, p)
 	if err != nil {
 		return nil, err
 	}
-	c.audit(r, "webhooks", id, f.detail(&updated.View))
+	c.audit(r, "webhooks", id, detailOf(f, &updated.View))
 	return updated, nil
 }
 
 // deleteWebhook is DELETE /webhooks/{id}.
-func (c *console) deleteWebhook(r *http.Request) (any, error) {
-	id, err := pathID(r)
+func (c *console) deleteWebhook(r *web.Request) (any, error) {
+	id, err := r.ID()
 	if err != nil {
 		return nil, err
 	}
@@ -350,18 +449,18 @@ func (c *console) deleteWebhook(r *http.Request) (any, error) {
 		return nil, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"name": before.Name, "kind": before.Kind})
-	return map[string]bool{"deleted": true}, nil
+	return webhookDeleted{true}, nil
 }
 
 // rotateSecret is POST /webhooks/{id}/rotate-secret.
-func (c *console) rotateSecret(r *http.Request) (any, error) {
-	id, f, err := target(r, true)
+func (c *console) rotateSecret(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
-	seconds, secret, signing := f.whole("overlapSeconds"), f.text("secret", 1, maxSecret), f.text("signingKey", 1, maxSecret)
-	force := f.flag("force")
-	if err := f.err(); err != nil {
+	seconds, secret, signing := f.Whole("overlapSeconds"), f.Text("secret", 1, maxSecret), f.Text("signingKey", 1, maxSecret)
+	force := f.Flag("force")
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	var rotation Rotation
@@ -381,13 +480,13 @@ func (c *console) rotateSecret(r *http.Request) (any, error) {
 }
 
 // pauseWebhook is POST /webhooks/{id}/pause: nothing is sent, nothing is lost.
-func (c *console) pauseWebhook(r *http.Request) (any, error) {
-	id, f, err := target(r, true)
+func (c *console) pauseWebhook(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
-	reason := f.text("reason", 0, maxDescribed)
-	if err := f.err(); err != nil {
+	reason := f.Text("reason", 0, maxDescribed)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	text := ""
@@ -397,18 +496,18 @@ func (c *console) pauseWebhook(r *http.Request) (any, error) {
 
 // resumeWebhook is POST /webhooks/{id}/resume: after a pause or a suspension it
 // goes on where it stands, or from now on with skipToNow.
-func (c *console) resumeWebhook(r *http.Request) (any, error) {
-	id, f, err := target(r, true)
+func (c *console) resumeWebhook(r *web.Request) (any, error) {
+	id, f, err := r.Target()
 	if err != nil {
 		return nil, err
 	}
-	skip, undelivered := f.flag("skipToNow"), f.flag("skipUndelivered")
-	if err := f.err(); err != nil {
+	skip, undelivered := f.Flag("skipToNow"), f.Flag("skipUndelivered")
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if skip != nil && *skip {
 		if c.Rewinds == nil {
-			return nil, &refusal{http.StatusServiceUnavailable, "Service unavailable: " + noPositions, ""}
+			return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: "+noPositions, "")
 		}
 		var req stream.SkipRequest
 		take(&req.SkipUndelivered, undelivered)
@@ -419,7 +518,7 @@ func (c *console) resumeWebhook(r *http.Request) (any, error) {
 	return c.setState(r, id, storage.DestinationActive, "")
 }
 
-func (c *console) setState(r *http.Request, id string, state storage.DestinationStatus, reason string) (any, error) {
+func (c *console) setState(r *web.Request, id string, state storage.DestinationStatus, reason string) (any, error) {
 	v, err := c.Webhooks.SetState(r.Context(), id, state, reason)
 	if err != nil {
 		return nil, err

@@ -169,7 +169,7 @@ func (d *draft) wholeUTF8(text string) error {
 }
 
 func asMalformed(err error) error {
-	var f *web.Failure
+	var f *web.RefusalError
 	if errors.As(err, &f) {
 		return err
 	}
@@ -378,7 +378,7 @@ func (ws *workspace) readEvents(text string, at int, valid bool) (n, end int, er
 
 // inEvent says in which event of a batch a body is malformed.
 func inEvent(err error, index int) error {
-	var f *web.Failure
+	var f *web.RefusalError
 	if errors.As(err, &f) && f.Body.Error == web.MalformedJSON {
 		f.Body.Path = append([]any{"events", index}, f.Body.Path...)
 	}

@@ -23,7 +23,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
@@ -101,9 +100,6 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Description adds operations to the API's description.
-type Description = func(*huma.OpenAPI)
-
 // Deps is what the room works with. Appender and DB are needed; the rest may be
 // left out.
 type Deps struct {
@@ -114,13 +110,10 @@ type Deps struct {
 	// with an idempotency key are answered as if they had none, and changes of
 	// contacts with 503.
 	Answers *storage.Answers
-	// Admin serves the paths below /v1/admin, as a chi router mounted there. It is
-	// called with a caller (see ClientFrom) who holds `read` for GET and `full-admin` for all else.
-	Admin http.Handler
+	// Admin are the routes below /v1/admin. Their exchange names the caller.
+	Admin []web.Route
 	// Metrics serves /metrics, to callers with `read`.
 	Metrics http.Handler
-	// Describe adds operations of others to the API's description.
-	Describe []Description
 	// Probes are asked by health beside the database.
 	Probes []Probe
 	// Lag says how far the consumer groups are behind, for health.
@@ -184,7 +177,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.public = newLimiter(cfg.PublicRateLimit, "", a.sharing)
 	a.keys = newKeyCache(cfg.AdminKey, deps.DB, deps.Now)
 	a.health = newHealth(a)
-	table, err := web.Compile(web.About{Version: cfg.Version, PublicURL: cfg.PublicURL}, a.routes(), deps.Describe...)
+	table, err := web.Compile(web.About{Version: cfg.Version, PublicURL: cfg.PublicURL}, a.routes())
 	if err != nil {
 		return nil, err
 	}

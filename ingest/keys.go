@@ -20,20 +20,6 @@ import (
 	"github.com/hogstream/hogstream/web"
 )
 
-type clientKey struct{}
-
-type client struct {
-	caller  *web.Caller
-	address string
-}
-
-// ClientFrom returns who sent the request that reached [Deps].Admin, and from
-// which address.
-func ClientFrom(ctx context.Context) (caller *web.Caller, address string) {
-	c, _ := ctx.Value(clientKey{}).(client)
-	return c.caller, c.address
-}
-
 // How long what is known of a key holds.
 const (
 	keyFresh   = 10 * time.Second // then it is read again
@@ -281,7 +267,7 @@ func (k *keyCache) isKnown(hash keyHash) bool {
 }
 
 func (a *API) refuse(x *web.Exchange, err error) {
-	var f *web.Failure
+	var f *web.RefusalError
 	if errors.As(err, &f) {
 		if f.Status == http.StatusUnauthorized {
 			x.Header().Set("WWW-Authenticate", `Bearer realm="hogstream"`)
@@ -312,19 +298,16 @@ func failScope(x *web.Exchange, scopes []string) {
 	x.Fail(http.StatusForbidden, "Forbidden: insufficient scope", "use a key with scope "+strings.Join(scopes, " or "))
 }
 
-// allowAdmin asks for `read` to read and `full-admin` to change, and names the
-// caller to the handler.
-func (a *API) allowAdmin(next http.Handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		x, scope := web.ExchangeOf(w), storage.ScopeFullAdmin
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			scope = storage.ScopeRead
-		}
-		if !x.Caller.Holds(scope) {
-			failScope(x, []string{scope})
-			return
-		}
-		from := client{x.Caller, a.edge.ClientAddress(r)}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, from)))
+// unknownAdmin answers where no admin route is: to callers who could read, or change,
+// if there were one.
+func unknownAdmin(x *web.Exchange, r *http.Request) {
+	scope := storage.ScopeFullAdmin
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		scope = storage.ScopeRead
 	}
+	if !x.Caller.Holds(scope) {
+		failScope(x, []string{scope})
+		return
+	}
+	notFound(x, r)
 }

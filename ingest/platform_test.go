@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -28,6 +27,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/web"
 )
 
 const event = `{"name":"n","userId":"u"}`
@@ -49,13 +49,26 @@ func TestWithoutAKeyNothingIsTaken(t *testing.T) {
 }
 
 // 26, 27, and the weakness that any valid key could do anything.
+// adminRoute is one that tells its caller's name.
+func adminRoute(at string) web.Route {
+	method, path, _ := strings.Cut(at, " ")
+	scope := storage.ScopeFullAdmin
+	if method == http.MethodGet {
+		scope = storage.ScopeRead
+	}
+	return web.Route{
+		Method: method, Path: path, Scopes: []string{scope}, Tag: "Tests", Summary: "Tell the caller's name", Answers: map[int]any{200: web.Media("application/json")},
+		Example: strings.ReplaceAll(path, "{id}", "1"),
+		Serve:   func(x *web.Exchange, _ *http.Request) { x.Encode(http.StatusOK, map[string]any{"name": x.Caller.Name}) },
+	}
+}
+
 func TestEveryRouteAsksForItsScope(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
-		deps.Admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			caller, address := ingest.ClientFrom(r.Context())
-			_, _ = fmt.Fprintf(w, `{"name":%q,"address":%q}`, caller.Name, address)
-		})
+		for _, at := range []string{"GET /v1/admin/webhooks", "POST /v1/admin/api-keys", "PATCH /v1/admin/webhooks/{id}", "DELETE /v1/admin/api-keys/{id}"} {
+			deps.Admin = append(deps.Admin, adminRoute(at))
+		}
 	})
 	routes := []struct {
 		method, path, body string
@@ -253,9 +266,7 @@ func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
 func TestHeadIsAnsweredWhereThereIsAGet(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
-		admin := chi.NewRouter()
-		admin.Get("/things", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-		deps.Admin = admin
+		deps.Admin = []web.Route{adminRoute("GET /v1/admin/things")}
 	})
 	for _, path := range []string{"/v1/health/live", "/v1/health/ready", "/docs", "/v1/contacts/find?userId=u", "/v1/admin/things"} {
 		s.request(http.MethodHead, path, "").is(http.StatusOK)

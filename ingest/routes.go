@@ -17,7 +17,7 @@ func (a *API) routes() []web.Route {
 	if a.cfg.HealthOnly {
 		return routes
 	}
-	return slices.Concat(routes, a.eventRoutes(), a.contactRoutes(), a.docsRoutes())
+	return slices.Concat(routes, a.eventRoutes(), a.contactRoutes(), a.docsRoutes(), a.deps.Admin)
 }
 
 // area is paths that ask for a key before it is looked whether one of them exists, so
@@ -35,10 +35,7 @@ func (a *API) areas() []area {
 		return nil
 	}
 	none := web.Handle(notFound)
-	areas := []area{{"/v1/admin", a.admin, a.allowAdmin(none)}}
-	if a.deps.Admin != nil {
-		areas[0].unknown = a.allowAdmin(a.deps.Admin)
-	}
+	areas := []area{{"/v1/admin", a.admin, web.Handle(unknownAdmin)}}
 	for _, prefix := range []string{"/v1/events", "/v1/contacts", "/v1/emails", "/v1/lists", "/v1/campaigns"} {
 		areas = append(areas, area{prefix, a.data, none})
 	}

@@ -35,3 +35,6 @@ func (e *Edge) ClientAddress(r *http.Request) string {
 func (e *Edge) isProxy(addr netip.Addr) bool {
 	return slices.ContainsFunc(e.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
+
+// ClientAddress is [Edge.ClientAddress].
+func (x *Exchange) ClientAddress(r *http.Request) string { return x.edge.ClientAddress(r) }

@@ -15,7 +15,7 @@ import (
 )
 
 // ReadJSON reads a JSON body of at most limit bytes, counted after decompression. The
-// error is a *Failure. That the body is JSON is for the caller to see.
+// error is a *RefusalError. That the body is JSON is for the caller to see.
 func ReadJSON(x *Exchange, r *http.Request, limit int) (string, error) {
 	if err := requireJSON(r); err != nil {
 		return "", err

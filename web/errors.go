@@ -28,12 +28,12 @@ type Issue struct {
 	Fix       string   `json:"fix,omitempty"`
 }
 
-// Issues is the error of a request in which they were found; the answer is 400 with
+// IssuesError is the error of a request in which they were found; the answer is 400 with
 // all of them.
-type Issues []Issue
+type IssuesError []Issue
 
 // Error implements error.
-func (i Issues) Error() string { return i[0].Message }
+func (i IssuesError) Error() string { return i[0].Message }
 
 // FailureBody is the one envelope of errors.
 type FailureBody struct {
@@ -57,17 +57,17 @@ type IssuesText struct {
 	Message string `json:"message" doc:"A JSON list of issues, each with path, message and fix."`
 }
 
-// Failure is an error that says how the request is answered.
-type Failure struct {
+// RefusalError is an error that says how the request is answered.
+type RefusalError struct {
 	Status int
 	Body   FailureBody
 }
 
 // Error implements error.
-func (f *Failure) Error() string { return f.Body.Error }
+func (f *RefusalError) Error() string { return f.Body.Error }
 
-// Refuse returns a *Failure.
-func Refuse(status int, body FailureBody) *Failure { return &Failure{status, body} }
+// Refuse returns a *RefusalError.
+func Refuse(status int, body FailureBody) *RefusalError { return &RefusalError{status, body} }
 
 // Fail answers with an error and, if there is one, its fix.
 func (x *Exchange) Fail(status int, text, fix string) {
@@ -116,8 +116,8 @@ func (x *Exchange) FailIssues(issues []Issue) {
 // fault from ours.
 func (x *Exchange) FailErr(err error) {
 	x.Err = err
-	var failure *Failure
-	var issues Issues
+	var failure *RefusalError
+	var issues IssuesError
 	switch {
 	case errors.As(err, &failure):
 		x.FailWith(failure.Status, failure.Body)

@@ -21,8 +21,8 @@ type About struct {
 	PublicURL string // where it is reached from outside, if that is known
 }
 
-// describe makes the description of routes.
-func describe(about About, routes []Route, others []func(*huma.OpenAPI)) *huma.OpenAPI {
+// describe makes the description of routes, and has those with a Handle served by it.
+func describe(about About, routes []Route) *huma.OpenAPI {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Hogstream API", Version: about.Version,
@@ -42,10 +42,11 @@ func describe(about About, routes []Route, others []func(*huma.OpenAPI)) *huma.O
 		doc.Servers = []*huma.Server{{URL: about.PublicURL}}
 	}
 	for i := range routes {
-		doc.AddOperation(operation(doc.Components.Schemas, &routes[i]))
-	}
-	for _, d := range others {
-		d(doc)
+		op := operation(doc.Components.Schemas, &routes[i])
+		doc.AddOperation(op)
+		if routes[i].Handle != nil {
+			routes[i].Serve = acceptedBy(doc.Components.Schemas, op).checked(&routes[i])
+		}
 	}
 	return doc
 }
@@ -76,7 +77,7 @@ func operation(types huma.Registry, r *Route) *huma.Operation {
 	if r.Request != nil {
 		schema := schemaOf(types, r.Request)
 		// A body may be left out where nothing has to be said.
-		required := r.Method == http.MethodPatch || len(resolve(types, schema).Required) > 0
+		required := r.Method == http.MethodPatch || len(resolve(types, schema).Required) > 0 || r.Handle == nil
 		op.RequestBody = &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Example: sent.body}}}
 	}
 	answer := func(status int, body any) {

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
 )
 
 // Route is everything about one route. Serving it, reading its requests and its place
@@ -37,8 +36,13 @@ type Route struct {
 	Example string
 
 	// Serve reads the request by itself and answers it. It passes over what it does
-	// not know.
+	// not know. Compile makes it of Handle, where that is set instead.
 	Serve func(*Exchange, *http.Request)
+	// Handle gets requests that hold nothing but what the route takes: others are
+	// answered with what is wrong with them.
+	Handle Handler
+	// NotFound is what a 404 of Handle says.
+	NotFound string
 }
 
 // Param is a parameter of a query or a path.
@@ -91,7 +95,14 @@ func (r *Route) readExample() (example, error) {
 	case hasBody && !json.Valid([]byte(body)):
 		return out, errors.New("its body is not JSON")
 	}
-	out.body = json.RawMessage(body)
+	if hasBody {
+		dec := json.NewDecoder(strings.NewReader(body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(reflect.New(reflect.TypeOf(r.Request)).Interface()); err != nil {
+			return out, fmt.Errorf("its body does not fit: %w", err)
+		}
+		out.body = json.RawMessage(body)
+	}
 	return out, nil
 }
 
@@ -106,7 +117,7 @@ func (r *Route) lacks() error {
 	missing("description: set Tag and Summary", r.Tag == "" || r.Summary == "")
 	missing("scope: set Scopes, or Open for a route without a key", (len(r.Scopes) == 0) != r.Open)
 	missing("answer: set Answers", len(r.Answers) == 0)
-	missing("handler", r.Serve == nil)
+	missing("handler: set Serve or Handle", (r.Serve == nil) == (r.Handle == nil))
 	missing("example: set Example", r.Example == "")
 	if r.Example != "" {
 		if _, err := r.readExample(); err != nil {
@@ -125,7 +136,8 @@ type Table struct {
 
 // Compile checks routes and describes them. The error names every route that lacks
 // something.
-func Compile(about About, routes []Route, others ...func(*huma.OpenAPI)) (*Table, error) {
+func Compile(about About, routes []Route) (*Table, error) {
+	routes = slices.Clone(routes)
 	var errs []error
 	seen := map[string]bool{}
 	for i := range routes {
@@ -139,7 +151,7 @@ func Compile(about About, routes []Route, others ...func(*huma.OpenAPI)) (*Table
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	doc := describe(about, routes, others)
+	doc := describe(about, routes)
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("web: describe the routes: %w", err)
