@@ -279,7 +279,7 @@ func (c *Config) Keys() ([][]byte, error) {
 	for i, s := range strings.Split(c.EncryptionKey, ",") {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
 		if err != nil || len(key) != 32 {
-			return nil, fmt.Errorf("HOGSTREAM_ENCRYPTION_KEY: key %d is not 32 bytes in base64", i+1)
+			return nil, fmt.Errorf("HOGSTREAM_ENCRYPTION_KEY: key %d is not 32 bytes in base64: make one with `openssl rand -base64 32`", i+1)
 		}
 		keys = append(keys, key)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"time"
 
@@ -153,7 +154,16 @@ func registryFinding(ctx context.Context, cfg hogstream.Config) finding {
 	if err := reg.Ping(ctx); err != nil {
 		return ill("registry", err, fix)
 	}
-	return finding{What: "registry", OK: true, Note: cfg.Registry.URL}
+	return finding{What: "registry", OK: true, Note: withoutPassword(cfg.Registry.URL)}
+}
+
+// withoutPassword is a URL as it may be shown.
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "a URL that cannot be read"
+	}
+	return u.Redacted()
 }
 
 func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {

@@ -25,11 +25,12 @@ func TestTheDoctorIsContentWithWhatServeTakesAndNamesEachFixOtherwise(t *testing
 	well, err := hogstream.ConfigFromEnv()
 	require.NoError(t, err)
 	well.Kafka.Brokers, well.Kafka.Prefix, well.Kafka.Partitions = broker.Config.Brokers, broker.Config.Prefix, 2
-	well.Registry.URL, well.Database.URL = registry.URL(), storagetest.URL(t)
+	well.Registry.URL, well.Database.URL = strings.Replace(registry.URL(), "://", "://operator:hidden@", 1), storagetest.URL(t)
 	well.EncryptionKey, well.AdminAPIKey = base64.StdEncoding.EncodeToString(key), strings.Repeat("k", 24)
 	require.NoError(t, well.ValidateServing())
 	for _, f := range examine(t.Context(), well) {
 		require.True(t, f.OK, "%+v", f)
+		require.NotContains(t, f.Note, "hidden")
 	}
 
 	for what, c := range map[string]struct {
