@@ -259,6 +259,18 @@ func TestAnAttemptWhoseTimeRanOutWhileTheProcessWasStoppedSendsNothing(t *testin
 	}
 }
 
+// stoppedBeforeItsFirstByte is the context of an attempt that has its connection and
+// begins to write when the process is stopped.
+func stoppedBeforeItsFirstByte(parent context.Context) context.Context {
+	later, before := time.Now().Add(time.Hour), time.Now()
+	ctx := &stopwatch{}
+	ctx.deadline.Store(&later)
+	ctx.Context = httptrace.WithClientTrace(parent, &httptrace.ClientTrace{
+		WroteHeaderField: func(string, []string) { ctx.deadline.Store(&before) },
+	})
+	return ctx
+}
+
 func TestAnAttemptWhoseTimeRunsOutBeforeItsFirstByteSendsNothing(t *testing.T) {
 	for name, protocols := range map[string][]string{"http": nil, "https": {"http/1.1"}} {
 		t.Run(name, func(t *testing.T) {
@@ -277,13 +289,7 @@ func TestAnAttemptWhoseTimeRunsOutBeforeItsFirstByteSendsNothing(t *testing.T) {
 				at.reach(c)
 			}
 			for _, which := range []string{"a new connection", "one that was used"} {
-				later, before := time.Now().Add(time.Hour), time.Now()
-				ctx := &stopwatch{}
-				ctx.deadline.Store(&later)
-				ctx.Context = httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-					WroteHeaderField: func(string, []string) { ctx.deadline.Store(&before) }, // it was stopped here
-				})
-				_, err := c.Send(ctx, requestTo(to, "late"), 10)
+				_, err := c.Send(stoppedBeforeItsFirstByte(t.Context()), requestTo(to, "late"), 10)
 				require.ErrorIs(t, err, context.DeadlineExceeded, which)
 				_, err = send(t, c, requestTo(to, which))
 				require.NoError(t, err)
