@@ -10,6 +10,8 @@ import (
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // adminWebhooks gives the admin API the operations of the sinks: the rooms do
@@ -123,8 +125,8 @@ func adminError(err error) error {
 
 // adminRecords gives the admin API single records.
 type adminRecords struct {
-	*stream.Admin
-	ops *sinks.Operations
+	admin *stream.Admin
+	ops   *sinks.Operations
 }
 
 var _ console.Records = adminRecords{}
@@ -133,18 +135,23 @@ var _ console.Records = adminRecords{}
 // the newest first.
 const soughtByID = 50_000
 
+// ReadRecord implements console.Records.
+func (r adminRecords) ReadRecord(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
+	return reader.ReadRecord(ctx, r.admin, topic, partition, offset)
+}
+
 // FindRecord implements console.Records.
 func (r adminRecords) FindRecord(ctx context.Context, id string) (*stream.Record, error) {
-	return r.Admin.FindRecord(ctx, id, soughtByID, schemas.TopicLifecycle, schemas.TopicEvents)
+	return reader.FindRecord(ctx, r.admin, id, soughtByID, schemas.TopicLifecycle, schemas.TopicEvents)
 }
 
 // Redeliver implements console.Records.
-func (r adminRecords) Redeliver(ctx context.Context, id string, record *stream.Record) (stream.Outcome, error) {
+func (r adminRecords) Redeliver(ctx context.Context, id string, record *stream.Record) (delivery.Outcome, error) {
 	return r.RedeliverAgain(ctx, id, record, -1)
 }
 
 // RedeliverAgain is Redeliver of a record of which it is known how many attempts were made.
-func (r adminRecords) RedeliverAgain(ctx context.Context, id string, record *stream.Record, made int) (stream.Outcome, error) {
+func (r adminRecords) RedeliverAgain(ctx context.Context, id string, record *stream.Record, made int) (delivery.Outcome, error) {
 	out, err := r.ops.Redeliver(ctx, id, record, made)
 	if err != nil {
 		return out, adminError(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // openAPI makes the HTTP API and the rooms that keep it current.
@@ -65,7 +66,7 @@ func (a *App) openHealth() (http.Handler, []room, error) {
 }
 
 // processorState is nil while a processor works on all of its partitions.
-func processorState(loop *stream.ProcessorLoop) error {
+func processorState(loop *loop.Loop) error {
 	if err := loop.Ready(); err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // rooms builds what the roles of this process need to run, besides the API.
@@ -46,7 +47,7 @@ func (a *App) processors() ([]room, error) {
 		if err != nil {
 			return nil, err
 		}
-		loop, err := stream.NewProcessorLoop(stream.ProcessorConfig{
+		loop, err := loop.New(loop.Config{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
 			Threads: a.cfg.Data.Threads, MaxBatchRecords: a.cfg.Data.BatchRecords,
 			SessionTimeout: a.cfg.Kafka.SessionTimeout, Incarnation: incarnation,
@@ -68,13 +69,13 @@ func (a *App) delivery() (room, error) {
 	}
 	kafka := a.cfg.StreamConfig()
 	kafka.Contents = a.codec
-	s, err := stream.NewSinks(stream.SinksConfig{
+	s, err := delivery.NewSinks(delivery.Config{
 		Drain:    drain,
 		Instance: a.cfg.Instance, InstanceID: a.instanceID(),
 		Lease: a.cfg.Delivery.Lease, Renew: a.cfg.Delivery.LeaseRenewal, Deadline: a.cfg.Delivery.Timeout,
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
 		RetryHorizon: a.cfg.Delivery.RetryHorizon, DeliveryLog: a.cfg.Delivery.Log, LogRetention: a.cfg.Delivery.LogRetention,
-	}, stream.SinksDeps{
+	}, delivery.Deps{
 		Kafka: kafka, DB: a.db, Appender: a.log, Deliverer: a.deliverer,
 		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 const (
@@ -61,7 +63,7 @@ func backfillBench(ctx context.Context, cfg Config) (_ *section, err error) {
 type backfillRun struct {
 	*rig
 	receiver *part
-	replayer *stream.Replayer
+	replayer *replay.Replayer
 	n        int
 	dest     *storage.Destination
 	keys     []string
@@ -122,9 +124,9 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 		return nil, err
 	}
 	defer admin.Close()
-	b.replayer = stream.NewReplayer(admin, b.env.db, b.destinations)
+	b.replayer = replay.NewReplayer(admin, b.env.db, b.destinations)
 	begun := time.Now()
-	dry, err := b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{DryRun: true})
+	dry, err := b.replayer.Backfill(ctx, b.dest.ID, replay.BackfillRequest{DryRun: true})
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (b *backfillRun) measure(ctx context.Context) (*section, error) {
 
 	stop := profile(b.cfg, "backfill")
 	defer stop()
-	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{watch: func(d stream.Deliverer) stream.Deliverer { return &replayWatch{d, b} }})
+	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{watch: func(d delivery.Deliverer) delivery.Deliverer { return &replayWatch{d, b} }})
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +168,7 @@ type backfillWays struct {
 
 // rounds are: nothing beside live deliveries, a plain client that sends the log
 // again, and a backfill.
-func (b *backfillRun) rounds(ctx context.Context, d *delivery) (*backfillWays, error) {
+func (b *backfillRun) rounds(ctx context.Context, d *deliveries) (*backfillWays, error) {
 	ways := &backfillWays{}
 	if _, err := b.span(ctx, 0, 3); err != nil { // a start
 		return nil, err
@@ -191,13 +193,13 @@ func (b *backfillRun) rounds(ctx context.Context, d *delivery) (*backfillWays, e
 }
 
 // backfill sends the log again, all of it.
-func (b *backfillRun) backfill(ctx context.Context, d *delivery, ways *backfillWays) error {
+func (b *backfillRun) backfill(ctx context.Context, d *deliveries, ways *backfillWays) error {
 	if err := ask(ctx, http.MethodDelete, b.receiver.addr, &receiverReport{}); err != nil {
 		return err
 	}
 	b.begin()
 	before, received := b.env.used(), treeCPU(b.receiverPID)
-	if _, err := b.replayer.Backfill(ctx, b.dest.ID, stream.BackfillRequest{Rate: backfillRate}); err != nil {
+	if _, err := b.replayer.Backfill(ctx, b.dest.ID, replay.BackfillRequest{Rate: backfillRate}); err != nil {
 		return err
 	}
 	if err := b.await(ctx, d); err != nil {
@@ -245,7 +247,7 @@ func (b *backfillRun) beside(ctx context.Context, ways *backfillWays) error {
 }
 
 // section reports.
-func (w *backfillWays) section(preview stream.Preview, previewed time.Duration) *section {
+func (w *backfillWays) section(preview replay.Preview, previewed time.Duration) *section {
 	calmP99, plainP99, busyP99 := wholeWay.millis(w.calm, 0.99), wholeWay.millis(w.plain, 0.99), wholeWay.millis(w.busy, 0.99)
 	s := &section{
 		title: "Backfill and preview",
@@ -332,7 +334,7 @@ func (b *backfillRun) span(ctx context.Context, start, seconds float64) ([]liveR
 }
 
 // await waits for the backfill's beginning, from where latencies count, and end.
-func (b *backfillRun) await(ctx context.Context, d *delivery) error {
+func (b *backfillRun) await(ctx context.Context, d *deliveries) error {
 	late := time.After(3 * time.Minute)
 	for _, stage := range []chan struct{}{b.begun, b.done} {
 		select {
@@ -368,7 +370,7 @@ func (b *backfillRun) latencies() []liveRecord {
 }
 
 // delivered notes what a request carried.
-func (b *backfillRun) delivered(d *stream.Delivery, taken time.Time, out *stream.Outcome) {
+func (b *backfillRun) delivered(d *delivery.Delivery, taken time.Time, out *delivery.Outcome) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -397,15 +399,15 @@ func (b *backfillRun) delivered(d *stream.Delivery, taken time.Time, out *stream
 }
 
 type replayWatch struct {
-	stream.Deliverer
+	delivery.Deliverer
 	run *backfillRun
 }
 
-// Deliver implements stream.Deliverer.
-func (w *replayWatch) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
+// Deliver implements delivery.Deliverer.
+func (w *replayWatch) Deliver(ctx context.Context, d delivery.Delivery) delivery.Outcome {
 	taken := time.Now()
 	out := w.Deliverer.Deliver(ctx, d)
-	if out.Verdict == stream.Delivered {
+	if out.Verdict == delivery.Delivered {
 		w.run.delivered(&d, taken, &out)
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 const (
@@ -98,7 +99,7 @@ func (b *fanout) measure(ctx context.Context, n int, types string) (r fanoutResu
 	}
 	decodings := &decodings{Decoder: b.env.codec}
 	warm, m := b.newMeter(wanted*fanoutBurst), b.newMeter(wanted*fanoutBurst*(1+b.bursts))
-	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{decoder: decodings, watch: func(d stream.Deliverer) stream.Deliverer {
+	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{decoder: decodings, watch: func(d delivery.Deliverer) delivery.Deliverer {
 		return counted{counted{d, m}, warm}
 	}})
 	if err != nil {
@@ -132,7 +133,7 @@ func (b *fanout) measure(ctx context.Context, n int, types string) (r fanoutResu
 
 // read waits until all is delivered or, when nothing is wanted, until the cursors
 // of a destination have passed everything.
-func (b *fanout) read(ctx context.Context, d *delivery, m *meter, dest *storage.Destination) error {
+func (b *fanout) read(ctx context.Context, d *deliveries, m *meter, dest *storage.Destination) error {
 	if m.want > 0 {
 		_, err := m.wait(ctx, d.ended)
 		return err

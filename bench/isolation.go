@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 const (
@@ -100,7 +100,7 @@ func (b *isolation) deliver(ctx context.Context, hang, wait bool) (rate float64,
 		return 0, 0, err
 	}
 	reg := prometheus.NewRegistry()
-	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{registerer: reg, watch: func(d stream.Deliverer) stream.Deliverer {
+	d, err := deliver(ctx, b.env, b.destinations, b.cfg.Logger, deliveryOptions{registerer: reg, watch: func(d delivery.Deliverer) delivery.Deliverer {
 		watch.Deliverer = d
 		return watch
 	}})
@@ -122,14 +122,14 @@ func (b *isolation) deliver(ctx context.Context, hang, wait bool) (rate float64,
 // hangWatch counts deliveries, and sees when the destination that hangs was
 // called first.
 type hangWatch struct {
-	stream.Deliverer
+	delivery.Deliverer
 	meter *meter
 	id    string
 	first atomic.Int64 // nanoseconds since 1970
 }
 
-// Deliver implements stream.Deliverer.
-func (w *hangWatch) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
+// Deliver implements delivery.Deliverer.
+func (w *hangWatch) Deliver(ctx context.Context, d delivery.Delivery) delivery.Outcome {
 	if d.Destination.ID == w.id {
 		w.first.CompareAndSwap(0, time.Now().UnixNano())
 		return w.Deliverer.Deliver(ctx, d)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 const (
@@ -159,14 +159,14 @@ func (m *meter) wait(ctx context.Context, failed <-chan error) (run, error) {
 
 // counted passes attempts on and tells the meter of those that delivered.
 type counted struct {
-	stream.Deliverer
+	delivery.Deliverer
 	meter *meter
 }
 
-// Deliver implements stream.Deliverer.
-func (c counted) Deliver(ctx context.Context, d stream.Delivery) stream.Outcome {
+// Deliver implements delivery.Deliverer.
+func (c counted) Deliver(ctx context.Context, d delivery.Delivery) delivery.Outcome {
 	out := c.Deliverer.Deliver(ctx, d)
-	if out.Verdict == stream.Delivered {
+	if out.Verdict == delivery.Delivered {
 		c.meter.delivered(len(d.Records))
 	}
 	return out

@@ -19,6 +19,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 const (
@@ -124,7 +125,7 @@ func (p *processorsRun) ours(ctx context.Context, n int, name string) (float64, 
 	return float64(n) / took.Seconds(), nil
 }
 
-func (p *processorsRun) loops(reg prometheus.Registerer) ([]*stream.ProcessorLoop, error) {
+func (p *processorsRun) loops(reg prometheus.Registerer) ([]*loop.Loop, error) {
 	id, err := identity.New(identity.Config{}, p.env.codec, reg)
 	if err != nil {
 		return nil, err
@@ -133,9 +134,9 @@ func (p *processorsRun) loops(reg prometheus.Registerer) ([]*stream.ProcessorLoo
 	if err != nil {
 		return nil, err
 	}
-	loops := make([]*stream.ProcessorLoop, 0, 2)
-	for _, proc := range []stream.Processor{id, co} {
-		l, err := stream.NewProcessorLoop(stream.ProcessorConfig{
+	loops := make([]*loop.Loop, 0, 2)
+	for _, proc := range []loop.Processor{id, co} {
+		l, err := loop.New(loop.Config{
 			Kafka: p.env.kafka, DB: p.env.db, Encoder: p.env.codec, Processor: proc, Logger: p.cfg.Logger, Registerer: reg,
 		})
 		if err != nil {
@@ -261,11 +262,11 @@ func contactIDs(ctx context.Context, db *storage.DB) ([]uuid.UUID, error) {
 // statements reports how many statements an apply makes, with few and with many
 // records.
 func (p *processorsRun) statements(ctx context.Context, counts *statementCounter) ([]figure, error) {
-	loops := []func(prometheus.Registerer) (stream.Processor, error){
-		func(reg prometheus.Registerer) (stream.Processor, error) {
+	loops := []func(prometheus.Registerer) (loop.Processor, error){
+		func(reg prometheus.Registerer) (loop.Processor, error) {
 			return identity.New(identity.Config{}, p.env.codec, reg)
 		},
-		func(reg prometheus.Registerer) (stream.Processor, error) {
+		func(reg prometheus.Registerer) (loop.Processor, error) {
 			return contacts.New(contacts.Config{}, p.env.codec, reg)
 		},
 	}
@@ -304,10 +305,10 @@ func (p *processorsRun) statements(ctx context.Context, counts *statementCounter
 	return figures, nil
 }
 
-func (p *processorsRun) countOne(ctx context.Context, counts *statementCounter, proc stream.Processor, records []*stream.Record) (int, []stream.Output, error) {
+func (p *processorsRun) countOne(ctx context.Context, counts *statementCounter, proc loop.Processor, records []*stream.Record) (int, []loop.Output, error) {
 	counted, span := sdktrace.NewTracerProvider().Tracer("bench").Start(ctx, "apply")
 	defer span.End()
-	b := stream.NewBatch(p.env.codec, time.Now(), records)
+	b := loop.NewBatch(p.env.codec, time.Now(), records)
 	var before, after int
 	err := p.env.db.InTx(ctx, func(tx *storage.Tx) error {
 		before = counts.made()

@@ -16,6 +16,7 @@ import (
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // A rig is what benches of delivery work with: surroundings, destinations, and
@@ -115,8 +116,8 @@ func (r *rig) ends(ctx context.Context) ([]storage.CursorStart, error) {
 	return admin.EndOffsets(ctx, schemas.TopicLifecycle)
 }
 
-// delivery is one process's delivery, as shipped.
-type delivery struct {
+// deliveries is one process's delivery, as shipped.
+type deliveries struct {
 	stop  context.CancelFunc
 	ended chan error
 	close func()
@@ -126,14 +127,14 @@ type delivery struct {
 type deliveryOptions struct {
 	instance string
 	// watch wraps the deliverer; nil leaves it.
-	watch func(stream.Deliverer) stream.Deliverer
+	watch func(delivery.Deliverer) delivery.Deliverer
 	// decoder replaces the codec; nil leaves it.
 	decoder    sinks.Decoder
 	registerer prometheus.Registerer
 }
 
 // deliver starts a delivery; finish ends it.
-func deliver(ctx context.Context, env *surroundings, destinations *storage.Destinations, log *zap.Logger, o deliveryOptions) (*delivery, error) {
+func deliver(ctx context.Context, env *surroundings, destinations *storage.Destinations, log *zap.Logger, o deliveryOptions) (*deliveries, error) {
 	if o.decoder == nil {
 		o.decoder = env.codec
 	}
@@ -149,15 +150,15 @@ func deliver(ctx context.Context, env *surroundings, destinations *storage.Desti
 		deliverer.Close()
 		return nil, err
 	}
-	d := &delivery{ended: make(chan error, 1), close: func() {
+	d := &deliveries{ended: make(chan error, 1), close: func() {
 		_ = appender.Close(context.WithoutCancel(ctx))
 		deliverer.Close()
 	}}
-	watched := stream.Deliverer(deliverer)
+	watched := delivery.Deliverer(deliverer)
 	if o.watch != nil {
 		watched = o.watch(deliverer)
 	}
-	s, err := stream.NewSinks(stream.SinksConfig{Instance: o.instance, InstanceID: o.instance}, stream.SinksDeps{
+	s, err := delivery.NewSinks(delivery.Config{Instance: o.instance, InstanceID: o.instance}, delivery.Deps{
 		Kafka: env.kafka, DB: env.db, Appender: appender, Deliverer: watched, Log: log, Destinations: destinations, Registerer: o.registerer,
 	})
 	if err != nil {
@@ -171,7 +172,7 @@ func deliver(ctx context.Context, env *surroundings, destinations *storage.Desti
 }
 
 // finish ends the delivery in good order.
-func (d *delivery) finish() error {
+func (d *deliveries) finish() error {
 	d.stop()
 	err := <-d.ended
 	d.close()
@@ -186,7 +187,7 @@ func (r *rig) deliverAll(ctx context.Context, n int, starts []storage.CursorStar
 	}
 	m := r.newMeter(n * len(dests))
 	d, err := deliver(ctx, r.env, r.destinations, r.cfg.Logger, deliveryOptions{
-		watch: func(d stream.Deliverer) stream.Deliverer { return counted{d, m} },
+		watch: func(d delivery.Deliverer) delivery.Deliverer { return counted{d, m} },
 	})
 	if err != nil {
 		return run{}, err

@@ -9,6 +9,7 @@ import (
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // stage is when product events came to a topic.
@@ -25,8 +26,8 @@ func stages(ctx context.Context, kafka stream.Config, began time.Time) ([]stage,
 	var all []stage
 	for _, topic := range []schemas.Topic{schemas.TopicIngest, schemas.TopicResolved, schemas.TopicEvents} {
 		var took []time.Duration
-		options := stream.TailOptions{Topics: []schemas.Topic{topic}, From: stream.AtTime(began)}
-		err := stream.Tail(ctx, kafka, options, nil, func(r *stream.Record) error {
+		options := reader.TailOptions{Topics: []schemas.Topic{topic}, From: reader.AtTime(began)}
+		err := reader.Tail(ctx, kafka, options, nil, func(r *stream.Record) error {
 			accepted, err := acceptedAt(codec, r)
 			if err == nil && accepted.After(began) {
 				took = append(took, r.AppendTime.Sub(accepted))

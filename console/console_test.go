@@ -21,7 +21,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -407,7 +407,7 @@ func TestTimesOfADestinationAreUTCWithMilliseconds(t *testing.T) {
 	text, err := json.Marshal(v)
 	require.NoError(t, err)
 	require.Equal(t, 5, strings.Count(string(text), `At":"2026-01-31T12:00:00.120Z"`)+strings.Count(string(text), `Until":"2026-01-31T12:00:00.120Z"`), "%s", text)
-	text, err = json.Marshal(stream.Backfilled{Preview: stream.Preview{First: &at, Last: &at}, Replay: &stream.Backfill{CreatedAt: at, EndedAt: &at}})
+	text, err = json.Marshal(replay.Backfilled{Preview: replay.Preview{First: &at, Last: &at}, Replay: &replay.Backfill{CreatedAt: at, EndedAt: &at}})
 	require.NoError(t, err)
 	require.Equal(t, 4, strings.Count(string(text), `"2026-01-31T12:00:00.120Z"`), "%s", text)
 }

@@ -7,20 +7,21 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hogstream/hogstream/stream/replay"
+
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/web"
 )
 
 // DeadLetters is what operators do with what was given up. Implemented by
-// *stream.DeadLetters.
+// *replay.DeadLetters.
 type DeadLetters interface {
-	List(ctx context.Context, f stream.LetterFilter, cursor string, limit int) (*stream.LetterPage, error)
-	Get(ctx context.Context, place string) (*stream.Letter, error)
-	Redrive(ctx context.Context, place string) (*stream.Letter, error)
-	RedriveAll(ctx context.Context, f stream.LetterFilter, cursor string, limit int) (*stream.Redriven, error)
+	List(ctx context.Context, f replay.LetterFilter, cursor string, limit int) (*replay.LetterPage, error)
+	Get(ctx context.Context, place string) (*replay.Letter, error)
+	Redrive(ctx context.Context, place string) (*replay.Letter, error)
+	RedriveAll(ctx context.Context, f replay.LetterFilter, cursor string, limit int) (*replay.Redriven, error)
 	Discard(ctx context.Context, place string) error
 }
 
@@ -58,7 +59,7 @@ type letterPage struct {
 	Scanned    int          `json:"scanned" doc:"So many entries were looked at."`
 }
 
-func letterOf(l *stream.Letter, whole bool) letterJSON {
+func letterOf(l *replay.Letter, whole bool) letterJSON {
 	out := letterJSON{
 		ID: l.Place, Source: l.Source, SourceID: l.DestinationID, Error: l.Error, RetryCount: l.RetryCount, Status: l.Status,
 		RetriedAt: schemas.ISOTimeOf(l.RetriedAt), CreatedAt: schemas.ISOTime{Time: l.AppendedAt}, Reason: l.Reason, Attempts: l.Attempts,
@@ -71,8 +72,8 @@ func letterOf(l *stream.Letter, whole bool) letterJSON {
 	return out
 }
 
-func letterFilter(f *web.Form, q url.Values) stream.LetterFilter {
-	return stream.LetterFilter{
+func letterFilter(f *web.Form, q url.Values) replay.LetterFilter {
+	return replay.LetterFilter{
 		From: f.QueryTime(q, "from"), To: f.QueryTime(q, "to"),
 		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
 		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
@@ -108,7 +109,7 @@ func (c *console) letterRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/dlq/retry", Scopes: changing, Tag: "Dead letters", Summary: "Send the pending dead letters that match on their way again",
-			Params: append(slices.Clone(letterParams), web.Param{Name: "limit", Text: "1 to 1000, 100 when left out"}), Answers: map[int]any{200: stream.Redriven{}, 502: web.FailureBody{}},
+			Params: append(slices.Clone(letterParams), web.Param{Name: "limit", Text: "1 to 1000, 100 when left out"}), Answers: map[int]any{200: replay.Redriven{}, 502: web.FailureBody{}},
 			Example: `/v1/admin/dlq/retry?source=destination:crm&limit=100`, Handle: c.retryLetters, NotFound: noLettersDestination,
 		},
 		{
@@ -185,7 +186,7 @@ func (c *console) retryLetters(r *web.Request) (any, error) {
 
 // auditedFilter is a filter as the audit log keeps it: a key may be a sender's name for
 // a person, and an audit entry outlives the person's erasure.
-func auditedFilter(f stream.LetterFilter) stream.LetterFilter {
+func auditedFilter(f replay.LetterFilter) replay.LetterFilter {
 	if f.Key != "" && uuid.Validate(f.Key) != nil {
 		f.Key = "(a subject)"
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -26,7 +27,7 @@ type Records interface {
 	// sent; nil when it is not among them.
 	FindRecord(ctx context.Context, id string) (*stream.Record, error)
 	// Redeliver makes one attempt now; ErrNotFound for an unknown destination.
-	Redeliver(ctx context.Context, id string, r *stream.Record) (stream.Outcome, error)
+	Redeliver(ctx context.Context, id string, r *stream.Record) (delivery.Outcome, error)
 }
 
 // attemptJSON is a row of the delivery log. Delivery names the record on the log:
@@ -258,8 +259,8 @@ func (c *console) redeliver(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	delivery := r.Param("delivery")
-	record, err := c.recordAt(r.Context(), delivery)
+	named := r.Param("delivery")
+	record, err := c.recordAt(r.Context(), named)
 	if err != nil {
 		return nil, err
 	}
@@ -270,10 +271,10 @@ func (c *console) redeliver(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	delivered := out.Verdict == stream.Delivered
-	c.audit(r, "webhooks", id, map[string]any{"operation": "redeliver", "deliveryId": delivery, "delivered": delivered})
+	delivered := out.Verdict == delivery.Delivered
+	c.audit(r, "webhooks", id, map[string]any{"operation": "redeliver", "deliveryId": named, "delivered": delivered})
 	return redeliveredJSON{
-		Delivery: delivery, Delivered: delivered, Verdict: out.Verdict.String(), Status: out.Status,
+		Delivery: named, Delivered: delivered, Verdict: out.Verdict.String(), Status: out.Status,
 		LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response),
 	}, nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 // log is a Records and a DeadLetters with one record, given up once.
@@ -20,7 +22,7 @@ type log struct {
 	failure     string
 	redelivered []string
 	pending     bool
-	filter      stream.LetterFilter
+	filter      replay.LetterFilter
 	appended    time.Time
 }
 
@@ -41,44 +43,44 @@ func (l *log) FindRecord(_ context.Context, id string) (*stream.Record, error) {
 // lately is the id of a record that only the log knows.
 const lately = "0192f000-0000-7000-8000-000000000009"
 
-func (l *log) Redeliver(_ context.Context, id string, _ *stream.Record) (stream.Outcome, error) {
+func (l *log) Redeliver(_ context.Context, id string, _ *stream.Record) (delivery.Outcome, error) {
 	l.redelivered = append(l.redelivered, id)
-	return stream.Outcome{Status: 204, Latency: 3 * time.Millisecond}, nil
+	return delivery.Outcome{Status: 204, Latency: 3 * time.Millisecond}, nil
 }
 
-func (l *log) letter() *stream.Letter {
+func (l *log) letter() *replay.Letter {
 	status := storage.LetterRetried
 	if l.pending {
 		status = storage.LetterPending
 	}
 	destination := lately
-	return &stream.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{
+	return &replay.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{
 		Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x"), DestinationID: &destination, Error: l.failure,
 	}}
 }
 
-func (l *log) List(_ context.Context, f stream.LetterFilter, _ string, _ int) (*stream.LetterPage, error) {
+func (l *log) List(_ context.Context, f replay.LetterFilter, _ string, _ int) (*replay.LetterPage, error) {
 	l.filter = f
-	return &stream.LetterPage{Letters: []*stream.Letter{l.letter()}, Scanned: 1}, nil
+	return &replay.LetterPage{Letters: []*replay.Letter{l.letter()}, Scanned: 1}, nil
 }
 
-func (l *log) Get(_ context.Context, place string) (*stream.Letter, error) {
+func (l *log) Get(_ context.Context, place string) (*replay.Letter, error) {
 	if place != "0-3" {
-		return nil, stream.ErrNoLetter
+		return nil, replay.ErrNoLetter
 	}
 	return l.letter(), nil
 }
 
-func (l *log) Redrive(ctx context.Context, place string) (*stream.Letter, error) {
+func (l *log) Redrive(ctx context.Context, place string) (*replay.Letter, error) {
 	if !l.pending {
-		return nil, stream.ErrLetterDone
+		return nil, replay.ErrLetterDone
 	}
 	l.pending = false
 	return l.Get(ctx, place)
 }
 
-func (l *log) RedriveAll(context.Context, stream.LetterFilter, string, int) (*stream.Redriven, error) {
-	return &stream.Redriven{Retried: 1, Errors: []string{}}, nil
+func (l *log) RedriveAll(context.Context, replay.LetterFilter, string, int) (*replay.Redriven, error) {
+	return &replay.Redriven{Retried: 1, Errors: []string{}}, nil
 }
 
 func (l *log) Discard(ctx context.Context, place string) error {
@@ -174,7 +176,7 @@ func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {
 	s.request(http.MethodDelete, "/dlq/0-4", "", http.StatusNotFound)
 
 	s.request(http.MethodGet, "/dlq?from=2026-01-02T00:00:00Z&to=2026-01-03T00:00:00Z&type=contact.*", "", http.StatusOK)
-	require.Equal(t, stream.LetterFilter{Type: "contact.*", From: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)}, s.log.filter)
+	require.Equal(t, replay.LetterFilter{Type: "contact.*", From: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)}, s.log.filter)
 	s.request(http.MethodGet, "/dlq?recordId=msg_7", "", http.StatusOK)
 	require.Equal(t, "7", s.log.filter.RecordID, "as receivers know it")
 	require.Equal(t, []string{"from"}, paths(t, s.request(http.MethodGet, "/dlq?from=yesterday", "", http.StatusBadRequest)))

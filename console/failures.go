@@ -2,7 +2,8 @@ package console
 
 import (
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -13,7 +14,7 @@ func (c *console) failureFor(r *web.Request, text *string, status *int) *string 
 	if text == nil || status != nil && *status != 0 || r.Exchange.Caller.Holds(storage.ScopeFullAdmin) {
 		return text
 	}
-	class := stream.FailureClass(*text, 0)
+	class := delivery.FailureClass(*text, 0)
 	return &class
 }
 
@@ -27,7 +28,7 @@ func (c *console) hideFailures(r *web.Request, page attemptPage) attemptPage {
 }
 
 // letterFor is a dead letter as the sender of a request may see it.
-func (c *console) letterFor(r *web.Request, l *stream.Letter, whole bool) letterJSON {
+func (c *console) letterFor(r *web.Request, l *replay.Letter, whole bool) letterJSON {
 	out := letterOf(l, whole)
 	if l.DestinationID != nil {
 		out.Error = *c.failureFor(r, &out.Error, l.ResponseCode)

@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hogstream/hogstream/stream/replay"
+
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -50,13 +51,13 @@ var known = []struct {
 }{
 	{ErrConflict, http.StatusConflict, "", "read it again and repeat the change"},
 	{ErrRotating, http.StatusConflict, "", `wait until then, or send "force": true, which ends that secret at once`},
-	{stream.ErrNoDestination, http.StatusNotFound, noWebhook, ""},
-	{stream.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
-	{stream.ErrReplayState, http.StatusConflict, "", "start another one"},
-	{stream.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
-	{stream.ErrLetterDone, http.StatusConflict, "Entry is not in pending state", ""},
-	{stream.ErrLetterLost, http.StatusConflict, "", "discard the entry"},
-	{stream.ErrLetterErased, http.StatusConflict, "The person of this entry was erased", "discard the entry"},
+	{replay.ErrNoDestination, http.StatusNotFound, noWebhook, ""},
+	{replay.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
+	{replay.ErrReplayState, http.StatusConflict, "", "start another one"},
+	{replay.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
+	{replay.ErrLetterDone, http.StatusConflict, "Entry is not in pending state", ""},
+	{replay.ErrLetterLost, http.StatusConflict, "", "discard the entry"},
+	{replay.ErrLetterErased, http.StatusConflict, "The person of this entry was erased", "discard the entry"},
 }
 
 // inWords is an error of the parts as the API says it. What it has no words for stays as
@@ -73,8 +74,8 @@ func inWords(err error) error {
 			return refuse(k.status, cmp.Or(k.text, err.Error()), k.fix)
 		}
 	}
-	var redrive *stream.RedriveError
-	var undelivered *stream.UndeliveredError
+	var redrive *replay.RedriveError
+	var undelivered *replay.UndeliveredError
 	switch {
 	case errors.As(err, &undelivered):
 		return refuse(http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
@@ -109,16 +110,16 @@ func issuePath(field string) []any {
 // mistakesOf are the issues that an error of the sender stands for, or none.
 func mistakesOf(err error) []web.Issue {
 	var setting *InvalidError
-	var replay *stream.ReplayError
+	var wish *replay.Error
 	wrong := func(field, message, fix string) []web.Issue {
 		return []web.Issue{{Code: "custom", Path: issuePath(field), Message: message, Fix: fix}}
 	}
 	switch {
 	case errors.As(err, &setting):
 		return wrong(setting.Field, setting.Message, setting.Message)
-	case errors.As(err, &replay):
-		return wrong(replay.Field, replay.Message, replay.Message)
-	case errors.Is(err, stream.ErrLetterCursor), errors.Is(err, storage.ErrListCursor):
+	case errors.As(err, &wish):
+		return wrong(wish.Field, wish.Message, wish.Message)
+	case errors.Is(err, replay.ErrLetterCursor), errors.Is(err, storage.ErrListCursor):
 		return wrong("cursor", err.Error(), "send nextCursor as it was given")
 	}
 	return nil

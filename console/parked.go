@@ -6,7 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -81,7 +81,7 @@ const noParkedKey = "No such key is parked"
 func parkedKeyOf(k *storage.WaitingKey) parkedKeyJSON {
 	out := parkedKeyJSON{
 		Key: k.Key, Reason: k.Reason, Since: schemas.ISOTimeOf(k.Since), FirstFailedAt: schemas.ISOTimeOf(k.FirstFailedAt), NextAttemptAt: attemptAt(k.NextAttemptAt),
-		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(stream.FailureClass(k.Error, k.Status)),
+		Skipping: k.SkipBefore != nil, Attempts: k.Attempts, FailingMS: k.Failing.Milliseconds(), Error: optional(delivery.FailureClass(k.Error, k.Status)),
 		Records: k.Records, Bytes: k.Bytes, Partition: k.Partition, ReplayID: replayIDOf(k.ReplayID),
 	}
 	if k.Status != 0 {

@@ -4,26 +4,27 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/hogstream/hogstream/stream/replay"
+
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/web"
 )
 
 // Replays sends destinations again what they were sent, or what was appended
 // before they were there, beside what they are sent live. Implemented by
-// *stream.Replayer.
+// *replay.Replayer.
 type Replays interface {
-	Backfill(ctx context.Context, id string, req stream.BackfillRequest) (*stream.Backfilled, error)
-	Replays(ctx context.Context, id string, limit int) ([]*stream.Backfill, error)
-	Replay(ctx context.Context, id, replayID string) (*stream.Backfill, error)
-	// SetReplay pauses, resumes or cancels; stream.ErrReplayState when it has ended.
-	SetReplay(ctx context.Context, id, replayID string, status storage.ReplayStatus) (*stream.Backfill, error)
+	Backfill(ctx context.Context, id string, req replay.BackfillRequest) (*replay.Backfilled, error)
+	Replays(ctx context.Context, id string, limit int) ([]*replay.Backfill, error)
+	Replay(ctx context.Context, id, replayID string) (*replay.Backfill, error)
+	// SetReplay pauses, resumes or cancels; replay.ErrReplayState when it has ended.
+	SetReplay(ctx context.Context, id, replayID string, status storage.ReplayStatus) (*replay.Backfill, error)
 }
 
 type replayPage struct {
-	Replays []*stream.Backfill `json:"replays"`
+	Replays []*replay.Backfill `json:"replays"`
 }
 
 // What bodies look like.
@@ -37,7 +38,7 @@ type (
 		DryRun bool     `json:"dryRun,omitempty" doc:"Say what would be sent, and begin nothing."`
 	}
 	backfillPreviewed struct {
-		Preview stream.Preview `json:"preview"`
+		Preview replay.Preview `json:"preview"`
 		Replay  *string        `json:"replay" doc:"null: a dry run begins none."`
 	}
 )
@@ -52,27 +53,27 @@ func (c *console) replayRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays", Scopes: changing, Tag: "Replay", Summary: "Begin a backfill, previewed first",
-			Request: backfillRequest{}, Answers: map[int]any{201: stream.Backfilled{}, 200: backfillPreviewed{}},
+			Request: backfillRequest{}, Answers: map[int]any{201: replay.Backfilled{}, 200: backfillPreviewed{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays {"from":"start","types":["contact.created"],"dryRun":true}`, Handle: c.createReplay, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/replays/{replay}", Scopes: reading, Tag: "Replay", Summary: "Show how far a backfill is",
-			Answers: map[int]any{200: stream.Backfill{}},
+			Answers: map[int]any{200: replay.Backfill{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getReplay, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/pause", Scopes: changing, Tag: "Replay", Summary: "Pause a backfill",
-			Answers: map[int]any{200: stream.Backfill{}},
+			Answers: map[int]any{200: replay.Backfill{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/pause`, Handle: c.setReplay(storage.ReplayPaused), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/resume", Scopes: changing, Tag: "Replay", Summary: "Resume a backfill",
-			Answers: map[int]any{200: stream.Backfill{}},
+			Answers: map[int]any{200: replay.Backfill{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/resume`, Handle: c.setReplay(storage.ReplayRunning), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/replays/{replay}/cancel", Scopes: changing, Tag: "Replay", Summary: "Cancel a backfill",
-			Answers: map[int]any{200: stream.Backfill{}},
+			Answers: map[int]any{200: replay.Backfill{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/cancel`, Handle: c.setReplay(storage.ReplayCancelled), NotFound: noWebhook,
 		},
 	})
@@ -85,7 +86,7 @@ func (c *console) createReplay(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var req stream.BackfillRequest
+	var req replay.BackfillRequest
 	from, to, rate, dry := f.Text("from", 1, 40), f.Text("to", 1, 40), f.Number("rate"), f.Flag("dryRun")
 	req.Types, req.Keys = f.Texts("types"), f.Texts("keys")
 	if err := f.Err(); err != nil {

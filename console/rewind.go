@@ -4,19 +4,20 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/hogstream/hogstream/stream/replay"
+
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/web"
 )
 
-// Rewinds moves the positions of destinations. Implemented by *stream.Replayer.
+// Rewinds moves the positions of destinations. Implemented by *replay.Replayer.
 type Rewinds interface {
 	// Rewind previews and, unless it is a dry run, moves. A wrong request is a
-	// *stream.ReplayError, one that would leave out what was not delivered a
-	// *stream.UndeliveredError.
-	Rewind(ctx context.Context, id string, req stream.RewindRequest) (*stream.Rewound, error)
+	// *replay.Error, one that would leave out what was not delivered a
+	// *replay.UndeliveredError.
+	Rewind(ctx context.Context, id string, req replay.RewindRequest) (*replay.Rewound, error)
 	// Skip moves to the ends of the topics, else as Rewind.
-	Skip(ctx context.Context, id string, req stream.SkipRequest) (*stream.Rewound, error)
+	Skip(ctx context.Context, id string, req replay.SkipRequest) (*replay.Rewound, error)
 }
 
 // noPositions is why routes of rewinds and backfills answer 503.
@@ -43,12 +44,12 @@ func (c *console) rewindRoutes() []web.Route {
 	return c.needs(c.Rewinds, noPositions, []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/skip", Scopes: changing, Tag: "Replay", Summary: "Go on from now",
-			Request: skipRequest{}, Answers: map[int]any{200: stream.Rewound{}},
+			Request: skipRequest{}, Answers: map[int]any{200: replay.Rewound{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/skip {"dryRun":true}`, Handle: c.skipWebhook, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/rewind", Scopes: changing, Tag: "Replay", Summary: "Go on from somewhere else, previewed first",
-			Request: rewindRequest{}, Answers: map[int]any{200: stream.Rewound{}},
+			Request: rewindRequest{}, Answers: map[int]any{200: replay.Rewound{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rewind {"to":"2026-01-31T12:00:00Z","dryRun":true}`, Handle: c.rewindWebhook, NotFound: noWebhook,
 		},
 	})
@@ -61,7 +62,7 @@ func (c *console) rewindWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var req stream.RewindRequest
+	var req replay.RewindRequest
 	to, topic, partition, dry := f.Text("to", 1, 40), f.Text("topic", 1, 40), f.Whole("partition"), f.Flag("dryRun")
 	skip := f.Flag("skipUndelivered")
 	if !f.Has("to") {
@@ -97,7 +98,7 @@ func (c *console) skipWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var req stream.SkipRequest
+	var req replay.SkipRequest
 	skip, dry := f.Flag("skipUndelivered"), f.Flag("dryRun")
 	if err := f.Err(); err != nil {
 		return nil, err

@@ -10,32 +10,32 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 // positions is a Rewinds that remembers what it was asked.
 type positions struct {
-	asked   []stream.RewindRequest
+	asked   []replay.RewindRequest
 	skipped int
 	refuse  error
 }
 
-func (p *positions) Rewind(_ context.Context, _ string, req stream.RewindRequest) (*stream.Rewound, error) {
+func (p *positions) Rewind(_ context.Context, _ string, req replay.RewindRequest) (*replay.Rewound, error) {
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
 	p.asked = append(p.asked, req)
-	return &stream.Rewound{Preview: stream.Preview{Records: 12, Exact: true}, Applied: !req.DryRun}, nil
+	return &replay.Rewound{Preview: replay.Preview{Records: 12, Exact: true}, Applied: !req.DryRun}, nil
 }
 
-func (p *positions) Skip(_ context.Context, _ string, req stream.SkipRequest) (*stream.Rewound, error) {
+func (p *positions) Skip(_ context.Context, _ string, req replay.SkipRequest) (*replay.Rewound, error) {
 	if !req.SkipUndelivered && !req.DryRun {
-		return nil, &stream.UndeliveredError{Records: 7, Exact: true, To: "latest"}
+		return nil, &replay.UndeliveredError{Records: 7, Exact: true, To: "latest"}
 	}
 	if !req.DryRun {
 		p.skipped++
 	}
-	return &stream.Rewound{Undelivered: 7, UndeliveredExact: true, Applied: !req.DryRun}, nil
+	return &replay.Rewound{Undelivered: 7, UndeliveredExact: true, Applied: !req.DryRun}, nil
 }
 
 func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *testing.T) {
@@ -71,9 +71,9 @@ func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *
 	require.Equal(t, true, out["applied"])
 	require.EqualValues(t, 3, *s.positions.asked[1].Partition)
 	s.request(http.MethodPost, at+"/rewind", `{}`, http.StatusBadRequest)
-	s.positions.refuse = &stream.ReplayError{Field: "to", Message: "write start"}
+	s.positions.refuse = &replay.Error{Field: "to", Message: "write start"}
 	s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusBadRequest)
-	s.positions.refuse = stream.ErrNoDestination
+	s.positions.refuse = replay.ErrNoDestination
 	require.Equal(t, "Webhook endpoint not found", s.request(http.MethodPost, at+"/rewind", `{"to":"x"}`, http.StatusNotFound)["error"])
 	s.request(http.MethodPost, "/webhooks/"+uuid.NewString()+"/pause", "", http.StatusNotFound)
 
@@ -83,14 +83,14 @@ func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *
 
 // backfills is a Replays with one backfill.
 type backfills struct {
-	asked  stream.BackfillRequest
+	asked  replay.BackfillRequest
 	status storage.ReplayStatus
 	id     string
 }
 
-func (b *backfills) Backfill(_ context.Context, _ string, req stream.BackfillRequest) (*stream.Backfilled, error) {
+func (b *backfills) Backfill(_ context.Context, _ string, req replay.BackfillRequest) (*replay.Backfilled, error) {
 	b.asked = req
-	out := &stream.Backfilled{Preview: stream.Preview{Records: 7, Exact: true}}
+	out := &replay.Backfilled{Preview: replay.Preview{Records: 7, Exact: true}}
 	if !req.DryRun {
 		b.id, b.status = uuid.NewString(), storage.ReplayRunning
 		out.Replay, _ = b.Replay(context.Background(), "", b.id)
@@ -98,20 +98,20 @@ func (b *backfills) Backfill(_ context.Context, _ string, req stream.BackfillReq
 	return out, nil
 }
 
-func (b *backfills) Replays(context.Context, string, int) ([]*stream.Backfill, error) {
-	return []*stream.Backfill{{ID: b.id, Status: string(b.status)}}, nil
+func (b *backfills) Replays(context.Context, string, int) ([]*replay.Backfill, error) {
+	return []*replay.Backfill{{ID: b.id, Status: string(b.status)}}, nil
 }
 
-func (b *backfills) Replay(_ context.Context, _, id string) (*stream.Backfill, error) {
+func (b *backfills) Replay(_ context.Context, _, id string) (*replay.Backfill, error) {
 	if id != b.id {
-		return nil, stream.ErrNoReplay
+		return nil, replay.ErrNoReplay
 	}
-	return &stream.Backfill{ID: id, Status: string(b.status)}, nil
+	return &replay.Backfill{ID: id, Status: string(b.status)}, nil
 }
 
-func (b *backfills) SetReplay(ctx context.Context, dest, id string, status storage.ReplayStatus) (*stream.Backfill, error) {
+func (b *backfills) SetReplay(ctx context.Context, dest, id string, status storage.ReplayStatus) (*replay.Backfill, error) {
 	if b.status == storage.ReplayCancelled {
-		return nil, stream.ErrReplayState
+		return nil, replay.ErrReplayState
 	}
 	b.status = status
 	return b.Replay(ctx, dest, id)

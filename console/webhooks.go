@@ -10,6 +10,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -509,7 +510,7 @@ func (c *console) resumeWebhook(r *web.Request) (any, error) {
 		if c.Rewinds == nil {
 			return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: "+noPositions, "")
 		}
-		var req stream.SkipRequest
+		var req replay.SkipRequest
 		take(&req.SkipUndelivered, undelivered)
 		if _, err := c.Rewinds.Skip(r.Context(), id, req); err != nil {
 			return nil, err

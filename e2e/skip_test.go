@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 // Nobody delivers, and there is a backlog. Every way of going on beyond it says how many
@@ -37,7 +37,7 @@ func TestWhatARewindForwardLeavesOutIsRefusedThenListedAndRedriven(t *testing.T)
 		require.ErrorContains(t, err, fmt.Sprintf("%d records before", contacts*each), "%v", args)
 		require.ErrorContains(t, err, "--skip-undelivered", "%v", args)
 	}
-	var r stream.Rewound
+	var r replay.Rewound
 	w.cli(&r, "replay", "ledger", "--rewind", "--to", "latest", "--dry-run")
 	require.EqualValues(t, contacts*each, r.Undelivered)
 	require.True(t, r.UndeliveredExact)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // Two topics are deleted and made anew while nothing runs, and grow beyond where a
@@ -110,7 +110,7 @@ func (w *world) wantStopped(ctx context.Context, c *client) error {
 	if health.Lag["identity"].Lag != 12*9 {
 		return fmt.Errorf("the lag of identity: %s", text)
 	}
-	var processors []stream.ProcessorPartition
+	var processors []loop.ProcessorPartition
 	w.cli(&processors, "processors", "ls", "identity")
 	for _, p := range processors {
 		if p.Topics[0].Stopped == "" || p.Topics[0].Lag == 0 {

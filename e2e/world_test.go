@@ -26,6 +26,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/reader"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
@@ -224,7 +225,7 @@ func (w *world) eventually(what string, ask func(ctx context.Context) error) {
 func (w *world) read(topic schemas.Topic) []*stream.Record {
 	w.t.Helper()
 	var records []*stream.Record
-	err := stream.Tail(w.ctx(), w.cfg.StreamConfig(), stream.TailOptions{Topics: []schemas.Topic{topic}, From: stream.AtStart()}, nil,
+	err := reader.Tail(w.ctx(), w.cfg.StreamConfig(), reader.TailOptions{Topics: []schemas.Topic{topic}, From: reader.AtStart()}, nil,
 		func(r *stream.Record) error {
 			records = append(records, r)
 			return nil

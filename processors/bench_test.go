@@ -21,6 +21,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 const (
@@ -83,13 +84,13 @@ func messages(inputs []*schemas.Input) []schemas.Message {
 	return ms
 }
 
-func applyBatch(ctx context.Context, db *storage.DB, p stream.Processor, codec *schemas.Codec, records []*stream.Record) ([]stream.Output, error) {
-	b := stream.NewBatch(codec, time.Now(), records)
+func applyBatch(ctx context.Context, db *storage.DB, p loop.Processor, codec *schemas.Codec, records []*stream.Record) ([]loop.Output, error) {
+	b := loop.NewBatch(codec, time.Now(), records)
 	err := db.InTx(ctx, func(tx *storage.Tx) error { return p.Apply(ctx, tx, b) })
 	return b.Outputs(), err
 }
 
-func resolvedOf(outputs []stream.Output) []*stream.Record {
+func resolvedOf(outputs []loop.Output) []*stream.Record {
 	var records []*stream.Record
 	for i, o := range outputs {
 		if o.Topic == schemas.TopicResolved {
@@ -194,7 +195,7 @@ func TestABatchTakesAConstantNumberOfStatements(t *testing.T) {
 	t.Cleanup(db.Close)
 	p := newPumpOn(t.Context(), t, db, contacts.Config{Followers: []string{"buckets"}})
 
-	statements := func(proc stream.Processor, records []*stream.Record) (int, []stream.Output) {
+	statements := func(proc loop.Processor, records []*stream.Record) (int, []loop.Output) {
 		before := len(spans.Ended())
 		ctx, span := tracer.Tracer("test").Start(t.Context(), "batch")
 		outputs, err := applyBatch(ctx, db, proc, p.codec, records)

@@ -15,7 +15,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // Members of the group identity resolve subjects of the same few people at once.
@@ -60,7 +60,7 @@ func resolveAtOnce(t *testing.T, p *pump) {
 			rnd := rand.New(rand.NewPCG(uint64(i), 2))
 			for l.next < len(l.records) {
 				end := min(l.next+1+rnd.IntN(10), len(l.records))
-				b := stream.NewBatch(p.codec, p.clock, l.records[l.next:end])
+				b := loop.NewBatch(p.codec, p.clock, l.records[l.next:end])
 				err := p.db.InTx(p.ctx, func(tx *storage.Tx) error { return p.identity.Apply(p.ctx, tx, b) })
 				if storage.IsRetryable(err) {
 					continue
@@ -177,7 +177,7 @@ func TestADeletionDecidedBesideAnEarlierInputOfAStrangerWinsAllTheSame(t *testin
 			if !deletionFirst {
 				first, second = second, first
 			}
-			b := stream.NewBatch(p.codec, p.clock, first.records)
+			b := loop.NewBatch(p.codec, p.clock, first.records)
 			again := make(chan struct{})
 			err := p.db.InTx(p.ctx, func(tx *storage.Tx) error {
 				if err := p.identity.Apply(p.ctx, tx, b); err != nil {

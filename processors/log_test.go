@@ -17,7 +17,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
@@ -33,9 +33,9 @@ func startProcessors(t testing.TB, env *streamtest.Env, db *storage.DB) (stop fu
 	for _, line := range processors.All() {
 		p, err := line.New(processors.Deps{Codec: env.Codec})
 		require.NoError(t, err)
-		cfg := stream.ProcessorConfig{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger, SessionTimeout: sessionTimeout}
+		cfg := loop.Config{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger, SessionTimeout: sessionTimeout}
 		cfg.Kafka.Instance = "test"
-		go func() { done <- stream.RunProcessor(ctx, cfg) }()
+		go func() { done <- loop.RunProcessor(ctx, cfg) }()
 	}
 	stop = sync.OnceFunc(func() {
 		cancel()

@@ -11,11 +11,12 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // tryApply makes one batch of records without publishing it.
-func (p *pump) tryApply(proc stream.Processor, records []*stream.Record) (*stream.Batch, error) {
-	b := stream.NewBatch(p.codec, p.clock, records)
+func (p *pump) tryApply(proc loop.Processor, records []*stream.Record) (*loop.Batch, error) {
+	b := loop.NewBatch(p.codec, p.clock, records)
 	return b, p.db.InTx(p.ctx, func(tx *storage.Tx) error { return proc.Apply(p.ctx, tx, b) })
 }
 
@@ -41,7 +42,7 @@ func TestABacklogOfSmallPatchesToALargeContactIsRefusedBeforeItIsAllInMemory(t *
 			continue
 		}
 		b, err := p.tryApply(p.contacts, l.records[l.next:])
-		require.ErrorIs(t, err, stream.ErrBatchTooLarge)
+		require.ErrorIs(t, err, loop.ErrBatchTooLarge)
 		size := 0
 		for _, o := range b.Outputs() {
 			size += len(o.Value)

@@ -16,7 +16,7 @@ import (
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // table is every processor, each after those whose outputs it reads.
@@ -31,7 +31,7 @@ type Processor struct {
 	Topics []schemas.Topic // what it reads
 
 	// New makes the processor. Its figures are registered unless Deps has no Registerer.
-	New func(Deps) (stream.Processor, error)
+	New func(Deps) (loop.Processor, error)
 
 	// rebuild restores the state from the log; nil when that is not possible.
 	rebuild rebuildFunc
@@ -71,11 +71,11 @@ func Find(name string) (Processor, error) {
 	return table[i], nil
 }
 
-func newIdentity(d Deps) (stream.Processor, error) {
+func newIdentity(d Deps) (loop.Processor, error) {
 	return identity.New(identity.Config{IdempotencyWindow: d.IdempotencyWindow}, d.Codec, d.Registerer)
 }
 
-func newContacts(d Deps) (stream.Processor, error) {
+func newContacts(d Deps) (loop.Processor, error) {
 	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced}, d.Codec, d.Registerer)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 const partitions = 4
@@ -53,7 +54,7 @@ type pump struct {
 	// late holds back what followed from the last batch of a partition until release:
 	// what one member applied before another may be published after it.
 	late bool
-	held map[*lane][]stream.Output
+	held map[*lane][]loop.Output
 	// resolvedLog is everything ever appended to topic resolved.
 	resolvedLog []*stream.Record
 }
@@ -76,7 +77,7 @@ func newPumpOn(ctx context.Context, t require.TestingT, db *storage.DB, cfg cont
 	require.NoError(t, err)
 	return &pump{
 		t: t, ctx: ctx, db: db, codec: codec, identity: id, contacts: co,
-		clock: start, snapshots: map[string]*schemas.Contact{}, held: map[*lane][]stream.Output{},
+		clock: start, snapshots: map[string]*schemas.Contact{}, held: map[*lane][]loop.Output{},
 	}
 }
 
@@ -111,7 +112,7 @@ func (p *pump) append(lanes *[partitions]lane, r *stream.Record) {
 }
 
 // step consumes at most n records of a partition and publishes what follows.
-func (p *pump) step(proc stream.Processor, l *lane, n int) {
+func (p *pump) step(proc loop.Processor, l *lane, n int) {
 	end := min(l.next+n, len(l.records))
 	if end == l.next {
 		return
@@ -132,10 +133,10 @@ func (p *pump) release(l *lane) {
 	delete(p.held, l)
 }
 
-func (p *pump) apply(proc stream.Processor, records []*stream.Record) []stream.Output {
-	var outputs []stream.Output
+func (p *pump) apply(proc loop.Processor, records []*stream.Record) []loop.Output {
+	var outputs []loop.Output
 	for range 5 {
-		b := stream.NewBatch(p.codec, p.clock, records)
+		b := loop.NewBatch(p.codec, p.clock, records)
 		err := p.db.InTx(p.ctx, func(tx *storage.Tx) error { return proc.Apply(p.ctx, tx, b) })
 		if storage.IsRetryable(err) {
 			continue
@@ -147,7 +148,7 @@ func (p *pump) apply(proc stream.Processor, records []*stream.Record) []stream.O
 	return outputs
 }
 
-func (p *pump) publish(o stream.Output) {
+func (p *pump) publish(o loop.Output) {
 	require := require.New(p.t)
 	switch o.Topic {
 	case schemas.TopicResolved:

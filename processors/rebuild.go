@@ -15,6 +15,8 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // rebuildBatch is how many records are restored by one call.
@@ -102,11 +104,11 @@ func rebuildIdentity(ctx context.Context, r *rebuilding, tx *storage.Tx, _ offse
 	if err := p.Rebuild(ctx, tx, r.now); err != nil {
 		return err
 	}
-	committed, err := r.Admin.Committed(ctx, contacts.Name, schemas.TopicResolved)
+	committed, err := loop.Committed(ctx, r.Admin, contacts.Name, schemas.TopicResolved)
 	if err != nil {
 		return err
 	}
-	known, err := r.Admin.GoOnFrom(ctx, tx, contacts.Name, schemas.TopicResolved, committed)
+	known, err := loop.GoOnFrom(ctx, r.Admin, tx, contacts.Name, schemas.TopicResolved, committed)
 	if err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (r *rebuilding) run(ctx context.Context, p Processor) error {
 func (r *rebuilding) committed(ctx context.Context, p Processor) (offsets, error) {
 	all := make(offsets, len(p.Topics))
 	for _, topic := range p.Topics {
-		at, err := r.Admin.Committed(ctx, p.Name, topic)
+		at, err := loop.Committed(ctx, r.Admin, p.Name, topic)
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +171,7 @@ func (r *rebuilding) committed(ctx context.Context, p Processor) (offsets, error
 func (r *rebuilding) goOnFrom(ctx context.Context, p Processor, committed offsets) (offsets, map[int32]storage.Ranges, error) {
 	at, progress := make(offsets, len(p.Topics)), map[int32]storage.Ranges{}
 	for _, topic := range p.Topics {
-		places, err := r.Admin.GoOnFrom(ctx, r.DB, p.Name, topic, committed[topic])
+		places, err := loop.GoOnFrom(ctx, r.Admin, r.DB, p.Name, topic, committed[topic])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -218,8 +220,8 @@ func (r *rebuilding) each(ctx context.Context, topic schemas.Topic, wanted func(
 		batch = batch[:0]
 		return err
 	}
-	opts := stream.TailOptions{Topics: []schemas.Topic{topic}, From: stream.AtStart()}
-	err := stream.Tail(ctx, r.Kafka, opts, zap.NewNop(), func(rec *stream.Record) error {
+	opts := reader.TailOptions{Topics: []schemas.Topic{topic}, From: reader.AtStart()}
+	err := reader.Tail(ctx, r.Kafka, opts, zap.NewNop(), func(rec *stream.Record) error {
 		if r.read++; r.Progress != nil {
 			r.Progress(r.read)
 		}

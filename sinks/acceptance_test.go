@@ -19,7 +19,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func TestASignatureIsFoundAmongOthersAndIsNoneWithoutAHeaderOrAfterFiveMinutes(t *testing.T) {
@@ -209,21 +209,21 @@ func TestWhatSlackSaysOfItsWebhookIsToldAndADeadOneStopsTheDestinationAtOnce(t *
 	for _, c := range []struct {
 		status int
 		body   string
-		want   stream.Verdict
+		want   delivery.Verdict
 		reason string
 	}{
-		{200, "ok", stream.Delivered, ""},
-		{400, "invalid_payload", stream.Reject, "HTTP 400: invalid_payload"},
-		{400, "no_text", stream.Reject, "HTTP 400: no_text"},
-		{403, "action_prohibited", stream.Refuse, "HTTP 403: action_prohibited"},
-		{403, "invalid_token", stream.Gone, "HTTP 403: invalid_token"},
-		{404, "channel_not_found", stream.Refuse, "HTTP 404: channel_not_found"},
-		{404, "no_service\n", stream.Gone, "HTTP 404: no_service"},
-		{404, "no_team", stream.Gone, "HTTP 404: no_team"},
-		{404, "<html>not Slack</html>", stream.Refuse, ""},
-		{410, "channel_is_archived", stream.Gone, "HTTP 410: channel_is_archived"},
-		{429, "rate_limited", stream.Retry, "HTTP 429: rate_limited"},
-		{500, "rollup_error", stream.Retry, "HTTP 500: rollup_error"},
+		{200, "ok", delivery.Delivered, ""},
+		{400, "invalid_payload", delivery.Reject, "HTTP 400: invalid_payload"},
+		{400, "no_text", delivery.Reject, "HTTP 400: no_text"},
+		{403, "action_prohibited", delivery.Refuse, "HTTP 403: action_prohibited"},
+		{403, "invalid_token", delivery.Gone, "HTTP 403: invalid_token"},
+		{404, "channel_not_found", delivery.Refuse, "HTTP 404: channel_not_found"},
+		{404, "no_service\n", delivery.Gone, "HTTP 404: no_service"},
+		{404, "no_team", delivery.Gone, "HTTP 404: no_team"},
+		{404, "<html>not Slack</html>", delivery.Refuse, ""},
+		{410, "channel_is_archived", delivery.Gone, "HTTP 410: channel_is_archived"},
+		{429, "rate_limited", delivery.Retry, "HTTP 429: rate_limited"},
+		{500, "rollup_error", delivery.Retry, "HTTP 500: rollup_error"},
 	} {
 		verdict, reason := (&slack{}).Judge(nil, &transport.Answer{Status: c.status, Body: []byte(c.body)})
 		require.Equal(t, c.want, verdict, "%d %s", c.status, c.body)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func TestABackfillSendsTheSameAsLive(t *testing.T) {
@@ -39,7 +40,7 @@ func TestABackfillSendsTheSameAsLive(t *testing.T) {
 	for _, dest := range dests {
 		send := func(ctx context.Context, records []*stream.Record, replay string) []byte {
 			got = nil
-			d.Deliver(ctx, stream.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: replay})
+			d.Deliver(ctx, delivery.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: replay})
 			return bytes.ReplaceAll(got, []byte(`"historical_migration":true,`), nil)
 		}
 		for _, part := range [][]*stream.Record{records, records[1:], records[:len(records)-7], records} {

@@ -20,7 +20,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // keptOfAnswer is how much of an answer stands in the delivery log.
@@ -95,10 +95,10 @@ func (d *Deliverer) newOpened(dest *storage.Destination) *opened {
 	return o
 }
 
-// Release implements [stream.Releaser]: what is needed again is opened again.
+// Release implements [delivery.Releaser]: what is needed again is opened again.
 func (d *Deliverer) Release(destinationID string) { d.close(destinationID) }
 
-// Forget implements [stream.Releaser].
+// Forget implements [delivery.Releaser].
 func (d *Deliverer) Forget(destinationID string) {
 	d.close(destinationID)
 	d.metrics.forget(destinationID)
@@ -122,7 +122,7 @@ func (o *opened) close() {
 	}
 }
 
-// Batch implements [stream.Deliverer].
+// Batch implements [delivery.Deliverer].
 func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
 	kind, err := d.kinds.find(dest.Kind)
 	if err != nil {
@@ -131,7 +131,7 @@ func (d *Deliverer) Batch(dest *storage.Destination) (records, bytes int) {
 	return kind.Records, kind.Bytes
 }
 
-// Linger implements [stream.Lingerer].
+// Linger implements [delivery.Lingerer].
 func (d *Deliverer) Linger(dest *storage.Destination) time.Duration {
 	var cfg batching
 	if len(dest.Config) == 0 || json.Unmarshal(dest.Config, &cfg) != nil || cfg.check() != nil {
@@ -140,8 +140,8 @@ func (d *Deliverer) Linger(dest *storage.Destination) time.Duration {
 	return time.Duration(cfg.LingerMs) * time.Millisecond
 }
 
-// Deliver implements [stream.Deliverer].
-func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Outcome {
+// Deliver implements [delivery.Deliverer].
+func (d *Deliverer) Deliver(ctx context.Context, del delivery.Delivery) delivery.Outcome {
 	ctx, span := startSpan(ctx, &del)
 	o := d.open(del.Destination)
 	out := d.deliver(ctx, o, del)
@@ -151,9 +151,9 @@ func (d *Deliverer) Deliver(ctx context.Context, del stream.Delivery) stream.Out
 	return out
 }
 
-func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery) stream.Outcome {
+func (d *Deliverer) deliver(ctx context.Context, o *opened, del delivery.Delivery) delivery.Outcome {
 	if o.err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: stream.FailureSettings + ": " + o.err.Error()}
+		return delivery.Outcome{Verdict: delivery.Refuse, Err: delivery.FailureSettings + ": " + o.err.Error()}
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if !d.build(ctx, o, del, a) {
@@ -162,7 +162,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 	if a.unable != nil {
 		return *a.unable
 	}
-	out := stream.Outcome{Verdict: stream.Skipped}
+	out := delivery.Outcome{Verdict: delivery.Skipped}
 	if len(a.Payloads) > 0 {
 		out = d.attempt(ctx, o, a)
 	}
@@ -171,7 +171,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del stream.Delivery)
 
 // build decodes the records, has filter and transform run, and builds the request. What
 // is computed here is computed in the workshop of a backfill; false when ctx ended first.
-func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a *attempt) bool {
+func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery, a *attempt) bool {
 	if o.program == nil {
 		return del.Workshop.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
 	}
@@ -183,7 +183,7 @@ func (d *Deliverer) build(ctx context.Context, o *opened, del stream.Delivery, a
 }
 
 // decodeAll makes payloads of the records.
-func (d *Deliverer) decodeAll(ctx context.Context, del stream.Delivery, a *attempt) {
+func (d *Deliverer) decodeAll(ctx context.Context, del delivery.Delivery, a *attempt) {
 	a.Payloads = make([]*Payload, 0, len(del.Records))
 	payload := d.payload
 	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
@@ -197,10 +197,10 @@ func (d *Deliverer) decodeAll(ctx context.Context, del stream.Delivery, a *attem
 		p, err := payload(r)
 		switch {
 		case errors.Is(err, schemas.ErrRegistryUnavailable):
-			a.unable = &stream.Outcome{Verdict: stream.Retry, Err: stream.FailureRegistry + ": " + err.Error()}
+			a.unable = &delivery.Outcome{Verdict: delivery.Retry, Err: delivery.FailureRegistry + ": " + err.Error()}
 			return
 		case err != nil:
-			a.setApart(i, stream.Result{Verdict: stream.Reject, Err: err.Error()})
+			a.setApart(i, delivery.Result{Verdict: delivery.Reject, Err: err.Error()})
 		default:
 			a.Payloads = append(a.Payloads, p)
 		}
@@ -208,9 +208,9 @@ func (d *Deliverer) decodeAll(ctx context.Context, del stream.Delivery, a *attem
 }
 
 // setApart notes what comes of a record that no request is made for.
-func (at *attempt) setApart(record int, r stream.Result) {
+func (at *attempt) setApart(record int, r delivery.Result) {
 	if at.apart == nil {
-		at.apart = map[int]stream.Result{}
+		at.apart = map[int]delivery.Result{}
 	}
 	at.apart[record] = r
 }
@@ -235,13 +235,13 @@ type attempt struct {
 	// What is built: a request or why there is none, nothing for a Sender.
 	request *transport.Request
 	err     error
-	apart   map[int]stream.Result // of records that no request is made for
-	unable  *stream.Outcome       // when the records could not all be looked at
+	apart   map[int]delivery.Result // of records that no request is made for
+	unable  *delivery.Outcome       // when the records could not all be looked at
 }
 
 // attempt makes one request within its deadline; failed and outcomeOf say what comes
 // of it.
-func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.Outcome {
+func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) delivery.Outcome {
 	a := &at.Attempt
 	ctx, done := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer done()
@@ -249,7 +249,7 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
 	}
 	if at.err != nil {
-		return splitBatch(a, stream.Outcome{Verdict: stream.Reject, Err: at.err.Error()})
+		return splitBatch(a, delivery.Outcome{Verdict: delivery.Reject, Err: at.err.Error()})
 	}
 	d.complete(ctx, at.request, a)
 	start := time.Now()
@@ -265,16 +265,16 @@ func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) stream.
 
 // outcomeOf is the outcome of an attempt with an answer. It decides by its arguments
 // alone.
-func outcomeOf(sink Sink, a *Attempt, ans *transport.Answer, now time.Time, maxRetryAfter time.Duration) stream.Outcome {
+func outcomeOf(sink Sink, a *Attempt, ans *transport.Answer, now time.Time, maxRetryAfter time.Duration) delivery.Outcome {
 	verdict, reason := sink.Judge(a, ans)
-	out := stream.Outcome{Verdict: verdict, Status: ans.Status, Response: excerpt(ans.Body)}
-	if verdict == stream.Delivered {
+	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Response: excerpt(ans.Body)}
+	if verdict == delivery.Delivered {
 		return out
 	}
-	if verdict == stream.Retry || verdict == stream.Partial {
+	if verdict == delivery.Retry || verdict == delivery.Partial {
 		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), now, maxRetryAfter)
 	}
-	if items, ok := sink.(ItemJudge); ok && verdict == stream.Partial {
+	if items, ok := sink.(ItemJudge); ok && verdict == delivery.Partial {
 		out.Results = items.JudgeItems(a, ans)
 		return itemized(a, out)
 	}
@@ -285,9 +285,9 @@ func outcomeOf(sink Sink, a *Attempt, ans *transport.Answer, now time.Time, maxR
 }
 
 // splitBatch turns the rejection of several records into their division.
-func splitBatch(a *Attempt, out stream.Outcome) stream.Outcome {
-	if out.Verdict == stream.Reject && len(a.Payloads) > 1 {
-		out.Verdict = stream.Split
+func splitBatch(a *Attempt, out delivery.Outcome) delivery.Outcome {
+	if out.Verdict == delivery.Reject && len(a.Payloads) > 1 {
+		out.Verdict = delivery.Split
 	}
 	return out
 }
@@ -305,17 +305,17 @@ func (d *Deliverer) complete(ctx context.Context, req *transport.Request, a *Att
 }
 
 // failed is the outcome of an attempt without an answer.
-func failed(ctx context.Context, err error, latency time.Duration) stream.Outcome {
-	out := stream.Outcome{Verdict: stream.Retry, Latency: latency}
+func failed(ctx context.Context, err error, latency time.Duration) delivery.Outcome {
+	out := delivery.Outcome{Verdict: delivery.Retry, Latency: latency}
 	var blocked *transport.BlockedError
 	var netErr net.Error
 	switch {
 	case errors.As(err, &blocked):
-		out.Verdict, out.Err = stream.Refuse, stream.FailureBlocked+": "+blocked.Reason
+		out.Verdict, out.Err = delivery.Refuse, delivery.FailureBlocked+": "+blocked.Reason
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		out.Err = stream.FailureCancelled // whatever that has made of the connection
+		out.Err = delivery.FailureCancelled // whatever that has made of the connection
 	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
-		out.Err = fmt.Sprintf(stream.FailureTimeout+" after %s", latency.Round(time.Millisecond))
+		out.Err = fmt.Sprintf(delivery.FailureTimeout+" after %s", latency.Round(time.Millisecond))
 	default:
 		out.Err = networkFailure(err)
 	}
@@ -324,27 +324,27 @@ func failed(ctx context.Context, err error, latency time.Duration) stream.Outcom
 
 // networkFailure is the text of a failure without an answer: its class and what it was.
 func networkFailure(err error) string {
-	class, text := stream.FailureNetwork, transport.CleanText(err.Error())
+	class, text := delivery.FailureNetwork, transport.CleanText(err.Error())
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
 	case errors.As(err, &dns):
-		class = stream.FailureDNS
+		class = delivery.FailureDNS
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert), strings.HasPrefix(text, "tls: "), strings.Contains(text, "remote error: tls"):
-		class = stream.FailureTLS
+		class = delivery.FailureTLS
 	case errors.Is(err, syscall.ECONNREFUSED):
-		class = stream.FailureRefused
+		class = delivery.FailureRefused
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		class = stream.FailureLost
+		class = delivery.FailureLost
 	}
 	return class + ": " + strings.TrimPrefix(text, class+": ")
 }
 
 // errorClass is what of a failure stands in the log.
-func errorClass(out *stream.Outcome) string {
-	if out.Verdict == stream.Delivered || out.Verdict == stream.Skipped {
+func errorClass(out *delivery.Outcome) string {
+	if out.Verdict == delivery.Delivered || out.Verdict == delivery.Skipped {
 		return ""
 	}
 	return out.Class()
@@ -360,9 +360,9 @@ func excerpt(body []byte) []byte {
 
 // logOutcome writes one wide line. A success is ordinary and stands in the
 // delivery log, so it is logged for debugging only.
-func (d *Deliverer) logOutcome(del *stream.Delivery, out *stream.Outcome) {
+func (d *Deliverer) logOutcome(del *delivery.Delivery, out *delivery.Outcome) {
 	level := zap.InfoLevel
-	if out.Verdict == stream.Delivered || out.Verdict == stream.Skipped {
+	if out.Verdict == delivery.Delivered || out.Verdict == delivery.Skipped {
 		level = zap.DebugLevel
 	}
 	entry := d.log.Check(level, "delivery.attempted")

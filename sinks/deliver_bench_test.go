@@ -13,6 +13,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // BenchmarkDeliver delivers one fact after the other over each of several
@@ -31,8 +32,8 @@ func BenchmarkDeliver(b *testing.B) {
 		defer cancel()
 		for i := 0; pb.Next(); i++ {
 			r := records[i%len(records)]
-			out := d.Deliver(ctx, stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
-			if out.Verdict != stream.Delivered {
+			out := d.Deliver(ctx, delivery.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
+			if out.Verdict != delivery.Delivered {
 				b.Fatal(out.Err)
 			}
 		}

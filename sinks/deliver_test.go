@@ -21,6 +21,8 @@ import (
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 func newDeliverer(t testing.TB, cfg Config) *Deliverer {
@@ -60,9 +62,9 @@ func TestAFactArrivesSignedAndWhole(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{Keep: 10})
 	d := newDeliverer(t, Config{AllowLoopback: true, Version: "1.2.3"})
 	fact := sampleFact(schemas.FactContactUpdated)
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, fact, 7)}, Attempt: 1, ReplayID: "r1"})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, fact, 7)}, Attempt: 1, ReplayID: "r1"})
 
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Equal(t, 204, out.Status)
 	require.Positive(t, out.Latency)
 	require.Equal(t, 0, r.Stats().BadSignatures)
@@ -75,15 +77,15 @@ func TestAFactArrivesSignedAndWhole(t *testing.T) {
 }
 
 func TestAnAnswerDecidesWhatFollows(t *testing.T) {
-	for status, want := range map[int]stream.Verdict{
-		200: stream.Delivered, 201: stream.Delivered, 204: stream.Delivered, 299: stream.Delivered,
-		408: stream.Retry, 425: stream.Retry, 429: stream.Retry, 500: stream.Retry, 502: stream.Retry, 503: stream.Retry, 599: stream.Retry,
-		409: stream.Retry, 421: stream.Retry, 423: stream.Retry, 424: stream.Retry,
-		400: stream.Reject, 413: stream.Reject, 422: stream.Reject,
-		301: stream.Refuse, 302: stream.Refuse, 307: stream.Refuse, 308: stream.Refuse, 304: stream.Refuse,
-		401: stream.Refuse, 403: stream.Refuse, 404: stream.Refuse, 405: stream.Refuse,
-		402: stream.Refuse, 406: stream.Refuse, 415: stream.Refuse, 418: stream.Refuse, 431: stream.Refuse, 451: stream.Refuse,
-		410: stream.Gone,
+	for status, want := range map[int]delivery.Verdict{
+		200: delivery.Delivered, 201: delivery.Delivered, 204: delivery.Delivered, 299: delivery.Delivered,
+		408: delivery.Retry, 425: delivery.Retry, 429: delivery.Retry, 500: delivery.Retry, 502: delivery.Retry, 503: delivery.Retry, 599: delivery.Retry,
+		409: delivery.Retry, 421: delivery.Retry, 423: delivery.Retry, 424: delivery.Retry,
+		400: delivery.Reject, 413: delivery.Reject, 422: delivery.Reject,
+		301: delivery.Refuse, 302: delivery.Refuse, 307: delivery.Refuse, 308: delivery.Refuse, 304: delivery.Refuse,
+		401: delivery.Refuse, 403: delivery.Refuse, 404: delivery.Refuse, 405: delivery.Refuse,
+		402: delivery.Refuse, 406: delivery.Refuse, 415: delivery.Refuse, 418: delivery.Refuse, 431: delivery.Refuse, 451: delivery.Refuse,
+		410: delivery.Gone,
 	} {
 		require.Equal(t, want, JudgeStatus(status), "%d", status)
 	}
@@ -108,25 +110,25 @@ func TestWhateverAReceiverDoesTheAttemptEnds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		answer  sinktest.Answer
-		want    stream.Verdict
+		want    delivery.Verdict
 		status  int
 		inError string
 	}{
-		{"bad request", sinktest.Answer{Status: 400, Body: "no\x00good\xff"}, stream.Reject, 400, "HTTP 400"},
-		{"asks to wait", sinktest.Answer{Status: 429, RetryAfter: "3"}, stream.Retry, 429, "HTTP 429"},
-		{"fails", sinktest.Answer{Status: 500}, stream.Retry, 500, "HTTP 500"},
-		{"hangs", sinktest.Answer{Hang: true}, stream.Retry, 0, "timeout after"},
-		{"resets", sinktest.Answer{Reset: true}, stream.Retry, 0, ""},
-		{"speaks another protocol", sinktest.Answer{Garbage: true}, stream.Retry, 0, "malformed"},
-		{"drips its body after a 200", sinktest.Answer{Status: 200, SlowBody: true}, stream.Delivered, 200, ""},
-		{"drips its body after a 500", sinktest.Answer{Status: 500, SlowBody: true}, stream.Retry, 500, "HTTP 500"},
-		{"answers at length", sinktest.Answer{Status: 500, Body: strings.Repeat("ü", 100_000)}, stream.Retry, 500, "HTTP 500"},
+		{"bad request", sinktest.Answer{Status: 400, Body: "no\x00good\xff"}, delivery.Reject, 400, "HTTP 400"},
+		{"asks to wait", sinktest.Answer{Status: 429, RetryAfter: "3"}, delivery.Retry, 429, "HTTP 429"},
+		{"fails", sinktest.Answer{Status: 500}, delivery.Retry, 500, "HTTP 500"},
+		{"hangs", sinktest.Answer{Hang: true}, delivery.Retry, 0, "timeout after"},
+		{"resets", sinktest.Answer{Reset: true}, delivery.Retry, 0, ""},
+		{"speaks another protocol", sinktest.Answer{Garbage: true}, delivery.Retry, 0, "malformed"},
+		{"drips its body after a 200", sinktest.Answer{Status: 200, SlowBody: true}, delivery.Delivered, 200, ""},
+		{"drips its body after a 500", sinktest.Answer{Status: 500, SlowBody: true}, delivery.Retry, 500, "HTTP 500"},
+		{"answers at length", sinktest.Answer{Status: 500, Body: strings.Repeat("ü", 100_000)}, delivery.Retry, 500, "HTTP 500"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, dest := receiving(t, sinktest.Options{Script: func(*sinktest.Message) sinktest.Answer { return c.answer }})
 			d := newDeliverer(t, Config{AllowLoopback: true, Timeout: 300 * time.Millisecond})
 			start := time.Now()
-			out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+			out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
 			require.Less(t, time.Since(start), 5*time.Second)
 			require.Equal(t, c.want, out.Verdict, "%+v", out)
 			require.Equal(t, c.status, out.Status)
@@ -149,8 +151,8 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 		from := httptest.NewServer(http.RedirectHandler(target.URL, status))
 		d := newDeliverer(t, Config{AllowLoopback: true})
 		dest := &storage.Destination{ID: "d1", Kind: "webhook", URL: from.URL, Secret: NewSecret(), Revision: 1}
-		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
-		require.Equal(t, stream.Refuse, out.Verdict)
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+		require.Equal(t, delivery.Refuse, out.Verdict)
 		require.False(t, followed)
 		from.Close()
 	}
@@ -163,8 +165,8 @@ func TestAReceiverThatIsNotAllowedIsTheDestinationsFault(t *testing.T) {
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	require.NoError(t, d.open(dest).err)
 	d.client = transport.New(transport.Config{})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
-	require.Equal(t, stream.Refuse, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, delivery.Refuse, out.Verdict, "%+v", out)
 	require.Contains(t, out.Err, "blocked by the guard")
 }
 
@@ -173,28 +175,28 @@ func TestSettingsThatCannotBeUsedRefuseAndAnUndecodableRecordIsRejected(t *testi
 	_, dest := receiving(t, sinktest.Options{})
 	bad := *dest
 	bad.ID, bad.Secret = "d2", "whsec_x"
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
-	require.Equal(t, stream.Refuse, out.Verdict)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, delivery.Refuse, out.Verdict)
 	bad.ID, bad.Kind = "d3", "pigeon"
-	out = d.Deliver(t.Context(), stream.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
-	require.Equal(t, stream.Refuse, out.Verdict)
+	out = d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	require.Equal(t, delivery.Refuse, out.Verdict)
 	require.Contains(t, out.Err, "pigeon")
 
 	broken := recordOf(t, sampleEvent(), 1)
 	broken.Value = []byte("garbage")
-	out = d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{broken}})
-	require.Equal(t, stream.Reject, out.Verdict)
+	out = d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{broken}})
+	require.Equal(t, delivery.Reject, out.Verdict)
 }
 
 func TestANewRevisionIsUsedAtOnce(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	rec := recordOf(t, sampleEvent(), 1)
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
 	rotated := *dest
 	rotated.Secret, rotated.Revision = NewSecret(), 2
 	require.NoError(t, r.SetSecrets(rotated.Secret))
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: &rotated, Records: []*stream.Record{rec}}).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: &rotated, Records: []*stream.Record{rec}}).Verdict)
 	require.Equal(t, 1, r.Stats().Duplicates)
 }
 
@@ -202,20 +204,20 @@ func TestManyAttemptsAtOnceShareConnections(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	var wg sync.WaitGroup
-	outs := make(chan stream.Outcome, 2000)
+	outs := make(chan delivery.Outcome, 2000)
 	for w := range 64 {
 		wg.Go(func() {
 			for i := range 25 {
 				e := sampleEvent()
 				e.ID = fmt.Sprintf("00000000-0000-7000-8000-%06d%06d", w, i)
-				outs <- d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, e, int64(i))}})
+				outs <- d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, e, int64(i))}})
 			}
 		})
 	}
 	wg.Wait()
 	close(outs)
 	for out := range outs {
-		require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	}
 	require.Equal(t, 1600, r.Stats().Unique)
 	require.Zero(t, r.Stats().BadSignatures)
@@ -225,7 +227,7 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{Keep: 10})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	records := []*stream.Record{recordOf(t, sampleFact(schemas.FactContactUpdated), 7)}
-	workshop := stream.NewWorkshop()
+	workshop := reader.NewWorkshop()
 	release := make(chan struct{})
 	var computing, left sync.WaitGroup
 	for range max(1, runtime.GOMAXPROCS(0)/2) {
@@ -235,16 +237,16 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	computing.Wait()
 	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	backfill := stream.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", Workshop: workshop}
-	require.Equal(t, stream.Retry, d.Deliver(soon, backfill).Verdict)
+	backfill := delivery.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", Workshop: workshop}
+	require.Equal(t, delivery.Retry, d.Deliver(soon, backfill).Verdict)
 	require.Empty(t, r.Messages())
 
-	live := stream.Delivery{Destination: dest, Records: records, Attempt: 1}
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), live).Verdict)
+	live := delivery.Delivery{Destination: dest, Records: records, Attempt: 1}
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), live).Verdict)
 
 	close(release)
 	left.Wait()
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), backfill).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), backfill).Verdict)
 	require.True(t, workshop.Do(t.Context(), func() {}), "it has given its place back")
 }
 
@@ -257,9 +259,9 @@ func TestDeliveriesGoThroughTheProxyAndWaitForItWhenItIsAway(t *testing.T) {
 	require.NoError(t, err)
 	d := newDeliverer(t, Config{AllowLoopback: true, Proxy: address})
 	dest := &storage.Destination{ID: "d1", Name: "test", Kind: "webhook", URL: "http://127.0.0.1:8080/hook", Secret: NewSecret(), Revision: 1}
-	delivery := stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}, Attempt: 1}
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), delivery).Verdict)
+	sent := delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}, Attempt: 1}
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), sent).Verdict)
 	require.Equal(t, []string{"POST http://127.0.0.1:8080/hook"}, asked)
 	proxy.Close()
-	require.Equal(t, stream.Retry, d.Deliver(t.Context(), delivery).Verdict)
+	require.Equal(t, delivery.Retry, d.Deliver(t.Context(), sent).Verdict)
 }

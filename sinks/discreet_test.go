@@ -21,6 +21,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // What vendors quote and what programs choke on stands in the delivery log and in dead
@@ -100,8 +101,8 @@ func TestTheURLOfSlackIsInNoErrorOfADelivery(t *testing.T) {
 		strings.Replace(tlsOnly.URL, "https", "http", 1) + "/services/credential",
 	} {
 		dest := &storage.Destination{ID: uuid.NewString(), Name: "alerts", Kind: "slack", URL: raw}
-		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleFact(schemas.FactContactCreated), 1)}, Attempt: 1})
-		require.NotEqual(t, stream.Delivered, out.Verdict, raw)
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleFact(schemas.FactContactCreated), 1)}, Attempt: 1})
+		require.NotEqual(t, delivery.Delivered, out.Verdict, raw)
 		require.NotContains(t, out.Err+string(out.Response), "credential", raw)
 	}
 }
@@ -110,7 +111,7 @@ func TestASpanTellsAFailureByItsClass(t *testing.T) {
 	kept := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept))
 	_, span := provider.Tracer("t").Start(t.Context(), "deliver")
-	endSpan(span, &stream.Outcome{Verdict: stream.Reject, Status: 400, Err: "HTTP 400: planted"})
+	endSpan(span, &delivery.Outcome{Verdict: delivery.Reject, Status: 400, Err: "HTTP 400: planted"})
 	require.NoError(t, provider.ForceFlush(t.Context()))
 	require.Equal(t, "HTTP 400", kept.GetSpans()[0].Status.Description)
 }

@@ -21,12 +21,12 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
 
 // impatient keeps pauses short: what they are for is tested in virtual time.
-func impatient(c *stream.SinksConfig) { c.ParkedMax = c.BackoffMax }
+func impatient(c *delivery.Config) { c.ParkedMax = c.BackoffMax }
 
 // numbered is event seq of a contact.
 func numbered(contact string, seq int, name string) *schemas.Event {

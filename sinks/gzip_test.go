@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/sinks/sinktest"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func TestRequestsToVendorsAreCompressedWhereTheSettingsSaySoAndNotWhenSmall(t *testing.T) {
@@ -23,17 +23,17 @@ func TestRequestsToVendorsAreCompressedWhereTheSettingsSaySoAndNotWhenSmall(t *t
 	} {
 		dest := vendor(t, c.kind, c.vendor, c.config)
 		dest.ID = name
-		require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records}).Verdict)
+		require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records}).Verdict)
 		require.Zero(t, c.vendor.Compressed(), "not unless it is asked for")
 
 		c.config["gzip"] = true
 		dest = vendor(t, c.kind, c.vendor, c.config)
 		dest.ID, dest.Revision = name, 2
 		for range 3 { // compressors are used again
-			require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records}).Verdict)
+			require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records}).Verdict)
 		}
 		require.Equal(t, 3, c.vendor.Compressed())
-		require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[2:3]}).Verdict)
+		require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records[2:3]}).Verdict)
 		require.Equal(t, 3, c.vendor.Compressed(), "a small one is sent as it is")
 		require.Empty(t, c.vendor.Problems())
 		require.Len(t, c.vendor.Items(), 4*len(records)+1)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // addHealth adds to destinations how their deliveries go.
@@ -90,7 +90,7 @@ func (o *Operations) addLag(ctx context.Context, views []View) error {
 	for _, c := range cursors {
 		v := byID[c.DestinationID]
 		end := endOf[place{c.Topic, c.Partition}]
-		lag, stopped, err := stream.Standing(c, v.Name, end)
+		lag, stopped, err := delivery.Standing(c, v.Name, end)
 		if err != nil {
 			return err
 		}

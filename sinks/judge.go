@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // JudgeStatus says what an HTTP status means for a delivery.
@@ -15,23 +15,23 @@ import (
 // do not understand must not empty a topic into dead letters, while a
 // destination that refuses everything is noticed and suspended at its place.
 // 409, 421, 423 and 424 are momentary by their definition, so they are retried.
-func JudgeStatus(status int) stream.Verdict {
+func JudgeStatus(status int) delivery.Verdict {
 	switch {
 	case status >= 200 && status <= 299:
-		return stream.Delivered
+		return delivery.Delivered
 	case status >= 500:
-		return stream.Retry
+		return delivery.Retry
 	}
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
 		http.StatusConflict, http.StatusMisdirectedRequest, http.StatusLocked, http.StatusFailedDependency:
-		return stream.Retry
+		return delivery.Retry
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return stream.Reject
+		return delivery.Reject
 	case http.StatusGone:
-		return stream.Gone
+		return delivery.Gone
 	}
-	return stream.Refuse
+	return delivery.Refuse
 }
 
 // retryAfter reads a Retry-After header, in seconds or as an HTTP date; 0 when

@@ -17,6 +17,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // kafkaKind forwards envelopes to a topic of this or another cluster: keyed by
@@ -42,7 +43,7 @@ type kafka struct {
 	guard *transport.Guard
 
 	mu        sync.Mutex
-	forwarder *stream.Forwarder
+	forwarder *delivery.Forwarder
 	closed    bool
 	underWay  map[*context.CancelCauseFunc]struct{} // attempts
 }
@@ -164,14 +165,14 @@ func kafkaHeaders(p *Payload, a *Attempt) [][2]string {
 }
 
 // Send implements [Sender].
-func (k *kafka) Send(ctx context.Context, a *Attempt) stream.Outcome {
+func (k *kafka) Send(ctx context.Context, a *Attempt) delivery.Outcome {
 	f, err := k.open()
 	if err != nil {
-		return stream.Outcome{Verdict: stream.Refuse, Err: err.Error()}
+		return delivery.Outcome{Verdict: delivery.Refuse, Err: err.Error()}
 	}
-	records := make([]stream.Forwarded, len(a.Payloads))
+	records := make([]delivery.Forwarded, len(a.Payloads))
 	for i, p := range a.Payloads {
-		records[i] = stream.Forwarded{
+		records[i] = delivery.Forwarded{
 			Key: []byte(p.Person.ContactID), Value: p.Envelope, Headers: kafkaHeaders(p, a), Timestamp: p.OccurredAt,
 		}
 	}
@@ -179,13 +180,13 @@ func (k *kafka) Send(ctx context.Context, a *Attempt) stream.Outcome {
 	defer done()
 	out := f.Forward(ctx, records)
 	var blocked *transport.BlockedError
-	if out.Verdict != stream.Delivered && errors.As(context.Cause(ctx), &blocked) {
-		return stream.Outcome{Verdict: stream.Refuse, Latency: out.Latency, Err: stream.FailureBlocked + ": " + blocked.Reason}
+	if out.Verdict != delivery.Delivered && errors.As(context.Cause(ctx), &blocked) {
+		return delivery.Outcome{Verdict: delivery.Refuse, Latency: out.Latency, Err: delivery.FailureBlocked + ": " + blocked.Reason}
 	}
 	return out
 }
 
-func (k *kafka) open() (*stream.Forwarder, error) {
+func (k *kafka) open() (*delivery.Forwarder, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -194,13 +195,13 @@ func (k *kafka) open() (*stream.Forwarder, error) {
 	if k.forwarder != nil {
 		return k.forwarder, nil
 	}
-	f, err := stream.OpenForwarder(k.streamConfig(), k.cfg.Topic, nil)
+	f, err := delivery.OpenForwarder(k.streamConfig(), k.cfg.Topic, nil)
 	k.forwarder = f
 	return f, err
 }
 
 // Judge implements [Sink]; there are no answers of HTTP to judge.
-func (k *kafka) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (k *kafka) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func kafkaDestination(t *testing.T, brokers []string, topic string) *storage.Destination {
@@ -40,8 +41,8 @@ func TestEnvelopesAreForwardedToATopicOfAnotherCluster(t *testing.T) {
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
 	records := everyRecord(t)
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, ReplayID: "r1"})
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, ReplayID: "r1"})
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 
 	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics("crm"))
 	require.NoError(t, err)
@@ -65,7 +66,7 @@ func TestEnvelopesAreForwardedToATopicOfAnotherCluster(t *testing.T) {
 
 	changed := *dest
 	changed.Revision++
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: &changed, Records: records[:1]}).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: &changed, Records: records[:1]}).Verdict)
 }
 
 // forwarded are the payloads' ids on a topic, by key, in their order.
@@ -117,20 +118,20 @@ func TestOfABatchOnlyWhatAPartitionOfKafkaRefusedIsSentAgain(t *testing.T) {
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "crm", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: 1})
 
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
-	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
 	require.Contains(t, out.Err, "TOPIC_AUTHORIZATION_FAILED")
 	var again []*stream.Record
 	for i, r := range records {
-		want := stream.Delivered
+		want := delivery.Delivered
 		if partition(r) == 1 {
-			want, again = stream.Retry, append(again, r)
+			want, again = delivery.Retry, append(again, r)
 		}
 		require.Equal(t, want, out.Results[i].Verdict, i)
 	}
 	require.NotEmpty(t, again)
 	require.Less(t, len(again), len(records))
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: again, Attempt: 2}).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: again, Attempt: 2}).Verdict)
 	for key, ids := range forwarded(t, cluster, "crm", len(records)) {
 		require.Len(t, ids, 3, "%s: nothing twice", key)
 		require.IsIncreasing(t, ids, "%s: in order", key)
@@ -150,12 +151,12 @@ func TestOfABatchThatIsTooLargeForATopicOnlyTheRecordThatIsTooLargeIsRejected(t 
 		return 3_000
 	})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
-	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
 	for i := range records {
-		want := stream.Delivered
+		want := delivery.Delivered
 		if i == 3*tooLarge+1 {
-			want = stream.Reject
+			want = delivery.Reject
 		}
 		require.Equal(t, want, out.Results[i].Verdict, i)
 	}
@@ -177,12 +178,12 @@ func TestWhatAnAttemptGaveUpIsNotAppendedLater(t *testing.T) {
 	dest := kafkaDestination(t, cluster.ListenAddrs(), "crm")
 	records := eventsOf(t, 1, 2, func(int, int) int { return 10 })
 	d := newDeliverer(t, Config{AllowLoopback: true, Timeout: 2 * time.Second})
-	deliver := func(r *stream.Record) stream.Verdict {
-		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1}).Verdict
+	deliver := func(r *stream.Record) delivery.Verdict {
+		return d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1}).Verdict
 	}
-	require.Equal(t, stream.Retry, deliver(records[0]))
+	require.Equal(t, delivery.Retry, deliver(records[0]))
 	away.Store(false)
-	require.Eventually(t, func() bool { return deliver(records[1]) == stream.Delivered }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return deliver(records[1]) == delivery.Delivered }, 20*time.Second, time.Millisecond)
 	p, err := d.payload(records[1])
 	require.NoError(t, err)
 	require.Equal(t, map[string][]string{p.Person.ContactID: {p.MessageID()}}, forwarded(t, cluster, "crm", 1))
@@ -193,15 +194,15 @@ func TestAKafkaDestinationTellsWhoseFaultItIs(t *testing.T) {
 	require.NoError(t, err)
 	d := newDeliverer(t, Config{AllowLoopback: true, Timeout: time.Second})
 	addrs := cluster.ListenAddrs()
-	deliver := func(dest *storage.Destination, m schemas.Message) stream.Outcome {
-		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
+	deliver := func(dest *storage.Destination, m schemas.Message) delivery.Outcome {
+		return d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
 	}
 	missing := kafkaDestination(t, addrs, "missing")
-	require.Equal(t, stream.Refuse, deliver(missing, sampleEvent()).Verdict)
+	require.Equal(t, delivery.Refuse, deliver(missing, sampleEvent()).Verdict)
 	cluster.Close()
 	away := kafkaDestination(t, addrs, "crm")
 	away.ID = "k2"
-	require.Equal(t, stream.Retry, deliver(away, sampleEvent()).Verdict)
+	require.Equal(t, delivery.Retry, deliver(away, sampleEvent()).Verdict)
 }
 
 func TestSettingsOfKafkaNameTheirField(t *testing.T) {
@@ -257,8 +258,8 @@ func TestABrokerThatNamesAnAddressWhichTheGuardRefusesIsRefusedAtOnce(t *testing
 	}()
 	d := newDeliverer(t, Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Timeout: 15 * time.Second})
 	began := time.Now()
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: kafkaDestination(t, []string{front.Addr().String()}, "crm"), Records: everyRecord(t)[:1]})
-	require.Equal(t, stream.Refuse, out.Verdict, "%+v", out)
-	require.Equal(t, stream.FailureBlocked, out.Class())
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: kafkaDestination(t, []string{front.Addr().String()}, "crm"), Records: everyRecord(t)[:1]})
+	require.Equal(t, delivery.Refuse, out.Verdict, "%+v", out)
+	require.Equal(t, delivery.FailureBlocked, out.Class())
 	require.Less(t, time.Since(began), 14*time.Second, "not at the end of its time")
 }

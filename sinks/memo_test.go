@@ -18,6 +18,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 type countingDecoder struct {
@@ -44,7 +45,7 @@ func TestARecordIsDecodedOnceForAllDestinationsAndAttempts(t *testing.T) {
 	for offset := range int64(20) {
 		rec := recordOf(t, sampleEvent(), offset)
 		for _, dest := range dests {
-			require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
+			require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
 		}
 	}
 	require.EqualValues(t, 20, codec.n.Load())

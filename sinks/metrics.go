@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // metrics are the figures of the room. Destinations are labelled by id, since a
@@ -64,7 +64,7 @@ type series struct {
 }
 
 type answered struct {
-	verdict stream.Verdict
+	verdict delivery.Verdict
 	status  int
 	count   prometheus.Counter
 }
@@ -78,15 +78,15 @@ func (m *metrics) of(dest *storage.Destination) *series {
 	return &series{all: m, id: dest.ID, kind: dest.Kind}
 }
 
-func (s *series) observe(del *stream.Delivery, out *stream.Outcome, now time.Time) {
+func (s *series) observe(del *delivery.Delivery, out *delivery.Outcome, now time.Time) {
 	s.attempts(out).Inc()
 	if out.Status > 0 {
 		s.latencies().Observe(out.Latency.Seconds())
 	}
-	if out.Verdict != stream.Delivered && out.Verdict != stream.Partial {
+	if out.Verdict != delivery.Delivered && out.Verdict != delivery.Partial {
 		return
 	}
-	took := func(i int) bool { return out.Results == nil || out.Results[i].Verdict == stream.Delivered }
+	took := func(i int) bool { return out.Results == nil || out.Results[i].Verdict == delivery.Delivered }
 	n := 0
 	for i := range del.Records {
 		if took(i) {
@@ -105,7 +105,7 @@ func (s *series) observe(del *stream.Delivery, out *stream.Outcome, now time.Tim
 	}
 }
 
-func (s *series) attempts(out *stream.Outcome) prometheus.Counter {
+func (s *series) attempts(out *delivery.Outcome) prometheus.Counter {
 	a := s.latest.Load()
 	if a == nil || a.verdict != out.Verdict || a.status != out.Status {
 		a = &answered{

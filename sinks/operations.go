@@ -18,7 +18,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // ErrNotFound: there is no such destination.
@@ -530,15 +530,15 @@ func (o *Operations) Delete(ctx context.Context, nameOrID string) error {
 // Tested is what came of a test.
 type Tested struct {
 	// DeliveryID is the id of the message that was sent.
-	DeliveryID string         `json:"deliveryId"`
-	EventType  string         `json:"eventType"`
-	Verdict    string         `json:"verdict"`
-	Delivered  bool           `json:"delivered"`
-	Status     int            `json:"status"` // of HTTP, 0 without an answer
-	LatencyMS  int64          `json:"latencyMs"`
-	Error      string         `json:"error,omitempty"`
-	Response   string         `json:"response,omitempty"`
-	Outcome    stream.Outcome `json:"-"`
+	DeliveryID string           `json:"deliveryId"`
+	EventType  string           `json:"eventType"`
+	Verdict    string           `json:"verdict"`
+	Delivered  bool             `json:"delivered"`
+	Status     int              `json:"status"` // of HTTP, 0 without an answer
+	LatencyMS  int64            `json:"latencyMs"`
+	Error      string           `json:"error,omitempty"`
+	Response   string           `json:"response,omitempty"`
+	Outcome    delivery.Outcome `json:"-"`
 	// Request is what was sent, or why nothing was.
 	Request *Preview `json:"request"`
 }
@@ -564,14 +564,14 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 		o.logTest(ctx, d, t.payload, out)
 	}
 	return &Tested{
-		DeliveryID: t.payload.MessageID(), EventType: t.payload.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == stream.Delivered,
+		DeliveryID: t.payload.MessageID(), EventType: t.payload.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == delivery.Delivered,
 		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out, Request: t.preview,
 	}, nil
 }
 
 // logTest puts the attempt into the delivery log, under no topic. The answer to
 // whoever tests is worth more than the row: a failure to write it is only logged.
-func (o *Operations) logTest(ctx context.Context, d *storage.Destination, p *Payload, out stream.Outcome) {
+func (o *Operations) logTest(ctx context.Context, d *storage.Destination, p *Payload, out delivery.Outcome) {
 	err := o.db.InTx(ctx, func(tx *storage.Tx) error {
 		return storage.WriteAttempts(ctx, tx, []storage.Attempt{{
 			At: time.Now(), DestinationID: d.ID, RecordID: p.ID, RecordType: p.Type, RecordKey: p.Person.ContactID,

@@ -1,6 +1,8 @@
 package sinks
 
-import "github.com/hogstream/hogstream/stream"
+import (
+	"github.com/hogstream/hogstream/stream/delivery"
+)
 
 // merge makes one outcome of what came of a request and of the records that it did
 // not carry, since a filter left them out or they cannot be sent.
@@ -8,32 +10,32 @@ import "github.com/hogstream/hogstream/stream"
 // When nothing came of the request, that is the outcome for all of them: those
 // apart are found again with the next attempt. A request rejected as a whole is
 // divided together with them.
-func merge(out stream.Outcome, records int, apart map[int]stream.Result) stream.Outcome {
+func merge(out delivery.Outcome, records int, apart map[int]delivery.Result) delivery.Outcome {
 	switch out.Verdict {
-	case stream.Delivered, stream.Skipped, stream.Partial:
-	case stream.Reject:
+	case delivery.Delivered, delivery.Skipped, delivery.Partial:
+	case delivery.Reject:
 		if len(apart) > 0 {
-			out.Verdict = stream.Split
+			out.Verdict = delivery.Split
 		}
 		return out
 	default:
 		return out
 	}
-	if len(apart) == 0 && out.Verdict != stream.Partial {
+	if len(apart) == 0 && out.Verdict != delivery.Partial {
 		return out
 	}
 	carried := out.Results
-	out.Results = make([]stream.Result, records)
+	out.Results = make([]delivery.Result, records)
 	next := 0
 	for i := range out.Results {
 		result, is := apart[i]
 		switch {
 		case is:
-		case out.Verdict == stream.Partial:
+		case out.Verdict == delivery.Partial:
 			result = carried[next]
 			next++
 		default:
-			result = stream.Result{Verdict: out.Verdict}
+			result = delivery.Result{Verdict: out.Verdict}
 		}
 		out.Results[i] = result
 	}
@@ -41,20 +43,20 @@ func merge(out stream.Outcome, records int, apart map[int]stream.Result) stream.
 }
 
 // itemized makes sure that a Partial outcome has a result for each payload.
-func itemized(a *Attempt, out stream.Outcome) stream.Outcome {
-	if out.Verdict != stream.Partial {
+func itemized(a *Attempt, out delivery.Outcome) delivery.Outcome {
+	if out.Verdict != delivery.Partial {
 		return out
 	}
 	for len(out.Results) < len(a.Payloads) {
-		out.Results = append(out.Results, stream.Result{Verdict: stream.Retry, Err: "the answer does not mention the record"})
+		out.Results = append(out.Results, delivery.Result{Verdict: delivery.Retry, Err: "the answer does not mention the record"})
 	}
 	out.Results = out.Results[:len(a.Payloads)]
 	return sum(out)
 }
 
 // sum gives a Partial outcome the verdict that all of its results share.
-func sum(out stream.Outcome) stream.Outcome {
-	count := map[stream.Verdict]int{}
+func sum(out delivery.Outcome) delivery.Outcome {
+	count := map[delivery.Verdict]int{}
 	for _, r := range out.Results {
 		count[r.Verdict]++
 		if out.Err == "" {
@@ -63,16 +65,16 @@ func sum(out stream.Outcome) stream.Outcome {
 	}
 	all := len(out.Results)
 	switch {
-	case count[stream.Skipped] == all:
-		out.Verdict = stream.Skipped
-	case count[stream.Delivered] == all:
-		out.Verdict = stream.Delivered
-	case count[stream.Retry] == all:
-		out.Verdict = stream.Retry
-	case count[stream.Reject] == 1 && all == 1:
-		out.Verdict = stream.Reject
+	case count[delivery.Skipped] == all:
+		out.Verdict = delivery.Skipped
+	case count[delivery.Delivered] == all:
+		out.Verdict = delivery.Delivered
+	case count[delivery.Retry] == all:
+		out.Verdict = delivery.Retry
+	case count[delivery.Reject] == 1 && all == 1:
+		out.Verdict = delivery.Reject
 	default:
-		out.Verdict = stream.Partial
+		out.Verdict = delivery.Partial
 		return out
 	}
 	out.Results = nil

@@ -22,6 +22,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
@@ -34,20 +35,20 @@ type path struct {
 
 // newPath starts delivery with as much time for each attempt as no machine needs; it
 // stops with the test.
-func newPath(t *testing.T, change ...func(*stream.SinksConfig)) *path {
+func newPath(t *testing.T, change ...func(*delivery.Config)) *path {
 	t.Helper()
 	return newPathWithin(t, 15*time.Second, change...)
 }
 
 // newPathWithin is newPath with another time for each attempt: a short one where a
 // receiver hangs.
-func newPathWithin(t *testing.T, timeout time.Duration, change ...func(*stream.SinksConfig)) *path {
+func newPathWithin(t *testing.T, timeout time.Duration, change ...func(*delivery.Config)) *path {
 	t.Helper()
 	return newPathTelling(t, timeout, zap.NewNop(), nil, change...)
 }
 
 // newPathTelling is newPathWithin with a place for logs and metrics.
-func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg prometheus.Registerer, change ...func(*stream.SinksConfig)) *path {
+func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg prometheus.Registerer, change ...func(*delivery.Config)) *path {
 	t.Helper()
 	env := streamtest.New(t, streamtest.Partitions(3))
 	db := storagetest.New(t)
@@ -58,14 +59,14 @@ func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg pr
 	require.NoError(t, err)
 	admin, err := stream.OpenAdmin(env.Config, nil)
 	require.NoError(t, err)
-	cfg := stream.SinksConfig{
+	cfg := delivery.Config{
 		Instance: "one", Lease: 30 * time.Second, Renew: 10 * time.Second, Deadline: 15 * time.Second,
 		BackoffBase: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond,
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := stream.NewSinks(cfg, stream.SinksDeps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store, Log: log, Registerer: reg})
+	s, err := delivery.NewSinks(cfg, delivery.Deps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store, Log: log, Registerer: reg})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // posthogKind sends to PostHog's /batch/, many records a request. Each event has
@@ -204,11 +204,11 @@ func truncate(s string, limit int) string {
 
 // Judge implements [Sink]. PostHog answers 200 also when it drops everything
 // because a quota is used up.
-func (s *posthog) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (s *posthog) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
-	if verdict == stream.Delivered {
+	if verdict == delivery.Delivered {
 		if _, limited, found := bytes.Cut(ans.Body, []byte(`"quota_limited"`)); found && bytes.Contains(limited, []byte(`"events"`)) {
-			return stream.Retry, "PostHog drops events: the quota of the project is used up"
+			return delivery.Retry, "PostHog drops events: the quota of the project is used up"
 		}
 	}
 	return verdict, ""

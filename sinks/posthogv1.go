@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/sinks/transport"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // PostHog's newer protocol, config.api v1: it says for each event what became of it,
@@ -43,10 +43,10 @@ func (s posthogV1) Build(a *Attempt) (*transport.Request, error) {
 }
 
 // Judge implements [Sink].
-func (s posthogV1) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (s posthogV1) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
-	if verdict == stream.Delivered {
-		verdict = stream.Partial
+	if verdict == delivery.Delivered {
+		verdict = delivery.Partial
 	}
 	return verdict, ""
 }
@@ -60,7 +60,7 @@ func overQuota(details string) bool {
 
 // JudgeItems implements [ItemJudge]. An event that the answer does not mention is
 // sent again: PostHog knows it by its uuid.
-func (s posthogV1) JudgeItems(a *Attempt, ans *transport.Answer) []stream.Result {
+func (s posthogV1) JudgeItems(a *Attempt, ans *transport.Answer) []delivery.Result {
 	var said struct {
 		Results map[string]struct {
 			Result  string `json:"result"`
@@ -68,21 +68,21 @@ func (s posthogV1) JudgeItems(a *Attempt, ans *transport.Answer) []stream.Result
 		} `json:"results"`
 	}
 	unread := json.Unmarshal(ans.Body, &said)
-	results := make([]stream.Result, len(a.Payloads))
+	results := make([]delivery.Result, len(a.Payloads))
 	for i, p := range a.Payloads {
 		r, mentioned := said.Results[p.ID]
 		switch {
 		case unread != nil:
-			results[i] = stream.Result{Verdict: stream.Retry, Err: "PostHog's answer cannot be read: does this host have config.api v1?"}
+			results[i] = delivery.Result{Verdict: delivery.Retry, Err: "PostHog's answer cannot be read: does this host have config.api v1?"}
 		case !mentioned:
-			results[i] = stream.Result{Verdict: stream.Retry, Err: "PostHog's answer does not mention the event"}
+			results[i] = delivery.Result{Verdict: delivery.Retry, Err: "PostHog's answer does not mention the event"}
 		case r.Result == "ok", r.Result == "warning":
 		case r.Result == "drop" && overQuota(r.Details):
-			results[i] = stream.Result{Verdict: stream.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
+			results[i] = delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
 		case r.Result == "drop":
-			results[i] = stream.Result{Verdict: stream.Reject, Err: transport.CleanText(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
+			results[i] = delivery.Result{Verdict: delivery.Reject, Err: transport.CleanText(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
 		default:
-			results[i] = stream.Result{Verdict: stream.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
+			results[i] = delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
 		}
 	}
 	return results

@@ -16,7 +16,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // Preview is the request that a destination would be sent, with its secrets
@@ -124,12 +124,12 @@ func wants(sub schemas.Subscription, p *Payload) bool {
 }
 
 // outcome is that of a sample that is not sent.
-func (t *trial) outcome() stream.Outcome {
-	verdict := map[string]stream.Verdict{"skipped": stream.Skipped, "rejected": stream.Reject, "erased": stream.Erased}[t.preview.Result]
+func (t *trial) outcome() delivery.Outcome {
+	verdict := map[string]delivery.Verdict{"skipped": delivery.Skipped, "rejected": delivery.Reject, "erased": delivery.Erased}[t.preview.Result]
 	if t.preview.Result == "refused" {
-		verdict = stream.Refuse
+		verdict = delivery.Refuse
 	}
-	return stream.Outcome{Verdict: verdict, Err: t.preview.Error}
+	return delivery.Outcome{Verdict: verdict, Err: t.preview.Error}
 }
 
 func (d *Deliverer) trial(ctx context.Context, dest *storage.Destination, o *opened, p *Payload, shaped, test bool) (*Attempt, *Preview) {

@@ -20,6 +20,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // signedRequest is a request as a receiver got it, for the programs of
@@ -60,8 +61,8 @@ func signedRequests(t *testing.T) []signedRequest {
 	unusual.Properties = `{"ü": "\u00e9 € 😀 \u2028", "n": 1e400, "s": " "}`
 	records = append(records, recordOf(t, unusual, 99))
 	for _, r := range records {
-		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
-		require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	}
 	require.Len(t, arrived, len(schemas.Catalog())+1)
 	var requests []signedRequest

@@ -9,6 +9,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // Redeliver makes one attempt now to deliver a record to a destination, outside
@@ -16,25 +17,25 @@ import (
 // in no order with what it is sent live. The attempt stands in the delivery log, as
 // the one after the made ones; made below 0 has them looked up there. Nothing is sent
 // of somebody who was erased, but that they were deleted: the outcome is Erased.
-func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.Record, made int) (stream.Outcome, error) {
+func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.Record, made int) (delivery.Outcome, error) {
 	d, err := o.find(ctx, nameOrID)
 	if err != nil {
-		return stream.Outcome{}, err
+		return delivery.Outcome{}, err
 	}
 	if made < 0 {
 		if made, err = o.attemptsMade(ctx, d.ID, r); err != nil {
-			return stream.Outcome{}, err
+			return delivery.Outcome{}, err
 		}
 	}
 	attempt := made + 1
 	started := time.Now()
-	out := stream.Outcome{Verdict: stream.Erased}
+	out := delivery.Outcome{Verdict: delivery.Erased}
 	erased, err := o.erased(ctx, r)
 	if err != nil {
-		return stream.Outcome{}, err
+		return delivery.Outcome{}, err
 	}
 	if !erased {
-		out = o.deliverer.Deliver(ctx, stream.Delivery{Destination: d, Records: []*stream.Record{r}, Attempt: attempt})
+		out = o.deliverer.Deliver(ctx, delivery.Delivery{Destination: d, Records: []*stream.Record{r}, Attempt: attempt})
 	}
 	row := storage.Attempt{
 		At: started, DestinationID: d.ID, RecordID: r.ID, RecordType: r.Type, RecordKey: string(r.Key),

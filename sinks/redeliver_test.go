@@ -11,7 +11,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDeliveryLog(t *testing.T) {
@@ -29,7 +29,7 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 	for range 2 {
 		out, err := o.Redeliver(t.Context(), made.ID, record, -1)
 		require.NoError(t, err)
-		require.Equal(t, stream.Delivered, out.Verdict, out.Err)
+		require.Equal(t, delivery.Delivered, out.Verdict, out.Err)
 	}
 	require.Equal(t, []string{"msg_" + record.ID, "msg_" + record.ID}, ids, "under the same id")
 	rows, _, err := storage.SearchAttempts(t.Context(), o.db, made.ID, storage.AttemptFilter{RecordID: record.ID}, "", 10)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // segmentKind sends to Segment's /v1/batch: an identify for facts that say what a
@@ -102,6 +102,6 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 
 // Judge implements [Sink]. Segment answers 200 to everything but bad JSON and
 // what is too large.
-func (s *segment) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (s *segment) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }

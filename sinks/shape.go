@@ -7,7 +7,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // slowTries is how many attempts may end because filter or transform were broken off
@@ -25,7 +25,7 @@ func programs(dest *storage.Destination) program.Source {
 
 // shape filters and transforms the payloads of an attempt. Those that are not to be sent
 // are set apart.
-func (o *opened) shape(ctx context.Context, del stream.Delivery, a *attempt) {
+func (o *opened) shape(ctx context.Context, del delivery.Delivery, a *attempt) {
 	if a.unable != nil || len(a.Payloads) == 0 {
 		return
 	}
@@ -48,9 +48,9 @@ func (o *opened) shape(ctx context.Context, del stream.Delivery, a *attempt) {
 			a.unable = &out
 			return
 		case r.Err != nil:
-			a.setApart(i, stream.Result{Verdict: stream.Reject, Err: transport.CleanText(r.Err.Error())})
+			a.setApart(i, delivery.Result{Verdict: delivery.Reject, Err: transport.CleanText(r.Err.Error())})
 		case !r.Keep:
-			a.setApart(i, stream.Result{Verdict: stream.Skipped})
+			a.setApart(i, delivery.Result{Verdict: delivery.Skipped})
 		default:
 			kept = append(kept, reshaped(p, r.Shaped))
 		}
@@ -82,26 +82,26 @@ func envelopes(payloads []*Payload) [][]byte {
 }
 
 // notRun is the outcome when filter and transform were not run for any record.
-func notRun(ctx context.Context, err error, records int) stream.Outcome {
+func notRun(ctx context.Context, err error, records int) delivery.Outcome {
 	var source *program.SourceError
 	switch {
 	case errors.As(err, &source):
-		return stream.Outcome{Verdict: stream.Refuse, Err: "settings of the destination: " + transport.CleanText(err.Error())}
+		return delivery.Outcome{Verdict: delivery.Refuse, Err: "settings of the destination: " + transport.CleanText(err.Error())}
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return failed(ctx, context.Cause(ctx), 0)
 	case ctx.Err() != nil:
 		return brokenOff(errNoTurn, records)
 	}
-	return stream.Outcome{Verdict: stream.Retry, Err: transport.CleanText(err.Error())}
+	return delivery.Outcome{Verdict: delivery.Retry, Err: transport.CleanText(err.Error())}
 }
 
 // brokenOff is the outcome when filter or transform took too long, which need not be a
 // record's fault. In a batch, halves find out whether it was one record or all of them.
-func brokenOff(err error, records int) stream.Outcome {
+func brokenOff(err error, records int) delivery.Outcome {
 	if records > 1 {
-		return stream.Outcome{Verdict: stream.Split, Err: transport.CleanText(err.Error())}
+		return delivery.Outcome{Verdict: delivery.Split, Err: transport.CleanText(err.Error())}
 	}
-	return stream.Outcome{Verdict: stream.Retry, Err: transport.CleanText(err.Error())}
+	return delivery.Outcome{Verdict: delivery.Retry, Err: transport.CleanText(err.Error())}
 }
 
 // reshaped is a payload with the envelope that a transform made, if there is one. Kinds

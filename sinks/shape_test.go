@@ -14,6 +14,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 func shaped(t *testing.T, filter, transform string, p *Payload) (*Payload, error) {
@@ -46,16 +47,16 @@ func TestWhatAFilterDropsIsSkippedAndAFailingTransformRejectsItsRecord(t *testin
 	r, dest := receiving(t, sinktest.Options{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	dest.Filter = `.type == "contact.created"`
-	deliver := func(m schemas.Message) stream.Outcome {
-		return d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
+	deliver := func(m schemas.Message) delivery.Outcome {
+		return d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, m, 1)}})
 	}
-	require.Equal(t, stream.Skipped, deliver(sampleEvent()).Verdict)
-	require.Equal(t, stream.Delivered, deliver(sampleFact(schemas.FactContactCreated)).Verdict)
+	require.Equal(t, delivery.Skipped, deliver(sampleEvent()).Verdict)
+	require.Equal(t, delivery.Delivered, deliver(sampleFact(schemas.FactContactCreated)).Verdict)
 	require.Equal(t, 1, r.Stats().Requests)
 	changed := *dest
 	changed.Revision, changed.Filter, changed.Transform = 2, "", ".data.properties.x.y.z.w | error"
 	dest = &changed
-	require.Equal(t, stream.Reject, deliver(sampleEvent()).Verdict)
+	require.Equal(t, delivery.Reject, deliver(sampleEvent()).Verdict)
 }
 
 func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
@@ -64,14 +65,14 @@ func TestABatchIsSentWithoutWhatItsFilterDrops(t *testing.T) {
 	dest.Filter, dest.Transform = `.type | startswith("email.")`, `.type |= "mail " + . | .data |= {to}`
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	records := everyRecord(t)
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records})
-	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records})
+	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
 	for i, r := range records {
-		want := stream.Skipped
+		want := delivery.Skipped
 		if strings.HasPrefix(r.Type, "email.") {
-			want = stream.Delivered
+			want = delivery.Delivered
 		}
-		require.Equal(t, stream.Result{Verdict: want}, out.Results[i], "the delivery log tells the two apart: %s", r.Type)
+		require.Equal(t, delivery.Result{Verdict: want}, out.Results[i], "the delivery log tells the two apart: %s", r.Type)
 	}
 	items := v.Items()
 	require.Len(t, items, 6)
@@ -88,8 +89,8 @@ func TestAFilterThatIsBrokenOffWithItsAttemptGivesNothingUp(t *testing.T) {
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	records := everyRecord(t)
-	for n, want := range map[int]struct{ ended, late stream.Verdict }{1: {stream.Retry, stream.Retry}, len(records): {stream.Retry, stream.Split}} {
-		del := stream.Delivery{Destination: dest, Records: records[:n], Attempt: 100}
+	for n, want := range map[int]struct{ ended, late delivery.Verdict }{1: {delivery.Retry, delivery.Retry}, len(records): {delivery.Retry, delivery.Split}} {
+		del := delivery.Delivery{Destination: dest, Records: records[:n], Attempt: 100}
 		require.Equal(t, want.ended, d.Deliver(ended, del).Verdict, n)
 		out := d.Deliver(late, del)
 		require.Equal(t, want.late, out.Verdict, n)
@@ -103,12 +104,12 @@ func TestAProgramThatTakesTooLongIsTheRecordsFaultOnlyWhenItDoesSoAgain(t *testi
 	dest.Filter = `if .type == "email.sent" then last(range(1e18)) else . end`
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	records := everyRecord(t)
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
-	require.Equal(t, stream.Split, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, delivery.Split, out.Verdict, "%+v", out)
 	slow := slices.IndexFunc(records, func(r *stream.Record) bool { return r.Type == "email.sent" })
-	for attempt, want := range []stream.Verdict{1: stream.Retry, 2: stream.Retry, 3: stream.Retry, 4: stream.Reject} {
+	for attempt, want := range []delivery.Verdict{1: delivery.Retry, 2: delivery.Retry, 3: delivery.Retry, 4: delivery.Reject} {
 		if attempt > 0 {
-			out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[slow : slow+1], Attempt: attempt})
+			out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records[slow : slow+1], Attempt: attempt})
 			require.Equal(t, want, out.Verdict, "attempt %d: %+v", attempt, out)
 		}
 	}

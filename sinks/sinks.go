@@ -3,7 +3,7 @@
 // Package transport below it makes the requests.
 //
 // What the room promises the others:
-//   - An attempt always ends in a [stream.Outcome], within its deadline, whatever
+//   - An attempt always ends in a [delivery.Outcome], within its deadline, whatever
 //     the receiver does. The lanes of package stream decide what follows.
 //   - The same record gives the same bytes and the same id at every attempt,
 //     replay and rebuild; customer properties leave byte for byte as they came.
@@ -33,7 +33,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // Config of the room. The zero value of a duration or a size means its default.
@@ -144,17 +144,17 @@ type Sink interface {
 	Build(a *Attempt) (*transport.Request, error)
 	// Judge says what an answer means, and why when the status does not say it.
 	// Most kinds return [JudgeStatus].
-	Judge(a *Attempt, ans *transport.Answer) (verdict stream.Verdict, reason string)
+	Judge(a *Attempt, ans *transport.Answer) (verdict delivery.Verdict, reason string)
 }
 
 // ItemJudge is a Sink whose receiver answers for each payload by itself: its Judge
-// returns [stream.Partial] then.
+// returns [delivery.Partial] then.
 type ItemJudge interface {
 	Sink
 	// JudgeItems says what an answer means for each payload of the attempt, in their
 	// order: Delivered, Reject, or Retry. What is to be sent again is sent with what
 	// follows it of the same contact.
-	JudgeItems(a *Attempt, ans *transport.Answer) []stream.Result
+	JudgeItems(a *Attempt, ans *transport.Answer) []delivery.Result
 }
 
 // Sender is a Sink that does not speak HTTP: it makes the attempt itself, within
@@ -163,7 +163,7 @@ type ItemJudge interface {
 // with a result for each payload.
 type Sender interface {
 	Sink
-	Send(ctx context.Context, a *Attempt) stream.Outcome
+	Send(ctx context.Context, a *Attempt) delivery.Outcome
 }
 
 // catalog are kinds of destination, each under a name of its own.
@@ -279,7 +279,7 @@ type Deliverer struct {
 	memo    memo
 }
 
-var _ stream.Lingerer = (*Deliverer)(nil)
+var _ delivery.Lingerer = (*Deliverer)(nil)
 
 // New makes a Deliverer. Close releases its idle connections.
 func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, error) {

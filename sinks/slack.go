@@ -11,7 +11,7 @@ import (
 
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // slackKind writes one message a record through an incoming webhook. Slack has
@@ -166,14 +166,14 @@ func slackCode(s string) string { return slackCoder.Replace(s) }
 var slackGone = []string{"no_service", "no_service_id", "no_team", "team_disabled", "invalid_token", "channel_is_archived"}
 
 // Judge implements [Sink]. Slack says in a word what is wrong.
-func (s *slack) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (s *slack) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	verdict := JudgeStatus(ans.Status)
 	word := strings.TrimSpace(string(ans.Body))
-	if verdict == stream.Delivered || !slackWord.MatchString(word) {
+	if verdict == delivery.Delivered || !slackWord.MatchString(word) {
 		return verdict, ""
 	}
-	if verdict == stream.Refuse && slices.Contains(slackGone, word) {
-		verdict = stream.Gone
+	if verdict == delivery.Refuse && slices.Contains(slackGone, word) {
+		verdict = delivery.Gone
 	}
 	return verdict, fmt.Sprintf("HTTP %d: %s", ans.Status, word)
 }

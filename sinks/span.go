@@ -9,14 +9,14 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 var tracer = otel.Tracer("github.com/hogstream/hogstream/sinks")
 
 // startSpan begins the span of an attempt, below what caused its first record;
 // the other records of a batch are linked. Untraced records cost nothing.
-func startSpan(ctx context.Context, del *stream.Delivery) (context.Context, trace.Span) {
+func startSpan(ctx context.Context, del *delivery.Delivery) (context.Context, trace.Span) {
 	if len(del.Records) == 0 {
 		return ctx, nil
 	}
@@ -39,12 +39,12 @@ func startSpan(ctx context.Context, del *stream.Delivery) (context.Context, trac
 		))
 }
 
-func endSpan(span trace.Span, out *stream.Outcome) {
+func endSpan(span trace.Span, out *delivery.Outcome) {
 	if span == nil {
 		return
 	}
 	span.SetAttributes(attribute.Int("http.response.status_code", out.Status), attribute.String("hogstream.verdict", out.Verdict.String()))
-	if out.Verdict != stream.Delivered && out.Verdict != stream.Skipped && out.Verdict != stream.Erased {
+	if out.Verdict != delivery.Delivered && out.Verdict != delivery.Skipped && out.Verdict != delivery.Erased {
 		span.SetStatus(codes.Error, out.Class())
 	}
 	span.End()

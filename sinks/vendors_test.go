@@ -15,6 +15,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // vendor is a destination of a kind, at a stand-in of its vendor.
@@ -99,8 +100,8 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 	v := sinktest.NewPosthog("phc_x")
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "eventNames": map[string]string{"email.clicked": "email.link_clicked"}})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: everyRecord(t)})
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Empty(t, v.Problems())
 	require.Equal(t, 1, v.Requests())
 	items := v.Items()
@@ -128,25 +129,25 @@ func TestPosthogsAnswerForEachEventSettlesEachRecord(t *testing.T) {
 	}
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "api": "v1"})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
 	require.Empty(t, v.Problems())
-	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
 	require.Len(t, out.Results, len(records))
 	for i, r := range out.Results {
 		switch i {
 		case 2:
-			require.Equal(t, stream.Result{Verdict: stream.Reject, Err: "PostHog drops the event: because"}, r)
+			require.Equal(t, delivery.Result{Verdict: delivery.Reject, Err: "PostHog drops the event: because"}, r)
 		case 4:
-			require.Equal(t, stream.Retry, r.Verdict)
+			require.Equal(t, delivery.Retry, r.Verdict)
 		default:
-			require.Equal(t, stream.Delivered, r.Verdict, i)
+			require.Equal(t, delivery.Delivered, r.Verdict, i)
 		}
 	}
 	require.Len(t, v.Items(), len(records)-2)
-	again := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[4:5], Attempt: 2})
-	require.Equal(t, stream.Delivered, again.Verdict, "%+v", again)
-	alone := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records[2:3], Attempt: 1})
-	require.Equal(t, stream.Reject, alone.Verdict, "%+v", alone)
+	again := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records[4:5], Attempt: 2})
+	require.Equal(t, delivery.Delivered, again.Verdict, "%+v", again)
+	alone := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records[2:3], Attempt: 1})
+	require.Equal(t, delivery.Reject, alone.Verdict, "%+v", alone)
 	require.Equal(t, 3, v.Requests())
 }
 
@@ -157,10 +158,10 @@ func TestARecordThatItsTransformCannotShapeIsRejectedAndTheOthersOfItsBatchAreSe
 	dest.Transform = `if .type == "contact.deleted" then error("no") else . end`
 	records := everyRecord(t)
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: records, Attempt: 1})
-	require.Equal(t, stream.Partial, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
+	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
 	for i, r := range records {
-		want := map[string]stream.Verdict{"contact.deleted": stream.Reject, "email.sent": stream.Skipped}[r.Type]
+		want := map[string]delivery.Verdict{"contact.deleted": delivery.Reject, "email.sent": delivery.Skipped}[r.Type]
 		require.Equal(t, want, out.Results[i].Verdict, r.Type)
 	}
 	require.Len(t, v.Items(), len(records)-2)
@@ -171,8 +172,8 @@ func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
 	v := sinktest.NewSegment("wk")
 	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: everyRecord(t)})
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: everyRecord(t)})
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Empty(t, v.Problems())
 	items := v.Items()
 	require.Len(t, items, len(schemas.Catalog()))
@@ -187,16 +188,16 @@ func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {
 	dest := vendor(t, "slack", v, map[string]any{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	for _, r := range everyRecord(t) {
-		out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{r}})
-		require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{r}})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	}
 	require.Empty(t, v.Problems())
 	require.Equal(t, "*email.clicked* for `ann@example.com` (template `welcome`)", v.Items()[7].Name)
 
 	long := sampleEvent()
 	long.Name, long.Properties = "<!channel> & `x`", `{"x":"`+strings.Repeat("<&`", 5000)+`"}`
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, long, 1)}})
-	require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, long, 1)}})
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.NotContains(t, v.Items()[16].Name, "<!channel>")
 }
 
@@ -209,14 +210,14 @@ func TestARejectedBatchIsSplitUntilThePoisonIsAlone(t *testing.T) {
 	var rejected []string
 	var deliver func([]*stream.Record)
 	deliver = func(rs []*stream.Record) {
-		switch out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: rs}); out.Verdict {
-		case stream.Split:
+		switch out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: rs}); out.Verdict {
+		case delivery.Split:
 			deliver(rs[:len(rs)/2])
 			deliver(rs[len(rs)/2:])
-		case stream.Reject:
+		case delivery.Reject:
 			rejected = append(rejected, rs[0].ID)
 		default:
-			require.Equal(t, stream.Delivered, out.Verdict, "%+v", out)
+			require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 		}
 	}
 	deliver(records)
@@ -237,10 +238,10 @@ func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testi
 	for i := range 20 {
 		many = append(many, event(i, 30_000))
 	}
-	require.Equal(t, stream.Split, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: many}).Verdict)
-	require.Equal(t, stream.Delivered, d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: many[:10]}).Verdict)
-	out := d.Deliver(t.Context(), stream.Delivery{Destination: dest, Records: []*stream.Record{event(1, 40_000)}})
-	require.Equal(t, stream.Reject, out.Verdict)
+	require.Equal(t, delivery.Split, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: many}).Verdict)
+	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: many[:10]}).Verdict)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{event(1, 40_000)}})
+	require.Equal(t, delivery.Reject, out.Verdict)
 	require.Contains(t, out.Err, "Segment takes at most")
 	require.Equal(t, 1, v.Requests())
 }
@@ -248,13 +249,13 @@ func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testi
 func TestPosthogDroppingForItsQuotaIsNoDelivery(t *testing.T) {
 	a := &Attempt{Payloads: []*Payload{{ID: "a"}, {ID: "b"}, {ID: "c"}}}
 	results := posthogV1{}.JudgeItems(a, &transport.Answer{Body: []byte(`{"results":{"a":{"result":"drop","details":"billing_limit"},"b":{"result":"drop"}}}`)})
-	require.Equal(t, []stream.Verdict{stream.Retry, stream.Reject, stream.Retry}, []stream.Verdict{results[0].Verdict, results[1].Verdict, results[2].Verdict})
-	require.Equal(t, stream.Retry, posthogV1{}.JudgeItems(a, &transport.Answer{Body: []byte("<html>")})[0].Verdict)
+	require.Equal(t, []delivery.Verdict{delivery.Retry, delivery.Reject, delivery.Retry}, []delivery.Verdict{results[0].Verdict, results[1].Verdict, results[2].Verdict})
+	require.Equal(t, delivery.Retry, posthogV1{}.JudgeItems(a, &transport.Answer{Body: []byte("<html>")})[0].Verdict)
 	v, reason := (&posthog{}).Judge(nil, &transport.Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["events"]}`)})
-	require.Equal(t, stream.Retry, v)
+	require.Equal(t, delivery.Retry, v)
 	require.Contains(t, reason, "quota")
 	v, _ = (&posthog{}).Judge(nil, &transport.Answer{Status: 200, Body: []byte(`{"status":1,"quota_limited":["recordings"]}`)})
-	require.Equal(t, stream.Delivered, v)
+	require.Equal(t, delivery.Delivered, v)
 }
 
 func TestAPersonThatPosthogWouldRefuseIsNamedByTheContactID(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // webhookKind sends the envelope, signed as Standard Webhooks 1.0.0 says, one
@@ -102,7 +102,7 @@ func (w *webhook) Build(a *Attempt) (*transport.Request, error) {
 }
 
 // Judge implements [Sink].
-func (w *webhook) Judge(_ *Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (w *webhook) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
 }
 

@@ -18,14 +18,14 @@ type Contents interface {
 
 var errNoValue = errors.New("the record has no value")
 
-// describe takes what the headers of a record do not say from its content: whoever
+// Describe takes what the headers of a record do not say from its content: whoever
 // restores a topic may have kept neither headers nor keys. Of one that says it nowhere
 // it notes why. It returns an error when the schema registry must be asked and is away.
-func describe(r *Record, contents Contents) error {
+func Describe(r *Record, contents Contents) error {
 	if contents == nil || saysAll(r) {
 		return nil
 	}
-	r.unreadable = errNoValue
+	r.Unreadable = errNoValue
 	if r.Value == nil {
 		return nil
 	}
@@ -33,7 +33,7 @@ func describe(r *Record, contents Contents) error {
 	if errors.Is(err, schemas.ErrRegistryUnavailable) {
 		return err
 	}
-	if r.unreadable = err; err != nil {
+	if r.Unreadable = err; err != nil {
 		return nil
 	}
 	meta := m.Meta()

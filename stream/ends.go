@@ -17,14 +17,14 @@ func (a *Admin) EndOffsets(ctx context.Context, topics ...schemas.Topic) ([]stor
 	byName := make(map[string]schemas.Topic, len(topics))
 	names := make([]string, len(topics))
 	for i, t := range topics {
-		names[i] = a.cfg.Topic(t)
+		names[i] = a.Config.Topic(t)
 		byName[names[i]] = t
 	}
 	ids, err := a.TopicIDs(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
-	listed, err := a.adm.ListEndOffsets(ctx, names...)
+	listed, err := a.Kadm.ListEndOffsets(ctx, names...)
 	if err == nil {
 		err = listed.Error()
 	}

@@ -17,7 +17,7 @@ func TestEndsAreWhereTheNextRecordGoes(t *testing.T) {
 	a, err := stream.OpenAdmin(e.Config, nil)
 	require.NoError(t, err)
 	defer a.Close()
-	e.Append(inputs("a", 0, 5)...)
+	e.Append(streamtest.Inputs("a", 0, 5)...)
 	ends, err := a.EndOffsets(e.Context(), schemas.TopicIngest, schemas.TopicEvents)
 	require.NoError(t, err)
 	want := e.Ends(schemas.TopicIngest)

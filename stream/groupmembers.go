@@ -31,9 +31,9 @@ func (m GroupMember) String() string {
 func (a *Admin) Members(ctx context.Context, groups ...string) ([]GroupMember, error) {
 	names := make([]string, len(groups))
 	for i, g := range groups {
-		names[i] = a.cfg.Group(g)
+		names[i] = a.Config.Group(g)
 	}
-	described, err := a.adm.DescribeGroups(ctx, names...)
+	described, err := a.Kadm.DescribeGroups(ctx, names...)
 	if err != nil {
 		return nil, fmt.Errorf("describe groups %v: %w", names, err)
 	}

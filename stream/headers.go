@@ -18,16 +18,16 @@ import (
 const (
 	headerID          = "id"
 	headerType        = "type"
-	headerOccurredAt  = "occurred-at" // RFC 3339 with nanoseconds, UTC
-	headerTraceParent = "traceparent" // W3C trace context
-	headerTraceState  = "tracestate"
-	// headerFirstAppended is on records that were redriven: when they were appended
+	HeaderOccurredAt  = "occurred-at" // RFC 3339 with nanoseconds, UTC
+	HeaderTraceParent = "traceparent" // W3C trace context
+	HeaderTraceState  = "tracestate"
+	// HeaderFirstAppended is on records that were redriven: when they were appended
 	// for the first time, in the format of occurred-at.
-	headerFirstAppended = "first-appended"
+	HeaderFirstAppended = "first-appended"
 )
 
-// maxHeaders is how many headers a record of ours has at most.
-const maxHeaders = 5
+// MaxHeaders is how many headers a record of ours has at most.
+const MaxHeaders = 5
 
 // Trace is the W3C trace context that a record carries.
 type Trace struct{ Parent, State string }
@@ -62,14 +62,14 @@ func (r *Record) Trace() Trace { return Trace{Parent: r.TraceParent, State: r.Tr
 // value is kept, not copied; nil makes a tombstone.
 func NewKafkaRecord(topic, key string, value []byte, m schemas.Meta, t Trace) *kgo.Record {
 	r := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
-	r.Headers, _ = appendHeaders(make([]kgo.RecordHeader, 0, maxHeaders), make([]byte, 0, 160), m, t)
+	r.Headers, _ = AppendHeaders(make([]kgo.RecordHeader, 0, MaxHeaders), make([]byte, 0, 160), m, t)
 	return r
 }
 
-// appendHeaders appends the headers of m and t to hs, with their values in buf,
+// AppendHeaders appends the headers of m and t to hs, with their values in buf,
 // and returns both. Empty ones are left out. Slices of buf taken earlier stay
 // valid when it grows.
-func appendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) ([]kgo.RecordHeader, []byte) {
+func AppendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) ([]kgo.RecordHeader, []byte) {
 	add := func(key, value string) {
 		if value == "" {
 			return
@@ -83,10 +83,10 @@ func appendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) (
 	if !m.OccurredAt.IsZero() {
 		start := len(buf)
 		buf = m.OccurredAt.UTC().AppendFormat(buf, time.RFC3339Nano)
-		hs = append(hs, kgo.RecordHeader{Key: headerOccurredAt, Value: buf[start:len(buf):len(buf)]})
+		hs = append(hs, kgo.RecordHeader{Key: HeaderOccurredAt, Value: buf[start:len(buf):len(buf)]})
 	}
-	add(headerTraceParent, t.Parent)
-	add(headerTraceState, t.State)
+	add(HeaderTraceParent, t.Parent)
+	add(HeaderTraceState, t.State)
 	return hs, buf
 }
 
@@ -101,19 +101,19 @@ func (c Config) FromKafka(kr *kgo.Record) (r *Record, ok bool) {
 		return nil, false
 	}
 	r = fromKafka(topic, kr)
-	_ = describe(r, c.Contents) // without the registry it is shown as far as its headers go
+	_ = Describe(r, c.Contents) // without the registry it is shown as far as its headers go
 	return r, true
 }
 
 func fromKafka(topic schemas.Topic, kr *kgo.Record) *Record {
 	r := &Record{}
-	fillRecord(r, topic, kr, "")
+	FillRecord(r, topic, kr, "")
 	return r
 }
 
-// fillRecord fills r; the type is taken from like when it is the same, as that of
+// FillRecord fills r; the type is taken from like when it is the same, as that of
 // neighbours often is.
-func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
+func FillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 	*r = Record{
 		Topic: topic, Partition: kr.Partition, Offset: kr.Offset,
 		Key: kr.Key, Value: kr.Value, AppendTime: kr.Timestamp.UTC(),
@@ -127,23 +127,23 @@ func fillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 			if r.Type = like; string(h.Value) != like {
 				r.Type = headerText(h.Value)
 			}
-		case headerOccurredAt:
-			r.OccurredAt = headerTime(h.Value)
-		case headerTraceParent:
+		case HeaderOccurredAt:
+			r.OccurredAt = HeaderTime(h.Value)
+		case HeaderTraceParent:
 			r.TraceParent = traceText(h.Value)
-		case headerTraceState:
+		case HeaderTraceState:
 			r.TraceState = traceText(h.Value)
-		case headerFirstAppended:
+		case HeaderFirstAppended:
 			// It can only make a record older.
-			if at := headerTime(h.Value); at.Before(r.AppendTime) {
+			if at := HeaderTime(h.Value); at.Before(r.AppendTime) {
 				r.FirstAppended = at
 			}
 		}
 	}
 }
 
-// headerTime is zero for what is no time.
-func headerTime(value []byte) time.Time {
+// HeaderTime is zero for what is no time.
+func HeaderTime(value []byte) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, string(value))
 	if err != nil {
 		return time.Time{}
@@ -151,8 +151,8 @@ func headerTime(value []byte) time.Time {
 	return at.UTC()
 }
 
-// firstAppended is when the record was appended, or before it was redriven.
-func (r *Record) firstAppended() time.Time {
+// OriginallyAppended is when the record was appended, or before it was redriven.
+func (r *Record) OriginallyAppended() time.Time {
 	if !r.FirstAppended.IsZero() {
 		return r.FirstAppended
 	}
@@ -163,27 +163,27 @@ func (r *Record) firstAppended() time.Time {
 // topic, and bytes that are no text would be refused by Avro and by Postgres far
 // from here, for a whole batch and at every try. So would be more than a record can
 // carry: headers are copied to what follows from theirs, and into dead letters.
-func headerText(value []byte) string { return cleanText(string(value[:min(len(value), maxHeader)])) }
+func headerText(value []byte) string { return CleanText(string(value[:min(len(value), maxHeader)])) }
 
 // traceText is a header of the trace context; one that was cut off would say nothing.
 func traceText(value []byte) string {
 	if len(value) > maxHeader {
 		return ""
 	}
-	return cleanText(string(value))
+	return CleanText(string(value))
 }
 
 // maxHeader is how much of a header's value counts.
 const maxHeader = 4 << 10
 
-// cleanText makes a text that came from outside fit for Postgres and Avro: valid
+// CleanText makes a text that came from outside fit for Postgres and Avro: valid
 // UTF-8 without NUL.
-func cleanText(s string) string {
+func CleanText(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// isText says whether it may stand in a text as it is.
-func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
+// IsText says whether it may stand in a text as it is.
+func IsText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }

@@ -93,20 +93,20 @@ const (
 	defaultBufferedBytes   = 128 << 20
 )
 
-// withDefaults fills in what is not set.
-func (c Config) withDefaults() Config {
-	setDefault(&c.Prefix, DefaultPrefix)
-	setDefault(&c.ClientID, "hogstream")
-	setDefault(&c.Partitions, DefaultPartitions)
-	setDefault(&c.ReplicationFactor, 1)
-	setDefault(&c.MaxBufferedRecords, defaultBufferedRecords)
-	setDefault(&c.MaxBufferedBytes, defaultBufferedBytes)
-	setDefault(&c.AppendTimeout, DefaultAppendTimeout)
-	setDefault(&c.Compression, "snappy")
+// WithDefaults fills in what is not set.
+func (c Config) WithDefaults() Config {
+	SetDefault(&c.Prefix, DefaultPrefix)
+	SetDefault(&c.ClientID, "hogstream")
+	SetDefault(&c.Partitions, DefaultPartitions)
+	SetDefault(&c.ReplicationFactor, 1)
+	SetDefault(&c.MaxBufferedRecords, defaultBufferedRecords)
+	SetDefault(&c.MaxBufferedBytes, defaultBufferedBytes)
+	SetDefault(&c.AppendTimeout, DefaultAppendTimeout)
+	SetDefault(&c.Compression, "snappy")
 	return c
 }
 
-func setDefault[T comparable](field *T, value T) {
+func SetDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
 		*field = value
@@ -116,7 +116,7 @@ func setDefault[T comparable](field *T, value T) {
 // Validate reports every field that cannot work, each named. Fields that are
 // not set stand for their defaults.
 func (c Config) Validate() error {
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	var errs []error
 	bad := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("kafka config %s: %s", field, fmt.Sprintf(format, args...)))
@@ -214,7 +214,7 @@ func (c Config) ClientOptions(role string, logger *zap.Logger) ([]kgo.Opt, error
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	codecs, err := c.codecs()
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func TestClientsAuthenticateOverTLSWithEachMechanism(t *testing.T) {
 			require.NoError(t, stream.EnsureTopics(ctx, config, nil))
 			l, err := stream.OpenLog(ctx, config, schemas.NewCodec(), nil, nil)
 			require.NoError(t, err)
-			require.NoError(t, l.Append(ctx, input("a", 1)))
+			require.NoError(t, l.Append(ctx, streamtest.Input("a", 1)))
 			require.NoError(t, l.Close(ctx))
 
 			config.Login.Password = "wrong"

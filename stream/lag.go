@@ -34,20 +34,20 @@ type PartitionLag struct {
 // Lag returns the lag of every group of this deployment, by name; one that has
 // committed nothing yet has none. A committed offset below the log's start counts from the start.
 func (a *Admin) Lag(ctx context.Context) ([]GroupLag, error) {
-	listed, err := a.adm.ListGroups(ctx)
+	listed, err := a.Kadm.ListGroups(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
 	var names []string
 	for _, g := range listed.Sorted() {
-		if strings.HasPrefix(g.Group, a.cfg.Prefix) {
+		if strings.HasPrefix(g.Group, a.Config.Prefix) {
 			names = append(names, g.Group)
 		}
 	}
 	if len(names) == 0 {
 		return nil, nil
 	}
-	fetched := a.adm.FetchManyOffsets(ctx, names...)
+	fetched := a.Kadm.FetchManyOffsets(ctx, names...)
 	topics := make(map[string]bool)
 	for _, g := range fetched {
 		if g.Err != nil {
@@ -61,17 +61,17 @@ func (a *Admin) Lag(ctx context.Context) ([]GroupLag, error) {
 	}
 	var starts, ends kadm.ListedOffsets
 	if len(wanted) > 0 { // without names, all topics of the cluster would be listed
-		if starts, err = a.adm.ListStartOffsets(ctx, wanted...); err != nil {
+		if starts, err = a.Kadm.ListStartOffsets(ctx, wanted...); err != nil {
 			return nil, fmt.Errorf("list start offsets: %w", err)
 		}
-		if ends, err = a.adm.ListCommittedOffsets(ctx, wanted...); err != nil {
+		if ends, err = a.Kadm.ListCommittedOffsets(ctx, wanted...); err != nil {
 			return nil, fmt.Errorf("list stable offsets: %w", err)
 		}
 	}
 	var lags []GroupLag
 	for _, name := range names {
-		g := GroupLag{Group: strings.TrimPrefix(name, a.cfg.Prefix), State: listed[name].State}
-		fetched[name].Fetched.Each(func(o kadm.OffsetResponse) { g.add(a.cfg, o, starts, ends) })
+		g := GroupLag{Group: strings.TrimPrefix(name, a.Config.Prefix), State: listed[name].State}
+		fetched[name].Fetched.Each(func(o kadm.OffsetResponse) { g.add(a.Config, o, starts, ends) })
 		slices.SortFunc(g.Partitions, func(x, y PartitionLag) int {
 			if c := strings.Compare(string(x.Topic), string(y.Topic)); c != 0 {
 				return c
@@ -108,3 +108,43 @@ func PartitionOf(key []byte, n int) int32 {
 }
 
 var keyPartitioner = kgo.StickyKeyPartitioner(nil).ForTopic("")
+
+// MirrorGroup is the consumer group, without prefix, that shows the positions of a
+// destination.
+func MirrorGroup(destination string) string { return "sink." + destination }
+
+// Bounds are where logs start, and up to where they can be read.
+type Bounds struct{ starts, ends kadm.ListedOffsets }
+
+// Of are the bounds of a partition of a topic (its name on the brokers); there is false
+// for one that does not exist.
+func (b Bounds) Of(topic string, partition int32) (start, end int64, there bool) {
+	first, there := b.starts.Lookup(topic, partition)
+	if o, ok := b.ends.Lookup(topic, partition); ok {
+		end = o.Offset
+	}
+	return first.Offset, end, there
+}
+
+// Bounds asks for where the logs of topics (their names on the brokers) start and end.
+func (a *Admin) Bounds(ctx context.Context, topics map[string]bool) (Bounds, error) {
+	names := make([]string, 0, len(topics))
+	for t := range topics {
+		names = append(names, t)
+	}
+	starts, err := a.Kadm.ListStartOffsets(ctx, names...)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return Bounds{}, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := a.Kadm.ListCommittedOffsets(ctx, names...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return Bounds{}, fmt.Errorf("list stable offsets: %w", err)
+	}
+	return Bounds{starts, ends}, nil
+}

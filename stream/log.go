@@ -96,7 +96,7 @@ func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, r
 	if logger == nil {
 		logger = zap.NewNop()
 	}
-	l := &Log{cfg: cfg.withDefaults(), enc: enc, log: logger, topics: make(map[schemas.Topic]string)}
+	l := &Log{cfg: cfg.WithDefaults(), enc: enc, log: logger, topics: make(map[schemas.Topic]string)}
 	for _, s := range schemas.Topics() {
 		l.topics[s.Topic] = l.cfg.Topic(s.Topic)
 	}
@@ -278,17 +278,17 @@ func (l *Log) record(m schemas.Message, t Trace) (kgo.Record, error) {
 		return kgo.Record{}, fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
 	}
 	key, meta := m.Key(), m.Meta()
-	if err := fits(m.Topic(), key, meta, t); err != nil {
+	if err := Fits(m.Topic(), key, meta, t); err != nil {
 		return kgo.Record{}, err
 	}
-	if len(value) > maxValue {
+	if len(value) > MaxValue {
 		return kgo.Record{}, fmt.Errorf("%s %s has %d bytes: %w", m.Topic(), meta.ID, len(value), ErrTooLarge)
 	}
 	return *NewKafkaRecord(topic, key, value, meta, t), nil
 }
 
-// maxValue leaves room for key, headers and the batch's frame in MaxRecord.
-const maxValue = schemas.MaxRecord - 64<<10
+// MaxValue leaves room for key, headers and the batch's frame in MaxRecord.
+const MaxValue = schemas.MaxRecord - 64<<10
 
 // answered is told once for each record what became of it.
 func (c *appendCall) answered(record int, err error) {

@@ -39,7 +39,7 @@ func BenchmarkAppendBatches(b *testing.B) {
 				id := sender.Add(1)
 				msgs := make([]schemas.Message, batch)
 				for i := range msgs {
-					in := input(fmt.Sprintf("user-%d-%d", id, i), i)
+					in := streamtest.Input(fmt.Sprintf("user-%d-%d", id, i), i)
 					in.EventProperties = &text
 					msgs[i] = in
 				}
@@ -59,7 +59,7 @@ func BenchmarkAppendBatches(b *testing.B) {
 func BenchmarkAppendOne(b *testing.B) {
 	e := streamtest.New(b, streamtest.Partitions(12))
 	l := e.Log()
-	msg := input("a", 1)
+	msg := streamtest.Input("a", 1)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := l.Append(context.Background(), msg); err != nil {

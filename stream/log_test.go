@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,26 +18,9 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
-
-func input(key string, n int) *schemas.Input {
-	props := fmt.Sprintf(`{"n":%d}`, n)
-	name := "page.viewed"
-	return &schemas.Input{
-		ID: uuid.Must(uuid.NewV7()).String(), Type: schemas.InputEvent, Source: "api",
-		ReceivedAt: time.Now(), OccurredAt: time.Date(2026, 3, 1, 12, 0, 0, n, time.UTC),
-		UserID: &key, Event: &name, EventProperties: &props,
-	}
-}
-
-func inputs(key string, from, to int) []schemas.Message {
-	var msgs []schemas.Message
-	for n := from; n < to; n++ {
-		msgs = append(msgs, input(key, n))
-	}
-	return msgs
-}
 
 func TestAppendedMessagesStandOnTheLogInOrderForEachKey(t *testing.T) {
 	e := streamtest.New(t)
@@ -47,7 +29,7 @@ func TestAppendedMessagesStandOnTheLogInOrderForEachKey(t *testing.T) {
 	for k := range 8 {
 		wg.Go(func() {
 			for from := 0; from < 50; from += 10 {
-				if err := l.Append(context.Background(), inputs(fmt.Sprint("k", k), from, from+10)...); err != nil {
+				if err := l.Append(context.Background(), streamtest.Inputs(fmt.Sprint("k", k), from, from+10)...); err != nil {
 					t.Error(err)
 				}
 			}
@@ -78,7 +60,7 @@ func TestAppendCarriesTheTraceOfItsContext(t *testing.T) {
 	ctx := trace.ContextWithSpanContext(context.Background(), trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID{0x4b, 0xf9, 15: 1}, SpanID: trace.SpanID{7: 2}, TraceFlags: trace.FlagsSampled, TraceState: state,
 	}))
-	require.NoError(t, e.Log().Append(ctx, input("a", 1)))
+	require.NoError(t, e.Log().Append(ctx, streamtest.Input("a", 1)))
 
 	r := e.WaitRecords(schemas.TopicIngest, 1)[0]
 	require.Equal(t, "00-4bf90000000000000000000000000001-0000000000000002-01", r.TraceParent)
@@ -87,14 +69,14 @@ func TestAppendCarriesTheTraceOfItsContext(t *testing.T) {
 
 func TestABatchThatIsDecidedTakesNoMoreOutputs(t *testing.T) {
 	cause := &stream.Record{Topic: schemas.TopicIngest}
-	b := stream.NewBatch(schemas.NewCodec(), time.Now(), []*stream.Record{cause})
+	b := loop.NewBatch(schemas.NewCodec(), time.Now(), []*stream.Record{cause})
 	for i := range 50 { // more than one piece of memory
-		require.NoError(t, b.Emit(cause, input(fmt.Sprint(i), i)))
+		require.NoError(t, b.Emit(cause, streamtest.Input(fmt.Sprint(i), i)))
 	}
 	require.NoError(t, b.Emit(cause, &schemas.Tombstone{ContactID: "c"}))
 	b.Decided()
 	b.Decided()
-	require.ErrorContains(t, b.Emit(cause, input("a", 1)), "the batch is decided")
+	require.ErrorContains(t, b.Emit(cause, streamtest.Input("a", 1)), "the batch is decided")
 	require.Len(t, b.Outputs(), 51)
 	for i, o := range b.Outputs()[:50] {
 		in, err := schemas.NewCodec().DecodeInput(o.Value)
@@ -121,21 +103,21 @@ func TestAFullBufferRefusesAtOnceAndABrokerThatIsBackEmptiesIt(t *testing.T) {
 		c.AppendTimeout = 300 * time.Millisecond
 	}))
 	l := e.Log()
-	require.NoError(t, l.Append(context.Background(), inputs("a", 0, 10)...))
+	require.NoError(t, l.Append(context.Background(), streamtest.Inputs("a", 0, 10)...))
 
 	e.Network.Stall() // requests arrive, answers do not: their fate is unknown
-	err := l.Append(context.Background(), inputs("a", 10, 90)...)
+	err := l.Append(context.Background(), streamtest.Inputs("a", 10, 90)...)
 	require.ErrorIs(t, err, stream.ErrBusy)
 	require.ErrorContains(t, err, "no acknowledgement within")
 	start := time.Now()
-	err = l.Append(context.Background(), inputs("a", 90, 150)...)
+	err = l.Append(context.Background(), streamtest.Inputs("a", 90, 150)...)
 	require.ErrorIs(t, err, stream.ErrBusy)
 	require.ErrorContains(t, err, "wait for the broker")
 	require.Less(t, time.Since(start), 200*time.Millisecond)
 
 	e.Network.Heal()
 	e.Eventually(func(ctx context.Context) (bool, error) {
-		err := l.Append(ctx, inputs("a", 150, 160)...)
+		err := l.Append(ctx, streamtest.Inputs("a", 150, 160)...)
 		return err == nil, err
 	}, "the log to take records again")
 	var last int
@@ -160,18 +142,18 @@ func TestTheLogGoesOnByItselfAfterALongOutage(t *testing.T) {
 				c.MaxBufferedRecords = 500
 			}))
 			l := e.Log()
-			require.NoError(t, l.Append(context.Background(), inputs("a", 0, 10)...))
+			require.NoError(t, l.Append(context.Background(), streamtest.Inputs("a", 0, 10)...))
 			acked := 10
 			outage(e.Network)
 			until := time.Now().Add(2 * time.Second) // ten timeouts
 			for time.Now().Before(until) {
 				ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-				require.ErrorIs(t, l.Append(ctx, inputs("b", 0, 20)...), stream.ErrBusy)
+				require.ErrorIs(t, l.Append(ctx, streamtest.Inputs("b", 0, 20)...), stream.ErrBusy)
 				cancel()
 			}
 			e.Network.Heal()
 			e.Eventually(func(ctx context.Context) (bool, error) {
-				err := l.Append(ctx, inputs("a", 10, 20)...)
+				err := l.Append(ctx, streamtest.Inputs("a", 10, 20)...)
 				if err == nil {
 					acked += 10
 				}
@@ -198,7 +180,7 @@ func TestAFailingPartitionIsReportedByIndexAndTheOthersAreAppended(t *testing.T)
 		if e.PartitionOf("u:"+key) == broken {
 			want = append(want, i)
 		}
-		msgs = append(msgs, input(key, i))
+		msgs = append(msgs, streamtest.Input(key, i))
 	}
 	err := l.Append(context.Background(), msgs...)
 	var failed *stream.AppendError
@@ -215,13 +197,13 @@ func TestAFailingPartitionIsReportedByIndexAndTheOthersAreAppended(t *testing.T)
 
 func TestATooLargeMessageFailsAlone(t *testing.T) {
 	e := streamtest.New(t)
-	big := input("a", 2)
+	big := streamtest.Input("a", 2)
 	text := `{"x":"` + strings.Repeat("x", schemas.MaxRecord) + `"}`
 	big.EventProperties = &text
-	large := input("a", 3)
+	large := streamtest.Input("a", 3)
 	fits := `{"x":"` + strings.Repeat("x", schemas.MaxRecord-80<<10) + `"}`
 	large.EventProperties = &fits
-	err := e.Log().Append(context.Background(), input("a", 1), big, large)
+	err := e.Log().Append(context.Background(), streamtest.Input("a", 1), big, large)
 	require.ErrorIs(t, err, stream.ErrTooLarge)
 	var failed *stream.AppendError
 	require.ErrorAs(t, err, &failed)
@@ -236,7 +218,7 @@ func TestATransientRefusalOfTheBrokerIsRetriedWithoutDuplicates(t *testing.T) {
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicasAfterAppend, Count: 2},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 2},
 	)
-	require.NoError(t, e.Log().Append(context.Background(), inputs("a", 0, 20)...))
+	require.NoError(t, e.Log().Append(context.Background(), streamtest.Inputs("a", 0, 20)...))
 	require.Len(t, e.ReadAll(schemas.TopicIngest, true), 20)
 }
 
@@ -248,13 +230,13 @@ func TestCloseFlushesAndThenRefuses(t *testing.T) {
 	require.NoError(t, l.Ready(e.Context()))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(errors.New("the sender left"))
-	err = l.Append(ctx, input("a", 1)) // taken, and then not waited for
+	err = l.Append(ctx, streamtest.Input("a", 1)) // taken, and then not waited for
 	if err != nil {
 		require.ErrorIs(t, err, stream.ErrBusy)
 	}
 	require.NoError(t, l.Close(e.Context()))
 	require.NoError(t, l.Close(e.Context()))
-	require.ErrorIs(t, l.Append(context.Background(), input("a", 2)), stream.ErrClosed)
+	require.ErrorIs(t, l.Append(context.Background(), streamtest.Input("a", 2)), stream.ErrClosed)
 	require.Len(t, e.ReadAll(schemas.TopicIngest, true), 1)
 	families, err := reg.Gather()
 	require.NoError(t, err)
@@ -267,7 +249,7 @@ func TestABrokerKilledAndRestartedLosesNothingAcknowledged(t *testing.T) {
 	acked := make(map[string]bool)
 	next := 0
 	add := func(ctx context.Context) error {
-		msg := input("a", next)
+		msg := streamtest.Input("a", next)
 		next++
 		err := l.Append(ctx, msg)
 		if err == nil {

@@ -31,7 +31,7 @@ func TestCallersThatLeaveAtAnyMomentLoseDoubleAndChangeNothing(t *testing.T) {
 	var mu sync.Mutex
 	given, taken := map[string]*schemas.Input{}, map[string]bool{}
 	send := func(ctx context.Context, n int, key string) error {
-		msgs := inputs(key, n, n+1+n%3)
+		msgs := streamtest.Inputs(key, n, n+1+n%3)
 		mu.Lock()
 		for _, m := range msgs {
 			given[m.Meta().ID] = m.(*schemas.Input)

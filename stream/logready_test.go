@@ -22,7 +22,7 @@ func TestALogGoesOnByItselfAfterItsTopicWasMadeAnew(t *testing.T) {
 	l := e.Log()
 	appends := func(ctx context.Context) (bool, error) {
 		for _, key := range []string{"a", "b", "c", "d", "e"} { // on more than one partition
-			if err := l.Append(ctx, input(key, 1)); err != nil {
+			if err := l.Append(ctx, streamtest.Input(key, 1)); err != nil {
 				return false, err
 			}
 		}
@@ -49,15 +49,15 @@ func TestALogGoesOnByItselfAfterItsTopicWasMadeAnew(t *testing.T) {
 func TestALogToWhichNobodyAppendsIsReadyAgainByItself(t *testing.T) {
 	e := streamtest.New(t, streamtest.FakeOnly(), streamtest.WithConfig(func(c *stream.Config) { c.AppendTimeout = time.Second }))
 	l := e.Log()
-	require.NoError(t, l.Append(e.Context(), input("a", 1)))
+	require.NoError(t, l.Append(e.Context(), streamtest.Input("a", 1)))
 	e.DeleteTopic(schemas.TopicIngest)
 	e.Eventually(func(ctx context.Context) (bool, error) {
-		return l.Append(ctx, input("a", 1)) != nil && l.Ready(ctx) != nil, nil
+		return l.Append(ctx, streamtest.Input("a", 1)) != nil && l.Ready(ctx) != nil, nil
 	}, "the log not to be ready")
 	require.NoError(t, stream.EnsureTopics(e.Context(), e.Config, nil))
 	e.Eventually(func(ctx context.Context) (bool, error) { err := l.Ready(ctx); return err == nil, err }, "the log to be ready")
 	e.Eventually(func(ctx context.Context) (bool, error) {
-		err := l.Append(ctx, input("a", 2))
+		err := l.Append(ctx, streamtest.Input("a", 2))
 		return err == nil, err
 	}, "the log to take appends again")
 }
@@ -66,11 +66,11 @@ func TestATopicThatWasMadeAnewWhileNobodyAppendedIsFoundByTheProbe(t *testing.T)
 	e := streamtest.New(t, streamtest.FakeOnly())
 	l := e.Log()
 	require.NoError(t, l.Ready(e.Context())) // knows its id from then on
-	require.NoError(t, l.Append(e.Context(), input("a", 1)))
+	require.NoError(t, l.Append(e.Context(), streamtest.Input("a", 1)))
 	e.DeleteTopic(schemas.TopicIngest)
 	require.NoError(t, stream.EnsureTopics(e.Context(), e.Config, nil))
 	require.NoError(t, l.Probe(e.Context())) // as Ready does a second after the last append
-	require.NoError(t, l.Append(e.Context(), input("a", 2)), "the first append after the log was found ready")
+	require.NoError(t, l.Append(e.Context(), streamtest.Input("a", 2)), "the first append after the log was found ready")
 }
 
 func TestAnAppendThatIsRefusedSaysThatTheLogIsNotReadyUntilOneIsTaken(t *testing.T) {
@@ -80,9 +80,9 @@ func TestAnAppendThatIsRefusedSaysThatTheLogIsNotReadyUntilOneIsTaken(t *testing
 	e.Cluster.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Produce}, Topic: e.Config.Topic(schemas.TopicIngest), Err: kerr.TopicAuthorizationFailed, Count: 1,
 	})
-	require.ErrorIs(t, l.Append(e.Context(), input("a", 1)), kerr.TopicAuthorizationFailed)
+	require.ErrorIs(t, l.Append(e.Context(), streamtest.Input("a", 1)), kerr.TopicAuthorizationFailed)
 	require.ErrorIs(t, l.Ready(e.Context()), kerr.TopicAuthorizationFailed, "the brokers answer, and take nothing")
-	require.NoError(t, l.Append(e.Context(), input("a", 2)))
+	require.NoError(t, l.Append(e.Context(), streamtest.Input("a", 2)))
 	require.NoError(t, l.Ready(e.Context()))
 }
 
@@ -93,7 +93,7 @@ func TestACallerThatLeavesSaysNothingOfTheLog(t *testing.T) {
 	cancel(errors.New("the sender left"))
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { l.Append(ctx, input("a", 1)) }) //nolint:errcheck // it left
+		wg.Go(func() { l.Append(ctx, streamtest.Input("a", 1)) }) //nolint:errcheck // it left
 	}
 	wg.Wait()
 	require.NoError(t, l.Ready(e.Context()))

@@ -24,13 +24,13 @@ func TestAnAppendIsNotGivenUpForTheAgeOfAnother(t *testing.T) {
 		}))
 		keys := keysOfPartitions(e, 2)
 		l := e.Log()
-		require.NoError(t, l.Append(t.Context(), inputs(keys[0], 0, 1)...))
+		require.NoError(t, l.Append(t.Context(), streamtest.Inputs(keys[0], 0, 1)...))
 		e.Network.Cut()
 
 		var all sync.WaitGroup
 		busy := func(key string) {
 			all.Go(func() {
-				if err := l.Append(t.Context(), inputs(key, 1, 2)...); err == nil {
+				if err := l.Append(t.Context(), streamtest.Inputs(key, 1, 2)...); err == nil {
 					t.Errorf("%s was taken by a broker that is away", key)
 				}
 			})
@@ -39,7 +39,7 @@ func TestAnAppendIsNotGivenUpForTheAgeOfAnother(t *testing.T) {
 		busy(keys[0]) // finds the connection closed: perhaps it was sent
 		busy(keys[1]) // is not sent
 		<-time.After(30 * time.Second)
-		later := inputs(keys[1], 2, 11)
+		later := streamtest.Inputs(keys[1], 2, 11)
 		for i := 0; i < len(later); i += 3 {
 			all.Go(func() {
 				if err := l.Append(t.Context(), later[i:i+3]...); err != nil {
@@ -69,7 +69,7 @@ func keysOfPartitions(e *streamtest.Env, partitions int32) []string {
 	for n, left := 0, partitions; left > 0; n++ {
 		key := fmt.Sprint("key-", n)
 		// An input is keyed by its subject.
-		if p := e.PartitionOf(inputs(key, 0, 1)[0].Key()); keys[p] == "" {
+		if p := e.PartitionOf(streamtest.Inputs(key, 0, 1)[0].Key()); keys[p] == "" {
 			keys[p] = key
 			left--
 		}

@@ -16,23 +16,23 @@ import (
 
 // StartOffsets are the places of the oldest records that topics still have.
 func (a *Admin) StartOffsets(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
-	return a.starts(ctx, topics, a.adm.ListStartOffsets)
+	return a.starts(ctx, topics, a.Kadm.ListStartOffsets)
 }
 
 // OffsetsAt are the places of the first records appended at or after a time; the
 // end for partitions that have none.
 func (a *Admin) OffsetsAt(ctx context.Context, at time.Time, topics ...schemas.Topic) ([]storage.CursorStart, error) {
 	return a.starts(ctx, topics, func(ctx context.Context, names ...string) (kadm.ListedOffsets, error) {
-		return a.adm.ListOffsetsAfterMilli(ctx, sinceEpoch(at), names...)
+		return a.Kadm.ListOffsetsAfterMilli(ctx, SinceEpoch(at), names...)
 	})
 }
 
-// sinceEpoch is a time as Kafka is asked about it. Nothing is older than 1970, and
+// SinceEpoch is a time as Kafka is asked about it. Nothing is older than 1970, and
 // negative numbers have meanings of their own: -1 is the end.
-func sinceEpoch(at time.Time) int64 { return max(at.UnixMilli(), 0) }
+func SinceEpoch(at time.Time) int64 { return max(at.UnixMilli(), 0) }
 
-// from is OffsetsAt of a time.
-func (a *Admin) from(at time.Time) func(context.Context, ...schemas.Topic) ([]storage.CursorStart, error) {
+// From is OffsetsAt of a time.
+func (a *Admin) From(at time.Time) func(context.Context, ...schemas.Topic) ([]storage.CursorStart, error) {
 	return func(ctx context.Context, topics ...schemas.Topic) ([]storage.CursorStart, error) {
 		return a.OffsetsAt(ctx, at, topics...)
 	}
@@ -44,7 +44,7 @@ func (a *Admin) starts(ctx context.Context, topics []schemas.Topic, list func(co
 	}
 	names := make([]string, len(topics))
 	for i, t := range topics {
-		names[i] = a.cfg.Topic(t)
+		names[i] = a.Config.Topic(t)
 	}
 	ids, err := a.TopicIDs(ctx, topics...)
 	if err != nil {

@@ -54,37 +54,37 @@ func (a *Admin) LagWithStrays(ctx context.Context, q storage.Querier) ([]GroupLa
 	names := map[string]bool{}
 	for _, s := range strays.Processors {
 		byGroup[s.Name] = append(byGroup[s.Name], s)
-		names[a.cfg.Topic(schemas.Topic(s.Topic))] = true
+		names[a.Config.Topic(schemas.Topic(s.Topic))] = true
 	}
 	for _, s := range strays.Destinations {
 		group := MirrorGroup(s.Name)
 		byGroup[group] = append(byGroup[group], s)
-		names[a.cfg.Topic(schemas.Topic(s.Topic))] = true
+		names[a.Config.Topic(schemas.Topic(s.Topic))] = true
 	}
 	if len(byGroup) == 0 {
 		return lags, nil
 	}
-	logs, err := a.logs(ctx, names)
+	logs, err := a.Bounds(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	for i := range lags {
-		lags[i].astray(a.cfg, byGroup[lags[i].Group], logs)
+		lags[i].astray(a.Config, byGroup[lags[i].Group], logs)
 		delete(byGroup, lags[i].Group)
 	}
 	for group, of := range byGroup { // its offsets went with the topic
 		g := GroupLag{Group: group}
-		g.astray(a.cfg, of, logs)
+		g.astray(a.Config, of, logs)
 		lags = append(lags, g)
 	}
 	return lags, nil
 }
 
 // astray counts all of the present logs as lag.
-func (g *GroupLag) astray(cfg Config, strays []storage.Stray, logs logBounds) {
+func (g *GroupLag) astray(cfg Config, strays []storage.Stray, logs Bounds) {
 	for _, s := range strays {
 		topic := schemas.Topic(s.Topic)
-		start, end := logs.of(cfg.Topic(topic), s.Partition)
+		start, end, _ := logs.Of(cfg.Topic(topic), s.Partition)
 		p := g.partition(topic, s.Partition)
 		g.Lag += end - start - p.Lag
 		p.End, p.Lag = end, end-start
@@ -97,6 +97,6 @@ func (g *GroupLag) partition(topic schemas.Topic, partition int32) *PartitionLag
 			return p
 		}
 	}
-	g.Partitions = append(g.Partitions, PartitionLag{Topic: topic, Partition: partition, Committed: none})
+	g.Partitions = append(g.Partitions, PartitionLag{Topic: topic, Partition: partition, Committed: -1})
 	return &g.Partitions[len(g.Partitions)-1]
 }

@@ -24,8 +24,8 @@ import (
 // compares it stops. The other way round an offset of the former log would pass for
 // one of the new.
 
-// topicIDs returns the ids that topics (by their names on the brokers) have now.
-func topicIDs(ctx context.Context, cl *kgo.Client, names ...string) (map[string]uuid.UUID, error) {
+// TopicIDs returns the ids that topics (by their names on the brokers) have now.
+func TopicIDs(ctx context.Context, cl *kgo.Client, names ...string) (map[string]uuid.UUID, error) {
 	if len(names) == 0 {
 		return nil, nil // no topics would mean all of the cluster
 	}
@@ -52,13 +52,13 @@ func topicIDs(ctx context.Context, cl *kgo.Client, names ...string) (map[string]
 	return ids, nil
 }
 
-// idsOf is topicIDs by names without prefix.
-func (c Config) idsOf(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) (map[schemas.Topic]uuid.UUID, error) {
+// IDsOf is topicIDs by names without prefix.
+func (c Config) IDsOf(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) (map[schemas.Topic]uuid.UUID, error) {
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = c.Topic(t)
 	}
-	byName, err := topicIDs(ctx, cl, names...)
+	byName, err := TopicIDs(ctx, cl, names...)
 	ids := make(map[schemas.Topic]uuid.UUID, len(byName))
 	for name, id := range byName {
 		if t, ours := c.TopicOf(name); ours {
@@ -71,7 +71,7 @@ func (c Config) idsOf(ctx context.Context, cl *kgo.Client, topics []schemas.Topi
 // TopicIDs returns the ids that topics have now; zero of a broker that reports none.
 // A topic that does not exist is an error.
 func (a *Admin) TopicIDs(ctx context.Context, topics ...schemas.Topic) (map[schemas.Topic]uuid.UUID, error) {
-	return a.cfg.idsOf(ctx, a.cl, topics)
+	return a.Config.IDsOf(ctx, a.Client, topics)
 }
 
 // withIDs fills in the ids of the topics that places are on.
@@ -85,13 +85,13 @@ func withIDs(places []storage.CursorStart, ids map[schemas.Topic]uuid.UUID) []st
 // kafkaID is a topic's id as Kafka's own tools show it.
 func kafkaID(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-// madeAnew says in words that a position is on the log of a former topic.
-func madeAnew(topic schemas.Topic, was, is uuid.UUID) string {
+// MadeAnew says in words that a position is on the log of a former topic.
+func MadeAnew(topic schemas.Topic, was, is uuid.UUID) string {
 	return fmt.Sprintf("topic %s was deleted and made anew: the position is on the log %s, and the topic's log is %s now", topic, kafkaID(was), kafkaID(is))
 }
 
-// mendStray names the commands that bring a destination on to the present log.
-func mendStray(destination, replay string) string {
+// MendStray names the commands that bring a destination on to the present log.
+func MendStray(destination, replay string) string {
 	if replay != "" {
 		return fmt.Sprintf("cancel it with `hogstream replay cancel %s %s`, and begin another with `hogstream replay %s --backfill`", destination, replay, destination)
 	}

@@ -20,29 +20,29 @@ import (
 
 // Admin asks and tells the brokers about topics and groups. Safe for concurrent use.
 type Admin struct {
-	cfg Config
-	cl  *kgo.Client
-	adm *kadm.Client
+	Config Config
+	Client *kgo.Client
+	Kadm   *kadm.Client
 }
 
 // OpenAdmin makes an Admin; it does not wait for a broker. Close releases it.
 func OpenAdmin(cfg Config, logger *zap.Logger) (*Admin, error) {
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	cl, err := cfg.NewClient("admin", logger, kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		return nil, err
 	}
-	return &Admin{cfg: cfg, cl: cl, adm: kadm.NewClient(cl)}, nil
+	return &Admin{Config: cfg, Client: cl, Kadm: kadm.NewClient(cl)}, nil
 }
 
 // Close closes the connections.
-func (a *Admin) Close() { a.cl.Close() }
+func (a *Admin) Close() { a.Client.Close() }
 
 // IsRedpanda reports whether the brokers are Redpanda's, which accept
 // min.insync.replicas and ignore it: a majority of the replicas acknowledges. Their
 // cluster's id begins with their name.
 func (a *Admin) IsRedpanda(ctx context.Context) (bool, error) {
-	metadata, err := a.adm.BrokerMetadata(ctx)
+	metadata, err := a.Kadm.BrokerMetadata(ctx)
 	if err != nil {
 		return false, fmt.Errorf("ask kafka for its cluster id: %w", err)
 	}
@@ -51,7 +51,7 @@ func (a *Admin) IsRedpanda(ctx context.Context) (bool, error) {
 
 // Ping asks the brokers for a sign of life.
 func (a *Admin) Ping(ctx context.Context) error {
-	if err := a.cl.Ping(ctx); err != nil {
+	if err := a.Client.Ping(ctx); err != nil {
 		return fmt.Errorf("ping kafka: %w", err)
 	}
 	return nil
@@ -100,11 +100,11 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 	contactPartitions := a.contactPartitions(found)
 	var created []string
 	for _, spec := range schemas.Topics() {
-		name := a.cfg.Topic(spec.Topic)
+		name := a.Config.Topic(spec.Topic)
 		if _, ok := found[name]; ok {
 			continue
 		}
-		partitions := a.cfg.Partitions
+		partitions := a.Config.Partitions
 		if spec.ContactKeyed {
 			partitions = contactPartitions
 		}
@@ -128,7 +128,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 
 // loadTopics returns our topics that exist.
 func (a *Admin) loadTopics(ctx context.Context) (kadm.TopicDetails, error) {
-	details, err := a.adm.ListTopics(ctx, a.names()...)
+	details, err := a.Kadm.ListTopics(ctx, a.names()...)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
@@ -146,7 +146,7 @@ func (a *Admin) loadTopics(ctx context.Context) (kadm.TopicDetails, error) {
 func (a *Admin) names() []string {
 	var names []string
 	for _, s := range schemas.Topics() {
-		names = append(names, a.cfg.Topic(s.Topic))
+		names = append(names, a.Config.Topic(s.Topic))
 	}
 	return names
 }
@@ -156,20 +156,20 @@ func (a *Admin) names() []string {
 // the deployment.
 func (a *Admin) contactPartitions(found kadm.TopicDetails) int32 {
 	for _, spec := range schemas.Topics() {
-		if d, ok := found[a.cfg.Topic(spec.Topic)]; ok && spec.ContactKeyed && len(d.Partitions) > 0 {
+		if d, ok := found[a.Config.Topic(spec.Topic)]; ok && spec.ContactKeyed && len(d.Partitions) > 0 {
 			return int32(len(d.Partitions))
 		}
 	}
-	return a.cfg.Partitions
+	return a.Config.Partitions
 }
 
 func (a *Admin) createTopic(ctx context.Context, name string, partitions int32, spec schemas.TopicSpec) error {
-	_, err := a.adm.CreateTopic(ctx, partitions, a.cfg.ReplicationFactor, a.topicConfig(spec), name)
+	_, err := a.Kadm.CreateTopic(ctx, partitions, a.Config.ReplicationFactor, a.topicConfig(spec), name)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
 		return nil // another instance was faster
 	}
 	if errors.Is(err, kerr.InvalidReplicationFactor) {
-		return fmt.Errorf("replication factor %d: are there as many brokers? %w", a.cfg.ReplicationFactor, err)
+		return fmt.Errorf("replication factor %d: are there as many brokers? %w", a.Config.ReplicationFactor, err)
 	}
 	return err
 }
@@ -182,15 +182,15 @@ func (a *Admin) topicConfig(spec schemas.TopicSpec) map[string]*string {
 		"message.timestamp.type": kadm.StringPtr("LogAppendTime"),
 		"max.message.bytes":      kadm.StringPtr(strconv.Itoa(maxMessageBytes)),
 	}
-	if a.cfg.MinInSync > 0 {
-		conf["min.insync.replicas"] = kadm.StringPtr(strconv.Itoa(a.cfg.MinInSync))
+	if a.Config.MinInSync > 0 {
+		conf["min.insync.replicas"] = kadm.StringPtr(strconv.Itoa(a.Config.MinInSync))
 	}
 	if spec.Compact {
 		conf["cleanup.policy"] = kadm.StringPtr("compact")
 		return conf
 	}
 	conf["cleanup.policy"] = kadm.StringPtr("delete")
-	retention, ok := a.cfg.Retention[spec.Topic]
+	retention, ok := a.Config.Retention[spec.Topic]
 	if !ok {
 		retention = spec.Retention
 	}
@@ -253,7 +253,7 @@ func (a *Admin) ready(found kadm.TopicDetails) bool {
 
 // topicConfigs returns the configuration of our topics by name and key.
 func (a *Admin) topicConfigs(ctx context.Context) (map[string]map[string]string, error) {
-	described, err := a.adm.DescribeTopicConfigs(ctx, a.names()...)
+	described, err := a.Kadm.DescribeTopicConfigs(ctx, a.names()...)
 	if err != nil {
 		return nil, fmt.Errorf("describe topic configs: %w", err)
 	}
@@ -278,7 +278,7 @@ func (a *Admin) check(found kadm.TopicDetails, configs map[string]map[string]str
 	contactPartitions := int(a.contactPartitions(found))
 	var problems []TopicProblem
 	for _, spec := range schemas.Topics() {
-		name := a.cfg.Topic(spec.Topic)
+		name := a.Config.Topic(spec.Topic)
 		report := func(problem, fix string) {
 			problems = append(problems, TopicProblem{Topic: spec.Topic, Name: name, Problem: problem, Fix: fix})
 		}
@@ -290,10 +290,10 @@ func (a *Admin) check(found kadm.TopicDetails, configs map[string]map[string]str
 
 func (a *Admin) checkPartitions(spec schemas.TopicSpec, got, contactPartitions int, report func(problem, fix string)) {
 	const anew = "or choose another topic prefix, so that new topics are made, and import what is needed; partitions cannot be added in place without breaking the order of keys"
-	switch want := int(a.cfg.Partitions); {
+	switch want := int(a.Config.Partitions); {
 	case spec.ContactKeyed && got != contactPartitions:
 		report(fmt.Sprintf("%d partitions, but the other topics keyed by contact have %d", got, contactPartitions),
-			fmt.Sprintf("delete the topic when it is empty (kafka-topics.sh --bootstrap-server %s --delete --topic %s) and start again, %s", a.cfg.Brokers[0], a.cfg.Topic(spec.Topic), anew))
+			fmt.Sprintf("delete the topic when it is empty (kafka-topics.sh --bootstrap-server %s --delete --topic %s) and start again, %s", a.Config.Brokers[0], a.Config.Topic(spec.Topic), anew))
 	case got < want:
 		report(fmt.Sprintf("%d partitions, but %d are configured", got, want),
 			fmt.Sprintf("set the number of partitions to %d, %s", got, anew))
@@ -302,7 +302,7 @@ func (a *Admin) checkPartitions(spec schemas.TopicSpec, got, contactPartitions i
 
 func (a *Admin) checkConfig(spec schemas.TopicSpec, name string, conf map[string]string, report func(problem, fix string)) {
 	alter := func(setting string) string {
-		return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", a.cfg.Brokers[0], name, setting)
+		return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", a.Config.Brokers[0], name, setting)
 	}
 	policy := "delete"
 	if spec.Compact {
@@ -361,10 +361,10 @@ func (a *Admin) DescribeTopics(ctx context.Context) ([]TopicInfo, error) {
 	existing := slices.Sorted(maps.Keys(found))
 	var starts, ends kadm.ListedOffsets
 	if len(existing) > 0 { // no topics would mean all
-		if starts, err = a.adm.ListStartOffsets(ctx, existing...); err != nil {
+		if starts, err = a.Kadm.ListStartOffsets(ctx, existing...); err != nil {
 			return nil, fmt.Errorf("list start offsets: %w", err)
 		}
-		if ends, err = a.adm.ListEndOffsets(ctx, existing...); err != nil {
+		if ends, err = a.Kadm.ListEndOffsets(ctx, existing...); err != nil {
 			return nil, fmt.Errorf("list end offsets: %w", err)
 		}
 	}
@@ -372,7 +372,7 @@ func (a *Admin) DescribeTopics(ctx context.Context) ([]TopicInfo, error) {
 	problems := a.check(found, configs)
 	var infos []TopicInfo
 	for _, spec := range schemas.Topics() {
-		info := TopicInfo{Topic: spec.Topic, Name: a.cfg.Topic(spec.Topic)}
+		info := TopicInfo{Topic: spec.Topic, Name: a.Config.Topic(spec.Topic)}
 		if d, ok := found[info.Name]; ok {
 			info.describe(d, starts, ends, sizes)
 			info.Configs = configs[info.Name]
@@ -387,7 +387,7 @@ func (a *Admin) DescribeTopics(ctx context.Context) ([]TopicInfo, error) {
 	return infos, nil
 }
 
-func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets, sizes map[topicPartition]int64) {
+func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets, sizes map[TopicPartition]int64) {
 	i.Exists = true
 	for _, p := range d.Partitions.Sorted() {
 		pi := PartitionInfo{Partition: p.Partition, Leader: p.Leader, Replicas: p.Replicas, InSync: p.ISR, Bytes: -1}
@@ -397,7 +397,7 @@ func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets
 		if o, ok := ends.Lookup(i.Name, p.Partition); ok && o.Err == nil {
 			pi.End = o.Offset
 		}
-		if size, ok := sizes[topicPartition{i.Name, p.Partition}]; ok {
+		if size, ok := sizes[TopicPartition{i.Name, p.Partition}]; ok {
 			pi.Bytes = size
 		}
 		i.Records += pi.End - pi.Start
@@ -411,22 +411,22 @@ func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets
 	}
 }
 
-type topicPartition struct {
-	topic     string
-	partition int32
+type TopicPartition struct {
+	Topic     string
+	Partition int32
 }
 
 // sizes returns the bytes of one replica of each partition; empty when the
 // brokers do not tell.
-func (a *Admin) sizes(ctx context.Context, found kadm.TopicDetails) map[topicPartition]int64 {
-	sizes := make(map[topicPartition]int64)
-	byBroker, err := a.adm.DescribeAllLogDirs(ctx, found.TopicsSet())
+func (a *Admin) sizes(ctx context.Context, found kadm.TopicDetails) map[TopicPartition]int64 {
+	sizes := make(map[TopicPartition]int64)
+	byBroker, err := a.Kadm.DescribeAllLogDirs(ctx, found.TopicsSet())
 	if err != nil && len(byBroker) == 0 {
 		return sizes
 	}
 	byBroker.Each(func(d kadm.DescribedLogDir) {
 		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
-			tp := topicPartition{p.Topic, p.Partition}
+			tp := TopicPartition{p.Topic, p.Partition}
 			sizes[tp] = max(sizes[tp], p.Size)
 		})
 	})

@@ -26,7 +26,7 @@ func TestTopicsAreMadeAsTheTableSays(t *testing.T) {
 	a, err := stream.OpenAdmin(e.Config, nil)
 	require.NoError(t, err)
 	defer a.Close()
-	e.Append(inputs("a", 0, 5)...)
+	e.Append(streamtest.Inputs("a", 0, 5)...)
 	infos, err := a.DescribeTopics(e.Context())
 	require.NoError(t, err)
 	require.Len(t, infos, len(schemas.Topics()))
@@ -140,7 +140,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 
 func TestLagIsWhatAReaderOfCommittedRecordsHasLeft(t *testing.T) {
 	e := streamtest.New(t)
-	e.Append(inputs("a", 0, 10)...)
+	e.Append(streamtest.Inputs("a", 0, 10)...)
 	p := e.PartitionOf("u:a")
 	name := e.Config.Topic(schemas.TopicIngest)
 	commit := func(at int64) {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"net/url"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 type deadlettersCmd struct {
@@ -137,11 +137,11 @@ func (c *deadlettersRedriveCmd) Run(ctx context.Context, out *output) error {
 }
 
 func (c *deadlettersRedriveCmd) many(ctx context.Context, out *output, api *client, query url.Values) error {
-	total := stream.Redriven{Errors: []string{}}
+	total := replay.Redriven{Errors: []string{}}
 	bar := newProgress(-1, "redriving", false, out.JSON)
 	var broken error
 	for {
-		var part stream.Redriven
+		var part replay.Redriven
 		query.Set("limit", "50")
 		if broken = api.call(ctx, "POST", "/v1/admin/dlq/retry", query, nil, &part); broken != nil {
 			break // what was done is told all the same

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 // oneDestination names a destination.
@@ -65,7 +65,7 @@ type destinationsSkipCmd struct {
 // Run has a destination go on from now.
 func (c *destinationsSkipCmd) Run(ctx context.Context, out *output) error {
 	body := map[string]any{"skipUndelivered": c.SkipUndelivered, "dryRun": true}
-	var r stream.Rewound
+	var r replay.Rewound
 	if err := c.post(ctx, "skip", body, &r); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *destinationsSkipCmd) Run(ctx context.Context, out *output) error {
 	return out.value(r, func(w io.Writer) { printSkip(w, &r, "become") })
 }
 
-func printSkip(w io.Writer, r *stream.Rewound, become string) {
+func printSkip(w io.Writer, r *replay.Rewound, become string) {
 	var n int64
 	for _, m := range r.Positions {
 		n += m.To - m.From

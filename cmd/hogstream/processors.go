@@ -14,6 +14,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 type processorsCmd struct {
@@ -38,9 +39,9 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 	if c.Processor != "" {
 		names = []string{c.Processor}
 	}
-	all := []stream.ProcessorPartition{}
+	all := []loop.ProcessorPartition{}
 	for _, name := range names {
-		partitions, err := admin.ListProcessor(ctx, db, name)
+		partitions, err := loop.ListProcessor(ctx, admin, db, name)
 		if err != nil {
 			return err
 		}
@@ -83,7 +84,7 @@ func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	defer closeBoth()
-	if err := admin.AcceptOffsets(ctx, db, c.Processor, c.Partition, at); err != nil {
+	if err := loop.AcceptOffsets(ctx, admin, db, c.Processor, c.Partition, at); err != nil {
 		return err
 	}
 	return out.value(map[string]any{"processor": c.Processor, "partition": c.Partition, "offsets": at}, func(w io.Writer) {

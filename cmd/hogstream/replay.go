@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/replay"
 )
 
 type replayCmd struct {
@@ -80,7 +80,7 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 	if c.Partition != nil {
 		body["partition"] = *c.Partition
 	}
-	var r stream.Rewound
+	var r replay.Rewound
 	if err := api.call(ctx, "POST", path, nil, body, &r); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, p
 	if len(c.ByKey) > 0 {
 		body["keys"] = c.ByKey
 	}
-	var b stream.Backfilled
+	var b replay.Backfilled
 	if err := api.call(ctx, "POST", replays, nil, body, &b); err != nil {
 		return err
 	}
@@ -146,9 +146,9 @@ func (c *replayRunCmd) backfill(ctx context.Context, out *output, api *client, p
 
 // watch draws the progress of a backfill until it ends. Interrupting it leaves the
 // backfill as it is.
-func watch(ctx context.Context, out *output, api *client, path, destination, replay string) error {
-	path += "/replays/" + url.PathEscape(replay)
-	var b stream.Backfill
+func watch(ctx context.Context, out *output, api *client, path, destination, id string) error {
+	path += "/replays/" + url.PathEscape(id)
+	var b replay.Backfill
 	if err := api.call(ctx, "GET", path, nil, nil, &b); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func watch(ctx context.Context, out *output, api *client, path, destination, rep
 		bar.Describe(b.Status + eta(&b) + waiting(&b))
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", destination, replay)
+			fmt.Fprintf(stderr, "\nthe backfill goes on; watch it again with: hogstream replay watch %s %s\n", destination, id)
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
@@ -173,7 +173,7 @@ func watch(ctx context.Context, out *output, api *client, path, destination, rep
 	})
 }
 
-func eta(b *stream.Backfill) string {
+func eta(b *replay.Backfill) string {
 	if b.EtaSeconds == nil {
 		return ""
 	}
@@ -181,7 +181,7 @@ func eta(b *stream.Backfill) string {
 }
 
 // waiting says what is parked: the backfill ends when it is delivered or given up.
-func waiting(b *stream.Backfill) string {
+func waiting(b *replay.Backfill) string {
 	if b.Parked == 0 {
 		return ""
 	}
@@ -200,18 +200,18 @@ func about(records int64, exact bool) string {
 }
 
 // printRewind says what a rewind would send, and what it would leave out.
-func printRewind(w io.Writer, r *stream.Rewound) {
+func printRewind(w io.Writer, r *replay.Rewound) {
 	printPreview(w, &r.Preview)
 	printUndelivered(w, r, "would become")
 }
 
-func printUndelivered(w io.Writer, r *stream.Rewound, become string) {
+func printUndelivered(w io.Writer, r *replay.Rewound, become string) {
 	if r.Undelivered > 0 || !r.UndeliveredExact {
 		fmt.Fprintf(w, "%s records that are not delivered yet %s dead letters \"skipped\"\n", about(r.Undelivered, r.UndeliveredExact), become)
 	}
 }
 
-func printPreview(w io.Writer, p *stream.Preview) {
+func printPreview(w io.Writer, p *replay.Preview) {
 	fmt.Fprintf(w, "%s records, %.1f MiB\n", about(p.Records, p.Exact), float64(p.Bytes)/(1<<20))
 	if p.First != nil {
 		fmt.Fprintf(w, "appended from %s to %s\n", p.First.Format(time.RFC3339), p.Last.Format(time.RFC3339))
@@ -281,7 +281,7 @@ func (c *replayLsCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	var page struct {
-		Replays []stream.Backfill `json:"replays"`
+		Replays []replay.Backfill `json:"replays"`
 	}
 	if err := api.call(ctx, "GET", path+"/replays", nil, nil, &page); err != nil {
 		return err
@@ -311,7 +311,7 @@ func (c *oneReplay) set(ctx context.Context, out *output, verb string) error {
 	if err != nil {
 		return err
 	}
-	var b stream.Backfill
+	var b replay.Backfill
 	if err := api.call(ctx, "POST", path+"/replays/"+url.PathEscape(c.Replay)+"/"+verb, nil, nil, &b); err != nil {
 		return err
 	}

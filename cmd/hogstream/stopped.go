@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // stop is why positions of a destination or processor wait for an operator.
@@ -67,7 +67,7 @@ func (d *destination) printStopped(w io.Writer) {
 }
 
 // printStoppedProcessors says which partitions of processors wait, and for which commands.
-func printStoppedProcessors(w io.Writer, partitions []stream.ProcessorPartition) {
+func printStoppedProcessors(w io.Writer, partitions []loop.ProcessorPartition) {
 	waiting, mends := stops{}, map[string]bool{}
 	for _, p := range partitions {
 		for _, t := range p.Topics {

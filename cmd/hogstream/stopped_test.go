@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"github.com/hogstream/hogstream/stream/loop"
 
-	"github.com/hogstream/hogstream/stream"
+	"github.com/stretchr/testify/require"
 )
 
 func TestWhatIsStoppedIsSaidOnceForAllPartitionsWithTheCommands(t *testing.T) {
@@ -22,15 +22,15 @@ func TestWhatIsStoppedIsSaidOnceForAllPartitionsWithTheCommands(t *testing.T) {
 		"crm: do that\ncrm: do this\n", w.String())
 
 	w.Reset()
-	at := func(partition int32, why string) stream.ProcessorPartition {
-		return stream.ProcessorPartition{Processor: "identity", Partition: partition, Topics: []stream.TopicPosition{{Topic: "ingest", Stopped: why}}}
+	at := func(partition int32, why string) loop.ProcessorPartition {
+		return loop.ProcessorPartition{Processor: "identity", Partition: partition, Topics: []loop.TopicPosition{{Topic: "ingest", Stopped: why}}}
 	}
-	printStoppedProcessors(&w, []stream.ProcessorPartition{at(0, "made anew"), at(1, "made anew"), at(2, "")})
+	printStoppedProcessors(&w, []loop.ProcessorPartition{at(0, "made anew"), at(1, "made anew"), at(2, "")})
 	require.Equal(t, "identity is stopped on ingest, partitions 0-1: made anew\n"+
 		"identity: for each partition, process what the new log has with `hogstream processors accept identity --partition N --offset ingest=0`; "+
 		"or, with all processors stopped, restore the state with `hogstream processors rebuild identity`\n", w.String())
 	w.Reset()
-	printStoppedProcessors(&w, []stream.ProcessorPartition{at(0, "")})
+	printStoppedProcessors(&w, []loop.ProcessorPartition{at(0, "")})
 	require.Empty(t, w.String())
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 type topicsCmd struct {
@@ -151,7 +152,7 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	opts := stream.TailOptions{Follow: c.Follow, Types: c.Type, Key: c.Key, Limit: c.Limit, Uncommitted: c.Uncommitted}
+	opts := reader.TailOptions{Follow: c.Follow, Types: c.Type, Key: c.Key, Limit: c.Limit, Uncommitted: c.Uncommitted}
 	if opts.From, err = tailPosition(c.From, c.Follow, time.Now()); err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	}
 	kafka := cfg.StreamConfig()
 	kafka.Contents = codec
-	return stream.Tail(ctx, kafka, opts, zap.NewNop(), func(r *stream.Record) error {
+	return reader.Tail(ctx, kafka, opts, zap.NewNop(), func(r *stream.Record) error {
 		value, err := codec.JSON(r.Topic, r.Value)
 		if err != nil {
 			value, _ = json.Marshal(map[string]string{"undecodable": err.Error()})
@@ -176,21 +177,21 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	})
 }
 
-func tailPosition(from string, follow bool, now time.Time) (stream.Position, error) {
+func tailPosition(from string, follow bool, now time.Time) (reader.Position, error) {
 	switch {
 	case from == "end", from == "" && follow:
-		return stream.AtEnd(), nil
+		return reader.AtEnd(), nil
 	case from == "start", from == "":
-		return stream.AtStart(), nil
+		return reader.AtStart(), nil
 	}
 	if offset, err := strconv.ParseInt(from, 10, 64); err == nil {
-		return stream.AtOffset(offset), nil
+		return reader.AtOffset(offset), nil
 	}
 	if t, err := time.Parse(time.RFC3339, from); err == nil {
-		return stream.AtTime(t), nil
+		return reader.AtTime(t), nil
 	}
 	if d, err := time.ParseDuration(from); err == nil {
-		return stream.AtTime(now.Add(-d)), nil
+		return reader.AtTime(now.Add(-d)), nil
 	}
-	return stream.Position{}, fmt.Errorf("--from %q: use start, end, an offset, a time such as 2026-01-02T03:04:05Z, or a duration such as 1h", from)
+	return reader.Position{}, fmt.Errorf("--from %q: use start, end, an offset, a time such as 2026-01-02T03:04:05Z, or a duration such as 1h", from)
 }

@@ -6,10 +6,11 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/hogstream/hogstream/stream/delivery"
+
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 )
 
 // mailbox is a kind of destination that does not speak HTTP: what is delivered to it
@@ -49,12 +50,12 @@ func (s *mailboxSink) letter(a *sinks.Attempt) string {
 }
 
 // Send implements [sinks.Sender]: it makes an attempt, within the deadline of ctx.
-func (s *mailboxSink) Send(ctx context.Context, a *sinks.Attempt) stream.Outcome {
+func (s *mailboxSink) Send(ctx context.Context, a *sinks.Attempt) delivery.Outcome {
 	select {
 	case s.letters <- s.letter(a):
-		return stream.Outcome{Verdict: stream.Delivered}
+		return delivery.Outcome{Verdict: delivery.Delivered}
 	case <-ctx.Done(): // the mailbox is full; the record is kept and comes again
-		return stream.Outcome{Verdict: stream.Retry, Err: "the mailbox is full"}
+		return delivery.Outcome{Verdict: delivery.Retry, Err: "the mailbox is full"}
 	}
 }
 
@@ -64,6 +65,6 @@ func (s *mailboxSink) Build(a *sinks.Attempt) (*transport.Request, error) {
 }
 
 // Judge implements [sinks.Sink]: there are no answers of HTTP to judge.
-func (s *mailboxSink) Judge(_ *sinks.Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (s *mailboxSink) Judge(_ *sinks.Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return sinks.JudgeStatus(ans.Status), ""
 }

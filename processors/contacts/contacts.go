@@ -32,6 +32,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // Name is the processor's name, which never changes.
@@ -73,7 +74,7 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Processor implements stream.Processor. It keeps nothing between batches and is
+// Processor implements loop.Processor. It keeps nothing between batches and is
 // safe for concurrent use by several members of the group.
 type Processor struct {
 	cfg     Config
@@ -81,7 +82,7 @@ type Processor struct {
 	records *prometheus.CounterVec
 }
 
-var _ stream.Processor = (*Processor)(nil)
+var _ loop.Processor = (*Processor)(nil)
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
@@ -103,17 +104,17 @@ func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processo
 	return p, nil
 }
 
-// Name implements stream.Processor.
+// Name implements loop.Processor.
 func (p *Processor) Name() string { return Name }
 
 // Topics are what the processor reads.
 func Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicResolved} }
 
-// Topics implements stream.Processor.
+// Topics implements loop.Processor.
 func (p *Processor) Topics() []schemas.Topic { return Topics() }
 
-// Apply implements stream.Processor.
-func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
+// Apply implements loop.Processor.
+func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
 	records, err := p.decode(b)
 	if err != nil || len(records) == 0 {
 		return err
@@ -144,7 +145,7 @@ type record struct {
 }
 
 // decode gives up records that are nothing to work with.
-func (p *Processor) decode(b *stream.Batch) ([]record, error) {
+func (p *Processor) decode(b *loop.Batch) ([]record, error) {
 	records := make([]record, 0, len(b.Records))
 	for _, r := range b.Records {
 		m, err := p.codec.DecodeResolved(r.Value)
@@ -168,7 +169,7 @@ func (p *Processor) decode(b *stream.Batch) ([]record, error) {
 }
 
 // load reads the state of everybody in the batch.
-func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *stream.Batch, records []record) (*work, error) {
+func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, records []record) (*work, error) {
 	ids := make([]string, 0, len(records))
 	seen := make(map[string]bool, len(records))
 	var inputs []string // whose answers may wait for an absorb of this batch
@@ -211,7 +212,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *stream.Batch, r
 // work is a batch in hand: the states of its contacts and what is to be written.
 type work struct {
 	cfg     *Config
-	batch   *stream.Batch
+	batch   *loop.Batch
 	states  map[string]*state
 	order   []*state // each once, as they came
 	pending map[string]*storage.PendingAnswer

@@ -29,6 +29,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 // Name is the processor's name, which never changes.
@@ -49,7 +50,7 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Processor implements stream.Processor. It keeps nothing between batches and is
+// Processor implements loop.Processor. It keeps nothing between batches and is
 // safe for concurrent use by several members of the group.
 type Processor struct {
 	window time.Duration
@@ -57,7 +58,7 @@ type Processor struct {
 	inputs *prometheus.CounterVec
 }
 
-var _ stream.Processor = (*Processor)(nil)
+var _ loop.Processor = (*Processor)(nil)
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
@@ -79,13 +80,13 @@ func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processo
 	return p, nil
 }
 
-// Name implements stream.Processor.
+// Name implements loop.Processor.
 func (p *Processor) Name() string { return Name }
 
 // Topics are what the processor reads.
 func Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicIngest} }
 
-// Topics implements stream.Processor.
+// Topics implements loop.Processor.
 func (p *Processor) Topics() []schemas.Topic { return Topics() }
 
 // input is a record of the batch beside what stands in it.
@@ -123,8 +124,8 @@ func (in *input) redriven() (storage.Claim, bool) {
 // redrivenScope is no scope that a sender can have.
 const redrivenScope = "\x01redriven"
 
-// Apply implements stream.Processor.
-func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) error {
+// Apply implements loop.Processor.
+func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
 	inputs, err := p.decode(b)
 	if err != nil || len(inputs) == 0 {
 		return err
@@ -161,7 +162,7 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *stream.Batch) 
 }
 
 // decode gives up records that are no inputs, cannot be, or have no subject.
-func (p *Processor) decode(b *stream.Batch) ([]input, error) {
+func (p *Processor) decode(b *loop.Batch) ([]input, error) {
 	inputs := make([]input, 0, len(b.Records))
 	for _, r := range b.Records {
 		m, err := p.codec.DecodeInput(r.Value)
@@ -246,7 +247,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*
 }
 
 // emit publishes what was decided about an input.
-func emit(b *stream.Batch, in *input, d decision) error {
+func emit(b *loop.Batch, in *input, d decision) error {
 	if d.poison != nil {
 		return b.DeadLetter(in.record, "processor:"+Name, "failed", d.poison)
 	}

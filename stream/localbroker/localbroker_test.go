@@ -17,6 +17,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/localbroker"
+	"github.com/hogstream/hogstream/stream/reader"
 )
 
 func TestMain(m *testing.M) {
@@ -63,7 +64,7 @@ func TestStateAndAddressSurviveARestart(t *testing.T) {
 	require.Equal(t, b.Addr(), again.Addr())
 	require.NoError(t, stream.EnsureTopics(context.Background(), config, nil))
 	next := 0
-	require.NoError(t, stream.Tail(context.Background(), config, stream.TailOptions{Topics: []schemas.Topic{schemas.TopicEvents}}, nil, func(r *stream.Record) error {
+	require.NoError(t, reader.Tail(context.Background(), config, reader.TailOptions{Topics: []schemas.Topic{schemas.TopicEvents}}, nil, func(r *stream.Record) error {
 		require.Equal(t, fmt.Sprint(next), string(r.Value))
 		next++
 		return nil
@@ -118,7 +119,7 @@ func TestRetentionDeletesAndCompactionKeepsTheNewest(t *testing.T) {
 	}
 	b.Cluster().Compact()
 	var values []string
-	require.NoError(t, stream.Tail(ctx, config, stream.TailOptions{Topics: []schemas.Topic{schemas.TopicContacts}}, nil, func(r *stream.Record) error {
+	require.NoError(t, reader.Tail(ctx, config, reader.TailOptions{Topics: []schemas.Topic{schemas.TopicContacts}}, nil, func(r *stream.Record) error {
 		values = append(values, string(r.Value))
 		return nil
 	}))

@@ -17,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
@@ -89,6 +91,15 @@ func FakeOnly() Option { return func(s *settings) { s.fake = true } }
 // WithKfake adds options of the fake cluster.
 func WithKfake(opts ...kfake.Opt) Option {
 	return func(s *settings) { s.kfake = append(s.kfake, opts...) }
+}
+
+// WithoutTopicIDs makes the fake cluster one from before topics had ids (KIP-516).
+func WithoutTopicIDs() Option {
+	old := kversion.Stable()
+	for key, most := range map[kmsg.Key]int16{kmsg.Fetch: 12, kmsg.Metadata: 9, kmsg.OffsetCommit: 9, kmsg.OffsetFetch: 9} {
+		old.SetMaxKeyVersion(int16(key), most)
+	}
+	return WithKfake(kfake.MaxVersions(old))
 }
 
 // Virtual keeps the network in memory, for testing/synctest.

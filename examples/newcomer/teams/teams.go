@@ -6,10 +6,11 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/hogstream/hogstream/stream/delivery"
+
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 )
 
 // Kind posts to an incoming webhook, whose address is a secret.
@@ -49,6 +50,6 @@ func (t *teams) Build(a *sinks.Attempt) (*transport.Request, error) {
 
 // Judge implements [sinks.Sink]: 2xx is delivered, 429 and 5xx are tried again, 400 is
 // the record's fault, 401 the destination's.
-func (t *teams) Judge(_ *sinks.Attempt, ans *transport.Answer) (stream.Verdict, string) {
+func (t *teams) Judge(_ *sinks.Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return sinks.JudgeStatus(ans.Status), ""
 }

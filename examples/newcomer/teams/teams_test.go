@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hogstream/hogstream/stream/delivery"
+
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -34,10 +36,10 @@ func TestARecordIsPostedAsALine(t *testing.T) {
 	value, err := codec.Encode(event)
 	require.NoError(t, err)
 	record := &stream.Record{Topic: schemas.TopicEvents, Key: []byte(event.ContactID), Value: value, ID: event.ID, Type: event.Meta().Type, AppendTime: now}
-	out := d.Deliver(t.Context(), stream.Delivery{
+	out := d.Deliver(t.Context(), delivery.Delivery{
 		Destination: &storage.Destination{ID: "1", Name: "team", Kind: "teams", URL: receiver.URL, Config: json.RawMessage(`{"prefix":"shop: "}`)},
 		Records:     []*stream.Record{record}, Attempt: 1,
 	})
-	require.Equal(t, stream.Delivered, out.Verdict, out.Err)
+	require.Equal(t, delivery.Delivered, out.Verdict, out.Err)
 	require.JSONEq(t, `{"text":"shop: order.completed of ada"}`, got)
 }

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hogstream/hogstream/stream/loop"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 )
 
 // Name is the processor's name, which never changes.
@@ -17,21 +18,21 @@ const Name = "thanks"
 // Topics are what the processor reads.
 func Topics() []schemas.Topic { return []schemas.Topic{schemas.TopicEvents} }
 
-// Processor implements stream.Processor. It keeps nothing between batches.
+// Processor implements loop.Processor. It keeps nothing between batches.
 type Processor struct{ codec *schemas.Codec }
 
 // New makes the processor.
 func New(codec *schemas.Codec) *Processor { return &Processor{codec} }
 
-// Name implements stream.Processor.
+// Name implements loop.Processor.
 func (p *Processor) Name() string { return Name }
 
-// Topics implements stream.Processor.
+// Topics implements loop.Processor.
 func (p *Processor) Topics() []schemas.Topic { return Topics() }
 
-// Apply implements stream.Processor. One that has state loads it here for the whole batch
+// Apply implements loop.Processor. One that has state loads it here for the whole batch
 // with one statement of tx, and writes with another what changed.
-func (p *Processor) Apply(_ context.Context, _ *storage.Tx, b *stream.Batch) error {
+func (p *Processor) Apply(_ context.Context, _ *storage.Tx, b *loop.Batch) error {
 	for _, r := range b.Records {
 		e, err := p.codec.DecodeEvent(r.Value)
 		if errors.Is(err, schemas.ErrUndecodable) { // nobody can ever read it

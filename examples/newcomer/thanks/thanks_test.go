@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hogstream/hogstream/stream/loop"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -23,8 +25,8 @@ func TestAnOrderAsksForAnEmailAndTwiceTheSame(t *testing.T) {
 		records = append(records, &stream.Record{Topic: schemas.TopicEvents, Key: []byte(e.Key()), Value: value})
 	}
 	records = append(records, &stream.Record{Topic: schemas.TopicEvents, Value: []byte("no record")})
-	apply := func() []stream.Output {
-		b := stream.NewBatch(codec, time.Unix(3, 0), records)
+	apply := func() []loop.Output {
+		b := loop.NewBatch(codec, time.Unix(3, 0), records)
 		require.NoError(t, New(codec).Apply(t.Context(), nil, b))
 		return b.Outputs()
 	}

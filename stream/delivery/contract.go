@@ -1,0 +1,114 @@
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/reader"
+)
+
+// Deliverer makes attempts. Implemented by package sinks; the lanes decide when
+// an attempt is made and what follows from its outcome.
+type Deliverer interface {
+	// Deliver makes one attempt to deliver the records of d, in order, and judges
+	// the answer. It honours ctx's deadline and never returns an error: whatever
+	// happened is an Outcome. Safe for concurrent use.
+	Deliver(ctx context.Context, d Delivery) Outcome
+	// Batch says how many records and bytes one request to the destination may
+	// carry; records = 1 for kinds that deliver one by one.
+	Batch(dest *storage.Destination) (records, bytes int)
+}
+
+// Releaser is what a Deliverer implements that keeps something for a destination. It
+// is called when nothing of the destination is under way in this process.
+type Releaser interface {
+	// Release closes what is open for a destination that this process does not deliver
+	// to for now: it is paused, or others own its partitions.
+	Release(destinationID string)
+	// Forget drops all that is kept for a destination that was deleted.
+	Forget(destinationID string)
+}
+
+// Delivery is one attempt to be made.
+type Delivery struct {
+	Destination *storage.Destination
+	Records     []*stream.Record // one, or for batching kinds several of one partition
+	Attempt     int              // 1 for the first
+	ReplayID    string           // set for a backfill
+	// Workshop is where the records of a backfill are decoded and its request is
+	// built; nil for live deliveries, which are computed at once.
+	Workshop *reader.Workshop
+}
+
+// Verdict is what follows from an attempt (DESIGN section 4, the table).
+type Verdict int
+
+const (
+	// Delivered: a 2xx; finished.
+	Delivered Verdict = iota
+	// Skipped: the destination's filter or map dropped the record; finished, no request made.
+	Skipped
+	// Retry: network error, timeout, 408, 425, 429, 5xx.
+	Retry
+	// Reject: the record's fault (400, 413, 422, transform or config error on
+	// this record): dead letter, the lane goes on.
+	Reject
+	// Refuse: the destination's fault (401, 403, 404, 405, 410, redirect):
+	// retried; many in a row suspend the destination.
+	Refuse
+	// Gone: a 410; suspends the destination at once.
+	Gone
+	// Split: a batch was rejected as a whole; deliver its records in halves.
+	Split
+	// Partial: the receiver answered for each record of a batch by itself, and
+	// Outcome.Results says what.
+	Partial
+	// Erased: the record is about somebody who was erased; finished, no request made.
+	Erased
+)
+
+// String is the verdict as it stands in logs, metrics and the delivery log.
+func (v Verdict) String() string {
+	switch v {
+	case Delivered:
+		return "delivered"
+	case Skipped:
+		return "skipped"
+	case Retry:
+		return "retry"
+	case Reject:
+		return "rejected"
+	case Refuse, Gone:
+		return "refused"
+	case Split:
+		return "split"
+	case Partial:
+		return "partial"
+	case Erased:
+		return "erased"
+	}
+	return "unknown"
+}
+
+// Outcome is what came of an attempt.
+type Outcome struct {
+	Verdict    Verdict
+	Status     int           // HTTP status, 0 when there was none
+	Latency    time.Duration // from the first byte sent to the answer judged
+	RetryAfter time.Duration // the receiver's wish, 0 when it expressed none
+	// Err is what went wrong, for the delivery log and dead letters alone: it may quote
+	// the record. It begins with the class of the failure; others are told Class. No secrets.
+	Err      string
+	Response []byte // at most the first KiB of the body
+	// Results is what came of each record, in the order of Delivery.Records, when the
+	// verdict is Partial: Delivered, Skipped, Reject, and anything else for Retry.
+	Results []Result
+}
+
+// Result is what a receiver answered about one record of a batch.
+type Result struct {
+	Verdict Verdict
+	Err     string // as of an Outcome
+}

@@ -1,0 +1,153 @@
+package delivery
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// erasures are the contacts that were erased, all of them in memory (some 40 bytes
+// each): every attempt asks, so it must cost nothing. What is asked is right from the
+// moment at which the notification of an erasure arrives, which is a few milliseconds
+// after it is committed; where notifications fail, from the next look on. While
+// Postgres is away nobody is erased. Safe for concurrent use.
+type erasures struct {
+	db  *storage.DB
+	log *zap.Logger
+
+	mu    sync.RWMutex
+	ids   map[uuid.UUID]struct{}
+	fresh map[uuid.UUID]struct{} // those that came while all are read; nil when they are not
+	until time.Time              // of the newest, by Postgres's clock
+}
+
+const (
+	// erasedLook is how often is looked for erasures whose notification was lost, and
+	// erasedOverlap how far back: a transaction may take that long.
+	erasedLook    = 5 * time.Second
+	erasedOverlap = time.Minute
+	// erasedAgain is how often all of them are read: those that are past all retention
+	// go, and what a transaction has held back for longer comes.
+	erasedAgain = 10 * time.Minute
+)
+
+func newErasures(db *storage.DB, log *zap.Logger) *erasures {
+	return &erasures{db: db, log: log, ids: map[uuid.UUID]struct{}{}}
+}
+
+// has says whether a record is about somebody who was erased and must not leave: all
+// that is keyed by them but the fact that they were deleted, which receivers wait for.
+func (e *erasures) has(r *stream.Record) bool {
+	return e.hasKey(string(r.Key)) && r.Type != schemas.FactContactDeleted
+}
+
+func (e *erasures) hasKey(key string) bool {
+	if e == nil {
+		return false
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if len(e.ids) == 0 {
+		return false
+	}
+	id, err := uuid.Parse(key)
+	if err != nil {
+		return false
+	}
+	_, erased := e.ids[id]
+	return erased
+}
+
+// load reads all of them.
+func (e *erasures) load(ctx context.Context) error {
+	e.mu.Lock()
+	e.fresh = map[uuid.UUID]struct{}{}
+	e.mu.Unlock()
+	ids := map[uuid.UUID]struct{}{}
+	var until time.Time
+	err := storage.EachErased(ctx, e.db, time.Time{}, func(id uuid.UUID, at time.Time) {
+		ids[id] = struct{}{}
+		until = later(until, at)
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		maps.Copy(ids, e.fresh)
+		e.ids, e.until = ids, until
+	}
+	e.fresh = nil
+	return err
+}
+
+// look adds those that came since the last look.
+func (e *erasures) look(ctx context.Context) error {
+	e.mu.RLock()
+	since := e.until.Add(-erasedOverlap)
+	e.mu.RUnlock()
+	return storage.EachErased(ctx, e.db, since, e.add)
+}
+
+func (e *erasures) add(id uuid.UUID, at time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ids[id] = struct{}{}
+	if e.fresh != nil {
+		e.fresh[id] = struct{}{}
+	}
+	e.until = later(e.until, at)
+}
+
+// heard takes in a notification; an empty one says that some may have been missed.
+func (e *erasures) heard(ctx context.Context, ids string) {
+	if ids == "" {
+		e.note(e.look(ctx))
+		return
+	}
+	for _, text := range strings.Fields(ids) {
+		if id, err := uuid.Parse(text); err == nil {
+			e.add(id, time.Time{})
+		}
+	}
+}
+
+// run looks for what was not heard until ctx ends.
+func (e *erasures) run(ctx context.Context) {
+	tick := time.NewTicker(erasedLook)
+	defer tick.Stop()
+	loaded := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if time.Since(loaded) < erasedAgain {
+			e.note(e.look(ctx))
+			continue
+		}
+		loaded = time.Now()
+		e.note(e.load(ctx))
+	}
+}
+
+func (e *erasures) note(err error) {
+	if err != nil {
+		e.log.Warn("erasures.not_read", zap.Error(err))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,142 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Processor derives records and state from records. A processor is one consumer
+// group; its state in Postgres is written by nobody else.
+type Processor interface {
+	// Name is the group's name without prefix, and the name in progress rows,
+	// metrics and dead letters. It never changes.
+	Name() string
+	// Topics are what it consumes. With several, all have the same number of
+	// partitions, and partition i of all of them has one owner.
+	Topics() []schemas.Topic
+	// Apply handles a batch within tx: a constant number of statements, whatever
+	// the batch's size. It may be called again with the same records when tx
+	// could not be committed, so it changes nothing but tx and b.
+	//
+	// What becomes of an error: when the batch holds too much (ErrBatchTooLarge from
+	// Emit, storage.ErrTooMuch) the records come again in smaller ones. What passes
+	// (storage.IsRetryable, storage.IsUnavailable, schemas.ErrRegistryUnavailable) or
+	// is ours to mend (a refusal of Postgres that is not about the data) is waited
+	// out. Any other is deterministic: the batch is halved until the record at fault
+	// is alone, and that record goes to dead-letters.
+	Apply(ctx context.Context, tx *storage.Tx, b *Batch) error
+}
+
+// Batch is what Apply is given and where it leaves its outputs. Not safe for
+// concurrent use.
+type Batch struct {
+	// Records are in offset order for each topic and partition.
+	Records []*stream.Record
+	// Now is the time of the decision, the same for the whole batch.
+	Now time.Time
+
+	enc     stream.Encoder
+	outputs []Output
+	size    int // of the outputs' values
+	// whenDecided is told that no more outputs come; nil outside a loop.
+	whenDecided func()
+	decided     bool
+	traces      map[*stream.Record]stream.Trace // the spans of traced records; nil for none
+}
+
+// Output is an encoded message and the record that caused it.
+type Output struct {
+	Cause *stream.Record
+	Topic schemas.Topic
+	Key   string
+	Value []byte // nil for a tombstone
+	Meta  schemas.Meta
+	Trace stream.Trace // what its record carries
+}
+
+// NewBatch makes a batch; used by the loop and by processors' tests.
+func NewBatch(enc stream.Encoder, now time.Time, records []*stream.Record) *Batch {
+	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
+}
+
+// Emit adds an output, published after the batch is applied and in the order of
+// the calls for each partition of cause. It encodes at once and checks the size,
+// so that publishing cannot fail for content. When the outputs of several records
+// become too large together it fails with ErrBatchTooLarge, which Apply returns:
+// the records come again in smaller batches.
+func (b *Batch) Emit(cause *stream.Record, m schemas.Message) error {
+	if b.decided {
+		return fmt.Errorf("emit %s %s for %s: %w", m.Topic(), m.Meta().Type, m.Key(), errDecided)
+	}
+	value, err := b.enc.Encode(m)
+	if err != nil {
+		return fmt.Errorf("encode %s for %s: %w", m.Topic(), m.Key(), err)
+	}
+	o := Output{Cause: cause, Topic: m.Topic(), Key: m.Key(), Value: value, Meta: m.Meta(), Trace: b.traceOf(cause)}
+	if err := stream.Fits(o.Topic, o.Key, o.Meta, o.Trace); err != nil {
+		return err
+	}
+	if len(value) > stream.MaxValue {
+		return fmt.Errorf("%s %s for %s has %d bytes: %w", o.Topic, o.Meta.Type, o.Key, len(value), stream.ErrTooLarge)
+	}
+	if b.size += len(value) + len(o.Key); b.tooLarge() {
+		return fmt.Errorf("%s %s for %s: %w", o.Topic, o.Meta.Type, o.Key, ErrBatchTooLarge)
+	}
+	b.outputs = append(b.outputs, o)
+	return nil
+}
+
+// maxPending bounds the outputs of a batch of more than one record.
+const maxPending = 64 << 20
+
+// ErrBatchTooLarge is returned by Emit when what a batch of several records holds in
+// memory becomes too much.
+var ErrBatchTooLarge = fmt.Errorf("the outputs of the batch have more than %d bytes", maxPending)
+
+func (b *Batch) tooLarge() bool { return b.size > maxPending && len(b.Records) > 1 }
+
+// Decided says that all outputs are emitted, so that they are packed while the
+// processor writes its state; a later Emit fails. It may be left out.
+func (b *Batch) Decided() {
+	if b.decided {
+		return
+	}
+	b.decided = true
+	if b.whenDecided != nil {
+		b.whenDecided()
+	}
+}
+
+var errDecided = errors.New("the batch is decided")
+
+// traceOf is the span of a record in this batch, else the trace it came with.
+func (b *Batch) traceOf(cause *stream.Record) stream.Trace {
+	if t, ok := b.traces[cause]; ok {
+		return t
+	}
+	return cause.Trace()
+}
+
+// DeadLetter gives up a record for a reason that will not change, e.g. because
+// it cannot be decoded. The rest of the batch goes on.
+func (b *Batch) DeadLetter(cause *stream.Record, source, reason string, failure error) error {
+	letter := stream.NewDeadLetter(cause, source, reason, failure, b.Now)
+	err := b.Emit(cause, letter)
+	if errors.Is(err, stream.ErrTooLarge) {
+		// A record at the limit has no room for its own dead letter; it can still
+		// be read where it stands, until its topic's retention.
+		letter.RecordValue = nil
+		letter.Error += fmt.Sprintf(" (the value of %d bytes is left out: too large)", len(cause.Value))
+		err = b.Emit(cause, letter)
+	}
+	return err
+}
+
+// Outputs are what Emit collected, in order.
+func (b *Batch) Outputs() []Output { return b.outputs }

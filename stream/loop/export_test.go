@@ -1,0 +1,47 @@
+package loop
+
+// What the loop's tests reach into.
+
+// ErrCrash ends a thread at once, tidying nothing.
+var ErrCrash = errCrash
+
+// Steps.
+const (
+	StepUnstable  = stepUnstable
+	StepFetched   = stepFetched
+	StepSeeded    = stepSeeded
+	StepApplying  = stepApplying
+	StepAhead     = stepAhead
+	StepApplied   = stepApplied
+	StepBegun     = stepBegun
+	StepSent      = stepSent
+	StepCommitted = stepCommitted
+	StepTidied    = stepTidied
+)
+
+// Rule is one of the six of DESIGN section 3.
+type Rule = rule
+
+// Rules.
+const (
+	RuleStable = ruleStable
+	RuleFence  = ruleFence
+	RuleExpect = ruleExpect
+	RuleSeed   = ruleSeed
+	RuleResume = ruleResume
+	RuleVerify = ruleVerify
+)
+
+// Hook calls at at each step.
+func (c *Config) Hook(at func(step string, partitions []int32) error) { c.hooks.at = at }
+
+// Without switches rules off.
+func (c *Config) Without(off Rule) { c.hooks.off = off }
+
+// Fetched is how many records the first thread has fetched and not taken in.
+func (l *Loop) Fetched() int {
+	in := l.threads[0].intake
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.fetched)
+}

@@ -1,0 +1,216 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Config says what a processor loop runs and within which bounds. The
+// zero value of a field that is not required means its default.
+type Config struct {
+	// Kafka is where the log is; its Instance must be set and be the same after
+	// a restart, for it is the name by which the broker knows a predecessor.
+	Kafka     stream.Config
+	DB        *storage.DB
+	Encoder   stream.Encoder
+	Processor Processor
+
+	// Threads is how many independent members of the group this process runs,
+	// each with its loop, its transactional id and a Postgres connection.
+	// Default 1.
+	Threads int
+	// MaxBatchRecords and MaxBatchBytes bound a batch (keys and values). A batch
+	// is what is waiting up to these, and never waits to fill up. Defaults 5,000
+	// and 8 MiB.
+	MaxBatchRecords int
+	MaxBatchBytes   int
+	// FetchBytes bounds what is fetched ahead from each broker. Default 16 MiB.
+	FetchBytes int
+	// SessionTimeout is how long the group waits for a member that went silent,
+	// and within which a restart moves nothing. Default 10 s.
+	SessionTimeout time.Duration
+	// HeartbeatInterval is how often the member reports. Default 3 s, or a third
+	// of a shorter SessionTimeout.
+	HeartbeatInterval time.Duration
+	// RevokeGrace bounds how long a revocation waits for the transaction in
+	// hand. It is a courtesy; nothing depends on it. Default 5 s.
+	RevokeGrace time.Duration
+	// TxnTimeout is after how long the broker aborts a transaction whose owner
+	// is gone, unless the owner is back before. Brokers look for such transactions
+	// every 10 s (Apache Kafka's transaction.abort.timed.out.transaction.cleanup.
+	// interval.ms), and until then readers stand still before it, the deliveries of
+	// other instances too. Default 8 s, so that these go on within 20 s.
+	TxnTimeout time.Duration
+	// Incarnation is added to the transactional ids, for a broker that dies with
+	// this process: kfake, when it loads its files, counts a transaction that was
+	// open as aborted and writes no marker, so a reader that meets its records
+	// drops what the same producer commits later, too. A start of its own name
+	// has producers of its own. Empty against every other broker, where the
+	// stable name ends what a predecessor left open.
+	Incarnation string
+	// IdleAfter is when a partition without records is tidied: its offsets move
+	// over transaction markers, and its row is marked published. Default 5 s.
+	IdleAfter time.Duration
+	// RecheckStopped is how often a stopped partition is looked at again, so
+	// that `processors accept` needs no restart. Default 10 s.
+	RecheckStopped time.Duration
+	// StopTimeout bounds the batch in hand at a graceful stop. Default 10 s.
+	StopTimeout time.Duration
+	// Now is the clock of Batch.Now. Default time.Now.
+	Now func() time.Time
+
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer
+
+	hooks loopHooks
+}
+
+// ErrTwin says that another process runs under the same instance name: the
+// group fenced this one. Two processes need two names.
+var ErrTwin = errors.New("another process runs under this instance name")
+
+// errCrash is injected by tests: the thread ends at once and tidies nothing.
+var errCrash = errors.New("crash injected by a test")
+
+// Validate reports every field that cannot work.
+func (c Config) Validate() error {
+	errs := []error{c.Kafka.Validate()}
+	bad := func(field, why string) { errs = append(errs, fmt.Errorf("processor config %s: %s", field, why)) }
+	if c.Kafka.Instance == "" {
+		bad("Kafka.Instance", "empty; set an instance name that survives a restart")
+	}
+	if c.DB == nil {
+		bad("DB", "missing")
+	}
+	if c.Encoder == nil {
+		bad("Encoder", "missing")
+	}
+	if c.Processor == nil || len(c.Processor.Topics()) == 0 {
+		bad("Processor", "missing, or without topics")
+	}
+	if c.Threads < 0 || c.MaxBatchRecords < 0 || c.MaxBatchBytes < 0 || c.FetchBytes < 0 {
+		bad("Threads, MaxBatchRecords, MaxBatchBytes, FetchBytes", "must not be negative")
+	}
+	c = c.withDefaults()
+	if c.HeartbeatInterval >= c.SessionTimeout {
+		bad("HeartbeatInterval", fmt.Sprintf("%s; must be shorter than SessionTimeout %s", c.HeartbeatInterval, c.SessionTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	stream.SetDefault(&c.Threads, 1)
+	stream.SetDefault(&c.MaxBatchRecords, 5000)
+	stream.SetDefault(&c.MaxBatchBytes, 8<<20)
+	stream.SetDefault(&c.FetchBytes, 16<<20)
+	stream.SetDefault(&c.SessionTimeout, 10*time.Second)
+	stream.SetDefault(&c.HeartbeatInterval, min(3*time.Second, c.SessionTimeout/3))
+	stream.SetDefault(&c.RevokeGrace, 5*time.Second)
+	stream.SetDefault(&c.TxnTimeout, 8*time.Second)
+	stream.SetDefault(&c.IdleAfter, 5*time.Second)
+	stream.SetDefault(&c.RecheckStopped, 10*time.Second)
+	stream.SetDefault(&c.StopTimeout, 10*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	// Members and producers come and go; the metrics of their clients would
+	// have to be registered and taken out each time.
+	c.Kafka.ClientMetrics = nil
+	return c
+}
+
+// Loop runs one processor: apply in Postgres, publish in a Kafka
+// transaction, exactly once (DESIGN section 3). Its threads are independent
+// members of one consumer group.
+type Loop struct {
+	cfg     Config
+	threads []*thread
+}
+
+// New checks the configuration and registers the metrics. It
+// connects to nothing yet.
+func New(cfg Config) (*Loop, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	metrics, err := loopMetricsFor(cfg.Registerer, cfg.Processor.Name())
+	if err != nil {
+		return nil, fmt.Errorf("processor %s: %w", cfg.Processor.Name(), err)
+	}
+	l := &Loop{cfg: cfg}
+	for i := range cfg.Threads {
+		l.threads = append(l.threads, newThread(cfg, i, metrics))
+	}
+	return l, nil
+}
+
+// RunProcessor is NewProcessorLoop and Run.
+func RunProcessor(ctx context.Context, cfg Config) error {
+	l, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return l.Run(ctx)
+}
+
+// Run works until ctx ends, then finishes the batch in hand, marks what is
+// published, and returns nil. It keeps its membership, so that a restart within
+// SessionTimeout moves no partition. Outages of Kafka or Postgres do not end
+// it; ErrTwin does. It must be called once.
+func (l *Loop) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	errs := make([]error, len(l.threads))
+	for i, t := range l.threads {
+		wg.Go(func() {
+			if err := t.run(ctx); err != nil {
+				errs[i] = fmt.Errorf("processor %s, thread %d: %w", t.name, t.number, err)
+				cancel(errs[i]) // the others stop gracefully
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Ready is nil while every thread works, and otherwise says what one of them
+// waits for. Safe for concurrent use.
+func (l *Loop) Ready() error {
+	for _, t := range l.threads {
+		if trouble := t.trouble.Load(); trouble != nil {
+			return *trouble
+		}
+	}
+	return nil
+}
+
+// StoppedPartition is a partition that waits for an operator.
+type StoppedPartition struct {
+	Partition int32
+	Reason    string
+}
+
+// Stopped lists the partitions that wait for an operator. Safe for concurrent use.
+func (l *Loop) Stopped() []StoppedPartition {
+	var all []StoppedPartition
+	for _, t := range l.threads {
+		if s := t.stopped.Load(); s != nil {
+			all = append(all, *s...)
+		}
+	}
+	return all
+}

@@ -1,0 +1,13 @@
+package loop_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+func TestMain(m *testing.M) {
+	streamtest.MaybeServe()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,414 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// batch is one turn through apply and publish: records of several partitions,
+// under one assignment.
+type batch struct {
+	records []*stream.Record
+	parts   map[int32]*advance
+	taken   int // how many of the intake's waiting records it covers
+	outputs []*kgo.Record
+}
+
+// advance is how far a batch moves a partition.
+type advance struct {
+	part   *part
+	next   map[string]int64 // by topic
+	ranges storage.Ranges   // as written by apply, of the topics consumed
+}
+
+func (t *thread) emptyBatch() *batch { return &batch{parts: make(map[int32]*advance)} }
+
+// add makes a partition move to where the log was read.
+func (b *batch) add(p *part) *advance {
+	a := b.parts[p.number]
+	if a == nil {
+		a = &advance{part: p, next: make(map[string]int64, len(p.at))}
+		for topic, at := range p.at {
+			a.next[topic] = at
+		}
+		b.parts[p.number] = a
+	}
+	return a
+}
+
+// nextBatch takes what is waiting, up to the bounds, in the order fetched; nil
+// when no record is. What is no record moves the partition and no more.
+func (t *thread) nextBatch() *batch {
+	b := t.emptyBatch()
+	limit := t.narrow.limit(t.cfg.MaxBatchRecords)
+	size := 0
+	room := make([]stream.Record, 0, min(limit, len(t.intake.waiting))) // one allocation for all
+	for _, kr := range t.intake.waiting {
+		if len(b.records) >= limit || size >= t.cfg.MaxBatchBytes {
+			break
+		}
+		b.taken++
+		p := t.parts[kr.Partition]
+		topic, ours := t.cfg.Kafka.TopicOf(kr.Topic)
+		if p == nil || p.stage != ready || !ours || kr.Offset < p.at[string(topic)] {
+			continue
+		}
+		if kr.Attrs.IsControl() {
+			// A marker behind records of this batch moves with them.
+			if a := b.parts[p.number]; a != nil {
+				a.next[string(topic)] = kr.Offset + 1
+			} else {
+				p.at[string(topic)] = kr.Offset + 1
+			}
+			continue
+		}
+		b.add(p).next[string(topic)] = kr.Offset + 1
+		room = room[:len(room)+1]
+		r, like := &room[len(room)-1], ""
+		if len(room) > 1 {
+			like = room[len(room)-2].Type // one text for all of a type
+		}
+		stream.FillRecord(r, topic, kr, like)
+		b.records = append(b.records, r)
+		size += len(kr.Key) + len(kr.Value)
+	}
+	if len(b.records) == 0 {
+		t.intake.taken(b.taken)
+		return nil
+	}
+	return b
+}
+
+// process applies a batch and publishes it. On an error nothing is lost: what
+// was not applied is still waiting, what was not published is pending, and its
+// partitions are settled before anything else happens on them.
+func (t *thread) process(ctx context.Context, b *batch) (err error) {
+	if !t.member.hold(t.assignment) {
+		return nil // revoked; the next turn follows
+	}
+	defer t.member.release()
+	ctx, cancel := t.finishing(ctx)
+	defer cancel()
+
+	if err := t.cfg.hooks.step(stepApplying, keys(b.parts)); err != nil {
+		return err
+	}
+	if len(b.records) > 0 {
+		t.publisher.beginBeside(ctx, t.member, t.assignment, t.ahead(b))
+		defer func() { t.publisher.through(ctx, err) }()
+	}
+	if err := t.apply(ctx, b); err != nil {
+		return t.notApplied(b, err)
+	}
+	t.narrow.applied(len(b.records))
+	t.intake.taken(b.taken)
+	if err := t.cfg.hooks.step(stepApplied, keys(b.parts)); err != nil {
+		t.unsettleAll(b)
+		return err
+	}
+	return t.publishBatch(ctx, b)
+}
+
+// ahead are the offsets of a batch that will in all likelihood be applied and have
+// outputs; none for another, whose transaction would have to be aborted.
+func (t *thread) ahead(b *batch) offsets {
+	if !t.emitting || t.failures > 0 || t.narrow.suspects > 0 {
+		return nil
+	}
+	return t.moved(b)
+}
+
+// moved is where a batch moves the group's offsets.
+func (t *thread) moved(b *batch) offsets {
+	at := make(offsets)
+	for n, a := range b.parts {
+		for topic, next := range a.next {
+			at.set(t.topicName(topic), n, next)
+		}
+	}
+	return at
+}
+
+// apply runs the batch in one transaction in Postgres, again and at once when
+// it lost a race there.
+func (t *thread) apply(ctx context.Context, b *batch) error {
+	begun := time.Now()
+	var err error
+	for range 10 {
+		err = t.applyOnce(ctx, b)
+		if !storage.IsRetryable(err) {
+			break
+		}
+	}
+	if err == nil {
+		t.metrics.apply.Observe(time.Since(begun).Seconds())
+		if len(b.records) > 0 {
+			t.metrics.batch.Observe(float64(len(b.records)))
+		}
+		t.metrics.records.Add(float64(len(b.records)))
+	}
+	return err
+}
+
+func (t *thread) applyOnce(ctx context.Context, b *batch) error {
+	b.outputs = nil
+	return t.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
+		if err := t.expect(ctx, tx, b); err != nil || len(b.parts) == 0 {
+			return err
+		}
+		out := NewBatch(t.cfg.Encoder, t.cfg.Now(), b.records)
+		packed := sync.OnceValue(func() packing { return t.pack(b, out.Outputs()) })
+		var early sync.WaitGroup
+		out.whenDecided = func() { early.Go(func() { packed() }) }
+		spans := t.startSpans(ctx, out)
+		err := t.decide(ctx, tx, out)
+		endSpans(spans, err)
+		early.Wait()
+		if err != nil {
+			return err
+		}
+		p := packed()
+		if p.err != nil {
+			return p.err
+		}
+		b.outputs = p.records
+		return storage.WriteProgress(ctx, tx, t.name, p.rows)
+	})
+}
+
+// packing are a batch's outputs as they go to Postgres and to Kafka.
+type packing struct {
+	rows    []storage.Progress
+	records []*kgo.Record
+	err     error
+}
+
+// pack runs beside Postgres when the processor says that it has decided.
+func (t *thread) pack(b *batch, outputs []Output) packing {
+	rows, err := t.rows(b, outputs)
+	if err != nil {
+		return packing{err: err}
+	}
+	return packing{rows: rows, records: kafkaRecords(t.cfg.Kafka, outputs)}
+}
+
+// expect locks the rows and drops the partitions whose row is not where this
+// owner stands: another owner was here, and the table of recovery decides (rule
+// expect).
+func (t *thread) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
+	rows, err := storage.LockProgress(ctx, tx, t.name, keys(b.parts))
+	if err != nil {
+		return err
+	}
+	if t.cfg.hooks.off.has(ruleExpect) {
+		return nil
+	}
+	dropped := false
+	for n, a := range b.parts {
+		row, exists := rows[n]
+		if exists && row.Ranges.Of(t.topics).SameNext(a.part.ranges) || !exists && t.cfg.hooks.off.has(ruleSeed) {
+			continue
+		}
+		delete(b.parts, n)
+		t.unsettle(a.part)
+		dropped = true
+	}
+	if dropped {
+		kept := make([]*stream.Record, 0, len(b.records))
+		for _, r := range b.records {
+			if b.parts[r.Partition] != nil {
+				kept = append(kept, r)
+			}
+		}
+		b.records, b.taken = kept, 0 // unsettling took records out of the queue
+	}
+	return nil
+}
+
+// decide lets the processor apply the records, or gives up the one record that
+// was found to fail alone.
+func (t *thread) decide(ctx context.Context, tx *storage.Tx, out *Batch) error {
+	switch {
+	case len(out.Records) == 0:
+		return nil
+	case t.narrow.condemns(out.Records):
+		return out.DeadLetter(out.Records[0], "processor:"+t.name, reasonFailed, t.narrow.cause)
+	}
+	if err := t.guarded(ctx, tx, out); err != nil {
+		return fmt.Errorf("apply %d records: %w", len(out.Records), err)
+	}
+	if out.tooLarge() {
+		return ErrBatchTooLarge // the processor did not pass it on
+	}
+	return nil
+}
+
+// reasonFailed stands in dead letters of records that fail deterministically.
+const reasonFailed = "failed"
+
+// guarded turns a panic of the processor into an error: it is as deterministic
+// as one.
+func (t *thread) guarded(ctx context.Context, tx *storage.Tx, out *Batch) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t.log.Error("processor.panicked", zap.String("panic", schemas.PanicText(r)), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("panic: %s", schemas.PanicText(r))
+		}
+	}()
+	return t.cfg.Processor.Apply(ctx, tx, out)
+}
+
+// rows are the progress rows after this batch. Outputs belong to the partition
+// number of their cause, and keep their order there.
+func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
+	byPart := make(map[int32][]*Output, len(b.parts))
+	for i := range outputs {
+		o := &outputs[i]
+		if o.Cause == nil || b.parts[o.Cause.Partition] == nil {
+			return nil, fmt.Errorf("output %s %s has no cause in the batch", o.Topic, o.Meta.ID)
+		}
+		byPart[o.Cause.Partition] = append(byPart[o.Cause.Partition], o)
+	}
+	rows := make([]storage.Progress, 0, len(b.parts))
+	for _, n := range keys(b.parts) {
+		a := b.parts[n]
+		a.ranges = make(storage.Ranges, len(a.next))
+		for topic, next := range a.next {
+			a.ranges[topic] = storage.Range{From: a.part.ranges[topic].Next, Next: next, TopicID: a.part.ids[topic]}
+		}
+		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges.With(a.part.left), Pending: encodePending(byPart[n])})
+	}
+	return rows, nil
+}
+
+// publishBatch makes the partitions ready for the next batch, or leaves them to
+// the table of recovery.
+func (t *thread) publishBatch(ctx context.Context, b *batch) error {
+	at := t.moved(b)
+	if len(at) == 0 {
+		return nil // another owner was everywhere
+	}
+	if err := t.publish(ctx, b.outputs, at); err != nil {
+		t.unsettleAll(b)
+		return err
+	}
+	t.emitting = len(b.outputs) > 0
+	now := time.Now()
+	for _, a := range b.parts {
+		a.part.ranges, a.part.published, a.part.active = a.ranges, false, now
+		for topic, next := range a.next {
+			a.part.at[topic] = max(a.part.at[topic], next)
+		}
+	}
+	return nil
+}
+
+func (t *thread) unsettleAll(b *batch) {
+	for _, a := range b.parts {
+		t.unsettle(a.part)
+	}
+}
+
+// notApplied decides what follows from an apply that failed: an outage is
+// waited out with the batch still waiting; anything else is deterministic, and
+// the batch is halved until the record at fault is alone.
+func (t *thread) notApplied(b *batch, err error) error {
+	if len(b.records) > 1 && (errors.Is(err, ErrBatchTooLarge) || errors.Is(err, storage.ErrTooMuch)) {
+		t.narrow.tooLarge(len(b.records))
+		return nil
+	}
+	if !poison(err) || t.narrow.condemns(b.records) {
+		return err
+	}
+	t.narrow.failed(b.records, err)
+	if len(b.records) == 1 {
+		r := b.records[0]
+		t.metrics.deadLetters.Inc()
+		t.log.Error("processor.record_failed", zap.String("topic", string(r.Topic)), zap.Int32("partition", r.Partition),
+			zap.Int64("offset", r.Offset), zap.String("id", r.ID), zap.Error(err))
+	}
+	return nil
+}
+
+// poison tells a failure that will not go away by waiting. What Postgres
+// refuses for another reason than the data (a missing table, a permission) is
+// ours to mend, and no reason to empty a topic into dead letters.
+func poison(err error) bool {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, errCrash),
+		errors.Is(err, schemas.ErrRegistryUnavailable), // whatever it or a proxy answered: no verdict on the record
+		storage.IsRetryable(err), storage.IsUnavailable(err):
+		return false
+	}
+	return storage.IsRecordFault(err) || !storage.IsRefusal(err)
+}
+
+// narrowing halves batches around a record at fault, and those that are too large.
+type narrowing struct {
+	room      int // how many records were not too much lately; 0 for any number
+	suspects  int // the first so many waiting records hold one at fault
+	condemned *stream.Record
+	cause     error
+}
+
+// limit is how many records the next batch may have.
+func (n *narrowing) limit(most int) int {
+	if n.room > 0 {
+		most = min(most, n.room)
+	}
+	if n.suspects == 0 {
+		return most
+	}
+	return min(most, max(1, n.suspects/2))
+}
+
+// tooLarge notes that so many records need too much memory at once. None of them is
+// at fault.
+func (n *narrowing) tooLarge(records int) { n.room = max(1, records/2) }
+
+// failed notes that these records, the first ones waiting, cannot be applied.
+func (n *narrowing) failed(records []*stream.Record, err error) {
+	n.suspects = len(records)
+	if len(records) == 1 {
+		n.condemned, n.cause = records[0], err
+	}
+}
+
+// condemns says that the records are the one that failed alone.
+func (n *narrowing) condemns(records []*stream.Record) bool {
+	if n.condemned == nil || len(records) != 1 {
+		return false
+	}
+	r := records[0]
+	return r.Topic == n.condemned.Topic && r.Partition == n.condemned.Partition && r.Offset == n.condemned.Offset
+}
+
+// applied notes that the first so many waiting records went through.
+func (n *narrowing) applied(records int) {
+	if n.room > 0 && records >= n.room {
+		// Back towards the bound little by little: a backlog of large records is
+		// worked off in batches that mostly fit.
+		if n.room += n.room/8 + 1; n.room > wideEnough {
+			n.room = 0
+		}
+	}
+	if n.suspects > records {
+		n.suspects -= records
+		return
+	}
+	*n = narrowing{room: n.room}
+}
+
+// wideEnough is more records than any batch has.
+const wideEnough = 1 << 20

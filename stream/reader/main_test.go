@@ -1,0 +1,13 @@
+package reader_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+func TestMain(m *testing.M) {
+	streamtest.MaybeServe()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,344 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
+	"github.com/hogstream/hogstream/stream/reader"
+)
+
+// Replayer is what operators do to the positions of destinations: look what a
+// rewind or a backfill would send, rewind, skip, backfill. It works on Kafka and
+// Postgres only; whoever owns the partitions sees what it wrote and follows. Safe
+// for concurrent use.
+type Replayer struct {
+	admin        *stream.Admin
+	db           *storage.DB
+	destinations *storage.Destinations
+	now          func() time.Time
+}
+
+// NewReplayer makes one.
+func NewReplayer(admin *stream.Admin, db *storage.DB, destinations *storage.Destinations) *Replayer {
+	return &Replayer{admin: admin, db: db, destinations: destinations, now: time.Now}
+}
+
+// Error says which field of a request is wrong and what to write instead.
+type Error struct{ Field, Message string }
+
+// Error implements error.
+func (e *Error) Error() string { return e.Field + ": " + e.Message }
+
+// ErrNoDestination and ErrNoReplay are returned (wrapped) for a destination and a
+// backfill that do not exist.
+var (
+	ErrNoDestination = errors.New("destination not found")
+	ErrNoReplay      = errors.New("not found")
+)
+
+// ErrReplayState is returned (wrapped) when a backfill cannot do what is asked
+// because it has ended.
+var ErrReplayState = errors.New("the backfill has ended")
+
+// RewindRequest says where a destination is to go on from.
+type RewindRequest struct {
+	// To is `start`, `latest`, a time (RFC 3339) or an offset.
+	To string
+	// Topic and Partition narrow the rewind; "" and nil mean all. An offset needs
+	// a topic when the destination reads two.
+	Topic     schemas.Topic
+	Partition *int32
+	// SkipUndelivered says that what was not delivered yet and lies before To is to be
+	// left out; see UndeliveredError.
+	SkipUndelivered bool
+	// DryRun only previews.
+	DryRun bool
+}
+
+// UndeliveredError is returned for a rewind that would leave out what was not
+// delivered yet, unless the request says that it may.
+type UndeliveredError struct {
+	Records int64
+	Exact   bool // else Records is an estimate
+	To      string
+	Ahead   bool // To is a time that is still to come
+}
+
+// Error implements error.
+func (e *UndeliveredError) Error() string {
+	count, to := fmt.Sprint(e.Records), e.To
+	if !e.Exact {
+		count = "about " + count
+	}
+	if e.Ahead {
+		to += " (a time that is still to come)"
+	}
+	return fmt.Sprintf("%s records before %s are not delivered yet, and would not be sent", count, to)
+}
+
+// Rewound is what a rewind does, or would do.
+type Rewound struct {
+	Preview
+	// Undelivered is how many records a rewind forward leaves out: those that the
+	// destination wants and has not been sent, parked ones among them. They become dead
+	// letters "skipped". UndeliveredExact is false for an estimate.
+	Undelivered      int64  `json:"undelivered"`
+	UndeliveredExact bool   `json:"undeliveredExact"`
+	Positions        []Move `json:"positions"`
+	Applied          bool   `json:"applied"`
+}
+
+// Move is a cursor's way.
+type Move struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+
+	former bool // From is on the log of a former topic
+}
+
+// Rewind previews where the destination would go on from and what it would be
+// sent, and goes there unless the request is a dry run. It works while the
+// destination is delivered to, paused or suspended; a later rewind wins. What is open
+// before the target becomes dead letters "skipped"; without SkipUndelivered that is an
+// *UndeliveredError, and nothing changes. Wrong requests are a *ReplayError, unknown
+// destinations ErrNoDestination.
+func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
+	for {
+		out, err := r.rewindOnce(ctx, id, req)
+		if !errors.Is(err, errMoved) {
+			return out, err
+		}
+	}
+}
+
+// errMoved says that another rewind came between the count and the move.
+var errMoved = errors.New("another rewind came in between")
+
+func (r *Replayer) rewindOnce(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
+	d, err := r.destination(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	subscription, err := schemas.ParseSubscription(d.EventTypes)
+	if err != nil {
+		return nil, fmt.Errorf("destination %s: %w", d.Name, err)
+	}
+	topics, err := narrow(subscription.Topics(), req.Topic)
+	if err != nil {
+		return nil, err
+	}
+	to, ends, err := r.resolve(ctx, "to", req.To, topics)
+	if err != nil {
+		return nil, err
+	}
+	if to, err = onPartition(to, req.Partition); err != nil {
+		return nil, err
+	}
+	cursors, err := r.liveCursors(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := &Rewound{Positions: movesOf(cursors, to)}
+	out.Preview, err = preview(ctx, r.admin, rangesTo(to, ends), reader.Wanted{Subscription: subscription}, d.RateLimit)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.countUndelivered(ctx, id, out, subscription, cursors, to); err != nil || req.DryRun {
+		return out, err
+	}
+	if !req.SkipUndelivered && (out.Undelivered > 0 || !out.UndeliveredExact) {
+		at, err := time.Parse(time.RFC3339, req.To)
+		return nil, &UndeliveredError{out.Undelivered, out.UndeliveredExact, req.To, err == nil && at.After(r.now())}
+	}
+	if err := r.move(ctx, id, cursors, to); err != nil {
+		return nil, err
+	}
+	out.Applied = true
+	return out, nil
+}
+
+// move sets the cursors, unless one of them was set anew since they were read: what
+// lies open before the target would be more than what was counted.
+func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKey]storage.Cursor, to []storage.CursorStart) error {
+	if len(to) == 0 {
+		return stream.ErrNoTarget
+	}
+	return r.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
+		cursors, err := storage.LockCursors(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		for _, c := range cursors {
+			if was, ok := counted[reader.LogKey{Topic: schemas.Topic(c.Topic), Partition: c.Partition}]; !ok || was.Epoch != c.Epoch {
+				return errMoved
+			}
+		}
+		return storage.RewindCursors(ctx, tx, id, to)
+	})
+}
+
+// countUndelivered counts what is open before the places: in the log, in flight or
+// waiting to be tried again, and parked.
+func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound, s schemas.Subscription, cursors map[reader.LogKey]storage.Cursor, to []storage.CursorStart) error {
+	topics := make([]schemas.Topic, 0, 2)
+	for _, t := range to {
+		if !slices.Contains(topics, schemas.Topic(t.Topic)) {
+			topics = append(topics, schemas.Topic(t.Topic))
+		}
+	}
+	starts, err := r.admin.StartOffsets(ctx, topics...)
+	if err != nil {
+		return err
+	}
+	var open []reader.LogRange
+	w := reader.Wanted{Subscription: s, Finished: map[reader.LogKey][]int64{}}
+	for _, t := range to {
+		key := reader.LogKey{Topic: schemas.Topic(t.Topic), Partition: t.Partition}
+		c, ok := cursors[key]
+		if storage.OtherLog(c.TopicID, t.TopicID) { // it has nothing of this one
+			c.Position, c.Finished = 0, nil
+		}
+		from := max(c.Position, reader.OffsetIn(starts, t)) // what lies before is gone
+		if !ok || from >= t.Offset {
+			continue
+		}
+		if w.Finished[key], err = delivery.UnpackRanges(c.Position, c.Finished); err != nil {
+			return fmt.Errorf("cursor of destination %s on %s/%d: %w", id, t.Topic, t.Partition, err)
+		}
+		open = append(open, reader.LogRange{Key: key, ID: t.TopicID, From: from, To: t.Offset})
+	}
+	count, err := preview(ctx, r.admin, open, w, 0)
+	if err != nil {
+		return err
+	}
+	parked, err := storage.CountSkipped(ctx, r.db, id, to)
+	out.Undelivered, out.UndeliveredExact = count.Records+parked, count.Exact
+	return err
+}
+
+// Skip has a destination go on from the ends of its topics; as Rewind to `latest`.
+func (r *Replayer) Skip(ctx context.Context, id string, req SkipRequest) (*Rewound, error) {
+	return r.Rewind(ctx, id, RewindRequest{To: "latest", SkipUndelivered: req.SkipUndelivered, DryRun: req.DryRun})
+}
+
+// SkipRequest is what a skip to now may leave out, as in a RewindRequest.
+type SkipRequest struct{ SkipUndelivered, DryRun bool }
+
+func (r *Replayer) destination(ctx context.Context, id string) (*storage.Destination, error) {
+	d, err := r.destinations.Get(ctx, id)
+	if storage.IsNotFound(err) {
+		return nil, fmt.Errorf("destination %s: %w", id, ErrNoDestination)
+	}
+	return d, err
+}
+
+func narrow(topics []schemas.Topic, only schemas.Topic) ([]schemas.Topic, error) {
+	if only == "" {
+		return topics, nil
+	}
+	if !slices.Contains(topics, only) {
+		return nil, &Error{"topic", fmt.Sprintf("the destination does not read %q: use one of %v", only, topics)}
+	}
+	return []schemas.Topic{only}, nil
+}
+
+func onPartition(starts []storage.CursorStart, partition *int32) ([]storage.CursorStart, error) {
+	if partition == nil {
+		return starts, nil
+	}
+	kept := slices.DeleteFunc(slices.Clone(starts), func(s storage.CursorStart) bool { return s.Partition != *partition })
+	if len(kept) == 0 {
+		return nil, &Error{"partition", fmt.Sprintf("there is no partition %d", *partition)}
+	}
+	return kept, nil
+}
+
+// resolve finds the places that a text names, and the ends of the topics.
+func (r *Replayer) resolve(ctx context.Context, field, text string, topics []schemas.Topic) (places, ends []storage.CursorStart, err error) {
+	if ends, err = r.admin.EndOffsets(ctx, topics...); err != nil {
+		return nil, nil, err
+	}
+	starts, err := r.admin.StartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, nil, err
+	}
+	offset, offsetErr := strconv.ParseInt(text, 10, 64)
+	switch text = strings.TrimSpace(text); {
+	case text == "start":
+		return starts, ends, nil
+	case text == "latest":
+		return ends, ends, nil
+	case offsetErr == nil:
+		if len(topics) > 1 {
+			return nil, nil, &Error{field, fmt.Sprintf("an offset is of one topic: name one of %v as topic", topics)}
+		}
+		return clampStarts(offset, starts, ends), ends, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, nil, &Error{field, fmt.Sprintf("%q is not known: write start, latest, an offset, or a time such as 2026-01-31T12:00:00Z", text)}
+	}
+	places, err = r.admin.OffsetsAt(ctx, at, topics...)
+	return places, ends, err
+}
+
+// clampStarts is an offset on every partition, within what the log has.
+func clampStarts(offset int64, starts, ends []storage.CursorStart) []storage.CursorStart {
+	places := slices.Clone(starts)
+	for i := range places {
+		end := reader.OffsetIn(ends, places[i])
+		if offset < 0 { // counted back from the end
+			places[i].Offset = max(end+offset, places[i].Offset)
+			continue
+		}
+		places[i].Offset = min(max(offset, places[i].Offset), end)
+	}
+	return places
+}
+
+func rangesTo(from, ends []storage.CursorStart) []reader.LogRange {
+	ranges := make([]reader.LogRange, 0, len(from))
+	for _, f := range from {
+		ranges = append(ranges, reader.LogRange{Key: reader.LogKey{Topic: schemas.Topic(f.Topic), Partition: f.Partition}, ID: f.TopicID, From: f.Offset, To: max(reader.OffsetIn(ends, f), f.Offset)})
+	}
+	return ranges
+}
+
+// liveCursors are the live cursors of a destination.
+func (r *Replayer) liveCursors(ctx context.Context, id string) (map[reader.LogKey]storage.Cursor, error) {
+	cursors, err := storage.DestinationCursors(ctx, r.db, id)
+	if err != nil {
+		return nil, err
+	}
+	live := map[reader.LogKey]storage.Cursor{}
+	for _, c := range cursors {
+		if c.ReplayID == storage.LiveReplay {
+			live[reader.LogKey{Topic: schemas.Topic(c.Topic), Partition: c.Partition}] = c
+		}
+	}
+	return live, nil
+}
+
+// movesOf pairs where the live cursors stand with where they would go.
+func movesOf(cursors map[reader.LogKey]storage.Cursor, to []storage.CursorStart) []Move {
+	moves := make([]Move, 0, len(to))
+	for _, t := range to {
+		c, ok := cursors[reader.LogKey{Topic: schemas.Topic(t.Topic), Partition: t.Partition}]
+		if !ok {
+			c.Position = t.Offset
+		}
+		moves = append(moves, Move{Topic: t.Topic, Partition: t.Partition, From: c.Position, To: t.Offset, former: storage.OtherLog(c.TopicID, t.TopicID)})
+	}
+	return moves
+}
