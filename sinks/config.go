@@ -154,13 +154,32 @@ func ReadConfig(config json.RawMessage, into any) error {
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType) && wrongType.Field != "":
-		return fmt.Errorf("config.%s: must be %s, not of type %s", wrongType.Field, wanted(wrongType.Type), given(wrongType))
+		return fmt.Errorf("config.%s: must be %s, not of type %s", asWritten(wrongType.Field, reflect.TypeOf(into)), wanted(wrongType.Type), given(wrongType))
 	case errors.As(err, &wrongType):
 		return fmt.Errorf("config: must be an object, not of type %s", given(wrongType))
 	case err != nil:
 		return fmt.Errorf("config: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
+}
+
+// asWritten is the path of a setting without the structs that a kind's settings embed,
+// which encoding/json names and nobody has written.
+func asWritten(path string, settings reflect.Type) string {
+	for {
+		for settings.Kind() == reflect.Pointer {
+			settings = settings.Elem()
+		}
+		first, rest, deeper := strings.Cut(path, ".")
+		if !deeper || settings.Kind() != reflect.Struct {
+			return path
+		}
+		field, found := settings.FieldByName(first)
+		if !found || !field.Anonymous {
+			return path
+		}
+		path, settings = rest, field.Type
+	}
 }
 
 // wanted names a setting's type as those do who write JSON.

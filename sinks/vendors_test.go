@@ -274,12 +274,13 @@ func TestSettingsOfTheVendorKindsNameTheirField(t *testing.T) {
 		{"posthog", `{"apiKey":"k","eventNames":{"a":""}}`, "", "config.eventNames"},
 		{"posthog", `{"apiKey":"k","lingerMs":6000}`, "", "config.lingerMs: is 6000"},
 		{"segment", `{"writeKey":"k","lingerMs":-1}`, "", "config.lingerMs: is -1"},
-		{"kafka", `{"topic":"t","brokers":["a:9092"],"lingerMs":"x"}`, "", "lingerMs: is a string"},
-		{"posthog", `{"apiKey":5}`, "", "config.apiKey: is a number"},
+		{"kafka", `{"topic":"t","brokers":["a:9092"],"lingerMs":"x"}`, "", "config.lingerMs: must be a number"},
+		{"posthog", `{"apiKey":5}`, "", "config.apiKey: must be a text"},
 		{"segment", `{}`, "", "config.writeKey: is missing"},
 		{"segment", `{"writeKey":"a\n"}`, "", "config.writeKey"},
 		{"slack", `{}`, "", "url: is missing"},
 		{"slack", `{"url":"ftp://x"}`, "https://ok.example", "config.url: "},
+		{"segment", `{"writeKey":"k","lingerMs":"x"}`, "", "config.lingerMs: must be a number"},
 	} {
 		kind, err := builtIn.find(c.kind)
 		require.NoError(t, err)
