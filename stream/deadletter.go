@@ -40,4 +40,5 @@ const maxLetterKey = 8 << 10
 // it is about.
 const maxLetterError = 8 << 10
 
+// LetterKey is as much of a record's key as stands in its dead letter.
 func LetterKey(key []byte) []byte { return key[:min(len(key), maxLetterKey)] }

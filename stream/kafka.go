@@ -106,6 +106,7 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// SetDefault gives a setting that is not set, for it is the zero value, its default.
 func SetDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {

@@ -10,6 +10,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -76,3 +77,7 @@ func TimeText(t time.Time) string {
 type Encoder interface {
 	Encode(m schemas.Message) ([]byte, error)
 }
+
+// ErrTwin says that another process runs under the same instance name: the
+// group fenced this one. Two processes need two names.
+var ErrTwin = errors.New("another process runs under this instance name")

@@ -411,6 +411,7 @@ func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets
 	}
 }
 
+// TopicPartition is a partition of a topic, by its name on the brokers.
 type TopicPartition struct {
 	Topic     string
 	Partition int32

@@ -13,6 +13,7 @@ func Signal(ch chan struct{}) {
 	}
 }
 
+// Pause waits for so long, or until ctx ends.
 func Pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return

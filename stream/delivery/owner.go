@@ -17,7 +17,6 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/reader"
 )
 
@@ -315,7 +314,7 @@ func (f sinksGroupErrors) OnGroupManageError(err error) { f(err) }
 func (s *Sinks) groupFailed(err error) {
 	if errors.Is(err, kerr.FencedInstanceID) {
 		select {
-		case s.fatal <- fmt.Errorf("%w: instance %s of group %s: %w", loop.ErrTwin, s.cfg.Instance, sinksGroup, err):
+		case s.fatal <- fmt.Errorf("%w: instance %s of group %s: %w", stream.ErrTwin, s.cfg.Instance, sinksGroup, err):
 		default:
 		}
 		return

@@ -74,10 +74,6 @@ type Config struct {
 	hooks loopHooks
 }
 
-// ErrTwin says that another process runs under the same instance name: the
-// group fenced this one. Two processes need two names.
-var ErrTwin = errors.New("another process runs under this instance name")
-
 // errCrash is injected by tests: the thread ends at once and tidies nothing.
 var errCrash = errors.New("crash injected by a test")
 

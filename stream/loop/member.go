@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hogstream/hogstream/stream"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -214,7 +215,7 @@ type groupErrors struct{ m *member }
 func (g groupErrors) OnGroupManageError(err error) {
 	if errors.Is(err, kerr.FencedInstanceID) {
 		g.m.mu.Lock()
-		g.m.fatal = fmt.Errorf("%w: %s: %w", ErrTwin, g.m.instance, err)
+		g.m.fatal = fmt.Errorf("%w: %s: %w", stream.ErrTwin, g.m.instance, err)
 		g.m.mu.Unlock()
 		g.m.replace(newMembership("", -1, nil))
 		return

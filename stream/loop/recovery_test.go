@@ -419,7 +419,7 @@ func TestATwinOfThisInstanceEndsTheProcess(t *testing.T) {
 	r.awaitOutputs(10)
 	b := r.start("a")
 	a.wait() // the later one goes on
-	require.ErrorIs(t, a.err, loop.ErrTwin)
+	require.ErrorIs(t, a.err, stream.ErrTwin)
 	r.give(schemas.TopicIngest, 0, 10)
 	b.stopAfter(20)
 	require.Empty(t, r.fault())

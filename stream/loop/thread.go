@@ -13,6 +13,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // thread is one member of the processor's group with its loop. One goroutine
@@ -97,7 +98,7 @@ func (t *thread) run(ctx context.Context) (err error) {
 	for ctx.Err() == nil {
 		err := t.turn(ctx)
 		switch {
-		case errors.Is(err, ErrTwin), errors.Is(err, errCrash):
+		case errors.Is(err, stream.ErrTwin), errors.Is(err, errCrash):
 			return err
 		case err != nil && ctx.Err() == nil:
 			t.suffer(ctx, err)

@@ -287,6 +287,7 @@ func (r *Reader) outOfRange(ctx context.Context, key LogKey, offset int64, what 
 	return true
 }
 
+// Bounds asks the leader where a log starts and up to where it can be read.
 func (r *Reader) Bounds(ctx context.Context, key LogKey) (start, end int64, err error) {
 	for _, ask := range []struct {
 		at  int64

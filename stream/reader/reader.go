@@ -17,7 +17,7 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// The reader reads the log for all cursors of the process. It reads what is asked
+// A Reader reads the log for all cursors of the process. It reads what is asked
 // for and one range ahead, never more, so Kafka is the buffer of whoever is slow;
 // what it has read stays in a bounded cache until every cursor has passed it, so
 // two hundred destinations at the same place cost one read.
@@ -59,6 +59,7 @@ type Config struct {
 	CacheBytes int
 }
 
+// LogKey is a partition of a topic.
 type LogKey struct {
 	Topic     schemas.Topic
 	Partition int32
@@ -91,7 +92,7 @@ type farRead struct {
 	bulk   bool // for a backfill: it is in no hurry
 }
 
-// A chunk is a range [from, to) of a partition as it was read. It is immutable.
+// A Chunk is a range [from, to) of a partition as it was read. It is immutable.
 type Chunk struct {
 	From, To int64
 	Records  []stream.Record
@@ -124,6 +125,7 @@ const (
 	lostTell = time.Minute
 )
 
+// New makes a reader; Run starts it, and closes it when its context ends.
 func New(cfg Config, kafka stream.Config, log *zap.Logger, reg prometheus.Registerer) (*Reader, error) {
 	near, err := kafka.NewClient("sinks-tail", log)
 	if err != nil {
@@ -160,8 +162,8 @@ func (r *Reader) Run(ctx context.Context) {
 	r.Far.Close()
 }
 
-// A sight is what the reader has at an offset.
-type sight struct {
+// A Sight is what the reader has at an offset.
+type Sight struct {
 	Chunk *Chunk    // that holds it; nil when it has to be read first
 	Gap   int64     // the log's start when the offset lies below it and is gone
 	ID    uuid.UUID // of the topic that is read; zero while unknown
@@ -171,7 +173,7 @@ type sight struct {
 // follows, unless the topic is another (storage.OtherLog of id and the sight's): then
 // there is nothing else in the sight, and nothing to be read. bulk says that a
 // backfill asks.
-func (r *Reader) At(key LogKey, id uuid.UUID, offset int64, bulk bool) sight {
+func (r *Reader) At(key LogKey, id uuid.UUID, offset int64, bulk bool) Sight {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.part(key)
@@ -180,7 +182,7 @@ func (r *Reader) At(key LogKey, id uuid.UUID, offset int64, bulk bool) sight {
 			p.look = now.Add(lostLook)
 			stream.Signal(r.moved)
 		}
-		return sight{ID: p.id}
+		return Sight{ID: p.id}
 	}
 	if c := p.find(offset); c != nil {
 		r.clock++
@@ -188,14 +190,14 @@ func (r *Reader) At(key LogKey, id uuid.UUID, offset int64, bulk bool) sight {
 		if p.find(c.To) == nil {
 			r.want(p, c.To, bulk)
 		}
-		return sight{Chunk: c, ID: p.id}
+		return Sight{Chunk: c, ID: p.id}
 	}
 	if offset < p.start {
-		return sight{Gap: p.start, ID: p.id}
+		return Sight{Gap: p.start, ID: p.id}
 	}
 	p.asked[offset] = p.asked[offset] || !bulk
 	r.want(p, offset, bulk)
-	return sight{ID: p.id}
+	return Sight{ID: p.id}
 }
 
 // awaited says whether somebody waits for a record of the chunk, and whether only

@@ -14,7 +14,7 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// A scanner reads single ranges of the log, anywhere and in any order, without a
+// A Scanner reads single ranges of the log, anywhere and in any order, without a
 // group and without a position: for previews, dead letters and redelivery. Safe
 // for concurrent use.
 type Scanner struct {
@@ -99,6 +99,7 @@ func ReadRecord(ctx context.Context, a *stream.Admin, topic schemas.Topic, parti
 	return s.One(ctx, key, offset)
 }
 
+// One reads a single record; nil when there is none at that offset.
 func (s *Scanner) One(ctx context.Context, key LogKey, offset int64) (*stream.Record, error) {
 	c, err := s.Read(ctx, key, offset, 64<<10)
 	if IsOutOfRange(err) || err == nil && c == nil {
