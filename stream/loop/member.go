@@ -9,12 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hogstream/hogstream/stream"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/stream"
 )
 
 // membership is one assignment: the member and generation under which these
