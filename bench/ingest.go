@@ -62,10 +62,10 @@ func ingestBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			ingestConnections, ingestConnections),
 		figures: []figure{
 			ratioFigure("batches of 100, ours / plain", ratios(batches.ours, batches.plain), 1),
-			rateFigure("batches of 100, events", batches.ours, 60_000),
+			rateFigure("batches of 100, events", batches.ours, 0),
 			rateFigure("batches of 100, events, plain", batches.plain, 0),
 			ratioFigure("single events, ours / plain", ratios(singles.ours, singles.plain), 0.7),
-			rateFigure("single events", singles.ours, 10_000),
+			rateFigure("single events", singles.ours, 0),
 			rateFigure("single events, plain", singles.plain, 0),
 			costFigure("latency of a batch at half load, p99", "ms", p99s, 50),
 			costFigure("latency of a batch at half load, p50", "ms", p50s, 0),

@@ -526,7 +526,7 @@ func TestMadeUpMethodsStandNowhere(t *testing.T) {
 	require.NoError(t, err)
 	told := fmt.Sprint(families, lines.All(), spanNames(spans))
 	require.NotContains(t, told, "MADEUP")
-	require.Contains(t, told, `name:"method" value:"other"`)
+	require.Regexp(t, `name:"method"\s+value:"other"`, told) // the text of a message has one space or two, by the build
 }
 
 func spanNames(spans *tracetest.InMemoryExporter) (names []string) {
