@@ -54,7 +54,7 @@ func (d *draft) read(text string, at int) (end int, err error) {
 	if at < len(text) && text[at] != '{' {
 		end, err := document.Skip(text, at)
 		if err == nil {
-			d.issue(web.Issue{Code: "invalid_type", Expected: "object", Message: "Invalid input: expected object, received " + kindOf(text[at:end]), Fix: "send a JSON object"})
+			d.issue(web.Issue{Code: "invalid_type", Expected: "object", Message: "Invalid input: expected object, received " + web.KindOf(text[at:end]), Fix: "send a JSON object"})
 		}
 		return end, err
 	}
@@ -130,23 +130,6 @@ func (d *draft) wrongType(expected, received, fix string, path ...any) {
 	d.issue(web.Issue{Code: "invalid_type", Expected: expected, Message: "Invalid input: expected " + expected + ", received " + received, Fix: fix}, path...)
 }
 
-// kindOf names the kind of a JSON value.
-func kindOf(value string) string {
-	switch value[0] {
-	case '{':
-		return "object"
-	case '[':
-		return "array"
-	case '"':
-		return "string"
-	case 't', 'f':
-		return "boolean"
-	case 'n':
-		return "null"
-	}
-	return "number"
-}
-
 var one, yes = 1, true
 
 // text reads a string that stands for one thing: without NUL, not too long.
@@ -156,7 +139,7 @@ func (d *draft) text(m *document.Member, limit int) (string, bool) {
 		if m.Value == "null" {
 			fix = "leave the field out instead of sending null"
 		}
-		d.wrongType("string", kindOf(m.Value), fix, m.Name)
+		d.wrongType("string", web.KindOf(m.Value), fix, m.Name)
 		return "", false
 	}
 	if !d.utf8OK && !utf8.ValidString(m.Value) {
@@ -260,7 +243,7 @@ func (d *draft) readDocument(m *document.Member, into *string) bool {
 		if m.Value == "null" {
 			fix = "leave the field out instead of sending null"
 		}
-		d.wrongType("record", kindOf(m.Value), fix, m.Name)
+		d.wrongType("record", web.KindOf(m.Value), fix, m.Name)
 	case m.TooDeep:
 		limit := document.MaxDepth
 		d.issue(web.Issue{Code: "too_big", Origin: "object", Maximum: &limit, Inclusive: &yes, Message: fmt.Sprintf("Too big: nested deeper than %d levels", limit), Fix: "flatten the document"}, m.Name)
@@ -275,7 +258,7 @@ func (d *draft) readDocument(m *document.Member, into *string) bool {
 
 func (d *draft) readLists(m *document.Member) {
 	if m.Value[0] != '{' {
-		d.wrongType("record", kindOf(m.Value), `send an object such as {"newsletter": true}`, m.Name)
+		d.wrongType("record", web.KindOf(m.Value), `send an object such as {"newsletter": true}`, m.Name)
 		return
 	}
 	lists := map[string]bool{}
@@ -283,7 +266,7 @@ func (d *draft) readLists(m *document.Member) {
 	for inner.Next() {
 		switch {
 		case inner.Value != "true" && inner.Value != "false":
-			d.wrongType("boolean", kindOf(inner.Value), "send true to subscribe and false to unsubscribe", m.Name, strings.ToValidUTF8(inner.Name, "�"))
+			d.wrongType("boolean", web.KindOf(inner.Value), "send true to subscribe and false to unsubscribe", m.Name, strings.ToValidUTF8(inner.Name, "�"))
 		case !isListID(inner.Name):
 			d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "regex", Message: "Invalid list id: must match ^[A-Za-z0-9_-]{1,64}$ and be neither transactional nor journey", Fix: "use the id of a list"}, m.Name, strings.ToValidUTF8(inner.Name, "�"))
 		case len(lists) == maxLists:
@@ -319,7 +302,7 @@ func (d *draft) readKey(m *document.Member) {
 
 func (d *draft) readTime(m *document.Member) {
 	if m.Value[0] != '"' {
-		d.wrongType("string", kindOf(m.Value), "send a time such as 2026-01-31T12:00:00Z", m.Name)
+		d.wrongType("string", web.KindOf(m.Value), "send a time such as 2026-01-31T12:00:00Z", m.Name)
 		return
 	}
 	t, ok := web.ParseTime(m.Value[1 : len(m.Value)-1])

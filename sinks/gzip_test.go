@@ -29,7 +29,7 @@ func TestRequestsToVendorsAreCompressedWhereTheSettingsSaySoAndNotWhenSmall(t *t
 		c.config["gzip"] = true
 		dest = vendor(t, c.kind, c.vendor, c.config)
 		dest.ID, dest.Revision = name, 2
-		for range 3 { // compressors are used again
+		for range 3 {
 			require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records}).Verdict)
 		}
 		require.Equal(t, 3, c.vendor.Compressed())

@@ -35,10 +35,11 @@ func (f *Form) wrongType(name, expected string, value json.RawMessage) {
 	if string(value) == "null" {
 		fix = "leave the field out instead of sending null"
 	}
-	f.Issues = append(f.Issues, Issue{Code: "invalid_type", Expected: expected, Path: []any{name}, Message: "Invalid input: expected " + expected + ", received " + kindOf(value), Fix: fix})
+	f.Issues = append(f.Issues, Issue{Code: "invalid_type", Expected: expected, Path: []any{name}, Message: "Invalid input: expected " + expected + ", received " + KindOf(value), Fix: fix})
 }
 
-func kindOf(value json.RawMessage) string {
+// KindOf names the kind of a JSON value, which is not empty and does not begin with space.
+func KindOf[T ~string | ~[]byte](value T) string {
 	switch value[0] {
 	case '{':
 		return "object"

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
 )
 
 // Request is a POST to be made. Header belongs to the attempt: what all of them
@@ -41,25 +40,15 @@ func (r *Request) outgoing(ctx context.Context) *http.Request {
 // compressFrom is the size below which compressing is not worth its header.
 const compressFrom = 1 << 10
 
-// compressors are used again: each has more than half a megabyte of tables. Whoever
-// takes one gives it back before it returns.
-var compressors = sync.Pool{New: func() any {
-	w, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // fails for a wrong level only
-	return w
-}}
-
 // Compress compresses the body of a request that asks for it. It is called once.
 func (r *Request) Compress() {
 	if !r.Gzip || len(r.Body) < compressFrom {
 		return
 	}
 	var out bytes.Buffer
-	w := compressors.Get().(*gzip.Writer)
-	defer compressors.Put(w)
-	w.Reset(&out)
-	_, _ = w.Write(r.Body) // into memory
+	w, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed) // fails for a wrong level only
+	_, _ = w.Write(r.Body)                            // into memory
 	_ = w.Close()
-	w.Reset(io.Discard)
 	r.Body = out.Bytes()
 	r.Header["Content-Encoding"] = []string{"gzip"}
 }
