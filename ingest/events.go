@@ -184,6 +184,10 @@ func (d *draft) keyFromHeader(r *http.Request) {
 		return
 	}
 	d.key = ""
+	if !utf8.ValidString(values[0]) { // encoded as JSON, all such keys would be one
+		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "utf-8", Message: "Invalid text: not UTF-8", Fix: "send the key in UTF-8"}, "Idempotency-Key")
+		return
+	}
 	quoted, err := web.Marshal(values[0])
 	if err != nil {
 		return

@@ -41,6 +41,23 @@ func TestAnEventReachesTheLogAsItWasSent(t *testing.T) {
 	require.False(t, in.Wait)
 }
 
+func TestTheReplacementCharacterIsACharacter(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for _, id := range []string{`\ufffd`, `\uFFFD`, "�", `a\\ud800�\ud83d\ude00`} {
+		s.request(http.MethodPost, "/v1/events", `{"name":"n\ufffd","userId":"`+id+`"}`).is(http.StatusAccepted)
+	}
+	all := s.log.all()
+	require.Len(t, all, 4)
+	require.Equal(t, "�", *all[0].UserID)
+	require.Equal(t, "n�", *all[0].Event)
+	require.Equal(t, "a\\ud800�😀", *all[3].UserID)
+
+	s.request(http.MethodPost, "/v1/events", event, "Idempotency-Key", "�").is(http.StatusAccepted)
+	issues := s.request(http.MethodPost, "/v1/events", event, "Idempotency-Key", "\xff").is(http.StatusBadRequest).issues()
+	require.Equal(t, "Invalid text: not UTF-8", issues[0].Message)
+}
+
 func TestWhatIsWrongWithAnEventIsNamedWithItsFixAndNothingIsStored(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -58,6 +75,8 @@ func TestWhatIsWrongWithAnEventIsNamedWithItsFixAndNothingIsStored(t *testing.T)
 		"a blank id":                {`{"name":"n","userId":"   "}`, "userId", "too_small"},
 		"a NUL in an id":            {`{"name":"n","userId":"u\u0000"}`, "userId", "invalid_format"},
 		"half a surrogate":          {`{"name":"n","userId":"\ud800"}`, "userId", "invalid_format"},
+		"half beside U+FFFD":        {`{"name":"n","userId":"�\ud800"}`, "userId", "invalid_format"},
+		"halves the wrong way":      {`{"name":"n","userId":"\udc00\ud800"}`, "userId", "invalid_format"},
 		"a bad email":               {`{"name":"n","email":"a@localhost"}`, "email", "invalid_format"},
 		"blanks around an email":    {`{"name":"n","email":" a@b.co"}`, "email", "invalid_format"},
 		"a NUL in an email":         {`{"name":"n","email":"a\u0000@b.co"}`, "email", "invalid_format"},

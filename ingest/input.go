@@ -148,7 +148,7 @@ func (d *draft) text(m *document.Member, limit int) (string, bool) {
 	}
 	value, err := document.Unquote(m.Value)
 	switch {
-	case err != nil || strings.ContainsRune(value, utf8.RuneError) && !strings.ContainsRune(m.Value, utf8.RuneError):
+	case err != nil || document.HasLoneSurrogate(m.Value):
 		d.issue(web.Issue{Code: "invalid_format", Origin: "string", Format: "unicode", Message: "Invalid text: half of a surrogate pair", Fix: "send whole characters"}, m.Name)
 		return "", false
 	case strings.IndexByte(value, 0) >= 0:

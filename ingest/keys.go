@@ -210,7 +210,7 @@ func (a *API) noteUse(ctx context.Context) {
 		}
 		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
 		if err := a.deps.DB.TouchAPIKeys(write, used); err != nil {
-			a.log.Warn("key use not noted", zap.Int("keys", len(used)), zap.Error(err))
+			a.log.Warn("keys.use_not_noted", zap.Int("keys", len(used)), zap.Error(err))
 		}
 		cancel()
 	}
@@ -231,11 +231,21 @@ func (a *API) gate(l *limiter) func(http.Handler) http.Handler {
 	}
 }
 
+// bearer is the token of an Authorization header, or empty. The scheme has no case, and
+// spaces around the token are none of it (RFC 9110, 11.4).
+func bearer(header string) string {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
 // authenticate returns the caller, or answers and returns nil. Who is not known
 // yet is limited by address first, so that guessing keys costs the guesser.
 func (a *API) authenticate(x *web.Exchange, r *http.Request) *web.Caller {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || token == "" {
+	token := bearer(r.Header.Get("Authorization"))
+	if token == "" {
 		if a.limit(x, a.public, a.edge.ClientAddress(r)) {
 			a.refuse(x, errUnauthorized)
 		}
@@ -300,7 +310,7 @@ func failScope(x *web.Exchange, scopes []string) {
 
 // unknownAdmin answers where no admin route is: to callers who could read, or change,
 // if there were one.
-func unknownAdmin(x *web.Exchange, r *http.Request) {
+func (a *API) unknownAdmin(x *web.Exchange, r *http.Request) {
 	scope := storage.ScopeFullAdmin
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		scope = storage.ScopeRead
@@ -309,5 +319,5 @@ func unknownAdmin(x *web.Exchange, r *http.Request) {
 		failScope(x, []string{scope})
 		return
 	}
-	notFound(x, r)
+	a.notFound(x, r)
 }

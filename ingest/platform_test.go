@@ -36,16 +36,20 @@ const event = `{"name":"n","userId":"u"}`
 func TestWithoutAKeyNothingIsTaken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	for _, authorization := range []string{"-", "Bearer ", "bearer " + adminKey, "Basic x", "Bearer hsk_unknown", adminKey} {
+	for _, authorization := range []string{"-", "Bearer ", "Bearer", "Bearer" + adminKey, "Basic " + adminKey, "Bearer hsk_unknown", adminKey} {
 		got := s.request(http.MethodPost, "/v1/events", event, "Authorization", authorization).is(http.StatusUnauthorized)
 		require.Equal(t, "Unauthorized", got.object()["error"])
 		require.Contains(t, got.header.Get("WWW-Authenticate"), "Bearer")
 	}
+	for _, authorization := range []string{"bearer " + adminKey, "BEARER   " + adminKey, " Bearer " + adminKey + "  "} { // RFC 9110, 11.4
+		s.request(http.MethodPost, "/v1/events", event, "Authorization", authorization).is(http.StatusAccepted)
+	}
+	require.Len(t, s.log.all(), 3)
 	for _, path := range []string{"/v1/events/unknown", "/v1/contacts/unknown", "/v1/lists", "/v1/emails/x", "/v1/campaigns", "/v1/admin/anything"} {
 		s.request(http.MethodGet, path, "", "Authorization", "-").is(http.StatusUnauthorized)
 		s.request(http.MethodGet, path, "").is(http.StatusNotFound)
 	}
-	require.Empty(t, s.log.all())
+	require.Len(t, s.log.all(), 3)
 }
 
 // 26, 27, and the weakness that any valid key could do anything.
@@ -250,8 +254,6 @@ func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
 		id := s.request(http.MethodGet, "/v1/health/live", "", "X-Request-Id", bad).header.Get("X-Request-Id")
 		require.NoError(t, uuid.Validate(id))
 	}
-	s.request(http.MethodGet, "/v1/events", "").is(http.StatusNotFound) // a wrong method, never 405
-
 	require.Empty(t, got.header.Get("Access-Control-Expose-Headers"))
 	got = s.request(http.MethodGet, "/nowhere", "", "Origin", "https://a.example").is(http.StatusNotFound)
 	require.Contains(t, got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
@@ -263,6 +265,29 @@ func TestEveryResponseHasTheCommonHeaders(t *testing.T) {
 	require.Empty(t, preflight.header.Get("X-Request-Id"))
 }
 
+func TestAWrongMethodIsToldFromAWrongPathWithTheMethodsThereAre(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
+		deps.Admin = []web.Route{adminRoute("GET /v1/admin/things"), adminRoute("GET /v1/admin/things/{id}")}
+		deps.Admin[1].Example = "/v1/admin/things/1"
+	})
+	for target, allow := range map[string]string{
+		"PATCH /v1/events": "POST", "GET /v1/events/": "", "DELETE /v1/events/batch": "POST", "POST /v1/contacts": "DELETE, PUT",
+		"POST /v1/health/live": "GET, HEAD", "PUT /v1/admin/things": "GET, HEAD", "PUT /v1/admin/things/a%2Fb": "GET, HEAD",
+		"OPTIONS /v1/events": "POST", "PUT /v1/admin/nothing": "", "PUT /nowhere": "", "PUT /v1/admin/things/": "",
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		if allow == "" {
+			s.request(method, path, "").is(http.StatusNotFound)
+			continue
+		}
+		got := s.request(method, path, "").is(http.StatusMethodNotAllowed)
+		require.Equal(t, allow, got.header.Get("Allow"), target)
+		require.Equal(t, "Method Not Allowed", got.object()["error"], target)
+	}
+	s.request(http.MethodGet, "/v1/events", "", "Authorization", "-").is(http.StatusUnauthorized) // a key first
+}
+
 func TestHeadIsAnsweredWhereThereIsAGet(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
@@ -272,7 +297,7 @@ func TestHeadIsAnsweredWhereThereIsAGet(t *testing.T) {
 		s.request(http.MethodHead, path, "").is(http.StatusOK)
 	}
 	s.request(http.MethodHead, "/v1/contacts/find?userId=u", "", "Authorization", "-").is(http.StatusUnauthorized)
-	s.request(http.MethodHead, "/v1/events", "").is(http.StatusNotFound)
+	s.request(http.MethodHead, "/v1/events", "").is(http.StatusMethodNotAllowed)
 
 	listening := httptest.NewServer(s.api)
 	t.Cleanup(listening.Close)
@@ -305,10 +330,10 @@ func TestLargeResponsesAreCompressedForWhoTakesIt(t *testing.T) {
 
 func TestTheAPIIsDescribedAndReadable(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) { deps.Metrics = http.NotFoundHandler() })
 	doc := s.request(http.MethodGet, "/openapi.json", "", "Authorization", "-").is(http.StatusOK).object()
 	require.Equal(t, "3.1.0", doc["openapi"])
-	for _, path := range []string{"/v1/events", "/v1/events/batch", "/v1/contacts", "/v1/contacts/find", "/v1/health"} {
+	for _, path := range []string{"/v1/events", "/v1/events/batch", "/v1/contacts", "/v1/contacts/find", "/v1/health", "/v1/health/live", "/v1/health/ready", "/metrics"} {
 		require.Contains(t, doc["paths"], path)
 	}
 	var described struct {
@@ -468,7 +493,7 @@ func TestMetricsAskForAKeyAndArePagesOfNoOtherOrigin(t *testing.T) {
 			require.NotContains(t, name, "Access-Control")
 		}
 		get(http.MethodGet, "192.0.2.1:4000", "Authorization", "Bearer "+adminKey).is(http.StatusOK)
-		preflight := get(http.MethodOptions, "127.0.0.1:4000", "Origin", "https://elsewhere.example", "Access-Control-Request-Method", "GET").is(http.StatusNotFound)
+		preflight := get(http.MethodOptions, "127.0.0.1:4000", "Origin", "https://elsewhere.example", "Access-Control-Request-Method", "GET").is(http.StatusMethodNotAllowed)
 		require.Empty(t, preflight.header.Get("Access-Control-Allow-Methods"))
 	}
 }
@@ -521,7 +546,7 @@ func TestMadeUpMethodsStandNowhere(t *testing.T) {
 		deps.Logger, deps.Registerer = zap.New(core), registry
 		deps.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	})
-	s.request("MADEUP", "/v1/events", "").is(http.StatusNotFound)
+	s.request("MADEUP", "/v1/events", "").is(http.StatusMethodNotAllowed)
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	told := fmt.Sprint(families, lines.All(), spanNames(spans))

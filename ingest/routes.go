@@ -28,14 +28,23 @@ type area struct {
 	unknown http.HandlerFunc // answers paths and methods that do not exist
 }
 
-func notFound(x *web.Exchange, _ *http.Request) { x.Fail(http.StatusNotFound, "Not Found", "") }
+// notFound answers where no route is, and where one is with another method.
+func (a *API) notFound(x *web.Exchange, r *http.Request) {
+	methods := a.table.Methods(r.URL.EscapedPath())
+	if len(methods) == 0 {
+		x.Fail(http.StatusNotFound, "Not Found", "")
+		return
+	}
+	x.Header().Set("Allow", strings.Join(methods, ", "))
+	x.Fail(http.StatusMethodNotAllowed, "Method Not Allowed", "use "+strings.Join(methods, " or "))
+}
 
 func (a *API) areas() []area {
 	if a.cfg.HealthOnly {
 		return nil
 	}
-	none := web.Handle(notFound)
-	areas := []area{{"/v1/admin", a.admin, web.Handle(unknownAdmin)}}
+	none := web.Handle(a.notFound)
+	areas := []area{{"/v1/admin", a.admin, web.Handle(a.unknownAdmin)}}
 	for _, prefix := range []string{"/v1/events", "/v1/contacts", "/v1/emails", "/v1/lists", "/v1/campaigns"} {
 		areas = append(areas, area{prefix, a.data, none})
 	}
@@ -46,8 +55,8 @@ func (a *API) areas() []area {
 func (a *API) mux() *chi.Mux {
 	mux := chi.NewRouter()
 	mux.Use(a.edge.Exchanges, headAsGet)
-	mux.NotFound(web.Handle(notFound))
-	mux.MethodNotAllowed(web.Handle(notFound)) // a wrong method answers as an unknown path
+	mux.NotFound(web.Handle(a.notFound))
+	mux.MethodNotAllowed(web.Handle(a.notFound))
 	routes := a.table.Routes
 	for _, area := range a.areas() {
 		mux.Route(area.prefix, func(r chi.Router) {

@@ -21,7 +21,7 @@ func routeOf(r *http.Request) string { return chi.RouteContext(r.Context()).Rout
 // finished counts a request and writes its log line.
 func (e *Edge) finished(x *Exchange, r *http.Request, took time.Duration) {
 	method, route := methodOf(r), routeOf(r)
-	if route == "" || strings.Contains(route, "*") && x.status == http.StatusNotFound {
+	if route == "" || strings.Contains(route, "*") && (x.status == http.StatusNotFound || x.status == http.StatusMethodNotAllowed) {
 		route = "unmatched"
 	}
 	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {

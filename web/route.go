@@ -134,6 +134,27 @@ type Table struct {
 	JSON, Page []byte
 }
 
+// Methods are those of the routes at a path as it was sent, HEAD with GET; none where no
+// route is.
+func (t *Table) Methods(path string) (methods []string) {
+	got := strings.Split(path, "/")
+	for _, r := range t.Routes {
+		want := strings.Split(r.Path, "/")
+		fits := len(want) == len(got)
+		for i := 0; fits && i < len(want); i++ {
+			fits = want[i] == got[i] || strings.HasPrefix(want[i], "{") && got[i] != ""
+		}
+		if fits {
+			methods = append(methods, r.Method)
+		}
+	}
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
+}
+
 // Compile checks routes and describes them. The error names every route that lacks
 // something.
 func Compile(about About, routes []Route) (*Table, error) {

@@ -3,7 +3,10 @@ package document
 import (
 	"cmp"
 	"encoding/json"
+	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Member is one member of an object, as it stands in the text.
@@ -116,6 +119,41 @@ func (m *Members) separator() bool {
 func (m *Members) fail(reason string) bool {
 	m.Err = &Error{Offset: m.At, Reason: reason}
 	return false
+}
+
+// HasLoneSurrogate reports whether a JSON string, or any JSON text, escapes half of a
+// surrogate pair (`\ud83d` alone): it stands for no character, and decoders make U+FFFD
+// of it. U+FFFD itself, escaped or not, is a character as any other.
+func HasLoneSurrogate(text string) bool {
+	for {
+		at := strings.IndexByte(text, '\\')
+		if at < 0 || at+1 >= len(text) {
+			return false
+		}
+		text = text[at:]
+		first := escapedUnit(text)
+		switch {
+		case utf16.IsSurrogate(first):
+			if len(text) < 12 || utf16.DecodeRune(first, escapedUnit(text[6:])) == utf8.RuneError {
+				return true
+			}
+			text = text[12:]
+		default:
+			text = text[2:] // what is behind the u of an escape holds no backslash
+		}
+	}
+}
+
+// escapedUnit is the code unit of the \u escape that text begins with, or 0.
+func escapedUnit(text string) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0
+	}
+	unit, err := strconv.ParseUint(text[2:6], 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(unit)
 }
 
 // Unquote decodes a JSON string with its quotes. One without escapes shares the
