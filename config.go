@@ -72,9 +72,8 @@ type KafkaConfig struct {
 	MinInSync         int               `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
 	RetentionIngest   time.Duration     `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
 	RetentionResolved time.Duration     `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
-	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topic events; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
+	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topics events and signals; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
 	RetentionFacts    time.Duration     `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
-	RetentionSignals  time.Duration     `name:"retention-signals" help:"Retention of topic signals; negative for ever." env:"RETENTION_SIGNALS" default:"168h"`
 	RetentionEmails   time.Duration     `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
 	RetentionLetters  time.Duration     `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
 	SessionTimeout    time.Duration     `name:"kafka-session-timeout" help:"How long a restart may take before its partitions go to others." env:"KAFKA_SESSION_TIMEOUT" default:"10s"`
@@ -207,7 +206,7 @@ func (c *Config) ValidateServing() error {
 		d, least time.Duration
 	}{
 		{"RETENTION_INGEST", c.Kafka.RetentionIngest, time.Minute}, {"RETENTION_EVENTS", c.Kafka.RetentionEvents, time.Minute},
-		{"RETENTION_RESOLVED", c.Kafka.RetentionResolved, time.Minute}, {"RETENTION_SIGNALS", c.Kafka.RetentionSignals, time.Minute},
+		{"RETENTION_RESOLVED", c.Kafka.RetentionResolved, time.Minute},
 		{"RETENTION_EMAIL_REQUESTS", c.Kafka.RetentionEmails, time.Minute}, {"RETENTION_DEAD_LETTERS", c.Kafka.RetentionLetters, time.Minute},
 		{"RETENTION_LIFECYCLE", c.Kafka.RetentionFacts, time.Minute}, {"EVENTS_RETENTION", c.Database.EventsRetention, 24 * time.Hour},
 		{"AUDIT_RETENTION", c.Database.AuditRetention, 24 * time.Hour},
@@ -261,11 +260,12 @@ func (c *Config) checkTakeover() error {
 }
 
 // Retention is how long each topic that deletes keeps its records; a negative one
-// is for ever.
+// is for ever. Signals are kept as long as events: a processor that begins or catches
+// up reads both.
 func (k *KafkaConfig) Retention() map[schemas.Topic]time.Duration {
 	return map[schemas.Topic]time.Duration{
 		schemas.TopicIngest: k.RetentionIngest, schemas.TopicResolved: k.RetentionResolved, schemas.TopicEvents: k.RetentionEvents,
-		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionSignals,
+		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionEvents,
 		schemas.TopicEmailRequests: k.RetentionEmails, schemas.TopicDeadLetters: k.RetentionLetters,
 	}
 }

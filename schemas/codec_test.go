@@ -35,7 +35,7 @@ func sampleInput() *Input {
 
 func sampleContact() *Contact {
 	return &Contact{
-		ID: idB, Version: 7, UserID: ptr("user-1"), Email: ptr("a@example.com"), AnonymousID: ptr("anon-1"),
+		ID: idB, Version: 7, Seq: 40, Era: 2, UserID: ptr("user-1"), Email: ptr("a@example.com"), AnonymousID: ptr("anon-1"),
 		Identifiers: []Identifier{{KindExternal, "user-1"}, {KindEmail, "a@example.com"}},
 		Merged:      []string{idA}, Properties: nasty,
 		Preferences: []Preference{{
@@ -63,14 +63,14 @@ func sampleResolved() *Resolved {
 func sampleEvent() *Event {
 	return &Event{
 		ID: idA, ContactID: idB, Name: "order.completed", UserID: ptr("user-1"), Email: ptr("a@example.com"),
-		AnonymousID: ptr("anon-1"), Properties: nasty, OccurredAt: at, ReceivedAt: later, Source: "api", Hops: 2,
+		AnonymousID: ptr("anon-1"), Properties: nasty, OccurredAt: at, ReceivedAt: later, Source: "api", Hops: 2, Seq: 41, Era: 2,
 	}
 }
 
 func sampleFact() *Fact {
 	return &Fact{
 		ID: idA, Type: FactContactUpdated, ContactID: idB, UserID: ptr("user-1"), Email: ptr("a@example.com"),
-		AnonymousID: ptr("anon-1"), OccurredAt: at, CauseID: idA,
+		AnonymousID: ptr("anon-1"), OccurredAt: at, CauseID: idA, Seq: 42, Era: 2, CauseSeq: 39, WriterSeq: 3, Hops: 1,
 		Contact:      &ContactFact{7, nasty, []string{"plan", "email"}, at, later, at, later},
 		Deleted:      &ContactDeleted{8},
 		Merged:       &ContactMerged{idA, 9, nasty, []Identifier{{KindEmail, "b@example.com"}}},
@@ -86,7 +86,10 @@ func sampleFact() *Fact {
 }
 
 func sampleSignal() *Signal {
-	return &Signal{idA, "timer", "journeys", idB, at, 4, "wait-1", ptr(`{"step":2}`)}
+	return &Signal{
+		idA, "timer", "journeys", idB, at, 4, "wait-1", ptr(`{"step":2}`),
+		&MergedSignal{idB, 43, 2}, &DeletedSignal{44, 2},
+	}
 }
 
 func sampleEmailRequest() *EmailRequest {

@@ -49,6 +49,18 @@ type Fact struct {
 	OccurredAt  time.Time `avro:"occurredAt"`
 	// CauseID is the id of the record that this fact was derived from.
 	CauseID string `avro:"causeId"`
+	// Seq and Era are the place in the order of the contact, as those of an Event; 0
+	// of a derived fact.
+	Seq int64 `avro:"seq"`
+	Era int64 `avro:"era"`
+	// CauseSeq, of a derived fact (bucket.*, journey.*, email.*), is the number of the
+	// record after which it became true.
+	CauseSeq int64 `avro:"causeSeq"`
+	// WriterSeq, of a derived fact, is its writer's own number for the contact, without
+	// holes, so that a repeat is known.
+	WriterSeq int64 `avro:"writerSeq"`
+	// Hops counts how often the chain event → fact → event led here.
+	Hops int `avro:"hops"`
 
 	Contact      *ContactFact      `avro:"contact"`      // contact.created, contact.updated
 	Deleted      *ContactDeleted   `avro:"deleted"`      // contact.deleted

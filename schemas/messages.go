@@ -47,7 +47,7 @@ func (m *Event) Key() string { return m.ContactID }
 // Meta has the type `event.tracked:<name>`, so that a destination subscribed to
 // one event name filters without decoding.
 func (m *Event) Meta() Meta {
-	return Meta{ID: m.ID, Type: TypeEventTracked + ":" + m.Name, OccurredAt: m.OccurredAt}
+	return Meta{ID: m.ID, Type: TypeEventTracked + ":" + m.Name, OccurredAt: m.OccurredAt, Seq: m.Seq, Era: m.Era}
 }
 
 // Topic implements Message.
@@ -57,7 +57,9 @@ func (*Fact) Topic() Topic { return TopicLifecycle }
 func (m *Fact) Key() string { return m.ContactID }
 
 // Meta implements Message.
-func (m *Fact) Meta() Meta { return Meta{ID: m.ID, Type: m.Type, OccurredAt: m.OccurredAt} }
+func (m *Fact) Meta() Meta {
+	return Meta{ID: m.ID, Type: m.Type, OccurredAt: m.OccurredAt, Seq: m.Seq, Era: m.Era}
+}
 
 // Topic implements Message.
 func (*Contact) Topic() Topic { return TopicContacts }
@@ -66,7 +68,7 @@ func (*Contact) Topic() Topic { return TopicContacts }
 func (m *Contact) Key() string { return m.ID }
 
 // Meta implements Message. A snapshot has no identity of its own: its id is the
-// contact's.
+// contact's. Nor has it a place in the order: its Seq is that of a record before it.
 func (m *Contact) Meta() Meta { return Meta{ID: m.ID, Type: "contact", OccurredAt: m.UpdatedAt} }
 
 // Tombstone removes a contact from topic contacts: a key without a value.

@@ -18,6 +18,9 @@ type Meta struct {
 	ID         string // UUID; v7 for an input, v5 for everything derived
 	Type       string
 	OccurredAt time.Time
+	// Seq and Era are the record's place in the order of its contact; Seq is 0 for
+	// one that has none.
+	Seq, Era int64
 }
 
 // Types of an Input.
@@ -159,6 +162,12 @@ type Event struct {
 	ReceivedAt  time.Time `avro:"receivedAt"`
 	Source      string    `avro:"source"`
 	Hops        int       `avro:"hops"`
+	// Seq is the place in the order of the contact, over topics events and lifecycle:
+	// 1, 2, 3 … without holes within an Era; 0 of one that was written before contacts
+	// numbered its records.
+	Seq int64 `avro:"seq"`
+	// Era grows when the contacts are rebuilt, and numbers begin again at 1; mostly 0.
+	Era int64 `avro:"era"`
 }
 
 // Contact is a value of topic contacts: the state of a contact after a change.
@@ -166,6 +175,8 @@ type Event struct {
 type Contact struct {
 	ID          string       `avro:"id"`
 	Version     int64        `avro:"version"`
+	Seq         int64        `avro:"seq"` // of the contact's latest record, as of this snapshot
+	Era         int64        `avro:"era"`
 	UserID      *string      `avro:"userId"`
 	Email       *string      `avro:"email"`
 	AnonymousID *string      `avro:"anonymousId"`
@@ -190,18 +201,44 @@ type Preference struct {
 	LastBounceAt    *time.Time      `avro:"lastBounceAt"`
 }
 
-// Signal is a value of topic signals: something processors tell each other.
+// Types of a Signal.
+const (
+	SignalMerged  = "merged"  // the contact was merged away
+	SignalDeleted = "deleted" // the contact was erased
+)
+
+// Signal is a value of topic signals: something processors tell each other. A type
+// with content of its own has a nullable field for it.
 type Signal struct {
 	ID         string    `avro:"id"`
-	Type       string    `avro:"type"` // "timer", "merged", "deleted", "handover"
+	Type       string    `avro:"type"` // one of the Signal… constants; "timer", "handover" are to come
 	For        string    `avro:"for"`  // the processor that it is addressed to
 	ContactID  string    `avro:"contactId"`
 	OccurredAt time.Time `avro:"occurredAt"`
 	Epoch      int64     `avro:"epoch"`
-	// What names what is due (timer), or the survivor (merged).
+	// What names what is due (timer).
 	What string `avro:"what"`
 	// State is the handed over state, a JSON document of the processor's own.
 	State *string `avro:"state"`
+
+	Merged  *MergedSignal  `avro:"merged"`
+	Deleted *DeletedSignal `avro:"deleted"`
+}
+
+// MergedSignal tells of a contact that was merged away. Its last number on topics
+// events and lifecycle is Seq, 0 when it has none: whoever has applied that far has
+// seen all of it.
+type MergedSignal struct {
+	Survivor string `avro:"survivor"`
+	Seq      int64  `avro:"seq"`
+	Era      int64  `avro:"era"`
+}
+
+// DeletedSignal tells of a contact that was erased, with its last number. It acts at
+// once, whatever of the contact is still on its way.
+type DeletedSignal struct {
+	Seq int64 `avro:"seq"`
+	Era int64 `avro:"era"`
 }
 
 // EmailRequest is a value of topic email-requests: an email that shall be sent.

@@ -40,7 +40,7 @@ func Topics() []TopicSpec {
 		{Topic: TopicEvents, Retention: 30 * day, ContactKeyed: true},
 		{Topic: TopicLifecycle, Retention: 90 * day, ContactKeyed: true},
 		{Topic: TopicContacts, Compact: true, ContactKeyed: true},
-		{Topic: TopicSignals, Retention: 7 * day, ContactKeyed: true},
+		{Topic: TopicSignals, Retention: 30 * day, ContactKeyed: true},
 		{Topic: TopicEmailRequests, Retention: 7 * day, ContactKeyed: true},
 		{Topic: TopicDeadLetters, Retention: 90 * day},
 	}

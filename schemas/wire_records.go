@@ -69,6 +69,8 @@ func (m *Absorb) wire(w *wire) {
 func (m *Contact) wire(w *wire) {
 	w.string(&m.ID)
 	w.long(&m.Version)
+	w.long(&m.Seq)
+	w.long(&m.Era)
 	w.nullString(&m.UserID)
 	w.nullString(&m.Email)
 	w.nullString(&m.AnonymousID)
@@ -113,6 +115,8 @@ func (m *Event) wire(w *wire) {
 	w.time(&m.ReceivedAt)
 	w.string(&m.Source)
 	w.count(&m.Hops)
+	w.long(&m.Seq)
+	w.long(&m.Era)
 }
 
 func (m *Fact) wire(w *wire) {
@@ -124,6 +128,11 @@ func (m *Fact) wire(w *wire) {
 	w.nullString(&m.AnonymousID)
 	w.time(&m.OccurredAt)
 	w.string(&m.CauseID)
+	w.long(&m.Seq)
+	w.long(&m.Era)
+	w.long(&m.CauseSeq)
+	w.long(&m.WriterSeq)
+	w.count(&m.Hops)
 	null(w, &m.Contact, (*ContactFact).wire)
 	null(w, &m.Deleted, (*ContactDeleted).wire)
 	null(w, &m.Merged, (*ContactMerged).wire)
@@ -208,6 +217,19 @@ func (m *Signal) wire(w *wire) {
 	w.long(&m.Epoch)
 	w.string(&m.What)
 	w.nullString(&m.State)
+	null(w, &m.Merged, (*MergedSignal).wire)
+	null(w, &m.Deleted, (*DeletedSignal).wire)
+}
+
+func (m *MergedSignal) wire(w *wire) {
+	w.string(&m.Survivor)
+	w.long(&m.Seq)
+	w.long(&m.Era)
+}
+
+func (m *DeletedSignal) wire(w *wire) {
+	w.long(&m.Seq)
+	w.long(&m.Era)
 }
 
 func (m *EmailRequest) wire(w *wire) {

@@ -37,7 +37,7 @@ func Describe(r *Record, contents Contents) error {
 		return nil
 	}
 	meta := m.Meta()
-	r.ID, r.Type, r.OccurredAt = meta.ID, meta.Type, meta.OccurredAt
+	r.ID, r.Type, r.OccurredAt, r.Seq, r.Era = meta.ID, meta.Type, meta.OccurredAt, meta.Seq, meta.Era
 	if len(r.Key) == 0 {
 		r.Key = []byte(m.Key())
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -18,6 +19,9 @@ func NewDeadLetter(r *Record, source, reason string, failure error, now time.Tim
 		if v != "" {
 			headers[k] = v
 		}
+	}
+	if r.Seq > 0 {
+		headers[HeaderSeq], headers[HeaderEra] = strconv.FormatInt(r.Seq, 10), strconv.FormatInt(r.Era, 10)
 	}
 	text := failure.Error()
 	text = CleanText(text[:min(len(text), maxLetterError)])

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,13 +22,17 @@ const (
 	HeaderOccurredAt  = "occurred-at" // RFC 3339 with nanoseconds, UTC
 	HeaderTraceParent = "traceparent" // W3C trace context
 	HeaderTraceState  = "tracestate"
+	// HeaderSeq and HeaderEra are a record's place in the order of its contact, as
+	// decimal numbers; without them it has none.
+	HeaderSeq = "seq"
+	HeaderEra = "era"
 	// HeaderFirstAppended is on records that were redriven: when they were appended
 	// for the first time, in the format of occurred-at.
 	HeaderFirstAppended = "first-appended"
 )
 
 // MaxHeaders is how many headers a record of ours has at most.
-const MaxHeaders = 5
+const MaxHeaders = 7
 
 // Trace is the W3C trace context that a record carries.
 type Trace struct{ Parent, State string }
@@ -85,6 +90,15 @@ func AppendHeaders(hs []kgo.RecordHeader, buf []byte, m schemas.Meta, t Trace) (
 		buf = m.OccurredAt.UTC().AppendFormat(buf, time.RFC3339Nano)
 		hs = append(hs, kgo.RecordHeader{Key: HeaderOccurredAt, Value: buf[start:len(buf):len(buf)]})
 	}
+	number := func(key string, n int64) {
+		start := len(buf)
+		buf = strconv.AppendInt(buf, n, 10)
+		hs = append(hs, kgo.RecordHeader{Key: key, Value: buf[start:len(buf):len(buf)]})
+	}
+	if m.Seq > 0 {
+		number(HeaderSeq, m.Seq)
+		number(HeaderEra, m.Era)
+	}
 	add(HeaderTraceParent, t.Parent)
 	add(HeaderTraceState, t.State)
 	return hs, buf
@@ -129,6 +143,10 @@ func FillRecord(r *Record, topic schemas.Topic, kr *kgo.Record, like string) {
 			}
 		case HeaderOccurredAt:
 			r.OccurredAt = HeaderTime(h.Value)
+		case HeaderSeq:
+			r.Seq = HeaderNumber(string(h.Value))
+		case HeaderEra:
+			r.Era = HeaderNumber(string(h.Value))
 		case HeaderTraceParent:
 			r.TraceParent = traceText(h.Value)
 		case HeaderTraceState:
@@ -149,6 +167,15 @@ func HeaderTime(value []byte) time.Time {
 		return time.Time{}
 	}
 	return at.UTC()
+}
+
+// HeaderNumber is a number of 0 and more, and 0 for what is none.
+func HeaderNumber(value string) int64 {
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
 }
 
 // OriginallyAppended is when the record was appended, or before it was redriven.

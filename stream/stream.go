@@ -37,6 +37,7 @@ type Record struct {
 	OccurredAt  time.Time
 	TraceParent string
 	TraceState  string
+	Seq, Era    int64 // its place in the order of its contact; Seq is 0 without one
 
 	Unreadable error // neither headers nor content say what it is
 }

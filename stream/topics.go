@@ -120,6 +120,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ensure topics: %w", err)
 	}
+	a.keepSignals(ctx, configs)
 	if problems := a.check(found, configs); len(problems) > 0 {
 		return &TopicsError{Problems: problems}
 	}
@@ -198,8 +199,35 @@ func (a *Admin) topicConfig(spec schemas.TopicSpec) map[string]*string {
 	if retention >= 0 {
 		ms = retention.Milliseconds()
 	}
-	conf["retention.ms"] = kadm.StringPtr(strconv.FormatInt(ms, 10))
+	conf[retentionMS] = kadm.StringPtr(strconv.FormatInt(ms, 10))
 	return conf
+}
+
+// keepSignals has topic signals, which was made with a shorter retention once, kept as
+// long as events. What it is not allowed to change, check reports.
+func (a *Admin) keepSignals(ctx context.Context, configs map[string]map[string]string) {
+	name := a.Config.Topic(schemas.TopicSignals)
+	retention, short := a.signalsShort(configs)
+	if !short {
+		return
+	}
+	change := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: retentionMS, Value: kadm.StringPtr(retention)}}
+	altered, err := a.Kadm.AlterTopicConfigs(ctx, change, name)
+	if err != nil || len(altered) != 1 || altered[0].Err != nil {
+		return
+	}
+	configs[name][retentionMS] = retention
+}
+
+const retentionMS = "retention.ms"
+
+// signalsShort says whether topic signals is kept for less than topic events, and the
+// retention of that one.
+func (a *Admin) signalsShort(configs map[string]map[string]string) (events string, short bool) {
+	events = configs[a.Config.Topic(schemas.TopicEvents)][retentionMS]
+	want, err := strconv.ParseInt(events, 10, 64)
+	got, err2 := strconv.ParseInt(configs[a.Config.Topic(schemas.TopicSignals)][retentionMS], 10, 64)
+	return events, err == nil && err2 == nil && got >= 0 && (want < 0 || got < want)
 }
 
 // awaitTopics waits until all topics exist and each partition has a leader.
@@ -284,6 +312,9 @@ func (a *Admin) check(found kadm.TopicDetails, configs map[string]map[string]str
 		}
 		a.checkPartitions(spec, len(found[name].Partitions), contactPartitions, report)
 		a.checkConfig(spec, name, configs[name], report)
+		if retention, short := a.signalsShort(configs); short && spec.Topic == schemas.TopicSignals {
+			report("retention.ms is less than that of topic events: a processor that catches up reads both", a.alter(name, retentionMS+"="+retention))
+		}
 	}
 	return problems
 }
@@ -301,9 +332,7 @@ func (a *Admin) checkPartitions(spec schemas.TopicSpec, got, contactPartitions i
 }
 
 func (a *Admin) checkConfig(spec schemas.TopicSpec, name string, conf map[string]string, report func(problem, fix string)) {
-	alter := func(setting string) string {
-		return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", a.Config.Brokers[0], name, setting)
-	}
+	alter := func(setting string) string { return a.alter(name, setting) }
 	policy := "delete"
 	if spec.Compact {
 		policy = "compact"
@@ -319,6 +348,11 @@ func (a *Admin) checkConfig(spec schemas.TopicSpec, name string, conf map[string
 		report(fmt.Sprintf("max.message.bytes is %d, must be at least %d", got, schemas.MaxRecord),
 			alter(fmt.Sprintf("max.message.bytes=%d", maxMessageBytes)))
 	}
+}
+
+// alter is the command that changes a setting of a topic.
+func (a *Admin) alter(name, setting string) string {
+	return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s", a.Config.Brokers[0], name, setting)
 }
 
 // TopicInfo describes a topic for people.

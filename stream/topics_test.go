@@ -174,3 +174,44 @@ func TestLagOfADeploymentWithoutGroupsIsEmpty(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, lags)
 }
+
+func TestSignalsAreKeptAsLongAsEvents(t *testing.T) {
+	week := map[string]*string{
+		"message.timestamp.type": kadm.StringPtr("LogAppendTime"), "max.message.bytes": kadm.StringPtr("5000000"),
+		"retention.ms": kadm.StringPtr("604800000"),
+	}
+	e := streamtest.New(t, streamtest.NoTopics(), streamtest.FakeOnly())
+	_, err := e.Admin().CreateTopic(e.Context(), 3, 1, week, e.Config.Topic(schemas.TopicSignals))
+	require.NoError(t, err)
+
+	refuse := true
+	e.Cluster.ControlKey(int16(kmsg.IncrementalAlterConfigs), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		e.Cluster.KeepControl()
+		if !refuse {
+			return nil, nil, false
+		}
+		req, _ := kreq.(*kmsg.IncrementalAlterConfigsRequest)
+		resp, _ := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+		for _, r := range req.Resources {
+			rr := kmsg.NewIncrementalAlterConfigsResponseResource()
+			rr.ResourceType, rr.ResourceName, rr.ErrorCode = r.ResourceType, r.ResourceName, kerr.TopicAuthorizationFailed.Code
+			resp.Resources = append(resp.Resources, rr)
+		}
+		return resp, nil, true
+	})
+	var wrong *stream.TopicsError
+	require.ErrorAs(t, stream.EnsureTopics(e.Context(), e.Config, nil), &wrong)
+	require.Len(t, wrong.Problems, 1)
+	require.Equal(t, schemas.TopicSignals, wrong.Problems[0].Topic)
+	require.Contains(t, wrong.Problems[0].Fix, "--add-config retention.ms=2592000000")
+
+	refuse = false
+	require.NoError(t, stream.EnsureTopics(e.Context(), e.Config, nil))
+	described, err := e.Admin().DescribeTopicConfigs(e.Context(), e.Config.Topic(schemas.TopicSignals))
+	require.NoError(t, err)
+	for _, c := range described[0].Configs {
+		if c.Key == "retention.ms" {
+			require.Equal(t, "2592000000", c.MaybeValue())
+		}
+	}
+}

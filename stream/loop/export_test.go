@@ -1,5 +1,11 @@
 package loop
 
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream/stream"
+)
+
 // What the loop's tests reach into.
 
 // ErrCrash ends a thread at once, tidying nothing.
@@ -44,4 +50,18 @@ func (l *Loop) Fetched() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.fetched)
+}
+
+// EncodePending and DecodePending are pending outputs as progress rows keep them.
+func EncodePending(outputs []Output) []byte {
+	all := make([]*Output, len(outputs))
+	for i := range outputs {
+		all[i] = &outputs[i]
+	}
+	return encodePending(all)
+}
+
+// DecodePending returns the records of pending outputs.
+func DecodePending(cfg stream.Config, pending []byte) ([]*kgo.Record, error) {
+	return decodePending(cfg, pending)
 }

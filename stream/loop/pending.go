@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -15,8 +16,12 @@ import (
 
 // Pending outputs as they stand in a progress row: a version byte, then an s2
 // block of length-prefixed fields. A new version is added beside the old one,
-// for a row may have been written before an upgrade.
-const pendingVersion = 1
+// for a row may have been written before an upgrade. Outputs without numbers are
+// written as the first version, which binaries before numbering read.
+const (
+	pendingPlain    = 1
+	pendingNumbered = 2 // each output also has its place in the order of its contact
+)
 
 var errPending = errors.New("pending outputs are malformed")
 
@@ -30,18 +35,22 @@ func encodePending(outputs []*Output) []byte {
 		size += len(outputs[i].Value) + usualFrame
 	}
 	fields := binary.AppendUvarint(make([]byte, 0, size), uint64(len(outputs)))
+	version := byte(pendingPlain)
+	if slices.ContainsFunc(outputs, func(o *Output) bool { return o.Meta.Seq > 0 }) {
+		version = pendingNumbered
+	}
 	for _, o := range outputs {
-		fields = o.appendTo(fields)
+		fields = o.appendTo(fields, version)
 	}
 	row := make([]byte, 1+s2.MaxEncodedLen(len(fields)))
-	row[0] = pendingVersion
+	row[0] = version
 	return row[:1+len(s2.Encode(row[1:], fields))]
 }
 
 // usualFrame is what an output has beside its value, mostly.
 const usualFrame = 160
 
-func (o *Output) appendTo(b []byte) []byte {
+func (o *Output) appendTo(b []byte, version byte) []byte {
 	b = appendField(b, string(o.Topic))
 	b = appendField(b, o.Key)
 	if o.Value == nil {
@@ -59,6 +68,10 @@ func (o *Output) appendTo(b []byte) []byte {
 		b = binary.AppendVarint(b, o.Meta.OccurredAt.Unix())
 		b = binary.AppendUvarint(b, uint64(o.Meta.OccurredAt.Nanosecond()))
 	}
+	if version == pendingNumbered {
+		b = binary.AppendUvarint(b, uint64(o.Meta.Seq))
+		b = binary.AppendUvarint(b, uint64(o.Meta.Era))
+	}
 	b = appendField(b, o.Trace.Parent)
 	return appendField(b, o.Trace.State)
 }
@@ -73,8 +86,9 @@ func decodePending(cfg stream.Config, pending []byte) ([]*kgo.Record, error) {
 	if len(pending) == 0 {
 		return nil, nil
 	}
-	if pending[0] != pendingVersion {
-		return nil, fmt.Errorf("%w: version %d, this build knows %d", errPending, pending[0], pendingVersion)
+	version := pending[0]
+	if version != pendingPlain && version != pendingNumbered {
+		return nil, fmt.Errorf("%w: version %d, this build knows up to %d", errPending, version, pendingNumbered)
 	}
 	block, err := s2.Decode(nil, pending[1:])
 	if err != nil {
@@ -84,7 +98,7 @@ func decodePending(cfg stream.Config, pending []byte) ([]*kgo.Record, error) {
 	count := r.uvarint()
 	var records []*kgo.Record
 	for range count {
-		records = append(records, r.record(cfg))
+		records = append(records, r.record(cfg, version))
 		if r.bad {
 			return nil, fmt.Errorf("%w: cut off", errPending)
 		}
@@ -98,7 +112,7 @@ type fieldReader struct {
 	bad bool
 }
 
-func (r *fieldReader) record(cfg stream.Config) *kgo.Record {
+func (r *fieldReader) record(cfg stream.Config, version byte) *kgo.Record {
 	topic, key := r.text(), r.text()
 	var value []byte
 	if r.flag() {
@@ -107,6 +121,9 @@ func (r *fieldReader) record(cfg stream.Config) *kgo.Record {
 	m := schemas.Meta{ID: r.text(), Type: r.text()}
 	if r.flag() {
 		m.OccurredAt = time.Unix(r.varint(), int64(r.uvarint())).UTC()
+	}
+	if version == pendingNumbered {
+		m.Seq, m.Era = int64(r.uvarint()), int64(r.uvarint())
 	}
 	return stream.NewKafkaRecord(cfg.Topic(schemas.Topic(topic)), key, value, m, stream.Trace{Parent: r.text(), State: r.text()})
 }
@@ -180,4 +197,4 @@ func kafkaRecords(cfg stream.Config, outputs []Output) []*kgo.Record {
 }
 
 // headerBytes is what key and headers of an output take, without a trace state.
-const headerBytes = 192
+const headerBytes = 208

@@ -424,13 +424,15 @@ func (d *DeadLetters) record(ctx context.Context, l *Letter) (*stream.Record, er
 		Topic: topic, Partition: l.Partition, Offset: l.Offset, Key: l.RecordKey, Value: l.RecordValue, AppendTime: appended,
 		ID: l.RecordID, Type: l.RecordType, OccurredAt: stream.HeaderTime([]byte(h[stream.HeaderOccurredAt])),
 		TraceParent: h[stream.HeaderTraceParent], TraceState: h[stream.HeaderTraceState],
+		Seq: stream.HeaderNumber(h[stream.HeaderSeq]), Era: stream.HeaderNumber(h[stream.HeaderEra]),
 	}, nil
 }
 
 // reproduce appends a record to its topic again, byte for byte. It bears when it was
 // appended first: what was decided in between, such as an erasure, came after it.
 func reproduce(ctx context.Context, a *stream.Admin, r *stream.Record) error {
-	kr := stream.NewKafkaRecord(a.Config.Topic(r.Topic), string(r.Key), r.Value, schemas.Meta{ID: r.ID, Type: r.Type, OccurredAt: r.OccurredAt}, r.Trace())
+	meta := schemas.Meta{ID: r.ID, Type: r.Type, OccurredAt: r.OccurredAt, Seq: r.Seq, Era: r.Era}
+	kr := stream.NewKafkaRecord(a.Config.Topic(r.Topic), string(r.Key), r.Value, meta, r.Trace())
 	kr.Headers = append(kr.Headers, kgo.RecordHeader{Key: stream.HeaderFirstAppended, Value: []byte(stream.TimeText(r.OriginallyAppended()))})
 	if err := a.Client.ProduceSync(ctx, kr).FirstErr(); err != nil {
 		return fmt.Errorf("append record %s to %s again: %w", r.ID, r.Topic, err)
