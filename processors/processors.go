@@ -21,14 +21,15 @@ import (
 
 // table is every processor, each after those whose outputs it reads.
 var table = []Processor{
-	{Name: identity.Name, Topics: identity.Topics(), New: newIdentity, rebuild: rebuildIdentity},
-	{Name: contacts.Name, Topics: contacts.Topics(), New: newContacts, rebuild: rebuildContacts},
+	{Name: identity.Name, Topics: identity.Topics(), Format: 1, New: newIdentity, rebuild: rebuildIdentity},
+	{Name: contacts.Name, Topics: contacts.Topics(), Format: 1, New: newContacts, rebuild: rebuildContacts},
 }
 
 // Processor is a line of the table.
 type Processor struct {
 	Name   string          // of its group, without prefix
 	Topics []schemas.Topic // what it reads
+	Format int32           // the highest in which it reads and writes: 1, or as loop.Formatted says
 
 	// New makes the processor. Its figures are registered unless Deps has no Registerer.
 	New func(Deps) (loop.Processor, error)

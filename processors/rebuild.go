@@ -139,7 +139,7 @@ func (r *rebuilding) run(ctx context.Context, p Processor) error {
 		if err := p.rebuild(ctx, r, tx, at); err != nil {
 			return err
 		}
-		if err := storage.AcceptProgress(ctx, tx, p.Name, goOn); err != nil {
+		if err := storage.AcceptProgress(ctx, tx, p.Name, goOn, p.Format); err != nil {
 			return err
 		}
 		if err := r.nobodyAlive(ctx); err != nil {

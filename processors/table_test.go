@@ -14,6 +14,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
@@ -24,6 +25,7 @@ func TestTheTableSaysOfEachProcessorWhatItSaysOfItself(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, p.Name(), line.Name)
 		require.Equal(t, p.Topics(), line.Topics)
+		require.Equal(t, loop.FormatOf(p), line.Format)
 		require.False(t, seen[line.Name], "two processors are called %s", line.Name)
 		seen[line.Name] = true
 		found, err := processors.Find(line.Name)

@@ -28,6 +28,9 @@ type Ranges map[string]Range
 type Progress struct {
 	Partition int32
 	Ranges    Ranges
+	// Format is the one in which the processor's state of this partition and its
+	// outputs are written: 1 at first, and never lower than it was.
+	Format int32
 	// Pending are the encoded outputs that Ranges caused; nil when there are none.
 	Pending []byte
 	// Published says that Pending is known to be on the log. It is set lazily.
@@ -39,7 +42,7 @@ type Progress struct {
 }
 
 const lockProgress = `
-SELECT partition, ranges, published, accepted, updated_at
+SELECT partition, ranges, format, published, accepted, updated_at
 FROM processor_progress
 WHERE processor = $1 AND partition = ANY($2)
 ORDER BY partition
@@ -57,7 +60,7 @@ func LockProgress(ctx context.Context, tx *Tx, processor string, partitions []in
 	found := make(map[int32]Progress, len(partitions))
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
 			return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
 		}
 		found[p.Partition] = p
@@ -69,7 +72,7 @@ func LockProgress(ctx context.Context, tx *Tx, processor string, partitions []in
 }
 
 const loadProgress = `
-SELECT partition, ranges, pending, published, accepted, updated_at
+SELECT partition, ranges, format, pending, published, accepted, updated_at
 FROM processor_progress
 WHERE processor = $1 AND ($2::integer[] IS NULL OR partition = ANY($2))
 ORDER BY partition`
@@ -85,7 +88,7 @@ func LoadProgress(ctx context.Context, q Querier, processor string, partitions [
 	var found []Progress
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
 			return nil, fmt.Errorf("load progress of %s: %w", processor, err)
 		}
 		found = append(found, p)
@@ -97,21 +100,23 @@ func LoadProgress(ctx context.Context, q Querier, processor string, partitions [
 }
 
 const writeProgress = `
-INSERT INTO processor_progress AS p (processor, partition, ranges, pending, published, accepted)
-SELECT $1, v.partition, v.ranges::jsonb, v.pending, false, false
-FROM unnest($2::integer[], $3::text[], $4::bytea[]) AS v (partition, ranges, pending)
+INSERT INTO processor_progress AS p (processor, partition, ranges, format, pending, published, accepted)
+SELECT $1, v.partition, v.ranges::jsonb, v.format, v.pending, false, false
+FROM unnest($2::integer[], $3::text[], $4::integer[], $5::bytea[]) AS v (partition, ranges, format, pending)
 ON CONFLICT (processor, partition) DO UPDATE
-SET ranges = excluded.ranges, pending = excluded.pending, published = false, accepted = false, updated_at = now()`
+SET ranges = excluded.ranges, format = excluded.format, declared = excluded.format, pending = excluded.pending,
+    published = false, accepted = false, updated_at = now()`
 
-// WriteProgress stores what an apply did: ranges and pending, not yet
+// WriteProgress stores what an apply did: ranges, format and pending, not yet
 // published, of many partitions in one statement. The rows are locked by
-// LockProgress in the same transaction.
+// LockProgress in the same transaction; a format below the row's is refused.
 func WriteProgress(ctx context.Context, tx *Tx, processor string, rows []Progress) error {
-	partitions, ranges, pending := make([]int32, len(rows)), make([]string, len(rows)), make([][]byte, len(rows))
+	partitions, ranges := make([]int32, len(rows)), make([]string, len(rows))
+	formats, pending := make([]int32, len(rows)), make([][]byte, len(rows))
 	for i, p := range rows {
-		partitions[i], ranges[i], pending[i] = p.Partition, p.Ranges.json(), p.Pending
+		partitions[i], ranges[i], formats[i], pending[i] = p.Partition, p.Ranges.json(), max(p.Format, 1), p.Pending
 	}
-	if _, err := tx.Exec(ctx, writeProgress, processor, partitions, ranges, pending); err != nil {
+	if _, err := tx.Exec(ctx, writeProgress, processor, partitions, ranges, formats, pending); err != nil {
 		return fmt.Errorf("write progress of %s: %w", processor, err)
 	}
 	return nil
@@ -122,18 +127,19 @@ INSERT INTO processor_progress AS p (processor, partition, ranges, published)
 SELECT $1, v.partition, v.ranges::jsonb, true
 FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
 ON CONFLICT (processor, partition) DO UPDATE
-SET ranges = excluded.ranges || p.ranges
+SET ranges = excluded.ranges || p.ranges, declared = $4
 WHERE p.ranges <> excluded.ranges || p.ranges`
 
 // StartProgress inserts the rows of partitions that are started for the first
 // time, published, and adds topics to rows that lack them. What a row already
-// says of a topic stays.
-func StartProgress(ctx context.Context, q Querier, processor string, starts map[int32]Ranges) error {
+// says of a topic stays. knows is the highest format that the caller can write; a row
+// of a higher one is refused.
+func StartProgress(ctx context.Context, q Querier, processor string, starts map[int32]Ranges, knows int32) error {
 	partitions, ranges := make([]int32, 0, len(starts)), make([]string, 0, len(starts))
 	for p, r := range starts {
 		partitions, ranges = append(partitions, p), append(ranges, r.json())
 	}
-	if _, err := q.Exec(ctx, startProgress, processor, partitions, ranges); err != nil {
+	if _, err := q.Exec(ctx, startProgress, processor, partitions, ranges, knows); err != nil {
 		return fmt.Errorf("start progress of %s: %w", processor, err)
 	}
 	return nil
@@ -141,20 +147,20 @@ func StartProgress(ctx context.Context, q Querier, processor string, starts map[
 
 const markPublished = `
 UPDATE processor_progress AS p
-SET ranges = v.settled::jsonb, pending = NULL, published = true, accepted = false, updated_at = now()
+SET ranges = v.settled::jsonb, pending = NULL, published = true, accepted = false, declared = $5, updated_at = now()
 FROM unnest($2::integer[], $3::text[], $4::text[]) AS v (partition, ranges, settled)
 WHERE p.processor = $1 AND p.partition = v.partition AND p.ranges = v.ranges::jsonb`
 
 // MarkPublished notes that the pending outputs of rows are on the log and drops
 // them, From of each range becoming Next. A row whose ranges are not those
-// given was written by another owner and stays as it is.
-func MarkPublished(ctx context.Context, q Querier, processor string, ranges map[int32]Ranges) error {
+// given was written by another owner and stays as it is. knows is as for StartProgress.
+func MarkPublished(ctx context.Context, q Querier, processor string, ranges map[int32]Ranges, knows int32) error {
 	var partitions []int32
 	var before, after []string
 	for p, r := range ranges {
 		partitions, before, after = append(partitions, p), append(before, r.json()), append(after, r.Settled().json())
 	}
-	if _, err := q.Exec(ctx, markPublished, processor, partitions, before, after); err != nil {
+	if _, err := q.Exec(ctx, markPublished, processor, partitions, before, after, knows); err != nil {
 		return fmt.Errorf("mark progress of %s as published: %w", processor, err)
 	}
 	return nil
@@ -165,19 +171,19 @@ INSERT INTO processor_progress AS p (processor, partition, ranges, published, ac
 SELECT $1, v.partition, v.ranges::jsonb, true, true
 FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
 ON CONFLICT (processor, partition) DO UPDATE
-SET ranges = p.ranges || excluded.ranges, pending = NULL, published = true, accepted = true, updated_at = now()`
+SET ranges = p.ranges || excluded.ranges, pending = NULL, published = true, accepted = true, declared = $4, updated_at = now()`
 
 // AcceptProgress sets the places from which a processor goes on (Next, and the topic's
 // id), by partition and topic, and drops what was pending there. The owner of the partition
 // commits them to the group and goes on from them by itself. Topics not named
-// keep their place.
-func AcceptProgress(ctx context.Context, q Querier, processor string, places map[int32]Ranges) error {
+// keep their place. knows is as for StartProgress.
+func AcceptProgress(ctx context.Context, q Querier, processor string, places map[int32]Ranges, knows int32) error {
 	var partitions []int32
 	var ranges []string
 	for p, r := range places {
 		partitions, ranges = append(partitions, p), append(ranges, r.Settled().json())
 	}
-	if _, err := q.Exec(ctx, acceptProgress, processor, partitions, ranges); err != nil {
+	if _, err := q.Exec(ctx, acceptProgress, processor, partitions, ranges, knows); err != nil {
 		return fmt.Errorf("accept progress of %s: %w", processor, err)
 	}
 	return nil

@@ -51,10 +51,10 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 		var rows [][]string
 		for _, p := range all {
 			for _, t := range p.Topics {
-				rows = append(rows, []string{p.Processor, fmt.Sprint(p.Partition), string(t.Topic), fmt.Sprint(t.Committed), fmt.Sprint(t.Next), fmt.Sprint(t.End), fmt.Sprint(t.Lag), strconv.FormatBool(p.Published)})
+				rows = append(rows, []string{p.Processor, fmt.Sprint(p.Partition), fmt.Sprint(p.Format), string(t.Topic), fmt.Sprint(t.Committed), fmt.Sprint(t.Next), fmt.Sprint(t.End), fmt.Sprint(t.Lag), strconv.FormatBool(p.Published)})
 			}
 		}
-		table(w, []string{"processor", "partition", "topic", "committed", "applied", "end", "lag", "published"}, rows)
+		table(w, []string{"processor", "partition", "format", "topic", "committed", "applied", "end", "lag", "published"}, rows)
 		printStoppedProcessors(w, all)
 	})
 }
@@ -84,7 +84,7 @@ func (c *processorsAcceptCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	defer closeBoth()
-	if err := loop.AcceptOffsets(ctx, admin, db, c.Processor, c.Partition, at); err != nil {
+	if err := loop.AcceptOffsets(ctx, admin, db, c.Processor, p.Format, c.Partition, at); err != nil {
 		return err
 	}
 	return out.value(map[string]any{"processor": c.Processor, "partition": c.Partition, "offsets": at}, func(w io.Writer) {

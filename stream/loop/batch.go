@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -48,6 +49,7 @@ type Batch struct {
 	whenDecided func()
 	decided     bool
 	traces      map[*stream.Record]stream.Trace // the spans of traced records; nil for none
+	formats     map[int32]int32                 // by partition; nil outside a loop
 }
 
 // Output is an encoded message and the record that caused it.
@@ -63,6 +65,18 @@ type Output struct {
 // NewBatch makes a batch; used by the loop and by processors' tests.
 func NewBatch(enc stream.Encoder, now time.Time, records []*stream.Record) *Batch {
 	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
+}
+
+// Format is the format in which state and outputs of the records of a partition are
+// read and written: at most the processor's highest (Formatted), and lower while members
+// of the group are of a release that cannot read it. It never sinks, but rises: state that
+// was written in a lower one is found then too. In a batch that no loop made it is the
+// highest there can be.
+func (b *Batch) Format(partition int32) int32 {
+	if b.formats == nil {
+		return math.MaxInt32
+	}
+	return b.formats[partition]
 }
 
 // Emit adds an output, published after the batch is applied and in the order of

@@ -77,7 +77,7 @@ func newMember(cfg Config, number int) (*member, error) {
 		kgo.ConsumerGroup(m.group),
 		kgo.ConsumeTopics(m.topics...),
 		kgo.InstanceID(m.instance),
-		kgo.Balancers(kgo.RangeBalancer()),
+		kgo.Balancers(declaring{kgo.RangeBalancer(), FormatOf(cfg.Processor)}),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(cfg.HeartbeatInterval),
 		// All that a revocation may wait for, and the time to hear of it.

@@ -11,7 +11,7 @@ import (
 type loopMetrics struct {
 	records, outputs, deadLetters, restarts prometheus.Counter
 	batch, apply, publish                   prometheus.Observer
-	lag, stopped                            *prometheus.GaugeVec // by partition
+	lag, stopped, format                    *prometheus.GaugeVec // by partition
 }
 
 // loopMetricsFor registers the collectors, which all loops of a registerer
@@ -40,7 +40,8 @@ func loopMetricsFor(reg prometheus.Registerer, processor string) (*loopMetrics, 
 		apply:       histogram("apply_seconds", "Time of a batch's transaction in Postgres.", seconds),
 		publish:     histogram("publish_seconds", "Time of a batch's transaction in Kafka.", seconds),
 		lag:         gauge("lag_records", "Offsets between the end of the log and the processor, over its topics."),
-		stopped:     gauge("partition_stopped", "1 for a partition that waits for an operator."),
+		stopped:     gauge("partition_stopped", "1 for a partition that waits for an operator, or for an instance of a newer release."),
+		format:      gauge("partition_format", "The format in which a partition's state is written."),
 	}
 	return m, errors.Join(errs...)
 }
@@ -75,8 +76,13 @@ func (m *loopMetrics) setStopped(partition int32, stopped bool) {
 	m.stopped.WithLabelValues(strconv.Itoa(int(partition))).Set(v)
 }
 
+func (m *loopMetrics) setFormat(partition, format int32) {
+	m.format.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(format))
+}
+
 // forget takes out the gauges of a partition that has another owner.
 func (m *loopMetrics) forget(partition int32) {
 	m.lag.DeleteLabelValues(strconv.Itoa(int(partition)))
 	m.stopped.DeleteLabelValues(strconv.Itoa(int(partition)))
+	m.format.DeleteLabelValues(strconv.Itoa(int(partition)))
 }

@@ -17,6 +17,7 @@ import (
 type ProcessorPartition struct {
 	Processor string          `json:"processor"`
 	Partition int32           `json:"partition"`
+	Format    int32           `json:"format"` // in which its state is written
 	Topics    []TopicPosition `json:"topics"`
 	// Published says that nothing waits to be published; it is noted lazily.
 	Published bool `json:"published"`
@@ -68,7 +69,7 @@ func ListProcessor(ctx context.Context, a *stream.Admin, q storage.Querier, proc
 	}
 	all := make([]ProcessorPartition, len(rows))
 	for i, row := range rows {
-		p := ProcessorPartition{Processor: processor, Partition: row.Partition, Published: row.Published,
+		p := ProcessorPartition{Processor: processor, Partition: row.Partition, Format: row.Format, Published: row.Published,
 			Accepted: row.Accepted, PendingBytes: len(row.Pending), UpdatedAt: row.UpdatedAt.UTC()}
 		for _, t := range sortedTopics(row.Ranges) {
 			name := a.Config.Topic(t)
@@ -95,8 +96,9 @@ var ErrOffset = errors.New("the log does not have this offset")
 // `hogstream processors accept`. Outputs that waited to be published there are
 // dropped, and records may be skipped or applied again: that is the operator's
 // decision. The offsets are of the topics as they are now. Topics not named keep their place. A running owner takes it up by
-// itself; so does the next one.
-func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, processor string, partition int32, at map[schemas.Topic]int64) error {
+// itself; so does the next one. knows is the highest format of the processor that this
+// binary reads: a partition of a higher one is refused.
+func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, processor string, knows, partition int32, at map[schemas.Topic]int64) error {
 	names := make(map[string]bool)
 	for t := range at {
 		names[a.Config.Topic(t)] = true
@@ -120,7 +122,7 @@ func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, proc
 		}
 		places[string(t)] = storage.Range{From: o, Next: o, TopicID: ids[a.Config.Topic(t)]}
 	}
-	return storage.AcceptProgress(ctx, q, processor, map[int32]storage.Ranges{partition: places})
+	return storage.AcceptProgress(ctx, q, processor, map[int32]storage.Ranges{partition: places}, knows)
 }
 
 func sortedTopics(r storage.Ranges) []schemas.Topic {

@@ -24,12 +24,14 @@ const (
 	actCommit             // commit next to the group, then look again
 	actPublish            // applied, not published: publish pending, do not run the records again
 	actStop               // a mismatch, for an operator
+	actLeave              // written by a newer release, which goes on with it
 )
 
 // found is what is known of a partition right after an assignment, by topic
 // without prefix. The offsets are read before the row, the bounds after it.
 type found struct {
 	partition int32
+	knows     int32            // the highest format of this binary
 	committed map[string]int64 // none when the group has no offset
 	row       *storage.Progress
 	left      storage.Ranges // of topics that are no longer consumed
@@ -42,7 +44,7 @@ type found struct {
 type decision struct {
 	act    act
 	starts storage.Ranges // for actSeed
-	why    string         // for actStop: both offsets, and what disagrees
+	why    string         // for actStop: both offsets, and what disagrees; for actLeave: what it would take
 }
 
 // decide is the table of recovery of DESIGN section 3. Every row of it is a
@@ -50,6 +52,9 @@ type decision struct {
 func decide(topics []string, f found, off rule) decision {
 	if f.row == nil {
 		return firstStart(topics, f, off)
+	}
+	if why := f.newerFormat(); why != "" {
+		return decision{act: actLeave, why: why}
 	}
 	if why := f.otherLog(); why != "" {
 		return decision{act: actStop, why: why}

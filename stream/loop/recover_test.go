@@ -20,6 +20,9 @@ func TestRecoveryTable(t *testing.T) {
 	accepted := func(ranges storage.Ranges) *storage.Progress {
 		return &storage.Progress{Ranges: ranges, Published: true, Accepted: true}
 	}
+	formatted := func(format int32, ranges storage.Ranges) *storage.Progress {
+		return &storage.Progress{Ranges: ranges, Format: format}
+	}
 	type c = map[string]int64
 	type ids = map[string]uuid.UUID
 	was, is := uuid.New(), uuid.New()
@@ -105,6 +108,15 @@ func TestRecoveryTable(t *testing.T) {
 		"an offset for a topic that the row does not know": {
 			topics: two, committed: c{x: 3, y: 5}, row: row(false, storage.Ranges{x: {From: 1, Next: 3}}), want: actStop, says: "the row has no entry"},
 
+		"the row is of a newer release: it is left alone": {
+			topics: one, committed: c{x: 3}, row: formatted(3, storage.Ranges{x: {From: 1, Next: 3}}), want: actLeave, says: "its state is in format 3, which a newer release writes, and this one knows up to 2"},
+		"the same while a range waits: it is not published": {
+			topics: one, committed: c{x: 1}, row: formatted(3, storage.Ranges{x: {From: 1, Next: 3}}), want: actLeave, says: "newer release"},
+		"the same when nothing else fits: it is no mismatch": {
+			topics: two, committed: c{x: 77, y: 5}, row: formatted(3, storage.Ranges{x: {From: 1, Next: 3, TopicID: was}}), ids: ids{x: is}, want: actLeave, says: "newer release"},
+		"the row is of the highest format that is known: go on": {
+			topics: one, committed: c{x: 3}, row: formatted(2, storage.Ranges{x: {From: 1, Next: 3}}), want: actBegin},
+
 		"an operator named another place": {
 			topics: one, committed: c{x: 3}, row: accepted(storage.Ranges{x: {From: 8, Next: 8}}), want: actCommit},
 		"the group stands where the operator wants it": {
@@ -113,7 +125,7 @@ func TestRecoveryTable(t *testing.T) {
 			topics: one, committed: c{x: 3}, row: accepted(storage.Ranges{x: {From: 8, Next: 8}}), starts: c{x: 9}, want: actStop, says: "starts at 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := found{row: tc.row, committed: tc.committed, ids: tc.ids, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
+			f := found{knows: 2, row: tc.row, committed: tc.committed, ids: tc.ids, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
 			for topic, at := range tc.starts {
 				f.starts[topic] = at
 			}

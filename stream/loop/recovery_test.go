@@ -83,11 +83,11 @@ func TestAnOffsetMovedByHandStopsThePartitionUntilAnOperatorNamesAPlace(t *testi
 	require.Contains(t, why.Reason, "hogstream processors rebuild copier")
 
 	admin := r.openAdmin()
-	err := loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 0, map[schemas.Topic]int64{schemas.TopicIngest: 99})
+	err := loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, 0, map[schemas.Topic]int64{schemas.TopicIngest: 99})
 	require.ErrorIs(t, err, loop.ErrOffset)
-	err = loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 99, map[schemas.Topic]int64{schemas.TopicIngest: 0})
+	err = loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, 99, map[schemas.Topic]int64{schemas.TopicIngest: 0})
 	require.ErrorContains(t, err, "no such partition")
-	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 0, map[schemas.Topic]int64{schemas.TopicIngest: 10}))
+	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, 0, map[schemas.Topic]int64{schemas.TopicIngest: 10}))
 	r.awaitOutputs(30) // without a restart
 	require.Empty(t, a.loop.Stopped())
 	a.stop()

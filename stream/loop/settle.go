@@ -85,10 +85,13 @@ func (t *thread) settleOnce(ctx context.Context, open []*part) error {
 			if err := t.mismatch(ctx, p, d.why); err != nil {
 				return err
 			}
+		case actLeave:
+			t.metrics.setLag(p.number, f.lag())
+			t.halt(p, d.why)
 		}
 	}
 	if len(seeds) > 0 {
-		if err := storage.StartProgress(ctx, t.cfg.DB, t.name, seeds); err != nil {
+		if err := storage.StartProgress(ctx, t.cfg.DB, t.name, seeds, t.formats.highest); err != nil {
 			return err
 		}
 		if err := t.cfg.hooks.step(stepSeeded, keys(seeds)); err != nil {
@@ -146,7 +149,7 @@ func (t *thread) look(ctx context.Context, open []*part) ([]found, error) {
 	}
 	all := make([]found, len(numbers))
 	for i, n := range numbers {
-		f := found{partition: n, row: byNumber[n],
+		f := found{partition: n, knows: t.formats.highest, row: byNumber[n],
 			committed: make(map[string]int64), starts: make(map[string]int64), ends: make(map[string]int64), ids: make(map[string]uuid.UUID)}
 		for j, topic := range t.topics {
 			f.committed[topic] = committed.get(names[j], n)
@@ -192,9 +195,9 @@ func (t *thread) leftTopics(ctx context.Context, rows []storage.Progress) (map[i
 
 // begin makes a partition ready and reads it from next on.
 func (t *thread) begin(p *part, f found, d decision) {
-	p.ranges, p.left, p.published = d.starts, f.left, false
+	p.ranges, p.left, p.published, p.format = d.starts, f.left, false, firstFormat
 	if f.row != nil {
-		p.ranges, p.published = f.row.Ranges.Of(t.topics), f.row.Published
+		p.ranges, p.published, p.format = f.row.Ranges.Of(t.topics), f.row.Published, f.row.Format
 	}
 	p.at, p.ids = make(map[string]int64, len(p.ranges)), make(map[string]uuid.UUID, len(p.ranges))
 	from := make(map[string]logPlace, len(p.ranges))
@@ -207,6 +210,7 @@ func (t *thread) begin(p *part, f found, d decision) {
 	}
 	p.stage, p.reason, p.active = ready, "", time.Now()
 	t.metrics.setStopped(p.number, false)
+	t.metrics.setFormat(p.number, p.format)
 	t.noteStopped()
 	t.intake.seek(p.number, from)
 }
@@ -226,7 +230,12 @@ func (t *thread) mismatch(ctx context.Context, p *part, why string) error {
 			return err
 		}
 	}
-	reason := why + ": " + advice(t.name, p.number)
+	t.halt(p, why+": "+advice(t.name, p.number))
+	return nil
+}
+
+// halt leaves a partition alone, visibly, until a later look at it says otherwise.
+func (t *thread) halt(p *part, reason string) {
 	if p.reason != reason {
 		t.log.Error("processor.partition_stopped", zap.Int32("partition", p.number), zap.String("why", reason))
 	}
@@ -234,7 +243,6 @@ func (t *thread) mismatch(ctx context.Context, p *part, why string) error {
 	p.recheck = time.Now().Add(t.cfg.RecheckStopped)
 	t.metrics.setStopped(p.number, true)
 	t.noteStopped()
-	return nil
 }
 
 // republish puts out what was applied and not published, without running the

@@ -34,6 +34,7 @@ type thread struct {
 	parts      map[int32]*part
 	narrow     narrowing
 	emitting   bool // the last batch had outputs
+	formats    formats
 
 	failures int // turns in a row that failed
 	since    time.Time
@@ -55,6 +56,7 @@ const (
 type part struct {
 	number    int32
 	stage     stage
+	format    int32                // as the row has it
 	ranges    storage.Ranges       // as the row has them
 	left      storage.Ranges       // what the row has of topics that are no longer consumed
 	at        map[string]int64     // how far the log was read, by topic: next, or further over markers
@@ -73,6 +75,7 @@ func newThread(cfg Config, number int, metrics *loopMetrics) *thread {
 		assignment: newMembership("", -1, nil),
 		parts:      make(map[int32]*part),
 		publisher:  newPublisher(cfg, number),
+		formats:    formats{highest: FormatOf(cfg.Processor)},
 	}
 	for _, topic := range cfg.Processor.Topics() {
 		t.topics = append(t.topics, string(topic))
@@ -275,7 +278,7 @@ func (t *thread) tidy(ctx context.Context, now time.Time) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	if err := storage.MarkPublished(ctx, t.cfg.DB, t.name, marks); err != nil {
+	if err := storage.MarkPublished(ctx, t.cfg.DB, t.name, marks, t.formats.highest); err != nil {
 		return err
 	}
 	for n := range marks {

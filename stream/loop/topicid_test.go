@@ -45,7 +45,7 @@ func TestAProcessorStopsVisiblyOnALogThatWasMadeAnewUntilAnOperatorNamesAPlace(t
 			require.Equal(t, 20, r.applied(), "nothing of the log made anew")
 
 			for p := range r.partitions {
-				require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", p, map[schemas.Topic]int64{schemas.TopicIngest: 0}))
+				require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, p, map[schemas.Topic]int64{schemas.TopicIngest: 0}))
 			}
 			r.awaitOutputs(50) // without a restart
 			require.Empty(t, a.loop.Stopped())
@@ -72,10 +72,10 @@ func TestAPartitionThatIsAcceptedLeavesTheOthersOfItsTopicStopped(t *testing.T) 
 	r.giveBoth(15)
 	r.eventually("both partitions are stopped", func() bool { return len(a.loop.Stopped()) == 2 })
 	admin := r.openAdmin()
-	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, map[schemas.Topic]int64{schemas.TopicIngest: 0}))
+	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, 1, map[schemas.Topic]int64{schemas.TopicIngest: 0}))
 	r.awaitOutputs(35)
 	require.Len(t, a.loop.Stopped(), 1)
-	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 0, map[schemas.Topic]int64{schemas.TopicIngest: 5}))
+	require.NoError(t, loop.AcceptOffsets(t.Context(), admin, r.db, "copier", 1, 0, map[schemas.Topic]int64{schemas.TopicIngest: 5}))
 	r.awaitOutputs(45)
 	require.Empty(t, a.loop.Stopped())
 }

@@ -29,6 +29,7 @@ type batch struct {
 type advance struct {
 	part   *part
 	next   map[string]int64 // by topic
+	format int32            // in which it is applied
 	ranges storage.Ranges   // as written by apply, of the topics consumed
 }
 
@@ -94,6 +95,7 @@ func (t *thread) nextBatch() *batch {
 // was not applied is still waiting, what was not published is pending, and its
 // partitions are settled before anything else happens on them.
 func (t *thread) process(ctx context.Context, b *batch) (err error) {
+	t.agree(ctx, b)
 	if !t.member.hold(t.assignment) {
 		return nil // revoked; the next turn follows
 	}
@@ -111,6 +113,7 @@ func (t *thread) process(ctx context.Context, b *batch) (err error) {
 	if err := t.apply(ctx, b); err != nil {
 		return t.notApplied(b, err)
 	}
+	t.noteRaised(b)
 	t.narrow.applied(len(b.records))
 	t.intake.taken(b.taken)
 	if err := t.cfg.hooks.step(stepApplied, keys(b.parts)); err != nil {
@@ -168,6 +171,7 @@ func (t *thread) applyOnce(ctx context.Context, b *batch) error {
 			return err
 		}
 		out := NewBatch(t.cfg.Encoder, t.cfg.Now(), b.records)
+		out.formats = b.formats()
 		packed := sync.OnceValue(func() packing { return t.pack(b, out.Outputs()) })
 		var early sync.WaitGroup
 		out.whenDecided = func() { early.Go(func() { packed() }) }
@@ -203,13 +207,25 @@ func (t *thread) pack(b *batch, outputs []Output) packing {
 	return packing{rows: rows, records: kafkaRecords(t.cfg.Kafka, outputs)}
 }
 
+// formats are the formats in which the partitions are applied.
+func (b *batch) formats() map[int32]int32 {
+	all := make(map[int32]int32, len(b.parts))
+	for n, a := range b.parts {
+		all[n] = a.format
+	}
+	return all
+}
+
 // expect locks the rows and drops the partitions whose row is not where this
-// owner stands: another owner was here, and the table of recovery decides (rule
-// expect).
+// owner stands, or is of a newer release: another owner was here, and the table of
+// recovery decides (rule expect).
 func (t *thread) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
 	rows, err := storage.LockProgress(ctx, tx, t.name, keys(b.parts))
 	if err != nil {
 		return err
+	}
+	for n, a := range b.parts {
+		a.format = t.formats.of(rows[n].Format)
 	}
 	if t.cfg.hooks.off.has(ruleExpect) {
 		return nil
@@ -217,7 +233,7 @@ func (t *thread) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
 	dropped := false
 	for n, a := range b.parts {
 		row, exists := rows[n]
-		if exists && row.Ranges.Of(t.topics).SameNext(a.part.ranges) || !exists && t.cfg.hooks.off.has(ruleSeed) {
+		if exists && row.Format <= t.formats.highest && row.Ranges.Of(t.topics).SameNext(a.part.ranges) || !exists && t.cfg.hooks.off.has(ruleSeed) {
 			continue
 		}
 		delete(b.parts, n)
@@ -287,7 +303,7 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 		for topic, next := range a.next {
 			a.ranges[topic] = storage.Range{From: a.part.ranges[topic].Next, Next: next, TopicID: a.part.ids[topic]}
 		}
-		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges.With(a.part.left), Pending: encodePending(byPart[n])})
+		rows = append(rows, storage.Progress{Partition: n, Ranges: a.ranges.With(a.part.left), Format: a.format, Pending: encodePending(byPart[n])})
 	}
 	return rows, nil
 }
