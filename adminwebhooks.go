@@ -7,7 +7,7 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -16,13 +16,13 @@ import (
 
 // adminWebhooks gives the admin API the operations of the sinks: the rooms do
 // not know one another.
-type adminWebhooks struct{ ops *sinks.Operations }
+type adminWebhooks struct{ ops *destinations.Operations }
 
 var _ console.Webhooks = adminWebhooks{}
 
 // Create implements console.Webhooks.
 func (w adminWebhooks) Create(ctx context.Context, s console.Settings) (*console.Created, error) {
-	return adminCreated(w.ops.Create(ctx, sinks.Settings(s)))
+	return adminCreated(w.ops.Create(ctx, destinations.Settings(s)))
 }
 
 // List implements console.Webhooks.
@@ -48,7 +48,7 @@ func (w adminWebhooks) Inspect(ctx context.Context, id string) (*console.View, e
 	return adminView(w.ops.Inspect(ctx, id))
 }
 
-func adminView(v *sinks.View, err error) (*console.View, error) {
+func adminView(v *destinations.View, err error) (*console.View, error) {
 	if err != nil {
 		return nil, adminError(err)
 	}
@@ -58,7 +58,7 @@ func adminView(v *sinks.View, err error) (*console.View, error) {
 
 // Update implements console.Webhooks.
 func (w adminWebhooks) Update(ctx context.Context, id string, p console.Patch) (*console.Created, error) {
-	return adminCreated(w.ops.Update(ctx, id, sinks.Patch(p)))
+	return adminCreated(w.ops.Update(ctx, id, destinations.Patch(p)))
 }
 
 // Delete implements console.Webhooks.
@@ -68,27 +68,27 @@ func (w adminWebhooks) Delete(ctx context.Context, id string) error {
 
 // RotateSecret implements console.Webhooks.
 func (w adminWebhooks) RotateSecret(ctx context.Context, id string, r console.Rotation) (*console.Created, error) {
-	return adminCreated(w.ops.RotateSecret(ctx, id, sinks.Rotation(r)))
+	return adminCreated(w.ops.RotateSecret(ctx, id, destinations.Rotation(r)))
 }
 
 // SetState implements console.Webhooks.
 func (w adminWebhooks) SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*console.View, error) {
 	set := w.ops.Resume
 	if state == storage.DestinationPaused {
-		set = func(ctx context.Context, id string) (*sinks.View, error) { return w.ops.Pause(ctx, id, reason) }
+		set = func(ctx context.Context, id string) (*destinations.View, error) { return w.ops.Pause(ctx, id, reason) }
 	}
 	return adminView(set(ctx, id))
 }
 
 // Preview implements console.Webhooks.
 func (w adminWebhooks) Preview(ctx context.Context, id string, s console.Sample) (*console.SampleRequest, error) {
-	v, err := w.ops.Preview(ctx, id, sinks.Sample(s))
+	v, err := w.ops.Preview(ctx, id, destinations.Sample(s))
 	return (*console.SampleRequest)(v), adminError(err)
 }
 
 // Test implements console.Webhooks.
 func (w adminWebhooks) Test(ctx context.Context, id string, s console.Sample) (*console.Tested, error) {
-	t, err := w.ops.Test(ctx, id, sinks.Sample(s))
+	t, err := w.ops.Test(ctx, id, destinations.Sample(s))
 	if err != nil {
 		return nil, adminError(err)
 	}
@@ -99,7 +99,7 @@ func (w adminWebhooks) Test(ctx context.Context, id string, s console.Sample) (*
 	}, nil
 }
 
-func adminCreated(c *sinks.Created, err error) (*console.Created, error) {
+func adminCreated(c *destinations.Created, err error) (*console.Created, error) {
 	if err != nil {
 		return nil, adminError(err)
 	}
@@ -108,14 +108,14 @@ func adminCreated(c *sinks.Created, err error) (*console.Created, error) {
 
 // adminError says an error of the sinks in the words of the admin API.
 func adminError(err error) error {
-	var wrong *sinks.InvalidError
-	var rotating *sinks.RotatingError
+	var wrong *destinations.InvalidError
+	var rotating *destinations.RotatingError
 	switch {
 	case errors.As(err, &wrong):
 		return &console.InvalidError{Field: wrong.Field, Message: wrong.Message}
 	case errors.As(err, &rotating):
 		return fmt.Errorf("%w: %w", console.ErrRotating, err)
-	case errors.Is(err, sinks.ErrNotFound):
+	case errors.Is(err, destinations.ErrNotFound):
 		return fmt.Errorf("%w: %w", console.ErrNotFound, err)
 	case errors.Is(err, storage.ErrDestinationChanged):
 		return fmt.Errorf("%w: %w", console.ErrConflict, err)
@@ -126,7 +126,7 @@ func adminError(err error) error {
 // adminRecords gives the admin API single records.
 type adminRecords struct {
 	admin *stream.Admin
-	ops   *sinks.Operations
+	ops   *destinations.Operations
 }
 
 var _ console.Records = adminRecords{}

@@ -22,6 +22,7 @@ import (
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -41,7 +42,7 @@ type App struct {
 
 	deliverer    *sinks.Deliverer
 	destinations *storage.Destinations
-	operations   *sinks.Operations
+	operations   *destinations.Operations
 
 	lock      *dataLock // of the data directory; nil where it proves nothing
 	ownBroker bool      // the broker lives and dies with this process

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 )
 
 // alwaysEnabled are the kinds that a list of presets does not need to name.
@@ -84,7 +85,7 @@ func (a *App) seedDestinations(ctx context.Context) {
 	if a.cfg.Presets.PosthogHost != "" {
 		config["host"] = a.cfg.Presets.PosthogHost
 	}
-	done, err := a.operations.Seed(ctx, sinks.Seed{
+	done, err := a.operations.Seed(ctx, destinations.Seed{
 		Name: "posthog", Kind: "posthog", Description: "Made at a start (ENABLE_POSTHOG_DESTINATION)",
 		EventTypes: []string{
 			schemas.FactEmailSent, schemas.FactEmailDelivered, schemas.FactEmailOpened,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/loop"
@@ -116,6 +117,6 @@ func (a *App) openSinks() (err error) {
 		return fmt.Errorf("open sinks: %w", err)
 	}
 	a.destinations = storage.NewDestinations(a.db, a.box)
-	a.operations = sinks.NewOperations(a.db, a.destinations, a.admin, a.deliverer)
+	a.operations = destinations.New(a.db, a.destinations, a.admin, a.deliverer, a.tel.Logger.Logger)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/signing"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -32,7 +33,7 @@ type rig struct {
 // openRig starts the surroundings. close must be called, also after an error.
 func openRig(ctx context.Context, cfg Config) (*rig, error) {
 	env, err := surround(ctx, cfg, true)
-	r := &rig{cfg: cfg, env: env, secret: sinks.NewSecret()}
+	r := &rig{cfg: cfg, env: env, secret: signing.NewSecret()}
 	if err != nil {
 		return r, err
 	}

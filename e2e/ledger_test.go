@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -68,7 +68,7 @@ func (w *world) addLedger(latency time.Duration) *ledger {
 	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
 	require.NoError(t, w.admin.EnsureTopics(w.ctx()))
-	_, err := w.ops.Create(w.ctx(), sinks.Settings{Name: "ledger", URL: server.URL, EventTypes: []string{"event.tracked"}})
+	_, err := w.ops.Create(w.ctx(), destinations.Settings{Name: "ledger", URL: server.URL, EventTypes: []string{"event.tracked"}})
 	require.NoError(t, err)
 	return l
 }

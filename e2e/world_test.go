@@ -17,11 +17,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/localregistry"
 	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
@@ -43,18 +45,18 @@ type world struct {
 	dir     string
 	dataDir string // of a developer's instance
 
-	cfg       hogstream.Config      // settings that reach the same surroundings
-	broker    *streamtest.Process   // nil on a real cluster
-	registry  *localregistry.Server // nil with a real one
-	postgres  *storagetest.Server   // only when the test asked for one that it can stop
-	db        *storage.DB           // looks
-	admin     *stream.Admin         // looks
-	codec     *schemas.Codec        // looks
-	receiver  *sinktest.Receiver    // nil without addReceiver
-	ops       *sinks.Operations     // destinations
-	env       []string              // of every process
-	mayRepeat bool                  // records, after the broker's process was killed
-	serving   []*process            // processes that play ingest
+	cfg       hogstream.Config         // settings that reach the same surroundings
+	broker    *streamtest.Process      // nil on a real cluster
+	registry  *localregistry.Server    // nil with a real one
+	postgres  *storagetest.Server      // only when the test asked for one that it can stop
+	db        *storage.DB              // looks
+	admin     *stream.Admin            // looks
+	codec     *schemas.Codec           // looks
+	receiver  *sinktest.Receiver       // nil without addReceiver
+	ops       *destinations.Operations // destinations
+	env       []string                 // of every process
+	mayRepeat bool                     // records, after the broker's process was killed
+	serving   []*process               // processes that play ingest
 }
 
 // worldOption changes what a world is made of.
@@ -156,7 +158,7 @@ func (w *world) look() {
 	deliverer, err := sinks.New(sinks.Config{AllowLoopback: true}, w.codec, nil, nil)
 	require.NoError(t, err)
 	t.Cleanup(deliverer.Close)
-	w.ops = sinks.NewOperations(w.db, storage.NewDestinations(w.db, box), w.admin, deliverer)
+	w.ops = destinations.New(w.db, storage.NewDestinations(w.db, box), w.admin, deliverer, zap.NewNop())
 }
 
 // deleteTopics leaves a real cluster as it was found.
@@ -185,7 +187,7 @@ func (w *world) addReceiver(opts sinktest.Options) *sinktest.Receiver {
 	require.NoError(t, err)
 	t.Cleanup(r.Close)
 	require.NoError(t, w.admin.EnsureTopics(w.ctx()))
-	created, err := w.ops.Create(w.ctx(), sinks.Settings{Name: "oracle", URL: url, EventTypes: []string{"*", "event.tracked"}})
+	created, err := w.ops.Create(w.ctx(), destinations.Settings{Name: "oracle", URL: url, EventTypes: []string{"*", "event.tracked"}})
 	require.NoError(t, err)
 	require.NoError(t, r.SetSecrets(created.Secret))
 	w.receiver = r

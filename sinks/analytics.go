@@ -3,12 +3,14 @@ package sinks
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/transport"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // What the analytics kinds (posthog, segment) have in common: an event has a
@@ -37,6 +39,19 @@ func (c *analytics) open(guard *transport.Guard, keyField, key, defaultHost, pat
 		return nil, err
 	}
 	return guard.CheckURL("config.host", strings.TrimRight(cmp.Or(c.Host, defaultHost), "/")+path)
+}
+
+// hostOr makes the Receivers of a kind with a host in its config.
+func hostOr(fallback string) func(*storage.Destination) []string {
+	return func(dest *storage.Destination) []string {
+		var cfg struct {
+			Host string `json:"host"`
+		}
+		if len(dest.Config) > 0 && json.Unmarshal(dest.Config, &cfg) != nil {
+			return nil
+		}
+		return []string{cmp.Or(cfg.Host, fallback)}
+	}
 }
 
 // batching are the settings of all kinds that send many records at once.

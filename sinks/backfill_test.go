@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -23,11 +24,11 @@ func TestABackfillSendsTheSameAsLive(t *testing.T) {
 	}))
 	defer srv.Close()
 	d := newDeliverer(t, Config{AllowLoopback: true, AllowHTTP: true})
-	large := sampleEvent()
+	large := sinktest.Event()
 	large.Properties = `{"x":"` + strings.Repeat("y", 20_000) + `"}`
-	records := []*stream.Record{recordOf(t, large, 0)}
+	records := []*stream.Record{sinktest.Record(large, 0)}
 	for len(records) < 128 {
-		records = append(records, everyRecord(t)...)
+		records = append(records, sinktest.Records()...)
 	}
 	undecodable := *records[3]
 	undecodable.Value = []byte{1}

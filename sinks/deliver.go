@@ -65,6 +65,26 @@ func (d *Deliverer) isOpen(dest *storage.Destination) *opened {
 	return nil
 }
 
+// CheckSettings says whether a destination may and can be delivered to from here, but for
+// filter and transform. The error begins with the field and says what to write instead.
+func (d *Deliverer) CheckSettings(dest *storage.Destination) error {
+	if err := d.enabled(dest.Kind); err != nil {
+		return err
+	}
+	o := d.newOpened(dest)
+	if o.err == nil {
+		o.close()
+	}
+	return o.err
+}
+
+// CheckPrograms has a worker compile filter and transform. The error is a
+// [*program.SourceError] when they cannot be used, and another one when that could not be
+// found out.
+func (d *Deliverer) CheckPrograms(ctx context.Context, dest *storage.Destination) error {
+	return d.workers.Check(ctx, programs(dest))
+}
+
 // ready checks whether a destination may and can be delivered to from here.
 func (d *Deliverer) ready(dest *storage.Destination) *opened {
 	if err := d.enabled(dest.Kind); err != nil {
@@ -185,7 +205,7 @@ func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery,
 // decodeAll makes payloads of the records.
 func (d *Deliverer) decodeAll(ctx context.Context, del delivery.Delivery, a *attempt) {
 	a.Payloads = make([]*Payload, 0, len(del.Records))
-	payload := d.payload
+	payload := d.Payload
 	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
 		payload = d.decode
 	}

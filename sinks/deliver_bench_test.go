@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/signing"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -20,10 +22,10 @@ import (
 // connections, to a receiver that allocates nothing and answers at once.
 func BenchmarkDeliver(b *testing.B) {
 	d := newDeliverer(b, Config{AllowLoopback: true, Timeout: time.Hour})
-	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: leanReceiver(b), Secret: NewSecret(), Revision: 1}
+	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: leanReceiver(b), Secret: signing.NewSecret(), Revision: 1}
 	records := make([]*stream.Record, (memoSets*memoWays)+1) // none is remembered
 	for i := range records {
-		records[i] = recordOf(b, sampleFact(schemas.FactContactUpdated), int64(i))
+		records[i] = sinktest.Record(sinktest.Fact(schemas.FactContactUpdated), int64(i))
 	}
 	b.ReportAllocs()
 	b.SetParallelism(16)
@@ -77,13 +79,13 @@ func answerAll(conn net.Conn) {
 // BenchmarkBuild is what an attempt costs before anything is sent.
 func BenchmarkBuild(b *testing.B) {
 	d := newDeliverer(b, Config{AllowLoopback: true})
-	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: "http://127.0.0.1/", Secret: NewSecret(), Revision: 1}
-	e := sampleEvent()
+	dest := &storage.Destination{ID: "d1", Name: "bench", Kind: "webhook", URL: "http://127.0.0.1/", Secret: signing.NewSecret(), Revision: 1}
+	e := sinktest.Event()
 	e.Properties = `{"page":"` + strings.Repeat("x", 900) + `"}`
-	rec := recordOf(b, e, 1)
+	rec := sinktest.Record(e, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := d.payload(rec)
+		p, err := d.Payload(rec)
 		if err != nil {
 			b.Fatal(err)
 		}

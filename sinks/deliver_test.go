@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/signing"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
@@ -33,22 +34,10 @@ func newDeliverer(t testing.TB, cfg Config) *Deliverer {
 	return d
 }
 
-// recordOf is a message as the log reader hands it over.
-func recordOf(t testing.TB, m schemas.Message, offset int64) *stream.Record {
-	t.Helper()
-	value, err := schemas.NewCodec().Encode(m)
-	require.NoError(t, err)
-	meta := m.Meta()
-	return &stream.Record{
-		Topic: m.Topic(), Offset: offset, Key: []byte(m.Key()), Value: value, AppendTime: time.Now(),
-		ID: meta.ID, Type: meta.Type, OccurredAt: meta.OccurredAt,
-	}
-}
-
 // receiving is a receiver and a destination that points at it.
 func receiving(t testing.TB, opts sinktest.Options) (*sinktest.Receiver, *storage.Destination) {
 	t.Helper()
-	secret := NewSecret()
+	secret := signing.NewSecret()
 	opts.Secrets = []string{secret}
 	r, err := sinktest.New(opts)
 	require.NoError(t, err)
@@ -61,8 +50,8 @@ func receiving(t testing.TB, opts sinktest.Options) (*sinktest.Receiver, *storag
 func TestAFactArrivesSignedAndWhole(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{Keep: 10})
 	d := newDeliverer(t, Config{AllowLoopback: true, Version: "1.2.3"})
-	fact := sampleFact(schemas.FactContactUpdated)
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, fact, 7)}, Attempt: 1, ReplayID: "r1"})
+	fact := sinktest.Fact(schemas.FactContactUpdated)
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(fact, 7)}, Attempt: 1, ReplayID: "r1"})
 
 	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Equal(t, 204, out.Status)
@@ -128,7 +117,7 @@ func TestWhateverAReceiverDoesTheAttemptEnds(t *testing.T) {
 			_, dest := receiving(t, sinktest.Options{Script: func(*sinktest.Message) sinktest.Answer { return c.answer }})
 			d := newDeliverer(t, Config{AllowLoopback: true, Timeout: 300 * time.Millisecond})
 			start := time.Now()
-			out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+			out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}})
 			require.Less(t, time.Since(start), 5*time.Second)
 			require.Equal(t, c.want, out.Verdict, "%+v", out)
 			require.Equal(t, c.status, out.Status)
@@ -150,8 +139,8 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		from := httptest.NewServer(http.RedirectHandler(target.URL, status))
 		d := newDeliverer(t, Config{AllowLoopback: true})
-		dest := &storage.Destination{ID: "d1", Kind: "webhook", URL: from.URL, Secret: NewSecret(), Revision: 1}
-		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+		dest := &storage.Destination{ID: "d1", Kind: "webhook", URL: from.URL, Secret: signing.NewSecret(), Revision: 1}
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}})
 		require.Equal(t, delivery.Refuse, out.Verdict)
 		require.False(t, followed)
 		from.Close()
@@ -165,7 +154,7 @@ func TestAReceiverThatIsNotAllowedIsTheDestinationsFault(t *testing.T) {
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	require.NoError(t, d.open(dest).err)
 	d.client = transport.New(transport.Config{})
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}})
 	require.Equal(t, delivery.Refuse, out.Verdict, "%+v", out)
 	require.Contains(t, out.Err, "blocked by the guard")
 }
@@ -175,14 +164,14 @@ func TestSettingsThatCannotBeUsedRefuseAndAnUndecodableRecordIsRejected(t *testi
 	_, dest := receiving(t, sinktest.Options{})
 	bad := *dest
 	bad.ID, bad.Secret = "d2", "whsec_x"
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}})
 	require.Equal(t, delivery.Refuse, out.Verdict)
 	bad.ID, bad.Kind = "d3", "pigeon"
-	out = d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}})
+	out = d.Deliver(t.Context(), delivery.Delivery{Destination: &bad, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}})
 	require.Equal(t, delivery.Refuse, out.Verdict)
 	require.Contains(t, out.Err, "pigeon")
 
-	broken := recordOf(t, sampleEvent(), 1)
+	broken := sinktest.Record(sinktest.Event(), 1)
 	broken.Value = []byte("garbage")
 	out = d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{broken}})
 	require.Equal(t, delivery.Reject, out.Verdict)
@@ -191,10 +180,10 @@ func TestSettingsThatCannotBeUsedRefuseAndAnUndecodableRecordIsRejected(t *testi
 func TestANewRevisionIsUsedAtOnce(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	rec := recordOf(t, sampleEvent(), 1)
+	rec := sinktest.Record(sinktest.Event(), 1)
 	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
 	rotated := *dest
-	rotated.Secret, rotated.Revision = NewSecret(), 2
+	rotated.Secret, rotated.Revision = signing.NewSecret(), 2
 	require.NoError(t, r.SetSecrets(rotated.Secret))
 	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: &rotated, Records: []*stream.Record{rec}}).Verdict)
 	require.Equal(t, 1, r.Stats().Duplicates)
@@ -208,9 +197,9 @@ func TestManyAttemptsAtOnceShareConnections(t *testing.T) {
 	for w := range 64 {
 		wg.Go(func() {
 			for i := range 25 {
-				e := sampleEvent()
+				e := sinktest.Event()
 				e.ID = fmt.Sprintf("00000000-0000-7000-8000-%06d%06d", w, i)
-				outs <- d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, e, int64(i))}})
+				outs <- d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(e, int64(i))}})
 			}
 		})
 	}
@@ -226,7 +215,7 @@ func TestManyAttemptsAtOnceShareConnections(t *testing.T) {
 func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{Keep: 10})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	records := []*stream.Record{recordOf(t, sampleFact(schemas.FactContactUpdated), 7)}
+	records := []*stream.Record{sinktest.Record(sinktest.Fact(schemas.FactContactUpdated), 7)}
 	workshop := reader.NewWorkshop()
 	release := make(chan struct{})
 	var computing, left sync.WaitGroup
@@ -258,8 +247,8 @@ func TestDeliveriesGoThroughTheProxyAndWaitForItWhenItIsAway(t *testing.T) {
 	address, err := transport.ParseProxy(proxy.URL)
 	require.NoError(t, err)
 	d := newDeliverer(t, Config{AllowLoopback: true, Proxy: address})
-	dest := &storage.Destination{ID: "d1", Name: "test", Kind: "webhook", URL: "http://127.0.0.1:8080/hook", Secret: NewSecret(), Revision: 1}
-	sent := delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, sampleEvent(), 1)}, Attempt: 1}
+	dest := &storage.Destination{ID: "d1", Name: "test", Kind: "webhook", URL: "http://127.0.0.1:8080/hook", Secret: signing.NewSecret(), Revision: 1}
+	sent := delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(sinktest.Event(), 1)}, Attempt: 1}
 	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), sent).Verdict)
 	require.Equal(t, []string{"POST http://127.0.0.1:8080/hook"}, asked)
 	proxy.Close()

@@ -1,4 +1,4 @@
-package sinks
+package sinks_test
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -111,7 +112,7 @@ func TestFaultAReceiverWithEveryKindOfAnswerSeesNoInversionAndNoGap(t *testing.T
 		defer r.Close()
 		url, err := r.Start("127.0.0.1:0")
 		require.NoError(t, err)
-		made, err := p.ops.Create(t.Context(), Settings{Name: "oracle", URL: url, EventTypes: []string{"event.tracked"}})
+		made, err := p.ops.Create(t.Context(), destinations.Settings{Name: "oracle", URL: url, EventTypes: []string{"event.tracked"}})
 		require.NoError(t, err)
 		require.NoError(t, r.SetSecrets(made.Secret))
 
@@ -165,7 +166,7 @@ func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *te
 		defer r.Close()
 		url, err := r.Start("127.0.0.1:0")
 		require.NoError(t, err)
-		made, err := p.ops.Create(t.Context(), Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
+		made, err := p.ops.Create(t.Context(), destinations.Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
 		require.NoError(t, err)
 		require.NoError(t, r.SetSecrets(made.Secret))
 		p.Append(sequenced(40, 50)...)
@@ -180,7 +181,7 @@ func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *te
 		}, "suspended")
 		stands := r.Stats().Unique
 		if rng.IntN(2) == 0 { // both sides change over to a new one
-			rotated, err := p.ops.RotateSecret(t.Context(), "crm", Rotation{})
+			rotated, err := p.ops.RotateSecret(t.Context(), "crm", destinations.Rotation{})
 			require.NoError(t, err)
 			require.NoError(t, r.SetSecrets(rotated.Secret))
 		}
@@ -200,7 +201,7 @@ func TestFaultASecretRotatedAtTheReceiverOnlyStopsTheDestinationAtItsPlace(t *te
 // An edit changes a destination while deliveries are in flight.
 func (e *editing) edit(rng *rand.Rand) string {
 	t, ctx := e.t, e.t.Context()
-	update := func(p Patch) {
+	update := func(p destinations.Patch) {
 		_, err := e.p.ops.Update(ctx, "crm", p)
 		require.NoError(t, err)
 	}
@@ -214,24 +215,24 @@ func (e *editing) edit(rng *rand.Rand) string {
 		require.NoError(t, err)
 		return "resume"
 	case 2:
-		update(Patch{URL: &e.urls[rng.IntN(len(e.urls))]})
+		update(destinations.Patch{URL: &e.urls[rng.IntN(len(e.urls))]})
 		return "url"
 	case 3:
 		filter := []string{"", `.data.event == "step"`, `.data.event != "extra"`}[rng.IntN(3)]
-		update(Patch{Filter: &filter})
+		update(destinations.Patch{Filter: &filter})
 		return "filter " + filter
 	case 4:
 		types := [][]string{{"event.tracked"}, {"event.tracked:step"}, {"event.tracked", "contact.*"}}[rng.IntN(3)]
-		update(Patch{EventTypes: types})
+		update(destinations.Patch{EventTypes: types})
 		return fmt.Sprint("subscription ", types)
 	case 5:
-		rotated, err := e.p.ops.RotateSecret(ctx, "crm", Rotation{Force: true})
+		rotated, err := e.p.ops.RotateSecret(ctx, "crm", destinations.Rotation{Force: true})
 		require.NoError(t, err)
 		e.secrets = append(e.secrets, rotated.Secret)
 		require.NoError(t, e.r.SetSecrets(e.secrets...))
 		return "rotate"
 	default:
-		update(Patch{Concurrency: ptr(1 + rng.IntN(32))})
+		update(destinations.Patch{Concurrency: new(1 + rng.IntN(32))})
 		return "concurrency"
 	}
 }
@@ -265,7 +266,7 @@ func TestFaultADestinationThatIsEditedWhileDeliveringLosesRepeatsAndReordersNoth
 		second := httptest.NewServer(e.r)
 		defer second.Close()
 		e.urls = []string{url, second.URL}
-		made, err := e.p.ops.Create(t.Context(), Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
+		made, err := e.p.ops.Create(t.Context(), destinations.Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
 		require.NoError(t, err)
 		e.secrets = []string{made.Secret}
 		require.NoError(t, e.r.SetSecrets(made.Secret))
@@ -317,7 +318,7 @@ func TestFaultADestinationDeletedInFlightIsSentNothingMoreAndLeavesNothingBehind
 			defer r.Close()
 			url, err := r.Start("127.0.0.1:0")
 			require.NoError(t, err)
-			made, err := p.ops.Create(ctx, Settings{Name: name, URL: url, EventTypes: []string{"event.tracked"}})
+			made, err := p.ops.Create(ctx, destinations.Settings{Name: name, URL: url, EventTypes: []string{"event.tracked"}})
 			require.NoError(t, err)
 			require.NoError(t, r.SetSecrets(made.Secret))
 			receivers[name], ids[name] = r, made.ID

@@ -11,7 +11,7 @@ import (
 
 func TestRequestsToVendorsAreCompressedWhereTheSettingsSaySoAndNotWhenSmall(t *testing.T) {
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	records := everyRecord(t)
+	records := sinktest.Records()
 	for name, c := range map[string]struct {
 		kind   string
 		vendor *sinktest.Vendor
@@ -38,7 +38,7 @@ func TestRequestsToVendorsAreCompressedWhereTheSettingsSaySoAndNotWhenSmall(t *t
 		require.Empty(t, c.vendor.Problems())
 		require.Len(t, c.vendor.Items(), 4*len(records)+1)
 
-		p, err := d.payload(records[0])
+		p, err := d.Payload(records[0])
 		require.NoError(t, err)
 		req, err := d.open(dest).sink.Build(&Attempt{Number: 1, Payloads: []*Payload{p}})
 		require.NoError(t, err)

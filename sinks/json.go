@@ -122,6 +122,12 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// InQuotes is a text as it stands between the quotes of a JSON string of a payload.
+func InQuotes(text string) string {
+	quoted := appendString(nil, text)
+	return string(quoted[1 : len(quoted)-1])
+}
+
 // plainLen is how many bytes at the beginning stand in a JSON string as they are,
 // or a few less: it looks at eight at a time, for most strings have nothing else.
 func plainLen(s string) int {

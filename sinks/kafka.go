@@ -23,7 +23,7 @@ import (
 // kafkaKind forwards envelopes to a topic of this or another cluster: keyed by
 // contact id, with the headers id, type and occurred-at. It is the example of a
 // kind that does not speak HTTP.
-var kafkaKind = Kind{Name: "kafka", Records: 500, Bytes: 1 << 20, Open: openKafka, addresses: brokerAddresses}
+var kafkaKind = Kind{Name: "kafka", Records: 500, Bytes: 1 << 20, Open: openKafka, Receivers: brokers}
 
 // kafkaConfig is the config of kind kafka.
 type kafkaConfig struct {
@@ -49,6 +49,22 @@ type kafka struct {
 }
 
 var validTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+// brokers are the receivers of the kind's password.
+func brokers(dest *storage.Destination) (urls []string) {
+	var cfg kafkaConfig
+	if ReadConfig(dest.Config, &cfg) != nil {
+		return nil
+	}
+	scheme := "tcp://"
+	if cfg.TLS {
+		scheme = "tls://"
+	}
+	for _, broker := range cfg.Brokers {
+		urls = append(urls, scheme+broker)
+	}
+	return urls
+}
 
 func openKafka(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
 	k := &kafka{guard: guard}

@@ -43,7 +43,7 @@ func TestARecordIsDecodedOnceForAllDestinationsAndAttempts(t *testing.T) {
 		dests = append(dests, dest)
 	}
 	for offset := range int64(20) {
-		rec := recordOf(t, sampleEvent(), offset)
+		rec := sinktest.Record(sinktest.Event(), offset)
 		for _, dest := range dests {
 			require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{rec}}).Verdict)
 		}
@@ -51,9 +51,9 @@ func TestARecordIsDecodedOnceForAllDestinationsAndAttempts(t *testing.T) {
 	require.EqualValues(t, 20, codec.n.Load())
 
 	// Another record at the same place is another record.
-	again := sampleEvent()
+	again := sinktest.Event()
 	again.Name = "other"
-	p, err := d.payload(recordOf(t, again, 1))
+	p, err := d.Payload(sinktest.Record(again, 1))
 	require.NoError(t, err)
 	require.Equal(t, "other", p.Name())
 }
@@ -66,14 +66,14 @@ func TestDestinationsThatNeedARecordInTheSameMomentDecodeItOnce(t *testing.T) {
 	const records, readers = 500, 8
 	all := make([]*stream.Record, records)
 	for i := range all {
-		all[i] = recordOf(t, sampleEvent(), int64(i))
+		all[i] = sinktest.Record(sinktest.Event(), int64(i))
 		all[i].Partition = int32(i % 12)
 	}
 	var tasks sync.WaitGroup
 	for range readers {
 		tasks.Go(func() {
 			for _, r := range all {
-				p, err := d.payload(r)
+				p, err := d.Payload(r)
 				assert.NoError(t, err)
 				assert.NotNil(t, p)
 			}
@@ -88,19 +88,19 @@ func TestAPayloadIsRememberedForCopiesOfItsRecordAndHoldsNoneOfThem(t *testing.T
 	d, err := New(Config{}, codec, zap.NewNop(), prometheus.NewRegistry())
 	require.NoError(t, err)
 	defer d.Close()
-	rec := recordOf(t, sampleEvent(), 1)
+	rec := sinktest.Record(sinktest.Event(), 1)
 	ago, value := weak.Make(rec), weak.Make(&rec.Value[0])
 	another := *rec
 	another.Value = bytes.Clone(rec.Value)
 	for _, r := range []*stream.Record{rec, &another} {
-		_, err := d.payload(r)
+		_, err := d.Payload(r)
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, 1, codec.n.Load())
 	runtime.GC()
 	require.Nil(t, ago.Value())
 	require.Nil(t, value.Value())
-	_, err = d.payload(&another)
+	_, err = d.Payload(&another)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, codec.n.Load(), "the payload is still there")
 }
@@ -110,10 +110,10 @@ func TestARecordThatCannotBeDecodedIsTriedAgain(t *testing.T) {
 	d, err := New(Config{}, codec, zap.NewNop(), prometheus.NewRegistry())
 	require.NoError(t, err)
 	defer d.Close()
-	broken := recordOf(t, sampleEvent(), 1)
+	broken := sinktest.Record(sinktest.Event(), 1)
 	broken.Value = broken.Value[:7]
 	for range 2 {
-		_, err := d.payload(broken)
+		_, err := d.Payload(broken)
 		require.Error(t, err)
 	}
 	require.EqualValues(t, 2, codec.n.Load())

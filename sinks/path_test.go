@@ -1,4 +1,4 @@
-package sinks
+package sinks_test
 
 import (
 	"bytes"
@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
@@ -29,7 +31,7 @@ import (
 // path is everything from the log to the receiver.
 type path struct {
 	*streamtest.Env
-	ops *Operations
+	ops *destinations.Operations
 	db  *storage.DB
 }
 
@@ -55,7 +57,7 @@ func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg pr
 	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
 	require.NoError(t, err)
 	store := storage.NewDestinations(db, box)
-	d, err := New(Config{AllowLoopback: true, Timeout: timeout}, env.Codec, log, reg)
+	d, err := sinks.New(sinks.Config{AllowLoopback: true, Timeout: timeout}, env.Codec, log, reg)
 	require.NoError(t, err)
 	admin, err := stream.OpenAdmin(env.Config, nil)
 	require.NoError(t, err)
@@ -77,7 +79,7 @@ func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg pr
 		admin.Close()
 		d.Close()
 	})
-	return &path{Env: env, ops: NewOperations(db, store, admin, d), db: db}
+	return &path{Env: env, ops: destinations.New(db, store, admin, d, log), db: db}
 }
 
 // sequenced are events of each contact, numbered.
@@ -129,7 +131,7 @@ func TestWhatIsAppendedRightAfterTheCreationArrivesSignedInOrderAndOnceThroughAT
 	require.NoError(t, err)
 
 	p.Append(sequenced(5, 2)...) // before: not for it
-	made, err := p.ops.Create(t.Context(), Settings{URL: url, EventTypes: []string{"event.tracked", "contact.*"}})
+	made, err := p.ops.Create(t.Context(), destinations.Settings{URL: url, EventTypes: []string{"event.tracked", "contact.*"}})
 	require.NoError(t, err)
 	require.NoError(t, r.SetSecrets(made.Secret))
 	p.Append(sequenced(50, 10)...)
@@ -167,7 +169,7 @@ func TestARotatedSecretAtTheReceiverOnlySuspendsAndLosesNothing(t *testing.T) {
 	defer r.Close()
 	url, err := r.Start("127.0.0.1:0")
 	require.NoError(t, err)
-	made, err := p.ops.Create(t.Context(), Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
+	made, err := p.ops.Create(t.Context(), destinations.Settings{Name: "crm", URL: url, EventTypes: []string{"event.tracked"}})
 	require.NoError(t, err)
 	r.SetScript(func(*sinktest.Message) sinktest.Answer { return sinktest.Answer{Status: 401} })
 	p.Append(sequenced(10, 5)...)
@@ -192,8 +194,8 @@ func TestABatchKindDeliversAllButThePoisonWhichIsADeadLetter(t *testing.T) {
 	v := sinktest.NewPosthog("k")
 	msgs := sequenced(40, 25)
 	v.Poison = msgs[777].Meta().ID
-	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
-	_, err := p.ops.Create(t.Context(), Settings{Kind: "posthog", EventTypes: []string{"event.tracked:step"}, Config: dest.Config})
+	dest := sinks.VendorDestination(t, "posthog", v, map[string]any{"apiKey": "k"})
+	_, err := p.ops.Create(t.Context(), destinations.Settings{Kind: "posthog", EventTypes: []string{"event.tracked:step"}, Config: dest.Config})
 	require.NoError(t, err)
 	p.Append(msgs...)
 	p.Eventually(func(context.Context) (bool, error) { return len(v.Items()) >= len(msgs)-1, nil }, "%d items", len(msgs)-1)
@@ -242,12 +244,12 @@ func TestHostileRecordsAreDeadLettersAndEverythingElseIsDelivered(t *testing.T) 
 	defer r.Close()
 	url, err := r.Start("127.0.0.1:0")
 	require.NoError(t, err)
-	hook, err := p.ops.Create(t.Context(), Settings{Name: "hook", URL: url, EventTypes: []string{"event.tracked"}, Transform: transform})
+	hook, err := p.ops.Create(t.Context(), destinations.Settings{Name: "hook", URL: url, EventTypes: []string{"event.tracked"}, Transform: transform})
 	require.NoError(t, err)
 	require.NoError(t, r.SetSecrets(hook.Secret))
 	v := sinktest.NewPosthog("k")
-	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "k"})
-	_, err = p.ops.Create(t.Context(), Settings{Name: "batches", Kind: "posthog", EventTypes: []string{"event.tracked"}, Config: dest.Config, Transform: transform})
+	dest := sinks.VendorDestination(t, "posthog", v, map[string]any{"apiKey": "k"})
+	_, err = p.ops.Create(t.Context(), destinations.Settings{Name: "batches", Kind: "posthog", EventTypes: []string{"event.tracked"}, Config: dest.Config, Transform: transform})
 	require.NoError(t, err)
 	p.Append(msgs...)
 

@@ -51,8 +51,8 @@ func (p *Payload) MessageID() string {
 	return "msg_" + p.ID
 }
 
-// payload is what destinations see of a record.
-func (d *Deliverer) payload(r *stream.Record) (*Payload, error) {
+// Payload is what destinations see of a record.
+func (d *Deliverer) Payload(r *stream.Record) (*Payload, error) {
 	return d.memo.payload(r, d.decode)
 }
 
@@ -73,6 +73,18 @@ func (d *Deliverer) decode(r *stream.Record) (*Payload, error) {
 		return factPayload(f)
 	}
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", r.Topic)
+}
+
+// PayloadOf is a message as destinations see it: an [*schemas.Event] or an
+// [*schemas.Fact].
+func PayloadOf(m schemas.Message) (*Payload, error) {
+	switch m := m.(type) {
+	case *schemas.Event:
+		return eventPayload(m)
+	case *schemas.Fact:
+		return factPayload(m)
+	}
+	return nil, fmt.Errorf("topic %s holds nothing for destinations", m.Topic())
 }
 
 // eventPayload is a product event as type event.tracked.
@@ -309,8 +321,8 @@ func writeBucket(o *object, f *schemas.Fact) {
 	o.str("contactId", f.ContactID)
 }
 
-// testPayload is what the test operation sends: a person that no system knows.
-func testPayload(id, destinationID string, now time.Time) *Payload {
+// TestPayload is a webhook.test for a destination, about a person that no system knows.
+func TestPayload(id, destinationID string, now time.Time) *Payload {
 	userID, email := "test_"+destinationID, "test@hogstream.example"
 	p := &Payload{
 		ID: id, Type: schemas.TypeWebhookTest, OccurredAt: now,

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -26,83 +27,15 @@ func at(s string) time.Time {
 	return t
 }
 
-const (
-	testFactID    = "5f6b1c2e-1111-5222-8333-444455556666"
-	testContactID = "0192f000-aaaa-7bbb-8ccc-ddddeeeeffff"
-	// Properties that a parser would change: key order, a large integer, an
-	// exponent, unicode, an escaped NUL, spaces.
-	testProperties = `{"z": 1, "a": 9007199254740993, "e": 1e2, "ü": "é\u0000", "nested": {"b": [1, {"c": null}]}}`
-)
-
-// sampleFact is a fact of a type, with every field of its payload set.
-func sampleFact(typ string) *schemas.Fact {
-	f := &schemas.Fact{
-		ID: testFactID, Type: typ, ContactID: testContactID, UserID: ptr("user-1"), Email: ptr("ann@example.com"),
-		AnonymousID: ptr("anon-1"), OccurredAt: at("2026-01-02T03:04:05.678901Z"), CauseID: "0192f000-0000-7000-8000-000000000001",
-	}
-	email := &schemas.EmailFact{
-		EmailSendID: "0192f000-0000-7000-8000-0000000000aa", ProviderMessageID: ptr("re_123"), TemplateKey: ptr("welcome"),
-		To: "ann@example.com", Category: ptr("product"), Subject: ptr(`Hi "Ann" <3`), JourneyStateID: ptr("0192f000-0000-7000-8000-0000000000bb"),
-		SentAt: ptr(at("2026-01-02T03:04:00Z")),
-	}
-	switch typ {
-	case schemas.FactContactCreated, schemas.FactContactUpdated:
-		f.Contact = &schemas.ContactFact{
-			Version: 2, Properties: testProperties, Changed: []string{"z", "email"},
-			FirstSeenAt: at("2026-01-01T00:00:00Z"), LastSeenAt: at("2026-01-02T03:04:05.678Z"),
-			CreatedAt: at("2026-01-01T00:00:00.1Z"), UpdatedAt: at("2026-01-02T03:04:05.678Z"),
-		}
-	case schemas.FactContactDeleted:
-		f.Deleted = &schemas.ContactDeleted{Version: 3}
-	case schemas.FactContactMerged:
-		f.Merged = &schemas.ContactMerged{LoserID: "0192f000-0000-7000-8000-0000000000cc", Version: 3, Properties: testProperties,
-			Gained: []schemas.Identifier{{Kind: schemas.KindAnonymous, Value: "anon-2"}}}
-	case schemas.FactContactConflict:
-		f.Conflict = &schemas.ContactConflict{InputID: "0192f000-0000-7000-8000-0000000000dd", Conflicts: []schemas.Conflict{
-			{Kind: schemas.KindEmail, Value: "b@example.com", Reason: "contact has another external id", OtherContactID: ptr("0192f000-0000-7000-8000-0000000000ee")},
-			{Kind: "size", Reason: "properties would exceed 512 KiB"},
-		}}
-	case schemas.FactContactUnsubscribed:
-		f.Unsubscribed = &schemas.Unsubscribed{Address: "ann@example.com", Category: ptr("news"), Scope: "category"}
-	case schemas.FactEmailSent, schemas.FactEmailDelivered, schemas.FactEmailOpened:
-		f.EmailFact = email
-	case schemas.FactEmailClicked:
-		email.LinkURL, email.LinkID = ptr("https://example.com/?a=1&b=2"), ptr("0192f000-0000-7000-8000-0000000000ff")
-		f.EmailFact = email
-	case schemas.FactEmailBounced:
-		email.Category, email.Subject = nil, nil
-		email.BounceType, email.BounceReason = ptr("Permanent"), ptr("no such user")
-		f.EmailFact = email
-	case schemas.FactEmailComplained:
-		email.ComplaintType = ptr("abuse")
-		f.EmailFact = email
-	case schemas.FactJourneyCompleted:
-		f.Journey = &schemas.JourneyFact{JourneyID: "onboarding", JourneyName: "Onboarding", StateID: "0192f000-0000-7000-8000-0000000000ab", CompletedAt: ptr(at("2026-01-02T03:04:05Z"))}
-	case schemas.FactBucketEntered, schemas.FactBucketLeft:
-		f.Bucket = &schemas.BucketTransition{BucketID: "power", BucketName: "Power users", Transition: typ[len("bucket."):], EntryCount: 2, Source: "event"}
-		if typ == schemas.FactBucketLeft {
-			f.Bucket.Reason = ptr("criteria")
-		}
-	}
-	return f
-}
-
-func sampleEvent() *schemas.Event {
-	return &schemas.Event{
-		ID: testFactID, ContactID: testContactID, Name: "order.completed", UserID: ptr("user-1"), AnonymousID: ptr("anon-1"),
-		Properties: testProperties, OccurredAt: at("2026-01-02T03:04:05.678901Z"), ReceivedAt: at("2026-01-02T03:04:06Z"), Source: "api",
-	}
-}
-
 // samplePayload is a payload of each type of the catalog.
 func samplePayload(t *testing.T, typ string) *Payload {
 	t.Helper()
 	var p *Payload
 	var err error
 	if typ == schemas.TypeEventTracked {
-		p, err = eventPayload(sampleEvent())
+		p, err = eventPayload(sinktest.Event())
 	} else {
-		p, err = factPayload(sampleFact(typ))
+		p, err = factPayload(sinktest.Fact(typ))
 	}
 	require.NoError(t, err)
 	return p
@@ -130,10 +63,10 @@ func TestEnvelopeOfEveryCatalogTypeIsAsPublished(t *testing.T) {
 				Data                map[string]any
 			}
 			require.NoError(t, json.Unmarshal(p.Envelope, &e))
-			require.Equal(t, "msg_"+testFactID, e.ID)
+			require.Equal(t, "msg_"+sinktest.FactID, e.ID)
 			require.Equal(t, typ, e.Type)
 			require.Equal(t, "2026-01-02T03:04:05.678Z", e.Timestamp, "the time of the fact, not of the sending")
-			require.Equal(t, testContactID, e.Data["contactId"])
+			require.Equal(t, sinktest.ContactID, e.Data["contactId"])
 			require.True(t, json.Valid(p.Data))
 			require.True(t, bytes.HasSuffix(p.Envelope, append(bytes.Clone(p.Data), '}')))
 		})
@@ -141,25 +74,25 @@ func TestEnvelopeOfEveryCatalogTypeIsAsPublished(t *testing.T) {
 }
 
 func TestEnvelopeOfTheTestEvent(t *testing.T) {
-	p := testPayload(testFactID, testContactID, at("2026-01-02T03:04:05Z"))
+	p := TestPayload(sinktest.FactID, sinktest.ContactID, at("2026-01-02T03:04:05Z"))
 	golden(t, "envelope/webhook.test.json", p.Envelope)
 }
 
 func TestPropertiesLeaveByteForByte(t *testing.T) {
 	for _, typ := range []string{schemas.TypeEventTracked, schemas.FactContactCreated, schemas.FactContactMerged} {
-		require.Contains(t, string(samplePayload(t, typ).Envelope), `"properties":`+testProperties, typ)
+		require.Contains(t, string(samplePayload(t, typ).Envelope), `"properties":`+sinktest.Event().Properties, typ)
 	}
 }
 
 func TestAbsentIdentifiersAreNullAndThePersonIsStillNamed(t *testing.T) {
 	for _, typ := range []string{schemas.FactBucketEntered, schemas.FactJourneyCompleted, schemas.FactEmailOpened} {
-		f := sampleFact(typ)
+		f := sinktest.Fact(typ)
 		f.UserID, f.Email = nil, nil
 		p, err := factPayload(f)
 		require.NoError(t, err)
-		require.Contains(t, string(p.Data), `"userId":"`+testContactID+`"`, typ)
+		require.Contains(t, string(p.Data), `"userId":"`+sinktest.ContactID+`"`, typ)
 	}
-	f := sampleFact(schemas.FactContactCreated)
+	f := sinktest.Fact(schemas.FactContactCreated)
 	f.UserID, f.Email = nil, nil
 	f.Contact.Properties = ""
 	p, err := factPayload(f)
@@ -168,9 +101,9 @@ func TestAbsentIdentifiersAreNullAndThePersonIsStillNamed(t *testing.T) {
 }
 
 func TestAFactWithoutItsPayloadIsRefused(t *testing.T) {
-	_, err := factPayload(&schemas.Fact{ID: testFactID, Type: schemas.FactContactCreated})
+	_, err := factPayload(&schemas.Fact{ID: sinktest.FactID, Type: schemas.FactContactCreated})
 	require.ErrorContains(t, err, "without its payload")
-	_, err = eventPayload(&schemas.Event{ID: testFactID, Properties: "[1]"})
+	_, err = eventPayload(&schemas.Event{ID: sinktest.FactID, Properties: "[1]"})
 	require.ErrorContains(t, err, "not a JSON object")
 }
 

@@ -18,7 +18,7 @@ import (
 // posthogKind sends to PostHog's /batch/, many records a request. Each event has
 // the record's id as uuid and its own time as timestamp, so PostHog collapses
 // what is sent twice. There is no sent_at, which would shift the times.
-var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Answer: posthogV1Answer, Open: openPosthog, addresses: hostAddress(posthogHost)}
+var posthogKind = Kind{Name: "posthog", Records: 500, Bytes: 512 << 10, Answer: posthogV1Answer, Open: openPosthog, Receivers: hostOr(posthogHost)}
 
 const (
 	posthogHost    = "https://us.i.posthog.com"
@@ -155,18 +155,12 @@ func (s *posthog) person(props *object, p *Payload) {
 	if p.Fact.Type == schemas.FactBucketEntered {
 		props.key("$set")
 		set := begin(props.b)
-		set.key(string(appendStringInner(nil, name)))
+		set.key(InQuotes(name))
 		set.b = append(set.b, "true"...)
 		props.b = set.end()
 		return
 	}
 	props.strings("$unset", []string{name}) // not false: cohorts of "is set" must be right too
-}
-
-// appendStringInner is a JSON string without its quotes, for a key.
-func appendStringInner(b []byte, s string) []byte {
-	quoted := appendString(b, s)
-	return quoted[1 : len(quoted)-1]
 }
 
 // refusedDistinctIDs are what PostHog takes for a mistake, in lower case.

@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/signing"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -52,14 +54,14 @@ func signedRequests(t *testing.T) []signedRequest {
 	until := time.Now().Add(time.Hour)
 	dest := &storage.Destination{
 		ID: "d1", Name: "test", Kind: "webhook", URL: srv.URL, Revision: 1, Config: json.RawMessage(`{"ed25519":true}`),
-		Secret: NewSecret(), PreviousSecret: NewSecret(), PreviousSecretUntil: &until,
-		SigningKey: newSigningKey(), PreviousSigningKey: newSigningKey(),
+		Secret: signing.NewSecret(), PreviousSecret: signing.NewSecret(), PreviousSecretUntil: &until,
+		SigningKey: signing.NewKey(), PreviousSigningKey: signing.NewKey(),
 	}
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	records := everyRecord(t)
-	unusual := sampleEvent()
+	records := sinktest.Records()
+	unusual := sinktest.Event()
 	unusual.Properties = `{"ü": "\u00e9 € 😀 \u2028", "n": 1e400, "s": " "}`
-	records = append(records, recordOf(t, unusual, 99))
+	records = append(records, sinktest.Record(unusual, 99))
 	for _, r := range records {
 		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{r}, Attempt: 1})
 		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
@@ -73,7 +75,7 @@ func signedRequests(t *testing.T) []signedRequest {
 		}
 	}
 	wrong := arrived[0]
-	wrong.Secret = NewSecret()
+	wrong.Secret = signing.NewSecret()
 	tampered := arrived[0]
 	tampered.Secret, tampered.Body = dest.Secret, append(slices.Clone(tampered.Body), ' ')
 	return append(requests, wrong, tampered)

@@ -13,7 +13,7 @@ import (
 
 // segmentKind sends to Segment's /v1/batch: an identify for facts that say what a
 // person is like, a track for everything else. messageId is the envelope's id.
-var segmentKind = Kind{Name: "segment", Records: 500, Bytes: 192 << 10, Open: openSegment, addresses: hostAddress(segmentHost)}
+var segmentKind = Kind{Name: "segment", Records: 500, Bytes: 192 << 10, Open: openSegment, Receivers: hostOr(segmentHost)}
 
 // Limits of Segment's HTTP API, in bytes.
 const (

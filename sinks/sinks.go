@@ -1,6 +1,6 @@
-// Package sinks delivers records to destinations: one file a kind of
-// destination, the payloads that leave, and the operations on destinations.
-// Package transport below it makes the requests.
+// Package sinks delivers records to destinations: one file a kind of destination, and
+// the payloads that leave. Package transport below it makes the requests, package
+// destinations above it has the operations on destinations.
 //
 // What the room promises the others:
 //   - An attempt always ends in a [delivery.Outcome], within its deadline, whatever
@@ -11,7 +11,7 @@
 //     the check is on the address dialled, after DNS. Redirects are not followed.
 //   - A wrong setting is told apart from a wrong record: the first refuses (the
 //     destination waits for its mend), the second is rejected.
-//   - Secrets and payloads are in no log, no error and no answer of List or Get.
+//   - Secrets and payloads are in no log and no error.
 package sinks
 
 import (
@@ -44,9 +44,6 @@ type Config struct {
 	Timeout time.Duration
 	// MaxRetryAfter caps what a receiver may ask for in Retry-After; 1 h by default.
 	MaxRetryAfter time.Duration
-	// RotationOverlap is how long the previous secret of a destination goes on
-	// signing beside the new one; 24 h by default.
-	RotationOverlap time.Duration
 	// AllowLoopback permits receivers on this machine. For development.
 	AllowLoopback bool
 	// AllowHTTP permits receivers without TLS. Receivers on loopback and on
@@ -67,7 +64,7 @@ type Config struct {
 // Validate reports everything that is wrong, one line a field.
 func (c Config) Validate() error {
 	var errs []error
-	for name, d := range map[string]time.Duration{"Timeout": c.Timeout, "MaxRetryAfter": c.MaxRetryAfter, "RotationOverlap": c.RotationOverlap} {
+	for name, d := range map[string]time.Duration{"Timeout": c.Timeout, "MaxRetryAfter": c.MaxRetryAfter} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("sinks: %s %s: must be positive, or 0 for the default", name, d))
 		}
@@ -97,7 +94,6 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.Timeout, 8*time.Second)
 	set(&c.MaxRetryAfter, time.Hour)
-	set(&c.RotationOverlap, 24*time.Hour)
 	if c.Version == "" {
 		c.Version = "dev"
 	}
@@ -128,12 +124,10 @@ type Kind struct {
 	// for every attempt. Its error names the field and the fix. It is called
 	// once for each revision of a destination.
 	Open func(dest *storage.Destination, guard *transport.Guard) (Sink, error)
-	// Receivers are the URLs that the secrets of a destination's config are sent to.
-	// Whoever changes one must give the secrets again. nil for kinds whose only secret is
-	// the address.
+	// Receivers are the URLs that the secrets of a destination's config are sent to; what
+	// their schemes https and tls name is encrypted. Whoever changes one must give the
+	// secrets again. nil for kinds whose only secret is the address.
 	Receivers func(dest *storage.Destination) []string
-	// addresses are the same for kinds of this package.
-	addresses func(dest *storage.Destination) []address
 }
 
 // Sink is a destination of some kind, ready to be delivered to. It is immutable
@@ -225,13 +219,13 @@ func (c catalog) with(own []Kind) (catalog, error) {
 		if k.Records < 1 || k.Bytes < 1 {
 			wrong("Records %d, Bytes %d: say how many records (1 to deliver one by one) and bytes a request may carry", k.Records, k.Bytes)
 		}
-		if k.Receivers != nil {
-			k.addresses = receiverAddresses(k.Receivers)
-		}
 		all = append(all, k)
 	}
 	return all, errors.Join(errs...)
 }
+
+// Kind finds a kind by its name. The error begins with the field.
+func (d *Deliverer) Kind(name string) (*Kind, error) { return d.kinds.find(name) }
 
 // enabled says whether a kind may be used here.
 func (d *Deliverer) enabled(kind string) error {

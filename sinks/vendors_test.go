@@ -35,25 +35,6 @@ func vendor(t *testing.T, kind string, v *sinktest.Vendor, config map[string]any
 	return dest
 }
 
-// everyRecord is a record of each type of the catalog, each with an id of its own.
-func everyRecord(t *testing.T) []*stream.Record {
-	t.Helper()
-	var records []*stream.Record
-	for i, typ := range schemas.Catalog() {
-		id := fmt.Sprintf("5f6b1c2e-1111-5222-8333-%012d", i)
-		if typ == schemas.TypeEventTracked {
-			e := sampleEvent()
-			e.ID = id
-			records = append(records, recordOf(t, e, int64(i)))
-			continue
-		}
-		f := sampleFact(typ)
-		f.ID = id
-		records = append(records, recordOf(t, f, int64(i)))
-	}
-	return records
-}
-
 func everyPayload(t *testing.T) []*Payload {
 	t.Helper()
 	var payloads []*Payload
@@ -100,7 +81,7 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 	v := sinktest.NewPosthog("phc_x")
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "eventNames": map[string]string{"email.clicked": "email.link_clicked"}})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: everyRecord(t)})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: sinktest.Records()})
 	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Empty(t, v.Problems())
 	require.Equal(t, 1, v.Requests())
@@ -119,7 +100,7 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 
 func TestPosthogsAnswerForEachEventSettlesEachRecord(t *testing.T) {
 	v := sinktest.NewPosthogV1("phc_x")
-	records := everyRecord(t)
+	records := sinktest.Records()
 	says := map[string]string{records[2].ID: "drop", records[4].ID: "retry", records[5].ID: "warning"}
 	v.Says = func(id string, before int) string {
 		if said := says[id]; said != "" && (said == "drop" || before == 0) {
@@ -156,7 +137,7 @@ func TestARecordThatItsTransformCannotShapeIsRejectedAndTheOthersOfItsBatchAreSe
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x"})
 	dest.Filter = `.type != "email.sent"`
 	dest.Transform = `if .type == "contact.deleted" then error("no") else . end`
-	records := everyRecord(t)
+	records := sinktest.Records()
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records, Attempt: 1})
 	require.Equal(t, delivery.Partial, out.Verdict, "%+v", out)
@@ -172,7 +153,7 @@ func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
 	v := sinktest.NewSegment("wk")
 	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: everyRecord(t)})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: sinktest.Records()})
 	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.Empty(t, v.Problems())
 	items := v.Items()
@@ -187,16 +168,16 @@ func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {
 	v := sinktest.NewSlack("/services/T/B/x")
 	dest := vendor(t, "slack", v, map[string]any{})
 	d := newDeliverer(t, Config{AllowLoopback: true})
-	for _, r := range everyRecord(t) {
+	for _, r := range sinktest.Records() {
 		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{r}})
 		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	}
 	require.Empty(t, v.Problems())
 	require.Equal(t, "*email.clicked* for `ann@example.com` (template `welcome`)", v.Items()[7].Name)
 
-	long := sampleEvent()
+	long := sinktest.Event()
 	long.Name, long.Properties = "<!channel> & `x`", `{"x":"`+strings.Repeat("<&`", 5000)+`"}`
-	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{recordOf(t, long, 1)}})
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(long, 1)}})
 	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
 	require.NotContains(t, v.Items()[16].Name, "<!channel>")
 }
@@ -204,7 +185,7 @@ func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {
 func TestARejectedBatchIsSplitUntilThePoisonIsAlone(t *testing.T) {
 	v := sinktest.NewPosthog("phc_x")
 	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x"})
-	records := everyRecord(t)
+	records := sinktest.Records()
 	v.Poison = records[5].ID
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	var rejected []string
@@ -230,9 +211,9 @@ func TestSegmentsLimitsAreKeptBySplittingAndOneThatIsTooLargeIsRejected(t *testi
 	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	event := func(i, size int) *stream.Record {
-		e := sampleEvent()
+		e := sinktest.Event()
 		e.ID, e.Properties = fmt.Sprintf("5f6b1c2e-1111-5222-8333-%012d", i), `{"x":"`+strings.Repeat("y", size)+`"}`
-		return recordOf(t, e, int64(i))
+		return sinktest.Record(e, int64(i))
 	}
 	var many []*stream.Record
 	for i := range 20 {
@@ -286,5 +267,50 @@ func TestSettingsOfTheVendorKindsNameTheirField(t *testing.T) {
 		require.NoError(t, err)
 		_, err = kind.Open(&storage.Destination{Kind: c.kind, URL: c.url, Config: json.RawMessage(c.config)}, guard)
 		require.ErrorContains(t, err, c.want, "%s %s", c.kind, c.config)
+	}
+}
+
+func TestPosthogDoesNotPlacePersonsWhereHogstreamRuns(t *testing.T) {
+	sink, err := openPosthog(&storage.Destination{Config: json.RawMessage(`{"apiKey":"k"}`)}, transport.NewGuard(transport.Config{}))
+	require.NoError(t, err)
+	for properties, want := range map[string]bool{
+		`{"plan":"pro"}`:                         true,
+		`{"a":{"$ip":"192.0.2.7"}}`:              true,
+		`{"$ip":"192.0.2.7"}`:                    false,
+		`{"$geoip_disable":false,"x":"\"$ip\""}`: false,
+	} {
+		e := sinktest.Event()
+		e.Properties = properties
+		p, err := eventPayload(e)
+		require.NoError(t, err)
+		req, err := sink.Build(&Attempt{Now: time.Now(), Payloads: []*Payload{p}})
+		require.NoError(t, err)
+		require.Equal(t, want, strings.Contains(string(req.Body), `"$geoip_disable":true`), properties)
+	}
+}
+
+func TestWhatSlackSaysOfItsWebhookIsTold(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		want   delivery.Verdict
+		reason string
+	}{
+		{200, "ok", delivery.Delivered, ""},
+		{400, "invalid_payload", delivery.Reject, "HTTP 400: invalid_payload"},
+		{400, "no_text", delivery.Reject, "HTTP 400: no_text"},
+		{403, "action_prohibited", delivery.Refuse, "HTTP 403: action_prohibited"},
+		{403, "invalid_token", delivery.Gone, "HTTP 403: invalid_token"},
+		{404, "channel_not_found", delivery.Refuse, "HTTP 404: channel_not_found"},
+		{404, "no_service\n", delivery.Gone, "HTTP 404: no_service"},
+		{404, "no_team", delivery.Gone, "HTTP 404: no_team"},
+		{404, "<html>not Slack</html>", delivery.Refuse, ""},
+		{410, "channel_is_archived", delivery.Gone, "HTTP 410: channel_is_archived"},
+		{429, "rate_limited", delivery.Retry, "HTTP 429: rate_limited"},
+		{500, "rollup_error", delivery.Retry, "HTTP 500: rollup_error"},
+	} {
+		verdict, reason := (&slack{}).Judge(nil, &transport.Answer{Status: c.status, Body: []byte(c.body)})
+		require.Equal(t, c.want, verdict, "%d %s", c.status, c.body)
+		require.Equal(t, c.reason, reason)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/hogstream/hogstream/sinks/signing"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -18,8 +20,12 @@ import (
 // webhookKind sends the envelope, signed as Standard Webhooks 1.0.0 says, one
 // record a request.
 var webhookKind = Kind{
-	Name: "webhook", Signed: true, NeedsURL: true, Records: 1, Bytes: 8 << 20, Open: openWebhook, addresses: urlAddress,
+	Name: Webhook, Signed: true, NeedsURL: true, Records: 1, Bytes: 8 << 20, Open: openWebhook,
+	Receivers: func(dest *storage.Destination) []string { return []string{dest.URL} },
 }
+
+// Webhook is the kind of a destination that names none.
+const Webhook = "webhook"
 
 // webhookConfig is the config of kind webhook.
 type webhookConfig struct {
@@ -32,11 +38,11 @@ type webhookConfig struct {
 type webhook struct {
 	url      *url.URL
 	header   http.Header // what is the same for every attempt
-	current  *signer
-	previous *signer // signs beside current until previousUntil
+	current  *signing.Secret
+	previous *signing.Secret // signs beside current until previousUntil
 	until    time.Time
 
-	key, previousKey *asymmetric // nil unless it signs with one
+	key, previousKey *signing.Key // nil unless it signs with one
 }
 
 func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error) {
@@ -52,23 +58,21 @@ func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error
 	if err := addHeaders(w.header, cfg.Headers); err != nil {
 		return nil, err
 	}
-	if w.current, err = newSigner(dest.Secret); err != nil {
+	if w.current, err = signing.OpenSecret(dest.Secret); err != nil {
 		return nil, err
 	}
 	if cfg.Ed25519 {
-		key, err := signingKey(dest.SigningKey)
-		if err != nil {
+		if w.key, err = signing.OpenKey(dest.SigningKey); err != nil {
 			return nil, err
 		}
-		w.key = &asymmetric{key}
 	}
 	if dest.PreviousSecret != "" && dest.PreviousSecretUntil != nil {
 		// A previous secret that cannot be used is no reason to stop signing
 		// with the one that can.
-		w.previous, _ = newSigner(dest.PreviousSecret)
+		w.previous, _ = signing.OpenSecret(dest.PreviousSecret)
 		w.until = *dest.PreviousSecretUntil
-		if key, err := signingKey(dest.PreviousSigningKey); err == nil && cfg.Ed25519 {
-			w.previousKey = &asymmetric{key}
+		if key, err := signing.OpenKey(dest.PreviousSigningKey); err == nil && cfg.Ed25519 {
+			w.previousKey = key
 		}
 	}
 	return w, nil
@@ -78,18 +82,18 @@ func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error
 // reference does; names of headers are the same in any case.
 func (w *webhook) Build(a *Attempt) (*transport.Request, error) {
 	p := a.Payloads[0]
-	id, timestamp := p.MessageID(), unixSeconds(a.Now)
+	id, timestamp := p.MessageID(), strconv.FormatInt(a.Now.Unix(), 10)
 	var room [128]byte
-	sig := w.current.append(room[:0], id, timestamp, p.Envelope)
+	sig := w.current.Append(room[:0], id, timestamp, p.Envelope)
 	rotating := a.Now.Before(w.until)
 	if w.previous != nil && rotating {
-		sig = w.previous.append(append(sig, ' '), id, timestamp, p.Envelope)
+		sig = w.previous.Append(append(sig, ' '), id, timestamp, p.Envelope)
 	}
 	if w.key != nil {
-		sig = w.key.append(append(sig, ' '), id, timestamp, p.Envelope)
+		sig = w.key.Append(append(sig, ' '), id, timestamp, p.Envelope)
 	}
 	if w.previousKey != nil && rotating {
-		sig = w.previousKey.append(append(sig, ' '), id, timestamp, p.Envelope)
+		sig = w.previousKey.Append(append(sig, ' '), id, timestamp, p.Envelope)
 	}
 	header := make(http.Header, len(w.header)+5)
 	for name, values := range w.header {

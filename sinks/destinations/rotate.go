@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 
 	"github.com/hogstream/hogstream/storage"
 )
+
+// rotationOverlap is how long the keys before go on signing unless a rotation says it.
+const rotationOverlap = 24 * time.Hour
 
 // Rotation is what a destination shall sign with from now on.
 type Rotation struct {
@@ -35,7 +38,7 @@ func (e *RotatingError) Error() string {
 // receiver can change over without losing anything. Only one stands beside them: while
 // those of the rotation before do, another one is a [*RotatingError] unless forced.
 func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotation) (*Created, error) {
-	grace := o.deliverer.cfg.RotationOverlap
+	grace := rotationOverlap
 	if r.Overlap != nil {
 		grace = *r.Overlap
 	}
@@ -43,9 +46,9 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 		return nil, &InvalidError{"overlap", "must be between 0 and 30 days"}
 	}
 	d, err := o.change(ctx, nameOrID, func(d *storage.Destination) error {
-		kind, err := o.deliverer.kinds.find(d.Kind)
+		kind, err := o.kind(d)
 		if err != nil {
-			return invalid(err)
+			return err
 		}
 		if !kind.Signed {
 			return &InvalidError{"kind", fmt.Sprintf("%s signs nothing, so there is no secret to rotate", d.Kind)}
@@ -60,8 +63,8 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 		}
 		before := d.Secret
 		d.Secret, d.SigningKey = "", ""
-		o.deliverer.kinds.equip(d)
-		if err := o.deliverer.kinds.adopt(d, r.Secret, r.SigningKey); err != nil {
+		equip(kind, d)
+		if err := adopt(kind, d, r.Secret, r.SigningKey); err != nil {
 			return err
 		}
 		if d.Secret == before {
@@ -72,5 +75,5 @@ func (o *Operations) RotateSecret(ctx context.Context, nameOrID string, r Rotati
 	if err != nil {
 		return nil, err
 	}
-	return &Created{View: o.deliverer.kinds.viewOf(d), Secret: d.Secret}, nil
+	return &Created{View: o.view(d), Secret: d.Secret}, nil
 }

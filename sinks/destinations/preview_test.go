@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
+	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
@@ -23,7 +24,7 @@ func TestAPreviewShowsTheRequestWithoutItsSecrets(t *testing.T) {
 		s.EventTypes = []string{"contact.*"}
 		made, err := o.Create(t.Context(), s)
 		require.NoError(t, err)
-		v, err := o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, sampleFact(schemas.FactContactCreated), 1)})
+		v, err := o.Preview(t.Context(), made.ID, Sample{Record: sinktest.Record(sinktest.Fact(schemas.FactContactCreated), 1)})
 		require.NoError(t, err)
 		require.Equal(t, "sent", v.Result, v.Error)
 		require.True(t, v.Subscribed)
@@ -36,15 +37,15 @@ func TestAPreviewShowsTheRequestWithoutItsSecrets(t *testing.T) {
 		require.NotContains(t, string(shown), "c2VzYW1l", "nor in base64")
 		if s.Name == "hook" {
 			require.Contains(t, v.Headers["Webhook-Signature"], "v1,")
-			require.Equal(t, string(samplePayload(t, schemas.FactContactCreated).Envelope), v.Body)
+			require.Equal(t, string(payloadOf(t, sinktest.Fact(schemas.FactContactCreated)).Envelope), v.Body)
 		}
 	}
-	v, err := o.Preview(t.Context(), "hook", Sample{Record: recordOf(t, sampleEvent(), 2)})
+	v, err := o.Preview(t.Context(), "hook", Sample{Record: sinktest.Record(sinktest.Event(), 2)})
 	require.NoError(t, err)
 	require.False(t, v.Subscribed)
-	_, err = o.Update(t.Context(), "hook", Patch{Filter: ptr("false")})
+	_, err = o.Update(t.Context(), "hook", Patch{Filter: new("false")})
 	require.NoError(t, err)
-	v, err = o.Preview(t.Context(), "hook", Sample{Record: recordOf(t, sampleEvent(), 2)})
+	v, err = o.Preview(t.Context(), "hook", Sample{Record: sinktest.Record(sinktest.Event(), 2)})
 	require.NoError(t, err)
 	require.Equal(t, "skipped", v.Result)
 }
@@ -52,7 +53,7 @@ func TestAPreviewShowsTheRequestWithoutItsSecrets(t *testing.T) {
 // shown is a record as topics tail shows it.
 func shown(t *testing.T, m schemas.Message) json.RawMessage {
 	t.Helper()
-	r := recordOf(t, m, 1)
+	r := sinktest.Record(m, 1)
 	value, err := schemas.NewCodec().JSON(r.Topic, r.Value)
 	require.NoError(t, err)
 	line, err := json.Marshal(map[string]any{"topic": r.Topic, "type": r.Type, "value": json.RawMessage(value)})
@@ -71,11 +72,11 @@ func TestAPastedRecordGivesTheRequestOfTheRecordItself(t *testing.T) {
 		_, err := o.Create(t.Context(), s)
 		require.NoError(t, err)
 		for _, typ := range append(schemas.Catalog(), schemas.FactContactMerged, schemas.TypeEventTracked) {
-			var m schemas.Message = sampleEvent()
+			var m schemas.Message = sinktest.Event()
 			if typ != schemas.TypeEventTracked {
-				m = sampleFact(typ)
+				m = sinktest.Fact(typ)
 			}
-			want, err := o.Preview(t.Context(), s.Name, Sample{Record: recordOf(t, m, 1)})
+			want, err := o.Preview(t.Context(), s.Name, Sample{Record: sinktest.Record(m, 1)})
 			require.NoError(t, err)
 			require.Equal(t, "sent", want.Result, want.Error)
 			got, err := o.Preview(t.Context(), s.Name, Sample{Message: shown(t, m)})
@@ -107,7 +108,7 @@ func TestATestOfARecordIsMarkedAndHasAnIDOfItsOwn(t *testing.T) {
 	made, err := o.Create(t.Context(), Settings{Name: "hook", URL: url, EventTypes: []string{"contact.*"}, Filter: `.data.email == "ann@example.com"`})
 	require.NoError(t, err)
 	require.NoError(t, r.SetSecrets(made.Secret))
-	record := recordOf(t, sampleFact(schemas.FactContactCreated), 3)
+	record := sinktest.Record(sinktest.Fact(schemas.FactContactCreated), 3)
 	tested, err := o.Test(t.Context(), "hook", Sample{Record: record})
 	require.NoError(t, err)
 	require.True(t, tested.Delivered, "%+v", tested)
@@ -117,15 +118,22 @@ func TestATestOfARecordIsMarkedAndHasAnIDOfItsOwn(t *testing.T) {
 	require.Equal(t, tested.DeliveryID, got.ID)
 	require.NotEqual(t, "msg_"+record.ID, got.ID)
 	require.Equal(t, tested.Request.Body, string(got.Body))
-	require.JSONEq(t, string(samplePayload(t, schemas.FactContactCreated).Data), string(dataOf(t, got.Body)))
+	require.JSONEq(t, string(payloadOf(t, sinktest.Fact(schemas.FactContactCreated)).Data), string(dataOf(t, got.Body)))
 
-	_, err = o.Update(t.Context(), "hook", Patch{Filter: ptr("false")})
+	_, err = o.Update(t.Context(), "hook", Patch{Filter: new("false")})
 	require.NoError(t, err)
 	tested, err = o.Test(t.Context(), "hook", Sample{Record: record})
 	require.NoError(t, err)
 	require.Equal(t, "skipped", tested.Verdict)
 	require.Contains(t, tested.Error, "filter")
 	require.Len(t, r.Messages(), 1, "what the filter leaves out is not sent")
+}
+
+func payloadOf(t *testing.T, m schemas.Message) *sinks.Payload {
+	t.Helper()
+	p, err := sinks.PayloadOf(m)
+	require.NoError(t, err)
+	return p
 }
 
 func dataOf(t *testing.T, envelope []byte) json.RawMessage {
@@ -139,13 +147,13 @@ func TestAKindThatIsNotEnabledIsRefused(t *testing.T) {
 	o := newOperations(t)
 	made, err := o.Create(t.Context(), Settings{Name: "seg", Kind: "segment", EventTypes: []string{"*"}, Config: json.RawMessage(`{"writeKey":"k"}`)})
 	require.NoError(t, err)
-	o.deliverer = newDeliverer(t, Config{Kinds: []string{"webhook", "posthog"}})
+	o.deliverer = newDeliverer(t, sinks.Config{Kinds: []string{"webhook", "posthog"}})
 	_, err = o.Create(t.Context(), Settings{Kind: "slack", URL: "https://hooks.slack.com/services/x", EventTypes: []string{"*"}})
 	require.ErrorContains(t, err, "ENABLED_DESTINATION_PRESETS")
 	v, err := o.Preview(t.Context(), made.ID, Sample{})
 	require.NoError(t, err)
 	require.Equal(t, "refused", v.Result)
-	_, err = New(Config{Kinds: []string{"fax"}}, nil, nil, nil)
+	_, err = sinks.New(sinks.Config{Kinds: []string{"fax"}}, nil, nil, nil)
 	require.ErrorContains(t, err, "fax")
 }
 
@@ -153,14 +161,14 @@ func TestAPreviewSaysWhetherTheBodyIsSentCompressed(t *testing.T) {
 	o := newOperations(t)
 	made, err := o.Create(t.Context(), Settings{Kind: "segment", Config: json.RawMessage(`{"writeKey":"k","gzip":true}`), EventTypes: []string{"*"}})
 	require.NoError(t, err)
-	large := sampleEvent()
+	large := sinktest.Event()
 	large.Properties = `{"text":"` + strings.Repeat("so long ", 200) + `"}`
-	v, err := o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, large, 1)})
+	v, err := o.Preview(t.Context(), made.ID, Sample{Record: sinktest.Record(large, 1)})
 	require.NoError(t, err)
 	require.True(t, v.Compressed)
 	require.Equal(t, "gzip", v.Headers["Content-Encoding"])
 	require.Contains(t, v.Body, "so long so long", "readable")
-	v, err = o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, sampleEvent(), 1)})
+	v, err = o.Preview(t.Context(), made.ID, Sample{Record: sinktest.Record(sinktest.Event(), 1)})
 	require.NoError(t, err)
 	require.False(t, v.Compressed, "a small one is sent as it is")
 	require.NotContains(t, v.Headers, "Content-Encoding")
@@ -173,7 +181,7 @@ func TestValuesOfHeadersAreHiddenInTheirHeadersAndNowhereElse(t *testing.T) {
 		URL: "https://example.com/v1", EventTypes: []string{"*"}, Config: json.RawMessage(`{"headers":{"x-version":"1","X-Env":"e"}}`),
 	})
 	require.NoError(t, err)
-	v, err := o.Preview(t.Context(), made.ID, Sample{Record: recordOf(t, sampleEvent(), 1)})
+	v, err := o.Preview(t.Context(), made.ID, Sample{Record: sinktest.Record(sinktest.Event(), 1)})
 	require.NoError(t, err)
 	require.Equal(t, "https://example.com/v1", v.URL)
 	require.NotContains(t, v.Body, redacted)

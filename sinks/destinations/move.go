@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -21,72 +22,35 @@ type address struct {
 	encrypted bool
 }
 
-func addressOf(raw string) []address {
-	u, err := url.Parse(strings.TrimSpace(raw))
+func addressOf(receiver string) (address, bool) {
+	u, err := url.Parse(strings.TrimSpace(receiver))
 	if err != nil || u.Hostname() == "" {
-		return nil
+		return address{}, false
 	}
-	encrypted := u.Scheme == "https"
-	port := u.Port()
-	if port == "" && encrypted {
-		port = "443"
-	}
-	return []address{{strings.ToLower(net.JoinHostPort(u.Hostname(), cmp.Or(port, "80"))), encrypted}}
+	port := cmp.Or(u.Port(), map[bool]string{true: "443", false: "80"}[u.Scheme == "https"])
+	return address{strings.ToLower(net.JoinHostPort(u.Hostname(), port)), u.Scheme == "https" || u.Scheme == "tls"}, true
 }
 
-// urlAddress is the address of kinds that are sent to the destination's URL.
-func urlAddress(d *storage.Destination) []address { return addressOf(d.URL) }
-
-// hostAddress is that of kinds with a host in their config.
-func hostAddress(fallback string) func(*storage.Destination) []address {
-	return func(d *storage.Destination) []address {
-		var cfg struct {
-			Host string `json:"host"`
+func addressesOf(kind *sinks.Kind, d *storage.Destination) (all []address) {
+	for _, receiver := range kind.Receivers(d) {
+		if a, ok := addressOf(receiver); ok {
+			all = append(all, a)
 		}
-		if len(d.Config) > 0 && json.Unmarshal(d.Config, &cfg) != nil {
-			return nil
-		}
-		return addressOf(cmp.Or(cfg.Host, fallback))
-	}
-}
-
-// brokerAddresses is that of kind kafka.
-func brokerAddresses(d *storage.Destination) (all []address) {
-	var cfg struct {
-		Brokers []string `json:"brokers"`
-		TLS     bool     `json:"tls"`
-	}
-	if len(d.Config) > 0 && json.Unmarshal(d.Config, &cfg) != nil {
-		return nil
-	}
-	for _, broker := range cfg.Brokers {
-		all = append(all, address{strings.ToLower(broker), cfg.TLS})
 	}
 	return all
 }
 
-// receiverAddresses are the addresses of URLs.
-func receiverAddresses(urls func(*storage.Destination) []string) func(*storage.Destination) []address {
-	return func(d *storage.Destination) (all []address) {
-		for _, u := range urls(d) {
-			all = append(all, addressOf(u)...)
-		}
-		return all
-	}
-}
-
 // movedTo is where secrets would be sent that were not sent there before; "" for
-// nowhere.
-func (c catalog) movedTo(before, after *storage.Destination) string {
-	kind, err := c.find(after.Kind)
-	if err != nil || kind.addresses == nil {
+// nowhere. The kind is that of after.
+func movedTo(kind *sinks.Kind, before, after *storage.Destination) string {
+	if kind.Receivers == nil {
 		return ""
 	}
 	var known []address
 	if before.Kind == after.Kind {
-		known = kind.addresses(before)
+		known = addressesOf(kind, before)
 	}
-	for _, a := range kind.addresses(after) {
+	for _, a := range addressesOf(kind, after) {
 		same := func(k address) bool { return k.host == a.host && (a.encrypted || !k.encrypted) }
 		if !slices.ContainsFunc(known, same) {
 			return a.host
@@ -98,8 +62,7 @@ func (c catalog) movedTo(before, after *storage.Destination) string {
 // keptSecrets are the fields of a destination's config that hold a secret which a
 // change leaves as it is, without telling it: hidden in the config that is written, or
 // all, when none is.
-func (c catalog) keptSecrets(written json.RawMessage, d *storage.Destination) []string {
-	kind, _ := c.find(d.Kind)
+func keptSecrets(kind *sinks.Kind, written json.RawMessage, d *storage.Destination) []string {
 	var kept []string
 	var config any
 	if written == nil {
@@ -113,7 +76,7 @@ func (c catalog) keptSecrets(written json.RawMessage, d *storage.Destination) []
 	return kept
 }
 
-func eachSecret(path, parent string, config any, kind *Kind, found func(field string)) {
+func eachSecret(path, parent string, config any, kind *sinks.Kind, found func(field string)) {
 	switch v := config.(type) {
 	case map[string]any:
 		for name, member := range v {
@@ -149,8 +112,8 @@ func eachHidden(path string, config any, found func(field string)) {
 
 // refuseMove is the error of a change that would have a hidden secret sent to another
 // receiver than the one that it was given for.
-func (c catalog) refuseMove(before, after *storage.Destination, kept []string) error {
-	to := c.movedTo(before, after)
+func refuseMove(kind *sinks.Kind, before, after *storage.Destination, kept []string) error {
+	to := movedTo(kind, before, after)
 	if len(kept) == 0 || to == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"net/http"
@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
 )
@@ -24,7 +25,7 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 	made, err := o.Create(t.Context(), Settings{URL: receiver.URL, EventTypes: []string{"contact.*"}, Disabled: true})
 	require.NoError(t, err)
 	now := time.Now()
-	record := recordOf(t, &schemas.Fact{ID: uuid.NewString(), Type: schemas.FactContactCreated, ContactID: uuid.NewString(), OccurredAt: now, CauseID: uuid.NewString(),
+	record := sinktest.Record(&schemas.Fact{ID: uuid.NewString(), Type: schemas.FactContactCreated, ContactID: uuid.NewString(), OccurredAt: now, CauseID: uuid.NewString(),
 		Contact: &schemas.ContactFact{Properties: "{}", FirstSeenAt: now, LastSeenAt: now, CreatedAt: now, UpdatedAt: now}}, 7)
 	for range 2 {
 		out, err := o.Redeliver(t.Context(), made.ID, record, -1)

@@ -1,10 +1,11 @@
-package sinks
+package destinations
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"math"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -12,9 +13,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
@@ -51,18 +55,26 @@ func newOperations(t *testing.T) *operating {
 	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
 	require.NoError(t, err)
 	o := &operating{db: db, store: storage.NewDestinations(db, box), ends: &ends{}}
-	o.Operations = NewOperations(db, o.store, o.ends, newDeliverer(t, Config{AllowLoopback: true}))
+	o.Operations = New(db, o.store, o.ends, newDeliverer(t, sinks.Config{AllowLoopback: true}), zap.NewNop())
 	return o
+}
+
+func newDeliverer(t *testing.T, cfg sinks.Config) *sinks.Deliverer {
+	t.Helper()
+	d, err := sinks.New(cfg, schemas.NewCodec(), zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(d.Close)
+	return d
 }
 
 // cursors are the positions of a destination as `topic/partition@position`.
 func (o *operating) cursors(t *testing.T, id string) string {
 	t.Helper()
-	var all *string
+	var all string
 	require.NoError(t, o.db.QueryRow(t.Context(), `
-		SELECT string_agg(topic || '/' || partition || '@' || position, ' ' ORDER BY topic, partition)
+		SELECT COALESCE(string_agg(topic || '/' || partition || '@' || position, ' ' ORDER BY topic, partition), '')
 		FROM cursors WHERE destination_id::text = $1`, id).Scan(&all))
-	return deref(all)
+	return all
 }
 
 func TestANewDestinationStandsAtTheEndsOfItsTopics(t *testing.T) {
@@ -101,7 +113,7 @@ func TestAWrongSettingNamesItsField(t *testing.T) {
 		"eventTypes":          func(s *Settings) { s.EventTypes = nil },
 		"eventTypes[1]":       func(s *Settings) { s.EventTypes = []string{"*", "nope"} },
 		"name":                func(s *Settings) { s.Name = "taken" },
-		"description":         func(s *Settings) { s.Description = ptr(strings.Repeat("x", 501)) },
+		"description":         func(s *Settings) { s.Description = new(strings.Repeat("x", 501)) },
 		"secret":              func(s *Settings) { s.Secret = "whsec_short" },
 		"config.headers.Host": func(s *Settings) { s.Config = json.RawMessage(`{"headers":{"Host":"x"}}`) },
 		"rateLimit":           func(s *Settings) { s.RateLimit = -1 },
@@ -146,7 +158,7 @@ func TestSubscribingToOneTopicMoreStartsAtItsEnd(t *testing.T) {
 	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET position = 99`)
 	require.NoError(t, err)
 
-	got, err := o.Update(t.Context(), made.Name, Patch{EventTypes: []string{"contact.*", "event.tracked"}, Description: ptr("x")})
+	got, err := o.Update(t.Context(), made.Name, Patch{EventTypes: []string{"contact.*", "event.tracked"}, Description: new("x")})
 	require.NoError(t, err)
 	require.Empty(t, got.Secret, "no new one")
 	require.Equal(t, "x", *got.Description)
@@ -180,7 +192,7 @@ func TestUpdatesAtTheSameTimeAllCount(t *testing.T) {
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	errs := make(chan error, 3)
-	for _, p := range []Patch{{RateLimit: ptr(5.0)}, {Concurrency: ptr(6)}, {DeliveryLog: ptr("off")}} {
+	for _, p := range []Patch{{RateLimit: new(5.0)}, {Concurrency: new(6)}, {DeliveryLog: new("off")}} {
 		wg.Go(func() {
 			_, err := o.Update(context.Background(), made.ID, p)
 			errs <- err
@@ -218,7 +230,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	}
 	// Whoever verifies with the first secret was promised to have time until then.
 	var rotating *RotatingError
-	for _, overlap := range []*time.Duration{nil, ptr(time.Duration(0))} {
+	for _, overlap := range []*time.Duration{nil, new(time.Duration(0))} {
 		_, err = o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: overlap})
 		require.ErrorAs(t, err, &rotating)
 		require.WithinDuration(t, rotated.PreviousSecretUntil.Time, rotating.Until, time.Second)
@@ -229,7 +241,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	require.True(t, still.Delivered)
 	require.NoError(t, r.SetSecrets(rotated.Secret))
 
-	ended, err := o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: ptr(time.Duration(0)), Force: true})
+	ended, err := o.RotateSecret(t.Context(), made.ID, Rotation{Overlap: new(time.Duration(0)), Force: true})
 	require.NoError(t, err)
 	require.Nil(t, ended.PreviousSecretUntil)
 	tested, err := o.Test(t.Context(), made.ID, Sample{})
@@ -322,7 +334,7 @@ func TestAChangeThatLosesARaceInPostgresIsMadeAgain(t *testing.T) {
 			return second(o.Create(t.Context(), Settings{Name: "other", URL: "https://example.com", EventTypes: []string{"*"}}))
 		}},
 		{"update", func() error {
-			v, err := o.Update(t.Context(), "crm", Patch{RateLimit: ptr(7.0)})
+			v, err := o.Update(t.Context(), "crm", Patch{RateLimit: new(7.0)})
 			require.Equal(t, made.Revision+1, v.Revision)
 			return err
 		}},
@@ -404,4 +416,54 @@ func TestTheSecretOfASignedKindGoesWithIt(t *testing.T) {
 	d, err := o.store.Get(t.Context(), made.ID)
 	require.NoError(t, err)
 	require.Empty(t, d.Secret+d.PreviousSecret)
+}
+
+func TestAKindWithAKeyHasNoSecretAndItsTestNamesATestPerson(t *testing.T) {
+	o := newOperations(t)
+	v := sinktest.NewPosthog("phc_sesame")
+	srv := httptest.NewServer(v)
+	defer srv.Close()
+	made, err := o.Create(t.Context(), Settings{Kind: "posthog", EventTypes: []string{"contact.*"}, Config: json.RawMessage(`{"apiKey":"phc_sesame","host":"` + srv.URL + `"}`)})
+	require.NoError(t, err)
+	require.Empty(t, made.Secret)
+	require.Nil(t, made.SecretPrefix)
+	require.Contains(t, string(made.Config), `"apiKey":"***"`)
+	shown, err := json.Marshal(made)
+	require.NoError(t, err)
+	require.NotContains(t, string(shown), "sesame")
+
+	tested, err := o.Test(t.Context(), made.ID, Sample{})
+	require.NoError(t, err)
+	require.True(t, tested.Delivered, "%+v", tested)
+	require.Empty(t, v.Problems())
+	require.Equal(t, schemas.TypeWebhookTest, v.Items()[0].Name)
+	require.Equal(t, "test_"+made.ID, v.Items()[0].Person)
+
+	changed, err := o.Update(t.Context(), made.ID, Patch{Kind: new("webhook"), URL: new("https://example.com/hook"), Config: json.RawMessage("null")})
+	require.NoError(t, err)
+	require.Regexp(t, "^whsec_", changed.Secret, "who changes to a signed kind is told the secret it got")
+	require.Equal(t, changed.Secret[:12], *changed.SecretPrefix)
+	again, err := o.Update(t.Context(), made.ID, Patch{Description: new("x")})
+	require.NoError(t, err)
+	require.Empty(t, again.Secret)
+}
+
+func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
+	o := newOperations(t)
+	_, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}, Filter: ".["})
+	var wrong *InvalidError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "filter", wrong.Field)
+	require.Contains(t, wrong.Message, "is not jq: ")
+	made, err := o.Create(t.Context(), Settings{Kind: "slack", URL: "https://hooks.slack.com/services/T/B/x", EventTypes: []string{"*"}})
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/***", made.URL)
+	require.InDelta(t, 1, made.RateLimit, 0)
+	require.Empty(t, made.Secret)
+	require.Nil(t, made.SecretPrefix)
+	updated, err := o.Update(t.Context(), made.ID, Patch{URL: &made.URL, Config: json.RawMessage(`{"username":"hog"}`)})
+	require.NoError(t, err)
+	d, err := o.store.Get(t.Context(), updated.ID)
+	require.NoError(t, err)
+	require.Equal(t, "https://hooks.slack.com/services/T/B/x", d.URL)
 }

@@ -1,17 +1,19 @@
-package sinks
+package destinations
 
 import (
 	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/sinks"
 )
 
 func TestAShownConfigHidesWhatIsSecretAndKeepsTheRest(t *testing.T) {
-	slack := &Kind{Name: "slack", SecretURL: true}
+	slack := &sinks.Kind{Name: "slack", SecretURL: true}
 	for _, c := range []struct {
 		config, want string
-		kind         *Kind
+		kind         *sinks.Kind
 	}{
 		{`{"apiKey":"k","host":"h","eventNames":{"email.sent":"sent"}}`, `{"apiKey":"***","eventNames":{"email.sent":"sent"},"host":"h"}`, nil},
 		{`{"writeKey":"k","write_key":"k","api_key":"k","API-KEY":"k"}`, `{"API-KEY":"***","api_key":"***","writeKey":"***","write_key":"***"}`, nil},
@@ -19,6 +21,7 @@ func TestAShownConfigHidesWhatIsSecretAndKeepsTheRest(t *testing.T) {
 		{`{"nested":[{"clientSecret":"s","password":"p","accessToken":"t"}]}`, `{"nested":[{"accessToken":"***","clientSecret":"***","password":"***"}]}`, nil},
 		{`{"url":"https://hooks.slack.com/x","username":"u"}`, `{"url":"***","username":"u"}`, slack},
 		{`{"url":"https://example.com"}`, `{"url":"https://example.com"}`, nil},
+		{`{"brokers":["b:9092"],"topic":"t","password":"p"}`, `{"brokers":["b:9092"],"password":"***","topic":"t"}`, nil},
 		{`{"apiKey":null}`, `{"apiKey":null}`, nil},
 		{``, ``, nil},
 	} {
@@ -26,7 +29,7 @@ func TestAShownConfigHidesWhatIsSecretAndKeepsTheRest(t *testing.T) {
 	}
 	require.Equal(t, "https://hooks.slack.com/***", redactURL("https://hooks.slack.com/services/T/B/x", slack))
 	require.Equal(t, "https://example.com/***", redactURL("https://example.com/x", nil), "of a kind that nobody knows here")
-	require.Equal(t, "https://example.com/x?a=1&api_key=***&Token=***", redactURL("https://example.com/x?a=1&api_key=x&Token=y", &webhookKind))
+	require.Equal(t, "https://example.com/x?a=1&api_key=***&Token=***", redactURL("https://example.com/x?a=1&api_key=x&Token=y", &sinks.Kind{Name: sinks.Webhook}))
 }
 
 func TestWritingBackAShownConfigKeepsTheSecrets(t *testing.T) {
@@ -71,11 +74,11 @@ func TestAHiddenSecretIsNotSentToAnotherReceiverThanTheOneItWasGivenFor(t *testi
 		{"another broker", kafka, config(`{"brokers":["a.example:9093","c.example:9093"],"topic":"t","tls":true,"mechanism":"PLAIN","username":"u","password":"***"}`), "config.password"},
 		{"no encryption any more", kafka, config(`{"brokers":["a.example:9093"],"topic":"t","mechanism":"PLAIN","username":"u","password":"***"}`), "config.password"},
 		{"a broker less", kafka, config(`{"brokers":["a.example:9093"],"topic":"other","tls":true,"mechanism":"PLAIN","username":"u","password":"***"}`), ""},
-		{"another URL, the headers stay", hook, Patch{URL: ptr("https://other.example/hook")}, "config.headers.Authorization"},
-		{"another URL, the headers are written back", hook, Patch{URL: ptr("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"***"}}`)}, "config.headers.Authorization"},
-		{"another URL, other headers", hook, Patch{URL: ptr("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"Bearer y"}}`)}, ""},
-		{"another URL without headers", bare, Patch{URL: ptr("https://other.example/hook")}, ""},
-		{"another path", hook, Patch{URL: ptr("https://example.com/other")}, ""},
+		{"another URL, the headers stay", hook, Patch{URL: new("https://other.example/hook")}, "config.headers.Authorization"},
+		{"another URL, the headers are written back", hook, Patch{URL: new("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"***"}}`)}, "config.headers.Authorization"},
+		{"another URL, other headers", hook, Patch{URL: new("https://other.example/hook"), Config: json.RawMessage(`{"headers":{"Authorization":"Bearer y"}}`)}, ""},
+		{"another URL without headers", bare, Patch{URL: new("https://other.example/hook")}, ""},
+		{"another path", hook, Patch{URL: new("https://example.com/other")}, ""},
 	} {
 		t.Run(c.say, func(t *testing.T) {
 			o := newOperations(t)

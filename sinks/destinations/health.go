@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"context"
@@ -45,7 +45,7 @@ func (o *Operations) Inspect(ctx context.Context, nameOrID string) (*View, error
 // the rest is wanted most when something is out of order.
 func (o *Operations) inspect(ctx context.Context, views []View) error {
 	if err := o.addLag(ctx, views); err != nil {
-		o.deliverer.log.Warn("destination.lag_unknown", zap.Error(err))
+		o.log.Warn("destination.lag_unknown", zap.Error(err))
 		for i := range views {
 			views[i].Lag = nil
 		}

@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 	err = o.db.InTx(logged, func(tx *storage.Tx) error { return storage.WriteAttempts(logged, tx, []storage.Attempt{row}) })
 	if err != nil {
 		// The attempt was made: its outcome is worth more than its row.
-		o.deliverer.log.Warn("delivery.redelivery_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
+		o.log.Warn("delivery.redelivery_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
 	}
 	return out, nil
 }
@@ -56,7 +56,7 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 // content, and is not what says so.
 func (o *Operations) erased(ctx context.Context, r *stream.Record) (bool, error) {
 	about := []string{string(r.Key)}
-	p, err := o.deliverer.payload(r)
+	p, err := o.deliverer.Payload(r)
 	if err == nil {
 		about = append(about, p.Person.ContactID)
 	}

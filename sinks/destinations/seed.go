@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"context"
@@ -74,7 +74,7 @@ func (o *Operations) plant(ctx context.Context, tx *storage.Tx, s Seed) (Seeded,
 	if err != nil {
 		return "", err
 	}
-	d := o.deliverer.kinds.destinationOf(Settings{Name: s.Name, Kind: s.Kind, Description: &s.Description, EventTypes: s.EventTypes, Config: config})
+	d := o.destinationOf(Settings{Name: s.Name, Kind: s.Kind, Description: &s.Description, EventTypes: s.EventTypes, Config: config})
 	for n := 2; slices.ContainsFunc(list, func(other *storage.Destination) bool { return other.Name == d.Name }); n++ {
 		d.Name = fmt.Sprintf("%s-%d", s.Name, n)
 	}

@@ -1,4 +1,4 @@
-package sinks
+package destinations
 
 import (
 	"encoding/json"
