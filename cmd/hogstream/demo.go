@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/cmd/hogstream/eventfile"
 	"github.com/hogstream/hogstream/examples/shop"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
@@ -159,9 +160,9 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 // becomes a customer.
 func clicks(events []shop.Event) source {
 	i := 0
-	return func() (importEvent, error) {
+	return func() (eventfile.Event, error) {
 		if i == len(events) {
-			return importEvent{}, io.EOF
+			return eventfile.Event{}, io.EOF
 		}
 		e := events[i]
 		i++
@@ -173,7 +174,7 @@ func clicks(events []shop.Event) source {
 			body.ContactProperties = map[string]json.RawMessage{"customer": json.RawMessage("true")}
 		}
 		raw, err := json.Marshal(body)
-		return importEvent{raw: raw, line: i, subject: e.UserID}, err
+		return eventfile.Event{Number: i, Line: i, JSON: raw, Subject: e.UserID}, err
 	}
 }
 

@@ -71,7 +71,7 @@ func (a *events) importing(name, content string, change ...func(*eventsImportCmd
 	require.NoError(a.t, os.WriteFile(file, []byte(content), 0o600))
 	c := eventsImportCmd{
 		apiFlags: apiFlags{URL: a.url, Key: "key"}, File: file, Connections: 1, BatchSize: 500, FromLine: 1, Keys: true,
-		UserColumn: "userId", EmailColumn: "email", NameColumn: "name", TimeColumn: "timestamp",
+		TimeZone: "UTC",
 	}
 	for _, f := range change {
 		f(&c)
@@ -79,7 +79,7 @@ func (a *events) importing(name, content string, change ...func(*eventsImportCmd
 	var text strings.Builder
 	err := c.Run(a.t.Context(), &output{JSON: true, W: &text})
 	var sum importSummary
-	if err == nil {
+	if text.Len() > 0 {
 		require.NoError(a.t, json.Unmarshal([]byte(text.String()), &sum))
 	}
 	return sum, err
@@ -93,15 +93,15 @@ func TestAnImportSendsLinesAsTheyAre(t *testing.T) {
 	own := `{"name":"n","userId":"u","idempotencyKey":"mine"}`
 	content := first + "\n\n" + own + "\n[1]\n" + strings.Repeat("x", 2<<20) + "\n" + `{"name":"last"}`
 	sum, err := a.importing("e.ndjson", content, withoutKeys)
-	require.NoError(t, err)
+	require.ErrorContains(t, err, "2 of 5 events were refused")
 	require.Equal(t, []string{first, own, `{"name":"last"}`}, a.taken)
-	require.Equal(t, []string{"line 4: the line is not a JSON object", "line 5: the line is larger than 1 MiB"}, sum.FirstRejections)
+	require.Equal(t, []string{"line 4: the element is not a JSON object", "line 5: the line is larger than 1 MiB"}, sum.FirstRejections)
 	require.EqualValues(t, 5, sum.Events)
 	require.EqualValues(t, 3, sum.Accepted)
 	require.EqualValues(t, 2, sum.Rejected)
 
 	a.taken = nil
-	_, err = a.importing("e.csv", "name,z,userId,a,timestamp\nn,1,u,x,2026-01-02 03:04:05\n", withoutKeys)
+	_, err = a.importing("e.csv", "name,z:number,userId,a,timestamp\nn,1,u,x,2026-01-02 03:04:05\n", withoutKeys)
 	require.NoError(t, err)
 	require.Equal(t, []string{`{"name":"n","userId":"u","timestamp":"2026-01-02T03:04:05Z","eventProperties":{"z":1,"a":"x"}}`}, a.taken)
 }
@@ -158,7 +158,7 @@ func TestAnImportGoesOnAfterAnOutage(t *testing.T) {
 		return http.StatusAccepted, fmt.Sprintf(`{"accepted":%d,"rejected":[%s]}`, accepted, strings.Join(rejected, ","))
 	}
 	sum, err := a.importing("e.ndjson", `{"name":"","userId":"u"}`+"\n"+`{"name":"b","userId":"u"}`+"\n"+`{"name":"c","userId":"u"}`)
-	require.NoError(t, err)
+	require.ErrorContains(t, err, "1 of 3 events were refused")
 	require.EqualValues(t, 2, sum.Accepted)
 	require.Equal(t, []string{"line 1: [name]: empty"}, sum.FirstRejections)
 	require.Len(t, a.taken, 2)
@@ -168,7 +168,7 @@ func TestAnImportGoesOnAfterAnOutage(t *testing.T) {
 		return http.StatusBadRequest, `{"accepted":0,"rejected":[{"index":0,"code":"custom","path":[],"message":"nobody"}],"error":"None of the events was accepted"}`
 	}
 	sum, err = a.importing("e.ndjson", `{"name":"a"}`)
-	require.NoError(t, err)
+	require.ErrorContains(t, err, "1 of 1 events were refused")
 	require.EqualValues(t, 1, sum.Rejected)
 }
 
@@ -176,10 +176,10 @@ func TestAnImportGoesOnAfterAnOutage(t *testing.T) {
 func TestEachLineThatIsRefusedIsTold(t *testing.T) {
 	a := newEvents(t)
 	sum, err := a.importing("e.ndjson", strings.Repeat("wrong\n", 40), withoutKeys)
-	require.NoError(t, err)
+	require.ErrorContains(t, err, "40 of 40 events were refused")
 	require.Len(t, sum.FirstRejections, 40)
 	sum, err = a.importing("e.ndjson", strings.Repeat("wrong\n", 2000), withoutKeys)
-	require.NoError(t, err)
+	require.Error(t, err)
 	require.Equal(t, int64(2000), sum.Rejected)
 	require.Len(t, sum.FirstRejections, rejectionsTold, "it stays readable")
 }
@@ -215,13 +215,45 @@ func TestAnImportReadsWhatSpreadsheetsWrite(t *testing.T) {
 
 func TestARowOfAnotherLengthIsToldWithItsLineAndTheRestGoesOn(t *testing.T) {
 	a := newEvents(t)
-	sum, err := a.importing("e.csv", "userId,name\nu1,a\nu2\nu3,c,more\nu4,d\n", withoutKeys)
-	require.NoError(t, err)
-	require.Equal(t, []int64{2, 2}, []int64{sum.Accepted, sum.Rejected})
-	require.Equal(t, []string{"line 3: the row has 1 columns, the header 2", "line 4: the row has 3 columns, the header 2"}, sum.FirstRejections)
+	sum, err := a.importing("e.csv", "userId,name\nu1,a\nu2\nu3,c,more\nu4,d\n\"u2,b\n", withoutKeys)
+	require.ErrorContains(t, err, "3 of 5 events were refused")
+	require.Equal(t, []int64{2, 3}, []int64{sum.Accepted, sum.Rejected})
+	require.Equal(t, []string{"line 3: the row has 1 columns, the header 2", "line 4: the row has 3 columns, the header 2"}, sum.FirstRejections[:2])
+	require.Contains(t, sum.FirstRejections[2], "line 6: a quote")
+}
 
-	_, err = a.importing("e.csv", "userId,name\nu1,a\n\"u2,b\n", withoutKeys)
-	require.ErrorContains(t, err, "mend the file there", "what follows may belong to the row")
+func TestRefusedLinesAreWrittenToAFileThatCanBeImportedAgain(t *testing.T) {
+	a := newEvents(t)
+	a.answer = func(_ int, batch []json.RawMessage) (int, string) {
+		if !strings.Contains(string(batch[0]), "u3") {
+			return http.StatusAccepted, ""
+		}
+		return http.StatusBadRequest, `{"accepted":0,"rejected":[{"index":0,"code":"custom","path":["userId"],"message":"no"}]}`
+	}
+	one := func(c *eventsImportCmd) { c.BatchSize, c.Connections = 1, 4 }
+	sum, err := a.importing("e.csv", "userId,name\nu1,a\nu2\nu3,c\nu4,d\n", one)
+	require.ErrorContains(t, err, "2 of 4 events were refused")
+	require.Equal(t, []string{"line 3: the row has 1 columns, the header 2", "line 4: [userId]: no"}, sum.FirstRejections, "in order")
+	text, err := os.ReadFile(sum.RefusedFile)
+	require.NoError(t, err)
+	require.Equal(t, "userId,name\nu2\nu3,c\n", string(text))
+
+	a.answer = nil
+	sum, err = a.importing(filepath.Base(sum.RefusedFile), strings.Replace(string(text), "u2", "u2,b", 1))
+	require.NoError(t, err)
+	require.Equal(t, []int64{2, 2, 0}, []int64{sum.Events, sum.Accepted, sum.Rejected})
+}
+
+func TestAnImportOfNothingFails(t *testing.T) {
+	a := newEvents(t)
+	_, err := a.importing("e.csv", "userId,name\n")
+	require.ErrorContains(t, err, "there is no event in the file")
+	_, err = a.importing("e.csv", "")
+	require.ErrorContains(t, err, "the file is empty")
+	_, err = a.importing("e.csv", "userId,name\nu,n", func(c *eventsImportCmd) { c.TimeZone = "Mars/Base" })
+	require.ErrorContains(t, err, "--time-zone")
+	_, err = a.importing("e.csv", "userId,name\nu,n", func(c *eventsImportCmd) { c.Types = []string{"name=money"} })
+	require.ErrorContains(t, err, `--types name=money: type "money" is not known`)
 }
 
 func TestAnImportThatStopsSaysWhereToGoOn(t *testing.T) {

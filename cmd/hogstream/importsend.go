@@ -16,10 +16,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/hogstream/hogstream/cmd/hogstream/eventfile"
 )
 
 // maxRequest bounds the events of a request, below what the API takes.
 const maxRequest = 4 << 20
+
+// source gives one event after the other; io.EOF at the end.
+type source func() (eventfile.Event, error)
 
 // sender sends events in batches over several connections. Events of one
 // subject go over the same one, so they arrive in order.
@@ -47,28 +52,47 @@ type tally struct {
 	sum   importSummary
 	next  int           // the line to be read next
 	lanes map[int][]int // lines that were read and are not answered, in order
+
+	rejections []rejection
 }
 
-func (t *tally) read(e importEvent, lane int) {
+func (t *tally) read(e eventfile.Event, lane int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Events++
-	t.next = e.line + 1
-	if e.wrong == "" {
-		t.lanes[lane] = append(t.lanes[lane], e.line)
+	t.next = e.Line + 1
+	if e.Problem == "" {
+		t.lanes[lane] = append(t.lanes[lane], e.Line)
 		return
 	}
-	t.reject(e.line, e.wrong)
+	t.reject(e, e.Problem)
 }
 
 // rejectionsTold bounds what is told of a file in which everything is wrong.
 const rejectionsTold = 1000
 
-func (t *tally) reject(line int, why string) {
+// rejection is why a line was refused.
+type rejection struct {
+	line int
+	why  string
+}
+
+func (t *tally) reject(e eventfile.Event, why string) {
 	t.sum.Rejected++
-	if len(t.sum.FirstRejections) < rejectionsTold {
-		t.sum.FirstRejections = append(t.sum.FirstRejections, fmt.Sprintf("line %d: %s", line, why))
+	t.sum.refused[e.Number] = true
+	if len(t.rejections) < rejectionsTold {
+		t.rejections = append(t.rejections, rejection{e.Line, why})
 	}
+}
+
+// summary is all of it, rejections in the order of their lines: connections answer in any.
+func (t *tally) summary(took time.Duration) importSummary {
+	slices.SortStableFunc(t.rejections, func(a, b rejection) int { return a.line - b.line })
+	for _, r := range t.rejections {
+		t.sum.FirstRejections = append(t.sum.FirstRejections, fmt.Sprintf("line %d: %s", r.line, r.why))
+	}
+	t.sum.Seconds, t.sum.resumeAt = took.Seconds(), t.resumeAt()
+	return t.sum
 }
 
 // resumeAt is the first line of which nobody knows what became of it.
@@ -88,11 +112,11 @@ func (t *tally) resumeAt() int {
 // send sends what next gives until io.EOF.
 func (s *sender) send(ctx context.Context, next source) (importSummary, error) {
 	start := time.Now()
-	t := &tally{next: 1, lanes: map[int][]int{}}
+	t := &tally{next: 1, lanes: map[int][]int{}, sum: importSummary{refused: map[int]bool{}}}
 	group, ctx := errgroup.WithContext(ctx)
-	lanes := make([]chan importEvent, s.connections)
+	lanes := make([]chan eventfile.Event, s.connections)
 	for i := range lanes {
-		lanes[i] = make(chan importEvent, 2*s.batch)
+		lanes[i] = make(chan eventfile.Event, 2*s.batch)
 		group.Go(func() error { return s.sendLane(ctx, i, lanes[i], t) })
 	}
 	group.Go(func() error {
@@ -104,11 +128,10 @@ func (s *sender) send(ctx context.Context, next source) (importSummary, error) {
 		return s.read(ctx, next, lanes, t)
 	})
 	err := group.Wait()
-	t.sum.Seconds, t.sum.resumeAt = time.Since(start).Seconds(), t.resumeAt()
-	return t.sum, err
+	return t.summary(time.Since(start)), err
 }
 
-func (s *sender) read(ctx context.Context, next source, lanes []chan importEvent, t *tally) error {
+func (s *sender) read(ctx context.Context, next source, lanes []chan eventfile.Event, t *tally) error {
 	for {
 		e, err := next()
 		if errors.Is(err, io.EOF) {
@@ -119,7 +142,7 @@ func (s *sender) read(ctx context.Context, next source, lanes []chan importEvent
 		}
 		lane := laneOf(e, len(lanes))
 		t.read(e, lane)
-		if e.wrong != "" {
+		if e.Problem != "" {
 			continue
 		}
 		select {
@@ -130,17 +153,17 @@ func (s *sender) read(ctx context.Context, next source, lanes []chan importEvent
 	}
 }
 
-func laneOf(e importEvent, lanes int) int {
+func laneOf(e eventfile.Event, lanes int) int {
 	h := fnv.New32a()
-	_, _ = io.WriteString(h, e.subject)
+	_, _ = io.WriteString(h, e.Subject)
 	return int(h.Sum32() % uint32(lanes))
 }
 
 // sendLane sends what arrives, as much at once as is waiting and a request takes.
-func (s *sender) sendLane(ctx context.Context, number int, lane <-chan importEvent, t *tally) error {
-	var held *importEvent // did not fit into the batch before
+func (s *sender) sendLane(ctx context.Context, number int, lane <-chan eventfile.Event, t *tally) error {
+	var held *eventfile.Event // did not fit into the batch before
 	for {
-		var batch []importEvent
+		var batch []eventfile.Event
 		if held != nil {
 			batch, held = append(batch, *held), nil
 		} else if e, ok := <-lane; ok {
@@ -148,7 +171,7 @@ func (s *sender) sendLane(ctx context.Context, number int, lane <-chan importEve
 		} else {
 			return nil
 		}
-		size := len(batch[0].raw)
+		size := len(batch[0].JSON)
 	fill:
 		for len(batch) < s.batch {
 			select {
@@ -156,7 +179,7 @@ func (s *sender) sendLane(ctx context.Context, number int, lane <-chan importEve
 				if !ok {
 					break fill
 				}
-				if size += len(e.raw) + 1; size > maxRequest {
+				if size += len(e.JSON) + 1; size > maxRequest {
 					held = &e
 					break fill
 				}
@@ -176,7 +199,7 @@ func (s *sender) sendLane(ctx context.Context, number int, lane <-chan importEve
 
 // sendBatch sends a batch until each of its events is accepted or refused. What
 // may have been accepted is sent again only when idempotency keys make that safe.
-func (s *sender) sendBatch(ctx context.Context, batch []importEvent, t *tally) error {
+func (s *sender) sendBatch(ctx context.Context, batch []eventfile.Event, t *tally) error {
 	if err := s.limit.WaitN(ctx, len(batch)); err != nil {
 		return err
 	}
@@ -190,7 +213,7 @@ func (s *sender) sendBatch(ctx context.Context, batch []importEvent, t *tally) e
 			err = errors.New("the log did not confirm some events")
 		}
 		pause, again := retryAfter(err, wait)
-		if keyed := !slices.ContainsFunc(batch, func(e importEvent) bool { return !e.keyed }); !again && !(keyed && uncertain(err)) {
+		if keyed := !slices.ContainsFunc(batch, func(e eventfile.Event) bool { return !e.Keyed }); !again && !(keyed && uncertain(err)) {
 			return err
 		}
 		if time.Now().Add(pause).After(giveUp) {
@@ -205,7 +228,7 @@ func (s *sender) sendBatch(ctx context.Context, batch []importEvent, t *tally) e
 }
 
 // answered counts what was answered and returns the events whose fate is open.
-func (t *tally) answered(batch []importEvent, answer batchAnswer) (open []importEvent) {
+func (t *tally) answered(batch []eventfile.Event, answer batchAnswer) (open []eventfile.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sum.Accepted += int64(answer.Accepted)
@@ -215,18 +238,18 @@ func (t *tally) answered(batch []importEvent, answer batchAnswer) (open []import
 		case r.Code == "unavailable":
 			open = append(open, batch[r.Index])
 		default:
-			t.reject(batch[r.Index].line, fmt.Sprintf("%v: %s", r.Path, r.Message))
+			t.reject(batch[r.Index], fmt.Sprintf("%v: %s", r.Path, r.Message))
 		}
 	}
 	return open
 }
 
 // post sends one request. The events go as they are, byte for byte.
-func (s *sender) post(ctx context.Context, batch []importEvent) (answer batchAnswer, err error) {
+func (s *sender) post(ctx context.Context, batch []eventfile.Event) (answer batchAnswer, err error) {
 	var body bytes.Buffer
 	for i, e := range batch {
 		body.WriteString([]string{`{"events":[`, ","}[min(i, 1)])
-		body.Write(e.raw)
+		body.Write(e.JSON)
 	}
 	body.WriteString("]}")
 	err = s.api.send(ctx, "POST", "/v1/events/batch", nil, body.Bytes(), &answer)
