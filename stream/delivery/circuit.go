@@ -18,11 +18,12 @@ type circuit struct {
 		slot                  int64
 		calls, failed, slowed int
 	}
-	keys    map[string]struct{} // that failed since the last success
-	open    bool
-	probing bool
-	probeAt time.Time
-	pause   time.Duration
+	keys     map[string]struct{} // that failed since the last success
+	mostFail bool                // the last call failed, as most of late did: it is to open
+	open     bool
+	probing  bool
+	probeAt  time.Time
+	pause    time.Duration
 }
 
 // The circuit opens when, of the calls that ended within circuitSlots times
@@ -39,35 +40,23 @@ const (
 	probePauseMax = time.Minute
 )
 
-// watch takes note of how an attempt ended, and opens or closes the circuit.
-func (c *courier) watch(f *flight, out Outcome) {
-	now := time.Now()
-	probe := f.probe
-	f.probe = false
-	if probe {
-		c.circuit.probing = false
-	}
-	if f.dead != nil || out.Verdict == Skipped {
-		return // says nothing about the destination
-	}
-	tooMany := out.Verdict == Retry && out.Status == 429
-	failed := out.Verdict == Retry && !tooMany
-	if !failed {
+// watch takes note of how a call ended.
+func (c *courier) watch(f *flight, out *Outcome, now time.Time) {
+	if !out.failed() {
 		c.air.answered = now
-		rate, limit := c.circuit.accepted(tooMany, now)
-		c.limiter.slow.answered(tooMany && limit, rate, now)
+		rate, limit := c.circuit.accepted(out.slowed(), now)
+		c.limiter.slow.answered(out.slowed() && limit, rate, now)
 	}
-	switch {
-	case c.circuit.open && !failed:
-		c.closeCircuit(now)
-	case c.circuit.open && probe:
-		c.circuit.pause = min(2*c.circuit.pause, probePauseMax)
-		c.circuit.probeAt = now.Add(c.circuit.pause)
-	case c.circuit.open:
-	case c.circuit.count(f, failed, now):
-		c.openCircuit(now, out)
+	if !c.circuit.open {
+		c.circuit.mostFail = c.circuit.count(f, out.failed(), now)
 	}
 }
+
+// failed says whether the call itself failed: the receiver is away, or as good as.
+func (o *Outcome) failed() bool { return o.Verdict == Retry && !o.slowed() }
+
+// slowed says whether the receiver asked to be sent less.
+func (o *Outcome) slowed() bool { return o.Verdict == Retry && o.Status == 429 }
 
 // count says whether so much has failed by now that the circuit is to open.
 func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
@@ -82,14 +71,7 @@ func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
 		return false
 	}
 	s.failed++
-	if ci.keys == nil {
-		ci.keys = map[string]struct{}{}
-	}
-	for _, r := range f.records {
-		if len(ci.keys) < circuitKeys {
-			ci.keys[string(r.Key)] = struct{}{}
-		}
-	}
+	ci.keys = addKeys(ci.keys, f, circuitKeys)
 	calls, failures := 0, 0
 	for i := range ci.seconds {
 		if slot-ci.seconds[i].slot < circuitSlots {
@@ -114,6 +96,20 @@ func (ci *circuit) accepted(tooMany bool, now time.Time) (rate float64, limit bo
 		}
 	}
 	return float64(calls-slowed) / (float64(slot-first+1) * circuitSlot.Seconds()), slowed >= 5 && 10*slowed > calls
+}
+
+// changeCircuit carries out what follows for the circuit.
+func (c *courier) changeCircuit(change circuitChange, out *Outcome, now time.Time) {
+	switch change {
+	case circuitStays:
+	case circuitOpens:
+		c.openCircuit(now, *out)
+	case circuitCloses:
+		c.closeCircuit(now)
+	case circuitProbesLater:
+		c.circuit.pause = min(2*c.circuit.pause, probePauseMax)
+		c.circuit.probeAt = now.Add(c.circuit.pause)
+	}
 }
 
 func (c *courier) openCircuit(now time.Time, out Outcome) {

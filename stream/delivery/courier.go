@@ -319,8 +319,7 @@ const maxKey = 1 << 10
 // giveUp makes a dead letter of a record that is admitted and in no lane.
 func (c *courier) giveUp(t *track, it item, reason string, failure error) *schemas.DeadLetter {
 	f := c.newFlight(t)
-	f.items = append(f.items, it)
-	f.records = append(f.records, it.record)
+	f.add(it)
 	d := stream.NewDeadLetter(it.record, "destination:"+c.dest.Name, reason, failure, time.Now())
 	d.DestinationID = &c.id
 	f.dead = []schemas.Message{d}
@@ -446,7 +445,7 @@ func (c *courier) weedOut(f *flight, goes func(item) bool, out Outcome, now time
 	for i, it := range f.items {
 		switch {
 		case goes(it):
-			gone.items, gone.records = append(gone.items, it), append(gone.records, f.records[i])
+			gone.add(it)
 		case f.dead != nil:
 			kept = append(kept, f.dead[i])
 		}
@@ -454,10 +453,9 @@ func (c *courier) weedOut(f *flight, goes func(item) bool, out Outcome, now time
 	f.dead = kept
 	f.take(goes)
 	c.note(gone, out, now)
-	t.finish(gone)
-	c.freeFlight(gone)
+	c.finish(gone)
 	if len(f.items) == 0 {
-		c.arrived(f, out.Verdict) // what waited for it goes on
+		c.finish(f) // what waited for it goes on
 	}
 	c.enqueue(t)
 	c.env.flush.mark(t)

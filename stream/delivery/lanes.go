@@ -110,8 +110,11 @@ type flight struct {
 	slot                                    int       // in the courier's air
 	tookOff                                 time.Time // of the attempt under way
 
-	then   *flight              // flies when this one is finished: the other half of a split
-	after  func()               // instead of then, with the mutex held
+	// What goes on when this one is finished: the other half of a split or, of a batch,
+	// what is to be sent again, for which unsettled is what came of the attempt.
+	then      *flight
+	unsettled *Outcome
+
 	dead   []schemas.Message    // to be appended; the records are given up
 	dest   *storage.Destination // as it is for this attempt
 	one    [1]item
@@ -302,6 +305,11 @@ func (t *track) cut(maxRecords, maxBytes int) *flight {
 		f.tries = l.parked.Attempts
 	}
 	return f
+}
+
+// add puts a record in.
+func (f *flight) add(it item) {
+	f.items, f.records = append(f.items, it), append(f.records, it.record)
 }
 
 // byOffset is the order of a batch. It keeps the order of each lane: within a

@@ -236,11 +236,11 @@ func (t *track) load(w *loading, k storage.ParkedKey, rows []storage.ParkedRecor
 		if skipped == nil {
 			skipped = c.newFlight(t)
 		}
-		skipped.items, skipped.records = append(skipped.items, it), append(skipped.records, r)
+		skipped.add(it)
 		l.busy++
 	}
 	if skipped != nil {
-		c.bury(skipped, "skipped", Outcome{Err: "skipped by an operator"})
+		c.bury(skipped, "skipped", &Outcome{Err: "skipped by an operator"})
 	} else {
 		t.ready.push(l)
 	}

@@ -57,14 +57,7 @@ func (o *openClock) failed(f *flight, now time.Time) {
 	if o.failing.IsZero() {
 		o.failing = now
 	}
-	if o.keys == nil {
-		o.keys = map[string]struct{}{}
-	}
-	for _, r := range f.records {
-		if len(o.keys) < circuitKeys {
-			o.keys[string(r.Key)] = struct{}{}
-		}
-	}
+	o.keys = addKeys(o.keys, f, circuitKeys)
 }
 
 // delivered notes a delivery. When only a few contacts have failed since the one
@@ -89,8 +82,7 @@ func (c *courier) openTime(now time.Time) time.Duration { return c.clock.at(now)
 func (c *courier) setClock(now time.Time) { c.clock.set(c.halted || c.circuit.open, now) }
 
 // accepted notes that the destination took something just now.
-func (c *courier) accepted() {
-	now := time.Now()
+func (c *courier) accepted(now time.Time) {
 	c.refusals, c.refusedKeys = 0, nil
 	c.lastDelivery = now
 	c.clock.delivered(now)

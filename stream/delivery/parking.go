@@ -3,7 +3,6 @@ package delivery
 import (
 	"bytes"
 	"hash/maphash"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
@@ -184,25 +183,9 @@ func parked(ops []parkOp) {
 	}
 }
 
-// A key is parked after so many failures of its record, or once it has been
-// failing for so long, if the destination accepted another's in between.
-const (
-	parkAfterTries = 5
-	parkAfter      = 10 * time.Second
-)
-
-// shouldPark says whether the flight, which has just failed again, or whose
-// parkAfter is over while it waits, holds up its lanes for its own sake.
-func (c *courier) shouldPark(f *flight, now time.Time) bool {
-	if !f.track.parks() || f.dead != nil || !c.lastDelivery.After(f.lastFailed) {
-		return false
-	}
-	return f.tries >= parkAfterTries || now.Sub(f.firstFailed) >= parkAfter
-}
-
 // park gives the key of a flight of one record up for now: the record, and what
-// its lane holds, wait in Postgres until the given time.
-func (c *courier) park(f *flight, out Outcome, now time.Time) {
+// its lane holds, wait in Postgres. Its next attempt is at the given time.
+func (c *courier) park(f *flight, out *Outcome, at, now time.Time) {
 	t, l := f.track, f.items[0].lane
 	h := keyHash(f.items[0].record.Key)
 	state := l.parked
@@ -226,8 +209,7 @@ func (c *courier) park(f *flight, out Outcome, now time.Time) {
 	state.Reason, state.Attempts = storage.ParkedFailing, f.tries
 	state.Failing = c.openTime(now) - t.parking.marks[h].origin
 	state.Status, state.Error = out.Status, out.Class()
-	wait := backoff(f.tries, c.env.cfg.BackoffBase, c.env.cfg.ParkedMax, 0.5+rand.Float64()/2, out.RetryAfter)
-	state.NextAttemptAt = now.Add(max(wait, f.asked.Sub(now)))
+	state.NextAttemptAt = at
 	c.clearLane(f, l)
 	t.op(l.key, parkOp{kind: saveKey, state: *state})
 	c.drop(t, l)
@@ -305,15 +287,14 @@ func (c *courier) drop(t *track, l *lane) {
 	t.roomAgain()
 }
 
-// expired says whether a parked record has failed, or waited behind one that
-// does, for the whole retry horizon.
-func (c *courier) expired(f *flight, open time.Duration) bool {
-	it := f.items[0]
-	failing := open - f.track.parking.marks[keyHash(it.record.Key)].origin
+// failingFor is for how much open time a parked record has failed, or waited behind one
+// that does.
+func (t *track) failingFor(it item, open time.Duration) time.Duration {
+	failing := open - t.parking.marks[keyHash(it.record.Key)].origin
 	if it.stored.since <= failing {
 		failing -= it.stored.since
 	}
-	return failing >= c.horizon()
+	return failing
 }
 
 // removed takes note that a parked record is finished, delivered or given up.

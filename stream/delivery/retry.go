@@ -2,20 +2,9 @@ package delivery
 
 import (
 	"container/heap"
+	"math/rand/v2"
 	"time"
 )
-
-// backoff is how long to wait after the n-th failed attempt in a row (1 is the
-// first): exponential with full jitter, chance being in [0, 1), and never sooner
-// than the receiver asked for. Full jitter spreads the retries of many keys that
-// failed at the same moment over the whole delay.
-func backoff(n int, base, limit time.Duration, chance float64, retryAfter time.Duration) time.Duration {
-	ceiling := limit
-	if shift := n - 1; shift < 32 && base<<shift>>shift == base && base<<shift < limit {
-		ceiling = base << shift
-	}
-	return max(time.Duration(chance*float64(ceiling)), retryAfter)
-}
 
 // retries is a heap of flights by the time they are due.
 type retries []*flight
@@ -72,4 +61,71 @@ func (r *retries) drop(t *track) {
 	clear((*r)[len(kept):])
 	*r = kept
 	heap.Init(r)
+}
+
+// wait keeps the lanes of a flight busy until its next attempt is due.
+func (c *courier) wait(f *flight, q *consequence, asked time.Time) {
+	f.asked, f.due, f.notBefore = asked, q.at, time.Time{}
+	if !q.lookAt.IsZero() {
+		f.due, f.notBefore = q.lookAt, q.at
+	}
+	if c.later.add(f) {
+		c.rearm()
+	}
+}
+
+// waited says whether a flight that was to wait may start now. One that is to wait
+// for longer than parkAfter is looked at in between: it may have to be parked.
+func (c *courier) waited(f *flight, now time.Time) bool {
+	if !now.Before(f.notBefore) {
+		return true
+	}
+	out := Outcome{Verdict: Retry, Err: "the receiver asked to wait"}
+	s := c.situation(f, now)
+	q := s.whileWaiting(&out, f.notBefore, now, &c.env.cfg, rand.Float64())
+	if q.fate == park {
+		c.park(f, &out, q.at, now)
+		return false
+	}
+	f.due, f.notBefore = q.at, time.Time{}
+	c.later.add(f)
+	return false
+}
+
+// rearm sets the timer to the first retry that is not due yet. Those that are
+// due and could not start are taken by whatever frees their way: a worker that
+// ends, a renewed lease, a flush, a resume.
+func (c *courier) rearm() {
+	var wait time.Duration
+	switch {
+	case c.halted, c.circuit.probing:
+		return
+	case c.circuit.open:
+		wait = time.Until(c.circuit.probeAt)
+	case len(c.later) > 0:
+		wait = time.Until(c.later[0].due)
+	default:
+		return
+	}
+	switch {
+	case wait <= 0:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(wait, c.remind)
+	default:
+		c.timer.Reset(wait)
+	}
+}
+
+// remind is called when the first retry is due.
+func (c *courier) remind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dispatch()
+	c.rearm()
+	if c.circuit.open && !c.circuit.probing { // there was nothing to probe with
+		for _, t := range c.tracks {
+			t.holding.wake()
+		}
+		c.env.loader.wake()
+	}
 }
