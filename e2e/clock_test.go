@@ -172,7 +172,7 @@ func TestFaultWallClocksThatJumpChangeNothing(t *testing.T) {
 		require.Zero(t, stats.Duplicates)
 		require.Zero(t, r.Stats().BadSignatures)
 		for _, p := range fleet {
-			require.NotContains(t, p.tail(1000), "lease.lost")
+			require.NotContains(t, p.tail(1000), "delivery.lease_lost")
 			p.stop()
 		}
 	})

@@ -44,7 +44,7 @@ func newBackfill(r storage.Replay) (*backfill, error) {
 	return b, nil
 }
 
-// narrows says whether the backfill takes records of a type that the destination
+// takes says whether the backfill takes records of a type that the destination
 // subscribes to. A nil backfill is live and takes all.
 func (b *backfill) takes(typ string) bool {
 	return b == nil || b.wanted.Types == nil || b.wanted.Types.Matches(typ)
@@ -56,22 +56,22 @@ func (b *backfill) takesAllKeys() bool { return b == nil || len(b.wanted.Keys) =
 
 // ended says whether a track of a backfill has nothing left to do. The courier's
 // mutex is held.
-func (t *track) ended() bool { return len(t.parking.marks) == 0 && t.through() }
+func (t *track) ended() bool { return len(t.parking.marks) == 0 && t.drained() }
 
-// through says whether a track of a backfill has read all it was to, and has
+// drained says whether a track of a backfill has read all it was to, and has
 // nothing under way but what is parked. The courier's mutex is held.
-func (t *track) through() bool {
+func (t *track) drained() bool {
 	return t.backfill != nil && t.open == 0 &&
 		!slices.ContainsFunc(t.places, func(p *place) bool { return p.cursor.Next() < p.end })
 }
 
-// throughTracks are the tracks that wait for what they have parked, if anything:
+// drainedTracks are the tracks that wait only for what they have parked, if anything:
 // all of that is in Postgres.
-func throughTracks(holdings []*holding) (through []*track) {
+func drainedTracks(holdings []*holding) (through []*track) {
 	for _, h := range holdings {
 		for _, t := range h.list() {
 			t.courier.mu.Lock()
-			if !t.retired && t.through() {
+			if !t.retired && t.drained() {
 				through = append(through, t)
 			}
 			t.courier.mu.Unlock()
@@ -80,7 +80,7 @@ func throughTracks(holdings []*holding) (through []*track) {
 	return through
 }
 
-// forgetMarks clears the marks of tracks that were through before cursors was read
+// forgetMarks clears the marks of tracks that were drained before cursors was read
 // and have nothing parked there: after a restart a record that is parked already
 // may be counted twice.
 func (s *Sinks) forgetMarks(through []*track, cursors map[cursorKey]storage.Cursor) {
@@ -91,7 +91,7 @@ func (s *Sinks) forgetMarks(through []*track, cursors map[cursorKey]storage.Curs
 			continue
 		}
 		t.courier.mu.Lock()
-		if len(t.parking.marks) > 0 && t.through() {
+		if len(t.parking.marks) > 0 && t.drained() {
 			clear(t.parking.marks)
 			s.refresh()
 		}
@@ -99,9 +99,9 @@ func (s *Sinks) forgetMarks(through []*track, cursors map[cursorKey]storage.Curs
 	}
 }
 
-// early says whether the pace of its backfill lets the track wait before the next
-// record; it has itself fed again then. The courier's mutex is held.
-func (t *track) early() bool {
+// aheadOfPace says whether the pace of its backfill has the track wait before the next
+// record; it arranges to be fed again then. The courier's mutex is held.
+func (t *track) aheadOfPace() bool {
 	if t.backfill == nil {
 		return false
 	}
@@ -170,7 +170,7 @@ func (s *Sinks) readBackfills(ctx context.Context, known backfills) (backfills, 
 		b := known[r.ID]
 		if b == nil {
 			if b, err = newBackfill(r); err != nil {
-				s.log.Error("backfill.unusable", zap.Error(err))
+				s.log.Error("delivery.backfill_unusable", zap.Error(err))
 				continue
 			}
 			b.pace.set(r.Rate)
@@ -249,14 +249,14 @@ func byTopic(a, b schemas.Topic) int {
 	return 1
 }
 
-// finishBackfills writes down which ones are through.
+// finishBackfills records which ones have finished.
 func (s *Sinks) finishBackfills(ctx context.Context, running backfills) error {
 	if len(running) == 0 {
 		return nil
 	}
 	done, err := storage.FinishReplays(ctx, s.db)
 	for _, id := range done {
-		s.log.Info("backfill.finished", zap.String("replay_id", id))
+		s.log.Info("delivery.backfill_finished", zap.String("replay_id", id))
 	}
 	return err
 }
@@ -265,36 +265,6 @@ func (c *courier) isHalted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.halted
-}
-
-// replayCap is how many requests of backfills may be in flight at once: a quarter
-// stays for live.
-func (c *courier) replayCap() int { return max(1, c.limit*3/4) }
-
-// replayEvery gives a backfill each so-manieth turn even when live has much to
-// send, so that it ends some day.
-const replayEvery = 8
-
-// nextTrack is the track whose turn it is: live before backfills, mostly. The
-// mutex is held.
-func (c *courier) nextTrack() *track {
-	c.turns++
-	first, second := &c.turn, &c.replayTurn
-	if c.replaying >= c.replayCap() || c.env.flush.busy() {
-		second = nil
-	} else if c.turns%replayEvery == 0 {
-		first, second = second, first
-	}
-	for _, ring := range []*ring[*track]{first, second} {
-		for ring != nil && ring.len() > 0 {
-			t := ring.pop()
-			t.inTurn = false
-			if !t.retired && !t.held && t.ready.len() > 0 {
-				return t
-			}
-		}
-	}
-	return nil
 }
 
 // replayState is what a track has for its backfill.

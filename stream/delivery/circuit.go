@@ -8,7 +8,7 @@ import (
 )
 
 // A circuit opens when most of a destination's calls fail, over several contacts,
-// or when most of those under way hang (air.go).
+// or when most of those under way hang (inflight.go).
 // While it is open Kafka is the buffer: little more is fetched, and one request
 // after the other probes, with a growing pause between them; one that gets any
 // answer but a failure closes it, and everything goes on in its lanes, in order.
@@ -43,7 +43,7 @@ const (
 // watch takes note of how a call ended.
 func (c *courier) watch(f *flight, out *Outcome, now time.Time) {
 	if !out.failed() {
-		c.air.answered = now
+		c.inFlight.answered = now
 		rate, limit := c.circuit.accepted(out.slowed(), now)
 		c.limiter.slow.answered(out.slowed() && limit, rate, now)
 	}
@@ -51,12 +51,6 @@ func (c *courier) watch(f *flight, out *Outcome, now time.Time) {
 		c.circuit.mostFail = c.circuit.count(f, out.failed(), now)
 	}
 }
-
-// failed says whether the call itself failed: the receiver is away, or as good as.
-func (o *Outcome) failed() bool { return o.Verdict == Retry && !o.slowed() }
-
-// slowed says whether the receiver asked to be sent less.
-func (o *Outcome) slowed() bool { return o.Verdict == Retry && o.Status == 429 }
 
 // count says whether so much has failed by now that the circuit is to open.
 func (ci *circuit) count(f *flight, failed bool, now time.Time) bool {
@@ -116,7 +110,7 @@ func (c *courier) openCircuit(now time.Time, out Outcome) {
 	c.circuit = circuit{open: true, pause: probePauseMin, probeAt: now.Add(probePauseMin)}
 	c.setClock(now)
 	c.metrics.circuits.Inc()
-	c.env.log.Warn("circuit.opened", zap.String("destination", c.dest.Name), zap.Int("status", out.Status), zap.String("error", out.Class()))
+	c.env.log.Warn("delivery.circuit_opened", zap.String("destination", c.dest.Name), zap.Int("status", out.Status), zap.String("error", out.Class()))
 }
 
 // closeCircuit lets everything go on at once that the receiver did not ask to wait.
@@ -130,7 +124,7 @@ func (c *courier) closeCircuit(now time.Time) {
 		}
 	}
 	heap.Init(&c.later)
-	c.env.log.Info("circuit.closed", zap.String("destination", c.dest.Name))
+	c.env.log.Info("delivery.circuit_closed", zap.String("destination", c.dest.Name))
 	for _, t := range c.tracks {
 		t.full = false
 		t.holding.wake()
@@ -139,23 +133,7 @@ func (c *courier) closeCircuit(now time.Time) {
 	c.dispatch()
 }
 
-// barred says whether no attempt may start now because the circuit is open.
-func (c *courier) barred(now time.Time) bool {
+// circuitBlocks says whether no attempt may start now because the circuit is open.
+func (c *courier) circuitBlocks(now time.Time) bool {
 	return c.circuit.open && (c.circuit.probing || now.Before(c.circuit.probeAt))
-}
-
-// nextProbe chooses what probes: rather a contact that has not failed yet, for its
-// success says more.
-func (c *courier) nextProbe(now time.Time) (*flight, *track) {
-	if t := c.nextTrack(); t != nil {
-		return nil, t
-	}
-	if c.again.len() > 0 {
-		f := c.again.pop()
-		return f, f.track
-	}
-	if f := c.later.popAsked(now); f != nil {
-		return f, f.track
-	}
-	return nil, nil
 }

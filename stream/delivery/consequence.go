@@ -66,7 +66,7 @@ type consequence struct {
 	reason string    // of dead letters
 	failed bool      // it counts as a failure of the records
 	at     time.Time // of the next attempt: retry, park
-	lookAt time.Time // retry: when, before that, to look whether to park; zero for never
+	lookAt time.Time // retry: when, before that, to check whether to park; zero for never
 
 	each []fate  // divide: finish, bury or retry, or forget
 	rest Outcome // divide: what came of those to retry
@@ -166,7 +166,7 @@ func (s *situation) again(out *Outcome, now time.Time, cfg *Config, chance float
 	return q
 }
 
-// whileWaiting is what follows when records that wait until notBefore are looked at
+// whileWaiting is what follows when records that wait until notBefore are checked
 // before that: they may have come to hold up their lane.
 func (s *situation) whileWaiting(out *Outcome, notBefore, now time.Time, cfg *Config, chance float64) consequence {
 	if s.holdsUp(now) && len(s.records) == 1 {

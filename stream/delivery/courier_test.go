@@ -119,7 +119,7 @@ func TestADestinationWhoseSecretsCannotBeOpenedStandsStillAndTheLogSaysSoOnce(t 
 		require.NoError(t, b.courier.update(dest))
 	}
 	require.True(t, b.courier.halted)
-	require.Equal(t, 1, logs.FilterMessage("destination.unreadable").Len())
+	require.Equal(t, 1, logs.FilterMessage("delivery.destination_unreadable").Len())
 
 	require.NoError(t, b.courier.update(b.destination(4, storage.DestinationActive)))
 	require.False(t, b.courier.halted)

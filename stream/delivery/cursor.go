@@ -14,8 +14,8 @@ import (
 //
 // Not safe for concurrent use.
 type Cursor struct {
-	next     int64   // everything below has been looked at
-	slots    []slot  // looked at and open, ascending; some already done
+	next     int64   // everything below has been seen
+	slots    []slot  // seen and open, ascending; some already done
 	open     int     // slots that are not done
 	restored []int64 // pairs [from, to) at or beyond next that were finished before a restart
 }
@@ -53,7 +53,7 @@ func (c *Cursor) Admit(offset int64) bool {
 	return true
 }
 
-// Advance says that everything below to has been looked at and what was not
+// Advance says that everything below to has been seen and what was not
 // admitted is not wanted. It never goes back.
 func (c *Cursor) Advance(to int64) {
 	if to > c.next {

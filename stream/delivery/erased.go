@@ -31,8 +31,8 @@ type erasures struct {
 }
 
 const (
-	// erasedLook is how often is looked for erasures whose notification was lost, and
-	// erasedOverlap how far back: a transaction may take that long.
+	// erasedLook is the poll interval for erasures whose notification was lost, and
+	// erasedOverlap how far back it looks: a transaction may take that long.
 	erasedLook    = 5 * time.Second
 	erasedOverlap = time.Minute
 	// erasedAgain is how often all of them are read: those that are past all retention
@@ -141,7 +141,7 @@ func (e *erasures) run(ctx context.Context) {
 
 func (e *erasures) note(err error) {
 	if err != nil {
-		e.log.Warn("erasures.not_read", zap.Error(err))
+		e.log.Warn("delivery.erasures_read_failed", zap.Error(err))
 	}
 }
 

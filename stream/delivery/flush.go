@@ -112,7 +112,7 @@ func (fl *flusher) takeMoved() {
 	for _, t := range moved {
 		t.courier.mu.Lock()
 		t.moved = false
-		if t.touched() {
+		if t.cursorMoved() {
 			fl.mark(t)
 		}
 		t.courier.mu.Unlock()

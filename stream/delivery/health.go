@@ -62,7 +62,7 @@ func (s *Sinks) writeHealth(ctx context.Context) {
 	defer s.health.Unlock()
 	if !s.health.begun {
 		if err := storage.ResetHealth(ctx, s.db, s.cfg.Instance); err != nil {
-			return // told by others who need Postgres
+			return // other callers of Postgres log it
 		}
 		s.health.begun = true
 	}
@@ -80,7 +80,7 @@ func (s *Sinks) writeHealth(ctx context.Context) {
 	}
 	if err := storage.WriteHealth(ctx, s.db, s.cfg.Instance, rows); err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("destination.health_not_written", zap.Error(err))
+			s.log.Warn("delivery.health_write_failed", zap.Error(err))
 		}
 		return
 	}

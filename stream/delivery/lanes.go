@@ -1,9 +1,7 @@
 package delivery
 
 import (
-	"cmp"
 	"slices"
-	"sort"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // A track is what a destination has of one partition number: its cursors and the
@@ -69,9 +66,9 @@ type place struct {
 	id      uuid.UUID // of the topic whose log the cursor is on; zero while unknown
 	stray   bool      // the topic is another now: it waits for an operator
 	end     int64     // exclusive; -1 without an end
-	changed bool      // since the flusher looked
+	changed bool      // since it was last flushed
 
-	wanted []bool // for each type of the chunk that is looked at
+	wanted []bool // for each type of the chunk at hand
 }
 
 // A lane is the queue of one contact's records.
@@ -107,8 +104,8 @@ type flight struct {
 	started, firstFailed, lastFailed, asked time.Time
 	notBefore                               time.Time // due is earlier, to look whether to park
 	probe                                   bool      // of an open circuit
-	slot                                    int       // in the courier's air
-	tookOff                                 time.Time // of the attempt under way
+	slot                                    int       // in the courier's inFlight
+	sentAt                                  time.Time // of the attempt under way
 
 	// What goes on when this one is finished: the other half of a split or, of a batch,
 	// what is to be sent again, for which unsettled is what came of the attempt.
@@ -119,129 +116,6 @@ type flight struct {
 	dest   *storage.Destination // as it is for this attempt
 	one    [1]item
 	oneRec [1]*stream.Record
-}
-
-// admit puts the wanted records of a chunk that the cursor has not seen yet into
-// lanes, until the window is full. It reports whether all of the chunk was seen.
-func (t *track) admit(p *place, c *reader.Chunk) bool {
-	wanted, few := p.match(c, t.courier.subscription, t.backfill)
-	records := c.Records
-	first := sort.Search(len(records), func(i int) bool { return records[i].Offset >= p.cursor.Next() })
-	for i := first; i < len(records); i++ {
-		r := &records[i]
-		if p.end >= 0 && r.Offset >= p.end {
-			p.advance(p.end)
-			return false
-		}
-		if !wanted[c.Kind[i]] && r.Unreadable == nil || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
-			continue
-		}
-		if t.windowFull(r.Size()) || t.early() {
-			// What lies before is known to be unwanted; the next look starts here.
-			p.advance(r.Offset)
-			return false
-		}
-		if !p.cursor.Admit(r.Offset) {
-			continue
-		}
-		if few {
-			r = r.Clone()
-		}
-		if err := unfit(r); err != nil {
-			t.count(1, r.Size())
-			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", err)
-			t.courier.metrics.dead.Inc()
-			continue
-		}
-		if t.isParked(r.Key) {
-			t.count(1, r.Size())
-			t.divert(item{record: r, place: p})
-		} else {
-			t.enqueue(item{record: r, place: p})
-		}
-	}
-	p.advance(c.To)
-	return true
-}
-
-// unfit is why a record is given up before it is in a lane: nobody can say whether it
-// is wanted, or what its lane is.
-func unfit(r *stream.Record) error {
-	if r.Unreadable == nil && (len(r.Key) > maxKey || !stream.IsText(r.Key)) {
-		return errKey
-	}
-	return r.Unreadable
-}
-
-// match evaluates the subscription once for each type in the chunk. few says that
-// less than a quarter of the chunk is wanted: a record is a slice of the whole that
-// it was read with, and one that is open keeps all of that in memory.
-func (p *place) match(c *reader.Chunk, s schemas.Subscription, b *backfill) (wanted []bool, few bool) {
-	p.wanted = p.wanted[:0]
-	all := true
-	for _, typ := range c.Kinds {
-		is := s.Matches(typ) && b.takes(typ)
-		p.wanted = append(p.wanted, is)
-		all = all && is
-	}
-	if all {
-		return p.wanted, !b.takesAllKeys()
-	}
-	size := 0
-	for i, kind := range c.Kind {
-		if i < len(c.Records) && p.wanted[kind] {
-			size += c.Records[i].Size()
-		}
-	}
-	return p.wanted, size < c.Bytes/4 || !b.takesAllKeys()
-}
-
-func (p *place) advance(to int64) {
-	if p.end >= 0 {
-		to = min(to, p.end)
-	}
-	if to > p.cursor.Next() {
-		p.cursor.Advance(to)
-		p.changed = true
-	}
-}
-
-// windowFull says whether one more record of this size would be too much, and
-// remembers it, so that finishing some calls feed again.
-func (t *track) windowFull(size int) bool {
-	env := t.courier.env
-	window := env.cfg.Window
-	if t.courier.circuit.open {
-		window /= 4 // Kafka is the buffer
-	}
-	full := t.open >= window || t.openBytes+size > env.cfg.WindowBytes || !t.mayHold(size)
-	if !full || t.open == 0 {
-		return false
-	}
-	t.full, t.wakeAt = true, t.open*3/4
-	t.spill()
-	return true
-}
-
-// heldMin is what of HeldBytes each track has for itself, when there are not too many.
-const heldMin = 256 << 10
-
-// mayHold says whether the track's part of the process's memory allows for one more
-// record. A quarter is divided evenly among all tracks. Of the rest a destination has
-// as much as is left over by all of them together, and a third at most: destinations
-// that are stuck with what they hold leave room for one that is not, however many
-// they are. Backfills have half of that.
-func (t *track) mayHold(size int) bool {
-	c := t.courier
-	most := c.env.cfg.HeldBytes / 4
-	if int64(t.openBytes+size) <= min(heldMin, most/max(1, c.env.tracks.Load())) {
-		return true
-	}
-	most *= 3
-	if t.backfill != nil {
-		most /= 2
-	}
-	return c.held+int64(size) <= min(most/3, most-c.env.held.Load())
 }
 
 func (t *track) enqueue(it item) {
@@ -268,57 +142,9 @@ func (t *track) count(records, size int) {
 	t.courier.env.held.Add(int64(size))
 }
 
-// cut makes a flight of what is ready. Lanes are taken in the order in which
-// they became ready, so a busy contact waits behind the others after each record.
-func (t *track) cut(maxRecords, maxBytes int) *flight {
-	f := t.courier.newFlight(t)
-	size := 0
-	for t.ready.len() > 0 && len(f.items) < maxRecords {
-		l := t.ready.first()
-		if l.retrying && len(f.items) > 0 {
-			break // it goes alone, for it may fail again
-		}
-		before := len(f.items)
-		for l.queue.len() > 0 && len(f.items) < maxRecords {
-			it := l.queue.first()
-			if size += len(it.record.Value); size > maxBytes && len(f.items) > 0 {
-				break
-			}
-			f.items = append(f.items, l.queue.pop())
-			l.busy++
-		}
-		if len(f.items) == before {
-			break
-		}
-		t.ready.pop()
-		if maxRecords == 1 || size > maxBytes || l.retrying {
-			break
-		}
-	}
-	if maxRecords > 1 {
-		slices.SortFunc(f.items, byOffset)
-	}
-	for _, it := range f.items {
-		f.records = append(f.records, it.record)
-	}
-	if l := f.items[0].lane; l.parked != nil && len(f.items) == 1 {
-		f.tries = l.parked.Attempts
-	}
-	return f
-}
-
 // add puts a record in.
 func (f *flight) add(it item) {
 	f.items, f.records = append(f.items, it), append(f.records, it.record)
-}
-
-// byOffset is the order of a batch. It keeps the order of each lane: within a
-// topic a lane is in offset order, and between topics none is promised.
-func byOffset(a, b item) int {
-	if c := cmp.Compare(a.record.Topic, b.record.Topic); c != 0 {
-		return -c // lifecycle before events
-	}
-	return cmp.Compare(a.record.Offset, b.record.Offset)
 }
 
 // finish closes the flight's records and frees their lanes.
@@ -423,4 +249,74 @@ func (r *ring[T]) pop() T {
 	r.head = (r.head + 1) % len(r.buf)
 	r.n--
 	return v
+}
+
+// Lanes and flights come and go with every record; the courier keeps some.
+const keepFree = 1024
+
+func (c *courier) newLane(key string) *lane {
+	if n := len(c.freeLanes); n > 0 {
+		l := c.freeLanes[n-1]
+		c.freeLanes = c.freeLanes[:n-1]
+		l.key = key
+		return l
+	}
+	return &lane{key: key}
+}
+
+func (c *courier) freeLane(l *lane) {
+	l.parked, l.retrying, l.recovered = nil, false, false
+	if len(c.freeLanes) < keepFree && len(l.queue.buf) <= 64 {
+		l.key = ""
+		c.freeLanes = append(c.freeLanes, l)
+	}
+}
+
+func (c *courier) newFlight(t *track) *flight {
+	var f *flight
+	if n := len(c.freeFlights); n > 0 {
+		f = c.freeFlights[n-1]
+		c.freeFlights = c.freeFlights[:n-1]
+	} else {
+		f = &flight{}
+	}
+	f.track = t
+	if f.items == nil {
+		f.items, f.records = f.one[:0], f.oneRec[:0]
+	}
+	return f
+}
+
+func (c *courier) freeFlight(f *flight) {
+	if len(c.freeFlights) >= keepFree || cap(f.items) > 1024 {
+		return
+	}
+	clear(f.items)
+	clear(f.records)
+	*f = flight{items: f.items[:0], records: f.records[:0]}
+	c.freeFlights = append(c.freeFlights, f)
+}
+
+// removeIf takes records out of a flight.
+func (f *flight) removeIf(out func(item) bool) {
+	kept, records := f.items[:0], f.records[:0]
+	for i, it := range f.items {
+		if out(it) {
+			continue
+		}
+		kept, records = append(kept, it), append(records, f.records[i])
+	}
+	clear(f.items[len(kept):])
+	clear(f.records[len(records):])
+	f.items, f.records = kept, records
+}
+
+// without takes the records of a lane out of a flight.
+func (f *flight) without(l *lane, out func(item)) {
+	f.removeIf(func(it item) bool {
+		if it.lane == l {
+			out(it)
+		}
+		return it.lane == l
+	})
 }

@@ -22,7 +22,7 @@ import (
 // former owner's last attempt ends before the next owner's first begins.
 type holding struct {
 	partition int32
-	Signal    string
+	token     string
 	feedMe    chan struct{} // one token: there may be something to read
 
 	until   atomic.Pointer[time.Time] // by this process's monotonic clock
@@ -38,7 +38,7 @@ type holding struct {
 
 func newHolding(l storage.Lease, sentAt time.Time, lasts time.Duration) *holding {
 	h := &holding{
-		partition: l.Partition, Signal: l.Token, feedMe: make(chan struct{}, 1),
+		partition: l.Partition, token: l.Token, feedMe: make(chan struct{}, 1),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.renewed(sentAt, lasts)
@@ -46,7 +46,7 @@ func newHolding(l storage.Lease, sentAt time.Time, lasts time.Duration) *holding
 }
 
 func (h *holding) lease() storage.Lease {
-	return storage.Lease{Partition: h.partition, Token: h.Signal}
+	return storage.Lease{Partition: h.partition, Token: h.token}
 }
 
 // renewed notes a renewal by the time it was sent, not answered.
@@ -99,7 +99,7 @@ func (s *Sinks) takeBack(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("lease.take_back_failed", zap.Error(err))
+		s.log.Warn("delivery.lease_take_back_failed", zap.Error(err))
 		stream.Pause(ctx, leasePoll)
 		sentAt = time.Now()
 	}
@@ -126,10 +126,10 @@ func (s *Sinks) acquire(ctx context.Context, partition int32) (*holding, error) 
 			return newHolding(leases[0], sentAt, s.cfg.Lease), nil
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("lease.acquire_failed", zap.Int32("partition", partition), zap.Error(err))
+			s.log.Warn("delivery.lease_acquire_failed", zap.Int32("partition", partition), zap.Error(err))
 		} else if !told {
 			told = true
-			s.log.Info("lease.waiting", zap.Int32("partition", partition))
+			s.log.Info("delivery.lease_waiting", zap.Int32("partition", partition))
 		}
 		select {
 		case <-ctx.Done():
@@ -151,7 +151,7 @@ func (s *Sinks) renewLeases(ctx context.Context) {
 		}
 		wait = s.cfg.Renew
 		if err := s.renewOnce(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("lease.renew_failed", zap.Error(err))
+			s.log.Warn("delivery.lease_renew_failed", zap.Error(err))
 			wait = min(s.cfg.Renew, time.Second)
 		}
 	}

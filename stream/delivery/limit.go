@@ -79,9 +79,9 @@ func (l *limiter) used(now time.Time) {
 	}
 }
 
-// limited says whether a request has to wait for its moment, and arranges that it
-// is looked at again then. The courier has something to send.
-func (c *courier) limited(now time.Time) bool {
+// rateLimited says whether a request has to wait for its moment, and has the courier
+// woken up then. The courier has something to send.
+func (c *courier) rateLimited(now time.Time) bool {
 	l := &c.limiter
 	wait := l.slow.next.Sub(now)
 	if l.rate > 0 {
@@ -116,7 +116,7 @@ func (c *courier) leaseRate(rate float64, n int) {
 	lease, err := storage.LeaseRate(ctx, c.env.db, c.id, rate, n)
 	answered := time.Now()
 	if err != nil {
-		c.env.log.Warn("limit.lease_failed", zap.String("id", c.id), zap.Error(err))
+		c.env.log.Warn("delivery.rate_lease_failed", zap.String("id", c.id), zap.Error(err))
 		stream.Pause(ctx, time.Second)
 	}
 	c.mu.Lock()
@@ -134,7 +134,7 @@ func (c *courier) leaseRate(rate float64, n int) {
 	}
 }
 
-// An otherClock is how far another machine's clock is ahead of ours. It looked at its
+// An otherClock is how far another machine's clock is ahead of ours. It read its
 // clock between a question and the answer: at their middle, give or take the half. So
 // the quickest answer tells best, and by what that is off runs of two processes may
 // overlap.
@@ -159,12 +159,6 @@ func (o *otherClock) heard(theirs, asked, answered time.Time) {
 // here is a moment of the other clock on ours.
 func (o *otherClock) here(theirs, now time.Time) time.Time {
 	return now.Add(theirs.Sub(now) - o.ahead)
-}
-
-// hasWork says whether something could start now, limits aside.
-func (c *courier) hasWork(now time.Time) bool {
-	return c.again.len() > 0 || c.turn.len() > 0 || c.replayTurn.len() > 0 || c.circuit.open ||
-		len(c.later) > 0 && !c.later[0].due.After(now)
 }
 
 // A slowdown is a rate below the receiver's limit, found by trying: many 429

@@ -28,8 +28,8 @@ const (
 	// first record has failed before, that record alone.
 	loadRecords = 256
 	loadBytes   = 256 << 10
-	// loadEvery is how often is looked without being told, for wishes whose
-	// notification was lost; loadSoon the pause before what could not be loaded now.
+	// loadEvery is the poll interval, for requests whose notification was lost; loadSoon
+	// the pause before what could not be loaded now is tried again.
 	loadEvery = 30 * time.Second
 	loadSoon  = 100 * time.Millisecond
 )
@@ -58,7 +58,7 @@ func (ld *loader) run(ctx context.Context) {
 		}
 		wait, err := ld.pass(ctx)
 		if err != nil && ctx.Err() == nil {
-			ld.log.Warn("parked.load_failed", zap.Error(err))
+			ld.log.Warn("delivery.parked_load_failed", zap.Error(err))
 			wait = time.Second
 		}
 		timer.Reset(wait)
@@ -173,7 +173,7 @@ func (w *loading) claim(k *storage.ParkedKey) int {
 		return 0
 	}
 	retrying := k.Attempts > 0
-	if retrying && (c.barred(time.Now()) || c.retrying() >= max(1, c.limit/4)+c.recovered) {
+	if retrying && (c.circuitBlocks(time.Now()) || c.retrying() >= max(1, c.limit/4)+c.recovered) {
 		return 0
 	}
 	w.room--

@@ -45,7 +45,7 @@ func (s *Sinks) mirror(ctx context.Context) {
 			failures = 0
 		default:
 			if failures++; failures%60 == 1 {
-				s.log.Warn("mirror.failed", zap.Int("failures", failures), zap.Error(err))
+				s.log.Warn("delivery.mirror_failed", zap.Int("failures", failures), zap.Error(err))
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 		if err := s.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, reset) }); err != nil {
 			return fmt.Errorf("rewind to the reset of group %s: %w", group, err)
 		}
-		s.log.Info("destination.rewound_by_group", zap.String("group", group), zap.String("id", id), zap.Int("partitions", len(reset)))
+		s.log.Info("delivery.destination_rewound_by_group", zap.String("group", group), zap.String("id", id), zap.Int("partitions", len(reset)))
 		s.refresh()
 	}
 	if len(commit) == 0 {

@@ -24,116 +24,12 @@ import (
 // owns which partition number. It reads nothing and commits nothing.
 const sinksGroup = "sinks"
 
-// Config are the knobs of delivery. The zero value of a field stands for its
-// default.
-type Config struct {
-	// Instance names this process; leases and static membership carry it. Required.
-	Instance string
-	// InstanceID proves that a process is the same instance: no two have it that live
-	// at the same time. With it a restart takes back at once the leases that its
-	// former process left; without it ("") it waits until they run out.
-	InstanceID string
-
-	// Lease is how long the lease of a partition number lasts (15 s), Renew how
-	// often it is renewed (3 s), Deadline how long one attempt may take (8 s).
-	// Renew and Deadline together must be less than Lease.
-	Lease, Renew, Deadline time.Duration
-	// Drain is how long a revocation or a stop lets what is in flight finish (5 s).
-	Drain time.Duration
-	// SessionTimeout of the group: a process that stays away longer loses its
-	// partition numbers (10 s).
-	SessionTimeout time.Duration
-
-	// Window and WindowBytes bound the unfinished records of one destination on one
-	// partition number (2,048 and 8 MiB), HeldBytes those of the process (128 MiB),
-	// of which one destination has a quarter at most.
-	Window, WindowBytes int
-	HeldBytes           int64
-	// CacheBytes bounds the cache of what was read (128 MiB).
-	CacheBytes int
-	// Behind is how many reads before the end of the log run at once (4).
-	Behind int
-
-	// Concurrency is how many requests one destination has in flight in this
-	// process unless it says otherwise (64; BatchConcurrency, 4, for kinds that
-	// send batches).
-	Concurrency, BatchConcurrency int
-	// RetryHorizon is how long a record is retried, counted in time in which the
-	// destination is delivered to, unless the destination says otherwise (72 h).
-	RetryHorizon time.Duration
-	// BackoffBase and BackoffMax bound the pause before a retry (500 ms, 5 min).
-	BackoffBase, BackoffMax time.Duration
-	// ParkedMax bounds the pause before the next attempt of a parked key (30 min).
-	ParkedMax time.Duration
-
-	// FlushEvery is the least time between two flushes of results (25 ms).
-	FlushEvery time.Duration
-	// MaxUnflushed stops new attempts while so many results wait for Postgres (10,000).
-	MaxUnflushed int
-	// DeliveryLog is which attempts are logged of destinations that do not say so
-	// themselves: all (the default), failures or off.
-	DeliveryLog string
-	// MirrorEvery is how often positions are mirrored into consumer groups (5 s).
-	MirrorEvery time.Duration
-	// LogRetention is how long the delivery log is kept, in whole days (30 d).
-	LogRetention time.Duration
-}
-
-func (c Config) withDefaults() Config {
-	stream.SetDefault(&c.Lease, 15*time.Second)
-	stream.SetDefault(&c.Renew, 3*time.Second)
-	stream.SetDefault(&c.Deadline, 8*time.Second)
-	stream.SetDefault(&c.Drain, 5*time.Second)
-	stream.SetDefault(&c.SessionTimeout, 10*time.Second)
-	stream.SetDefault(&c.Window, 2048)
-	stream.SetDefault(&c.WindowBytes, 8<<20)
-	stream.SetDefault(&c.HeldBytes, 128<<20)
-	stream.SetDefault(&c.CacheBytes, 128<<20)
-	stream.SetDefault(&c.Behind, 4)
-	stream.SetDefault(&c.Concurrency, 64)
-	stream.SetDefault(&c.BatchConcurrency, 4)
-	stream.SetDefault(&c.RetryHorizon, 72*time.Hour)
-	stream.SetDefault(&c.BackoffBase, 500*time.Millisecond)
-	stream.SetDefault(&c.BackoffMax, 5*time.Minute)
-	stream.SetDefault(&c.ParkedMax, 30*time.Minute)
-	stream.SetDefault(&c.FlushEvery, 25*time.Millisecond)
-	stream.SetDefault(&c.MaxUnflushed, 10_000)
-	stream.SetDefault(&c.MirrorEvery, 5*time.Second)
-	stream.SetDefault(&c.LogRetention, 30*24*time.Hour)
-	return c
-}
-
-// Validate reports every field that cannot work, each named.
-func (c Config) Validate() error {
-	c = c.withDefaults()
-	var errs []error
-	bad := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("sinks config %s: %s", field, fmt.Sprintf(format, args...)))
-	}
-	if c.Instance == "" {
-		bad("Instance", "empty; leases need the name of the process")
-	}
-	for name, d := range map[string]time.Duration{
-		"Lease": c.Lease, "Renew": c.Renew, "Deadline": c.Deadline, "Drain": c.Drain, "SessionTimeout": c.SessionTimeout,
-		"RetryHorizon": c.RetryHorizon, "BackoffBase": c.BackoffBase, "BackoffMax": c.BackoffMax, "ParkedMax": c.ParkedMax, "FlushEvery": c.FlushEvery, "MirrorEvery": c.MirrorEvery,
-	} {
-		if d < 0 {
-			bad(name, "%s; must be positive", d)
-		}
-	}
-	if c.Renew+c.Deadline >= c.Lease {
-		bad("Lease", "%s; must be more than Renew (%s) and Deadline (%s) together, or attempts wait for renewals", c.Lease, c.Renew, c.Deadline)
-	}
-	for name, n := range map[string]int{
-		"Window": c.Window, "WindowBytes": c.WindowBytes, "HeldBytes": int(c.HeldBytes), "CacheBytes": c.CacheBytes, "Behind": c.Behind,
-		"Concurrency": c.Concurrency, "BatchConcurrency": c.BatchConcurrency, "MaxUnflushed": c.MaxUnflushed,
-	} {
-		if n < 1 {
-			bad(name, "%d; at least 1", n)
-		}
-	}
-	return errors.Join(errs...)
-}
+const (
+	// readsBehind is how many reads before the end of the log run at once.
+	readsBehind = 4
+	// cacheBytes bounds the cache of what was read.
+	cacheBytes = 128 << 20
+)
 
 // Deps are what delivery works with.
 type Deps struct {
@@ -193,7 +89,7 @@ func NewSinks(cfg Config, deps Deps) (*Sinks, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := reader.New(reader.Config{Behind: cfg.Behind, CacheBytes: cfg.CacheBytes}, deps.Kafka, deps.Log, deps.Registerer)
+	r, err := reader.New(reader.Config{Behind: readsBehind, CacheBytes: cacheBytes}, deps.Kafka, deps.Log, deps.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("sinks: %w", err)
 	}
@@ -229,7 +125,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.env.loader.run(work) })
 	s.tasks.Go(func() { s.renewLeases(work) })
 	s.tasks.Go(func() { s.manage(work) })
-	s.tasks.Go(func() { s.keepHouse(work) })
+	s.tasks.Go(func() { s.housekeeping(work) })
 	s.tasks.Go(func() { s.mirror(work) })
 	s.tasks.Go(func() { s.skip(work) })
 	s.tasks.Go(func() { s.env.erased.run(work) })
@@ -243,7 +139,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.takeBack(ctx)
 	member, err := s.join()
 	if err == nil {
-		s.log.Info("sinks.started")
+		s.log.Info("delivery.started")
 		select {
 		case <-ctx.Done():
 		case err = <-s.fatal:
@@ -272,10 +168,10 @@ func (s *Sinks) await(ctx context.Context, do func(context.Context) error) {
 		case err == nil || ctx.Err() != nil:
 			return
 		case !storage.IsUnavailable(err) && !storage.IsRetryable(err):
-			s.log.Error("sinks.prepare_failed", zap.Error(err))
+			s.log.Error("delivery.prepare_failed", zap.Error(err))
 			return
 		}
-		s.log.Warn("sinks.waiting_for_postgres", zap.Error(err))
+		s.log.Warn("delivery.waiting_for_postgres", zap.Error(err))
 		stream.Pause(ctx, time.Second)
 	}
 }
@@ -319,7 +215,7 @@ func (s *Sinks) groupFailed(err error) {
 		}
 		return
 	}
-	s.log.Warn("sinks.group_error", zap.Error(err))
+	s.log.Warn("delivery.group_error", zap.Error(err))
 }
 
 // assign begins to wait for the leases of partition numbers. The first assignment
@@ -364,7 +260,7 @@ func (s *Sinks) hold(h *holding) {
 	s.holdings[h.partition] = h
 	s.tasks.Go(func() { s.feed(h) })
 	s.refresh()
-	s.log.Info("lease.acquired", zap.Int32("partition", h.partition))
+	s.log.Info("delivery.lease_acquired", zap.Int32("partition", h.partition))
 }
 
 // revoke ends the ownership of partition numbers in good order.
@@ -425,7 +321,7 @@ func (s *Sinks) giveUp(ctx context.Context, holdings []*holding) {
 		leases[i] = h.lease()
 	}
 	if err := storage.ReleaseLeases(ctx, s.db, leases); err != nil {
-		s.log.Warn("lease.release_failed", zap.Error(err))
+		s.log.Warn("delivery.lease_release_failed", zap.Error(err))
 	}
 }
 
@@ -454,7 +350,7 @@ func (s *Sinks) loseLease(h *holding) {
 	for _, t := range h.list() {
 		t.courier.retire(t)
 	}
-	s.log.Warn("lease.lost", zap.Int32("partition", h.partition))
+	s.log.Warn("delivery.lease_lost", zap.Int32("partition", h.partition))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.holdings[h.partition] != h {
@@ -481,9 +377,9 @@ func (s *Sinks) shutdown(ctx context.Context, member *kgo.Client) {
 	defer cancel()
 	leave := kadm.LeaveGroup(s.kafka.Group(sinksGroup)).Reason("stopping").InstanceIDs(s.cfg.Instance)
 	if _, err := kadm.NewClient(s.reader.Far).LeaveGroup(ctx, leave); err != nil {
-		s.log.Warn("sinks.leave_failed", zap.Error(err))
+		s.log.Warn("delivery.leave_failed", zap.Error(err))
 	}
-	s.log.Info("sinks.stopped")
+	s.log.Info("delivery.stopped")
 }
 
 // feed reads on for the tracks of a partition number whenever there is something

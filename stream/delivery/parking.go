@@ -193,7 +193,7 @@ func (c *courier) park(f *flight, out *Outcome, at, now time.Time) {
 	if state == nil {
 		first := f.firstFailed.UTC()
 		state = &storage.ParkedKey{ParkedTrack: t.parkedTrack(), Key: l.key, FirstFailedAt: &first}
-		c.env.log.Warn("key.parked", zap.String("destination", c.dest.Name), zap.Int32("partition", t.partition),
+		c.env.log.Warn("delivery.key_parked", zap.String("destination", c.dest.Name), zap.Int32("partition", t.partition),
 			zap.String("key", l.key), zap.Int("attempts", f.tries), zap.Int("status", out.Status))
 		c.metrics.parked.Inc()
 		if t.parking.marks == nil {
@@ -220,15 +220,15 @@ func (c *courier) park(f *flight, out *Outcome, at, now time.Time) {
 // of the flights after it, and the queue.
 func (c *courier) clearLane(f *flight, l *lane) {
 	t := f.track
-	t.expel(f.items[0])
+	t.evict(f.items[0])
 	var rest []*flight
 	for g := f.then; g != nil; g = g.then {
-		if g.without(l, t.expel); len(g.items) > 0 {
+		if g.without(l, t.evict); len(g.items) > 0 {
 			rest = append(rest, g)
 		}
 	}
 	for l.queue.len() > 0 {
-		t.expel(l.queue.pop())
+		t.evict(l.queue.pop())
 	}
 	for i, g := range rest {
 		if g.then = nil; i+1 < len(rest) {
@@ -241,32 +241,8 @@ func (c *courier) clearLane(f *flight, l *lane) {
 	l.busy = 0
 }
 
-// without takes the records of a lane out of a flight.
-func (f *flight) without(l *lane, out func(item)) {
-	f.take(func(it item) bool {
-		if it.lane == l {
-			out(it)
-		}
-		return it.lane == l
-	})
-}
-
-// take takes records out of a flight.
-func (f *flight) take(out func(item) bool) {
-	kept, records := f.items[:0], f.records[:0]
-	for i, it := range f.items {
-		if out(it) {
-			continue
-		}
-		kept, records = append(kept, it), append(records, f.records[i])
-	}
-	clear(f.items[len(kept):])
-	clear(f.records[len(records):])
-	f.items, f.records = kept, records
-}
-
-// expel takes an item out of memory: one that came from Postgres is there still.
-func (t *track) expel(it item) {
+// evict takes an item out of memory: one that came from Postgres is there still.
+func (t *track) evict(it item) {
 	if it.stored != nil {
 		t.count(-1, -it.record.Size())
 		return
@@ -362,7 +338,7 @@ func (t *track) spill() {
 		t.op(l.key, parkOp{kind: saveKey, state: storage.ParkedKey{
 			ParkedTrack: t.parkedTrack(), Key: l.key, Reason: storage.ParkedSpilled, NextAttemptAt: dueFirst(time.Now()),
 		}})
-		env.log.Info("key.spilled", zap.String("destination", t.courier.dest.Name), zap.Int32("partition", t.partition),
+		env.log.Info("delivery.key_spilled", zap.String("destination", t.courier.dest.Name), zap.Int32("partition", t.partition),
 			zap.String("key", l.key), zap.Int("records", n))
 		t.courier.metrics.spilled.Inc()
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/hogstream/hogstream/stream/reader"
 )
 
-// refreshEvery is how often destinations are read again without being told.
+// refreshEvery is the poll interval for destinations.
 const refreshEvery = 10 * time.Second
 
-// refresh has destinations and cursors looked at again soon.
+// refresh has destinations and cursors reconciled soon.
 func (s *Sinks) refresh() { stream.Signal(s.changed) }
 
 // manage brings tracks in line with destinations, leases and cursors whenever one
@@ -35,7 +35,7 @@ func (s *Sinks) manage(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := s.reconcile(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("sinks.reconcile_failed", zap.Error(err))
+			s.log.Warn("delivery.reconcile_failed", zap.Error(err))
 			stream.Pause(ctx, time.Second)
 			s.refresh()
 		}
@@ -70,7 +70,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	for i, h := range holdings {
 		partitions[i] = h.partition
 	}
-	through := throughTracks(holdings)
+	through := drainedTracks(holdings)
 	stored, err := storage.LoadCursors(ctx, s.db, partitions)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Sinks) updateCouriers(destinations []*storage.Destination) {
 			s.couriers[d.ID] = c
 		}
 		if err != nil {
-			s.log.Error("destination.unusable", zap.String("destination", d.Name), zap.Error(err))
+			s.log.Error("delivery.destination_unusable", zap.String("destination", d.Name), zap.Error(err))
 		}
 	}
 	for id, c := range s.couriers {
@@ -164,7 +164,7 @@ func (c *courier) end() {
 	c.mu.Lock()
 	c.halt(true)
 	c.ended = true
-	for _, t := range []*time.Timer{c.timer, c.limiter.timer, c.air.timer} {
+	for _, t := range []*time.Timer{c.timer, c.limiter.timer, c.inFlight.timer} {
 		if t != nil {
 			t.Stop()
 		}
@@ -382,7 +382,7 @@ func (s *Sinks) createMissing(ctx context.Context, id string, topics []schemas.T
 		}
 		starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: partition, Offset: end, TopicID: ids[topic]})
 	}
-	s.log.Warn("cursor.created_at_end", zap.String("id", id), zap.Int32("partition", partition))
+	s.log.Warn("delivery.cursor_created_at_end", zap.String("id", id), zap.Int32("partition", partition))
 	if err := storage.CreateCursors(ctx, s.db, id, starts); err != nil {
 		return err
 	}
@@ -401,7 +401,7 @@ func (s *Sinks) suspend(dest *storage.Destination, reason string) {
 				s.refresh()
 				return
 			}
-			s.log.Warn("destination.suspend_failed", zap.String("destination", dest.Name), zap.Error(err))
+			s.log.Warn("delivery.suspend_failed", zap.String("destination", dest.Name), zap.Error(err))
 			select {
 			case <-time.After(wait):
 			case <-s.stopping:
@@ -411,9 +411,9 @@ func (s *Sinks) suspend(dest *storage.Destination, reason string) {
 	})
 }
 
-// keepHouse stamps deliveries, writes how they go, makes tomorrow's part of the delivery log and drops
+// housekeeping stamps deliveries, writes how they go, makes tomorrow's part of the delivery log and drops
 // what is older than its retention.
-func (s *Sinks) keepHouse(ctx context.Context) {
+func (s *Sinks) housekeeping(ctx context.Context) {
 	stamps := time.NewTicker(5 * time.Second)
 	defer stamps.Stop()
 	days := time.NewTicker(time.Hour)
@@ -426,7 +426,7 @@ func (s *Sinks) keepHouse(ctx context.Context) {
 			s.stampDeliveries(ctx)
 			s.writeHealth(ctx)
 		case <-days.C:
-			s.turnLog(ctx)
+			s.rollLog(ctx)
 		}
 	}
 }
@@ -445,19 +445,19 @@ func (s *Sinks) stampDeliveries(ctx context.Context) {
 		return
 	}
 	if err := storage.StampDeliveries(ctx, s.db, last); err != nil && ctx.Err() == nil {
-		s.log.Warn("destination.stamp_failed", zap.Error(err))
+		s.log.Warn("delivery.stamp_failed", zap.Error(err))
 	}
 }
 
-func (s *Sinks) turnLog(ctx context.Context) {
+func (s *Sinks) rollLog(ctx context.Context) {
 	now := time.Now()
 	if err := storage.PrepareAttempts(ctx, s.db, now, 2); err != nil && ctx.Err() == nil {
-		s.log.Warn("delivery_log.prepare_failed", zap.Error(err))
+		s.log.Warn("delivery.log_prepare_failed", zap.Error(err))
 	}
 	if _, err := storage.DropAttempts(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
-		s.log.Warn("delivery_log.drop_failed", zap.Error(err))
+		s.log.Warn("delivery.log_drop_failed", zap.Error(err))
 	}
 	if err := storage.DropHealth(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
-		s.log.Warn("destination.health_not_dropped", zap.Error(err))
+		s.log.Warn("delivery.health_drop_failed", zap.Error(err))
 	}
 }

@@ -75,7 +75,7 @@ func (c *courier) wait(f *flight, q *consequence, asked time.Time) {
 }
 
 // waited says whether a flight that was to wait may start now. One that is to wait
-// for longer than parkAfter is looked at in between: it may have to be parked.
+// for longer than parkAfter is checked in between: it may have to be parked.
 func (c *courier) waited(f *flight, now time.Time) bool {
 	if !now.Before(f.notBefore) {
 		return true

@@ -18,7 +18,7 @@ import (
 func (c *courier) settle(f *flight, out Outcome, started time.Time) {
 	t, now := f.track, time.Now()
 	t.flying--
-	c.air.land(f)
+	c.inFlight.ended(f)
 	f.tries++
 	if f.started.IsZero() {
 		f.started = started
@@ -45,7 +45,7 @@ func (c *courier) learn(f *flight, out *Outcome, started, now time.Time) {
 	if f.dead != nil {
 		return
 	}
-	c.note(f, *out, started)
+	c.logAttempt(f, *out, started)
 	c.health.note(*out, now)
 	if f.track.retired {
 		return
@@ -131,7 +131,7 @@ func (c *courier) suspend(reason string) {
 	c.halt(true)
 	c.suspended = c.dest.Revision
 	c.metrics.suspended.Inc()
-	c.env.log.Error("destination.suspended", zap.String("destination", c.dest.Name), zap.String("id", c.id), zap.String("reason", reason))
+	c.env.log.Error("delivery.destination_suspended", zap.String("destination", c.dest.Name), zap.String("id", c.id), zap.String("reason", reason))
 	c.env.suspend(c.dest, reason)
 }
 
@@ -169,7 +169,7 @@ func (c *courier) divide(f *flight, out *Outcome, q *consequence) {
 	dead.tries = f.tries
 	rejected := Outcome{Status: out.Status, Response: out.Response}
 	i := -1
-	f.take(func(it item) bool {
+	f.removeIf(func(it item) bool {
 		i++
 		switch q.each[i] {
 		case finish:
@@ -243,8 +243,8 @@ func (c *courier) horizon() time.Duration {
 	return c.env.cfg.RetryHorizon
 }
 
-// note writes the attempt to the delivery log and the metrics.
-func (c *courier) note(f *flight, out Outcome, started time.Time) {
+// logAttempt writes the attempt to the delivery log.
+func (c *courier) logAttempt(f *flight, out Outcome, started time.Time) {
 	policy := cmp.Or(c.dest.DeliveryLog, c.env.cfg.DeliveryLog)
 	if policy == "off" {
 		return

@@ -92,7 +92,7 @@ func (s *Sinks) skip(ctx context.Context) {
 		case <-s.skipper.signal:
 		}
 		if err := s.skipRound(ctx, admin); err != nil && ctx.Err() == nil {
-			s.log.Warn("skip.failed", zap.Error(err))
+			s.log.Warn("delivery.skip_failed", zap.Error(err))
 			stream.Pause(ctx, time.Second)
 			s.refresh() // finds again what could not go on
 		}

@@ -241,7 +241,7 @@ func TestAnAttemptThatAProcessWasStoppedBeforeIsOverWhenItWakes(t *testing.T) {
 			return Outcome{Verdict: Retry}
 		})
 		f := b.courier.newFlight(b.track)
-		f.dest, f.tookOff = b.destination(1, storage.DestinationActive), time.Now()
+		f.dest, f.sentAt = b.destination(1, storage.DestinationActive), time.Now()
 		b.courier.attempt(f)
 		require.NoError(t, left)
 		letPass(b.courier.env.cfg.Deadline) // the process is stopped here
