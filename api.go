@@ -15,8 +15,8 @@ import (
 	"github.com/hogstream/hogstream/stream/loop"
 )
 
-// openAPI makes the HTTP API and the rooms that keep it current.
-func (a *App) openAPI() (http.Handler, []room, error) {
+// openAPI makes the HTTP API and the services that keep it current.
+func (a *App) openAPI() (http.Handler, []service, error) {
 	answers := storage.NewAnswers(a.db)
 	admin, err := a.console()
 	if err != nil {
@@ -38,7 +38,7 @@ func (a *App) openAPI() (http.Handler, []room, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return api, []room{{"api keys", api.Run}, {"answers", answers.Run}}, nil
+	return api, []service{{"api keys", api.Run}, {"answers", answers.Run}}, nil
 }
 
 // metrics serves what this process measures.
@@ -55,7 +55,7 @@ func (a *App) metricsOnAPI() http.Handler {
 }
 
 // openHealth serves the health of a process that does not play ingest.
-func (a *App) openHealth() (http.Handler, []room, error) {
+func (a *App) openHealth() (http.Handler, []service, error) {
 	health, err := ingest.New(ingest.Config{
 		HealthOnly: true, AdminKey: a.cfg.AdminAPIKey, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{

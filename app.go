@@ -27,8 +27,8 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// App is Hogstream in a process: it opens storage and stream, builds the rooms
-// for its roles, runs them and stops them. Made by New, run once by Run.
+// App is Hogstream in a process: it opens storage and stream, builds the services
+// of its roles, runs them and stops them. Made by New, run once by Run.
 type App struct {
 	cfg   Config
 	added options // by a program that embeds us
@@ -99,19 +99,19 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
 	}
 	a.resealDestinations(ctx)
 	a.seedDestinations(ctx)
-	rooms, err := a.rooms()
+	services, err := a.services()
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	group, running := errgroup.WithContext(ctx)
-	addr, err := a.serve(running, group, &rooms)
+	addr, err := a.serve(running, group, &services)
 	if err != nil {
 		stop()
 		return errors.Join(err, group.Wait())
 	}
-	for _, r := range rooms {
+	for _, r := range services {
 		group.Go(func() error {
 			if err := r.run(running); err != nil && !errors.Is(err, context.Canceled) {
 				return fmt.Errorf("%s: %w", r.name, err)
@@ -123,8 +123,8 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
 	return group.Wait()
 }
 
-// room is something that runs until its context ends.
-type room struct {
+// service runs until its context ends.
+type service struct {
 	name string
 	run  func(ctx context.Context) error
 }
@@ -299,8 +299,8 @@ func (a *App) close(ctx context.Context) error {
 
 // serve listens for the API, or for health alone when this process does not play
 // ingest, and for metrics.
-// It adds what keeps the API current to rooms.
-func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (net.Addr, error) {
+// It adds what keeps the API current to services.
+func (a *App) serve(ctx context.Context, group *errgroup.Group, services *[]service) (net.Addr, error) {
 	if a.cfg.HTTP.MetricsAddr != "" {
 		separate := http.NewServeMux()
 		separate.Handle("/metrics", a.metrics())
@@ -316,7 +316,7 @@ func (a *App) serve(ctx context.Context, group *errgroup.Group, rooms *[]room) (
 	if err != nil {
 		return nil, err
 	}
-	*rooms = append(*rooms, more...)
+	*services = append(*services, more...)
 	return a.listen(ctx, group, a.cfg.ListenAddr(), a.added.wrap(handler))
 }
 

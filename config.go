@@ -114,7 +114,7 @@ type HTTPConfig struct {
 
 // DataConfig is about processors.
 type DataConfig struct {
-	Threads      int `name:"threads" help:"Members each processor runs in this process." env:"PROCESSOR_THREADS" default:"1"`
+	Workers      int `name:"workers" aliases:"threads" help:"Members each processor runs in this process." env:"PROCESSOR_WORKERS,PROCESSOR_THREADS" default:"1"`
 	BatchRecords int `name:"batch-records" help:"Records a processor applies at once, at most." env:"PROCESSOR_BATCH_RECORDS" default:"5000"`
 }
 
@@ -198,7 +198,7 @@ func (c *Config) ValidateServing() error {
 	need(c.Database.URL != "", "DATABASE_URL is not set: give a postgres:// URL")
 	need(c.Kafka.Partitions > 0, "KAFKA_PARTITIONS is %d: it must be at least 1", c.Kafka.Partitions)
 	need(c.Kafka.ReplicationFactor > 0, "KAFKA_REPLICATION_FACTOR is %d: it must be at least 1", c.Kafka.ReplicationFactor)
-	need(c.Data.Threads > 0, "PROCESSOR_THREADS is %d: it must be at least 1", c.Data.Threads)
+	need(c.Data.Workers > 0, "PROCESSOR_WORKERS is %d: it must be at least 1", c.Data.Workers)
 	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
 	errs = append(errs, c.checkTakeover())
 	for _, r := range []struct {

@@ -25,7 +25,7 @@ func settings(t reflect.Type) map[string]string {
 				found[name] = def
 			}
 		}
-		if name := f.Tag.Get("env"); name != "" {
+		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" { // what follows are former names
 			found[name] = f.Tag.Get("default")
 		}
 	}

@@ -35,7 +35,9 @@ func startProcessors(t testing.TB, env *streamtest.Env, db *storage.DB) (stop fu
 		require.NoError(t, err)
 		cfg := loop.Config{Kafka: env.Config, DB: db, Encoder: env.Codec, Processor: p, Logger: env.Logger, SessionTimeout: sessionTimeout}
 		cfg.Kafka.Instance = "test"
-		go func() { done <- loop.RunProcessor(ctx, cfg) }()
+		l, err := loop.New(cfg)
+		require.NoError(t, err)
+		go func() { done <- l.Run(ctx) }()
 	}
 	stop = sync.OnceFunc(func() {
 		cancel()

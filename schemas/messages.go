@@ -130,8 +130,8 @@ func Derive(causeID, typ string, ordinal int) string {
 		ns = uuid.NewSHA1(uuid.NameSpaceOID, []byte(causeID))
 	}
 	// As uuid.NewSHA1, without its allocations: three ids are derived for an event.
-	var room [128]byte
-	text := append(room[:0], ns[:]...)
+	var buf [128]byte
+	text := append(buf[:0], ns[:]...)
 	text = append(text, typ...)
 	text = append(text, ':')
 	text = strconv.AppendInt(text, int64(ordinal), 10)

@@ -83,8 +83,8 @@ func openWebhook(dest *storage.Destination, guard *transport.Guard) (Sink, error
 func (w *webhook) Build(a *Attempt) (*transport.Request, error) {
 	p := a.Payloads[0]
 	id, timestamp := p.MessageID(), strconv.FormatInt(a.Now.Unix(), 10)
-	var room [128]byte
-	sig := w.current.Append(room[:0], id, timestamp, p.Envelope)
+	var buf [128]byte
+	sig := w.current.Append(buf[:0], id, timestamp, p.Envelope)
 	rotating := a.Now.Before(w.until)
 	if w.previous != nil && rotating {
 		sig = w.previous.Append(append(sig, ' '), id, timestamp, p.Envelope)

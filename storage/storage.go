@@ -39,7 +39,7 @@ type Config struct {
 	// URL is a libpq URL or key/value string. A search_path in it is honoured;
 	// a schema it names that does not exist yet is created by Migrate.
 	URL string
-	// MaxConns bounds the pool; 0 means 16. Each processor thread holds one
+	// MaxConns bounds the pool; 0 means 16. Each processor worker holds one
 	// connection while it applies a batch. Listen takes one more for each call.
 	MaxConns int32
 	// AppName is shown in pg_stat_activity; empty means "hogstream".

@@ -42,8 +42,8 @@ func (e *Edge) finished(x *Exchange, r *http.Request, took time.Duration) {
 	if line == nil {
 		return
 	}
-	var room [16]zap.Field
-	fields := append(room[:0],
+	var buf [16]zap.Field
+	fields := append(buf[:0],
 		zap.String("method", method), zap.String("route", route), // a path may name a person
 		zap.Int("status", x.status), zap.Float64("duration_ms", float64(took.Microseconds())/1000),
 		zap.String("request_id", x.RequestID), zap.Int64("bytes_in", r.ContentLength), zap.Int64("bytes_out", x.written))

@@ -59,11 +59,11 @@ func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	room := path.Base(t.PkgPath())
-	if t.Name() == "" || room == "web" || room == "ingest" || room == "schemas" {
+	pkg := path.Base(t.PkgPath())
+	if t.Name() == "" || pkg == "web" || pkg == "ingest" || pkg == "schemas" {
 		return name
 	}
-	return strings.ToUpper(room[:1]) + room[1:] + name
+	return strings.ToUpper(pkg[:1]) + pkg[1:] + name
 }
 
 // operation describes one route.

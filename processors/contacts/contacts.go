@@ -195,9 +195,9 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, rec
 	if p.cfg.Events != EventsNone {
 		w.events = make([]storage.StoredEvent, 0, len(records))
 	}
-	room := make([]state, len(ids)) // one allocation for all
+	arena := make([]state, len(ids)) // one allocation for all
 	for i, id := range ids {
-		st := &room[i]
+		st := &arena[i]
 		*st = state{id: id, row: states.Contacts[id], preferences: states.Preferences[id]}
 		st.existed = st.row != nil
 		if mark, ended := states.Marks[id]; ended {

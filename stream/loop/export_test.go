@@ -8,7 +8,7 @@ import (
 
 // What the loop's tests reach into.
 
-// ErrCrash ends a thread at once, tidying nothing.
+// ErrCrash ends a worker at once, tidying nothing.
 var ErrCrash = errCrash
 
 // Steps.
@@ -44,9 +44,15 @@ func (c *Config) Hook(at func(step string, partitions []int32) error) { c.hooks.
 // Without switches rules off.
 func (c *Config) Without(off Rule) { c.hooks.off = off }
 
-// Fetched is how many records the first thread has fetched and not taken in.
+// Timing are the durations that only tests change.
+type Timing = timing
+
+// Timing returns them, to be set.
+func (c *Config) Timing() *Timing { return &c.timing }
+
+// Fetched is how many records the first worker has fetched and not taken in.
 func (l *Loop) Fetched() int {
-	in := l.threads[0].intake
+	in := l.workers[0].intake
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.fetched)

@@ -101,9 +101,9 @@ func (d *deployment) happen(e event) {
 		_ = d.tryExpel(e.instance)
 	case e.what == "start" && p == nil:
 		p = d.start(e.instance, func(c *loop.Config) {
-			c.TxnTimeout, c.IdleAfter = time.Second, 10*time.Millisecond
+			c.Timing().Txn, c.Timing().Idle = time.Second, 10*time.Millisecond
 			if e.unaware {
-				c.HeartbeatInterval = time.Second
+				c.Timing().Heartbeat = time.Second
 			}
 			if d.env.Cluster != nil { // a real one takes no less than 6 s
 				c.SessionTimeout = 1500 * time.Millisecond

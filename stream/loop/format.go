@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,43 +64,43 @@ func (f *formats) of(row int32) int32 {
 // one member is of an older release, nobody writes what it cannot read. One that joins
 // right after the answer finds rows that it leaves alone, or that the guard in Postgres
 // refuses it.
-func (t *thread) agree(ctx context.Context, b *batch) {
-	lowest := t.formats.highest
+func (w *worker) agree(ctx context.Context, b *batch) {
+	lowest := w.formats.highest
 	for _, a := range b.parts {
 		lowest = min(lowest, a.part.format)
 	}
 	now := time.Now()
-	if !t.formats.due(lowest, t.assignment, now) {
+	if !w.formats.due(lowest, w.assignment, now) {
 		return
 	}
-	t.formats.asked, t.formats.askedAt = t.assignment, now
+	w.formats.asked, w.formats.askedAt = w.assignment, now
 	var holding []string
 	var err error
-	t.formats.agreed, holding, err = t.member.formats(ctx, t.formats.highest)
+	w.formats.agreed, holding, err = w.member.formats(ctx, w.formats.highest)
 	if err != nil {
-		t.log.Warn("processor.formats_unknown", zap.Error(err))
+		w.log.Warn("processor.formats_unknown", zap.Error(err))
 		return
 	}
-	if told := strings.Join(holding, ", "); told != t.formats.holding {
-		t.formats.holding = told
+	if told := strings.Join(holding, ", "); told != w.formats.holding {
+		w.formats.holding = told
 		if told != "" {
-			t.log.Info("processor.format_waits", zap.Int32("format", t.formats.highest), zap.Int32("until_then", t.formats.agreed), zap.Strings("for", holding))
+			w.log.Info("processor.format_waits", zap.Int32("format", w.formats.highest), zap.Int32("until_then", w.formats.agreed), zap.Strings("for", holding))
 		}
 	}
 }
 
 // noteRaised tells of partitions that are in a higher format now.
-func (t *thread) noteRaised(b *batch) {
+func (w *worker) noteRaised(b *batch) {
 	raised := make(map[int32][]int32) // partitions by format
-	for _, n := range keys(b.parts) {
+	for _, n := range slices.Sorted(maps.Keys(b.parts)) {
 		if a := b.parts[n]; a.format > a.part.format {
 			raised[a.format] = append(raised[a.format], n)
 			a.part.format = a.format
-			t.metrics.setFormat(n, a.format)
+			w.metrics.setFormat(n, a.format)
 		}
 	}
-	for _, format := range keys(raised) {
-		t.log.Info("processor.format_raised", zap.Int32("format", format), zap.Int32s("partitions", raised[format]))
+	for _, format := range slices.Sorted(maps.Keys(raised)) {
+		w.log.Info("processor.format_raised", zap.Int32("format", format), zap.Int32s("partitions", raised[format]))
 	}
 }
 

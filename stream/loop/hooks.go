@@ -4,7 +4,7 @@ package loop
 type loopHooks struct {
 	off rule
 	// at is called at a step; it may block, and an error ends the step with it
-	// (errCrash: the thread).
+	// (errCrash: the worker).
 	at func(step string, partitions []int32) error
 }
 

@@ -21,7 +21,7 @@ import (
 // before was taken, so that otherwise each batch would begin with what had arrived
 // when the last one began, and the rest would wait for a whole batch more.
 //
-// Its methods are for the thread's goroutine.
+// Its methods are for the worker's goroutine.
 type intake struct {
 	client  *kgo.Client
 	limit   int           // records and bytes that may wait before fetching pauses
@@ -29,7 +29,7 @@ type intake struct {
 	waiting []*kgo.Record // taken in and not yet in a batch
 	reading map[string]map[int32]bool
 	arrived chan struct{} // a token: there is something to take in
-	wanted  chan struct{} // a token: the thread has nothing to do
+	wanted  chan struct{} // a token: the worker has nothing to do
 
 	mu      sync.Mutex
 	change  *sync.Cond
@@ -46,7 +46,7 @@ type intake struct {
 	ended   chan struct{}
 }
 
-// fetchPace is the least time between two polls while the thread is at work.
+// fetchPace is the least time between two polls while the worker is busy.
 // What arrives within it is read together.
 const fetchPace = 5 * time.Millisecond
 
@@ -55,14 +55,14 @@ func newIntake(cfg Config) (*intake, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(int32(cfg.FetchBytes)),
-		kgo.FetchMaxPartitionBytes(int32(max(cfg.FetchBytes/4, 1<<20))),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchBytes/4),
 	)
 	if err != nil {
 		return nil, err
 	}
 	in := &intake{
-		client: client, limit: cfg.MaxBatchRecords, most: cfg.MaxBatchBytes,
+		client: client, limit: cfg.MaxBatchRecords, most: maxBatchBytes,
 		reading: make(map[string]map[int32]bool), ends: make(offsets), ids: make(map[string]map[int32]uuid.UUID), anew: make(map[string]bool),
 		arrived: make(chan struct{}, 1), wanted: make(chan struct{}, 1), ended: make(chan struct{}),
 	}

@@ -24,32 +24,16 @@ type Config struct {
 	Encoder   stream.Encoder
 	Processor Processor
 
-	// Threads is how many independent members of the group this process runs,
+	// Workers is how many independent members of the group this process runs,
 	// each with its loop, its transactional id and a Postgres connection.
 	// Default 1.
-	Threads int
-	// MaxBatchRecords and MaxBatchBytes bound a batch (keys and values). A batch
-	// is what is waiting up to these, and never waits to fill up. Defaults 5,000
-	// and 8 MiB.
+	Workers int
+	// MaxBatchRecords bounds a batch, which is what is waiting up to this and
+	// never waits to fill up. Default 5,000.
 	MaxBatchRecords int
-	MaxBatchBytes   int
-	// FetchBytes bounds what is fetched ahead from each broker. Default 16 MiB.
-	FetchBytes int
 	// SessionTimeout is how long the group waits for a member that went silent,
 	// and within which a restart moves nothing. Default 10 s.
 	SessionTimeout time.Duration
-	// HeartbeatInterval is how often the member reports. Default 3 s, or a third
-	// of a shorter SessionTimeout.
-	HeartbeatInterval time.Duration
-	// RevokeGrace bounds how long a revocation waits for the transaction in
-	// hand. It is a courtesy; nothing depends on it. Default 5 s.
-	RevokeGrace time.Duration
-	// TxnTimeout is after how long the broker aborts a transaction whose owner
-	// is gone, unless the owner is back before. Brokers look for such transactions
-	// every 10 s (Apache Kafka's transaction.abort.timed.out.transaction.cleanup.
-	// interval.ms), and until then readers stand still before it, the deliveries of
-	// other instances too. Default 8 s, so that these go on within 20 s.
-	TxnTimeout time.Duration
 	// Incarnation is added to the transactional ids, for a broker that dies with
 	// this process: kfake, when it loads its files, counts a transaction that was
 	// open as aborted and writes no marker, so a reader that meets its records
@@ -57,24 +41,45 @@ type Config struct {
 	// has producers of its own. Empty against every other broker, where the
 	// stable name ends what a predecessor left open.
 	Incarnation string
-	// IdleAfter is when a partition without records is tidied: its offsets move
-	// over transaction markers, and its row is marked published. Default 5 s.
-	IdleAfter time.Duration
-	// RecheckStopped is how often a stopped partition is looked at again, so
-	// that `processors accept` needs no restart. Default 10 s.
-	RecheckStopped time.Duration
-	// StopTimeout bounds the batch in hand at a graceful stop. Default 10 s.
-	StopTimeout time.Duration
-	// Now is the clock of Batch.Now. Default time.Now.
-	Now func() time.Time
 
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer
 
-	hooks loopHooks
+	hooks  loopHooks
+	timing timing
 }
 
-// errCrash is injected by tests: the thread ends at once and tidies nothing.
+// timing are durations that only tests change. The zero value of each means its
+// default.
+type timing struct {
+	// Heartbeat is how often the member reports. Default 3 s, or a third of a
+	// shorter SessionTimeout.
+	Heartbeat time.Duration
+	// RevokeGrace bounds how long a revocation waits for the transaction in
+	// hand. It is a courtesy; nothing depends on it. Default 5 s.
+	RevokeGrace time.Duration
+	// Txn is after how long the broker aborts a transaction whose owner
+	// is gone, unless the owner is back before. Brokers look for such transactions
+	// every 10 s (Apache Kafka's transaction.abort.timed.out.transaction.cleanup.
+	// interval.ms), and until then readers stand still before it, the deliveries of
+	// other instances too. Default 8 s, so that these go on within 20 s.
+	Txn time.Duration
+	// Idle is when a partition without records is tidied: its offsets move
+	// over transaction markers, and its row is marked published. Default 5 s.
+	Idle time.Duration
+	// Recheck is how often a stopped partition is looked at again, so
+	// that `processors accept` needs no restart. Default 10 s.
+	Recheck time.Duration
+}
+
+const (
+	maxBatchBytes = 8 << 20  // keys and values of a batch
+	fetchBytes    = 16 << 20 // fetched ahead from each broker
+	// stopTimeout bounds the batch in hand at a graceful stop.
+	stopTimeout = 10 * time.Second
+)
+
+// errCrash is injected by tests: the worker ends at once and tidies nothing.
 var errCrash = errors.New("crash injected by a test")
 
 // Validate reports every field that cannot work.
@@ -93,31 +98,21 @@ func (c Config) Validate() error {
 	if c.Processor == nil || len(c.Processor.Topics()) == 0 {
 		bad("Processor", "missing, or without topics")
 	}
-	if c.Threads < 0 || c.MaxBatchRecords < 0 || c.MaxBatchBytes < 0 || c.FetchBytes < 0 {
-		bad("Threads, MaxBatchRecords, MaxBatchBytes, FetchBytes", "must not be negative")
-	}
-	c = c.withDefaults()
-	if c.HeartbeatInterval >= c.SessionTimeout {
-		bad("HeartbeatInterval", fmt.Sprintf("%s; must be shorter than SessionTimeout %s", c.HeartbeatInterval, c.SessionTimeout))
+	if c.Workers < 0 || c.MaxBatchRecords < 0 {
+		bad("Workers, MaxBatchRecords", "must not be negative")
 	}
 	return errors.Join(errs...)
 }
 
 func (c Config) withDefaults() Config {
-	stream.SetDefault(&c.Threads, 1)
+	stream.SetDefault(&c.Workers, 1)
 	stream.SetDefault(&c.MaxBatchRecords, 5000)
-	stream.SetDefault(&c.MaxBatchBytes, 8<<20)
-	stream.SetDefault(&c.FetchBytes, 16<<20)
 	stream.SetDefault(&c.SessionTimeout, 10*time.Second)
-	stream.SetDefault(&c.HeartbeatInterval, min(3*time.Second, c.SessionTimeout/3))
-	stream.SetDefault(&c.RevokeGrace, 5*time.Second)
-	stream.SetDefault(&c.TxnTimeout, 8*time.Second)
-	stream.SetDefault(&c.IdleAfter, 5*time.Second)
-	stream.SetDefault(&c.RecheckStopped, 10*time.Second)
-	stream.SetDefault(&c.StopTimeout, 10*time.Second)
-	if c.Now == nil {
-		c.Now = time.Now
-	}
+	stream.SetDefault(&c.timing.Heartbeat, min(3*time.Second, c.SessionTimeout/3))
+	stream.SetDefault(&c.timing.RevokeGrace, 5*time.Second)
+	stream.SetDefault(&c.timing.Txn, 8*time.Second)
+	stream.SetDefault(&c.timing.Idle, 5*time.Second)
+	stream.SetDefault(&c.timing.Recheck, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
@@ -128,11 +123,11 @@ func (c Config) withDefaults() Config {
 }
 
 // Loop runs one processor: apply in Postgres, publish in a Kafka
-// transaction, exactly once (DESIGN section 3). Its threads are independent
+// transaction, exactly once (DESIGN section 3). Its workers are independent
 // members of one consumer group.
 type Loop struct {
 	cfg     Config
-	threads []*thread
+	workers []*worker
 }
 
 // New checks the configuration and registers the metrics. It
@@ -147,19 +142,10 @@ func New(cfg Config) (*Loop, error) {
 		return nil, fmt.Errorf("processor %s: %w", cfg.Processor.Name(), err)
 	}
 	l := &Loop{cfg: cfg}
-	for i := range cfg.Threads {
-		l.threads = append(l.threads, newThread(cfg, i, metrics))
+	for i := range cfg.Workers {
+		l.workers = append(l.workers, newWorker(cfg, i, metrics))
 	}
 	return l, nil
-}
-
-// RunProcessor is NewProcessorLoop and Run.
-func RunProcessor(ctx context.Context, cfg Config) error {
-	l, err := New(cfg)
-	if err != nil {
-		return err
-	}
-	return l.Run(ctx)
 }
 
 // Run works until ctx ends, then finishes the batch in hand, marks what is
@@ -170,11 +156,11 @@ func (l *Loop) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make([]error, len(l.threads))
-	for i, t := range l.threads {
+	errs := make([]error, len(l.workers))
+	for i, w := range l.workers {
 		wg.Go(func() {
-			if err := t.run(ctx); err != nil {
-				errs[i] = fmt.Errorf("processor %s, thread %d: %w", t.name, t.number, err)
+			if err := w.run(ctx); err != nil {
+				errs[i] = fmt.Errorf("processor %s, worker %d: %w", w.name, w.number, err)
 				cancel(errs[i]) // the others stop gracefully
 			}
 		})
@@ -183,11 +169,11 @@ func (l *Loop) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready is nil while every thread works, and otherwise says what one of them
+// Ready is nil while every worker works, and otherwise says what one of them
 // waits for. Safe for concurrent use.
 func (l *Loop) Ready() error {
-	for _, t := range l.threads {
-		if trouble := t.trouble.Load(); trouble != nil {
+	for _, w := range l.workers {
+		if trouble := w.trouble.Load(); trouble != nil {
 			return *trouble
 		}
 	}
@@ -203,8 +189,8 @@ type StoppedPartition struct {
 // Stopped lists the partitions that wait for an operator. Safe for concurrent use.
 func (l *Loop) Stopped() []StoppedPartition {
 	var all []StoppedPartition
-	for _, t := range l.threads {
-		if s := t.stopped.Load(); s != nil {
+	for _, w := range l.workers {
+		if s := w.stopped.Load(); s != nil {
 			all = append(all, *s...)
 		}
 	}

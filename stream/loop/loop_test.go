@@ -96,12 +96,12 @@ func TestAStaleOwnerWakesUpAtAnyStep(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
 			r.give(schemas.TopicIngest, 0, 10)
-			a := r.prepare("a", unaware, func(c *loop.Config) { c.TxnTimeout = 2 * time.Second })
+			a := r.prepare("a", unaware, func(c *loop.Config) { c.Timing().Txn = 2 * time.Second })
 			g := a.at(step)
 			a.run()
 			g.await(t)
 			r.expel("a")
-			b := r.start("b", func(c *loop.Config) { c.TxnTimeout = time.Second })
+			b := r.start("b", func(c *loop.Config) { c.Timing().Txn = time.Second })
 			if step != loop.StepSent { // whose transaction b has to wait for
 				r.awaitOutputs(10)
 			}
@@ -160,9 +160,9 @@ func TestWithOffsetsSentAheadNothingIsLostOrRepeated(t *testing.T) {
 			require.Equal(t, 31, r.applied())
 		})
 		t.Run("stale when "+step, func(t *testing.T) {
-			r, a, g := stalled(t, unaware, func(c *loop.Config) { c.TxnTimeout = time.Second })
+			r, a, g := stalled(t, unaware, func(c *loop.Config) { c.Timing().Txn = time.Second })
 			r.expel("a")
-			b := r.prepare("b", func(c *loop.Config) { c.TxnTimeout = time.Second })
+			b := r.prepare("b", func(c *loop.Config) { c.Timing().Txn = time.Second })
 			fetched := b.at(loop.StepFetched)
 			b.run()
 			fetched.await(t) // if need be after the broker has timed the transaction out
@@ -202,7 +202,7 @@ func TestOffsetsSentAheadOfABatchThatHasNothingToPublishAreTakenBack(t *testing.
 func TestATransactionLeftOpenByADeadOwnerIsAbortedAndPublishedBySomebodyElse(t *testing.T) {
 	r := newRig(t, 1)
 	r.give(schemas.TopicIngest, 0, 10)
-	a := r.prepare("a", func(c *loop.Config) { c.TxnTimeout = time.Second })
+	a := r.prepare("a", func(c *loop.Config) { c.Timing().Txn = time.Second })
 	g := a.at(loop.StepSent)
 	a.run()
 	g.await(t)

@@ -62,7 +62,7 @@ func newMember(cfg Config, number int) (*member, error) {
 	m := &member{
 		group:    cfg.Kafka.Group(name),
 		instance: fmt.Sprintf("%s-%s-%d", cfg.Kafka.Instance, name, number),
-		grace:    cfg.RevokeGrace,
+		grace:    cfg.timing.RevokeGrace,
 		log:      cfg.Logger,
 		hooks:    cfg.hooks,
 		current:  newMembership("", -1, nil),
@@ -79,9 +79,9 @@ func newMember(cfg Config, number int) (*member, error) {
 		kgo.InstanceID(m.instance),
 		kgo.Balancers(declaring{kgo.RangeBalancer(), FormatOf(cfg.Processor)}),
 		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.HeartbeatInterval(cfg.HeartbeatInterval),
+		kgo.HeartbeatInterval(cfg.timing.Heartbeat),
 		// All that a revocation may wait for, and the time to hear of it.
-		kgo.RebalanceTimeout(cfg.RevokeGrace+2*cfg.HeartbeatInterval+5*time.Second),
+		kgo.RebalanceTimeout(cfg.timing.RevokeGrace+2*cfg.timing.Heartbeat+5*time.Second),
 		kgo.WithContext(ctx),
 		kgo.DisableAutoCommit(),
 		kgo.MaxVersions(namedTopics()),

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// loopMetrics are what a processor's threads tell Prometheus.
+// loopMetrics are what a processor's workers tell Prometheus.
 type loopMetrics struct {
 	records, outputs, deadLetters, restarts prometheus.Counter
 	batch, apply, publish                   prometheus.Observer

@@ -71,15 +71,16 @@ func ListProcessor(ctx context.Context, a *stream.Admin, q storage.Querier, proc
 	for i, row := range rows {
 		p := ProcessorPartition{Processor: processor, Partition: row.Partition, Format: row.Format, Published: row.Published,
 			Accepted: row.Accepted, PendingBytes: len(row.Pending), UpdatedAt: row.UpdatedAt.UTC()}
-		for _, t := range sortedTopics(row.Ranges) {
+		for _, topic := range slices.Sorted(maps.Keys(row.Ranges)) {
+			t := schemas.Topic(topic)
 			name := a.Config.Topic(t)
-			pos := TopicPosition{Topic: t, From: row.Ranges[string(t)].From, Next: row.Ranges[string(t)].Next, Committed: none}
+			pos := TopicPosition{Topic: t, From: row.Ranges[topic].From, Next: row.Ranges[topic].Next, Committed: none}
 			if o, ok := committed.Lookup(name, row.Partition); ok && o.Err == nil {
 				pos.Committed = o.At
 			}
 			pos.Start, pos.End, _ = logs.Of(name, row.Partition)
 			pos.Lag = max(pos.End-pos.Next, 0)
-			if was := row.Ranges[string(t)].TopicID; storage.OtherLog(was, ids[name]) {
+			if was := row.Ranges[topic].TopicID; storage.OtherLog(was, ids[name]) {
 				pos.Lag, pos.Stopped = pos.End-pos.Start, stream.MadeAnew(t, was, ids[name])
 			}
 			p.Topics = append(p.Topics, pos)
@@ -123,15 +124,6 @@ func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, proc
 		places[string(t)] = storage.Range{From: o, Next: o, TopicID: ids[a.Config.Topic(t)]}
 	}
 	return storage.AcceptProgress(ctx, q, processor, map[int32]storage.Ranges{partition: places}, knows)
-}
-
-func sortedTopics(r storage.Ranges) []schemas.Topic {
-	topics := make([]schemas.Topic, 0, len(r))
-	for t := range r {
-		topics = append(topics, schemas.Topic(t))
-	}
-	slices.Sort(topics)
-	return topics
 }
 
 // GoOnFrom returns from where a processor whose state is restored goes on, on the

@@ -175,7 +175,7 @@ func (r *fieldReader) flag() bool {
 // their values come from a few large allocations, for they live and die together.
 func kafkaRecords(cfg stream.Config, outputs []Output) []*kgo.Record {
 	topics := make(map[schemas.Topic]string)
-	room := make([]kgo.Record, len(outputs))
+	arena := make([]kgo.Record, len(outputs))
 	headers := make([]kgo.RecordHeader, 0, stream.MaxHeaders*len(outputs))
 	text := make([]byte, 0, headerBytes*len(outputs))
 	records := make([]*kgo.Record, len(outputs))
@@ -190,8 +190,8 @@ func kafkaRecords(cfg stream.Config, outputs []Output) []*kgo.Record {
 		text = append(text, o.Key...)
 		key := text[start:len(text):len(text)]
 		headers, text = stream.AppendHeaders(headers, text, o.Meta, o.Trace)
-		room[i] = kgo.Record{Topic: topic, Key: key, Value: o.Value, Headers: headers[first:len(headers):len(headers)]}
-		records[i] = &room[i]
+		arena[i] = kgo.Record{Topic: topic, Key: key, Value: o.Value, Headers: headers[first:len(headers):len(headers)]}
+		records[i] = &arena[i]
 	}
 	return records
 }

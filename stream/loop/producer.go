@@ -33,7 +33,7 @@ type producer struct {
 	ended  bool        // the last transaction is committed, but maybe not yet everywhere
 }
 
-// newProducer makes one of those of a thread; which tells them apart.
+// newProducer makes one of those of a worker; which tells them apart.
 func newProducer(cfg Config, number int, which string) *producer {
 	name := cfg.Processor.Name()
 	id := fmt.Sprintf("%s.%s.%d%s", cfg.Kafka.Instance, name, number, which)
@@ -41,7 +41,7 @@ func newProducer(cfg Config, number int, which string) *producer {
 		id += "." + cfg.Incarnation
 	}
 	return &producer{
-		cfg: cfg.Kafka, log: cfg.Logger, role: "producer." + name, txn: cfg.TxnTimeout, hooks: cfg.hooks,
+		cfg: cfg.Kafka, log: cfg.Logger, role: "producer." + name, txn: cfg.timing.Txn, hooks: cfg.hooks,
 		id: cfg.Kafka.Group(id),
 	}
 }

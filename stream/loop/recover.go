@@ -187,13 +187,8 @@ func withinLog(a act, f found) decision {
 
 // String names both offsets of every topic.
 func (f found) String() string {
-	topics := make([]string, 0, len(f.committed))
-	for t := range f.committed {
-		topics = append(topics, t)
-	}
-	slices.Sort(topics)
 	s := ""
-	for i, t := range topics {
+	for i, t := range slices.Sorted(maps.Keys(f.committed)) {
 		if i > 0 {
 			s += ", "
 		}

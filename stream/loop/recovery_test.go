@@ -26,7 +26,7 @@ func reads(topics ...schemas.Topic) func(*loop.Config) {
 	return func(c *loop.Config) { c.Processor = copier{topics: topics} }
 }
 
-func idleSoon(c *loop.Config) { c.IdleAfter = 20 * time.Millisecond }
+func idleSoon(c *loop.Config) { c.Timing().Idle = 20 * time.Millisecond }
 
 // moveGroup sets the group's offset by hand, as kafka-consumer-groups would.
 func (r *rig) moveGroup(instance string, topic schemas.Topic, partition int32, at int64) {
@@ -396,7 +396,7 @@ func TestAnOutageOfTheBrokerIsWaitedOut(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1)
 			r.give(schemas.TopicIngest, 0, 10)
-			a := r.prepare("a", func(c *loop.Config) { c.TxnTimeout = 500 * time.Millisecond })
+			a := r.prepare("a", func(c *loop.Config) { c.Timing().Txn = 500 * time.Millisecond })
 			g := a.at(step)
 			a.run()
 			g.await(t)
@@ -441,12 +441,12 @@ func TestAFencedOrTimedOutProducerIsMadeAnewAndIsNoTwin(t *testing.T) {
 	require.Empty(t, r.fault())
 }
 
-func TestThreadsShareThePartitions(t *testing.T) {
+func TestWorkersShareThePartitions(t *testing.T) {
 	r := newRig(t, 4)
 	for p := range int32(4) {
 		r.give(schemas.TopicIngest, p, 10)
 	}
-	a := r.start("a", func(c *loop.Config) { c.Threads = 2 })
+	a := r.start("a", func(c *loop.Config) { c.Workers = 2 })
 	r.awaitOutputs(40)
 	a.stop()
 	require.Empty(t, r.fault())

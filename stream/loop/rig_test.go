@@ -246,10 +246,10 @@ func (r *rig) prepare(instance string, opts ...func(*loop.Config)) *runner {
 	p := &runner{r: r, ended: make(chan struct{}), gates: map[string]*gate{}}
 	cfg := loop.Config{
 		Kafka: r.env.Config, DB: r.db, Encoder: plainText{}, Processor: copier{topics: []schemas.Topic{schemas.TopicIngest}},
-		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 10 * time.Second, TxnTimeout: 10 * time.Second,
-		IdleAfter: time.Hour, RevokeGrace: time.Millisecond, RecheckStopped: 50 * time.Millisecond,
-		Logger: testLogger(r.t),
+		SessionTimeout: 10 * time.Second, Logger: testLogger(r.t),
 	}
+	*cfg.Timing() = loop.Timing{Heartbeat: 50 * time.Millisecond, Txn: 10 * time.Second,
+		Idle: time.Hour, RevokeGrace: time.Millisecond, Recheck: 50 * time.Millisecond}
 	cfg.Kafka.Instance = instance
 	cfg.Hook(p.step)
 	for _, o := range opts {

@@ -26,7 +26,7 @@ func eachWay(t *testing.T, rule loop.Rule, schedule func(t *testing.T, without f
 }
 
 // unaware makes an instance that does not hear soon that it lost its membership.
-func unaware(c *loop.Config) { c.HeartbeatInterval = 9 * time.Second }
+func unaware(c *loop.Config) { c.Timing().Heartbeat = 9 * time.Second }
 
 func TestRuleStableANewOwnerWaitsForTheOpenTransactionOfItsPredecessor(t *testing.T) {
 	eachWay(t, loop.RuleStable, func(t *testing.T, without func(*loop.Config)) string {

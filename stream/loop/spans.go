@@ -12,14 +12,14 @@ import (
 
 // startSpans begins a span for each record of the batch that is traced. Outputs
 // carry the span of their cause, so that what they lead to hangs below it.
-func (t *thread) startSpans(ctx context.Context, b *Batch) []trace.Span {
+func (w *worker) startSpans(ctx context.Context, b *Batch) []trace.Span {
 	var spans []trace.Span
 	for _, r := range b.Records {
 		parent := r.Context(ctx)
 		if parent == ctx {
 			continue
 		}
-		spanCtx, span := stream.Tracer.Start(parent, "process "+t.name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(b.Now),
+		spanCtx, span := stream.Tracer.Start(parent, "process "+w.name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(b.Now),
 			trace.WithAttributes(
 				attribute.String("messaging.system", "kafka"),
 				attribute.String("messaging.destination.name", string(r.Topic)),

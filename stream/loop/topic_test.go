@@ -12,7 +12,7 @@ import (
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
-// Both producers of a thread know the topic that is gone, one of them idle.
+// Both producers of a worker know the topic that is gone, one of them idle.
 func TestAProcessorGoesOnByItselfAfterTheTopicOfItsOutputsWasMadeAnew(t *testing.T) {
 	r := newRig(t, 2, streamtest.FakeOnly())
 	p := r.start("a")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +35,7 @@ type advance struct {
 	ranges storage.Ranges   // as written by apply, of the topics consumed
 }
 
-func (t *thread) emptyBatch() *batch { return &batch{parts: make(map[int32]*advance)} }
+func (w *worker) emptyBatch() *batch { return &batch{parts: make(map[int32]*advance)} }
 
 // add makes a partition move to where the log was read.
 func (b *batch) add(p *part) *advance {
@@ -49,19 +51,19 @@ func (b *batch) add(p *part) *advance {
 }
 
 // nextBatch takes what is waiting, up to the bounds, in the order fetched; nil
-// when no record is. What is no record moves the partition and no more.
-func (t *thread) nextBatch() *batch {
-	b := t.emptyBatch()
-	limit := t.narrow.limit(t.cfg.MaxBatchRecords)
+// when there is no record. Transaction markers only move their partition.
+func (w *worker) nextBatch() *batch {
+	b := w.emptyBatch()
+	limit := w.narrow.limit(w.cfg.MaxBatchRecords)
 	size := 0
-	room := make([]stream.Record, 0, min(limit, len(t.intake.waiting))) // one allocation for all
-	for _, kr := range t.intake.waiting {
-		if len(b.records) >= limit || size >= t.cfg.MaxBatchBytes {
+	arena := make([]stream.Record, 0, min(limit, len(w.intake.waiting))) // one allocation for all
+	for _, kr := range w.intake.waiting {
+		if len(b.records) >= limit || size >= maxBatchBytes {
 			break
 		}
 		b.taken++
-		p := t.parts[kr.Partition]
-		topic, ours := t.cfg.Kafka.TopicOf(kr.Topic)
+		p := w.parts[kr.Partition]
+		topic, ours := w.cfg.Kafka.TopicOf(kr.Topic)
 		if p == nil || p.stage != ready || !ours || kr.Offset < p.at[string(topic)] {
 			continue
 		}
@@ -75,17 +77,17 @@ func (t *thread) nextBatch() *batch {
 			continue
 		}
 		b.add(p).next[string(topic)] = kr.Offset + 1
-		room = room[:len(room)+1]
-		r, like := &room[len(room)-1], ""
-		if len(room) > 1 {
-			like = room[len(room)-2].Type // one text for all of a type
+		arena = arena[:len(arena)+1]
+		r, like := &arena[len(arena)-1], ""
+		if len(arena) > 1 {
+			like = arena[len(arena)-2].Type // one text for all of a type
 		}
 		stream.FillRecord(r, topic, kr, like)
 		b.records = append(b.records, r)
 		size += len(kr.Key) + len(kr.Value)
 	}
 	if len(b.records) == 0 {
-		t.intake.taken(b.taken)
+		w.intake.taken(b.taken)
 		return nil
 	}
 	return b
@@ -94,50 +96,50 @@ func (t *thread) nextBatch() *batch {
 // process applies a batch and publishes it. On an error nothing is lost: what
 // was not applied is still waiting, what was not published is pending, and its
 // partitions are settled before anything else happens on them.
-func (t *thread) process(ctx context.Context, b *batch) (err error) {
-	t.agree(ctx, b)
-	if !t.member.hold(t.assignment) {
+func (w *worker) process(ctx context.Context, b *batch) (err error) {
+	w.agree(ctx, b)
+	if !w.member.hold(w.assignment) {
 		return nil // revoked; the next turn follows
 	}
-	defer t.member.release()
-	ctx, cancel := t.finishing(ctx)
+	defer w.member.release()
+	ctx, cancel := w.finishing(ctx)
 	defer cancel()
 
-	if err := t.cfg.hooks.step(stepApplying, keys(b.parts)); err != nil {
+	if err := w.cfg.hooks.step(stepApplying, slices.Sorted(maps.Keys(b.parts))); err != nil {
 		return err
 	}
 	if len(b.records) > 0 {
-		t.publisher.beginBeside(ctx, t.member, t.assignment, t.ahead(b))
-		defer func() { t.publisher.through(ctx, err) }()
+		w.publisher.beginBeside(ctx, w.member, w.assignment, w.ahead(b))
+		defer func() { w.publisher.through(ctx, err) }()
 	}
-	if err := t.apply(ctx, b); err != nil {
-		return t.notApplied(b, err)
+	if err := w.apply(ctx, b); err != nil {
+		return w.notApplied(b, err)
 	}
-	t.noteRaised(b)
-	t.narrow.applied(len(b.records))
-	t.intake.taken(b.taken)
-	if err := t.cfg.hooks.step(stepApplied, keys(b.parts)); err != nil {
-		t.unsettleAll(b)
+	w.noteRaised(b)
+	w.narrow.applied(len(b.records))
+	w.intake.taken(b.taken)
+	if err := w.cfg.hooks.step(stepApplied, slices.Sorted(maps.Keys(b.parts))); err != nil {
+		w.unsettleAll(b)
 		return err
 	}
-	return t.publishBatch(ctx, b)
+	return w.publishBatch(ctx, b)
 }
 
 // ahead are the offsets of a batch that will in all likelihood be applied and have
 // outputs; none for another, whose transaction would have to be aborted.
-func (t *thread) ahead(b *batch) offsets {
-	if !t.emitting || t.failures > 0 || t.narrow.suspects > 0 {
+func (w *worker) ahead(b *batch) offsets {
+	if !w.emitting || w.failures > 0 || w.narrow.suspects > 0 {
 		return nil
 	}
-	return t.moved(b)
+	return w.moved(b)
 }
 
 // moved is where a batch moves the group's offsets.
-func (t *thread) moved(b *batch) offsets {
+func (w *worker) moved(b *batch) offsets {
 	at := make(offsets)
 	for n, a := range b.parts {
 		for topic, next := range a.next {
-			at.set(t.topicName(topic), n, next)
+			at.set(w.topicName(topic), n, next)
 		}
 	}
 	return at
@@ -145,38 +147,38 @@ func (t *thread) moved(b *batch) offsets {
 
 // apply runs the batch in one transaction in Postgres, again and at once when
 // it lost a race there.
-func (t *thread) apply(ctx context.Context, b *batch) error {
+func (w *worker) apply(ctx context.Context, b *batch) error {
 	begun := time.Now()
 	var err error
 	for range 10 {
-		err = t.applyOnce(ctx, b)
+		err = w.applyOnce(ctx, b)
 		if !storage.IsRetryable(err) {
 			break
 		}
 	}
 	if err == nil {
-		t.metrics.apply.Observe(time.Since(begun).Seconds())
+		w.metrics.apply.Observe(time.Since(begun).Seconds())
 		if len(b.records) > 0 {
-			t.metrics.batch.Observe(float64(len(b.records)))
+			w.metrics.batch.Observe(float64(len(b.records)))
 		}
-		t.metrics.records.Add(float64(len(b.records)))
+		w.metrics.records.Add(float64(len(b.records)))
 	}
 	return err
 }
 
-func (t *thread) applyOnce(ctx context.Context, b *batch) error {
+func (w *worker) applyOnce(ctx context.Context, b *batch) error {
 	b.outputs = nil
-	return t.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
-		if err := t.expect(ctx, tx, b); err != nil || len(b.parts) == 0 {
+	return w.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
+		if err := w.expect(ctx, tx, b); err != nil || len(b.parts) == 0 {
 			return err
 		}
-		out := NewBatch(t.cfg.Encoder, t.cfg.Now(), b.records)
+		out := NewBatch(w.cfg.Encoder, time.Now(), b.records)
 		out.formats = b.formats()
-		packed := sync.OnceValue(func() packing { return t.pack(b, out.Outputs()) })
+		packed := sync.OnceValue(func() packing { return w.pack(b, out.Outputs()) })
 		var early sync.WaitGroup
 		out.whenDecided = func() { early.Go(func() { packed() }) }
-		spans := t.startSpans(ctx, out)
-		err := t.decide(ctx, tx, out)
+		spans := w.startSpans(ctx, out)
+		err := w.decide(ctx, tx, out)
 		endSpans(spans, err)
 		early.Wait()
 		if err != nil {
@@ -187,7 +189,7 @@ func (t *thread) applyOnce(ctx context.Context, b *batch) error {
 			return p.err
 		}
 		b.outputs = p.records
-		return storage.WriteProgress(ctx, tx, t.name, p.rows)
+		return storage.WriteProgress(ctx, tx, w.name, p.rows)
 	})
 }
 
@@ -199,12 +201,12 @@ type packing struct {
 }
 
 // pack runs beside Postgres when the processor says that it has decided.
-func (t *thread) pack(b *batch, outputs []Output) packing {
-	rows, err := t.rows(b, outputs)
+func (w *worker) pack(b *batch, outputs []Output) packing {
+	rows, err := w.rows(b, outputs)
 	if err != nil {
 		return packing{err: err}
 	}
-	return packing{rows: rows, records: kafkaRecords(t.cfg.Kafka, outputs)}
+	return packing{rows: rows, records: kafkaRecords(w.cfg.Kafka, outputs)}
 }
 
 // formats are the formats in which the partitions are applied.
@@ -219,25 +221,25 @@ func (b *batch) formats() map[int32]int32 {
 // expect locks the rows and drops the partitions whose row is not where this
 // owner stands, or is of a newer release: another owner was here, and the table of
 // recovery decides (rule expect).
-func (t *thread) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
-	rows, err := storage.LockProgress(ctx, tx, t.name, keys(b.parts))
+func (w *worker) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
+	rows, err := storage.LockProgress(ctx, tx, w.name, slices.Sorted(maps.Keys(b.parts)))
 	if err != nil {
 		return err
 	}
 	for n, a := range b.parts {
-		a.format = t.formats.of(rows[n].Format)
+		a.format = w.formats.of(rows[n].Format)
 	}
-	if t.cfg.hooks.off.has(ruleExpect) {
+	if w.cfg.hooks.off.has(ruleExpect) {
 		return nil
 	}
 	dropped := false
 	for n, a := range b.parts {
 		row, exists := rows[n]
-		if exists && row.Format <= t.formats.highest && row.Ranges.Of(t.topics).SameNext(a.part.ranges) || !exists && t.cfg.hooks.off.has(ruleSeed) {
+		if exists && row.Format <= w.formats.highest && row.Ranges.Of(w.topics).SameNext(a.part.ranges) || !exists && w.cfg.hooks.off.has(ruleSeed) {
 			continue
 		}
 		delete(b.parts, n)
-		t.unsettle(a.part)
+		w.unsettle(a.part)
 		dropped = true
 	}
 	if dropped {
@@ -254,14 +256,14 @@ func (t *thread) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
 
 // decide lets the processor apply the records, or gives up the one record that
 // was found to fail alone.
-func (t *thread) decide(ctx context.Context, tx *storage.Tx, out *Batch) error {
+func (w *worker) decide(ctx context.Context, tx *storage.Tx, out *Batch) error {
 	switch {
 	case len(out.Records) == 0:
 		return nil
-	case t.narrow.condemns(out.Records):
-		return out.DeadLetter(out.Records[0], "processor:"+t.name, reasonFailed, t.narrow.cause)
+	case w.narrow.condemns(out.Records):
+		return out.DeadLetter(out.Records[0], "processor:"+w.name, reasonFailed, w.narrow.cause)
 	}
-	if err := t.guarded(ctx, tx, out); err != nil {
+	if err := w.guarded(ctx, tx, out); err != nil {
 		return fmt.Errorf("apply %d records: %w", len(out.Records), err)
 	}
 	if out.tooLarge() {
@@ -275,19 +277,19 @@ const reasonFailed = "failed"
 
 // guarded turns a panic of the processor into an error: it is as deterministic
 // as one.
-func (t *thread) guarded(ctx context.Context, tx *storage.Tx, out *Batch) (err error) {
+func (w *worker) guarded(ctx context.Context, tx *storage.Tx, out *Batch) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			t.log.Error("processor.panicked", zap.String("panic", schemas.PanicText(r)), zap.ByteString("stack", debug.Stack()))
+			w.log.Error("processor.panicked", zap.String("panic", schemas.PanicText(r)), zap.ByteString("stack", debug.Stack()))
 			err = fmt.Errorf("panic: %s", schemas.PanicText(r))
 		}
 	}()
-	return t.cfg.Processor.Apply(ctx, tx, out)
+	return w.cfg.Processor.Apply(ctx, tx, out)
 }
 
 // rows are the progress rows after this batch. Outputs belong to the partition
 // number of their cause, and keep their order there.
-func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
+func (w *worker) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 	byPart := make(map[int32][]*Output, len(b.parts))
 	for i := range outputs {
 		o := &outputs[i]
@@ -297,7 +299,7 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 		byPart[o.Cause.Partition] = append(byPart[o.Cause.Partition], o)
 	}
 	rows := make([]storage.Progress, 0, len(b.parts))
-	for _, n := range keys(b.parts) {
+	for _, n := range slices.Sorted(maps.Keys(b.parts)) {
 		a := b.parts[n]
 		a.ranges = make(storage.Ranges, len(a.next))
 		for topic, next := range a.next {
@@ -310,16 +312,16 @@ func (t *thread) rows(b *batch, outputs []Output) ([]storage.Progress, error) {
 
 // publishBatch makes the partitions ready for the next batch, or leaves them to
 // the table of recovery.
-func (t *thread) publishBatch(ctx context.Context, b *batch) error {
-	at := t.moved(b)
+func (w *worker) publishBatch(ctx context.Context, b *batch) error {
+	at := w.moved(b)
 	if len(at) == 0 {
 		return nil // another owner was everywhere
 	}
-	if err := t.publish(ctx, b.outputs, at); err != nil {
-		t.unsettleAll(b)
+	if err := w.publish(ctx, b.outputs, at); err != nil {
+		w.unsettleAll(b)
 		return err
 	}
-	t.emitting = len(b.outputs) > 0
+	w.emitting = len(b.outputs) > 0
 	now := time.Now()
 	for _, a := range b.parts {
 		a.part.ranges, a.part.published, a.part.active = a.ranges, false, now
@@ -330,28 +332,28 @@ func (t *thread) publishBatch(ctx context.Context, b *batch) error {
 	return nil
 }
 
-func (t *thread) unsettleAll(b *batch) {
+func (w *worker) unsettleAll(b *batch) {
 	for _, a := range b.parts {
-		t.unsettle(a.part)
+		w.unsettle(a.part)
 	}
 }
 
 // notApplied decides what follows from an apply that failed: an outage is
 // waited out with the batch still waiting; anything else is deterministic, and
 // the batch is halved until the record at fault is alone.
-func (t *thread) notApplied(b *batch, err error) error {
+func (w *worker) notApplied(b *batch, err error) error {
 	if len(b.records) > 1 && (errors.Is(err, ErrBatchTooLarge) || errors.Is(err, storage.ErrTooMuch)) {
-		t.narrow.tooLarge(len(b.records))
+		w.narrow.tooLarge(len(b.records))
 		return nil
 	}
-	if !poison(err) || t.narrow.condemns(b.records) {
+	if !poison(err) || w.narrow.condemns(b.records) {
 		return err
 	}
-	t.narrow.failed(b.records, err)
+	w.narrow.failed(b.records, err)
 	if len(b.records) == 1 {
 		r := b.records[0]
-		t.metrics.deadLetters.Inc()
-		t.log.Error("processor.record_failed", zap.String("topic", string(r.Topic)), zap.Int32("partition", r.Partition),
+		w.metrics.deadLetters.Inc()
+		w.log.Error("processor.record_failed", zap.String("topic", string(r.Topic)), zap.Int32("partition", r.Partition),
 			zap.Int64("offset", r.Offset), zap.String("id", r.ID), zap.Error(err))
 	}
 	return nil
@@ -372,16 +374,16 @@ func poison(err error) bool {
 
 // narrowing halves batches around a record at fault, and those that are too large.
 type narrowing struct {
-	room      int // how many records were not too much lately; 0 for any number
-	suspects  int // the first so many waiting records hold one at fault
+	fits      int // how many records fitted into memory lately; 0 for no bound
+	suspects  int // one of the first so many waiting records is at fault
 	condemned *stream.Record
 	cause     error
 }
 
 // limit is how many records the next batch may have.
 func (n *narrowing) limit(most int) int {
-	if n.room > 0 {
-		most = min(most, n.room)
+	if n.fits > 0 {
+		most = min(most, n.fits)
 	}
 	if n.suspects == 0 {
 		return most
@@ -389,9 +391,9 @@ func (n *narrowing) limit(most int) int {
 	return min(most, max(1, n.suspects/2))
 }
 
-// tooLarge notes that so many records need too much memory at once. None of them is
+// tooLarge notes that this many records need too much memory at once. None of them is
 // at fault.
-func (n *narrowing) tooLarge(records int) { n.room = max(1, records/2) }
+func (n *narrowing) tooLarge(records int) { n.fits = max(1, records/2) }
 
 // failed notes that these records, the first ones waiting, cannot be applied.
 func (n *narrowing) failed(records []*stream.Record, err error) {
@@ -412,18 +414,18 @@ func (n *narrowing) condemns(records []*stream.Record) bool {
 
 // applied notes that the first so many waiting records went through.
 func (n *narrowing) applied(records int) {
-	if n.room > 0 && records >= n.room {
+	if n.fits > 0 && records >= n.fits {
 		// Back towards the bound little by little: a backlog of large records is
 		// worked off in batches that mostly fit.
-		if n.room += n.room/8 + 1; n.room > wideEnough {
-			n.room = 0
+		if n.fits += n.fits/8 + 1; n.fits > wideEnough {
+			n.fits = 0
 		}
 	}
 	if n.suspects > records {
 		n.suspects -= records
 		return
 	}
-	*n = narrowing{room: n.room}
+	*n = narrowing{fits: n.fits}
 }
 
 // wideEnough is more records than any batch has.

@@ -15,33 +15,33 @@ import (
 	"github.com/hogstream/hogstream/stream/loop"
 )
 
-// rooms builds what the roles of this process need to run, besides the API.
-func (a *App) rooms() ([]room, error) {
-	var rooms []room
+// services builds what the roles of this process need to run, besides the API.
+func (a *App) services() ([]service, error) {
+	var services []service
 	if a.cfg.Plays(RoleProcessors) {
 		loops, err := a.processors()
 		if err != nil {
 			return nil, err
 		}
-		rooms = append(rooms, loops...)
-		rooms = append(rooms, room{"maintenance", a.maintain}, room{"erasure", a.clearErased})
+		services = append(services, loops...)
+		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased})
 	}
 	if a.cfg.Plays(RoleSinks) {
 		delivery, err := a.delivery()
 		if err != nil {
 			return nil, err
 		}
-		rooms = append(rooms, delivery)
+		services = append(services, delivery)
 	}
-	return rooms, nil
+	return services, nil
 }
 
-func (a *App) processors() ([]room, error) {
+func (a *App) processors() ([]service, error) {
 	incarnation := ""
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
-	var rooms []room
+	var services []service
 	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics}
 	for _, line := range processors.All() {
 		p, err := line.New(deps)
@@ -50,7 +50,7 @@ func (a *App) processors() ([]room, error) {
 		}
 		loop, err := loop.New(loop.Config{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
-			Threads: a.cfg.Data.Threads, MaxBatchRecords: a.cfg.Data.BatchRecords,
+			Workers: a.cfg.Data.Workers, MaxBatchRecords: a.cfg.Data.BatchRecords,
 			SessionTimeout: a.cfg.Kafka.SessionTimeout, Incarnation: incarnation,
 			Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 		})
@@ -58,12 +58,12 @@ func (a *App) processors() ([]room, error) {
 			return nil, err
 		}
 		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return processorState(loop) }})
-		rooms = append(rooms, room{"processor " + p.Name(), loop.Run})
+		services = append(services, service{"processor " + p.Name(), loop.Run})
 	}
-	return rooms, nil
+	return services, nil
 }
 
-func (a *App) delivery() (room, error) {
+func (a *App) delivery() (service, error) {
 	drain := time.Duration(0) // its default
 	if a.cfg.Dev {
 		drain = devDrain
@@ -81,9 +81,9 @@ func (a *App) delivery() (room, error) {
 		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	if err != nil {
-		return room{}, err
+		return service{}, err
 	}
-	return room{"sinks", s.Run}, nil
+	return service{"sinks", s.Run}, nil
 }
 
 // devDrain is for how long deliveries in flight hold up the end of dev mode, which

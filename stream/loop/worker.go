@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,9 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// thread is one member of the processor's group with its loop. One goroutine
+// worker is one member of the processor's group with its loop. One goroutine
 // runs it; only trouble and stopped are read by others.
-type thread struct {
+type worker struct {
 	cfg     Config
 	name    string // of the processor
 	number  int
@@ -68,158 +69,157 @@ type part struct {
 	recheck   time.Time            // when a halted partition is looked at again
 }
 
-func newThread(cfg Config, number int, metrics *loopMetrics) *thread {
-	t := &thread{
+func newWorker(cfg Config, number int, metrics *loopMetrics) *worker {
+	w := &worker{
 		cfg: cfg, name: cfg.Processor.Name(), number: number, metrics: metrics,
-		log:        cfg.Logger.With(zap.String("processor", cfg.Processor.Name()), zap.Int("thread", number)),
+		log:        cfg.Logger.With(zap.String("processor", cfg.Processor.Name()), zap.Int("worker", number)),
 		assignment: newMembership("", -1, nil),
 		parts:      make(map[int32]*part),
 		publisher:  newPublisher(cfg, number),
 		formats:    formats{highest: FormatOf(cfg.Processor)},
 	}
 	for _, topic := range cfg.Processor.Topics() {
-		t.topics = append(t.topics, string(topic))
+		w.topics = append(w.topics, string(topic))
 	}
-	return t
+	return w
 }
 
-// run is the life of a thread: turns until ctx ends, then a tidy end. Whatever
-// goes wrong in a turn is waited out and the turn made again, except what ends
-// the process.
-func (t *thread) run(ctx context.Context) (err error) {
-	if t.member, err = newMember(t.cfg, t.number); err != nil {
+// run takes turns until ctx ends, then stops gracefully. After an error it waits and
+// takes the turn again, except for errors that end the process.
+func (w *worker) run(ctx context.Context) (err error) {
+	if w.member, err = newMember(w.cfg, w.number); err != nil {
 		return err
 	}
-	defer t.member.close()
-	if t.intake, err = newIntake(t.cfg); err != nil {
+	defer w.member.close()
+	if w.intake, err = newIntake(w.cfg); err != nil {
 		return err
 	}
-	defer t.intake.close()
-	defer t.publisher.close()
-	defer t.letGo(nil)
+	defer w.intake.close()
+	defer w.publisher.close()
+	defer w.letGo(nil)
 
 	for ctx.Err() == nil {
-		err := t.turn(ctx)
+		err := w.turn(ctx)
 		switch {
 		case errors.Is(err, stream.ErrTwin), errors.Is(err, errCrash):
 			return err
 		case err != nil && ctx.Err() == nil:
-			t.suffer(ctx, err)
+			w.backOff(ctx, err)
 		case err == nil:
-			t.recovered()
+			w.recovered()
 		}
 	}
 	if errors.Is(context.Cause(ctx), errCrash) {
 		return errCrash // only tests kill so
 	}
-	t.leave(ctx)
+	w.leave(ctx)
 	return nil
 }
 
 // turn does what there is to do: follow the assignment, settle partitions that
 // are new or whose last publish failed, tidy idle ones, and take a batch
 // through apply and publish; or it waits for records.
-func (t *thread) turn(ctx context.Context) error {
-	t.follow()
-	if err := t.member.err(); err != nil {
+func (w *worker) turn(ctx context.Context) error {
+	w.follow()
+	if err := w.member.err(); err != nil {
 		return err
 	}
-	if err := t.settle(ctx); err != nil {
+	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	if err := t.tidy(ctx, time.Now()); err != nil {
+	if err := w.tidy(ctx, time.Now()); err != nil {
 		return err
 	}
-	if err := t.takeIn(); err != nil {
+	if err := w.takeIn(); err != nil {
 		return err
 	}
-	b := t.nextBatch()
+	b := w.nextBatch()
 	if b == nil {
-		if err := t.publisher.rest(ctx); err != nil {
+		if err := w.publisher.rest(ctx); err != nil {
 			return err
 		}
-		t.await(ctx)
+		w.await(ctx)
 		return nil
 	}
-	return t.process(ctx, b)
+	return w.process(ctx, b)
 }
 
 // follow takes over the newest assignment. Partitions that stay are settled
 // again, for between two assignments another member may have owned them.
-func (t *thread) follow() {
-	a := t.member.assignment()
-	if a == t.assignment {
+func (w *worker) follow() {
+	a := w.member.assignment()
+	if a == w.assignment {
 		return
 	}
-	t.letGo(a.partitions)
-	t.assignment = a
+	w.letGo(a.partitions)
+	w.assignment = a
 	for _, p := range a.partitions {
-		if t.parts[p] == nil {
-			t.parts[p] = &part{number: p}
+		if w.parts[p] == nil {
+			w.parts[p] = &part{number: p}
 		}
-		t.parts[p].stage = unsettled
+		w.parts[p].stage = unsettled
 	}
 	if len(a.partitions) > 0 {
-		t.log.Info("processor.assigned", zap.Int32s("partitions", a.partitions), zap.Int32("generation", a.generation))
+		w.log.Info("processor.assigned", zap.Int32s("partitions", a.partitions), zap.Int32("generation", a.generation))
 	}
 }
 
 // letGo forgets all partitions but those kept.
-func (t *thread) letGo(kept []int32) {
-	for p := range t.parts {
+func (w *worker) letGo(kept []int32) {
+	for p := range w.parts {
 		if slices.Contains(kept, p) {
 			continue
 		}
-		t.intake.drop(p)
-		t.metrics.forget(p)
-		delete(t.parts, p)
+		w.intake.drop(p)
+		w.metrics.forget(p)
+		delete(w.parts, p)
 	}
-	t.noteStopped()
+	w.noteStopped()
 }
 
 // await waits for records, a new assignment, or the time to tidy.
-func (t *thread) await(ctx context.Context) {
+func (w *worker) await(ctx context.Context) {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(t.assignment.ended, cancel)()
-	if due := t.nextDue(); !due.IsZero() {
+	defer context.AfterFunc(w.assignment.ended, cancel)()
+	if due := w.nextDue(); !due.IsZero() {
 		wait, cancel = context.WithDeadline(wait, due)
 		defer cancel()
 	}
-	t.recovered() // waiting for records is no trouble
-	t.intake.await(wait)
+	w.recovered() // waiting for records is no trouble
+	w.intake.await(wait)
 }
 
 // takeIn takes over what was fetched.
-func (t *thread) takeIn() error {
-	t.intake.hurry()
-	broken, err := t.intake.take()
+func (w *worker) takeIn() error {
+	w.intake.hurry()
+	broken, err := w.intake.take()
 	for _, b := range broken {
-		if p := t.parts[b.partition]; p != nil && p.stage == ready {
-			t.unsettle(p)
+		if p := w.parts[b.partition]; p != nil && p.stage == ready {
+			w.unsettle(p)
 			err = errors.Join(err, b.err)
 		}
 	}
-	t.measureLag()
+	w.measureLag()
 	return err
 }
 
 // unsettle makes the table of recovery decide where the partition stands.
-func (t *thread) unsettle(p *part) {
+func (w *worker) unsettle(p *part) {
 	p.stage = unsettled
-	t.intake.drop(p.number)
+	w.intake.drop(p.number)
 }
 
 // nextDue is when a partition is to be tidied or looked at again; zero for never.
-func (t *thread) nextDue() time.Time {
+func (w *worker) nextDue() time.Time {
 	var due time.Time
-	for _, p := range t.parts {
+	for _, p := range w.parts {
 		var at time.Time
 		switch {
 		case p.stage == halted:
 			at = p.recheck
 		case p.stage == ready && !p.tidied():
-			at = p.active.Add(t.cfg.IdleAfter)
+			at = p.active.Add(w.cfg.timing.Idle)
 		default:
 			continue
 		}
@@ -247,11 +247,11 @@ func (p *part) ahead() bool {
 // tidy moves the offsets of idle partitions over transaction markers and
 // aborted data, so that they never fall below the log's start, and marks their
 // rows published, so that their group may expire.
-func (t *thread) tidy(ctx context.Context, now time.Time) error {
-	b := t.emptyBatch()
+func (w *worker) tidy(ctx context.Context, now time.Time) error {
+	b := w.emptyBatch()
 	marks := make(map[int32]storage.Ranges)
-	for _, p := range t.parts {
-		if p.stage != ready || p.tidied() || now.Sub(p.active) < t.cfg.IdleAfter {
+	for _, p := range w.parts {
+		if p.stage != ready || p.tidied() || now.Sub(p.active) < w.cfg.timing.Idle {
 			continue
 		}
 		if p.ahead() {
@@ -263,12 +263,12 @@ func (t *thread) tidy(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if len(b.parts) > 0 {
-		if err := t.process(ctx, b); err != nil {
+		if err := w.process(ctx, b); err != nil {
 			return err
 		}
 	}
 	for n := range marks {
-		p := t.parts[n]
+		p := w.parts[n]
 		if p.stage != ready || p.ahead() {
 			delete(marks, n)
 			continue
@@ -278,115 +278,107 @@ func (t *thread) tidy(ctx context.Context, now time.Time) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	if err := storage.MarkPublished(ctx, t.cfg.DB, t.name, marks, t.formats.highest); err != nil {
+	if err := storage.MarkPublished(ctx, w.cfg.DB, w.name, marks, w.formats.highest); err != nil {
 		return err
 	}
 	for n := range marks {
-		t.parts[n].published = true
-		t.parts[n].ranges = t.parts[n].ranges.Settled()
+		w.parts[n].published = true
+		w.parts[n].ranges = w.parts[n].ranges.Settled()
 	}
-	return t.cfg.hooks.step(stepTidied, keys(marks))
+	return w.cfg.hooks.step(stepTidied, slices.Sorted(maps.Keys(marks)))
 }
 
 // leave is the end of a graceful stop. It keeps the membership.
-func (t *thread) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.cfg.StopTimeout)
+func (w *worker) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	// Everything is due now.
-	if err := t.tidy(ctx, time.Now().Add(t.cfg.IdleAfter)); err != nil {
-		t.log.Info("processor.left_untidy", zap.Error(err)) // the table of recovery takes it from here
+	if err := w.tidy(ctx, time.Now().Add(w.cfg.timing.Idle)); err != nil {
+		w.log.Info("processor.left_untidy", zap.Error(err)) // the table of recovery takes it from here
 	}
 }
 
 // finishing outlives ctx for as long as the batch in hand may take at a
 // graceful stop.
-func (t *thread) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+func (w *worker) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		late := time.AfterFunc(t.cfg.StopTimeout, cancel)
+		late := time.AfterFunc(stopTimeout, cancel)
 		context.AfterFunc(work, func() { late.Stop() })
 	})
 	return work, func() { stop(); cancel() }
 }
 
-// suffer waits before the next turn: shortly when the group has moved on, for a
+// backOff waits before the next turn: briefly when the group has moved on, since a
 // new assignment comes soon; longer in an outage, which is logged when it
 // begins and then once a minute.
-func (t *thread) suffer(ctx context.Context, err error) {
-	t.failures++
+func (w *worker) backOff(ctx context.Context, err error) {
+	w.failures++
 	longest := 5 * time.Second
 	if errors.Is(err, errStale) {
 		longest = 500 * time.Millisecond
-		t.log.Info("processor.stale", zap.Error(err))
+		w.log.Info("processor.stale", zap.Error(err))
 	} else {
-		t.endure(err)
+		w.noteOutage(err)
 	}
-	pause := time.NewTimer(min(10*time.Millisecond<<min(t.failures, 10), longest))
+	pause := time.NewTimer(min(10*time.Millisecond<<min(w.failures, 10), longest))
 	defer pause.Stop()
 	select {
 	case <-pause.C:
-	case <-t.assignment.ended.Done():
+	case <-w.assignment.ended.Done():
 	case <-ctx.Done():
 	}
 }
 
-func (t *thread) endure(err error) {
+// noteOutage makes the loop not ready and logs why.
+func (w *worker) noteOutage(err error) {
 	now := time.Now()
-	if t.trouble.Load() == nil {
-		t.since = now
+	if w.trouble.Load() == nil {
+		w.since = now
 	}
-	wrapped := fmt.Errorf("processor %s: %w", t.name, err)
-	t.trouble.Store(&wrapped)
-	if now.Sub(t.lastLog) >= time.Minute {
-		t.lastLog = now
-		t.log.Warn("processor.waiting", zap.Error(err), zap.Duration("for", now.Sub(t.since)))
+	wrapped := fmt.Errorf("processor %s: %w", w.name, err)
+	w.trouble.Store(&wrapped)
+	if now.Sub(w.lastLog) >= time.Minute {
+		w.lastLog = now
+		w.log.Warn("processor.waiting", zap.Error(err), zap.Duration("for", now.Sub(w.since)))
 	}
 }
 
 // recovered ends an outage.
-func (t *thread) recovered() {
-	t.failures = 0
-	if t.trouble.Swap(nil) != nil {
-		t.lastLog = time.Time{}
-		t.log.Info("processor.recovered", zap.Duration("after", time.Since(t.since)))
+func (w *worker) recovered() {
+	w.failures = 0
+	if w.trouble.Swap(nil) != nil {
+		w.lastLog = time.Time{}
+		w.log.Info("processor.recovered", zap.Duration("after", time.Since(w.since)))
 	}
 }
 
 // noteStopped publishes which partitions wait for an operator.
-func (t *thread) noteStopped() {
+func (w *worker) noteStopped() {
 	var all []StoppedPartition
-	for _, p := range t.parts {
+	for _, p := range w.parts {
 		if p.stage == halted {
 			all = append(all, StoppedPartition{p.number, p.reason})
 		}
 	}
 	slices.SortFunc(all, func(a, b StoppedPartition) int { return int(a.Partition - b.Partition) })
-	t.stopped.Store(&all)
+	w.stopped.Store(&all)
 }
 
-func (t *thread) measureLag() {
-	for n, p := range t.parts {
+func (w *worker) measureLag() {
+	for n, p := range w.parts {
 		if p.stage != ready {
 			continue
 		}
 		var lag int64
 		for topic, at := range p.at {
-			if end := t.intake.stableEnd(t.topicName(topic), n); end > at {
+			if end := w.intake.stableEnd(w.topicName(topic), n); end > at {
 				lag += end - at
 			}
 		}
-		t.metrics.setLag(n, lag)
+		w.metrics.setLag(n, lag)
 	}
 }
 
 // topicName is a topic's name on the brokers.
-func (t *thread) topicName(topic string) string { return t.cfg.Kafka.Topic(schemas.Topic(topic)) }
-
-func keys[V any](m map[int32]V) []int32 {
-	ks := make([]int32, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	slices.Sort(ks)
-	return ks
-}
+func (w *worker) topicName(topic string) string { return w.cfg.Kafka.Topic(schemas.Topic(topic)) }
