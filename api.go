@@ -18,10 +18,6 @@ import (
 // openAPI makes the HTTP API and the services that keep it current.
 func (a *App) openAPI() (http.Handler, []service, error) {
 	answers := storage.NewAnswers(a.db)
-	admin, err := a.console()
-	if err != nil {
-		return nil, nil, err
-	}
 	proxies, err := a.cfg.TrustedProxies()
 	if err != nil {
 		return nil, nil, err
@@ -31,7 +27,7 @@ func (a *App) openAPI() (http.Handler, []service, error) {
 		PublicRateLimit: a.cfg.HTTP.PublicRateLimit, AnswerTimeout: a.cfg.HTTP.AnswerTimeout,
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
-		Appender: a.log, DB: a.db, Answers: answers, Admin: admin, Metrics: a.metricsOnAPI(),
+		Appender: a.log, DB: a.db, Answers: answers, Admin: a.console(), Metrics: a.metricsOnAPI(),
 		Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})

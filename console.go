@@ -1,18 +1,40 @@
 package hogstream
 
 import (
+	"context"
+
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/reader"
 	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
 // console makes the routes of the admin API.
-func (a *App) console() ([]web.Route, error) {
+func (a *App) console() []web.Route {
 	replayer := replay.NewReplayer(a.admin, a.db, a.destinations)
 	return console.Routes(console.Deps{
-		DB: a.db, Webhooks: adminWebhooks{a.operations},
-		Rewinds: replayer, Replays: replayer, Records: adminRecords{a.admin, a.operations},
-		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, adminRecords{a.admin, a.operations}.RedeliverAgain),
+		DB: a.db, Destinations: a.operations,
+		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
+		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
 		Logger:      a.tel.Logger.Logger,
 	})
+}
+
+// records reads single records of the log.
+type records struct{ admin *stream.Admin }
+
+// Records that are looked for by their id: so many offsets of each partition,
+// the newest first.
+const soughtByID = 50_000
+
+// ReadRecord implements console.Records.
+func (r records) ReadRecord(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
+	return reader.ReadRecord(ctx, r.admin, topic, partition, offset)
+}
+
+// FindRecord implements console.Records.
+func (r records) FindRecord(ctx context.Context, id string) (*stream.Record, error) {
+	return reader.FindRecord(ctx, r.admin, id, soughtByID, schemas.TopicLifecycle, schemas.TopicEvents)
 }

@@ -18,9 +18,7 @@ import (
 // same kept the whole instance from starting.
 func TestTheDescriptionHoldsTheRoutesOfBothRooms(t *testing.T) {
 	db := storagetest.New(t)
-	admin, err := console.Routes(console.Deps{DB: db})
-	require.NoError(t, err)
-	api, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: streamtest.New(t).Log(), DB: db, Admin: admin})
+	api, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: streamtest.New(t).Log(), DB: db, Admin: console.Routes(console.Deps{DB: db})})
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
-	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/destinations"
 )
 
 func TestABooleanOfTheEnvironmentIsAWordForOnOrOff(t *testing.T) {
@@ -53,7 +53,7 @@ func TestPresetsSayWhichKindsMayBeUsed(t *testing.T) {
 }
 
 // endpoints are the destinations that there are.
-func endpoints(t *testing.T, r *hogstream.Running) []console.View {
+func endpoints(t *testing.T, r *hogstream.Running) []destinations.View {
 	t.Helper()
 	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, r.URL+"/v1/admin/webhooks", nil)
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func endpoints(t *testing.T, r *hogstream.Running) []console.View {
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	var page struct{ Endpoints []console.View }
+	var page struct{ Endpoints []destinations.View }
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
 	return page.Endpoints
 }

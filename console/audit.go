@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -18,7 +19,7 @@ import (
 func (c *console) entry(r *web.Request, resource, id string, detail any) storage.AuditEntry {
 	caller := r.Exchange.Caller
 	e := storage.AuditEntry{
-		Actor: caller.Name, Resource: resource, Action: resource + "." + strings.ToLower(r.Method), CreatedAt: c.Now(),
+		Actor: caller.Name, Resource: resource, Action: resource + "." + strings.ToLower(r.Method), CreatedAt: time.Now(),
 	}
 	if id != "" {
 		e.ResourceID = &id

@@ -12,31 +12,28 @@
 package console
 
 import (
-	"errors"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/web"
 )
 
-// Deps is what the room works with. DB is needed.
+// Deps is what the room works with. All of it is needed.
 type Deps struct {
 	DB *storage.DB
-	// Webhooks changes destinations; without it their routes answer 503.
-	Webhooks Webhooks
-	// Rewinds moves their positions; without it those routes answer 503.
-	Rewinds Rewinds
-	// Replays runs backfills; without it those routes answer 503.
-	Replays Replays
-	// Records reads and delivers single records, DeadLetters is what was given
-	// up; without them those routes answer 503.
+	// Destinations is what operators do to destinations, Rewinds moves their positions,
+	// Replays runs backfills.
+	Destinations *destinations.Operations
+	Rewinds      Rewinds
+	Replays      Replays
+	// Records reads single records, DeadLetters is what was given up.
 	Records     Records
 	DeadLetters DeadLetters
 	Logger      *zap.Logger
-	Now         func() time.Time
 }
 
 // requestTimeout bounds a request; a test of a destination takes the longest.
@@ -47,16 +44,7 @@ type console struct {
 }
 
 // Routes are those of the admin API, to be served to callers who hold their scopes.
-func Routes(deps Deps) ([]web.Route, error) {
-	if deps.DB == nil {
-		return nil, errors.New("console: DB is needed")
-	}
-	if deps.Logger == nil {
-		deps.Logger = zap.NewNop()
-	}
-	if deps.Now == nil {
-		deps.Now = time.Now
-	}
+func Routes(deps Deps) []web.Route {
 	c := &console{deps}
 	routes := slices.Concat(
 		c.keyRoutes(), c.auditRoutes(), c.contactRoutes(),
@@ -67,7 +55,7 @@ func Routes(deps Deps) ([]web.Route, error) {
 	for i := range routes {
 		routes[i].Handle = served(routes[i].Handle)
 	}
-	return routes, nil
+	return routes
 }
 
 // What a route asks for.

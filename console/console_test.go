@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,120 +19,32 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
-// memory is a Webhooks that keeps destinations in memory.
-type memory struct {
-	rotation console.Rotation
-	rotating bool
-	views    []console.View
-	made     console.Settings
-	patch    console.Patch
-	refuse   error
-	sample   console.Sample
-}
+// ends are those of a log to which nothing was appended: one partition a topic.
+type ends struct{}
 
-func (m *memory) find(id string) (*console.View, error) {
-	i := slices.IndexFunc(m.views, func(v console.View) bool { return v.ID == id })
-	if i < 0 {
-		return nil, console.ErrNotFound
+func (ends) EndOffsets(_ context.Context, topics ...schemas.Topic) (starts []storage.CursorStart, _ error) {
+	for _, t := range topics {
+		starts = append(starts, storage.CursorStart{Topic: string(t)})
 	}
-	return &m.views[i], nil
-}
-
-func (m *memory) Create(_ context.Context, s console.Settings) (*console.Created, error) {
-	if m.refuse != nil {
-		return nil, m.refuse
-	}
-	m.made = s
-	v := console.View{ID: uuid.NewString(), Name: s.Name, Kind: "webhook", URL: s.URL, EventTypes: s.EventTypes, Status: "enabled"}
-	if s.Disabled {
-		v.Status = "disabled"
-	}
-	m.views = slices.Insert(m.views, 0, v)
-	return &console.Created{View: v, Secret: "whsec_new"}, nil
-}
-
-func (m *memory) List(context.Context) ([]console.View, error) { return m.views, nil }
-
-func (m *memory) Inspect(ctx context.Context, id string) (*console.View, error) {
-	v, err := m.Get(ctx, id)
-	if err == nil {
-		lag := int64(7)
-		v.Lag = &lag
-	}
-	return v, err
-}
-
-func (m *memory) Get(_ context.Context, id string) (*console.View, error) { return m.find(id) }
-
-func (m *memory) Update(_ context.Context, id string, p console.Patch) (*console.Created, error) {
-	v, err := m.find(id)
-	if err != nil {
-		return nil, err
-	}
-	m.patch = p
-	return &console.Created{View: *v}, nil
-}
-
-func (m *memory) Delete(_ context.Context, id string) error {
-	if _, err := m.find(id); err != nil {
-		return err
-	}
-	m.views = slices.DeleteFunc(m.views, func(v console.View) bool { return v.ID == id })
-	return nil
-}
-
-func (m *memory) RotateSecret(_ context.Context, id string, r console.Rotation) (*console.Created, error) {
-	v, err := m.find(id)
-	if err != nil {
-		return nil, err
-	}
-	if m.rotating && !r.Force {
-		return nil, console.ErrRotating
-	}
-	m.rotation = r
-	if r.Overlap != nil {
-		until := time.Unix(0, 0).Add(*r.Overlap)
-		v.PreviousSecretUntil = schemas.ISOTimeOf(&until)
-	}
-	return &console.Created{View: *v, Secret: "whsec_rotated"}, nil
-}
-
-func (m *memory) SetState(_ context.Context, id string, state storage.DestinationStatus, reason string) (*console.View, error) {
-	v, err := m.find(id)
-	if err == nil {
-		v.State, v.StateReason = state, reason
-	}
-	return v, err
-}
-
-func (m *memory) Preview(_ context.Context, id string, s console.Sample) (*console.SampleRequest, error) {
-	m.sample = s
-	if _, err := m.find(id); err != nil {
-		return nil, err
-	}
-	return &console.SampleRequest{Result: "sent", Method: "POST"}, nil
-}
-
-func (m *memory) Test(_ context.Context, id string, s console.Sample) (*console.Tested, error) {
-	m.sample = s
-	if _, err := m.find(id); err != nil {
-		return nil, err
-	}
-	return &console.Tested{DeliveryID: "msg_1", EventType: "webhook.test", Verdict: "delivered", Delivered: true, Status: 204}, nil
+	return starts, nil
 }
 
 type server struct {
-	t       *testing.T
-	handler http.Handler
-	table   *web.Table
-	db      *storage.DB
-	hooks   *memory
+	t        *testing.T
+	handler  http.Handler
+	table    *web.Table
+	db       *storage.DB
+	ops      *destinations.Operations
+	receiver string       // the URL of one that takes everything
+	arrived  atomic.Int64 // there
 
 	positions *positions
 	backfills *backfills
@@ -142,9 +54,20 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, db: storagetest.New(t), hooks: &memory{}, positions: &positions{}, backfills: &backfills{}, log: &log{}}
-	routes, err := console.Routes(console.Deps{DB: s.db, Webhooks: s.hooks, Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log})
+	s := &server{t: t, db: storagetest.New(t), positions: &positions{}, backfills: &backfills{}, log: &log{}}
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { s.arrived.Add(1) }))
+	t.Cleanup(receiver.Close)
+	s.receiver = receiver.URL
+	deliverer, err := sinks.New(sinks.Config{AllowLoopback: true}, schemas.NewCodec(), zap.NewNop(), nil)
 	require.NoError(t, err)
+	t.Cleanup(deliverer.Close)
+	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
+	require.NoError(t, err)
+	s.ops = destinations.New(s.db, storage.NewDestinations(s.db, box), ends{}, deliverer, zap.NewNop())
+	routes := console.Routes(console.Deps{
+		DB: s.db, Destinations: s.ops,
+		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Logger: zap.NewNop(),
+	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)
 	mux := chi.NewRouter()
@@ -312,10 +235,15 @@ func TestAKeyThatIsNotUnderstoodIsNotMade(t *testing.T) {
 func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	made := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"https://example.com/in","eventTypes":["contact.*"],"config":{"a":1},"retryHorizonSeconds":60,"rateLimit":2.5}`, http.StatusCreated)
-	require.Equal(t, "whsec_new", made["secret"])
+	made := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"`+s.receiver+`","description":"d","eventTypes":["contact.*"],"config":{"headers":{"X-A":"1"}},"retryHorizonSeconds":60,"rateLimit":2.5}`, http.StatusCreated)
+	require.Regexp(t, "^whsec_", made["secret"])
 	id, _ := made["id"].(string)
-	require.Equal(t, console.Settings{Name: "crm", URL: "https://example.com/in", EventTypes: []string{"contact.*"}, Config: json.RawMessage(`{"a":1}`), RetryHorizon: time.Minute, RateLimit: 2.5}, s.hooks.made)
+	for field, want := range map[string]any{
+		"name": "crm", "url": s.receiver, "description": "d", "eventTypes": []any{"contact.*"}, "retryHorizonSeconds": 60.0, "rateLimit": 2.5,
+		"config": map[string]any{"headers": map[string]any{"X-A": "***"}}, "status": "enabled",
+	} {
+		require.Equal(t, want, made[field], field)
+	}
 
 	s.request(http.MethodPost, "/webhooks", `{"url":"https://example.com/off","eventTypes":["*"],"disabled":true}`, http.StatusCreated)
 	require.InDelta(t, 2, s.request(http.MethodGet, "/webhooks", "", http.StatusOK)["total"], 0)
@@ -324,28 +252,33 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	require.Len(t, second["endpoints"], 1)
 	one := s.request(http.MethodGet, "/webhooks/"+id, "", http.StatusOK)
 	require.NotContains(t, one, "secret")
-	require.EqualValues(t, 7, one["lag"])
+	require.InDelta(t, 0, one["lag"], 0)
 	require.Contains(t, one, "lastError")
 
-	s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
-	require.Equal(t, json.RawMessage("null"), s.hooks.patch.Config)
-	require.Empty(t, *s.hooks.patch.Description)
-	require.True(t, *s.hooks.patch.Disabled)
-	require.Nil(t, s.hooks.patch.URL)
+	changed := s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
+	require.Nil(t, changed["config"])
+	require.Nil(t, changed["description"])
+	require.Equal(t, "disabled", changed["status"])
+	require.Equal(t, s.receiver, changed["url"])
+	require.InDelta(t, 2.5, changed["rateLimit"], 0)
 
-	rotated := s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", "", http.StatusOK)
-	require.Equal(t, "whsec_rotated", rotated["secret"])
-	require.NotNil(t, s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"overlapSeconds":60}`, http.StatusOK)["previousSecretUntil"])
-	s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"secret":"whsec_mine","signingKey":"whsk_mine"}`, http.StatusOK)
-	require.Equal(t, console.Rotation{Secret: "whsec_mine", SigningKey: "whsk_mine"}, s.hooks.rotation)
-	s.hooks.rotating = true
-	refused := s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", "", http.StatusConflict)
+	rotate := "/webhooks/" + id + "/rotate-secret"
+	rotated := s.request(http.MethodPost, rotate, `{"overlapSeconds":60}`, http.StatusOK)
+	require.NotEqual(t, made["secret"], rotated["secret"])
+	require.NotNil(t, rotated["previousSecretUntil"])
+	refused := s.request(http.MethodPost, rotate, "", http.StatusConflict)
+	require.Contains(t, refused["error"], "a rotation is under way")
 	require.Contains(t, refused["fix"], "force")
-	s.request(http.MethodPost, "/webhooks/"+id+"/rotate-secret", `{"force":true}`, http.StatusOK)
+	require.Nil(t, s.request(http.MethodPost, rotate, `{"force":true,"overlapSeconds":0}`, http.StatusOK)["previousSecretUntil"])
+	const mine = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+	require.Equal(t, mine, s.request(http.MethodPost, rotate, `{"secret":"`+mine+`"}`, http.StatusOK)["secret"])
+	require.Equal(t, []string{"signingKey"}, paths(t, s.request(http.MethodPost, rotate, `{"signingKey":"whsk_mine","force":true}`, http.StatusBadRequest)))
 
 	tested := s.request(http.MethodPost, "/webhooks/"+id+"/test", "", http.StatusAccepted)
 	require.Equal(t, true, tested["enqueued"])
-	require.Equal(t, "msg_1", tested["deliveryId"])
+	require.Equal(t, true, tested["delivered"])
+	require.Regexp(t, "^msg_", tested["deliveryId"])
+	require.EqualValues(t, 1, s.arrived.Load())
 
 	require.Equal(t, map[string]any{"deleted": true}, s.request(http.MethodDelete, "/webhooks/"+id, "", http.StatusOK))
 	require.Equal(t, "Webhook endpoint not found", s.request(http.MethodDelete, "/webhooks/"+id, "", http.StatusNotFound)["error"])
@@ -355,7 +288,7 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 		require.NotContains(t, string(e.Detail), "whsec")
 		require.NotContains(t, string(e.Detail), "whsk")
 	}
-	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
+	require.Equal(t, []string{"webhooks.delete", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.post", "webhooks.patch", "webhooks.post", "webhooks.post"}, actions)
 }
 
 func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
@@ -364,15 +297,17 @@ func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
 	require.Equal(t, []string{"eventTypes"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://example.com"}`, http.StatusBadRequest)))
 	require.Equal(t, []string{"url", "eventTypes", "disabled", "concurrency", "config"},
 		paths(t, s.request(http.MethodPost, "/webhooks", `{"url":1,"eventTypes":[null],"disabled":"no","config":[],"concurrency":1.5}`, http.StatusBadRequest)))
-	s.hooks.refuse = &console.InvalidError{Field: "url", Message: "must not point to a private network"}
-	require.Equal(t, []string{"url"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://10.0.0.1","eventTypes":["*"]}`, http.StatusBadRequest)))
-	for field, path := range map[string]string{
-		"eventTypes[1]": `["eventTypes",1]`, "config.apiKey": `["config","apiKey"]`, "config.headers.X-A.B": `["config","headers","X-A.B"]`,
-		"retryHorizon": `["retryHorizonSeconds"]`, "overlap": `["overlapSeconds"]`,
+	for body, path := range map[string]string{
+		`{"url":"https://10.0.0.1","eventTypes":["*"]}`:                                              `["url"]`,
+		`{"url":"https://x.example","eventTypes":["*","no such type"]}`:                              `["eventTypes",1]`,
+		`{"kind":"posthog","eventTypes":["*"],"config":{}}`:                                          `["config","apiKey"]`,
+		`{"url":"https://x.example","eventTypes":["*"],"config":{"headers":{"X-A.B":"two\nlines"}}}`: `["config","headers","X-A.B"]`,
+		`{"url":"https://x.example","eventTypes":["*"],"retryHorizonSeconds":-1}`:                    `["retryHorizonSeconds"]`,
 	} {
-		s.hooks.refuse = &console.InvalidError{Field: field, Message: "is wrong: do this"}
-		require.Equal(t, []string{path}, fullPaths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://x.example","eventTypes":["*"]}`, http.StatusBadRequest)))
+		require.Equal(t, []string{path}, fullPaths(t, s.request(http.MethodPost, "/webhooks", body, http.StatusBadRequest)), body)
 	}
+	require.Equal(t, []string{`["overlapSeconds"]`},
+		fullPaths(t, s.request(http.MethodPost, "/webhooks/"+s.destination("crm")+"/rotate-secret", `{"overlapSeconds":-1}`, http.StatusBadRequest)))
 	require.Equal(t, []string{`["eventTypes",1]`, `["eventTypes",2]`},
 		fullPaths(t, s.request(http.MethodPost, "/webhooks", `{"eventTypes":["*",7,"\u0000"]}`, http.StatusBadRequest)))
 	require.Empty(t, s.audit())
@@ -402,7 +337,7 @@ func TestABodyMayBeCompressed(t *testing.T) {
 func TestTimesOfADestinationAreUTCWithMilliseconds(t *testing.T) {
 	t.Parallel()
 	at := schemas.ISOTime{Time: time.Date(2026, 1, 31, 10, 0, 0, 120_000_000, time.FixedZone("", -2*60*60))}
-	v := console.View{CreatedAt: at, UpdatedAt: at, LastDeliveryAt: &at, PreviousSecretUntil: &at}
+	v := destinations.View{CreatedAt: at, UpdatedAt: at, LastDeliveryAt: &at, PreviousSecretUntil: &at}
 	v.LastErrorAt = &at
 	text, err := json.Marshal(v)
 	require.NoError(t, err)

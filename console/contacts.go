@@ -110,7 +110,7 @@ func (c *console) getContact(r *web.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	case contact == nil:
-		return nil, ErrNotFound
+		return nil, web.ErrNotFound
 	}
 	return contactResponse{contactOf(contact)}, nil
 }

@@ -19,15 +19,13 @@ import (
 	"github.com/hogstream/hogstream/web"
 )
 
-// Records reads records where they stand and delivers them again.
+// Records reads single records of the log.
 type Records interface {
 	// ReadRecord returns nil when the log has the record no more.
 	ReadRecord(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error)
 	// FindRecord looks among the newest records of the topics that destinations are
 	// sent; nil when it is not among them.
 	FindRecord(ctx context.Context, id string) (*stream.Record, error)
-	// Redeliver makes one attempt now; ErrNotFound for an unknown destination.
-	Redeliver(ctx context.Context, id string, r *stream.Record) (delivery.Outcome, error)
 }
 
 // attemptJSON is a row of the delivery log. Delivery names the record on the log:
@@ -91,14 +89,7 @@ const messagePrefix = "msg_"
 
 // deliveryRoutes are those of the delivery log.
 func (c *console) deliveryRoutes() []web.Route {
-	redeliver := c.needs(c.Records, "records are not read by this process", []web.Route{
-		{
-			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", Scopes: changing, Tag: "Deliveries", Summary: "Deliver a record again now",
-			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: redeliveredJSON{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042/redeliver`, Handle: c.redeliver, NotFound: noDelivery,
-		},
-	})
-	return append(redeliver, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/deliveries", Scopes: reading, Tag: "Deliveries", Summary: "Search the delivery log, newest first",
 			Params: []web.Param{limit500, nextCursor,
@@ -112,7 +103,12 @@ func (c *console) deliveryRoutes() []web.Route {
 			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: attemptPage{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042`, Handle: c.getDelivery, NotFound: noDelivery,
 		},
-	}...)
+		{
+			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", Scopes: changing, Tag: "Deliveries", Summary: "Deliver a record again now",
+			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: redeliveredJSON{}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042/redeliver`, Handle: c.redeliver, NotFound: noDelivery,
+		},
+	}
 }
 
 var deliveryParam = web.Param{Name: "delivery", Text: "topic, partition and offset of the record, as lifecycle-3-1042"}
@@ -141,8 +137,8 @@ func (c *console) listDeliveries(r *web.Request) (any, error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = refuse(http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to")
 	}
-	if err == nil && len(list) == 0 && c.Webhooks != nil { // nothing of it, or no such destination?
-		_, err = c.Webhooks.Get(r.Context(), id)
+	if err == nil && len(list) == 0 { // nothing of it, or no such destination?
+		_, err = c.Destinations.Get(r.Context(), id)
 	}
 	if err != nil {
 		return nil, err
@@ -161,7 +157,7 @@ const searched = 24 * time.Hour
 // searchedFrom is where a search begins that names no beginning.
 func (c *console) searchedFrom(to time.Time) time.Time {
 	if to.IsZero() {
-		to = c.Now()
+		to = time.Now()
 	}
 	return to.Add(-searched).UTC().Truncate(time.Millisecond)
 }
@@ -216,14 +212,14 @@ func (c *console) getDelivery(r *web.Request) (any, error) {
 	}
 	filter, ok := deliveryFilter(r.Param("delivery"))
 	if !ok {
-		return nil, ErrNotFound
+		return nil, web.ErrNotFound
 	}
 	if filter.From, err = c.attemptedFrom(r.Context(), filter); err != nil {
 		return nil, err
 	}
 	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, "", 100)
 	if err == nil && len(list) == 0 {
-		err = ErrNotFound
+		err = web.ErrNotFound
 	}
 	return c.hideFailures(r, attemptPageOf(list, next, 100)), err
 }
@@ -264,10 +260,7 @@ func (c *console) redeliver(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.Records.Redeliver(r.Context(), id, record)
-	if errors.Is(err, ErrNotFound) {
-		return nil, refuse(http.StatusNotFound, noWebhook, "")
-	}
+	out, err := c.Destinations.Redeliver(r.Context(), id, record, -1)
 	if err != nil {
 		return nil, err
 	}

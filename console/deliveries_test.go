@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -9,44 +10,57 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/replay"
 )
 
-// log is a Records and a DeadLetters with one record, given up once.
+// log is a Records with a record at offset 7 of each partition, and a DeadLetters with one
+// that was given up once.
 type log struct {
-	failure     string
-	redelivered []string
-	pending     bool
-	filter      replay.LetterFilter
-	appended    time.Time
+	failure  string
+	pending  bool
+	filter   replay.LetterFilter
+	appended time.Time
 }
 
 func (l *log) ReadRecord(_ context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
 	if offset != 7 {
 		return nil, nil
 	}
-	return &stream.Record{Topic: topic, Partition: partition, Offset: offset, ID: "r", AppendTime: l.appended}, nil
+	var m schemas.Message = factWithID(recordID(partition))
+	if topic == schemas.TopicEvents {
+		e := sinktest.Event()
+		e.ID = recordID(partition)
+		m = e
+	}
+	r := sinktest.Record(m, offset)
+	r.Partition, r.AppendTime = partition, l.appended
+	return r, nil
+}
+
+// recordID is the id of the record at offset 7.
+func recordID(partition int32) string {
+	return fmt.Sprintf("0192f000-0000-7000-8000-00000000007%d", partition)
+}
+
+func factWithID(id string) *schemas.Fact {
+	f := sinktest.Fact(schemas.FactContactCreated)
+	f.ID = id
+	return f
 }
 
 func (l *log) FindRecord(_ context.Context, id string) (*stream.Record, error) {
 	if id != lately {
 		return nil, nil
 	}
-	return &stream.Record{ID: id}, nil
+	return sinktest.Record(factWithID(id), 1), nil
 }
 
 // lately is the id of a record that only the log knows.
 const lately = "0192f000-0000-7000-8000-000000000009"
-
-func (l *log) Redeliver(_ context.Context, id string, _ *stream.Record) (delivery.Outcome, error) {
-	l.redelivered = append(l.redelivered, id)
-	return delivery.Outcome{Status: 204, Latency: 3 * time.Millisecond}, nil
-}
 
 func (l *log) letter() *replay.Letter {
 	status := storage.LetterRetried
@@ -91,8 +105,7 @@ func (l *log) Discard(ctx context.Context, place string) error {
 func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	id := uuid.NewString()
-	s.hooks.views = []console.View{{ID: id}}
+	id := s.destination("crm")
 	var rows []storage.Attempt
 	for i := range int64(5) {
 		rows = append(rows, storage.Attempt{At: time.Now(), DestinationID: id, RecordID: "r", RecordType: "contact.created", RecordKey: "c",
@@ -127,16 +140,17 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 
 	out := s.request(http.MethodPost, at+"/lifecycle-1-7/redeliver", "", http.StatusOK)
 	require.Equal(t, true, out["delivered"])
-	require.Equal(t, []string{id}, s.log.redelivered)
+	require.EqualValues(t, 1, s.arrived.Load())
 	s.request(http.MethodPost, at+"/lifecycle-1-8/redeliver", "", http.StatusNotFound)
 	s.request(http.MethodPost, at+"/ingest-1-7/redeliver", "", http.StatusNotFound)
+	missing = s.request(http.MethodPost, "/webhooks/"+uuid.NewString()+"/deliveries/lifecycle-1-7/redeliver", "", http.StatusNotFound)
+	require.Equal(t, "Webhook endpoint not found", missing["error"])
 }
 
 func TestASearchOfTheDeliveryLogGoesBackADayUnlessItSaysOtherwise(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	id := uuid.NewString()
-	s.hooks.views = []console.View{{ID: id}}
+	id := s.destination("crm")
 	now := time.Now()
 	row := func(at time.Time, typ string) storage.Attempt {
 		return storage.Attempt{At: at, DestinationID: id, RecordID: "r", RecordType: typ, RecordKey: "c", Topic: "events", Attempt: 1, Outcome: "delivered", Status: 200}

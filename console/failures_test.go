@@ -9,15 +9,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/storage"
 )
 
 func TestWhatAFailedDeliveryTellsOfTheNetworkIsForAdminsAlone(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	id, at := uuid.NewString(), time.Now().UTC().Truncate(time.Millisecond)
-	s.hooks.views = []console.View{{ID: id}}
+	id, at := s.destination("crm"), time.Now().UTC().Truncate(time.Millisecond)
 	attempt := func(offset int64, status int, failure string) storage.Attempt {
 		return storage.Attempt{
 			At: at, DestinationID: id, RecordID: uuid.NewString(), RecordType: "contact.created", RecordKey: "c", Topic: "lifecycle",

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/stream/replay"
 
 	"github.com/hogstream/hogstream/storage"
@@ -26,18 +27,6 @@ func served(h web.Handler) web.Handler {
 	}
 }
 
-// needs are routes that answer 503 when a part of this process is not there.
-func (c *console) needs(part any, without string, routes []web.Route) []web.Route {
-	for i := range routes {
-		if part == nil {
-			routes[i].Handle = func(*web.Request) (any, error) {
-				return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: "+without, "")
-			}
-		}
-	}
-	return routes
-}
-
 func refuse(status int, text, fix string) error {
 	return web.Refuse(status, web.FailureBody{Error: text, Fix: fix})
 }
@@ -49,8 +38,8 @@ var known = []struct {
 	status    int
 	text, fix string
 }{
-	{ErrConflict, http.StatusConflict, "", "read it again and repeat the change"},
-	{ErrRotating, http.StatusConflict, "", `wait until then, or send "force": true, which ends that secret at once`},
+	{destinations.ErrNotFound, http.StatusNotFound, noWebhook, ""},
+	{storage.ErrDestinationChanged, http.StatusConflict, "", "read it again and repeat the change"},
 	{replay.ErrNoDestination, http.StatusNotFound, noWebhook, ""},
 	{replay.ErrNoReplay, http.StatusNotFound, "Backfill not found", ""},
 	{replay.ErrReplayState, http.StatusConflict, "", "start another one"},
@@ -76,7 +65,10 @@ func inWords(err error) error {
 	}
 	var redrive *replay.RedriveError
 	var undelivered *replay.UndeliveredError
+	var rotating *destinations.RotatingError
 	switch {
+	case errors.As(err, &rotating):
+		return refuse(http.StatusConflict, rotating.Error(), `wait until then, or send "force": true, which ends that secret at once`)
 	case errors.As(err, &undelivered):
 		return refuse(http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
 	case errors.As(err, &redrive):
@@ -109,7 +101,7 @@ func issuePath(field string) []any {
 
 // mistakesOf are the issues that an error of the sender stands for, or none.
 func mistakesOf(err error) []web.Issue {
-	var setting *InvalidError
+	var setting *destinations.InvalidError
 	var wish *replay.Error
 	wrong := func(field, message, fix string) []web.Issue {
 		return []web.Issue{{Code: "custom", Path: issuePath(field), Message: message, Fix: fix}}

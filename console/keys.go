@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -112,7 +113,7 @@ func (c *console) createKey(r *web.Request) (any, error) {
 				Message: `Invalid option: expected one of "` + strings.Join(storage.Scopes(), `"|"`) + `"`, Fix: "use one of " + strings.Join(storage.Scopes(), ", ")})
 		}
 	}
-	now := c.Now()
+	now := time.Now()
 	if expires != nil && !expires.After(now) {
 		f.Wrong("expiresAt", "too_small", "Too small: the time has passed", "send a time that is to come, or leave the field out")
 	}
@@ -153,7 +154,7 @@ func (c *console) revokeKey(r *web.Request) (any, error) {
 }
 
 func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *web.Request, id string) error {
-	key, err := tx.RevokeAPIKey(ctx, id, c.Now())
+	key, err := tx.RevokeAPIKey(ctx, id, time.Now())
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ type parkedRequest struct {
 
 // parkedRoutes are those of contacts whose records wait.
 func (c *console) parkedRoutes() []web.Route {
-	return c.needs(c.Webhooks, noDestinations, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/parked", Scopes: reading, Tag: "Parked keys", Summary: "Count what each destination has parked",
 			Answers: map[int]any{200: parkedTotalsPage{}},
@@ -165,7 +165,7 @@ func (c *console) parkedRoutes() []web.Route {
 			Params: []web.Param{limit500, {Name: "key", Text: "contact id"}}, Answers: map[int]any{200: parkedKeyPage{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getParked, NotFound: noParkedKey,
 		},
-	})
+	}
 }
 
 // listParkedTotals is GET /parked: how much each destination has parked.
@@ -196,7 +196,7 @@ func (c *console) listParked(r *web.Request) (any, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
+	if _, err := c.Destinations.Get(r.Context(), id); err != nil {
 		return nil, err
 	}
 	list, next, err := storage.ParkedKeys(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
@@ -227,7 +227,7 @@ func (c *console) getParked(r *web.Request) (any, error) {
 	}
 	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, r.TextParam("key"), limit)
 	if err == nil && len(keys) == 0 {
-		err = ErrNotFound
+		err = web.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
@@ -263,11 +263,11 @@ func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
 			f.Wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)
 			return nil, f.Err()
 		}
-		if _, err := c.Webhooks.Get(r.Context(), id); err != nil {
+		if _, err := c.Destinations.Get(r.Context(), id); err != nil {
 			return nil, err
 		}
 		out := parkedWished{NextCursor: cursor}
-		for began := c.Now(); out.NextCursor != nil || out.Keys == 0; {
+		for began := time.Now(); out.NextCursor != nil || out.Keys == 0; {
 			from := ""
 			take(&from, out.NextCursor)
 			n, next, err := storage.WishParked(r.Context(), c.DB, wish, id, filter, from)
@@ -275,7 +275,7 @@ func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
 				return nil, err
 			}
 			out.Keys, out.NextCursor = out.Keys+n, optional(next)
-			if next == "" || c.Now().Sub(began) > wishTime {
+			if next == "" || time.Since(began) > wishTime {
 				break
 			}
 		}

@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"testing"
@@ -10,24 +9,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 )
 
-// destination makes one that the memory and the database both know.
+// destination makes one at the receiver.
 func (s *server) destination(name string) string {
 	s.t.Helper()
-	box, err := storage.NewBox(bytes.Repeat([]byte{1}, storage.KeySize))
+	made, err := s.ops.Create(s.t.Context(), destinations.Settings{Name: name, URL: s.receiver, EventTypes: []string{"*"}})
 	require.NoError(s.t, err)
-	d := &storage.Destination{ID: uuid.NewString(), Name: name, Kind: "webhook", URL: "https://example.com", EventTypes: []string{"*"}}
-	require.NoError(s.t, s.db.InTx(s.t.Context(), func(tx *storage.Tx) error {
-		if err := storage.NewDestinations(s.db, box).Insert(s.t.Context(), tx, d); err != nil {
-			return err
-		}
-		return storage.CreateCursors(s.t.Context(), tx, d.ID, []storage.CursorStart{{Topic: "lifecycle"}})
-	}))
-	s.hooks.views = append(s.hooks.views, console.View{ID: d.ID, Name: name})
-	return d.ID
+	return made.ID
 }
 
 // park parks records of keys as an owner does; the first of each has failed.

@@ -45,7 +45,7 @@ type (
 
 // replayRoutes are those of backfills.
 func (c *console) replayRoutes() []web.Route {
-	return c.needs(c.Replays, noPositions, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/replays", Scopes: reading, Tag: "Replay", Summary: "List backfills",
 			Params: []web.Param{limit100}, Answers: map[int]any{200: replayPage{}},
@@ -76,7 +76,7 @@ func (c *console) replayRoutes() []web.Route {
 			Answers: map[int]any{200: replay.Backfill{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/replays/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/cancel`, Handle: c.setReplay(storage.ReplayCancelled), NotFound: noWebhook,
 		},
-	})
+	}
 }
 
 // createReplay is POST /webhooks/{id}/replays: begins a backfill, or with dryRun

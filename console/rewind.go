@@ -20,9 +20,6 @@ type Rewinds interface {
 	Skip(ctx context.Context, id string, req replay.SkipRequest) (*replay.Rewound, error)
 }
 
-// noPositions is why routes of rewinds and backfills answer 503.
-const noPositions = "positions are not managed by this process"
-
 // What bodies look like.
 type (
 	rewindRequest struct {
@@ -41,7 +38,7 @@ type (
 
 // rewindRoutes are those that move a destination.
 func (c *console) rewindRoutes() []web.Route {
-	return c.needs(c.Rewinds, noPositions, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/skip", Scopes: changing, Tag: "Replay", Summary: "Go on from now",
 			Request: skipRequest{}, Answers: map[int]any{200: replay.Rewound{}},
@@ -52,7 +49,7 @@ func (c *console) rewindRoutes() []web.Route {
 			Request: rewindRequest{}, Answers: map[int]any{200: replay.Rewound{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rewind {"to":"2026-01-31T12:00:00Z","dryRun":true}`, Handle: c.rewindWebhook, NotFound: noWebhook,
 		},
-	})
+	}
 }
 
 // rewindWebhook is POST /webhooks/{id}/rewind: the destination goes on from

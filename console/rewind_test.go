@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/replay"
 )
@@ -41,8 +40,7 @@ func (p *positions) Skip(_ context.Context, _ string, req replay.SkipRequest) (*
 func TestADestinationIsPausedResumedSkippedAndRewoundAndEachLeavesAnAuditRow(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	id := uuid.NewString()
-	s.hooks.views = []console.View{{ID: id, Name: "crm"}}
+	id := s.destination("crm")
 	at := "/webhooks/" + id
 
 	out := s.request(http.MethodPost, at+"/pause", `{"reason":"maintenance"}`, http.StatusOK)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/web"
@@ -21,7 +22,7 @@ type sampleRequestBody struct {
 
 // sampleRoutes are those that try a destination.
 func (c *console) sampleRoutes() []web.Route {
-	return c.needs(c.Webhooks, noDestinations, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/test", Scopes: changing, Tag: "Destinations", Summary: "Send a test message, or a record as a test, now",
 			Request: sampleRequestBody{}, Answers: map[int]any{202: testJSON{}},
@@ -29,10 +30,10 @@ func (c *console) sampleRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/preview", Scopes: changing, Tag: "Destinations", Summary: "Show the request that a record would be sent as",
-			Request: sampleRequestBody{}, Answers: map[int]any{200: SampleRequest{}},
+			Request: sampleRequestBody{}, Answers: map[int]any{200: destinations.SampleRequest{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/preview {"record":"lifecycle-3-1042"}`, Handle: c.previewWebhook, NotFound: noWebhook,
 		},
-	})
+	}
 }
 
 // previewWebhook is POST /webhooks/{id}/preview: the request that a record would
@@ -42,7 +43,7 @@ func (c *console) previewWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Webhooks.Preview(r.Context(), id, s)
+	return c.Destinations.Preview(r.Context(), id, s)
 }
 
 // testWebhook is POST /webhooks/{id}/test: the message is on its way before the
@@ -52,21 +53,18 @@ func (c *console) testWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.Webhooks.Test(r.Context(), id, s)
+	t, err := c.Destinations.Test(r.Context(), id, s)
 	if err != nil {
 		return nil, err
 	}
-	sent := t.Request == nil || t.Request.Result == "sent"
+	sent := t.Request.Result == "sent"
 	c.audit(r, "webhooks", id, map[string]any{"operation": "test", "deliveryId": t.DeliveryID, "type": t.EventType, "delivered": t.Delivered})
-	return web.Answered(http.StatusAccepted, testJSON{
-		Enqueued: sent, EventType: t.EventType, DeliveryID: t.DeliveryID, Delivered: t.Delivered, Verdict: t.Verdict,
-		Status: t.Status, LatencyMS: t.LatencyMS, Error: t.Error, Response: t.Response, Request: t.Request,
-	}), nil
+	return web.Answered(http.StatusAccepted, testJSON{sent, *t}), nil
 }
 
 // sample reads what a preview or a test is made with: "record", a place on the
 // log or a record's id; "message", the JSON of one; or nothing.
-func (c *console) sample(r *web.Request) (id string, s Sample, err error) {
+func (c *console) sample(r *web.Request) (id string, s destinations.Sample, err error) {
 	id, f, err := r.Target()
 	if err != nil {
 		return "", s, err
@@ -88,14 +86,11 @@ func (c *console) sample(r *web.Request) (id string, s Sample, err error) {
 // recordNamed reads a record by its place, or by its id: where the destination's
 // delivery log of the last day says it stands, else among the newest of the log.
 func (c *console) recordNamed(ctx context.Context, destination, name string) (*stream.Record, error) {
-	if c.Records == nil {
-		return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: records are not read by this process", "")
-	}
 	recordID := strings.TrimPrefix(name, messagePrefix)
 	if uuid.Validate(recordID) != nil {
 		return c.recordAt(ctx, name)
 	}
-	logged, _, err := storage.SearchAttempts(ctx, c.DB, destination, storage.AttemptFilter{RecordID: recordID, From: c.Now().Add(-24 * time.Hour)}, "", 1)
+	logged, _, err := storage.SearchAttempts(ctx, c.DB, destination, storage.AttemptFilter{RecordID: recordID, From: time.Now().Add(-24 * time.Hour)}, "", 1)
 	if err != nil {
 		return nil, err
 	}

@@ -1,188 +1,26 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/web"
 )
 
-// Webhooks is what operators do to destinations.
-type Webhooks interface {
-	// Create returns when the destination's positions are written: what is
-	// appended after that is delivered. A wrong setting is an *InvalidError.
-	Create(ctx context.Context, s Settings) (*Created, error)
-	// List returns all, newest first.
-	List(ctx context.Context) ([]View, error)
-	// Get returns one, or ErrNotFound, as all that follow.
-	Get(ctx context.Context, id string) (*View, error)
-	// Inspect is Get with the lag.
-	Inspect(ctx context.Context, id string) (*View, error)
-	// Update changes what the patch names. ErrConflict: somebody else did so at
-	// the same time.
-	Update(ctx context.Context, id string, p Patch) (*Created, error)
-	Delete(ctx context.Context, id string) error
-	// RotateSecret makes or takes new keys; the old ones sign beside them for a while.
-	// ErrRotating: those of the rotation before still do.
-	RotateSecret(ctx context.Context, id string, r Rotation) (*Created, error)
-	// SetState pauses (at its place) or resumes.
-	SetState(ctx context.Context, id string, state storage.DestinationStatus, reason string) (*View, error)
-	// Preview builds the request that a sample would be sent as, and sends nothing.
-	Preview(ctx context.Context, id string, s Sample) (*SampleRequest, error)
-	// Test sends a sample now, marked as a test and under an id of its own, and
-	// returns what came of it.
-	Test(ctx context.Context, id string, s Sample) (*Tested, error)
-}
-
-// Errors that a Webhooks returns.
-var (
-	ErrNotFound = web.ErrNotFound
-	ErrConflict = errors.New("it was changed meanwhile")
-	ErrRotating = errors.New("secret not rotated")
-)
-
-// InvalidError says which setting is wrong and what to write instead.
-type InvalidError struct{ Field, Message string }
-
-// Error implements error.
-func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }
-
-// Settings are what a new destination is made from. Empty means the default.
-type Settings struct {
-	Name              string
-	Kind              string
-	URL               string
-	Description       *string
-	EventTypes        []string
-	Config            json.RawMessage
-	Secret            string
-	SigningKey        string
-	Disabled          bool
-	Filter, Transform string
-	RateLimit         float64 // requests a second
-	Concurrency       int
-	RetryHorizon      time.Duration
-	DeliveryLog       string
-}
-
-// Rotation is what a destination shall sign with; nil and empty mean the default,
-// and keys that are made.
-type Rotation struct {
-	Overlap            *time.Duration
-	Secret, SigningKey string
-	Force              bool // although a rotation is under way
-}
-
-// Patch changes settings; a nil field stays as it is.
-type Patch struct {
-	Name         *string
-	Kind         *string
-	URL          *string
-	Description  *string         // empty clears
-	EventTypes   []string        // replaces
-	Config       json.RawMessage // replaces; `null` clears
-	Disabled     *bool
-	Filter       *string
-	Transform    *string
-	RateLimit    *float64
-	Concurrency  *int
-	RetryHorizon *time.Duration
-	DeliveryLog  *string
-}
-
-// View is a destination as it may be shown: nothing secret is in it.
-type View struct {
-	ID             string           `json:"id"`
-	URL            string           `json:"url"`
-	Description    *string          `json:"description"`
-	EventTypes     []string         `json:"eventTypes"`
-	SecretPrefix   *string          `json:"secretPrefix"`
-	Kind           string           `json:"kind"`
-	Config         json.RawMessage  `json:"config"`
-	Status         string           `json:"status" enum:"enabled,disabled"`
-	OrganizationID *string          `json:"organizationId"`
-	LastDeliveryAt *schemas.ISOTime `json:"lastDeliveryAt" format:"date-time"`
-	CreatedAt      schemas.ISOTime  `json:"createdAt" format:"date-time"`
-	UpdatedAt      schemas.ISOTime  `json:"updatedAt" format:"date-time"`
-
-	Name                string                    `json:"name"`
-	State               storage.DestinationStatus `json:"state" enum:"active,paused,suspended"`
-	StateReason         string                    `json:"stateReason"`
-	Filter              string                    `json:"filter"`
-	Transform           string                    `json:"transform"`
-	RateLimit           float64                   `json:"rateLimit"`
-	Concurrency         int                       `json:"concurrency"`
-	RetryHorizonSeconds int64                     `json:"retryHorizonSeconds"`
-	DeliveryLog         string                    `json:"deliveryLog"`
-	PreviousSecretUntil *schemas.ISOTime          `json:"previousSecretUntil" format:"date-time"`
-	PublicKey           *string                   `json:"publicKey" doc:"Of the ed25519 signature (v1a), null without config.ed25519."`
-	Revision            int64                     `json:"revision"`
-	storage.DestinationHealth
-}
-
-// Created is a destination and, this once, its new secret.
-type Created struct {
-	View
-	Secret string `json:"secret,omitempty"`
-}
-
-// Sample is what a preview or a test is made with: a record of the log, or a
-// message as JSON, or without both a webhook.test.
-type Sample struct {
-	Record  *stream.Record
-	Message json.RawMessage
-}
-
-// SampleRequest is the request that a destination would be sent, its secrets hidden.
-type SampleRequest struct {
-	Result     string            `json:"result" enum:"sent,skipped,rejected,refused,erased" doc:"skipped: the filter or the transform leaves it out. rejected: the record's fault. refused: the settings cannot be used. erased: the person was, and nothing of theirs is shown or sent."`
-	Error      string            `json:"error,omitempty"`
-	Method     string            `json:"method,omitempty"`
-	URL        string            `json:"url,omitempty"`
-	Headers    map[string]string `json:"headers,omitempty"`
-	Body       string            `json:"body,omitempty"`
-	Compressed bool              `json:"compressed,omitempty" doc:"The body is sent compressed, as the header Content-Encoding tells; it is shown as it is before that."`
-	Subscribed bool              `json:"subscribed" doc:"Whether the destination wants records of this type."`
-}
-
-// Tested is what came of a test.
-type Tested struct {
-	Request    *SampleRequest
-	DeliveryID string
-	EventType  string
-	Verdict    string
-	Delivered  bool
-	Status     int // of HTTP, 0 without an answer
-	LatencyMS  int64
-	Error      string
-	Response   string
-}
-
 type webhookPage struct {
-	Endpoints []View `json:"endpoints"`
-	Total     int    `json:"total"`
-	Limit     int    `json:"limit"`
-	Offset    int    `json:"offset"`
+	Endpoints []destinations.View `json:"endpoints"`
+	Total     int                 `json:"total"`
+	Limit     int                 `json:"limit"`
+	Offset    int                 `json:"offset"`
 }
 
 type testJSON struct {
-	Enqueued   bool           `json:"enqueued" doc:"Whether something was sent: not when the filter leaves the record out."`
-	EventType  string         `json:"eventType"`
-	DeliveryID string         `json:"deliveryId"`
-	Delivered  bool           `json:"delivered"`
-	Verdict    string         `json:"verdict"`
-	Status     int            `json:"status"`
-	LatencyMS  int64          `json:"latencyMs"`
-	Error      string         `json:"error,omitempty"`
-	Response   string         `json:"response,omitempty"`
-	Request    *SampleRequest `json:"request"`
+	Enqueued bool `json:"enqueued" doc:"Whether something was sent: not when the filter leaves the record out."`
+	destinations.Tested
 }
 
 type secretJSON struct {
@@ -193,10 +31,7 @@ type secretJSON struct {
 	PreviousSecretUntil *schemas.ISOTime `json:"previousSecretUntil" format:"date-time"`
 }
 
-const (
-	noWebhook      = "Webhook endpoint not found"
-	noDestinations = "destinations are not managed by this process"
-)
+const noWebhook = "Webhook endpoint not found"
 
 // What bodies look like.
 type (
@@ -252,7 +87,7 @@ type (
 
 // webhookRoutes are those of destinations.
 func (c *console) webhookRoutes() []web.Route {
-	return c.needs(c.Webhooks, noDestinations, []web.Route{
+	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks", Scopes: reading, Tag: "Destinations", Summary: "List destinations",
 			Params: append(paging(), flag("includeDisabled", "true when left out")), Answers: map[int]any{200: webhookPage{}},
@@ -260,17 +95,17 @@ func (c *console) webhookRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks", Scopes: changing, Tag: "Destinations", Summary: "Create a destination",
-			Request: webhookRequest{}, Answers: map[int]any{201: Created{}},
+			Request: webhookRequest{}, Answers: map[int]any{201: destinations.Created{}},
 			Example: `/v1/admin/webhooks {"name":"crm","url":"https://crm.example.com/in","eventTypes":["contact.*"]}`, Handle: c.createWebhook, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}", Scopes: reading, Tag: "Destinations", Summary: "Show a destination",
-			Answers: map[int]any{200: View{}},
+			Answers: map[int]any{200: destinations.View{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getWebhook, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPatch, Path: "/v1/admin/webhooks/{id}", Scopes: changing, Tag: "Destinations", Summary: "Change a destination",
-			Request: webhookPatch{}, Answers: map[int]any{200: Created{}},
+			Request: webhookPatch{}, Answers: map[int]any{200: destinations.Created{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01 {"rateLimit":50}`, Handle: c.updateWebhook, NotFound: noWebhook,
 		},
 		{
@@ -285,15 +120,15 @@ func (c *console) webhookRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/pause", Scopes: changing, Tag: "Destinations", Summary: "Stop deliveries at their place",
-			Request: pauseRequest{}, Answers: map[int]any{200: View{}},
+			Request: pauseRequest{}, Answers: map[int]any{200: destinations.View{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/pause {"reason":"maintenance"}`, Handle: c.pauseWebhook, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/resume", Scopes: changing, Tag: "Destinations", Summary: "Go on after a pause or a suspension",
-			Request: resumeRequest{}, Answers: map[int]any{200: View{}},
+			Request: resumeRequest{}, Answers: map[int]any{200: destinations.View{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/resume {"skipToNow":false}`, Handle: c.resumeWebhook, NotFound: noWebhook,
 		},
-	})
+	}
 }
 
 // listWebhooks is GET /webhooks.
@@ -303,11 +138,11 @@ func (c *console) listWebhooks(r *web.Request) (any, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	all, err := c.Webhooks.List(r.Context())
+	all, err := c.Destinations.List(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	out := webhookPage{Endpoints: []View{}, Limit: p.Limit, Offset: p.Offset}
+	out := webhookPage{Endpoints: []destinations.View{}, Limit: p.Limit, Offset: p.Offset}
 	for _, v := range all {
 		if !disabledToo && v.Status == "disabled" {
 			continue
@@ -340,7 +175,7 @@ func (c *console) createWebhook(r *web.Request) (any, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	s := Settings{Description: p.Description, EventTypes: p.EventTypes, Config: p.Config}
+	s := destinations.Settings{Description: p.Description, EventTypes: p.EventTypes, Config: p.Config}
 	take(&s.Name, p.Name)
 	take(&s.Kind, p.Kind)
 	take(&s.URL, p.URL)
@@ -353,7 +188,7 @@ func (c *console) createWebhook(r *web.Request) (any, error) {
 	take(&s.Concurrency, p.Concurrency)
 	take(&s.RetryHorizon, p.RetryHorizon)
 	take(&s.DeliveryLog, p.DeliveryLog)
-	created, err := c.Webhooks.Create(r.Context(), s)
+	created, err := c.Destinations.Create(r.Context(), s)
 	if err != nil {
 		return nil, err
 	}
@@ -369,8 +204,8 @@ func take[T any](to, from *T) {
 
 // patch reads the settings of a destination; what they must be is the business
 // of its kind.
-func patchOf(f *web.Form) Patch {
-	p := Patch{
+func patchOf(f *web.Form) destinations.Patch {
+	p := destinations.Patch{
 		Name: f.Text("name", 1, maxNameLen), Kind: f.Text("kind", 1, maxNameLen), URL: f.Text("url", 0, maxURL),
 		EventTypes: f.Texts("eventTypes"), Disabled: f.Flag("disabled"),
 		Filter: f.Text("filter", 0, maxProgram), Transform: f.Text("transform", 0, maxProgram),
@@ -386,7 +221,7 @@ func patchOf(f *web.Form) Patch {
 
 // detail is what the audit row says: the names of the fields that were sent, and
 // what may be shown of the outcome.
-func detailOf(f *web.Form, v *View) map[string]any {
+func detailOf(f *web.Form, v *destinations.View) map[string]any {
 	fields := []string{}
 	for _, name := range []string{"name", "kind", "url", "description", "eventTypes", "config", "secret", "signingKey", "disabled", "filter", "transform", "rateLimit", "concurrency", "retryHorizonSeconds", "deliveryLog"} {
 		if f.Has(name) {
@@ -402,7 +237,7 @@ func (c *console) getWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Webhooks.Inspect(r.Context(), id)
+	return c.Destinations.Inspect(r.Context(), id)
 }
 
 // updateWebhook is PATCH /webhooks/{id}.
@@ -428,7 +263,7 @@ func (c *console) updateWebhook(r *web.Request) (any, error) {
 		p.Config = json.RawMessage("null")
 		f.Fields["config"] = p.Config
 	}
-	updated, err := c.Webhooks.Update(r.Context(), id, p)
+	updated, err := c.Destinations.Update(r.Context(), id, p)
 	if err != nil {
 		return nil, err
 	}
@@ -442,11 +277,11 @@ func (c *console) deleteWebhook(r *web.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := c.Webhooks.Get(r.Context(), id)
+	before, err := c.Destinations.Get(r.Context(), id)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Webhooks.Delete(r.Context(), id); err != nil {
+	if err := c.Destinations.Delete(r.Context(), id); err != nil {
 		return nil, err
 	}
 	c.audit(r, "webhooks", id, map[string]any{"name": before.Name, "kind": before.Kind})
@@ -464,7 +299,7 @@ func (c *console) rotateSecret(r *web.Request) (any, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	var rotation Rotation
+	var rotation destinations.Rotation
 	if seconds != nil {
 		d := time.Duration(*seconds) * time.Second
 		rotation.Overlap = &d
@@ -472,7 +307,7 @@ func (c *console) rotateSecret(r *web.Request) (any, error) {
 	take(&rotation.Secret, secret)
 	take(&rotation.SigningKey, signing)
 	take(&rotation.Force, force)
-	rotated, err := c.Webhooks.RotateSecret(r.Context(), id, rotation)
+	rotated, err := c.Destinations.RotateSecret(r.Context(), id, rotation)
 	if err != nil {
 		return nil, err
 	}
@@ -492,7 +327,12 @@ func (c *console) pauseWebhook(r *web.Request) (any, error) {
 	}
 	text := ""
 	take(&text, reason)
-	return c.setState(r, id, storage.DestinationPaused, text)
+	v, err := c.Destinations.Pause(r.Context(), id, text)
+	if err != nil {
+		return nil, err
+	}
+	c.audit(r, "webhooks", id, map[string]any{"operation": v.State, "reason": text})
+	return v, nil
 }
 
 // resumeWebhook is POST /webhooks/{id}/resume: after a pause or a suspension it
@@ -507,23 +347,16 @@ func (c *console) resumeWebhook(r *web.Request) (any, error) {
 		return nil, err
 	}
 	if skip != nil && *skip {
-		if c.Rewinds == nil {
-			return nil, refuse(http.StatusServiceUnavailable, "Service unavailable: "+noPositions, "")
-		}
 		var req replay.SkipRequest
 		take(&req.SkipUndelivered, undelivered)
 		if _, err := c.Rewinds.Skip(r.Context(), id, req); err != nil {
 			return nil, err
 		}
 	}
-	return c.setState(r, id, storage.DestinationActive, "")
-}
-
-func (c *console) setState(r *web.Request, id string, state storage.DestinationStatus, reason string) (any, error) {
-	v, err := c.Webhooks.SetState(r.Context(), id, state, reason)
+	v, err := c.Destinations.Resume(r.Context(), id)
 	if err != nil {
 		return nil, err
 	}
-	c.audit(r, "webhooks", id, map[string]any{"operation": state, "reason": reason})
+	c.audit(r, "webhooks", id, map[string]any{"operation": v.State, "reason": ""})
 	return v, nil
 }

@@ -17,28 +17,23 @@ import (
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
-// Preview is the request that a destination would be sent, with its secrets
-// hidden.
-type Preview struct {
-	// Result says what would happen: sent, skipped (the filter or the transform
-	// leaves it out), rejected (Error says why), refused (the settings cannot be
-	// used), or erased (the person was: nothing of theirs is shown).
-	Result  string            `json:"result" enum:"sent,skipped,rejected,refused,erased"`
+// SampleRequest is the request that a sample would be sent as, with its secrets hidden.
+type SampleRequest struct {
+	Result  string            `json:"result" enum:"sent,skipped,rejected,refused,erased" doc:"skipped: the filter or the transform leaves it out. rejected: the record's fault. refused: the settings cannot be used. erased: the person was, and nothing of theirs is shown or sent."`
 	Error   string            `json:"error,omitempty"`
 	Method  string            `json:"method,omitempty"`
 	URL     string            `json:"url,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
-	Body    string            `json:"body,omitempty"`
-	// Compressed says that the body is sent compressed, as the header
-	// Content-Encoding tells; Body is what it is before that.
-	Compressed bool `json:"compressed,omitempty"`
+	// Body is what it is before it is compressed.
+	Body       string `json:"body,omitempty"`
+	Compressed bool   `json:"compressed,omitempty" doc:"The body is sent compressed, as the header Content-Encoding tells; it is shown as it is before that."`
 	// Subscribed says whether the destination wants records of this type at all.
-	Subscribed bool `json:"subscribed"`
+	Subscribed bool `json:"subscribed" doc:"Whether the destination wants records of this type."`
 }
 
 // Preview builds the request for a sample, as it would be sent now, and sends
 // nothing.
-func (o *Operations) Preview(ctx context.Context, nameOrID string, s Sample) (*Preview, error) {
+func (o *Operations) Preview(ctx context.Context, nameOrID string, s Sample) (*SampleRequest, error) {
 	t, err := o.try(ctx, nameOrID, s, false)
 	if err != nil {
 		return nil, err
@@ -52,7 +47,7 @@ type trial struct {
 	*sinks.Trial
 	dest    *storage.Destination
 	payload *sinks.Payload // before filter and transform
-	preview *Preview
+	preview *SampleRequest
 }
 
 // try makes a sample ready for a destination, as it would be sent; as a test, marked and
@@ -103,9 +98,9 @@ var results = map[delivery.Verdict]string{
 }
 
 // show is a trial as it may be shown.
-func (o *Operations) show(t *sinks.Trial, d *storage.Destination) *Preview {
+func (o *Operations) show(t *sinks.Trial, d *storage.Destination) *SampleRequest {
 	if t.Request == nil {
-		return &Preview{Result: results[t.Outcome.Verdict], Error: t.Outcome.Err}
+		return &SampleRequest{Result: results[t.Outcome.Verdict], Error: t.Outcome.Err}
 	}
 	kind, _ := o.deliverer.Kind(d.Kind)
 	return maskRequest(t.Request, t.Body, d, kind)
@@ -114,7 +109,7 @@ func (o *Operations) show(t *sinks.Trial, d *storage.Destination) *Preview {
 // maskRequest shows a request with this body, and hides secrets by name (headers, those
 // of the config among them) and by value (what else the config calls secret, wherever it
 // stands in the request; of two that begin alike the longer one first).
-func maskRequest(req *transport.Request, body []byte, dest *storage.Destination, kind *sinks.Kind) *Preview {
+func maskRequest(req *transport.Request, body []byte, dest *storage.Destination, kind *sinks.Kind) *SampleRequest {
 	var config any
 	_ = json.Unmarshal(dest.Config, &config) // nothing to hide in what is no JSON
 	var hide []string
@@ -124,7 +119,7 @@ func maskRequest(req *transport.Request, body []byte, dest *storage.Destination,
 		hide = append(hide, secret, redacted, sinks.InQuotes(secret), redacted)
 	}
 	mask := strings.NewReplacer(hide...)
-	v := &Preview{
+	v := &SampleRequest{
 		Result: "sent", Method: http.MethodPost, URL: mask.Replace(redactURL(req.URL.String(), kind)),
 		Body: mask.Replace(string(body)), Headers: map[string]string{},
 		Compressed: req.Header["Content-Encoding"] != nil,

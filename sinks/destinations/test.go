@@ -14,17 +14,16 @@ import (
 // Tested is what came of a test.
 type Tested struct {
 	// DeliveryID is the id of the message that was sent.
-	DeliveryID string           `json:"deliveryId"`
-	EventType  string           `json:"eventType"`
-	Verdict    string           `json:"verdict"`
-	Delivered  bool             `json:"delivered"`
-	Status     int              `json:"status"` // of HTTP, 0 without an answer
-	LatencyMS  int64            `json:"latencyMs"`
-	Error      string           `json:"error,omitempty"`
-	Response   string           `json:"response,omitempty"`
-	Outcome    delivery.Outcome `json:"-"`
+	DeliveryID string `json:"deliveryId"`
+	EventType  string `json:"eventType"`
+	Verdict    string `json:"verdict"`
+	Delivered  bool   `json:"delivered"`
+	Status     int    `json:"status"` // of HTTP, 0 without an answer
+	LatencyMS  int64  `json:"latencyMs"`
+	Error      string `json:"error,omitempty"`
+	Response   string `json:"response,omitempty"`
 	// Request is what was sent, or why nothing was.
-	Request *Preview `json:"request"`
+	Request *SampleRequest `json:"request"`
 }
 
 // Test sends a sample to a destination now, whatever it subscribes to and also when
@@ -42,7 +41,7 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 	}
 	return &Tested{
 		DeliveryID: t.payload.MessageID(), EventType: t.payload.Type, Verdict: out.Verdict.String(), Delivered: out.Verdict == delivery.Delivered,
-		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Outcome: out, Request: t.preview,
+		Status: out.Status, LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response), Request: t.preview,
 	}, nil
 }
 
