@@ -1,0 +1,212 @@
+package predicate
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// stateVersion is the first byte of an encoded state. A new layout has another number,
+// and the old ones are read for ever.
+const stateVersion = 1
+
+// ErrState says that bytes are no encoded state.
+var ErrState = errors.New("predicate: no state of a contact")
+
+// Flags of an encoded state.
+const (
+	flagUserID = 1 << iota
+	flagEmail
+)
+
+// AppendBinary appends the state in its compact, versioned form; the same state gives
+// the same bytes. It never fails.
+func (s *State) AppendBinary(out []byte) ([]byte, error) {
+	flags := byte(0)
+	if s.hasUserID {
+		flags |= flagUserID
+	}
+	if s.hasEmail {
+		flags |= flagEmail
+	}
+	out = append(out, stateVersion, flags)
+	out = binary.AppendVarint(out, s.firstSeen)
+	out = binary.AppendVarint(out, s.lastSeen)
+	out = binary.AppendUvarint(out, uint64(len(s.properties)))
+	for _, p := range s.properties {
+		out = binary.BigEndian.AppendUint64(out, p.id)
+		out = appendText(out, p.raw)
+	}
+	out = binary.AppendUvarint(out, uint64(len(s.legs)))
+	for i := range s.legs {
+		out = s.legs[i].append(out)
+	}
+	return out, nil
+}
+
+// MarshalBinary is AppendBinary to nothing.
+func (s *State) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
+
+func appendText(out []byte, text string) []byte {
+	return append(binary.AppendUvarint(out, uint64(len(text))), text...)
+}
+
+// append writes the times as what lies between them: they are near each other.
+func (l *leg) append(out []byte) []byte {
+	out = binary.BigEndian.AppendUint64(out, l.id)
+	out = append(out, byte(l.mode))
+	out = binary.AppendUvarint(out, uint64(len(l.entries)))
+	before := int64(0)
+	for i := range l.entries {
+		e := &l.entries[i]
+		out = binary.AppendVarint(out, before-e.at)
+		out = append(out, e.id[:]...)
+		if l.mode == modeAmounts {
+			out = binary.AppendVarint(out, e.amount)
+		}
+		before = e.at
+	}
+	switch l.mode {
+	case modeAmounts:
+		out = binary.AppendVarint(out, l.rest)
+	case modeValue:
+		out = appendText(out, l.raw)
+	}
+	return out
+}
+
+// UnmarshalBinary reads what AppendBinary wrote, of any version. It refuses anything else
+// with [ErrState], and keeps nothing of data.
+func (s *State) UnmarshalBinary(data []byte) error {
+	d := &decoder{data: data}
+	if version := d.byte(); d.err == nil && version != stateVersion {
+		return fmt.Errorf("%w: version %d, this program knows %d", ErrState, version, stateVersion)
+	}
+	out := d.state()
+	if d.err == nil && len(d.data) > 0 {
+		d.fail("something follows")
+	}
+	if d.err != nil {
+		return d.err
+	}
+	*s = out
+	return nil
+}
+
+// decoder reads from data until the first fault; after it everything is zero.
+type decoder struct {
+	data []byte
+	err  error
+}
+
+func (d *decoder) fail(what string) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s", ErrState, what)
+	}
+	d.data = nil
+}
+
+func (d *decoder) take(n int) []byte {
+	if n < 0 || n > len(d.data) {
+		d.fail("ends too early")
+		return nil
+	}
+	out := d.data[:n]
+	d.data = d.data[n:]
+	return out
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) id() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) int() int64 {
+	v, n := binary.Varint(d.data)
+	if n <= 0 {
+		d.fail("no number")
+		return 0
+	}
+	d.data = d.data[n:]
+	return v
+}
+
+// count reads how many things of at least size bytes follow.
+func (d *decoder) count(size int) int {
+	v, n := binary.Uvarint(d.data)
+	if n <= 0 || v > uint64((len(d.data)-n)/size) {
+		d.fail("no count")
+		return 0
+	}
+	d.data = d.data[n:]
+	return int(v)
+}
+
+func (d *decoder) text() string { return string(d.take(d.count(1))) }
+
+func (d *decoder) state() State {
+	flags := d.byte()
+	if flags&^(flagUserID|flagEmail) != 0 {
+		d.fail("unknown flags")
+	}
+	out := State{hasUserID: flags&flagUserID != 0, hasEmail: flags&flagEmail != 0, firstSeen: d.int(), lastSeen: d.int()}
+	before := uint64(0)
+	for i := range d.count(9) {
+		p := property{d.id(), d.text()}
+		d.ascends(i, before, p.id)
+		out.properties, before = append(out.properties, p), p.id
+	}
+	for i := range d.count(10) {
+		l := d.leg()
+		d.ascends(i, before, l.id)
+		out.legs, before = append(out.legs, l), l.id
+	}
+	return out
+}
+
+// ascends: lists are searched by halves, so they must be in order.
+func (d *decoder) ascends(i int, before, id uint64) {
+	if i > 0 && id <= before {
+		d.fail("not in order")
+	}
+}
+
+func (d *decoder) leg() leg {
+	l := leg{id: d.id(), mode: legMode(d.byte())}
+	if l.mode >= modes {
+		d.fail("unknown kind of leg")
+		return l
+	}
+	n := d.count(1 + len(uuid.UUID{}))
+	l.entries = make([]entry, 0, n)
+	before := int64(0)
+	for i := range n {
+		e := entry{at: before - d.int()}
+		copy(e.id[:], d.take(len(e.id)))
+		if l.mode == modeAmounts {
+			e.amount = d.int()
+		}
+		if i > 0 && l.entries[i-1].order(&e) >= 0 {
+			d.fail("not in order")
+		}
+		l.entries, before = append(l.entries, e), e.at
+	}
+	switch l.mode {
+	case modeAmounts:
+		l.rest = d.int()
+	case modeValue:
+		l.raw = d.text()
+	}
+	return l
+}

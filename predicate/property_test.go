@@ -1,0 +1,260 @@
+package predicate_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/hogstream/hogstream/predicate"
+)
+
+// contact is one contact: what the product keeps, and what the model remembers.
+type contact struct {
+	state predicate.State
+	world world
+}
+
+// run is a case in hand: two contacts that may be merged, and what was decided of the
+// first, kept up to date as a processor does.
+type run struct {
+	t        *rapid.T
+	l        *language
+	set      *predicate.Set
+	forms    []object // of the conditions, in the order of the set
+	contacts [2]contact
+	known    []predicate.Record // for repeats
+	now      time.Time
+	verdicts []predicate.Verdict
+}
+
+// Has implements predicate.Members by what was decided.
+func (r *run) Has(id string) bool { return r.verdicts[r.set.Index(id)].Holds }
+
+var testLimits = predicate.Limits{Count: 5, Sequence: 3, Total: 100}
+
+func newRun(t *rapid.T) *run {
+	base := draw(t, "base", bases)
+	r := &run{t: t, l: &language{t: t, base: base.at}, now: base.at}
+	var named []predicate.Named
+	buckets := map[string]object{}
+	for i := range rapid.IntRange(1, 4).Draw(t, "conditions") {
+		id := fmt.Sprintf("c%d", i)
+		condition := readForm(t, r.l.condition(2))
+		named = append(named, predicate.Named{ID: id, Bucket: true, Condition: condition})
+		buckets[id] = parsed(condition.Canonical())
+		r.l.buckets = append(r.l.buckets, id)
+	}
+	named = rapid.Permutation(named).Draw(t, "order")
+	zone, err := time.LoadLocation(base.zone)
+	require.NoError(t, err)
+	r.set, err = predicate.Compile(named, predicate.Options{Limits: testLimits, Zone: zone})
+	require.NoError(t, err)
+	for i := range r.set.Len() {
+		r.forms = append(r.forms, buckets[r.set.ID(i)])
+	}
+	for i := range r.contacts {
+		r.contacts[i].world = world{zone: zone, sequence: testLimits.Sequence, buckets: buckets}
+	}
+	r.verdicts = make([]predicate.Verdict, r.set.Len())
+	for i := range r.verdicts { // nothing is known: as a new contact is evaluated
+		r.verdicts[i] = r.set.Evaluate(i, &r.contacts[0].state, r, r.now)
+	}
+	return r
+}
+
+func readForm(t *rapid.T, form object) predicate.Condition {
+	text, err := json.Marshal(form)
+	require.NoError(t, err)
+	var c predicate.Condition
+	require.NoError(t, json.Unmarshal(text, &c), "%s", text)
+	return c
+}
+
+// record draws what is said next: something new, or a repeat.
+func (r *run) record() predicate.Record {
+	if len(r.known) > 0 && chance(r.t, "repeat") {
+		return draw(r.t, "which", r.known)
+	}
+	rec := predicate.Record{ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(r.t, "id"))}
+	switch draw(r.t, "record", []string{"event", "event", "event", "mail", "contact"}) {
+	case "event":
+		rec.Name, rec.At = draw(r.t, "event", eventNames), r.l.instant()
+		rec.Properties = marshal(r.l.properties())
+	case "mail":
+		rec.Name, rec.At = draw(r.t, "mail", []string{"email.sent", "email.opened", "email.clicked"}), r.l.instant()
+		rec.Properties = marshal(object{"templateKey": draw(r.t, "template", []string{"t1", "t2"})})
+	case "contact":
+		rec.Contact = marshal(r.l.properties())
+	}
+	rec.HasUserID, rec.HasEmail = chance(r.t, "user id"), chance(r.t, "email")
+	if chance(r.t, "seen") {
+		rec.FirstSeen, rec.LastSeen = r.l.instant(), r.l.instant()
+	}
+	return rec
+}
+
+func marshal(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// apply tells a contact and its model, and returns what is to be looked at again.
+func (r *run) apply(c *contact, rec predicate.Record) []int {
+	if !slices.ContainsFunc(r.known, func(k predicate.Record) bool { return k.ID == rec.ID }) {
+		r.known = append(r.known, rec)
+	}
+	c.world.tell(rec)
+	touched := r.set.Apply(&c.state, &rec, nil)
+	if chance(r.t, "stored") {
+		c.state = stored(r.t, &c.state)
+	}
+	return touched
+}
+
+func (w *world) tell(rec predicate.Record) {
+	if rec.Name != "" {
+		w.history = append(w.history, happening{rec.ID.String(), rec.Name, rec.At.UnixMicro(), parsed(rec.Properties)})
+	}
+	if rec.Contact != "" {
+		w.properties = parsed(rec.Contact)
+	}
+	w.userID, w.email = w.userID || rec.HasUserID, w.email || rec.HasEmail
+	if !rec.FirstSeen.IsZero() {
+		w.seenBetween(rec.FirstSeen.UnixMicro(), rec.LastSeen.UnixMicro())
+	}
+}
+
+func (w *world) seenBetween(first, last int64) {
+	if w.firstSeen == 0 || first < w.firstSeen {
+		w.firstSeen = first
+	}
+	w.lastSeen = max(w.lastSeen, last)
+}
+
+func stored(t require.TestingT, s *predicate.State) predicate.State {
+	data, err := s.MarshalBinary()
+	require.NoError(t, err)
+	var out predicate.State
+	require.NoError(t, out.UnmarshalBinary(data))
+	again, err := out.MarshalBinary()
+	require.NoError(t, err)
+	require.Equal(t, data, again)
+	return out
+}
+
+// evaluate looks at the conditions that were touched or are due, in the order of the set;
+// a membership that changes touches those that ask for it.
+func (r *run) evaluate(touched []int) {
+	for i := range r.verdicts {
+		next := r.verdicts[i].Next
+		due := !next.IsZero() && !next.After(r.now)
+		if !due && !slices.Contains(touched, i) {
+			continue
+		}
+		before := r.verdicts[i].Holds
+		r.verdicts[i] = r.set.Evaluate(i, &r.contacts[0].state, r, r.now)
+		if r.verdicts[i].Holds != before {
+			touched = r.set.OnBucket(r.set.ID(i), touched)
+		}
+	}
+}
+
+// agree compares with the model.
+func (r *run) agree() {
+	w := &r.contacts[0].world
+	for i, form := range r.forms {
+		require.Equal(r.t, w.holds(form, r.now.UnixMicro()), r.verdicts[i].Holds,
+			"%s at %s of %s", marshal(form), r.now.UTC().Format(time.RFC3339Nano), marshal(w.history))
+	}
+}
+
+// advance lets time pass: to the next instant at which something may turn, to just before
+// it, or anywhere before.
+func (r *run) advance() {
+	next := time.Time{}
+	for _, v := range r.verdicts {
+		if !v.Next.IsZero() && (next.IsZero() || v.Next.Before(next)) {
+			next = v.Next
+		}
+	}
+	if next.IsZero() {
+		next = r.now.Add(duration(draw(r.t, "span", spans)))
+	}
+	require.True(r.t, next.After(r.now), "what is due lies in the future")
+	switch draw(r.t, "to", []string{"turn", "turn", "before", "between"}) {
+	case "turn":
+		r.now = next
+	case "before":
+		r.now = later(r.now, next.Add(-time.Microsecond))
+	case "between":
+		r.now = r.now.Add(next.Sub(r.now) / 2)
+	}
+	r.now = r.now.Truncate(time.Microsecond)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// merge folds the second contact into the first, or the first into the second, and says
+// what the properties are then.
+func (r *run) merge() []int {
+	a, b := &r.contacts[0], &r.contacts[1]
+	if rapid.Bool().Draw(r.t, "other way round") {
+		into := stored(r.t, &b.state)
+		r.set.Merge(&into, &a.state)
+		a.state = into
+	} else {
+		r.set.Merge(&a.state, &b.state)
+	}
+	a.world.history = append(a.world.history, b.world.history...)
+	a.world.userID, a.world.email = a.world.userID || b.world.userID, a.world.email || b.world.email
+	if b.world.firstSeen != 0 {
+		a.world.seenBetween(b.world.firstSeen, b.world.lastSeen)
+	}
+	properties := maps.Clone(a.world.properties)
+	if properties == nil {
+		properties = object{}
+	}
+	r.apply(a, predicate.Record{ID: uuid.New(), Contact: marshal(properties)})
+	all := make([]int, r.set.Len())
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+func TestIncrementalEvaluationAgreesWithTheWholeHistory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRun(t)
+		r.agree()
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			var touched []int
+			switch draw(t, "step", []string{"record", "record", "other", "time", "time", "merge"}) {
+			case "record":
+				touched = r.apply(&r.contacts[0], r.record())
+			case "other":
+				r.apply(&r.contacts[1], r.record())
+			case "time":
+				r.advance()
+			case "merge":
+				touched = r.merge()
+			}
+			r.evaluate(touched)
+			r.agree()
+		}
+	})
+}

@@ -1,0 +1,255 @@
+package predicate
+
+import (
+	"slices"
+	"time"
+)
+
+// Named is a condition of a set.
+type Named struct {
+	// ID is the condition's, unique within the set.
+	ID string
+	// Bucket says that the condition decides who is a member of the bucket ID, which others
+	// of the set may then ask for.
+	Bucket    bool
+	Condition Condition
+	// File and Path say where it stands, for faults.
+	File, Path string
+}
+
+// Options are what conditions are compiled with.
+type Options struct {
+	Limits Limits
+	// Zone is the deployment's, for calendar dates without another; nil is UTC.
+	Zone *time.Location
+	// Buckets are those that may be asked for beside the buckets of the set.
+	Buckets []string
+}
+
+// Set is conditions compiled together. It is immutable and safe for concurrent use.
+//
+// Its conditions are numbered from 0 in an order in which each comes after those whose
+// membership it asks for: who evaluates them in this order sees new memberships at once.
+type Set struct {
+	conditions []compiled
+	ids        map[string]int
+	zones      zones
+
+	events     map[string]*eventSpec // by name
+	legs       map[uint64]*legSpec
+	contact    paths // properties of the contact
+	watched    []watchedProperty
+	identity   []int // conditions that look at who it is
+	firstSeen  []int
+	lastSeen   []int
+	membership map[string][]int // by bucket
+}
+
+type compiled struct {
+	Named
+	node   node
+	inputs Inputs
+}
+
+// eventSpec is what is looked at of the events of a name.
+type eventSpec struct {
+	paths paths // of the filters and values of its legs
+	legs  []*legSpec
+}
+
+// legSpec is an event of one name and filter, as some conditions look at it.
+type legSpec struct {
+	id     uint64
+	key    string
+	mode   legMode
+	size   int  // how many of the newest are kept
+	where  node // nil: all
+	of     int  // slot of the value; -1: none
+	readBy []int
+}
+
+// watchedProperty stands at the slot of its path.
+type watchedProperty struct {
+	id     uint64
+	readBy []int
+}
+
+// Members says of which buckets a contact is a member.
+type Members interface {
+	Has(bucketID string) bool
+}
+
+// Len is how many conditions there are.
+func (s *Set) Len() int { return len(s.conditions) }
+
+// ID is the id of a condition.
+func (s *Set) ID(i int) string { return s.conditions[i].ID }
+
+// Index is the number of a condition, or -1.
+func (s *Set) Index(id string) int {
+	if i, known := s.ids[id]; known {
+		return i
+	}
+	return -1
+}
+
+// Verdict is the answer of a condition.
+type Verdict struct {
+	Holds bool
+	// Next is when time alone may turn the answer: nothing but a record or a membership
+	// turns it before, and then it is to be evaluated again. Zero is never.
+	Next time.Time
+}
+
+// Evaluate answers for a condition at an instant. It allocates nothing; members may be
+// nil for no buckets.
+func (s *Set) Evaluate(i int, state *State, members Members, now time.Time) Verdict {
+	v := view{state: state, members: members, now: now.UnixMicro()}
+	answer := s.conditions[i].node.eval(v)
+	out := Verdict{Holds: answer.holds}
+	if answer.next != never {
+		out.Next = time.UnixMicro(answer.next).UTC()
+	}
+	return out
+}
+
+// OnBucket appends the conditions that look at the membership of a bucket.
+func (s *Set) OnBucket(bucketID string, touched []int) []int {
+	return append(touched, s.membership[bucketID]...)
+}
+
+// Apply brings state up to date with a record, and appends to touched the conditions that
+// look at something that is another now, in their order and each once.
+func (s *Set) Apply(state *State, r *Record, touched []int) []int {
+	start := len(touched)
+	touched = s.applyEvent(state, r, touched)
+	touched = s.applyIdentity(state, r, touched)
+	if r.Contact != "" {
+		touched = s.applyContact(state, r.Contact, touched)
+	}
+	slices.Sort(touched[start:])
+	return touched[:start+len(slices.Compact(touched[start:]))]
+}
+
+func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
+	spec := s.events[r.Name]
+	if spec == nil {
+		return touched
+	}
+	var few [8]string
+	values := few[:0]
+	if n := len(spec.paths.list); n > 0 {
+		values = slices.Grow(values, n)[:n]
+		spec.paths.read(r.properties(), values)
+	}
+	v := view{state: state, event: values}
+	for _, l := range spec.legs {
+		if l.takes(v) && l.add(state, r, values) {
+			touched = append(touched, l.readBy...)
+		}
+	}
+	return touched
+}
+
+// takes says whether an event passes the filter.
+func (l *legSpec) takes(v view) bool { return l.where == nil || l.where.eval(v).holds }
+
+// add puts the event into the leg; one without an amount adds nothing to a total.
+func (l *legSpec) add(state *State, r *Record, values []string) bool {
+	e := entry{at: r.At.UnixMicro(), id: r.ID}
+	raw := ""
+	if l.of >= 0 {
+		raw = values[l.of]
+	}
+	if l.mode == modeAmounts {
+		amount, ok := amountIn(raw)
+		if !ok {
+			return false
+		}
+		e.amount = amount
+	}
+	return state.leg(l.id, l.mode).add(e, raw, l.size)
+}
+
+func amountIn(raw string) (int64, bool) {
+	v := readValue(raw)
+	if v.kind != typeNumber {
+		return 0, false
+	}
+	return amountOf(v.num)
+}
+
+// applyIdentity takes in who it is and when it was seen.
+func (s *Set) applyIdentity(state *State, r *Record, touched []int) []int {
+	if r.HasUserID && !state.hasUserID || r.HasEmail && !state.hasEmail {
+		state.hasUserID = state.hasUserID || r.HasUserID
+		state.hasEmail = state.hasEmail || r.HasEmail
+		touched = append(touched, s.identity...)
+	}
+	if !r.FirstSeen.IsZero() && state.seenFirst(r.FirstSeen.UnixMicro()) {
+		touched = append(touched, s.firstSeen...)
+	}
+	if !r.LastSeen.IsZero() && state.seenLast(r.LastSeen.UnixMicro()) {
+		touched = append(touched, s.lastSeen...)
+	}
+	return touched
+}
+
+func (s *State) seenFirst(at int64) bool {
+	if s.firstSeen != 0 && s.firstSeen <= at {
+		return false
+	}
+	s.firstSeen = at
+	return true
+}
+
+func (s *State) seenLast(at int64) bool {
+	if s.lastSeen >= at {
+		return false
+	}
+	s.lastSeen = at
+	return true
+}
+
+// applyContact takes in the properties of the contact.
+func (s *Set) applyContact(state *State, doc string, touched []int) []int {
+	var few [32]string
+	values := slices.Grow(few[:0], len(s.watched))[:len(s.watched)]
+	s.contact.read(doc, values)
+	for slot, raw := range values {
+		if w := s.watched[slot]; state.set(w.id, raw) {
+			touched = append(touched, w.readBy...)
+		}
+	}
+	return touched
+}
+
+// Merge folds what is known of one contact into another: an event of both counts once.
+// Which of the two takes in the other makes no difference, but for the properties of the
+// contact, which stay; the record of the merge says what they are then. All conditions
+// are to be evaluated.
+func (s *Set) Merge(into, from *State) {
+	for i := range from.legs {
+		other := &from.legs[i]
+		if spec := s.legs[other.id]; spec != nil {
+			into.leg(other.id, spec.mode).merge(other, spec.size)
+		}
+	}
+	into.hasUserID = into.hasUserID || from.hasUserID
+	into.hasEmail = into.hasEmail || from.hasEmail
+	if from.firstSeen != 0 {
+		into.seenFirst(from.firstSeen)
+	}
+	into.seenLast(from.lastSeen)
+}
+
+// Fit drops from state what no condition of the set looks at.
+func (s *Set) Fit(state *State) {
+	state.legs = slices.DeleteFunc(state.legs, func(l leg) bool { return s.legs[l.id] == nil })
+	for i := range state.legs {
+		state.legs[i].trim(s.legs[state.legs[i].id].size)
+	}
+	state.properties = slices.DeleteFunc(state.properties, func(p property) bool {
+		return !slices.ContainsFunc(s.watched, func(w watchedProperty) bool { return w.id == p.id })
+	})
+}
