@@ -177,7 +177,7 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del delivery.Deliver
 	}
 	a := &attempt{Attempt: Attempt{ReplayID: del.ReplayID, Number: del.Attempt}}
 	if !d.build(ctx, o, del, a) {
-		return failed(ctx, context.Cause(ctx), 0)
+		return failed(context.Cause(ctx), ctx.Err(), 0)
 	}
 	if a.unable != nil {
 		return *a.unable
@@ -246,7 +246,7 @@ func (at *attempt) write(o *opened) {
 	}
 }
 
-// breathEvery is after how many records it is looked whether a breath is due.
+// breathEvery is how many records are decoded between yields.
 const breathEvery = 16
 
 // attempt is an Attempt with what became of its records so far.
@@ -256,52 +256,80 @@ type attempt struct {
 	request *transport.Request
 	err     error
 	apart   map[int]delivery.Result // of records that no request is made for
-	unable  *delivery.Outcome       // when the records could not all be looked at
+	unable  *delivery.Outcome       // when the records could not all be read
 }
 
-// attempt makes one request within its deadline; failed and outcomeOf say what comes
-// of it.
+// attempt makes one request within its deadline and says what comes of it.
 func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) delivery.Outcome {
-	a := &at.Attempt
+	got := d.send(ctx, o, at)
+	return outcomeOf(o.sink, &at.Attempt, &got, d.cfg.MaxRetryAfter)
+}
+
+// A reply is what came of an attempt: an answer, why there is none, or what a Sender
+// says.
+type reply struct {
+	answer  *transport.Answer
+	unbuilt error             // why there was no request
+	failure error             // why there was no answer
+	ended   error             // of the attempt's context by then; nil when it had not ended
+	told    *delivery.Outcome // by a Sender
+	at      time.Time
+	latency time.Duration
+}
+
+// send makes one request within its deadline.
+func (d *Deliverer) send(ctx context.Context, o *opened, at *attempt) reply {
 	ctx, done := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer done()
 	if sender, ok := o.sink.(Sender); ok {
-		return splitBatch(a, itemized(a, sender.Send(ctx, a)))
+		out := sender.Send(ctx, &at.Attempt)
+		return reply{told: &out}
 	}
 	if at.err != nil {
-		return splitBatch(a, delivery.Outcome{Verdict: delivery.Reject, Err: at.err.Error()})
+		return reply{unbuilt: at.err}
 	}
-	d.complete(ctx, at.request, a)
+	d.complete(ctx, at.request, &at.Attempt)
 	start := time.Now()
 	ans, err := d.client.Send(ctx, at.request, max(o.kind.Answer, keptOfAnswer))
 	now := time.Now()
-	if err != nil {
-		return failed(ctx, err, now.Sub(start))
-	}
-	out := outcomeOf(o.sink, a, ans, now, d.cfg.MaxRetryAfter)
-	out.Latency = now.Sub(start)
-	return out
+	return reply{answer: ans, failure: err, ended: ctx.Err(), at: now, latency: now.Sub(start)}
 }
 
-// outcomeOf is the outcome of an attempt with an answer. It decides by its arguments
-// alone.
-func outcomeOf(sink Sink, a *Attempt, ans *transport.Answer, now time.Time, maxRetryAfter time.Duration) delivery.Outcome {
+// outcomeOf is the outcome of an attempt. It decides by its arguments alone.
+func outcomeOf(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) delivery.Outcome {
+	var out delivery.Outcome
+	switch {
+	case r.told != nil:
+		out = *r.told
+	case r.unbuilt != nil:
+		out = delivery.Outcome{Verdict: delivery.Reject, Err: r.unbuilt.Error()}
+	case r.failure != nil:
+		return failed(r.failure, r.ended, r.latency)
+	default:
+		out = judged(sink, a, r, maxRetryAfter)
+	}
+	return splitBatch(a, itemized(a, out))
+}
+
+// judged is the outcome of an attempt with an answer.
+func judged(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) delivery.Outcome {
+	ans := r.answer
 	verdict, reason := sink.Judge(a, ans)
-	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Response: excerpt(ans.Body)}
+	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Latency: r.latency, Response: excerpt(ans.Body)}
 	if verdict == delivery.Delivered {
 		return out
 	}
 	if verdict == delivery.Retry || verdict == delivery.Partial {
-		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), now, maxRetryAfter)
+		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), r.at, maxRetryAfter)
 	}
 	if items, ok := sink.(ItemJudge); ok && verdict == delivery.Partial {
 		out.Results = items.JudgeItems(a, ans)
-		return itemized(a, out)
+		return out
 	}
 	if out.Err = reason; reason == "" {
 		out.Err = fmt.Sprintf("HTTP %d", ans.Status)
 	}
-	return splitBatch(a, out)
+	return out
 }
 
 // splitBatch turns the rejection of several records into their division.
@@ -324,17 +352,18 @@ func (d *Deliverer) complete(ctx context.Context, req *transport.Request, a *Att
 	propagate(ctx, propagation.HeaderCarrier(req.Header))
 }
 
-// failed is the outcome of an attempt without an answer.
-func failed(ctx context.Context, err error, latency time.Duration) delivery.Outcome {
+// failed is the outcome of an attempt without an answer, whose context has ended so, if
+// it has.
+func failed(err, ended error, latency time.Duration) delivery.Outcome {
 	out := delivery.Outcome{Verdict: delivery.Retry, Latency: latency}
 	var blocked *transport.BlockedError
 	var netErr net.Error
 	switch {
 	case errors.As(err, &blocked):
 		out.Verdict, out.Err = delivery.Refuse, delivery.FailureBlocked+": "+blocked.Reason
-	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case ended != nil && !errors.Is(ended, context.DeadlineExceeded):
 		out.Err = delivery.FailureCancelled // whatever that has made of the connection
-	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
+	case ended != nil, errors.As(err, &netErr) && netErr.Timeout():
 		out.Err = fmt.Sprintf(delivery.FailureTimeout+" after %s", latency.Round(time.Millisecond))
 	default:
 		out.Err = networkFailure(err)

@@ -31,7 +31,7 @@ func (o *opened) shape(ctx context.Context, del delivery.Delivery, a *attempt) {
 	}
 	results, err := o.program.Run(ctx, envelopes(a.Payloads))
 	if err != nil {
-		out := notRun(ctx, err, len(del.Records))
+		out := notRun(err, ctx.Err(), len(del.Records))
 		a.unable = &out
 		return
 	}
@@ -82,14 +82,14 @@ func envelopes(payloads []*Payload) [][]byte {
 }
 
 // notRun is the outcome when filter and transform were not run for any record.
-func notRun(ctx context.Context, err error, records int) delivery.Outcome {
+func notRun(err, ended error, records int) delivery.Outcome {
 	var source *program.SourceError
 	switch {
 	case errors.As(err, &source):
 		return delivery.Outcome{Verdict: delivery.Refuse, Err: "settings of the destination: " + transport.CleanText(err.Error())}
-	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return failed(ctx, context.Cause(ctx), 0)
-	case ctx.Err() != nil:
+	case ended != nil && !errors.Is(ended, context.DeadlineExceeded):
+		return failed(ended, ended, 0)
+	case ended != nil:
 		return brokenOff(errNoTurn, records)
 	}
 	return delivery.Outcome{Verdict: delivery.Retry, Err: transport.CleanText(err.Error())}
