@@ -32,25 +32,25 @@ const planted = "planted@example.com"
 func quotingErrors(t *testing.T) []error {
 	t.Helper()
 	db := storagetest.New(t)
-	_, err := db.Exec(t.Context(), `CREATE TABLE people (email text PRIMARY KEY CHECK (length(email) < 50))`)
+	_, err := storagetest.SQL(db).Exec(t.Context(), `CREATE TABLE people (email text PRIMARY KEY CHECK (length(email) < 50))`)
 	require.NoError(t, err)
-	_, err = db.Exec(t.Context(), `INSERT INTO people VALUES ($1)`, planted)
+	_, err = storagetest.SQL(db).Exec(t.Context(), `INSERT INTO people VALUES ($1)`, planted)
 	require.NoError(t, err)
 	all := []error{}
 	note := func(err error) {
 		require.Error(t, err)
 		all = append(all, err)
 	}
-	_, err = db.Exec(t.Context(), `INSERT INTO people VALUES ($1)`, planted)
+	_, err = storagetest.SQL(db).Exec(t.Context(), `INSERT INTO people VALUES ($1)`, planted)
 	note(err)
-	_, err = db.Exec(t.Context(), `INSERT INTO people VALUES ($1)`, strings.Repeat(planted, 5))
+	_, err = storagetest.SQL(db).Exec(t.Context(), `INSERT INTO people VALUES ($1)`, strings.Repeat(planted, 5))
 	note(err)
-	_, err = db.Exec(t.Context(), `SELECT $1::text::uuid`, planted)
+	_, err = storagetest.SQL(db).Exec(t.Context(), `SELECT $1::text::uuid`, planted)
 	note(err)
-	_, err = db.Exec(t.Context(), `SELECT $1::text::timestamptz`, planted)
+	_, err = storagetest.SQL(db).Exec(t.Context(), `SELECT $1::text::timestamptz`, planted)
 	note(err)
 	note(db.InTx(t.Context(), func(tx *storage.Tx) error {
-		_, err := tx.Exec(t.Context(), `SELECT $1::text::json`, `{"email":`+planted)
+		_, err := storagetest.SQL(tx).Exec(t.Context(), `SELECT $1::text::json`, `{"email":`+planted)
 		return err
 	}))
 	_, err = strconv.Atoi(planted)

@@ -33,7 +33,7 @@ func maintained(t *testing.T, now time.Time, change func(*Config), fill func(db 
 	require.Empty(t, logs.All())
 	return func(table string) int {
 		var n int
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n))
 		return n
 	}
 }
@@ -50,7 +50,7 @@ func agedRows(t *testing.T, now time.Time, ages ...time.Duration) func(db *stora
 				`INSERT INTO pending_answers (input_id, contact_id, removed, losers, created_at) SELECT $3::text::uuid, $3::text::uuid, '{"a":null}', '{}', $1 WHERE $2::text <> ''`,
 				`INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source) SELECT $3::text::uuid, $3::text::uuid, $2::text, '{}', $1, $1, 'test'`,
 			} {
-				_, err := db.Exec(t.Context(), sql, now.Add(-age), fmt.Sprint("k", i), uuid.NewString())
+				_, err := storagetest.SQL(db).Exec(t.Context(), sql, now.Add(-age), fmt.Sprint("k", i), uuid.NewString())
 				require.NoError(t, err)
 			}
 		}
@@ -91,7 +91,7 @@ func TestAnAnswerNobodyWaitsForAnyMoreIsForgottenSoonAndWhatAMergeRemovesIsNot(t
 			if removed != nil {
 				*removed = `{"plan":null}`
 			}
-			_, err := db.Exec(t.Context(), `INSERT INTO pending_answers (input_id, contact_id, answer, removed, losers, created_at)
+			_, err := storagetest.SQL(db).Exec(t.Context(), `INSERT INTO pending_answers (input_id, contact_id, answer, removed, losers, created_at)
 				VALUES ($1, $1, '{}', $2, '{}', $3)`, uuid.NewString(), removed, now.Add(-time.Hour))
 			require.NoError(t, err)
 		}
@@ -103,7 +103,7 @@ func TestAnAnswerNobodyWaitsForAnyMoreIsForgottenSoonAndWhatAMergeRemovesIsNot(t
 func TestEventsOfPastDaysHavePartitionsAndStraysAreCleanedInOneGo(t *testing.T) {
 	now := time.Now()
 	count := maintained(t, now, func(c *Config) { c.Database.EventsRetention = 10 * day }, func(db *storage.DB) {
-		_, err := db.Exec(t.Context(), `INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source)
+		_, err := storagetest.SQL(db).Exec(t.Context(), `INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source)
 			SELECT gen_random_uuid(), gen_random_uuid(), 'x', '{}', $1, $1, 'test' FROM generate_series(1, 25000)`, now.Add(-20*day))
 		require.NoError(t, err)
 	})
@@ -156,7 +156,7 @@ func TestWhoChangedWhatIsKeptForAYearUnlessSetOtherwise(t *testing.T) {
 	now := time.Now()
 	fill := func(db *storage.DB) {
 		for _, age := range []time.Duration{time.Hour, 364 * day, 366 * day} {
-			require.NoError(t, storage.InsertAudit(t.Context(), db, storage.AuditEntry{Actor: "a", Action: "x.post", Resource: "x", CreatedAt: now.Add(-age)}))
+			require.NoError(t, db.InsertAudit(t.Context(), storage.AuditEntry{Actor: "a", Action: "x.post", Resource: "x", CreatedAt: now.Add(-age)}))
 		}
 	}
 	require.Equal(t, 2, maintained(t, now, nil, fill)("audit_logs"))

@@ -145,7 +145,7 @@ func (b *fanout) read(ctx context.Context, d *deliveries, m *meter, dest *storag
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		cursors, err := storage.DestinationCursors(ctx, b.env.db, dest.ID)
+		cursors, err := b.env.db.DestinationCursors(ctx, dest.ID)
 		if err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ type ingestRun struct {
 // start serves both sides.
 func (b *ingestRun) start(ctx context.Context) error {
 	var err error
-	if _, b.key, err = storage.CreateAPIKey(ctx, b.env.db, storage.NewAPIKey{Name: "bench", Scopes: []string{storage.ScopeIngest}}, time.Now()); err != nil {
+	if _, b.key, err = b.env.db.CreateAPIKey(ctx, storage.NewAPIKey{Name: "bench", Scopes: []string{storage.ScopeIngest}}, time.Now()); err != nil {
 		return err
 	}
 	log, err := stream.OpenLog(ctx, b.env.kafka, b.env.codec, b.cfg.Logger, nil)

@@ -100,7 +100,7 @@ func (r *rig) limited(ctx context.Context, receiver *part, lasts time.Duration) 
 	// Attempts are logged when they have ended; those of the last moment are not missed.
 	const log = `SELECT coalesce(array_agg((extract(epoch FROM attempted_at) * 1e6)::bigint ORDER BY attempted_at), '{}') FROM delivery_attempts`
 	var micros []int64
-	if err := r.env.db.QueryRow(ctx, log).Scan(&micros); err != nil {
+	if err := r.env.sql.QueryRow(ctx, log).Scan(&micros); err != nil {
 		return nil, nil, fmt.Errorf("read the delivery log: %w", err)
 	}
 	if len(micros) == 0 {

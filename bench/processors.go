@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -37,7 +38,7 @@ func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		return nil, err
 	}
 	cfg.say("  %d contacts are made", benchContacts)
-	if err := seedContacts(ctx, env.db); err != nil {
+	if err := seedContacts(ctx, env); err != nil {
 		return nil, err
 	}
 	bench := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
@@ -181,7 +182,7 @@ func (p *processorsRun) event() *schemas.Input {
 func contactUser(i int) string { return fmt.Sprintf("user-%06d", i) }
 
 // seedContacts makes the contacts as identity and contacts would have.
-func seedContacts(ctx context.Context, db *storage.DB) error {
+func seedContacts(ctx context.Context, env *surroundings) error {
 	for _, sql := range []string{
 		`INSERT INTO identities (contact_id, external_id, email, first_seen_at)
 SELECT gen_random_uuid(), 'user-' || lpad(i::text, 6, '0'), 'user' || i || '@example.com', now() FROM generate_series(0, $1::int - 1) AS i`,
@@ -194,7 +195,7 @@ SELECT contact_id, external_id, email, json_build_array(json_build_array('extern
        1, first_seen_at, first_seen_at, first_seen_at, first_seen_at
 FROM identities WHERE $1::int > 0`,
 	} {
-		if _, err := db.Exec(ctx, sql, benchContacts); err != nil {
+		if _, err := env.sql.Exec(ctx, sql, benchContacts); err != nil {
 			return fmt.Errorf("make %d contacts: %w", benchContacts, err)
 		}
 	}
@@ -204,16 +205,16 @@ FROM identities WHERE $1::int > 0`,
 		`CREATE TABLE bare_events (LIKE events INCLUDING ALL)`,
 		`ANALYZE`,
 	} {
-		if _, err := db.Exec(ctx, sql); err != nil {
+		if _, err := env.sql.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make tables to compare with: %w", err)
 		}
 	}
-	return db.CreateEventPartitions(ctx, time.Now(), 1)
+	return env.db.CreateEventPartitions(ctx, time.Now(), 1)
 }
 
 // bare writes the same rows with nothing around: one upsert and one COPY a batch.
 func (p *processorsRun) bare(ctx context.Context, n int) (float64, error) {
-	ids, err := contactIDs(ctx, p.env.db)
+	ids, err := contactIDs(ctx, p.env.sql)
 	if err != nil {
 		return 0, err
 	}
@@ -234,7 +235,7 @@ SET properties = excluded.properties, version = bare_contacts.version + 1,
 			contact[i] = ids[(at+i)%len(ids)]
 			properties[i] = `{"visits":` + strconv.Itoa(at+i) + `,"firstName":"Ada","lastName":"Lovelace","country":"GB","plan":"pro","company":"Analytical Engines","locale":"en-GB","signedUpFrom":"newsletter","tags":["early","beta"]}`
 		}
-		err := p.env.db.InTx(ctx, func(tx *storage.Tx) error {
+		err := pgx.BeginFunc(ctx, p.env.sql, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, upsert, contact, properties, now); err != nil {
 				return err
 			}
@@ -251,8 +252,8 @@ SET properties = excluded.properties, version = bare_contacts.version + 1,
 	return float64(n) / time.Since(begun).Seconds(), nil
 }
 
-func contactIDs(ctx context.Context, db *storage.DB) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, `SELECT id FROM contacts`)
+func contactIDs(ctx context.Context, sql *pgxpool.Pool) ([]uuid.UUID, error) {
+	rows, err := sql.Query(ctx, `SELECT id FROM contacts`)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (r *rig) create(ctx context.Context, starts []storage.CursorStart, dests ..
 			if err := r.destinations.Insert(ctx, tx, d); err != nil {
 				return fmt.Errorf("make a destination: %w", err)
 			}
-			if err := storage.CreateCursors(ctx, tx, d.ID, starts); err != nil {
+			if err := tx.CreateCursors(ctx, d.ID, starts); err != nil {
 				return err
 			}
 		}
@@ -100,7 +100,7 @@ func (r *rig) create(ctx context.Context, starts []storage.CursorStart, dests ..
 
 func (r *rig) remove(ctx context.Context, dests ...*storage.Destination) error {
 	for _, d := range dests {
-		if _, err := r.env.db.Exec(ctx, `DELETE FROM destinations WHERE id = $1`, d.ID); err != nil {
+		if _, err := r.env.sql.Exec(ctx, `DELETE FROM destinations WHERE id = $1`, d.ID); err != nil {
 			return fmt.Errorf("remove the destination: %w", err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/localregistry"
 	"github.com/hogstream/hogstream/storage"
@@ -22,7 +24,8 @@ import (
 type surroundings struct {
 	kafka stream.Config
 	codec *schemas.Codec
-	db    *storage.DB // nil without Postgres
+	db    *storage.DB   // nil without Postgres
+	sql   *pgxpool.Pool // plain SQL on the same database: the other side of a ratio
 
 	brokerPID, postgresPID int
 	registryURL, dbURL     string
@@ -104,8 +107,14 @@ func (s *surroundings) startPostgres(ctx context.Context, cfg Config, opts []sto
 		return err
 	}
 	s.onClose(func() error { s.db.Close(); return nil })
-	_, err = s.db.Migrate(ctx)
-	return err
+	if _, err = s.db.Migrate(ctx); err != nil {
+		return err
+	}
+	if s.sql, err = pgxpool.New(ctx, s.dbURL); err != nil {
+		return err
+	}
+	s.onClose(func() error { s.sql.Close(); return nil })
+	return nil
 }
 
 func (s *surroundings) onClose(f func() error) { s.opened = append(s.opened, f) }

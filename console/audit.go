@@ -40,7 +40,7 @@ func (c *console) entry(r *web.Request, resource, id string, detail any) storage
 // does not undo it.
 func (c *console) audit(r *web.Request, resource, id string, detail any) {
 	e := c.entry(r, resource, id, detail)
-	if err := storage.InsertAudit(context.WithoutCancel(r.Context()), c.DB, e); err != nil {
+	if err := c.DB.InsertAudit(context.WithoutCancel(r.Context()), e); err != nil {
 		c.Logger.Error("admin.audit_lost", zap.String("action", e.Action), zap.String("actor", e.Actor), zap.String("resource_id", id), zap.Error(err))
 	}
 }

@@ -351,11 +351,11 @@ func TestContactsAreListedSearchedAndShown(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	ada, bob := uuid.NewString(), uuid.NewString()
-	_, err := s.db.Exec(t.Context(), `INSERT INTO contacts (id, external_id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+	_, err := storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO contacts (id, external_id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
 		VALUES ($1::text::uuid, 'u_1', 'ada@example.com', '{"plan":"pro"}', 1, now(), now(), now(), now()),
 		       ($2::text::uuid, NULL, 'Bob%@example.com', '{}', 1, now(), now() - INTERVAL '1 hour', now(), now())`, ada, bob)
 	require.NoError(t, err)
-	_, err = s.db.Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'u_1', $1::text::uuid), ('external', 'before', $1::text::uuid)`, ada)
+	_, err = storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'u_1', $1::text::uuid), ('external', 'before', $1::text::uuid)`, ada)
 	require.NoError(t, err)
 	ids := func(path string) (out []any) {
 		list, _ := s.request(http.MethodGet, path, "", http.StatusOK)["contacts"].([]any)
@@ -373,7 +373,7 @@ func TestContactsAreListedSearchedAndShown(t *testing.T) {
 		got, _ := s.request(http.MethodGet, "/contacts/"+name, "", http.StatusOK)["contact"].(map[string]any)
 		require.Equal(t, ada, got["id"])
 	}
-	_, err = s.db.Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'org/ü@x:1 %2F', $1::text::uuid)`, ada)
+	_, err = storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'org/ü@x:1 %2F', $1::text::uuid)`, ada)
 	require.NoError(t, err)
 	for _, path := range []string{"org%2F%C3%BC%40x%3A1%20%252F", "urn:uuid:" + ada} {
 		got, _ := s.request(http.MethodGet, "/contacts/"+path, "", http.StatusOK)["contact"].(map[string]any)
@@ -386,7 +386,7 @@ func TestContactsAreListedSearchedAndShown(t *testing.T) {
 func TestAllContactsAreReadPageByPageWithACursor(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	_, err := s.db.Exec(t.Context(), `INSERT INTO contacts (id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+	_, err := storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO contacts (id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
 		SELECT gen_random_uuid(), 'c' || i || '@example.com', '{}', 1, now(), now(), now(), now() FROM generate_series(1, 7) AS i`)
 	require.NoError(t, err)
 	seen := map[any]bool{}
@@ -399,7 +399,7 @@ func TestAllContactsAreReadPageByPageWithACursor(t *testing.T) {
 			seen[c.(map[string]any)["id"]] = true
 		}
 		// Whoever is seen meanwhile neither moves nor is missed.
-		_, err := s.db.Exec(t.Context(), `UPDATE contacts SET last_seen_at = now() + INTERVAL '1 hour' WHERE random() < 0.5`)
+		_, err := storagetest.SQL(s.db).Exec(t.Context(), `UPDATE contacts SET last_seen_at = now() + INTERVAL '1 hour' WHERE random() < 0.5`)
 		require.NoError(t, err)
 		require.NotContains(t, page, "total")
 		next, more := page["nextCursor"].(string)

@@ -133,7 +133,7 @@ func (c *console) listDeliveries(r *web.Request) (any, error) {
 	if filter.From.IsZero() {
 		filter.From = c.searchedFrom(filter.To)
 	}
-	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
+	list, next, err := c.DB.SearchAttempts(r.Context(), id, filter, q.Get("cursor"), limit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = refuse(http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to")
 	}
@@ -217,7 +217,7 @@ func (c *console) getDelivery(r *web.Request) (any, error) {
 	if filter.From, err = c.attemptedFrom(r.Context(), filter); err != nil {
 		return nil, err
 	}
-	list, next, err := storage.SearchAttempts(r.Context(), c.DB, id, filter, "", 100)
+	list, next, err := c.DB.SearchAttempts(r.Context(), id, filter, "", 100)
 	if err == nil && len(list) == 0 {
 		err = web.ErrNotFound
 	}

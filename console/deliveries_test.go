@@ -111,7 +111,7 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 		rows = append(rows, storage.Attempt{At: time.Now(), DestinationID: id, RecordID: "r", RecordType: "contact.created", RecordKey: "c",
 			Topic: "lifecycle", Partition: 1, Offset: i, Attempt: 1, Outcome: "delivered", Status: 200})
 	}
-	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows) }))
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.WriteAttempts(t.Context(), rows) }))
 	at := "/webhooks/" + id + "/deliveries"
 	page := s.request(http.MethodGet, at+"?limit=3&key=c", "", http.StatusOK)
 	require.Len(t, page["deliveries"], 3)
@@ -123,7 +123,7 @@ func TestTheDeliveryLogIsSearchedAndARecordRedelivered(t *testing.T) {
 	s.request(http.MethodGet, at+"/lifecycle-1-99", "", http.StatusNotFound)
 	s.log.appended = time.Now().Add(3 * time.Hour) // so far in the future that no attempt was made since
 	rows[0].Offset = 7
-	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows[:1]) }))
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.WriteAttempts(t.Context(), rows[:1]) }))
 	s.request(http.MethodGet, at+"/lifecycle-1-7", "", http.StatusNotFound)
 	s.log.appended = time.Now()
 	require.Len(t, s.request(http.MethodGet, at+"/lifecycle-1-7", "", http.StatusOK)["deliveries"], 1, "only what was attempted since it was appended is searched")
@@ -156,7 +156,7 @@ func TestASearchOfTheDeliveryLogGoesBackADayUnlessItSaysOtherwise(t *testing.T) 
 		return storage.Attempt{At: at, DestinationID: id, RecordID: "r", RecordType: typ, RecordKey: "c", Topic: "events", Attempt: 1, Outcome: "delivered", Status: 200}
 	}
 	rows := []storage.Attempt{row(now, "event.tracked:order.paid"), row(now.Add(-time.Hour), "contact.created"), row(now.Add(-72*time.Hour), "contact.created")}
-	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return storage.WriteAttempts(t.Context(), tx, rows) }))
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.WriteAttempts(t.Context(), rows) }))
 	at := "/webhooks/" + id + "/deliveries"
 	found := func(query string) int {
 		list, _ := s.request(http.MethodGet, at+query, "", http.StatusOK)["deliveries"].([]any)

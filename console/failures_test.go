@@ -23,9 +23,9 @@ func TestWhatAFailedDeliveryTellsOfTheNetworkIsForAdminsAlone(t *testing.T) {
 		}
 	}
 	s.log.appended = at
-	require.NoError(t, storage.PrepareAttempts(t.Context(), s.db, at, 1))
+	require.NoError(t, s.db.PrepareAttempts(t.Context(), at, 1))
 	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
-		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{
+		return tx.WriteAttempts(t.Context(), []storage.Attempt{
 			attempt(7, 0, "tls: failed to verify certificate: x509: valid for crm.internal"), attempt(2, 0, "dns: lookup crm.internal on 10.0.0.2:53: no such host"),
 			attempt(3, 0, "dial tcp 10.0.0.9:443: connect: no route to host"), attempt(4, 422, "HTTP 422: no such field"),
 		})

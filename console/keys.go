@@ -126,10 +126,10 @@ func (c *console) createKey(r *web.Request) (any, error) {
 	var key *storage.APIKey
 	var text string
 	err := c.DB.InRetriedTx(r.Context(), func(tx *storage.Tx) (err error) {
-		if key, text, err = storage.CreateAPIKey(r.Context(), tx, n, now); err != nil {
+		if key, text, err = tx.CreateAPIKey(r.Context(), n, now); err != nil {
 			return err
 		}
-		return storage.InsertAudit(r.Context(), tx, c.entry(r, "api-keys", key.ID, keyDetail(key)))
+		return tx.InsertAudit(r.Context(), c.entry(r, "api-keys", key.ID, keyDetail(key)))
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (c *console) revoke(ctx context.Context, tx *storage.Tx, r *web.Request, id
 	if err != nil {
 		return err
 	}
-	if err := storage.InsertAudit(ctx, tx, c.entry(r, "api-keys", id, keyDetail(key))); err != nil {
+	if err := tx.InsertAudit(ctx, c.entry(r, "api-keys", id, keyDetail(key))); err != nil {
 		return fmt.Errorf("revoke API key %s: %w", id, err)
 	}
 	return nil

@@ -170,7 +170,7 @@ func (c *console) parkedRoutes() []web.Route {
 
 // listParkedTotals is GET /parked: how much each destination has parked.
 func (c *console) listParkedTotals(r *web.Request) (any, error) {
-	totals, err := storage.AllParkedTotals(r.Context(), c.DB)
+	totals, err := c.DB.AllParkedTotals(r.Context())
 	out := parkedTotalsPage{Destinations: []parkedTotalJSON{}}
 	for _, t := range totals {
 		out.Destinations = append(out.Destinations, parkedTotalJSON{
@@ -199,7 +199,7 @@ func (c *console) listParked(r *web.Request) (any, error) {
 	if _, err := c.Destinations.Get(r.Context(), id); err != nil {
 		return nil, err
 	}
-	list, next, err := storage.ParkedKeys(r.Context(), c.DB, id, filter, q.Get("cursor"), limit)
+	list, next, err := c.DB.ParkedKeys(r.Context(), id, filter, q.Get("cursor"), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (c *console) listParked(r *web.Request) (any, error) {
 	}
 	if total {
 		out.Total = &parkedCount{}
-		out.Total.Keys, out.Total.Records, err = storage.ParkedTotals(r.Context(), c.DB, id)
+		out.Total.Keys, out.Total.Records, err = c.DB.ParkedTotals(r.Context(), id)
 	}
 	return out, err
 }
@@ -225,7 +225,7 @@ func (c *console) getParked(r *web.Request) (any, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	keys, records, err := storage.InspectParkedKey(r.Context(), c.DB, id, r.TextParam("key"), limit)
+	keys, records, err := c.DB.InspectParkedKey(r.Context(), id, r.TextParam("key"), limit)
 	if err == nil && len(keys) == 0 {
 		err = web.ErrNotFound
 	}
@@ -270,7 +270,7 @@ func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
 		for began := time.Now(); out.NextCursor != nil || out.Keys == 0; {
 			from := ""
 			take(&from, out.NextCursor)
-			n, next, err := storage.WishParked(r.Context(), c.DB, wish, id, filter, from)
+			n, next, err := c.DB.WishParked(r.Context(), wish, id, filter, from)
 			if err != nil {
 				return nil, err
 			}

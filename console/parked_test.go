@@ -11,6 +11,7 @@ import (
 
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // destination makes one at the receiver.
@@ -41,10 +42,10 @@ func (s *server) park(destination string, records int, keys ...string) {
 		})
 	}
 	require.NoError(s.t, s.db.InTx(s.t.Context(), func(tx *storage.Tx) error {
-		if err := storage.ParkRecords(s.t.Context(), tx, rows); err != nil {
+		if err := tx.ParkRecords(s.t.Context(), rows); err != nil {
 			return err
 		}
-		return storage.SaveParkedKeys(s.t.Context(), tx, states)
+		return tx.SaveParkedKeys(s.t.Context(), states)
 	}))
 }
 
@@ -98,7 +99,7 @@ func TestParkedKeysAreRetriedAndSkippedByNameByFilterAndAllOfThem(t *testing.T) 
 	s.park(id, 2, "a", "b", "c")
 	at := "/webhooks/" + id + "/parked"
 	due := func() (n int) {
-		require.NoError(t, s.db.QueryRow(t.Context(), `SELECT count(*) FROM parked_keys WHERE next_attempt_at <= now()`).Scan(&n))
+		require.NoError(t, storagetest.SQL(s.db).QueryRow(t.Context(), `SELECT count(*) FROM parked_keys WHERE next_attempt_at <= now()`).Scan(&n))
 		return n
 	}
 	told := make(chan string, 10)

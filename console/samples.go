@@ -90,7 +90,7 @@ func (c *console) recordNamed(ctx context.Context, destination, name string) (*s
 	if uuid.Validate(recordID) != nil {
 		return c.recordAt(ctx, name)
 	}
-	logged, _, err := storage.SearchAttempts(ctx, c.DB, destination, storage.AttemptFilter{RecordID: recordID, From: time.Now().Add(-24 * time.Hour)}, "", 1)
+	logged, _, err := c.DB.SearchAttempts(ctx, destination, storage.AttemptFilter{RecordID: recordID, From: time.Now().Add(-24 * time.Hour)}, "", 1)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func TestARecordIsPreviewedByItsPlaceItsIDOrPasted(t *testing.T) {
 	logged := uuid.NewString()
 	row := storage.Attempt{At: time.Now(), DestinationID: id, RecordID: logged, Topic: "events", Partition: 2, Offset: 7, Attempt: 1, Outcome: "delivered"}
 	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
-		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{row})
+		return tx.WriteAttempts(t.Context(), []storage.Attempt{row})
 	}))
 	require.Contains(t, previewed(`{"record":"`+logged+`"}`), recordID(2), "where the delivery log says it stands")
 	require.Contains(t, previewed(`{"message":{"type":"contact.created","data":{"a":1}}}`), `"data":{"a":1}`)
@@ -53,7 +53,7 @@ func TestTheOutcomeOfATestIsLookedUpByItsMessage(t *testing.T) {
 	id, message := uuid.NewString(), uuid.NewString()
 	row := storage.Attempt{At: time.Now(), DestinationID: id, RecordID: message, RecordType: "webhook.test", Partition: -1, Offset: -1, Attempt: 1, Outcome: "delivered", Status: 200}
 	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
-		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{row})
+		return tx.WriteAttempts(t.Context(), []storage.Attempt{row})
 	}))
 	found := s.request(http.MethodGet, "/webhooks/"+id+"/deliveries/msg_"+message, "", http.StatusOK)["deliveries"].([]any)
 	require.Len(t, found, 1)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -61,7 +62,7 @@ func (b *book) killed(w *world, p *process) {
 		return nil
 	})
 	written := map[string]bool{}
-	rows, err := w.db.Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome = 'delivered'`)
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome = 'delivered'`)
 	require.NoError(w.t, err)
 	defer rows.Close()
 	for rows.Next() {

@@ -19,6 +19,7 @@ import (
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // newDevWorld is `hogstream dev`, started on a directory of its own, and how a
@@ -125,7 +126,7 @@ func TestFaultDevKilledAsAWholeLosesNothingAndStartsAgain(t *testing.T) {
 // rows that its last apply wrote, unless they are known to be published.
 func (w *world) lastOutputs() (n int) {
 	w.t.Helper()
-	rows, err := w.db.Query(w.ctx(), `
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `
 		SELECT pending FROM processor_progress AS p
 		WHERE pending IS NOT NULL AND updated_at = (SELECT max(updated_at) FROM processor_progress AS o WHERE o.processor = p.processor)`)
 	require.NoError(w.t, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 func TestFaultBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
@@ -101,7 +102,7 @@ func TestFaultBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 	require.Len(t, w.read(schemas.TopicIngest), 2, "nothing of the bad ones is on the log")
 	require.Empty(t, w.read(schemas.TopicDeadLetters))
 	var contacts int
-	require.NoError(t, w.db.QueryRow(w.ctx(), `SELECT count(*) FROM contacts`).Scan(&contacts))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT count(*) FROM contacts`).Scan(&contacts))
 	require.Equal(t, 1, contacts)
 }
 
@@ -202,7 +203,7 @@ func TestFaultWhatGrewBeyondItsSizeIsRefusedWithItsFixAndThePartitionGoesOn(t *t
 	}, types)
 	require.NoError(t, w.wantRecords(schemas.TopicEvents, 2))
 	var small, more *string
-	require.NoError(t, w.db.QueryRow(w.ctx(), `SELECT properties->>'small', properties->>'more' FROM contacts`).Scan(&small, &more))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT properties->>'small', properties->>'more' FROM contacts`).Scan(&small, &more))
 	require.NotNil(t, small)
 	require.Nil(t, more, "nothing half-stored")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/destinations"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -174,7 +175,7 @@ func (l *ledger) kill(w *world, p *process, end func()) {
 // writtenDown are the records noted as delivered.
 func (w *world) writtenDown() map[string]bool {
 	w.t.Helper()
-	rows, err := w.db.Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome = 'delivered'`)
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome = 'delivered'`)
 	require.NoError(w.t, err)
 	defer rows.Close()
 	written := map[string]bool{}
@@ -214,7 +215,7 @@ func (l *ledger) waitTaken(w *world, n int) {
 // cannot know that they were taken. A machine that is short of breath makes some.
 func (l *ledger) allowLate(w *world) (late int) {
 	w.t.Helper()
-	rows, err := w.db.Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome <> 'delivered'`)
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `SELECT record_id FROM delivery_attempts WHERE outcome <> 'delivered'`)
 	require.NoError(w.t, err)
 	defer rows.Close()
 	l.mu.Lock()

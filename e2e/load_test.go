@@ -14,6 +14,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -195,7 +196,7 @@ func (w *world) verifySnapshots(users map[string]int, contacts map[string]string
 func (w *world) verifyState(users map[string]int, contacts map[string]string) {
 	t := w.t
 	t.Helper()
-	rows, err := w.db.Query(w.ctx(), `
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `
 		SELECT c.external_id, c.id::text, c.version, c.properties::text, i.contact_id::text,
 		       (SELECT count(*) FROM events e WHERE e.contact_id = c.id),
 		       (SELECT count(DISTINCT e.id) FROM events e WHERE e.contact_id = c.id)
@@ -256,7 +257,7 @@ func (w *world) describe() {
 		"cursor":   `SELECT topic || '/' || partition || ' ' || position || ' finished ' || encode(finished, 'hex') FROM cursors ORDER BY 1`,
 		"lease":    `SELECT partition || ' ' || holder || ' ' || (expires_at - now()) FROM leases ORDER BY 1`,
 	} {
-		rows, err := w.db.Query(w.ctx(), sql)
+		rows, err := storagetest.SQL(w.db).Query(w.ctx(), sql)
 		require.NoError(w.t, err)
 		for rows.Next() {
 			var line string

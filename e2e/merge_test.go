@@ -13,6 +13,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -197,7 +198,7 @@ func (w *world) verifyPeople(people []*person) {
 		found, err := w.db.FindContacts(w.ctx(), names)
 		require.NoError(t, err)
 		var identifiers int
-		require.NoError(t, w.db.QueryRow(w.ctx(), `SELECT count(*) FROM identifiers WHERE value = ANY($1)`,
+		require.NoError(t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT count(*) FROM identifiers WHERE value = ANY($1)`,
 			[]string{p.userID(), p.email(), p.anon()}).Scan(&identifiers))
 		if p.erased {
 			require.Empty(t, found, "person %d was erased", p.n)
@@ -239,7 +240,7 @@ func (w *world) verifyHistories() {
 	for id, r := range newest {
 		var version int64
 		var properties string
-		err := w.db.QueryRow(w.ctx(), `SELECT version, properties::text FROM contacts WHERE id = $1`, id).Scan(&version, &properties)
+		err := storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT version, properties::text FROM contacts WHERE id = $1`, id).Scan(&version, &properties)
 		if r.Value == nil {
 			require.True(t, storage.IsNotFound(err), "contact %s has ended and stands in Postgres (%v)", id, err)
 			continue

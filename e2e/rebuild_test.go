@@ -78,7 +78,7 @@ func (w *world) rebuild() {
 func (w *world) contactsAndProgress() string {
 	w.t.Helper()
 	var text string
-	require.NoError(w.t, w.db.QueryRow(w.ctx(), `
+	require.NoError(w.t, storagetest.SQL(w.db).QueryRow(w.ctx(), `
 		SELECT (SELECT json_agg(c.xmin::text || c.id ORDER BY c.id) FROM contacts c)::text ||
 		       (SELECT json_agg(p.xmin::text || p.ranges::text ORDER BY p.processor, p.partition) FROM processor_progress p)::text`).Scan(&text))
 	return text

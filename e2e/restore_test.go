@@ -16,6 +16,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // The database is lost by a crash and restored from an older dump, by the commands of
@@ -86,7 +87,7 @@ func TestARestoredBackupEndsInTheStateOfTheLog(t *testing.T) {
 	require.Equal(t, "phone", bob.AnonymousID, "the merge after the dump")
 	require.Zero(t, w.stored("external_id = 'ada'"))
 	var left int
-	require.NoError(t, w.db.QueryRow(w.ctx(), `SELECT count(*) FROM events WHERE contact_id = $1`, ada).Scan(&left))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT count(*) FROM events WHERE contact_id = $1`, ada).Scan(&left))
 	require.Zero(t, left, "the deletion after the dump wins over what the dump brings back")
 	require.Equal(t, 1, w.stored("email = 'ada@b.co' AND id <> '"+ada+"'"), "a new contact")
 	w.waitTaken(w.delivered())
@@ -124,7 +125,7 @@ func (w *world) contact(user string) foundContact {
 // stored counts contacts in Postgres.
 func (w *world) stored(where string) (n int) {
 	w.t.Helper()
-	require.NoError(w.t, w.db.QueryRow(w.ctx(), `SELECT count(*) FROM contacts WHERE `+where).Scan(&n))
+	require.NoError(w.t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT count(*) FROM contacts WHERE `+where).Scan(&n))
 	return n
 }
 
@@ -168,7 +169,7 @@ type postgresTools struct {
 func (w *world) postgresTools() postgresTools {
 	w.t.Helper()
 	var dir string
-	require.NoError(w.t, w.db.QueryRow(w.ctx(), `SELECT setting FROM pg_config WHERE name = 'BINDIR'`).Scan(&dir))
+	require.NoError(w.t, storagetest.SQL(w.db).QueryRow(w.ctx(), `SELECT setting FROM pg_config WHERE name = 'BINDIR'`).Scan(&dir))
 	for _, name := range []string{"pg_dump", "pg_restore", "psql"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			w.t.Skipf("the server came without %s: install Postgres with its client programs", name)

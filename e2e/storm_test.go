@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 const (
@@ -73,7 +74,7 @@ func TestFaultKillsAndRebalancesUnderLoadLoseNothingAndRepeatOnlyWhatTheyMet(t *
 				}
 				w.waitSinks(running)
 			case "cut":
-				cut, err := w.db.Exec(w.ctx(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, fleetName)
+				cut, err := storagetest.SQL(w.db).Exec(w.ctx(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, fleetName)
 				require.NoError(t, err)
 				log = append(log, fmt.Sprintf("of %d connections", cut.RowsAffected()))
 			}
@@ -99,7 +100,7 @@ func (w *world) serveSinks(name string) *process {
 // owned are the partitions whose lease a process has, and until when.
 func (w *world) owned(p *process) map[int32]time.Time {
 	w.t.Helper()
-	rows, err := w.db.Query(w.ctx(), `SELECT partition, expires_at FROM leases WHERE holder = $1 AND expires_at > clock_timestamp()`, p.name)
+	rows, err := storagetest.SQL(w.db).Query(w.ctx(), `SELECT partition, expires_at FROM leases WHERE holder = $1 AND expires_at > clock_timestamp()`, p.name)
 	require.NoError(w.t, err)
 	defer rows.Close()
 	owned := map[int32]time.Time{}
@@ -139,7 +140,7 @@ func (w *world) waitSettled() {
 		}
 		for _, end := range ends {
 			var at int64
-			err := w.db.QueryRow(ctx, `SELECT position FROM cursors WHERE topic = $1 AND partition = $2`, end.Topic, end.Partition).Scan(&at)
+			err := storagetest.SQL(w.db).QueryRow(ctx, `SELECT position FROM cursors WHERE topic = $1 AND partition = $2`, end.Topic, end.Partition).Scan(&at)
 			if err != nil {
 				return err
 			}

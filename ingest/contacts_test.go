@@ -14,6 +14,7 @@ import (
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // newAnsweringServer is a server whose inputs are decided by decide; nil leaves
@@ -124,10 +125,10 @@ func TestAContactIsFoundByEveryNameItEverHad(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id, at := uuid.NewString(), time.Date(2026, 1, 31, 12, 0, 0, 123_456_000, time.UTC)
-	_, err := s.db.Exec(t.Context(), `INSERT INTO contacts (id, external_id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+	_, err := storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO contacts (id, external_id, email, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
 		VALUES ($1::text::uuid, 'u1', 'ada@example.com', '{"b": 12345678901234567890, "a": "<&>"}', 1, $2, $2, $2, $2)`, id, at)
 	require.NoError(t, err)
-	_, err = s.db.Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES
+	_, err = storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES
 		('external', 'u1', $1::text::uuid), ('email', 'ada@example.com', $1::text::uuid), ('email', 'old@example.com', $1::text::uuid), ('anonymous', 'a1', $1::text::uuid)`, id)
 	require.NoError(t, err)
 	want := `{"contacts":[{"id":"` + id + `","externalId":"u1","email":"ada@example.com","anonymousId":null,"properties":{"b":12345678901234567890,"a":"<&>"},` +

@@ -137,7 +137,7 @@ func (s *server) request(method, path, body string, headers ...string) *response
 
 func (s *server) key(scopes ...string) (*storage.APIKey, string) {
 	s.t.Helper()
-	key, text, err := storage.CreateAPIKey(s.t.Context(), s.db, storage.NewAPIKey{Name: "test", Scopes: scopes}, time.Now())
+	key, text, err := s.db.CreateAPIKey(s.t.Context(), storage.NewAPIKey{Name: "test", Scopes: scopes}, time.Now())
 	require.NoError(s.t, err)
 	return key, text
 }

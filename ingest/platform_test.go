@@ -158,7 +158,7 @@ func TestAKeyExpires(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) { deps.Now = func() time.Time { return now } })
 	expires := now.Add(time.Second)
-	_, text, err := storage.CreateAPIKey(t.Context(), s.db, storage.NewAPIKey{Name: "short", Scopes: []string{storage.ScopeIngest}, ExpiresAt: &expires}, now)
+	_, text, err := s.db.CreateAPIKey(t.Context(), storage.NewAPIKey{Name: "short", Scopes: []string{storage.ScopeIngest}, ExpiresAt: &expires}, now)
 	require.NoError(t, err)
 	s.request(http.MethodPost, "/v1/events", event, "Authorization", "Bearer "+text).is(http.StatusAccepted)
 	now = expires

@@ -42,10 +42,10 @@ func crowd(t testing.TB, db *storage.DB, n int) {
 		        '{"plan":"free","country":"NL","visits":0,"company":"Example B.V.","utm_source":"newsletter"}', 1, now(), now(), now(), now()
 		 FROM identities WHERE $1::int > 0`,
 	} {
-		_, err := db.Exec(t.Context(), sql, n)
+		_, err := storagetest.SQL(db).Exec(t.Context(), sql, n)
 		require.NoError(t, err)
 	}
-	_, err := db.Exec(t.Context(), `ANALYZE identities, identifiers, contacts`)
+	_, err := storagetest.SQL(db).Exec(t.Context(), `ANALYZE identities, identifiers, contacts`)
 	require.NoError(t, err)
 	require.NoError(t, db.CreateEventPartitions(t.Context(), time.Now(), 1))
 }
@@ -110,7 +110,7 @@ func cpu() time.Duration {
 // serverCPU is what the server's sessions have used, as /proc says; 0 elsewhere.
 func serverCPU(b *testing.B, db *storage.DB) time.Duration {
 	var pids []int
-	err := db.QueryRow(b.Context(), `SELECT array_agg(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'`).Scan(&pids)
+	err := storagetest.SQL(db).QueryRow(b.Context(), `SELECT array_agg(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'`).Scan(&pids)
 	require.NoError(b, err)
 	ticks := 0
 	for _, pid := range pids {

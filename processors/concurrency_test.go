@@ -120,7 +120,7 @@ func requireErasedAway(t *testing.T, p *pump) {
 	}
 	var erased map[schemas.Identifier]storage.Place
 	require.NoError(t, p.db.InTx(p.ctx, func(tx *storage.Tx) (err error) {
-		erased, err = tx.LoadErased(p.ctx, slices.Collect(maps.Keys(sent)), time.Time{})
+		erased, err = tx.ErasedIdentifiers(p.ctx, slices.Collect(maps.Keys(sent)), time.Time{})
 		return err
 	}))
 	require.NotEmpty(t, erased)
@@ -213,7 +213,7 @@ func TestADeletionDecidedBesideAnEarlierInputOfAStrangerWinsAllTheSame(t *testin
 // somebodyWaits says that a transaction of this schema waits for another.
 func somebodyWaits(t *testing.T, db *storage.DB) (waiting bool) {
 	t.Helper()
-	require.NoError(t, db.QueryRow(t.Context(), `
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `
 		SELECT EXISTS (SELECT FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid
 		               JOIN pg_locks AS held ON held.pid = a.pid AND held.relation = 'identifiers'::regclass
 		               WHERE NOT l.granted)`).Scan(&waiting))

@@ -223,7 +223,7 @@ func (p *pump) do(inputs ...*schemas.Input) {
 // answer returns the stored answer to an input, or nil.
 func (p *pump) answer(in *schemas.Input) *schemas.Answer {
 	var text string
-	err := p.db.QueryRow(p.ctx, `SELECT answer::text FROM answers WHERE input_id = $1::text::uuid`, in.ID).Scan(&text)
+	err := storagetest.SQL(p.db).QueryRow(p.ctx, `SELECT answer::text FROM answers WHERE input_id = $1::text::uuid`, in.ID).Scan(&text)
 	if storage.IsNotFound(err) {
 		return nil
 	}
@@ -235,7 +235,7 @@ func (p *pump) answer(in *schemas.Input) *schemas.Answer {
 
 func (p *pump) count(table, where string, args ...any) int {
 	var n int
-	require.NoError(p.t, p.db.QueryRow(p.ctx, fmt.Sprintf(`SELECT count(*) FROM %s WHERE %s`, table, where), args...).Scan(&n))
+	require.NoError(p.t, storagetest.SQL(p.db).QueryRow(p.ctx, fmt.Sprintf(`SELECT count(*) FROM %s WHERE %s`, table, where), args...).Scan(&n))
 	return n
 }
 

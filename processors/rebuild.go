@@ -108,7 +108,7 @@ func rebuildIdentity(ctx context.Context, r *rebuilding, tx *storage.Tx, _ offse
 	if err != nil {
 		return err
 	}
-	known, err := loop.GoOnFrom(ctx, r.Admin, tx, contacts.Name, schemas.TopicResolved, committed)
+	known, err := loop.GoOnFrom(ctx, r.Admin, r.DB, contacts.Name, schemas.TopicResolved, committed)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (r *rebuilding) run(ctx context.Context, p Processor) error {
 		if err := p.rebuild(ctx, r, tx, at); err != nil {
 			return err
 		}
-		if err := storage.AcceptProgress(ctx, tx, p.Name, goOn, p.Format); err != nil {
+		if err := tx.AcceptProgress(ctx, p.Name, goOn, p.Format); err != nil {
 			return err
 		}
 		if err := r.nobodyAlive(ctx); err != nil {

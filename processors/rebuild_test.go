@@ -43,7 +43,7 @@ func clearTables(ctx context.Context, rt require.TestingT, db *storage.DB) {
 		"identities", "identifiers", "erased_identifiers", "idempotency_keys", "contacts",
 		"contact_marks", "email_preferences", "events", "answers", "pending_answers",
 	} {
-		_, err := db.Exec(ctx, "DELETE FROM "+table)
+		_, err := storagetest.SQL(db).Exec(ctx, "DELETE FROM "+table)
 		require.NoError(rt, err)
 	}
 }
@@ -91,7 +91,7 @@ func TestARebuildOfABackupErasesWhoWasDeletedSinceThen(t *testing.T) {
 	tables := []string{"contacts", "contact_marks", "identities", "identifiers", "events"}
 	sql := func(format string) {
 		for _, table := range tables {
-			_, err := p.db.Exec(p.ctx, fmt.Sprintf(format, table))
+			_, err := storagetest.SQL(p.db).Exec(p.ctx, fmt.Sprintf(format, table))
 			require.NoError(t, err)
 		}
 	}
@@ -131,7 +131,7 @@ func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string
 		"preferences": `SELECT coalesce(array_agg(format('%s %s %s', contact_id, email, categories) ORDER BY contact_id, email), '{}') FROM email_preferences`,
 	} {
 		var rows []string
-		require.NoError(rt, db.QueryRow(ctx, sql).Scan(&rows))
+		require.NoError(rt, storagetest.SQL(db).QueryRow(ctx, sql).Scan(&rows))
 		for _, row := range rows {
 			all = append(all, name+": "+row)
 		}
@@ -159,7 +159,7 @@ func rebuild(rt require.TestingT, p *pump, batch int) {
 	slices.SortStableFunc(beyond, func(a, b *stream.Record) int {
 		return slices.Index(p.resolvedLog, a) - slices.Index(p.resolvedLog, b)
 	})
-	_, err := p.db.Exec(p.ctx, "DELETE FROM identifiers")
+	_, err := storagetest.SQL(p.db).Exec(p.ctx, "DELETE FROM identifiers")
 	require.NoError(rt, err)
 	require.NoError(rt, p.db.InTx(p.ctx, func(tx *storage.Tx) error {
 		if err := p.contacts.Clear(p.ctx, tx); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // receiver is a receiver of a path and what it is sent, by type.
@@ -86,7 +87,7 @@ func TestAFactOfEachTypeReachesWhoSubscribedToItOnceAndNobodyElse(t *testing.T) 
 	require.Zero(t, nothing.Stats().Requests, "a disabled one keeps its place")
 
 	p.Eventually(func(ctx context.Context) (bool, error) {
-		list, _, err := storage.SearchAttempts(ctx, p.db, all.ID, storage.AttemptFilter{}, "", 100)
+		list, _, err := p.db.SearchAttempts(ctx, all.ID, storage.AttemptFilter{}, "", 100)
 		if err != nil || len(list) < len(facts)+2 {
 			return false, err
 		}
@@ -195,9 +196,9 @@ func TestNoValueOfARecordIsToldOutsideTheDeliveryLogAndDeadLetters(t *testing.T)
 		return len(views) == len(want), err
 	}, "last errors by their class")
 	var logged, parked int
-	require.NoError(t, p.db.QueryRow(t.Context(), `SELECT count(*) FROM delivery_attempts WHERE convert_from(response, 'UTF8') || COALESCE(error, '') LIKE '%'||$1||'%'`, planted).Scan(&logged))
+	require.NoError(t, storagetest.SQL(p.db).QueryRow(t.Context(), `SELECT count(*) FROM delivery_attempts WHERE convert_from(response, 'UTF8') || COALESCE(error, '') LIKE '%'||$1||'%'`, planted).Scan(&logged))
 	require.Positive(t, logged, "the delivery log tells it")
-	require.NoError(t, p.db.QueryRow(t.Context(), `SELECT count(*) FROM parked_keys WHERE error LIKE '%'||$1||'%'`, planted).Scan(&parked))
+	require.NoError(t, storagetest.SQL(p.db).QueryRow(t.Context(), `SELECT count(*) FROM parked_keys WHERE error LIKE '%'||$1||'%'`, planted).Scan(&parked))
 	require.Zero(t, parked)
 	require.NotEmpty(t, lines.FilterMessage("delivery.attempted").All())
 	for _, line := range lines.All() {

@@ -22,6 +22,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest/seeds"
 )
@@ -346,7 +347,7 @@ func TestFaultADestinationDeletedInFlightIsSentNothingMoreAndLeavesNothingBehind
 		require.NoError(t, stays.Wait(ctx, func(s sinktest.Stats) bool { return s.Unique >= 2400 }))
 		require.Equal(t, requests, goes.Stats().Requests, "sent after its deletion")
 		var rows int
-		require.NoError(t, p.db.QueryRow(ctx, `
+		require.NoError(t, storagetest.SQL(p.db).QueryRow(ctx, `
 			SELECT (SELECT count(*) FROM destinations WHERE id = $1) + (SELECT count(*) FROM cursors WHERE destination_id = $1)
 			     + (SELECT count(*) FROM parked_keys WHERE destination_id = $1) + (SELECT count(*) FROM parked_records WHERE destination_id = $1)`,
 			ids["goes"]).Scan(&rows))

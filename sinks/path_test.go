@@ -154,7 +154,7 @@ func (p *path) timeouts(t *testing.T, delivered int) (n int) {
 	t.Helper()
 	p.Eventually(func(ctx context.Context) (bool, error) {
 		var done int
-		err := p.db.QueryRow(ctx, `
+		err := storagetest.SQL(p.db).QueryRow(ctx, `
 			SELECT count(*) FILTER (WHERE outcome = 'delivered'), count(*) FILTER (WHERE error LIKE 'timeout after%')
 			FROM delivery_attempts`).Scan(&done, &n)
 		return done >= delivered, err

@@ -42,14 +42,14 @@ ON CONFLICT (input_id) DO NOTHING`
 	for i, a := range answers {
 		ids[i], texts[i] = a.InputID, string(a.JSON)
 	}
-	if _, err := tx.Exec(ctx, insert, ids, texts, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, insert, ids, texts, now); err != nil {
 		return fmt.Errorf("save %d answers: %w", len(answers), err)
 	}
 	payload := strings.Join(ids, ",")
 	if len(payload) > notifyBytes {
 		payload = ""
 	}
-	return Notify(ctx, tx, answersChannel, payload)
+	return tx.Notify(ctx, answersChannel, payload)
 }
 
 // PendingAnswer is what is left to do for an input until the contacts that merge
@@ -72,7 +72,7 @@ WHERE input_id = ANY ($1::text[]::uuid[])`
 	if len(inputs) == 0 {
 		return pending, nil
 	}
-	rows, err := tx.Query(ctx, load, inputs)
+	rows, err := tx.sql.Query(ctx, load, inputs)
 	if err != nil {
 		return nil, fmt.Errorf("load %d pending answers: %w", len(inputs), err)
 	}
@@ -113,12 +113,12 @@ SET contact_id = excluded.contact_id, answer = excluded.answer, removed = exclud
 		answers, removed, losers = append(answers, p.Answer), append(removed, p.Removed), append(losers, uuidArray(p.Losers))
 	}
 	if len(done) > 0 {
-		if _, err := tx.Exec(ctx, remove, done); err != nil {
+		if _, err := tx.sql.Exec(ctx, remove, done); err != nil {
 			return fmt.Errorf("remove %d pending answers: %w", len(done), err)
 		}
 	}
 	if len(ids) > 0 {
-		if _, err := tx.Exec(ctx, upsert, ids, contacts, answers, removed, losers, now); err != nil {
+		if _, err := tx.sql.Exec(ctx, upsert, ids, contacts, answers, removed, losers, now); err != nil {
 			return fmt.Errorf("save %d pending answers: %w", len(ids), err)
 		}
 	}
@@ -249,7 +249,7 @@ func (a *Answers) handOut(ctx context.Context) error {
 		return nil
 	}
 	const load = `SELECT input_id::text, answer::text FROM answers WHERE input_id = ANY ($1::text[]::uuid[])`
-	rows, err := a.db.Query(ctx, load, ids)
+	rows, err := a.db.sql.Query(ctx, load, ids)
 	if err != nil {
 		return fmt.Errorf("look up %d answers: %w", len(ids), err)
 	}

@@ -93,6 +93,6 @@ func TestTheFirstAnswerCounts(t *testing.T) {
 	saveAnswers(t, db, storage.Answer{InputID: id, JSON: []byte(`1`)})
 	saveAnswers(t, db, storage.Answer{InputID: id, JSON: []byte(`2`)})
 	var got string
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT answer::text FROM answers`).Scan(&got))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT answer::text FROM answers`).Scan(&got))
 	require.Equal(t, "1", got)
 }

@@ -87,8 +87,8 @@ type NewAPIKey struct {
 }
 
 // CreateAPIKey makes a key and returns it with its text, which is stored nowhere
-// and cannot be had again. q is a *DB or a *Tx.
-func CreateAPIKey(ctx context.Context, q Querier, n NewAPIKey, now time.Time) (key *APIKey, text string, err error) {
+// and cannot be had again.
+func (q queries) CreateAPIKey(ctx context.Context, n NewAPIKey, now time.Time) (key *APIKey, text string, err error) {
 	const insert = `
 INSERT INTO api_keys (id, name, key_prefix, key_hash, scopes, created_by, expires_at, created_at, updated_at)
 VALUES ($1::text::uuid, $2, $3, $4, $5, $6, $7, $8, $8)
@@ -98,7 +98,7 @@ RETURNING ` + apiKeyColumns
 		return nil, "", fmt.Errorf("make an id for API key %q: %w", n.Name, err)
 	}
 	text = generateAPIKey()
-	rows, err := q.Query(ctx, insert, id.String(), n.Name, text[:8], HashAPIKey(text), n.Scopes, n.CreatedBy, n.ExpiresAt, now)
+	rows, err := q.sql.Query(ctx, insert, id.String(), n.Name, text[:8], HashAPIKey(text), n.Scopes, n.CreatedBy, n.ExpiresAt, now)
 	if err == nil {
 		key, err = pgx.CollectExactlyOneRow(rows, scanAPIKey)
 	}
@@ -111,7 +111,7 @@ RETURNING ` + apiKeyColumns
 // FindAPIKey returns the key of a hash, also a revoked or expired one, and an
 // error that [IsNotFound] accepts when there is none.
 func (db *DB) FindAPIKey(ctx context.Context, hash string) (*APIKey, error) {
-	rows, err := db.Query(ctx, `SELECT `+apiKeyColumns+` FROM api_keys WHERE key_hash = $1`, hash)
+	rows, err := db.sql.Query(ctx, `SELECT `+apiKeyColumns+` FROM api_keys WHERE key_hash = $1`, hash)
 	if err != nil {
 		return nil, fmt.Errorf("find API key: %w", err)
 	}
@@ -128,10 +128,10 @@ func (db *DB) ListAPIKeys(ctx context.Context, limit, offset int, revokedToo boo
 		list  = `SELECT ` + apiKeyColumns + ` FROM api_keys WHERE $3 OR revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2`
 		count = `SELECT count(*) FROM api_keys WHERE $1 OR revoked_at IS NULL`
 	)
-	if err := db.QueryRow(ctx, count, revokedToo).Scan(&total); err != nil {
+	if err := db.sql.QueryRow(ctx, count, revokedToo).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count API keys: %w", err)
 	}
-	rows, err := db.Query(ctx, list, limit, offset, revokedToo)
+	rows, err := db.sql.Query(ctx, list, limit, offset, revokedToo)
 	if err == nil {
 		keys, err = pgx.CollectRows(rows, scanAPIKey)
 	}
@@ -148,7 +148,7 @@ func (tx *Tx) RevokeAPIKey(ctx context.Context, id string, now time.Time) (*APIK
 UPDATE api_keys SET revoked_at = $2, updated_at = $2
 WHERE id::text = lower($1) AND revoked_at IS NULL
 RETURNING ` + apiKeyColumns
-	rows, err := tx.Query(ctx, revoke, id, now)
+	rows, err := tx.sql.Query(ctx, revoke, id, now)
 	if err != nil {
 		return nil, fmt.Errorf("revoke API key %s: %w", id, err)
 	}
@@ -156,7 +156,7 @@ RETURNING ` + apiKeyColumns
 	if err != nil {
 		return nil, fmt.Errorf("revoke API key %s: %w", id, err)
 	}
-	return key, Notify(ctx, tx, apiKeysChannel, key.Hash)
+	return key, tx.Notify(ctx, apiKeysChannel, key.Hash)
 }
 
 // TouchAPIKeys notes when keys were last used, by id.
@@ -169,7 +169,7 @@ WHERE k.id = n.id`
 	for id, at := range usedAt {
 		ids, times = append(ids, id), append(times, at)
 	}
-	if _, err := db.Exec(ctx, touch, ids, times); err != nil {
+	if _, err := db.sql.Exec(ctx, touch, ids, times); err != nil {
 		return fmt.Errorf("note the use of %d API keys: %w", len(ids), err)
 	}
 	return nil

@@ -37,9 +37,9 @@ var attemptColumns = []string{
 
 // WriteAttempts adds rows to the delivery log with COPY. The caller holds the
 // leases of all partitions concerned.
-func WriteAttempts(ctx context.Context, tx *Tx, attempts []Attempt) error {
+func (tx *Tx) WriteAttempts(ctx context.Context, attempts []Attempt) error {
 	source := &attemptRows{rows: attempts, values: make([]any, len(attemptColumns)), index: -1}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"delivery_attempts"}, attemptColumns, source); err != nil {
+	if _, err := tx.sql.CopyFrom(ctx, pgx.Identifier{"delivery_attempts"}, attemptColumns, source); err != nil {
 		return fmt.Errorf("write %d attempts: %w", len(attempts), err)
 	}
 	return nil
@@ -114,12 +114,12 @@ func attemptPartition(day time.Time) string {
 // given number of days after it, each in a transaction of its own: a day that
 // cannot be made now leaves its rows to the default partition, from where they are
 // moved when it can. It may be called by many at once.
-func PrepareAttempts(ctx context.Context, db *DB, now time.Time, ahead int) error {
+func (db *DB) PrepareAttempts(ctx context.Context, now time.Time, ahead int) error {
 	first := now.UTC().Truncate(24 * time.Hour)
 	var errs []error
 	for i := range ahead + 1 {
 		day := first.AddDate(0, 0, i)
-		if err := prepareAttemptsOf(ctx, db, day); err != nil {
+		if err := db.prepareAttemptsOf(ctx, day); err != nil {
 			errs = append(errs, fmt.Errorf("prepare delivery log for %s: %w", day.Format(time.DateOnly), err))
 		}
 	}
@@ -129,20 +129,20 @@ func PrepareAttempts(ctx context.Context, db *DB, now time.Time, ahead int) erro
 // prepareAttemptsOf makes the partition of a day and moves there what the default
 // partition has of it: Postgres refuses a partition while the default one holds
 // rows of its range, and rows come there whenever nobody made the day in time.
-func prepareAttemptsOf(ctx context.Context, db *DB, day time.Time) error {
+func (db *DB) prepareAttemptsOf(ctx context.Context, day time.Time) error {
 	// Not to_regclass: it says what the session knew before it waited for the lock.
 	const exists = `SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)`
 	// Identifiers and bounds are made from a date, nothing else gets in.
 	name, from, to := attemptPartition(day), day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)
 	var there bool
-	if err := db.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
+	if err := db.sql.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
 		return err
 	}
 	return db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.Exec(ctx, lockAttemptPartitions); err != nil {
+		if _, err := tx.sql.Exec(ctx, lockAttemptPartitions); err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
+		if err := tx.sql.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
 			return err
 		}
 		for _, sql := range []string{
@@ -156,7 +156,7 @@ func prepareAttemptsOf(ctx context.Context, db *DB, day time.Time) error {
 				INSERT INTO %s SELECT * FROM moved`, from, to, name),
 			fmt.Sprintf(`ALTER TABLE delivery_attempts ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, name, from, to),
 		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
+			if _, err := tx.sql.Exec(ctx, sql); err != nil {
 				return err
 			}
 		}
@@ -171,17 +171,17 @@ const lockAttemptPartitions = `SELECT pg_advisory_xact_lock(hashtextextended(cur
 // DropAttempts drops the delivery log's partitions that end at or before the day
 // of before, and returns how many. At most strayAttempts older rows of the default
 // partition go with them.
-func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, err error) {
+func (db *DB) DropAttempts(ctx context.Context, before time.Time) (dropped int, err error) {
 	err = db.InTx(ctx, func(tx *Tx) error {
 		dropped = 0
-		if _, err := tx.Exec(ctx, lockAttemptPartitions); err != nil {
+		if _, err := tx.sql.Exec(ctx, lockAttemptPartitions); err != nil {
 			return fmt.Errorf("drop old delivery log: %w", err)
 		}
-		names, err := attemptPartitions(ctx, tx)
+		names, err := tx.attemptPartitions(ctx)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, lockPatience); err != nil {
+		if _, err := tx.sql.Exec(ctx, lockPatience); err != nil {
 			return fmt.Errorf("drop old delivery log: %w", err)
 		}
 		limit := attemptPartition(before)
@@ -189,7 +189,7 @@ func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, e
 			if len(name) != len(limit) || name >= limit {
 				continue
 			}
-			if _, err := tx.Exec(ctx, `DROP TABLE `+pgx.Identifier{name}.Sanitize()); err != nil {
+			if _, err := tx.sql.Exec(ctx, `DROP TABLE `+pgx.Identifier{name}.Sanitize()); err != nil {
 				return fmt.Errorf("drop %s: %w", name, err)
 			}
 			dropped++
@@ -209,14 +209,14 @@ func DropAttempts(ctx context.Context, db *DB, before time.Time) (dropped int, e
 // strayAttempts bounds one deletion from the default partition.
 const strayAttempts = 50_000
 
-func attemptPartitions(ctx context.Context, tx *Tx) ([]string, error) {
+func (tx *Tx) attemptPartitions(ctx context.Context) ([]string, error) {
 	const sql = `
 		SELECT c.relname
 		FROM pg_inherits i
 		JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'delivery_attempts'::regclass
 		ORDER BY c.relname`
-	rows, err := tx.Query(ctx, sql)
+	rows, err := tx.sql.Query(ctx, sql)
 	if err != nil {
 		return nil, fmt.Errorf("list delivery log: %w", err)
 	}

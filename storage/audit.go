@@ -23,8 +23,8 @@ type AuditEntry struct {
 	CreatedAt  time.Time
 }
 
-// InsertAudit writes an entry; its id is made here. q is a *DB or a *Tx.
-func InsertAudit(ctx context.Context, q Querier, e AuditEntry) error {
+// InsertAudit writes an entry; its id is made here.
+func (q queries) InsertAudit(ctx context.Context, e AuditEntry) error {
 	const insert = `
 INSERT INTO audit_logs (id, actor, actor_key_id, action, resource, resource_id, detail, ip_address, created_at)
 VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6, $7::text::json, $8, $9)`
@@ -37,7 +37,7 @@ VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6, $7::text::json, $8, $9)`
 		text := string(e.Detail)
 		detail = &text
 	}
-	_, err = q.Exec(ctx, insert, id.String(), e.Actor, e.ActorKeyID, e.Action, e.Resource, e.ResourceID, detail, e.IPAddress, e.CreatedAt)
+	_, err = q.sql.Exec(ctx, insert, id.String(), e.Actor, e.ActorKeyID, e.Action, e.Resource, e.ResourceID, detail, e.IPAddress, e.CreatedAt)
 	if err != nil {
 		return fmt.Errorf("write audit entry %s: %w", e.Action, err)
 	}
@@ -62,10 +62,10 @@ WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR resource = $2) AND ($3 = '' OR res
 ORDER BY created_at DESC, id DESC LIMIT $7 OFFSET $8`
 	)
 	args := []any{f.Actor, f.Resource, f.ResourceID, f.Action, timeOrNull(f.From), timeOrNull(f.To)}
-	if err := db.QueryRow(ctx, `SELECT count(*)`+where, args...).Scan(&total); err != nil {
+	if err := db.sql.QueryRow(ctx, `SELECT count(*)`+where, args...).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count audit entries: %w", err)
 	}
-	rows, err := db.Query(ctx, list, append(args, f.Limit, f.Offset)...)
+	rows, err := db.sql.Query(ctx, list, append(args, f.Limit, f.Offset)...)
 	if err == nil {
 		entries, err = pgx.CollectRows(rows, scanAudit)
 	}

@@ -152,7 +152,7 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 		return err
 	})
 	batch.Queue(loadPreferences, ids).Query(func(rows pgx.Rows) error { return scanPreferences(rows, states.Preferences, hold) })
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("load %d contacts: %w", len(ids), err)
 	}
 	return states, nil
@@ -199,13 +199,13 @@ func (tx *Tx) endContacts(ctx context.Context, ended, forget []string) error {
 	)
 	if len(ended) > 0 {
 		for _, sql := range []string{contacts, preferences} {
-			if _, err := tx.Exec(ctx, sql, ended); err != nil {
+			if _, err := tx.sql.Exec(ctx, sql, ended); err != nil {
 				return fmt.Errorf("remove %d contacts: %w", len(ended), err)
 			}
 		}
 	}
 	if len(forget) > 0 {
-		if _, err := tx.Exec(ctx, events, forget); err != nil {
+		if _, err := tx.sql.Exec(ctx, events, forget); err != nil {
 			return fmt.Errorf("erase events of %d contacts: %w", len(forget), err)
 		}
 	}
@@ -227,7 +227,7 @@ WHERE contact_marks.survivor IS NOT NULL`
 	for i, m := range marks {
 		ids[i], survivors[i] = m.ContactID, m.Survivor
 	}
-	if _, err := tx.Exec(ctx, upsert, ids, survivors, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, now); err != nil {
 		return fmt.Errorf("mark %d contacts: %w", len(marks), err)
 	}
 	return nil
@@ -266,7 +266,7 @@ SET external_id = excluded.external_id, email = excluded.email, anonymous_id = e
 		identifiers[i], merged[i], properties[i], versions[i] = encoded, uuidArray(c.Merged), c.Properties, c.Version
 		first[i], last[i], created[i], updated[i] = c.FirstSeenAt, c.LastSeenAt, c.CreatedAt, c.UpdatedAt
 	}
-	if _, err := tx.Exec(ctx, upsert, ids, externals, emails, anonymous, identifiers, merged, properties, versions,
+	if _, err := tx.sql.Exec(ctx, upsert, ids, externals, emails, anonymous, identifiers, merged, properties, versions,
 		first, last, created, updated); err != nil {
 		return fmt.Errorf("save %d contacts: %w", n, err)
 	}
@@ -290,7 +290,7 @@ WHERE c.id = n.id`
 	for i, c := range patched {
 		ids[i], properties[i], versions[i], last[i], updated[i] = c.ID, c.Properties, c.Version, c.LastSeenAt, c.UpdatedAt
 	}
-	if _, err := tx.Exec(ctx, update, ids, properties, versions, last, updated); err != nil {
+	if _, err := tx.sql.Exec(ctx, update, ids, properties, versions, last, updated); err != nil {
 		return fmt.Errorf("patch %d contacts: %w", n, err)
 	}
 	return nil
@@ -308,7 +308,7 @@ WHERE c.id = n.id`
 	for i, c := range seen {
 		ids[i], last[i] = c.ID, c.LastSeenAt
 	}
-	if _, err := tx.Exec(ctx, update, ids, last); err != nil {
+	if _, err := tx.sql.Exec(ctx, update, ids, last); err != nil {
 		return fmt.Errorf("touch %d contacts: %w", len(seen), err)
 	}
 	return nil
@@ -324,7 +324,7 @@ WHERE c.id IN (SELECT i.contact_id FROM unnest($1::text[], $2::text[]) AS n (kin
                JOIN identifiers AS i ON i.kind = n.kind AND i.value = n.value)
 ORDER BY c.first_seen_at, c.id`
 	kinds, values := kindsAndValues(ids)
-	rows, err := db.Query(ctx, find, kinds, values)
+	rows, err := db.sql.Query(ctx, find, kinds, values)
 	if err != nil {
 		return nil, fmt.Errorf("find contacts: %w", err)
 	}
@@ -344,7 +344,7 @@ SELECT ` + contactColumns + `
 FROM contacts AS c
 WHERE c.id = coalesce((SELECT merged_into FROM identities WHERE contact_id = $1::text::uuid), $1::text::uuid)
   AND NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = c.id AND i.deleted_at IS NOT NULL)`
-	rows, err := db.Query(ctx, get, id)
+	rows, err := db.sql.Query(ctx, get, id)
 	if err != nil {
 		return nil, fmt.Errorf("get contact %s: %w", id, err)
 	}

@@ -21,10 +21,10 @@ WHERE ($1 = '' OR strpos(lower(c.email), lower($1)) > 0 OR strpos(lower(c.extern
 // on when they were last seen would be written by every event.)
 func (db *DB) ListContacts(ctx context.Context, search string, limit, offset int) (contacts []*Contact, total int, err error) {
 	const list = `SELECT ` + contactColumns + listedContacts + ` ORDER BY c.last_seen_at DESC, c.id LIMIT $2 OFFSET $3`
-	if err := db.QueryRow(ctx, `SELECT count(*)`+listedContacts, search).Scan(&total); err != nil {
+	if err := db.sql.QueryRow(ctx, `SELECT count(*)`+listedContacts, search).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count contacts: %w", err)
 	}
-	rows, err := db.Query(ctx, list, search, limit, offset)
+	rows, err := db.sql.Query(ctx, list, search, limit, offset)
 	if err == nil {
 		contacts, err = pgx.CollectRows(rows, scanContact)
 	}
@@ -45,7 +45,7 @@ func (db *DB) WalkContacts(ctx context.Context, search string, limit int, cursor
 			return nil, "", ErrListCursor
 		}
 	}
-	rows, err := db.Query(ctx, walk, search, after, limit+1)
+	rows, err := db.sql.Query(ctx, walk, search, after, limit+1)
 	if err == nil {
 		contacts, err = pgx.CollectRows(rows, scanContact)
 	}

@@ -40,7 +40,7 @@ type CursorStart struct {
 
 // CreateCursors makes the live cursors of a destination at the given places.
 // Cursors that exist stay as they are.
-func CreateCursors(ctx context.Context, q Querier, destinationID string, starts []CursorStart) error {
+func (q queries) CreateCursors(ctx context.Context, destinationID string, starts []CursorStart) error {
 	const sql = `
 		INSERT INTO cursors (destination_id, topic, partition, position, topic_id)
 		SELECT $1, s.topic, s.partition, s.position, s.topic_id
@@ -48,7 +48,7 @@ func CreateCursors(ctx context.Context, q Querier, destinationID string, starts 
 		ORDER BY s.topic, s.partition
 		ON CONFLICT DO NOTHING`
 	topics, partitions, offsets, ids := splitStarts(starts)
-	if _, err := q.Exec(ctx, sql, destinationID, topics, partitions, offsets, ids); err != nil {
+	if _, err := q.sql.Exec(ctx, sql, destinationID, topics, partitions, offsets, ids); err != nil {
 		return fmt.Errorf("create cursors of destination %s: %w", destinationID, err)
 	}
 	return nil
@@ -57,15 +57,15 @@ func CreateCursors(ctx context.Context, q Querier, destinationID string, starts 
 // DeleteCursors removes the live cursors of a destination on a topic that it no
 // longer subscribes to, and what it has parked of it; subscribing again starts at the
 // end.
-func DeleteCursors(ctx context.Context, tx *Tx, destinationID, topic string) error {
+func (tx *Tx) DeleteCursors(ctx context.Context, destinationID, topic string) error {
 	const sql = `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
 	const records = `DELETE FROM parked_records WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
-	_, err := tx.Exec(ctx, sql, destinationID, LiveReplay, topic)
+	_, err := tx.sql.Exec(ctx, sql, destinationID, LiveReplay, topic)
 	if err == nil {
-		_, err = tx.Exec(ctx, records, destinationID, LiveReplay, topic)
+		_, err = tx.sql.Exec(ctx, records, destinationID, LiveReplay, topic)
 	}
 	if err == nil {
-		_, err = tx.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
+		_, err = tx.sql.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
 	}
 	if err != nil {
 		return fmt.Errorf("delete cursors of destination %s on %s: %w", destinationID, topic, err)
@@ -89,19 +89,19 @@ func knownID(id uuid.UUID) *uuid.UUID {
 }
 
 // LoadCursors returns the cursors of all destinations on partition numbers.
-func LoadCursors(ctx context.Context, q Querier, partitions []int32) ([]Cursor, error) {
+func (db *DB) LoadCursors(ctx context.Context, partitions []int32) ([]Cursor, error) {
 	const where = `WHERE partition = ANY ($1)`
-	return queryCursors(ctx, q, fmt.Sprintf("load cursors of partitions %v", partitions), where, partitions)
+	return db.queryCursors(ctx, fmt.Sprintf("load cursors of partitions %v", partitions), where, partitions)
 }
 
 // DestinationCursors returns the cursors of destinations, live and backfills: with
 // the ends of the topics, their lag.
-func DestinationCursors(ctx context.Context, q Querier, ids ...string) ([]Cursor, error) {
+func (db *DB) DestinationCursors(ctx context.Context, ids ...string) ([]Cursor, error) {
 	const where = `WHERE destination_id = ANY ($1::uuid[])`
-	return queryCursors(ctx, q, fmt.Sprintf("load cursors of %d destinations", len(ids)), where, ids)
+	return db.queryCursors(ctx, fmt.Sprintf("load cursors of %d destinations", len(ids)), where, ids)
 }
 
-func queryCursors(ctx context.Context, q Querier, what, where string, arg any) ([]Cursor, error) {
+func (db *DB) queryCursors(ctx context.Context, what, where string, arg any) ([]Cursor, error) {
 	sql := `
 		SELECT destination_id::text, replay_id::text, topic, partition, position, finished, end_offset, epoch,
 		       end_offset IS NOT NULL AND EXISTS (SELECT FROM parked_records r WHERE r.destination_id = c.destination_id
@@ -109,7 +109,7 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 		       topic_id
 		FROM cursors c ` + where + `
 		ORDER BY destination_id, replay_id, topic, partition`
-	rows, err := q.Query(ctx, sql, arg)
+	rows, err := db.sql.Query(ctx, sql, arg)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -137,7 +137,7 @@ func queryCursors(ctx context.Context, q Querier, what, where string, arg any) (
 // wins, and a cursor that was deleted stays away. What was finished before a rewind
 // forward is taken out of what that leaves out. The caller holds the leases of all
 // partitions concerned.
-func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err error) {
+func (tx *Tx) SaveCursors(ctx context.Context, cursors []Cursor) (saved int, err error) {
 	const sql = `
 		UPDATE cursors c
 		SET position = w.position, finished = w.finished, topic_id = COALESCE(w.topic_id, c.topic_id), updated_at = now()
@@ -160,10 +160,10 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 		destinations[i], replays[i], topics[i], partitions[i] = c.DestinationID, c.ReplayID, c.Topic, c.Partition
 		positions[i], finished[i], epochs[i], ids[i] = c.Position, c.Finished, c.Epoch, knownID(c.TopicID)
 	}
-	tag, err := tx.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs, ids)
+	tag, err := tx.sql.Exec(ctx, sql, destinations, replays, topics, partitions, positions, finished, epochs, ids)
 	saved = int(tag.RowsAffected())
 	if err == nil && saved < n {
-		_, err = tx.Exec(ctx, skipped, destinations, replays, topics, partitions, positions, finished, epochs, LiveReplay, ids)
+		_, err = tx.sql.Exec(ctx, skipped, destinations, replays, topics, partitions, positions, finished, epochs, LiveReplay, ids)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("save %d cursors: %w", n, err)
@@ -178,34 +178,34 @@ func SaveCursors(ctx context.Context, tx *Tx, cursors []Cursor) (saved int, err 
 // whose topic id is not known leaves the cursor's. A cursor of another log has all of
 // the new one before it, and what it has parked stays, before all of that: it cannot be
 // read again. Owners see it through ChannelDestinations.
-func RewindCursors(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+func (tx *Tx) RewindCursors(ctx context.Context, destinationID string, to []CursorStart) error {
 	const sql = `
 		UPDATE cursors c
 		SET position = s.position, finished = '', epoch = c.epoch + 1, topic_id = COALESCE(s.topic_id, c.topic_id), updated_at = now()
 		FROM unnest($2::text[], $3::integer[], $4::bigint[], $6::uuid[]) AS s (topic, partition, position, topic_id)
 		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition`
-	if _, err := LockCursors(ctx, tx, destinationID); err != nil {
+	if _, err := tx.LockCursors(ctx, destinationID); err != nil {
 		return err
 	}
-	if err := changeLogs(ctx, tx, destinationID, to); err != nil {
+	if err := tx.changeLogs(ctx, destinationID, to); err != nil {
 		return err
 	}
-	if err := skipUndelivered(ctx, tx, destinationID, to); err != nil {
+	if err := tx.skipUndelivered(ctx, destinationID, to); err != nil {
 		return err
 	}
 	topics, partitions, offsets, ids := splitStarts(to)
-	if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids); err != nil {
+	if _, err := tx.sql.Exec(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids); err != nil {
 		return fmt.Errorf("rewind destination %s: %w", destinationID, err)
 	}
-	if err := removeRewound(ctx, tx, destinationID, to); err != nil {
+	if err := tx.removeRewound(ctx, destinationID, to); err != nil {
 		return err
 	}
-	return Notify(ctx, tx, ChannelDestinations, destinationID)
+	return tx.Notify(ctx, ChannelDestinations, destinationID)
 }
 
 // changeLogs puts live cursors that are to be set to a place on another log at the start
 // of that one, and what they have parked before it.
-func changeLogs(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+func (tx *Tx) changeLogs(ctx context.Context, destinationID string, to []CursorStart) error {
 	const parked = `
 		UPDATE parked_records r
 		SET "offset" = r."offset" - 281474976710656 -- 2^48: no log is that long
@@ -220,7 +220,7 @@ func changeLogs(ctx context.Context, tx *Tx, destinationID string, to []CursorSt
 		WHERE c.destination_id = $1 AND c.replay_id = $5 AND c.topic = s.topic AND c.partition = s.partition AND c.topic_id <> s.topic_id`
 	topics, partitions, _, ids := splitStarts(to)
 	for _, sql := range []string{parked, start} {
-		if _, err := tx.Exec(ctx, sql, destinationID, topics, partitions, ids, LiveReplay); err != nil {
+		if _, err := tx.sql.Exec(ctx, sql, destinationID, topics, partitions, ids, LiveReplay); err != nil {
 			return fmt.Errorf("put destination %s on another log: %w", destinationID, err)
 		}
 	}

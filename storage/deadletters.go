@@ -34,11 +34,11 @@ const letterStatus = `CASE WHEN status = 'retrying' AND updated_at < now() - int
 // LetterMarks returns the marks of dead letters on a partition within [from, to). topicID
 // is the topic's on which they stand: marks of a former one are left out, where both ids
 // are known.
-func LetterMarks(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, from, to int64) (map[int64]LetterMark, error) {
+func (db *DB) LetterMarks(ctx context.Context, topicID uuid.UUID, partition int32, from, to int64) (map[int64]LetterMark, error) {
 	const sql = `
 		SELECT partition, "offset", ` + letterStatus + `, retry_count, retried_at
 		FROM dead_letter_marks WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3 AND (topic_id <> $4) IS NOT TRUE`
-	rows, err := q.Query(ctx, sql, partition, from, to, knownID(topicID))
+	rows, err := db.sql.Query(ctx, sql, partition, from, to, knownID(topicID))
 	if err != nil {
 		return nil, fmt.Errorf("read marks of dead letters: %w", err)
 	}
@@ -56,7 +56,7 @@ func LetterMarks(ctx context.Context, q Querier, topicID uuid.UUID, partition in
 // ClaimLetter takes a pending dead letter for a retry; false when it is not
 // pending, or another retry of it is under way. topicID is the topic's on which it
 // stands; what was done with one of a former topic is forgotten.
-func ClaimLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, offset int64) (bool, error) {
+func (db *DB) ClaimLetter(ctx context.Context, topicID uuid.UUID, partition int32, offset int64) (bool, error) {
 	const sql = `
 		INSERT INTO dead_letter_marks AS m (partition, "offset", status, topic_id) VALUES ($1, $2, 'retrying', $3)
 		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'retrying', updated_at = now(),
@@ -64,7 +64,7 @@ func ClaimLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition in
 			retry_count = CASE WHEN m.topic_id <> EXCLUDED.topic_id THEN 0 ELSE m.retry_count END
 		WHERE m.status = 'pending' OR m.status = 'retrying' AND m.updated_at < now() - interval '1 minute'
 			OR m.topic_id <> EXCLUDED.topic_id`
-	tag, err := q.Exec(ctx, sql, partition, offset, knownID(topicID))
+	tag, err := db.sql.Exec(ctx, sql, partition, offset, knownID(topicID))
 	if err != nil {
 		return false, fmt.Errorf("claim dead letter %d/%d: %w", partition, offset, err)
 	}
@@ -72,12 +72,12 @@ func ClaimLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition in
 }
 
 // SettleLetter ends a claim: retried, or pending again.
-func SettleLetter(ctx context.Context, q Querier, partition int32, offset int64, retried bool) error {
+func (db *DB) SettleLetter(ctx context.Context, partition int32, offset int64, retried bool) error {
 	const sql = `
 		UPDATE dead_letter_marks
 		SET status = CASE WHEN $3 THEN 'retried' ELSE 'pending' END, retry_count = retry_count + 1, retried_at = now(), updated_at = now()
 		WHERE partition = $1 AND "offset" = $2 AND status = 'retrying'`
-	if _, err := q.Exec(ctx, sql, partition, offset, retried); err != nil {
+	if _, err := db.sql.Exec(ctx, sql, partition, offset, retried); err != nil {
 		return fmt.Errorf("settle dead letter %d/%d: %w", partition, offset, err)
 	}
 	return nil
@@ -85,13 +85,13 @@ func SettleLetter(ctx context.Context, q Querier, partition int32, offset int64,
 
 // DiscardLetter marks a dead letter as not wanted any more, whatever it was. topicID is
 // the topic's on which it stands.
-func DiscardLetter(ctx context.Context, q Querier, topicID uuid.UUID, partition int32, offset int64) error {
+func (db *DB) DiscardLetter(ctx context.Context, topicID uuid.UUID, partition int32, offset int64) error {
 	const sql = `
 		INSERT INTO dead_letter_marks AS m (partition, "offset", status, topic_id) VALUES ($1, $2, 'discarded', $3)
 		ON CONFLICT (partition, "offset") DO UPDATE SET status = 'discarded', updated_at = now(),
 			topic_id = COALESCE(EXCLUDED.topic_id, m.topic_id),
 			retry_count = CASE WHEN m.topic_id <> EXCLUDED.topic_id THEN 0 ELSE m.retry_count END`
-	if _, err := q.Exec(ctx, sql, partition, offset, knownID(topicID)); err != nil {
+	if _, err := db.sql.Exec(ctx, sql, partition, offset, knownID(topicID)); err != nil {
 		return fmt.Errorf("discard dead letter %d/%d: %w", partition, offset, err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func (db *DB) CleanLetterMarks(ctx context.Context, before time.Time, limit int)
 	const sql = `
 		DELETE FROM dead_letter_marks WHERE (partition, "offset") IN (
 			SELECT partition, "offset" FROM dead_letter_marks WHERE updated_at < $1 LIMIT $2)`
-	tag, err := db.Exec(ctx, sql, before, limit)
+	tag, err := db.sql.Exec(ctx, sql, before, limit)
 	if err != nil {
 		return 0, fmt.Errorf("clean marks of dead letters: %w", err)
 	}

@@ -39,12 +39,12 @@ type attemptPlace struct {
 // SearchAttempts returns a page of a destination's delivery log, newest first, and
 // the cursor of the next one, "" at the end. Rows that are written meanwhile do not
 // shift pages.
-func SearchAttempts(ctx context.Context, q Querier, destinationID string, f AttemptFilter, cursor string, limit int) ([]Attempt, string, error) {
+func (db *DB) SearchAttempts(ctx context.Context, destinationID string, f AttemptFilter, cursor string, limit int) ([]Attempt, string, error) {
 	sql, args, err := searchAttempts(destinationID, f, cursor, limit)
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := q.Query(ctx, sql, args...)
+	rows, err := db.sql.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
 	}
@@ -58,7 +58,7 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 	if err != nil {
 		return nil, "", fmt.Errorf("search the delivery log of %s: %w", destinationID, err)
 	}
-	if err := hideErased(ctx, q, list); err != nil {
+	if err := db.hideErased(ctx, list); err != nil {
 		return nil, "", err
 	}
 	if len(list) <= limit {
@@ -72,13 +72,13 @@ func SearchAttempts(ctx context.Context, q Querier, destinationID string, f Atte
 
 // hideErased takes the texts from attempts about people who were erased: in the table
 // they are cleared a while later.
-func hideErased(ctx context.Context, q Querier, list []Attempt) error {
+func (db *DB) hideErased(ctx context.Context, list []Attempt) error {
 	keys := make([]string, len(list))
 	for i := range list {
 		keys[i] = list[i].RecordKey
 	}
 	slices.Sort(keys)
-	erased, err := Erased(ctx, q, slices.Compact(keys)...)
+	erased, err := db.Erased(ctx, slices.Compact(keys)...)
 	if err != nil {
 		return err
 	}
@@ -153,9 +153,9 @@ type AttemptPlace struct {
 // destination, of those that began at from or later; 0 when there is none. It reads
 // the destination's log backwards, no further than that attempt or from: from must
 // say when the record was appended.
-func LastAttempt(ctx context.Context, q Querier, destinationID string, at AttemptPlace, from time.Time) (int, error) {
+func (db *DB) LastAttempt(ctx context.Context, destinationID string, at AttemptPlace, from time.Time) (int, error) {
 	var attempt int
-	err := q.QueryRow(ctx, lastAttemptSQL, destinationID, at.Topic, at.Partition, at.Offset, from).Scan(&attempt)
+	err := db.sql.QueryRow(ctx, lastAttemptSQL, destinationID, at.Topic, at.Partition, at.Offset, from).Scan(&attempt)
 	if IsNotFound(err) {
 		return 0, nil
 	}

@@ -46,7 +46,7 @@ func TestWhoMayTakeALease(t *testing.T) {
 func TestALeaseIsHeldByOneUntilItIsReleasedOrHasRunOut(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	acquire := func(holder string, lasts time.Duration) []storage.Lease {
-		leases, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: holder, InstanceID: holder}, []int32{1, 2}, lasts)
+		leases, err := db.AcquireLeases(ctx, storage.Holder{Name: holder, InstanceID: holder}, []int32{1, 2}, lasts)
 		require.NoError(t, err)
 		return leases
 	}
@@ -55,8 +55,8 @@ func TestALeaseIsHeldByOneUntilItIsReleasedOrHasRunOut(t *testing.T) {
 	require.Empty(t, acquire("b", time.Hour), "another's is not taken")
 	require.Empty(t, acquire("a", time.Hour), "nor one's own: it may be this process that has it")
 
-	require.NoError(t, storage.ReleaseLeases(ctx, db, first[:1]))
-	renewed, err := storage.RenewLeases(ctx, db, first, 0)
+	require.NoError(t, db.ReleaseLeases(ctx, first[:1]))
+	renewed, err := db.RenewLeases(ctx, first, 0)
 	require.NoError(t, err)
 	require.Equal(t, []int32{first[1].Partition}, renewed, "a released lease is not revived")
 	require.Len(t, acquire("b", time.Hour), 2, "one was released, the other has run out")
@@ -65,12 +65,12 @@ func TestALeaseIsHeldByOneUntilItIsReleasedOrHasRunOut(t *testing.T) {
 func TestAnInstanceThatIsBackTakesItsLeasesAndNoOthers(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	acquire := func(by storage.Holder, partition int32) {
-		leases, err := storage.AcquireLeases(ctx, db, by, []int32{partition}, time.Hour)
+		leases, err := db.AcquireLeases(ctx, by, []int32{partition}, time.Hour)
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
 	}
 	back := func(by storage.Holder) []int32 {
-		leases, err := storage.TakeBackLeases(ctx, db, by, time.Hour)
+		leases, err := db.TakeBackLeases(ctx, by, time.Hour)
 		require.NoError(t, err)
 		var partitions []int32
 		for _, l := range leases {
@@ -91,28 +91,28 @@ func TestAnInstanceThatIsBackTakesItsLeasesAndNoOthers(t *testing.T) {
 func TestALeaseThatIsTakenBackLeavesItsFormerTokenVoid(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	us := storage.Holder{Name: "one", InstanceID: "us"}
-	dead, err := storage.AcquireLeases(ctx, db, us, []int32{1}, time.Hour)
+	dead, err := db.AcquireLeases(ctx, us, []int32{1}, time.Hour)
 	require.NoError(t, err)
-	now, err := storage.TakeBackLeases(ctx, db, us, time.Hour)
+	now, err := db.TakeBackLeases(ctx, us, time.Hour)
 	require.NoError(t, err)
 	require.Len(t, now, 1)
 	require.NotEqual(t, dead, now)
-	renewed, err := storage.RenewLeases(ctx, db, dead, time.Hour)
+	renewed, err := db.RenewLeases(ctx, dead, time.Hour)
 	require.NoError(t, err)
 	require.Empty(t, renewed)
 }
 
 func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
-	held, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "a"}, []int32{1}, 0)
+	held, err := db.AcquireLeases(ctx, storage.Holder{Name: "a"}, []int32{1}, 0)
 	require.NoError(t, err)
 	taken := make(chan error, 1)
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		valid, err := storage.HoldLeases(ctx, tx, held)
+		valid, err := tx.HoldLeases(ctx, held)
 		require.NoError(t, err)
 		require.Equal(t, []int32{1}, valid)
 		go func() {
-			_, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "b"}, []int32{1}, time.Hour)
+			_, err := db.AcquireLeases(ctx, storage.Holder{Name: "b"}, []int32{1}, time.Hour)
 			taken <- err
 		}()
 		awaitTakers(t, db, 1)
@@ -121,7 +121,7 @@ func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 	}))
 	require.NoError(t, <-taken)
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		valid, err := storage.HoldLeases(ctx, tx, held)
+		valid, err := tx.HoldLeases(ctx, held)
 		require.Empty(t, valid)
 		return err
 	}))
@@ -130,15 +130,15 @@ func TestTheLeaseOfAWriterCannotBeTakenBeforeItsTransactionEnds(t *testing.T) {
 // Both have read that it has run out.
 func TestALeaseThatTwoFindFreeIsTakenByOne(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
-	held, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: "a"}, []int32{1}, 0)
+	held, err := db.AcquireLeases(ctx, storage.Holder{Name: "a"}, []int32{1}, 0)
 	require.NoError(t, err)
 	got := make(chan int, 2)
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		_, err := storage.HoldLeases(ctx, tx, held)
+		_, err := tx.HoldLeases(ctx, held)
 		require.NoError(t, err)
 		for _, name := range []string{"b", "c"} {
 			go func() {
-				leases, err := storage.AcquireLeases(ctx, db, storage.Holder{Name: name}, []int32{1}, time.Hour)
+				leases, err := db.AcquireLeases(ctx, storage.Holder{Name: name}, []int32{1}, time.Hour)
 				assert.NoError(t, err)
 				got <- len(leases)
 			}()
@@ -154,7 +154,7 @@ func awaitTakers(t *testing.T, db *storage.DB, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var waiting int
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'`).Scan(&waiting))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO leases%'`).Scan(&waiting))
 		return waiting >= n
 	}, 10*time.Second, 5*time.Millisecond)
 }
@@ -162,26 +162,26 @@ func awaitTakers(t *testing.T, db *storage.DB, n int) {
 func TestAFlushOfAnEpochBeforeARewindIsRefused(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 7}, {Topic: "lifecycle", Partition: 1, Offset: 9}}))
-	read, err := storage.DestinationCursors(ctx, db, id)
+	require.NoError(t, db.CreateCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 7}, {Topic: "lifecycle", Partition: 1, Offset: 9}}))
+	read, err := db.DestinationCursors(ctx, id)
 	require.NoError(t, err)
 	require.Len(t, read, 2)
 
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		return storage.RewindCursors(ctx, tx, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 3}})
+		return tx.RewindCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle", Partition: 0, Offset: 3}})
 	}))
 	for i := range read {
 		read[i].Position += 100
 		read[i].Finished = []byte{1, 1}
 	}
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		saved, err := storage.SaveCursors(ctx, tx, read)
+		saved, err := tx.SaveCursors(ctx, read)
 		require.Equal(t, 1, saved, "the one that was not rewound")
 		return err
 	}))
-	now, err := storage.LoadCursors(ctx, db, []int32{0, 1})
+	now, err := db.LoadCursors(ctx, []int32{0, 1})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, now[0].Position)
 	require.Empty(t, now[0].Finished)
@@ -198,7 +198,7 @@ func TestManyMakeTheSameDaysOfTheDeliveryLogAtOnce(t *testing.T) {
 	for round := range 5 {
 		var all errgroup.Group
 		for range 6 {
-			all.Go(func() error { return storage.PrepareAttempts(t.Context(), db, day.AddDate(0, 0, 3*round), 2) })
+			all.Go(func() error { return db.PrepareAttempts(t.Context(), day.AddDate(0, 0, 3*round), 2) })
 		}
 		require.NoError(t, all.Wait())
 	}
@@ -208,20 +208,20 @@ func TestTheDeliveryLogHasAPartitionForEachDayAndDropsOldOnes(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	day := time.Date(2026, 3, 10, 15, 0, 0, 0, time.UTC)
 	for range 2 { // may be called again
-		require.NoError(t, storage.PrepareAttempts(ctx, db, day, 2))
+		require.NoError(t, db.PrepareAttempts(ctx, day, 2))
 	}
 	attempt := storage.Attempt{At: day, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "contact.created", RecordKey: "k",
 		Topic: "lifecycle", Partition: 1, Offset: 2, Attempt: 1, Outcome: "delivered", Status: 200, Latency: 3 * time.Millisecond, Response: []byte{0, 1}}
 	later := attempt
 	later.At, later.ReplayID, later.Status, later.Error = day.AddDate(0, 0, 1), uuid.NewString(), 0, "reset"
-	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, []storage.Attempt{attempt, later}) }))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.WriteAttempts(ctx, []storage.Attempt{attempt, later}) }))
 	count := func(table string) (n int) {
-		require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM `+table).Scan(&n))
+		require.NoError(t, storagetest.SQL(db).QueryRow(ctx, `SELECT count(*) FROM `+table).Scan(&n))
 		return n
 	}
 	require.Equal(t, 1, count("delivery_attempts_20260310"))
 	require.Equal(t, 1, count("delivery_attempts_20260311"))
-	dropped, err := storage.DropAttempts(ctx, db, day.AddDate(0, 0, 1))
+	dropped, err := db.DropAttempts(ctx, day.AddDate(0, 0, 1))
 	require.NoError(t, err)
 	require.Equal(t, 1, dropped)
 	require.Equal(t, 1, count("delivery_attempts"))
@@ -233,7 +233,7 @@ func TestADayWhoseAttemptsAreInTheDefaultPartitionGetsOneOfItsOwnLater(t *testin
 	write := func(at time.Time) {
 		attempt := storage.Attempt{At: at, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "contact.created", RecordKey: "k",
 			Topic: "lifecycle", Partition: 1, Offset: 2, Attempt: 1, Outcome: "delivered", Status: 200}
-		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, []storage.Attempt{attempt}) }))
+		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.WriteAttempts(ctx, []storage.Attempt{attempt}) }))
 	}
 	rows := func(table string) int { return count(t, db, table) }
 	// Nobody made the days: a laptop slept, or only the API ran.
@@ -242,7 +242,7 @@ func TestADayWhoseAttemptsAreInTheDefaultPartitionGetsOneOfItsOwnLater(t *testin
 	}
 	require.Equal(t, 3, rows("delivery_attempts_default"))
 
-	require.NoError(t, storage.PrepareAttempts(ctx, db, day, 2))
+	require.NoError(t, db.PrepareAttempts(ctx, day, 2))
 	require.Equal(t, 1, rows("delivery_attempts_20260310"))
 	require.Equal(t, 1, rows("delivery_attempts_20260311"))
 	require.Equal(t, 0, rows("delivery_attempts_20260312"))
@@ -250,29 +250,29 @@ func TestADayWhoseAttemptsAreInTheDefaultPartitionGetsOneOfItsOwnLater(t *testin
 	write(day)
 	require.Equal(t, 2, rows("delivery_attempts_20260310"))
 
-	_, err := storage.DropAttempts(ctx, db, day.AddDate(0, 0, -30))
+	_, err := db.DropAttempts(ctx, day.AddDate(0, 0, -30))
 	require.NoError(t, err)
 	require.Equal(t, 0, rows("delivery_attempts_default"), "what is older than the retention")
 	require.Equal(t, 3, rows("delivery_attempts"))
 	var indexes int
-	require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'delivery_attempts_20260310'`).Scan(&indexes))
+	require.NoError(t, storagetest.SQL(db).QueryRow(ctx, `SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'delivery_attempts_20260310'`).Scan(&indexes))
 	require.Equal(t, 1, indexes)
 }
 
 func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
+	require.NoError(t, db.CreateCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
 	row := func(key, topic string, offset int64) storage.ParkedRecord {
 		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, Offset: offset, Epoch: 1}
 	}
 	park := func(rows ...storage.ParkedRecord) {
-		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.ParkRecords(ctx, tx, rows) }))
+		require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.ParkRecords(ctx, rows) }))
 	}
 	count := func() int {
-		_, records, err := storage.ParkedTotals(ctx, db, id)
+		_, records, err := db.ParkedTotals(ctx, id)
 		require.NoError(t, err)
 		return records
 	}
@@ -280,13 +280,13 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 	park(row("a", "lifecycle", 5)) // a flush whose outcome was unknown
 	require.Equal(t, 4, count())
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		return storage.RewindCursors(ctx, tx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 7}})
+		return tx.RewindCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 7}})
 	}))
-	keys, _, err := storage.ParkedKeys(ctx, db, id, storage.ParkedFilter{}, "", 10)
+	keys, _, err := db.ParkedKeys(ctx, id, storage.ParkedFilter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 	require.Equal(t, "a", keys[0].Key)
-	_, records, err := storage.InspectParkedKey(ctx, db, id, "a", 10)
+	_, records, err := db.InspectParkedKey(ctx, id, "a", 10)
 	require.NoError(t, err)
 	require.Len(t, records, 2)
 	require.Equal(t, []int64{5, 9}, []int64{records[0].Offset, records[1].Offset}, "lifecycle, then events")
@@ -303,52 +303,52 @@ func TestARewindRemovesParkedRecordsAtOrBeyondItsTargetAndRefusesThoseOfItsPast(
 func TestARewindForwardKeepsWhatIsOpenBeforeItsTargetAndTheOwnerTakesOutWhatItStillFinishes(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{contact.*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{contact.*}')`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
+	require.NoError(t, db.CreateCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle", Offset: 10}, {Topic: "events", Offset: 10}}))
 	row := func(key, topic string, offset int64) storage.ParkedRecord {
 		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, Offset: offset, Epoch: 1}
 	}
 	in := func(do func(*storage.Tx) error) { t.Helper(); require.NoError(t, db.InTx(ctx, do)) }
 	in(func(tx *storage.Tx) error {
-		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("a", "lifecycle", 5), row("b", "lifecycle", 6), row("a", "events", 5), row("c", "lifecycle", 25)})
+		return tx.ParkRecords(ctx, []storage.ParkedRecord{row("a", "lifecycle", 5), row("b", "lifecycle", 6), row("a", "events", 5), row("c", "lifecycle", 25)})
 	})
 	to := []storage.CursorStart{{Topic: "lifecycle", Offset: 20}}
-	n, err := storage.CountSkipped(ctx, db, id, to)
+	n, err := db.CountSkipped(ctx, id, to)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, n)
-	in(func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, to) })
+	in(func(tx *storage.Tx) error { return tx.RewindCursors(ctx, id, to) })
 	in(func(tx *storage.Tx) error {
-		saved, err := storage.SaveCursors(ctx, tx, []storage.Cursor{{DestinationID: id, ReplayID: storage.LiveReplay, Topic: "lifecycle", Position: 12, Finished: []byte{1, 1}, Epoch: 1}})
+		saved, err := tx.SaveCursors(ctx, []storage.Cursor{{DestinationID: id, ReplayID: storage.LiveReplay, Topic: "lifecycle", Position: 12, Finished: []byte{1, 1}, Epoch: 1}})
 		require.Zero(t, saved, "the live cursor stays")
 		return err
 	})
 	in(func(tx *storage.Tx) error {
-		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("d", "lifecycle", 15), row("d", "lifecycle", 21)})
+		return tx.ParkRecords(ctx, []storage.ParkedRecord{row("d", "lifecycle", 15), row("d", "lifecycle", 21)})
 	})
 	in(func(tx *storage.Tx) error {
-		return storage.RemoveParkedRecords(ctx, tx, []storage.ParkedRecord{row("b", "lifecycle", 6)})
+		return tx.RemoveParkedRecords(ctx, []storage.ParkedRecord{row("b", "lifecycle", 6)})
 	})
 
-	skips, err := storage.LoadSkips(ctx, db, []int32{0})
+	skips, err := db.LoadSkips(ctx, []int32{0})
 	require.NoError(t, err)
 	require.Len(t, skips, 1)
 	k := skips[0]
 	require.Equal(t, storage.Skip{ID: k.ID, DestinationID: id, Destination: "crm", Topic: "lifecycle", Epoch: 1, Position: 12, Finished: []byte{1, 1},
 		EndOffset: 20, EventTypes: []string{"contact.*"}}, k)
-	parked, err := storage.SkippedParked(ctx, db, &k, 10, 1<<20)
+	parked, err := db.SkippedParked(ctx, &k, 10, 1<<20)
 	require.NoError(t, err)
 	var places []string
 	for _, r := range parked {
 		places = append(places, fmt.Sprintf("%s %d", r.Key, r.Offset))
 	}
 	require.Equal(t, []string{"a 5", "d 15"}, places, "one was delivered after all, and one lies beyond the target")
-	keys, _, err := storage.ParkedKeys(ctx, db, id, storage.ParkedFilter{}, "", 10)
+	keys, _, err := db.ParkedKeys(ctx, id, storage.ParkedFilter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1, "of the other topic; the rest is read again from the log")
 
-	in(func(tx *storage.Tx) error { return storage.EndSkip(ctx, tx, k.ID) })
-	ended, err := storage.GetSkip(ctx, db, k.ID)
+	in(func(tx *storage.Tx) error { return tx.EndSkip(ctx, k.ID) })
+	ended, err := db.GetSkip(ctx, k.ID)
 	require.NoError(t, err)
 	require.Nil(t, ended)
 }
@@ -357,39 +357,39 @@ func TestAWishForManyParkedKeysIsNotedInPartsAndConcernsEachKeyOnce(t *testing.T
 	ctx := t.Context()
 	db := storagetest.New(t)
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	_, err = db.Exec(ctx, `INSERT INTO parked_keys (destination_id, partition, record_key, reason, next_attempt_at)
+	_, err = storagetest.SQL(db).Exec(ctx, `INSERT INTO parked_keys (destination_id, partition, record_key, reason, next_attempt_at)
 		SELECT $1::text::uuid, n % 3, n::text, 'failing', 'infinity' FROM generate_series(1, 12000) n`, id)
 	require.NoError(t, err)
-	n, next, err := storage.WishParked(ctx, db, storage.SkipParked, id, storage.ParkedFilter{}, "")
+	n, next, err := db.WishParked(ctx, storage.SkipParked, id, storage.ParkedFilter{}, "")
 	require.NoError(t, err)
 	require.Equal(t, 5000, n)
 	require.NotEmpty(t, next)
-	n, err = storage.RetryParkedKeys(ctx, db, id, storage.ParkedFilter{})
+	n, err = db.RetryParkedKeys(ctx, id, storage.ParkedFilter{})
 	require.NoError(t, err)
 	require.Equal(t, 12000, n)
 	var due, skipped int
-	require.NoError(t, db.QueryRow(ctx, `SELECT count(*) FILTER (WHERE next_attempt_at = 'epoch'), count(skip_before) FROM parked_keys`).Scan(&due, &skipped))
+	require.NoError(t, storagetest.SQL(db).QueryRow(ctx, `SELECT count(*) FILTER (WHERE next_attempt_at = 'epoch'), count(skip_before) FROM parked_keys`).Scan(&due, &skipped))
 	require.Equal(t, 12000, due)
 	require.Equal(t, 5000, skipped)
-	_, _, err = storage.WishParked(ctx, db, storage.RetryParked, id, storage.ParkedFilter{}, "nonsense")
+	_, _, err = db.WishParked(ctx, storage.RetryParked, id, storage.ParkedFilter{}, "nonsense")
 	require.ErrorIs(t, err, storage.ErrListCursor)
 }
 
 func TestWhatIsParkedOfATopicGoesWithItsCursors(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}, {Topic: "events"}}))
+	require.NoError(t, db.CreateCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle"}, {Topic: "events"}}))
 	row := func(key, topic string) storage.ParkedRecord {
 		return storage.ParkedRecord{ParkedTrack: storage.ParkedTrack{DestinationID: id, ReplayID: storage.LiveReplay}, Key: key, Topic: topic, RecordID: "r", RecordType: "t", Epoch: 1}
 	}
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{row("a", "lifecycle"), row("a", "events"), row("b", "events")})
+		return tx.ParkRecords(ctx, []storage.ParkedRecord{row("a", "lifecycle"), row("a", "events"), row("b", "events")})
 	}))
-	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.DeleteCursors(ctx, tx, id, "events") }))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.DeleteCursors(ctx, id, "events") }))
 	require.Equal(t, 1, count(t, db, "cursors"))
 	require.Equal(t, 1, count(t, db, "parked_records"))
 	require.Equal(t, 1, count(t, db, "parked_keys"))
@@ -399,12 +399,12 @@ func TestASearchOfTheDeliveryLogFromATimeOnLeavesOutTheDaysBefore(t *testing.T) 
 	t.Parallel()
 	db := storagetest.New(t)
 	now := time.Now()
-	require.NoError(t, storage.PrepareAttempts(t.Context(), db, now.AddDate(0, 0, -9), 9))
+	require.NoError(t, db.PrepareAttempts(t.Context(), now.AddDate(0, 0, -9), 9))
 	days := func(f storage.AttemptFilter) int {
 		sql, args, err := storage.SearchAttemptsSQL(uuid.NewString(), f, "", 100)
 		require.NoError(t, err)
 		var plan string
-		require.NoError(t, db.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+sql, args...).Scan(&plan))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+sql, args...).Scan(&plan))
 		return strings.Count(plan, `"Relation Name": "delivery_attempts_2`)
 	}
 	place := storage.AttemptFilter{Topic: "lifecycle", Partition: 1, Offset: 7}
@@ -417,24 +417,24 @@ func TestTheLastAttemptOfARecordIsFoundWithoutReadingTheLogOfTheDaysBeforeItWasA
 	t.Parallel()
 	db, ctx := storagetest.New(t), t.Context()
 	now := time.Now().UTC().Truncate(24 * time.Hour).Add(12 * time.Hour)
-	require.NoError(t, storage.PrepareAttempts(ctx, db, now.AddDate(0, 0, -9), 9))
+	require.NoError(t, db.PrepareAttempts(ctx, now.AddDate(0, 0, -9), 9))
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO delivery_attempts (attempted_at, destination_id, record_id, record_type, record_key, topic, partition, "offset", attempt, outcome, latency_ms)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO delivery_attempts (attempted_at, destination_id, record_id, record_type, record_key, topic, partition, "offset", attempt, outcome, latency_ms)
 		SELECT $2::timestamptz - n * interval '1 minute', $1::text::uuid, n::text, 'contact.created', 'k', 'lifecycle', 1, n, 1, 'delivered', 1
 		FROM generate_series(1, 10000) n`, id, now)
 	require.NoError(t, err)
-	_, err = db.Exec(ctx, `ANALYZE delivery_attempts`)
+	_, err = storagetest.SQL(db).Exec(ctx, `ANALYZE delivery_attempts`)
 	require.NoError(t, err)
 	place := storage.AttemptPlace{Topic: "lifecycle", Partition: 1, Offset: 30}
-	n, err := storage.LastAttempt(ctx, db, id, place, now.Add(-2*time.Hour))
+	n, err := db.LastAttempt(ctx, id, place, now.Add(-2*time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	n, err = storage.LastAttempt(ctx, db, id, storage.AttemptPlace{Topic: "lifecycle", Partition: 1, Offset: 9999}, now.Add(-2*time.Hour))
+	n, err = db.LastAttempt(ctx, id, storage.AttemptPlace{Topic: "lifecycle", Partition: 1, Offset: 9999}, now.Add(-2*time.Hour))
 	require.NoError(t, err)
 	require.Zero(t, n)
 
 	var plan string
-	require.NoError(t, db.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+storage.LastAttemptSQL, id, place.Topic, place.Partition, int64(9999), now.Add(-2*time.Hour)).Scan(&plan))
+	require.NoError(t, storagetest.SQL(db).QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+storage.LastAttemptSQL, id, place.Topic, place.Partition, int64(9999), now.Add(-2*time.Hour)).Scan(&plan))
 	removed := 0
 	for _, m := range regexp.MustCompile(`"Rows Removed by Filter": (\d+)`).FindAllStringSubmatch(plan, -1) {
 		rows, err := strconv.Atoi(m[1])
@@ -449,12 +449,12 @@ func TestARateThatIsNearlyNoneIsLeasedAsTheLeast(t *testing.T) {
 	t.Parallel()
 	db, ctx := storagetest.New(t), t.Context()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1::text::uuid, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	first, err := storage.LeaseRate(ctx, db, id, 1e-300, 1)
+	first, err := db.LeaseRate(ctx, id, 1e-300, 1)
 	require.NoError(t, err)
 	require.False(t, first.Start.After(first.Now))
-	second, err := storage.LeaseRate(ctx, db, id, 1e-300, 1)
+	second, err := db.LeaseRate(ctx, id, 1e-300, 1)
 	require.NoError(t, err)
 	require.Equal(t, first.Start.Add(1000*time.Second), second.Start)
 }
@@ -468,9 +468,9 @@ func TestTheDeliveryLogIsNarrowedByTypeAsEverywhere(t *testing.T) {
 	for i, typ := range types {
 		rows = append(rows, storage.Attempt{At: now, DestinationID: id, RecordID: typ, RecordType: typ, RecordKey: "k", Topic: "events", Offset: int64(i), Attempt: 1, Outcome: "delivered"})
 	}
-	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.WriteAttempts(ctx, tx, rows) }))
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.WriteAttempts(ctx, rows) }))
 	for _, pattern := range []string{"", "*", "contact.*", "event.tracked", "event.tracked:*", "event.tracked:order.paid", "x"} {
-		found, _, err := storage.SearchAttempts(ctx, db, id, storage.AttemptFilter{Type: pattern, Outcome: "delivered"}, "", 10)
+		found, _, err := db.SearchAttempts(ctx, id, storage.AttemptFilter{Type: pattern, Outcome: "delivered"}, "", 10)
 		require.NoError(t, err, pattern)
 		var got, want []string
 		for _, a := range found {

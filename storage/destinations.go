@@ -38,7 +38,7 @@ const destinationColumns = `id::text, name, kind, url, description, event_types,
 
 // List returns all destinations, newest first.
 func (s *Destinations) List(ctx context.Context) ([]*Destination, error) {
-	rows, err := s.db.Query(ctx, `SELECT `+destinationColumns+` FROM destinations ORDER BY created_at DESC, id DESC`)
+	rows, err := s.db.sql.Query(ctx, `SELECT `+destinationColumns+` FROM destinations ORDER BY created_at DESC, id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("list destinations: %w", err)
 	}
@@ -61,7 +61,7 @@ func (s *Destinations) Find(ctx context.Context, nameOrID string) (*Destination,
 }
 
 func (s *Destinations) one(ctx context.Context, sql, arg string) (*Destination, error) {
-	rows, err := s.db.Query(ctx, sql, arg)
+	rows, err := s.db.sql.Query(ctx, sql, arg)
 	if err != nil {
 		return nil, fmt.Errorf("read destination %s: %w", arg, err)
 	}
@@ -138,11 +138,11 @@ func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error
 			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key, sealed_url)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
 		RETURNING created_at, updated_at, revision`
-	err := tx.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
+	err := tx.sql.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
 	if err != nil {
 		return fmt.Errorf("insert destination %s: %w", d.Name, nameTaken(err))
 	}
-	return Notify(ctx, tx, ChannelDestinations, d.ID)
+	return tx.Notify(ctx, ChannelDestinations, d.ID)
 }
 
 // Update writes all settings of a destination as it was read and changed, and
@@ -160,14 +160,14 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 	if d.Unreadable != "" {
 		return fmt.Errorf("update destination %s: its secrets would be lost: %s", d.Name, d.Unreadable)
 	}
-	err := tx.QueryRow(ctx, sql, append(s.values(d), d.Revision)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
+	err := tx.sql.QueryRow(ctx, sql, append(s.values(d), d.Revision)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
 	if IsNotFound(err) {
 		return fmt.Errorf("update destination %s: %w", d.Name, ErrDestinationChanged)
 	}
 	if err != nil {
 		return fmt.Errorf("update destination %s: %w", d.Name, nameTaken(err))
 	}
-	return Notify(ctx, tx, ChannelDestinations, d.ID)
+	return tx.Notify(ctx, ChannelDestinations, d.ID)
 }
 
 // values are the parameters $1 to $22 of Insert and Update.
@@ -201,20 +201,20 @@ func nameTaken(err error) error {
 }
 
 // SetStatus pauses or resumes a destination for an operator, and reports whether
-// that changed anything. The rules of delivery use [SuspendDestination].
+// that changed anything. The rules of delivery use [DB.SuspendDestination].
 func (s *Destinations) SetStatus(ctx context.Context, id string, status DestinationStatus, reason string) (changed bool, err error) {
 	const sql = `
 		UPDATE destinations SET status = $2, status_reason = $3, revision = revision + 1, updated_at = now()
 		WHERE id::text = $1 AND (status, status_reason) IS DISTINCT FROM ($2, $3)`
 	err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
-		tag, err := tx.Exec(ctx, sql, id, string(status), reason)
+		tag, err := tx.sql.Exec(ctx, sql, id, string(status), reason)
 		if err != nil {
 			return fmt.Errorf("set status of destination %s to %s: %w", id, status, err)
 		}
 		if changed = tag.RowsAffected() > 0; !changed {
 			return nil
 		}
-		return Notify(ctx, tx, ChannelDestinations, id)
+		return tx.Notify(ctx, ChannelDestinations, id)
 	})
 	return changed, err
 }
@@ -222,14 +222,14 @@ func (s *Destinations) SetStatus(ctx context.Context, id string, status Destinat
 // Delete removes a destination with its cursors, and reports whether it was there.
 func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err error) {
 	err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
-		tag, err := tx.Exec(ctx, `DELETE FROM destinations WHERE id::text = $1`, id)
+		tag, err := tx.sql.Exec(ctx, `DELETE FROM destinations WHERE id::text = $1`, id)
 		if err != nil {
 			return fmt.Errorf("delete destination %s: %w", id, err)
 		}
 		if deleted = tag.RowsAffected() > 0; !deleted {
 			return nil
 		}
-		return Notify(ctx, tx, ChannelDestinations, id)
+		return tx.Notify(ctx, ChannelDestinations, id)
 	})
 	return deleted, err
 }
@@ -272,7 +272,7 @@ func (s *Destinations) isStale(ctx context.Context, id string) (bool, error) {
 	const sql = `
 		SELECT array_remove(ARRAY[config, secret, previous_secret, signing_key, previous_signing_key, sealed_url], NULL), url
 		FROM destinations WHERE id::text = $1`
-	err := s.db.QueryRow(ctx, sql, id).Scan(&sealed, &url)
+	err := s.db.sql.QueryRow(ctx, sql, id).Scan(&sealed, &url)
 	if IsNotFound(err) {
 		return false, nil
 	}

@@ -74,7 +74,7 @@ func TestSecretsAndConfigStandSealedInTheTable(t *testing.T) {
 	d := sampleDestination("crm")
 	require.NoError(t, insert(t, db, s, d))
 	var row string
-	require.NoError(t, db.QueryRow(t.Context(),
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(),
 		`SELECT d::text || convert_from(secret, 'UTF8') || convert_from(config, 'UTF8') || convert_from(previous_secret, 'UTF8') FROM destinations d`).Scan(&row))
 	for _, secret := range []string{"sesame", "currentcurrent", "whsec_previous"} {
 		require.NotContains(t, row, secret)
@@ -110,10 +110,10 @@ func TestASuspensionDoesNotUndoAMend(t *testing.T) {
 	s := storage.NewDestinations(db, boxOf(t, 1))
 	d := sampleDestination("crm")
 	require.NoError(t, insert(t, db, s, d))
-	suspended, err := storage.SuspendDestination(t.Context(), db, d.ID, 7, "401")
+	suspended, err := db.SuspendDestination(t.Context(), d.ID, 7, "401")
 	require.NoError(t, err)
 	require.False(t, suspended)
-	suspended, err = storage.SuspendDestination(t.Context(), db, d.ID, 1, "401")
+	suspended, err = db.SuspendDestination(t.Context(), d.ID, 1, "401")
 	require.NoError(t, err)
 	require.True(t, suspended)
 	changed, err := s.SetStatus(t.Context(), d.ID, storage.DestinationActive, "")
@@ -144,7 +144,7 @@ func TestEveryChangeIsHeard(t *testing.T) {
 	_, err := s.SetStatus(ctx, d.ID, storage.DestinationPaused, "")
 	require.NoError(t, err)
 	require.Equal(t, d.ID, receive(t, heard))
-	require.NoError(t, storage.StampDeliveries(ctx, db, map[string]time.Time{d.ID: time.Now()}))
+	require.NoError(t, db.StampDeliveries(ctx, map[string]time.Time{d.ID: time.Now()}))
 	deleted, err := s.Delete(ctx, d.ID)
 	require.NoError(t, err)
 	require.True(t, deleted)
@@ -210,9 +210,9 @@ func TestWhatIsSealedOpensInItsOwnColumnAndRowAlone(t *testing.T) {
 	}
 	mine, other := full("mine"), full("other")
 	set := func(column, from, row string) (before []byte) {
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT `+column+` FROM destinations WHERE id::text = $1`, mine.ID).Scan(&before))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT `+column+` FROM destinations WHERE id::text = $1`, mine.ID).Scan(&before))
 		require.NotEmpty(t, before, column)
-		_, err := db.Exec(t.Context(), `UPDATE destinations SET `+column+` = (SELECT `+from+` FROM destinations WHERE id::text = $2) WHERE id::text = $1`, mine.ID, row)
+		_, err := storagetest.SQL(db).Exec(t.Context(), `UPDATE destinations SET `+column+` = (SELECT `+from+` FROM destinations WHERE id::text = $2) WHERE id::text = $1`, mine.ID, row)
 		require.NoError(t, err)
 		return before
 	}
@@ -228,7 +228,7 @@ func TestWhatIsSealedOpensInItsOwnColumnAndRowAlone(t *testing.T) {
 					require.NotEmpty(t, got.Unreadable, "%s of %s in %s", from, row, column)
 					require.Empty(t, got.URL+got.Secret+got.SigningKey+string(got.Config))
 				}
-				_, err = db.Exec(t.Context(), `UPDATE destinations SET `+column+` = $2 WHERE id::text = $1`, mine.ID, before)
+				_, err = storagetest.SQL(db).Exec(t.Context(), `UPDATE destinations SET `+column+` = $2 WHERE id::text = $1`, mine.ID, before)
 				require.NoError(t, err)
 			}
 		}
@@ -242,12 +242,12 @@ func TestTheURLOfADestinationIsSealedAlsoWhenItWasWrittenBefore(t *testing.T) {
 	d.Kind, d.URL = "slack", "https://hooks.slack.com/services/T1/B1/credential"
 	require.NoError(t, insert(t, db, s, d))
 	everything := func() (row string) {
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT destinations::text FROM destinations`).Scan(&row))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT destinations::text FROM destinations`).Scan(&row))
 		return row
 	}
 	require.NotContains(t, everything(), "credential")
 
-	_, err := db.Exec(t.Context(), `UPDATE destinations SET url = $1, sealed_url = NULL`, d.URL) // as an older process did
+	_, err := storagetest.SQL(db).Exec(t.Context(), `UPDATE destinations SET url = $1, sealed_url = NULL`, d.URL) // as an older process did
 	require.NoError(t, err)
 	got, err := s.Get(t.Context(), d.ID)
 	require.NoError(t, err)
@@ -269,7 +269,7 @@ func TestASecretThatWasBoundToItsRowAloneIsReadAndSealedAnew(t *testing.T) {
 	s := storage.NewDestinations(db, boxOf(t, 1))
 	d := sampleDestination("crm")
 	require.NoError(t, insert(t, db, s, d))
-	_, err := db.Exec(t.Context(), `UPDATE destinations SET secret = $1`, sealedV1(t, 1, "whsec_before", d.ID))
+	_, err := storagetest.SQL(db).Exec(t.Context(), `UPDATE destinations SET secret = $1`, sealedV1(t, 1, "whsec_before", d.ID))
 	require.NoError(t, err)
 	got, err := s.Get(t.Context(), d.ID)
 	require.NoError(t, err)
@@ -278,7 +278,7 @@ func TestASecretThatWasBoundToItsRowAloneIsReadAndSealedAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	var sealed string
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT convert_from(secret, 'UTF8') FROM destinations`).Scan(&sealed))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT convert_from(secret, 'UTF8') FROM destinations`).Scan(&sealed))
 	require.True(t, strings.HasPrefix(sealed, "v2:"), sealed)
 	got, err = s.Get(t.Context(), d.ID)
 	require.NoError(t, err)

@@ -34,7 +34,7 @@ func (tx *Tx) noteErased(ctx context.Context, contacts []string) error {
 		SELECT pg_notify(` + channelSQL + `, CASE WHEN count(*) <= $3 THEN string_agg(contact_id::text, ' ') ELSE '' END)
 		FROM erased
 		HAVING count(*) > 0`
-	if _, err := tx.Exec(ctx, sql, ChannelErased, contacts, erasedNamed); err != nil {
+	if _, err := tx.sql.Exec(ctx, sql, ChannelErased, contacts, erasedNamed); err != nil {
 		return fmt.Errorf("note %d erased contacts: %w", len(contacts), err)
 	}
 	return nil
@@ -43,8 +43,8 @@ func (tx *Tx) noteErased(ctx context.Context, contacts []string) error {
 // EachErased calls fn with the id of every contact that was erased at since or later,
 // and when by Postgres's clock. A transaction that was open for long may have erased
 // somebody earlier than what was read before.
-func EachErased(ctx context.Context, q Querier, since time.Time, fn func(id uuid.UUID, at time.Time)) error {
-	rows, err := q.Query(ctx, `SELECT contact_id, erased_at FROM erased_contacts WHERE erased_at >= $1`, since)
+func (db *DB) EachErased(ctx context.Context, since time.Time, fn func(id uuid.UUID, at time.Time)) error {
+	rows, err := db.sql.Query(ctx, `SELECT contact_id, erased_at FROM erased_contacts WHERE erased_at >= $1`, since)
 	if err != nil {
 		return fmt.Errorf("read erased contacts: %w", err)
 	}
@@ -58,7 +58,7 @@ func EachErased(ctx context.Context, q Querier, since time.Time, fn func(id uuid
 
 // Erased says which of the ids are those of contacts that were erased. What is no
 // contact id is none.
-func Erased(ctx context.Context, q Querier, ids ...string) (map[string]bool, error) {
+func (db *DB) Erased(ctx context.Context, ids ...string) (map[string]bool, error) {
 	var asked []string
 	for _, id := range ids {
 		if uuid.Validate(id) == nil {
@@ -68,7 +68,7 @@ func Erased(ctx context.Context, q Querier, ids ...string) (map[string]bool, err
 	if len(asked) == 0 {
 		return nil, nil
 	}
-	rows, err := q.Query(ctx, `
+	rows, err := db.sql.Query(ctx, `
 		SELECT n FROM unnest($1::text[]) AS n JOIN erased_contacts AS e ON e.contact_id = n::uuid`, asked)
 	if err != nil {
 		return nil, fmt.Errorf("look up %d contacts among the erased: %w", len(asked), err)
@@ -106,7 +106,7 @@ func (db *DB) ClearErased(ctx context.Context, now time.Time) (contacts int, err
 	const done = `
 		UPDATE erased_contacts SET cleared_at = now()
 		WHERE contact_id = ANY ($1::text[]::uuid[]) AND cleared_at IS NULL AND erased_at < $2`
-	_, err = db.Exec(ctx, done, ids, now.Add(-clearedAgain))
+	_, err = db.sql.Exec(ctx, done, ids, now.Add(-clearedAgain))
 	return len(ids), err
 }
 
@@ -123,10 +123,10 @@ func (db *DB) uncleared(ctx context.Context) ([]string, error) {
 			ON CONFLICT (contact_id) DO NOTHING`
 		load = `SELECT contact_id::text FROM erased_contacts WHERE cleared_at IS NULL ORDER BY erased_at LIMIT $1`
 	)
-	if _, err := db.Exec(ctx, adopt); err != nil {
+	if _, err := db.sql.Exec(ctx, adopt); err != nil {
 		return nil, fmt.Errorf("adopt erased contacts: %w", err)
 	}
-	rows, err := db.Query(ctx, load, unclearedAtOnce)
+	rows, err := db.sql.Query(ctx, load, unclearedAtOnce)
 	if err != nil {
 		return nil, fmt.Errorf("read erased contacts to clear: %w", err)
 	}
@@ -147,7 +147,7 @@ func (db *DB) clearAnswers(ctx context.Context, ids []string) error {
 			WHERE contact_id = ANY ($1::text[]::uuid[]) AND answer IS NOT NULL AND answer ->> 'error' IS NULL`
 	)
 	for _, sql := range []string{answers, pending} {
-		if _, err := db.Exec(ctx, sql, ids); err != nil {
+		if _, err := db.sql.Exec(ctx, sql, ids); err != nil {
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func (db *DB) clearParked(ctx context.Context, ids []string) error {
 			WHERE record_key = ANY ($1::text[])`
 	)
 	return db.InTx(ctx, func(tx *Tx) error {
-		rows, err := tx.Query(ctx, records, ids)
+		rows, err := tx.sql.Query(ctx, records, ids)
 		if err != nil {
 			return err
 		}
@@ -175,10 +175,10 @@ func (db *DB) clearParked(ctx context.Context, ids []string) error {
 		if err != nil || len(cleared) == 0 {
 			return err
 		}
-		if _, err := tx.Exec(ctx, keys, ids); err != nil {
+		if _, err := tx.sql.Exec(ctx, keys, ids); err != nil {
 			return err
 		}
-		return Notify(ctx, tx, ChannelParked, cleared[0]) // owners look at all they have
+		return tx.Notify(ctx, ChannelParked, cleared[0]) // owners look at all they have
 	})
 }
 
@@ -187,7 +187,7 @@ func (db *DB) clearParked(ctx context.Context, ids []string) error {
 func (db *DB) clearAttempts(ctx context.Context, ids []string) error {
 	var days []string
 	err := db.InTx(ctx, func(tx *Tx) (err error) {
-		days, err = attemptPartitions(ctx, tx)
+		days, err = tx.attemptPartitions(ctx)
 		return err
 	})
 	if err != nil {
@@ -195,7 +195,7 @@ func (db *DB) clearAttempts(ctx context.Context, ids []string) error {
 	}
 	var errs []error
 	for _, day := range append(days, "delivery_attempts_default") {
-		_, err := db.Exec(ctx, `
+		_, err := db.sql.Exec(ctx, `
 			UPDATE `+pgx.Identifier{day}.Sanitize()+` SET error = NULL, response = NULL
 			WHERE record_key = ANY ($1::text[]) AND (error IS NOT NULL OR response IS NOT NULL)`, ids)
 		if err != nil && !isGone(err) {

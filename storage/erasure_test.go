@@ -24,7 +24,7 @@ func erase(t *testing.T, db *storage.DB, ids ...string) {
 
 func put(t *testing.T, db *storage.DB, sql string, args ...any) {
 	t.Helper()
-	_, err := db.Exec(t.Context(), sql, args...)
+	_, err := storagetest.SQL(db).Exec(t.Context(), sql, args...)
 	require.NoError(t, err, sql)
 }
 
@@ -52,11 +52,11 @@ func TestAnErasureIsToldWithWhoWasMergedIntoThePerson(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 
-	erased, err := storage.Erased(t.Context(), db, person, loser, other, "no id", many[0])
+	erased, err := db.Erased(t.Context(), person, loser, other, "no id", many[0])
 	require.NoError(t, err)
 	require.Equal(t, map[string]bool{person: true, loser: true, many[0]: true}, erased)
 	var all []uuid.UUID
-	require.NoError(t, storage.EachErased(t.Context(), db, time.Time{}, func(id uuid.UUID, _ time.Time) { all = append(all, id) }))
+	require.NoError(t, db.EachErased(t.Context(), time.Time{}, func(id uuid.UUID, _ time.Time) { all = append(all, id) }))
 	require.Len(t, all, 302)
 }
 
@@ -65,7 +65,7 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 	person, other, destination := uuid.NewString(), uuid.NewString(), uuid.NewString()
 	put(t, db, `INSERT INTO identities (contact_id, first_seen_at) VALUES ($1, now())`, person)
 	put(t, db, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, destination)
-	require.NoError(t, storage.PrepareAttempts(t.Context(), db, time.Now(), 0))
+	require.NoError(t, db.PrepareAttempts(t.Context(), time.Now(), 0))
 	attempted := func(at time.Time, key string) {
 		put(t, db, `INSERT INTO delivery_attempts (attempted_at, destination_id, record_id, record_type, record_key, topic, partition, "offset", attempt, outcome, latency_ms, error, response)
 			VALUES ($1, $2, 'r', 'contact.updated', $3, 'lifecycle', 0, 0, 1, 'rejected', 1, 'secret', 'secret')`, at, destination, key)
@@ -84,7 +84,7 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 		put(t, db, `INSERT INTO pending_answers (input_id, contact_id, answer, losers, created_at) VALUES ($1, $2, '{"conflicts":["secret"]}', '{}', now())`, pending[key], key)
 	}
 	count := func(sql, key string) (n int) {
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM `+sql, key).Scan(&n))
+		require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT count(*) FROM `+sql, key).Scan(&n))
 		return n
 	}
 	const texts = `delivery_attempts WHERE record_key = $1 AND (error IS NOT NULL OR response IS NOT NULL)`
@@ -93,7 +93,7 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n)
 	erase(t, db, person)
-	page, _, err := storage.SearchAttempts(t.Context(), db, destination, storage.AttemptFilter{Key: person}, "", 10)
+	page, _, err := db.SearchAttempts(t.Context(), destination, storage.AttemptFilter{Key: person}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, page, 2)
 	require.Empty(t, page[0].Error, "it is not shown from the first moment on")

@@ -41,7 +41,7 @@ func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 		row[4], row[5], row[6] = e.OccurredAt, e.ReceivedAt, e.Source
 		return row, nil
 	}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"events"}, columns, pgx.CopyFromSlice(len(events), next)); err != nil {
+	if _, err := tx.sql.CopyFrom(ctx, pgx.Identifier{"events"}, columns, pgx.CopyFromSlice(len(events), next)); err != nil {
 		return fmt.Errorf("store %d events: %w", len(events), err)
 	}
 	return nil
@@ -64,7 +64,7 @@ ORDER BY d.day`
 		wanted[i] = first.AddDate(0, 0, i)
 		names[i] = wanted[i].Format(eventPartition)
 	}
-	rows, err := db.Query(ctx, missing, wanted, names)
+	rows, err := db.sql.Query(ctx, missing, wanted, names)
 	if err != nil {
 		return fmt.Errorf("look for partitions of events: %w", err)
 	}
@@ -92,10 +92,10 @@ const lockPatience = `SET LOCAL lock_timeout = '2s'`
 // alter runs one statement that locks a whole table, with lockPatience.
 func (db *DB) alter(ctx context.Context, sql string) error {
 	return db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.Exec(ctx, lockPatience); err != nil {
+		if _, err := tx.sql.Exec(ctx, lockPatience); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, sql)
+		_, err := tx.sql.Exec(ctx, sql)
 		return err
 	})
 }
@@ -123,7 +123,7 @@ func (db *DB) DropEventPartitions(ctx context.Context, before time.Time) ([]stri
 SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'events'::regclass
 ORDER BY c.relname`
-	rows, err := db.Query(ctx, list)
+	rows, err := db.sql.Query(ctx, list)
 	if err != nil {
 		return nil, fmt.Errorf("list event partitions: %w", err)
 	}

@@ -30,7 +30,7 @@ func storeEvent(t *testing.T, db *storage.DB, receivedAt time.Time, properties s
 func count(t *testing.T, db *storage.DB, from string) int {
 	t.Helper()
 	var n int
-	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM "+from).Scan(&n))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), "SELECT count(*) FROM "+from).Scan(&n))
 	return n
 }
 
@@ -70,20 +70,20 @@ func TestALongReaderDoesNotHoldWritersUpBehindAChangeOfPartitions(t *testing.T) 
 	for name, change := range map[string]func(*storage.DB) error{
 		"a day of events is made":        func(db *storage.DB) error { return db.CreateEventPartitions(t.Context(), noon.AddDate(0, 0, 1), 0) },
 		"a day of events is dropped":     func(db *storage.DB) error { _, err := db.DropEventPartitions(t.Context(), noon); return err },
-		"a day of deliveries is made":    func(db *storage.DB) error { return storage.PrepareAttempts(t.Context(), db, noon.AddDate(0, 0, 1), 0) },
-		"a day of deliveries is dropped": func(db *storage.DB) error { _, err := storage.DropAttempts(t.Context(), db, noon); return err },
+		"a day of deliveries is made":    func(db *storage.DB) error { return db.PrepareAttempts(t.Context(), noon.AddDate(0, 0, 1), 0) },
+		"a day of deliveries is dropped": func(db *storage.DB) error { _, err := db.DropAttempts(t.Context(), noon); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := storagetest.New(t)
 			for _, day := range []time.Time{old, today} {
 				require.NoError(t, db.CreateEventPartitions(t.Context(), day, 0))
-				require.NoError(t, storage.PrepareAttempts(t.Context(), db, day, 0))
+				require.NoError(t, db.PrepareAttempts(t.Context(), day, 0))
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			require.NoError(t, db.InTx(ctx, func(reader *storage.Tx) error {
-				_, err := reader.Exec(ctx, `SELECT FROM events; SELECT FROM delivery_attempts`)
+				_, err := storagetest.SQL(reader).Exec(ctx, `SELECT FROM events; SELECT FROM delivery_attempts`)
 				require.NoError(t, err)
 				changed := make(chan error, 1)
 				go func() { changed <- change(db) }()
@@ -92,7 +92,7 @@ func TestALongReaderDoesNotHoldWritersUpBehindAChangeOfPartitions(t *testing.T) 
 				require.NoError(t, db.InTx(ctx, func(writer *storage.Tx) error {
 					return errors.Join(
 						writer.StoreEvents(ctx, []storage.StoredEvent{{ID: uuid.NewString(), ContactID: uuid.NewString(), Name: "x", Properties: `{}`, OccurredAt: today, ReceivedAt: today, Source: "test"}}),
-						storage.WriteAttempts(ctx, writer, []storage.Attempt{{At: today, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "x", RecordKey: "k", Topic: "events", Outcome: "delivered", Status: 200}}))
+						writer.WriteAttempts(ctx, []storage.Attempt{{At: today, DestinationID: uuid.NewString(), RecordID: "r", RecordType: "x", RecordKey: "k", Topic: "events", Outcome: "delivered", Status: 200}}))
 				}))
 				require.Error(t, <-changed, "the reader is still there")
 				return nil
@@ -105,7 +105,7 @@ func TestALongReaderDoesNotHoldWritersUpBehindAChangeOfPartitions(t *testing.T) 
 // somebodyWaits says that a lock on a table of the schema is waited for.
 func somebodyWaits(ctx context.Context, t *testing.T, db *storage.DB) (waiting bool) {
 	t.Helper()
-	require.NoError(t, db.QueryRow(ctx, `
+	require.NoError(t, storagetest.SQL(db).QueryRow(ctx, `
 		SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
 		               WHERE NOT l.granted AND c.relnamespace = current_schema()::regnamespace)`).Scan(&waiting))
 	return waiting
@@ -116,7 +116,7 @@ func TestPropertiesAreStoredByteForByte(t *testing.T) {
 	odd := `{"b":1e2, "a":12345678901234567890,"z":"\u0000é","a":{"k":[null]}}`
 	storeEvent(t, db, noon, odd)
 	var got string
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT properties::text FROM events`).Scan(&got))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT properties::text FROM events`).Scan(&got))
 	require.Equal(t, odd, got)
 
 	c := &storage.Contact{
@@ -144,7 +144,7 @@ func TestWhatExpiredIsCleanedWithinTheLimit(t *testing.T) {
 			`INSERT INTO erased_identifiers (kind, hash, erased_at, partition, "offset") SELECT 'email', $2::bytea, $1, 0, 0 WHERE $3::text <> ''`,
 			`INSERT INTO contact_marks (contact_id, marked_at) SELECT $3::text::uuid, $1 WHERE $2::text <> ''`,
 		} {
-			_, err := db.Exec(t.Context(), sql, at, fmt.Sprint("k", i), uuid.NewString())
+			_, err := storagetest.SQL(db).Exec(t.Context(), sql, at, fmt.Sprint("k", i), uuid.NewString())
 			require.NoError(t, err)
 		}
 	}
@@ -195,14 +195,14 @@ func TestADeletedContactIsNotFoundBeforeItsRowIsGone(t *testing.T) {
 		return tx.SaveContacts(t.Context(), &storage.ContactChanges{Saved: []*storage.Contact{c}}, noon)
 	}))
 	loser := uuid.NewString()
-	_, err := db.Exec(t.Context(), `
+	_, err := storagetest.SQL(db).Exec(t.Context(), `
 		INSERT INTO identities (contact_id, first_seen_at, merged_into) VALUES ($1::text::uuid, $3, NULL), ($2::text::uuid, $3, $1::text::uuid)`, c.ID, loser, noon)
 	require.NoError(t, err)
 	for _, id := range []string{c.ID, loser} {
 		_, err := db.GetContact(t.Context(), id)
 		require.NoError(t, err)
 	}
-	_, err = db.Exec(t.Context(), `UPDATE identities SET deleted_at = $2 WHERE contact_id = $1::text::uuid`, c.ID, noon)
+	_, err = storagetest.SQL(db).Exec(t.Context(), `UPDATE identities SET deleted_at = $2 WHERE contact_id = $1::text::uuid`, c.ID, noon)
 	require.NoError(t, err)
 	for _, id := range []string{c.ID, loser} {
 		_, err := db.GetContact(t.Context(), id)

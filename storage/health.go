@@ -20,7 +20,7 @@ type HolderHealth struct {
 
 // WriteHealth writes how deliveries go in the process of a holder of leases. A last
 // error that is empty leaves the one that is written. Deleted destinations are left out.
-func WriteHealth(ctx context.Context, q Querier, holder string, rows []HolderHealth) error {
+func (db *DB) WriteHealth(ctx context.Context, holder string, rows []HolderHealth) error {
 	const sql = `
 		INSERT INTO destination_health AS h (destination_id, holder, circuit_open, probe_at, failures, last_error, last_error_at)
 		SELECT d.id, $2, w.open, w.probe_at, w.failures, w.error, w.error_at
@@ -45,7 +45,7 @@ func WriteHealth(ctx context.Context, q Querier, holder string, rows []HolderHea
 			texts[i], errorsAt[i] = &r.LastError, &r.LastErrorAt
 		}
 	}
-	if _, err := q.Exec(ctx, sql, ids, holder, open, probes, failures, texts, errorsAt); err != nil {
+	if _, err := db.sql.Exec(ctx, sql, ids, holder, open, probes, failures, texts, errorsAt); err != nil {
 		return fmt.Errorf("write health of %d destinations: %w", n, err)
 	}
 	return nil
@@ -53,11 +53,11 @@ func WriteHealth(ctx context.Context, q Querier, holder string, rows []HolderHea
 
 // ResetHealth says that a process begins anew: its circuits are closed and nothing
 // has failed yet. The last errors stay.
-func ResetHealth(ctx context.Context, q Querier, holder string) error {
+func (db *DB) ResetHealth(ctx context.Context, holder string) error {
 	const sql = `
 		UPDATE destination_health SET circuit_open = false, probe_at = NULL, failures = 0, updated_at = now()
 		WHERE holder = $1 AND (circuit_open OR failures > 0)`
-	if _, err := q.Exec(ctx, sql, holder); err != nil {
+	if _, err := db.sql.Exec(ctx, sql, holder); err != nil {
 		return fmt.Errorf("reset health of destinations in %s: %w", holder, err)
 	}
 	return nil
@@ -65,11 +65,11 @@ func ResetHealth(ctx context.Context, q Querier, holder string) error {
 
 // DropHealth forgets what was written before a time by processes that have no lease
 // any more.
-func DropHealth(ctx context.Context, q Querier, before time.Time) error {
+func (db *DB) DropHealth(ctx context.Context, before time.Time) error {
 	const sql = `
 		DELETE FROM destination_health h
 		WHERE h.updated_at < $1 AND NOT EXISTS (SELECT FROM leases l WHERE l.holder = h.holder)`
-	if _, err := q.Exec(ctx, sql, before); err != nil {
+	if _, err := db.sql.Exec(ctx, sql, before); err != nil {
 		return fmt.Errorf("drop health of destinations before %s: %w", before, err)
 	}
 	return nil
@@ -110,8 +110,8 @@ type DestinationOwner struct {
 
 // ReadHealth returns how deliveries of destinations go, by id, without their lag. One
 // that nothing is known of has a health too.
-func ReadHealth(ctx context.Context, q Querier, ids []string) (map[string]*DestinationHealth, error) {
-	owners, err := leaseHolders(ctx, q)
+func (db *DB) ReadHealth(ctx context.Context, ids []string) (map[string]*DestinationHealth, error) {
+	owners, err := db.leaseHolders(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func ReadHealth(ctx context.Context, q Querier, ids []string) (map[string]*Desti
 	const sql = `
 		SELECT destination_id::text, holder, circuit_open, probe_at, failures, last_error, last_error_at
 		FROM destination_health WHERE destination_id = ANY ($1::uuid[])`
-	rows, err := q.Query(ctx, sql, ids)
+	rows, err := db.sql.Query(ctx, sql, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read health of %d destinations: %w", len(ids), err)
 	}
@@ -180,9 +180,9 @@ func (h *DestinationHealth) total() {
 }
 
 // leaseHolders lists who holds leases now, by name.
-func leaseHolders(ctx context.Context, q Querier) ([]DestinationOwner, error) {
+func (db *DB) leaseHolders(ctx context.Context) ([]DestinationOwner, error) {
 	const sql = `SELECT holder, count(*) FROM leases WHERE expires_at > clock_timestamp() GROUP BY holder ORDER BY holder`
-	rows, err := q.Query(ctx, sql)
+	rows, err := db.sql.Query(ctx, sql)
 	if err != nil {
 		return nil, fmt.Errorf("list holders of leases: %w", err)
 	}

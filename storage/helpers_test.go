@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // pgxSimple allows several statements in one string.
@@ -16,7 +17,7 @@ const pgxSimple = pgx.QueryExecModeSimpleProtocol
 
 func exec(t *testing.T, db *storage.DB, sql string) {
 	t.Helper()
-	_, err := db.Exec(t.Context(), sql, pgxSimple)
+	_, err := storagetest.SQL(db).Exec(t.Context(), sql, pgxSimple)
 	require.NoError(t, err, sql)
 }
 

@@ -87,7 +87,7 @@ FOR UPDATE`
 		}
 	}
 	scopes, keys, inputs, times := claimColumns(holders)
-	rows, err := tx.Query(ctx, insert, scopes, keys, inputs, times)
+	rows, err := tx.sql.Query(ctx, insert, scopes, keys, inputs, times)
 	if err != nil {
 		return nil, fmt.Errorf("claim %d idempotency keys: %w", len(keys), err)
 	}
@@ -105,7 +105,7 @@ FOR UPDATE`
 			scopes, keys = append(scopes, key.Scope), append(keys, key.Key)
 		}
 	}
-	if rows, err = tx.Query(ctx, load, scopes, keys); err != nil {
+	if rows, err = tx.sql.Query(ctx, load, scopes, keys); err != nil {
 		return nil, fmt.Errorf("read %d idempotency keys: %w", len(keys), err)
 	}
 	var c Claim
@@ -133,7 +133,7 @@ UPDATE idempotency_keys AS k SET input_id = n.input_id, created_at = n.created_a
 FROM unnest($1::text[], $2::text[], $3::text[]::uuid[], $4::timestamptz[]) AS n (scope, key, input_id, created_at)
 WHERE k.scope = n.scope AND k.key = n.key`
 	scopes, keys, inputs, times := claimColumns(renewed)
-	if _, err := tx.Exec(ctx, update, scopes, keys, inputs, times); err != nil {
+	if _, err := tx.sql.Exec(ctx, update, scopes, keys, inputs, times); err != nil {
 		return fmt.Errorf("renew %d idempotency keys: %w", len(keys), err)
 	}
 	return nil

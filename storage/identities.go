@@ -105,7 +105,7 @@ WHERE n.contact_id = ANY ($1::text[]::uuid[])`
 		})
 	}
 	batch.Queue(hasErasure, since).QueryRow(func(row pgx.Row) error { return row.Scan(&found.HasErasure) })
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("look up %d identifiers: %w", len(ids), err)
 	}
 	return found, nil
@@ -144,7 +144,7 @@ FOR UPDATE`
 	for i, c := range expected {
 		ids[i], want[c.ContactID] = c.ContactID, c
 	}
-	rows, err := tx.Query(ctx, lock, ids)
+	rows, err := tx.sql.Query(ctx, lock, ids)
 	if err != nil {
 		return fmt.Errorf("lock %d identities: %w", len(ids), err)
 	}
@@ -218,7 +218,7 @@ func (tx *Tx) reserve(ctx context.Context, forgotten []schemas.Identifier, now t
 	for _, id := range forgotten {
 		nobody[id] = uuid.Nil.String()
 	}
-	inserted, err := tx.Exec(ctx, insertIdentifiers, identifierRows(nobody, now)...)
+	inserted, err := tx.sql.Exec(ctx, insertIdentifiers, identifierRows(nobody, now)...)
 	if err != nil {
 		return fmt.Errorf("reserve %d erased identifiers: %w", len(forgotten), err)
 	}
@@ -234,7 +234,7 @@ func (tx *Tx) detach(ctx context.Context, taken []schemas.Identifier) error {
 	}
 	const remove = `DELETE FROM identifiers WHERE (kind, value) IN (SELECT * FROM unnest($1::text[], $2::text[]))`
 	kinds, values := kindsAndValues(taken)
-	if _, err := tx.Exec(ctx, remove, kinds, values); err != nil {
+	if _, err := tx.sql.Exec(ctx, remove, kinds, values); err != nil {
 		return fmt.Errorf("detach %d identifiers: %w", len(taken), err)
 	}
 	return nil
@@ -261,7 +261,7 @@ WHERE c.merged_into = m.loser`
 		losers, survivors = append(losers, loser), append(survivors, survivor)
 	}
 	for _, sql := range []string{identifiers, earlier} {
-		if _, err := tx.Exec(ctx, sql, losers, survivors); err != nil {
+		if _, err := tx.sql.Exec(ctx, sql, losers, survivors); err != nil {
 			return fmt.Errorf("repoint identifiers of %d merged contacts: %w", len(losers), err)
 		}
 	}
@@ -296,7 +296,7 @@ WHERE excluded.erased_at >= e.erased_at`
 		erased[id] = place
 	}
 	if len(contacts) > 0 {
-		rows, err := tx.Query(ctx, remove, contacts)
+		rows, err := tx.sql.Query(ctx, remove, contacts)
 		if err != nil {
 			return fmt.Errorf("remove identifiers of %d deleted contacts: %w", len(contacts), err)
 		}
@@ -311,7 +311,7 @@ WHERE excluded.erased_at >= e.erased_at`
 		if err != nil {
 			return fmt.Errorf("remove identifiers of %d deleted contacts: %w", len(contacts), err)
 		}
-		if _, err := tx.Exec(ctx, losers, contacts, times); err != nil {
+		if _, err := tx.sql.Exec(ctx, losers, contacts, times); err != nil {
 			return fmt.Errorf("delete what was merged into %d deleted contacts: %w", len(contacts), err)
 		}
 		if err := tx.noteErased(ctx, contacts); err != nil {
@@ -319,7 +319,7 @@ WHERE excluded.erased_at >= e.erased_at`
 		}
 	}
 	kinds, hashes, at, partitions, offsets := erasedColumns(erased)
-	if _, err := tx.Exec(ctx, keep, kinds, hashes, at, partitions, offsets); err != nil {
+	if _, err := tx.sql.Exec(ctx, keep, kinds, hashes, at, partitions, offsets); err != nil {
 		return fmt.Errorf("keep %d erased identifiers: %w", len(erased), err)
 	}
 	return nil
@@ -359,7 +359,7 @@ SET external_id = excluded.external_id, email = excluded.email, anonymous_id = e
 		ids[i], externals[i], emails[i], anonymous[i] = c.ContactID, c.ExternalID, c.Email, c.AnonymousID
 		seen[i], merged[i], deleted[i] = c.FirstSeenAt, c.MergedInto, c.Deleted
 	}
-	if _, err := tx.Exec(ctx, upsert, ids, externals, emails, anonymous, seen, merged, deleted, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, upsert, ids, externals, emails, anonymous, seen, merged, deleted, now); err != nil {
 		return fmt.Errorf("save %d identities: %w", n, err)
 	}
 	return nil
@@ -397,7 +397,7 @@ func (tx *Tx) attach(ctx context.Context, ch *IdentityChanges, now time.Time) er
 		return nil
 	})
 	batch.Queue(hasErasure, ch.Since).QueryRow(func(row pgx.Row) error { return row.Scan(&erased) })
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("attach %d identifiers: %w", len(ch.Attached), err)
 	}
 	if int(inserted) < len(ch.Attached) {
@@ -406,7 +406,7 @@ func (tx *Tx) attach(ctx context.Context, ch *IdentityChanges, now time.Time) er
 	if !erased || ch.Since.IsZero() {
 		return nil
 	}
-	erasures, err := tx.LoadErased(ctx, slices.Collect(maps.Keys(ch.Attached)), ch.Since)
+	erasures, err := tx.ErasedIdentifiers(ctx, slices.Collect(maps.Keys(ch.Attached)), ch.Since)
 	if err != nil {
 		return err
 	}
@@ -422,14 +422,9 @@ func (p Place) same(other Place) bool {
 	return p.Partition == other.Partition && p.Offset == other.Offset && p.AppendTime.Equal(other.AppendTime)
 }
 
-// LoadErased returns which of the identifiers were erased at or after since, and
+// ErasedIdentifiers returns which of the identifiers were erased at or after since, and
 // where.
-func (tx *Tx) LoadErased(ctx context.Context, ids []schemas.Identifier, since time.Time) (map[schemas.Identifier]Place, error) {
-	return ErasedIdentifiers(ctx, tx, ids, since)
-}
-
-// ErasedIdentifiers is [Tx.LoadErased] outside of a transaction.
-func ErasedIdentifiers(ctx context.Context, q Querier, ids []schemas.Identifier, since time.Time) (map[schemas.Identifier]Place, error) {
+func (q queries) ErasedIdentifiers(ctx context.Context, ids []schemas.Identifier, since time.Time) (map[schemas.Identifier]Place, error) {
 	const load = `
 SELECT e.kind, e.hash, e.erased_at, e.partition, e."offset"
 FROM unnest($1::text[], $2::bytea[]) AS n (kind, hash)
@@ -441,7 +436,7 @@ WHERE e.erased_at >= $3`
 		kinds[i], hashes[i] = id.Kind, identifierHash(id)
 		byHash[id.Kind+string(hashes[i])] = id
 	}
-	rows, err := q.Query(ctx, load, kinds, hashes, since)
+	rows, err := q.sql.Query(ctx, load, kinds, hashes, since)
 	if err != nil {
 		return nil, fmt.Errorf("look up erased identifiers: %w", err)
 	}
@@ -470,7 +465,7 @@ DELETE FROM erased_identifiers WHERE (kind, hash) IN
 
 // clean runs a bounded deletion of what is older than a time.
 func (db *DB) clean(ctx context.Context, what, sql string, before time.Time, limit int) (int64, error) {
-	tag, err := db.Exec(ctx, sql, before, limit)
+	tag, err := db.sql.Exec(ctx, sql, before, limit)
 	if err != nil {
 		return 0, fmt.Errorf("clean %s: %w", what, err)
 	}

@@ -46,8 +46,8 @@ func (l LeaseRow) MayTake(instanceID string) bool {
 
 // AcquireLeases takes the leases of those partitions that nobody holds: never
 // held, released, or run out by the database's clock. It returns what it got.
-func AcquireLeases(ctx context.Context, q Querier, by Holder, partitions []int32, lasts time.Duration) ([]Lease, error) {
-	rows, err := readLeases(ctx, q, partitions)
+func (db *DB) AcquireLeases(ctx context.Context, by Holder, partitions []int32, lasts time.Duration) ([]Lease, error) {
+	rows, err := db.readLeases(ctx, partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -65,14 +65,14 @@ func AcquireLeases(ctx context.Context, q Querier, by Holder, partitions []int32
 			free = append(free, row)
 		}
 	}
-	return takeLeases(ctx, q, by, free, lasts)
+	return db.takeLeases(ctx, by, free, lasts)
 }
 
 // TakeBackLeases takes the leases that a dead process of the same instance left,
 // also those that have not run out. A process calls it at its start, before it takes
 // any other lease. It returns what it got.
-func TakeBackLeases(ctx context.Context, q Querier, by Holder, lasts time.Duration) ([]Lease, error) {
-	rows, err := readLeases(ctx, q, nil)
+func (db *DB) TakeBackLeases(ctx context.Context, by Holder, lasts time.Duration) ([]Lease, error) {
+	rows, err := db.readLeases(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,17 +82,17 @@ func TakeBackLeases(ctx context.Context, q Querier, by Holder, lasts time.Durati
 			left = append(left, row)
 		}
 	}
-	return takeLeases(ctx, q, by, left, lasts)
+	return db.takeLeases(ctx, by, left, lasts)
 }
 
 // readLeases reads the leases of partitions, or all when partitions is nil. It locks
 // nothing, so that who waits for a lease is not in the way of who has it.
-func readLeases(ctx context.Context, q Querier, partitions []int32) ([]LeaseRow, error) {
+func (db *DB) readLeases(ctx context.Context, partitions []int32) ([]LeaseRow, error) {
 	const sql = `
 		SELECT partition, holder, COALESCE(instance_id, ''), expires_at, clock_timestamp(), token::text
 		FROM leases
 		WHERE $1::integer[] IS NULL OR partition = ANY ($1)`
-	rows, err := q.Query(ctx, sql, partitions)
+	rows, err := db.sql.Query(ctx, sql, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)
 	}
@@ -130,7 +130,7 @@ const takeSQL = `
 	)
 	SELECT partition, token::text FROM taken`
 
-func takeLeases(ctx context.Context, q Querier, by Holder, seen []LeaseRow, lasts time.Duration) ([]Lease, error) {
+func (db *DB) takeLeases(ctx context.Context, by Holder, seen []LeaseRow, lasts time.Duration) ([]Lease, error) {
 	if len(seen) == 0 {
 		return nil, nil
 	}
@@ -142,7 +142,7 @@ func takeLeases(ctx context.Context, q Querier, by Holder, seen []LeaseRow, last
 			former[i] = &seen[i].token
 		}
 	}
-	rows, err := q.Query(ctx, takeSQL, partitions, tokens, former, expiries, by.Name, by.InstanceID, lasts.Microseconds())
+	rows, err := db.sql.Query(ctx, takeSQL, partitions, tokens, former, expiries, by.Name, by.InstanceID, lasts.Microseconds())
 	if err != nil {
 		return nil, fmt.Errorf("take leases of %v: %w", partitions, err)
 	}
@@ -164,7 +164,7 @@ func takeLeases(ctx context.Context, q Querier, by Holder, seen []LeaseRow, last
 // RenewLeases lets leases last from now on as long as a fresh one, and returns
 // the partitions whose lease was still the caller's. A lease that ran out and that
 // nobody took is still its holder's.
-func RenewLeases(ctx context.Context, q Querier, leases []Lease, lasts time.Duration) ([]int32, error) {
+func (db *DB) RenewLeases(ctx context.Context, leases []Lease, lasts time.Duration) ([]int32, error) {
 	const sql = `
 		UPDATE leases l
 		SET expires_at = clock_timestamp() + $3 * interval '1 microsecond'
@@ -172,27 +172,27 @@ func RenewLeases(ctx context.Context, q Querier, leases []Lease, lasts time.Dura
 		WHERE l.partition = w.partition AND l.token = w.token
 		RETURNING l.partition`
 	partitions, tokens := splitLeases(leases)
-	return queryPartitions(ctx, q, "renew leases", sql, partitions, tokens, lasts.Microseconds())
+	return db.queryPartitions(ctx, "renew leases", sql, partitions, tokens, lasts.Microseconds())
 }
 
 // ReleaseLeases gives leases back, so that the next owner need not wait. Leases
 // that are no longer the caller's are left alone. The rows go, so that a renewal
 // still on its way finds nothing to revive.
-func ReleaseLeases(ctx context.Context, q Querier, leases []Lease) error {
+func (db *DB) ReleaseLeases(ctx context.Context, leases []Lease) error {
 	const sql = `
 		DELETE FROM leases l
 		USING unnest($1::integer[], $2::uuid[]) AS w (partition, token)
 		WHERE l.partition = w.partition AND l.token = w.token
 		RETURNING l.partition`
 	partitions, tokens := splitLeases(leases)
-	_, err := queryPartitions(ctx, q, "release leases", sql, partitions, tokens)
+	_, err := db.queryPartitions(ctx, "release leases", sql, partitions, tokens)
 	return err
 }
 
 // HoldLeases locks the rows of leases until tx ends, and returns the partitions
 // whose lease is the caller's. Nobody can take those over before tx ends. Every
 // transaction that writes what a lease guards begins with it.
-func HoldLeases(ctx context.Context, tx *Tx, leases []Lease) ([]int32, error) {
+func (tx *Tx) HoldLeases(ctx context.Context, leases []Lease) ([]int32, error) {
 	const sql = `
 		SELECT l.partition
 		FROM leases l
@@ -201,7 +201,7 @@ func HoldLeases(ctx context.Context, tx *Tx, leases []Lease) ([]int32, error) {
 		ORDER BY l.partition
 		FOR SHARE OF l`
 	partitions, tokens := splitLeases(leases)
-	return queryPartitions(ctx, tx, "hold leases", sql, partitions, tokens)
+	return tx.queryPartitions(ctx, "hold leases", sql, partitions, tokens)
 }
 
 func splitLeases(leases []Lease) (partitions []int32, tokens []string) {
@@ -211,8 +211,8 @@ func splitLeases(leases []Lease) (partitions []int32, tokens []string) {
 	return partitions, tokens
 }
 
-func queryPartitions(ctx context.Context, q Querier, what, sql string, args ...any) ([]int32, error) {
-	rows, err := q.Query(ctx, sql, args...)
+func (q queries) queryPartitions(ctx context.Context, what, sql string, args ...any) ([]int32, error) {
+	rows, err := q.sql.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s of %v: %w", what, args[0], err)
 	}

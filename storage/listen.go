@@ -27,11 +27,10 @@ const (
 const channelSQL = `'hogstream.' || current_schema() || '.' || $1::text`
 
 // Notify sends payload (under 8000 bytes) on channel to every listener of this
-// schema when q commits, or at once when q is a *DB. Equal notifications of one
-// transaction are sent once. Commits that notify pass one at a time, so one a
-// transaction is plenty.
-func Notify(ctx context.Context, q Querier, channel, payload string) error {
-	if _, err := q.Exec(ctx, `SELECT pg_notify(`+channelSQL+`, $2)`, channel, payload); err != nil {
+// schema when the transaction commits. Equal notifications of one transaction are
+// sent once. Commits that notify pass one at a time, so one a transaction is plenty.
+func (tx *Tx) Notify(ctx context.Context, channel, payload string) error {
+	if _, err := tx.sql.Exec(ctx, `SELECT pg_notify(`+channelSQL+`, $2)`, channel, payload); err != nil {
 		return fmt.Errorf("notify %s: %w", channel, err)
 	}
 	return nil

@@ -37,6 +37,11 @@ func next(t *testing.T, heard <-chan string) string {
 	}
 }
 
+// notify is a transaction that does nothing else.
+func notify(ctx context.Context, db *storage.DB, channel, payload string) error {
+	return db.InTx(ctx, func(tx *storage.Tx) error { return tx.Notify(ctx, channel, payload) })
+}
+
 func TestAListenerHearsWhatCommittedInItsSchemaAndNothingElse(t *testing.T) {
 	t.Parallel()
 	db, neighbour := storagetest.New(t), storagetest.New(t)
@@ -44,17 +49,17 @@ func TestAListenerHearsWhatCommittedInItsSchemaAndNothingElse(t *testing.T) {
 	heard := listen(t, db, "keys")
 	require.Empty(t, next(t, heard), "the first call says: read everything")
 
-	require.NoError(t, storage.Notify(ctx, neighbour, "keys", "of the neighbour"))
-	require.NoError(t, storage.Notify(ctx, db, "destinations", "another channel"))
+	require.NoError(t, notify(ctx, neighbour, "keys", "of the neighbour"))
+	require.NoError(t, notify(ctx, db, "destinations", "another channel"))
 	rolledBack := errors.New("roll back")
 	require.ErrorIs(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		require.NoError(t, storage.Notify(ctx, tx, "keys", "rolled back"))
+		require.NoError(t, tx.Notify(ctx, "keys", "rolled back"))
 		return rolledBack
 	}), rolledBack)
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		return storage.Notify(ctx, tx, "keys", "committed")
+		return tx.Notify(ctx, "keys", "committed")
 	}))
-	require.NoError(t, storage.Notify(ctx, db, "keys", "at once"))
+	require.NoError(t, notify(ctx, db, "keys", "at once"))
 
 	require.Equal(t, "committed", next(t, heard))
 	require.Equal(t, "at once", next(t, heard))
@@ -66,13 +71,13 @@ func TestAListenerReconnectsAndSaysToReadEverythingAgain(t *testing.T) {
 	db := server.DB()
 	heard := listen(t, db, "keys")
 	require.Empty(t, next(t, heard))
-	require.NoError(t, storage.Notify(t.Context(), db, "keys", "before"))
+	require.NoError(t, notify(t.Context(), db, "keys", "before"))
 	require.Equal(t, "before", next(t, heard))
 
 	server.Crash()
 	server.Start()
 	require.Empty(t, next(t, heard), "after the outage: read everything again")
-	require.Eventually(t, func() bool { return storage.Notify(t.Context(), db, "keys", "after") == nil },
+	require.Eventually(t, func() bool { return notify(t.Context(), db, "keys", "after") == nil },
 		20*time.Second, 10*time.Millisecond)
 	require.Equal(t, "after", next(t, heard))
 }

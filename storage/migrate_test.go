@@ -67,7 +67,7 @@ func TestStartersThatMigrateAtOnceDoNotRace(t *testing.T) {
 func TestMigrateCreatesTheSchemaThatSearchPathNames(t *testing.T) {
 	t.Parallel()
 	admin := storagetest.New(t)
-	_, err := admin.Exec(t.Context(), `DROP SCHEMA IF EXISTS "Made by migrate" CASCADE`)
+	_, err := storagetest.SQL(admin).Exec(t.Context(), `DROP SCHEMA IF EXISTS "Made by migrate" CASCADE`)
 	require.NoError(t, err)
 	db, err := storage.Open(t.Context(), storage.Config{
 		URL: withSearchPath(t, storagetest.EmptyURL(t), `"Made by migrate"`)})
@@ -79,7 +79,7 @@ func TestMigrateCreatesTheSchemaThatSearchPathNames(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.RequireSchema(t.Context()))
 	var schema string
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT current_schema()`).Scan(&schema))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SELECT current_schema()`).Scan(&schema))
 	require.Equal(t, "Made by migrate", schema)
 }
 

@@ -61,7 +61,7 @@ type ParkedRecord struct {
 // ParkRecords writes records whose cursor still has their epoch: those read before
 // a rewind are read again, or belong to what it leaves out. Records that are there
 // already stay as they are. The caller holds the leases of all partitions concerned.
-func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
+func (tx *Tx) ParkRecords(ctx context.Context, records []ParkedRecord) error {
 	const sql = `
 		INSERT INTO parked_records (destination_id, replay_id, partition, record_key, topic, "offset", append_time,
 			record_id, record_type, occurred_at, trace_parent, trace_state, value, since_ms)
@@ -99,9 +99,9 @@ func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
 			occurred[i] = &r.OccurredAt
 		}
 	}
-	_, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs, LiveReplay)
+	_, err := tx.sql.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs, LiveReplay)
 	if err == nil {
-		_, err = tx.Exec(ctx, begin, destinations, replays, partitions, keys, topics, offsets)
+		_, err = tx.sql.Exec(ctx, begin, destinations, replays, partitions, keys, topics, offsets)
 	}
 	if err != nil {
 		return fmt.Errorf("park %d records: %w", n, err)
@@ -111,7 +111,7 @@ func ParkRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
 
 // RemoveParkedRecords removes records that are finished. The caller holds the
 // leases of all partitions concerned.
-func RemoveParkedRecords(ctx context.Context, tx *Tx, records []ParkedRecord) error {
+func (tx *Tx) RemoveParkedRecords(ctx context.Context, records []ParkedRecord) error {
 	const sql = `
 		DELETE FROM parked_records r
 		USING unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[])
@@ -127,9 +127,9 @@ func RemoveParkedRecords(ctx context.Context, tx *Tx, records []ParkedRecord) er
 		WHERE w.replay_id = $7 AND r.destination_id = w.destination_id AND r.replay_id = k.id AND r.partition = w.partition
 		  AND r.record_key = w.record_key AND r.topic = w.topic AND r."offset" = w."offset"`
 	destinations, replays, partitions, keys, topics, offsets := parkedPlaces(records)
-	_, err := tx.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets)
+	_, err := tx.sql.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets)
 	if err == nil {
-		_, err = tx.Exec(ctx, skipped, destinations, replays, partitions, keys, topics, offsets, LiveReplay)
+		_, err = tx.sql.Exec(ctx, skipped, destinations, replays, partitions, keys, topics, offsets, LiveReplay)
 	}
 	if err != nil {
 		return fmt.Errorf("remove %d parked records: %w", len(records), err)
@@ -150,7 +150,7 @@ func parkedPlaces(records []ParkedRecord) (destinations, replays []string, parti
 // those that have none. SkipBefore is the wish that was obeyed; a later one
 // stays, and keeps its key due. Each key may be named once. The caller holds the
 // leases of all partitions concerned.
-func SaveParkedKeys(ctx context.Context, tx *Tx, keys []ParkedKey) error {
+func (tx *Tx) SaveParkedKeys(ctx context.Context, keys []ParkedKey) error {
 	const save = `
 		INSERT INTO parked_keys AS k (destination_id, replay_id, partition, record_key, reason, attempts, failing_ms,
 			first_failed_at, next_attempt_at, skip_before, status, error)
@@ -185,9 +185,9 @@ func SaveParkedKeys(ctx context.Context, tx *Tx, keys []ParkedKey) error {
 		names[i], reasons[i], attempts[i], failing[i] = k.Key, k.Reason, int32(k.Attempts), k.Failing.Milliseconds()
 		first[i], next[i], skipped[i], statuses[i], errs[i] = k.FirstFailedAt, k.NextAttemptAt, k.SkipBefore, int32(k.Status), k.Error
 	}
-	_, err := tx.Exec(ctx, save, destinations, replays, partitions, names, reasons, attempts, failing, first, next, skipped, statuses, errs)
+	_, err := tx.sql.Exec(ctx, save, destinations, replays, partitions, names, reasons, attempts, failing, first, next, skipped, statuses, errs)
 	if err == nil {
-		_, err = tx.Exec(ctx, empty, destinations, replays, partitions, names)
+		_, err = tx.sql.Exec(ctx, empty, destinations, replays, partitions, names)
 	}
 	if err != nil {
 		return fmt.Errorf("save %d parked keys: %w", n, err)
@@ -207,7 +207,7 @@ func splitTracks(n int, of func(i int) ParkedTrack) (destinations, replays []str
 // EachParkedKey calls fn for every key that has parked records on the tracks,
 // with the index of its track, how many records it has and for how long it has
 // been failing. It keeps nothing in memory.
-func EachParkedKey(ctx context.Context, q Querier, tracks []ParkedTrack, fn func(track int, key string, records int, failing time.Duration)) error {
+func (db *DB) EachParkedKey(ctx context.Context, tracks []ParkedTrack, fn func(track int, key string, records int, failing time.Duration)) error {
 	const sql = `
 		SELECT t.n - 1, r.record_key, count(*), COALESCE(max(k.failing_ms), 0)
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) WITH ORDINALITY AS t (destination_id, replay_id, partition, n)
@@ -215,7 +215,7 @@ func EachParkedKey(ctx context.Context, q Querier, tracks []ParkedTrack, fn func
 		LEFT JOIN parked_keys k USING (destination_id, replay_id, partition, record_key)
 		GROUP BY t.n, r.record_key`
 	destinations, replays, partitions := splitTracks(len(tracks), func(i int) ParkedTrack { return tracks[i] })
-	rows, err := q.Query(ctx, sql, destinations, replays, partitions)
+	rows, err := db.sql.Query(ctx, sql, destinations, replays, partitions)
 	if err != nil {
 		return fmt.Errorf("read parked keys: %w", err)
 	}
@@ -253,7 +253,7 @@ func (k *ParkedKey) columns(failing *int64) []any {
 
 // DueParkedKeys returns, for each track, the keys that are due at until, the longest
 // due first, at most limits[i] of them.
-func DueParkedKeys(ctx context.Context, q Querier, tracks []ParkedTrack, limits []int, until time.Time) ([]DueKey, error) {
+func (db *DB) DueParkedKeys(ctx context.Context, tracks []ParkedTrack, limits []int, until time.Time) ([]DueKey, error) {
 	const sql = `
 		SELECT t.n - 1, ` + parkedKeyColumns + `
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[])
@@ -267,7 +267,7 @@ func DueParkedKeys(ctx context.Context, q Querier, tracks []ParkedTrack, limits 
 		) k
 		ORDER BY t.n, k.next_attempt_at`
 	destinations, replays, partitions := splitTracks(len(tracks), func(i int) ParkedTrack { return tracks[i] })
-	rows, err := q.Query(ctx, sql, destinations, replays, partitions, limits, until)
+	rows, err := db.sql.Query(ctx, sql, destinations, replays, partitions, limits, until)
 	if err != nil {
 		return nil, fmt.Errorf("read due keys: %w", err)
 	}
@@ -290,7 +290,7 @@ func DueParkedKeys(ctx context.Context, q Querier, tracks []ParkedTrack, limits 
 
 // NextParked is when the next parked key of the tracks is due after until; zero
 // when none is.
-func NextParked(ctx context.Context, q Querier, tracks []ParkedTrack, until time.Time) (time.Time, error) {
+func (db *DB) NextParked(ctx context.Context, tracks []ParkedTrack, until time.Time) (time.Time, error) {
 	const sql = `
 		SELECT min(k.next_attempt_at)
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) AS t (destination_id, replay_id, partition)
@@ -303,7 +303,7 @@ func NextParked(ctx context.Context, q Querier, tracks []ParkedTrack, until time
 		) k`
 	destinations, replays, partitions := splitTracks(len(tracks), func(i int) ParkedTrack { return tracks[i] })
 	var next *time.Time
-	if err := q.QueryRow(ctx, sql, destinations, replays, partitions, until).Scan(&next); err != nil {
+	if err := db.sql.QueryRow(ctx, sql, destinations, replays, partitions, until).Scan(&next); err != nil {
 		return time.Time{}, fmt.Errorf("read next due key: %w", err)
 	}
 	if next == nil {
@@ -331,7 +331,7 @@ func (r *ParkedRecord) fill(occurred *time.Time, since int64) {
 
 // LoadParkedRecords returns the first records of each key in the order of their
 // delivery, at most limits[i] of them and, beyond the first, at most maxBytes.
-func LoadParkedRecords(ctx context.Context, q Querier, keys []DueKey, limits []int, maxBytes int) ([][]ParkedRecord, error) {
+func (db *DB) LoadParkedRecords(ctx context.Context, keys []DueKey, limits []int, maxBytes int) ([][]ParkedRecord, error) {
 	const sql = `
 		SELECT w.n - 1, COALESCE(r.parked_at <= w.skip_before, false), ` + parkedRecordColumns + `
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::integer[], $6::timestamptz[])
@@ -353,7 +353,7 @@ func LoadParkedRecords(ctx context.Context, q Querier, keys []DueKey, limits []i
 	for i := range keys {
 		names[i], skips[i] = keys[i].Key, keys[i].SkipBefore
 	}
-	rows, err := q.Query(ctx, sql, destinations, replays, partitions, names, limits, skips, maxBytes)
+	rows, err := db.sql.Query(ctx, sql, destinations, replays, partitions, names, limits, skips, maxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("load parked records: %w", err)
 	}
@@ -379,16 +379,16 @@ func LoadParkedRecords(ctx context.Context, q Querier, keys []DueKey, limits []i
 
 // removeRewound removes parked records at or beyond the places that live cursors
 // are set to, for they will be read again; earlier ones stay.
-func removeRewound(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+func (tx *Tx) removeRewound(ctx context.Context, destinationID string, to []CursorStart) error {
 	const records = `
 		DELETE FROM parked_records r
 		USING unnest($2::text[], $3::integer[], $4::bigint[]) AS s (topic, partition, position)
 		WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = s.partition
 		  AND r.topic = s.topic AND r."offset" >= s.position`
 	topics, partitions, offsets, _ := splitStarts(to)
-	_, err := tx.Exec(ctx, records, destinationID, topics, partitions, offsets, LiveReplay)
+	_, err := tx.sql.Exec(ctx, records, destinationID, topics, partitions, offsets, LiveReplay)
 	if err == nil {
-		_, err = tx.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
+		_, err = tx.sql.Exec(ctx, removeEmptyKeys, destinationID, LiveReplay)
 	}
 	if err != nil {
 		return fmt.Errorf("remove parked records of destination %s: %w", destinationID, err)

@@ -64,7 +64,7 @@ type parkedPlace struct {
 // then those of each backfill, in the order of partition and key; and the cursor
 // of the next page, "" at the end. What it costs does not grow with how many keys
 // are parked, nor with how many records, but for the keys of the page.
-func ParkedKeys(ctx context.Context, q Querier, destinationID string, f ParkedFilter, cursor string, limit int) ([]WaitingKey, string, error) {
+func (db *DB) ParkedKeys(ctx context.Context, destinationID string, f ParkedFilter, cursor string, limit int) ([]WaitingKey, string, error) {
 	where, args := f.where(destinationID)
 	if cursor != "" {
 		var p parkedPlace
@@ -97,7 +97,7 @@ func ParkedKeys(ctx context.Context, q Querier, destinationID string, f ParkedFi
 		) o ON true
 		ORDER BY k.replay_id, k.partition, k.record_key`
 	what := "list parked keys of destination " + destinationID
-	rows, err := q.Query(ctx, sql, args...)
+	rows, err := db.sql.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", what, err)
 	}
@@ -142,9 +142,9 @@ func scanWaitingKey(row pgx.CollectableRow) (k WaitingKey, err error) {
 // InspectParkedKey returns the state of a key of a destination, of live and of
 // every backfill, and its first records in the order of their delivery, at most
 // limit of them each. None when it is not parked.
-func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string, limit int) ([]WaitingKey, []ParkedRecord, error) {
+func (db *DB) InspectParkedKey(ctx context.Context, destinationID, key string, limit int) ([]WaitingKey, []ParkedRecord, error) {
 	const tracks = 100 // a key has one for live and one for each backfill that met it
-	keys, _, err := ParkedKeys(ctx, q, destinationID, ParkedFilter{Keys: []string{key}}, "", tracks)
+	keys, _, err := db.ParkedKeys(ctx, destinationID, ParkedFilter{Keys: []string{key}}, "", tracks)
 	if err != nil || len(keys) == 0 {
 		return nil, nil, err
 	}
@@ -152,7 +152,7 @@ func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string,
 	for i, k := range keys {
 		due[i], limits[i] = DueKey{ParkedKey: k.ParkedKey}, limit
 	}
-	loaded, err := LoadParkedRecords(ctx, q, due, limits, 16<<20)
+	loaded, err := db.LoadParkedRecords(ctx, due, limits, 16<<20)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -164,11 +164,11 @@ func InspectParkedKey(ctx context.Context, q Querier, destinationID, key string,
 }
 
 // ParkedTotals counts what a destination has parked.
-func ParkedTotals(ctx context.Context, q Querier, destinationID string) (keys, records int, err error) {
+func (db *DB) ParkedTotals(ctx context.Context, destinationID string) (keys, records int, err error) {
 	const sql = `
 		SELECT (SELECT count(*) FROM parked_keys WHERE destination_id = $1),
 			(SELECT count(*) FROM parked_records WHERE destination_id = $1)`
-	if err := q.QueryRow(ctx, sql, destinationID).Scan(&keys, &records); err != nil {
+	if err := db.sql.QueryRow(ctx, sql, destinationID).Scan(&keys, &records); err != nil {
 		return 0, 0, fmt.Errorf("count what destination %s has parked: %w", destinationID, err)
 	}
 	return keys, records, nil
@@ -183,14 +183,14 @@ type ParkedTotal struct {
 
 // AllParkedTotals counts for every destination that has parked keys, in the order
 // of their names.
-func AllParkedTotals(ctx context.Context, q Querier) ([]ParkedTotal, error) {
+func (db *DB) AllParkedTotals(ctx context.Context) ([]ParkedTotal, error) {
 	const sql = `
 		SELECT d.id::text, d.name, k.keys, COALESCE(r.records, 0), k.next
 		FROM destinations d
 		JOIN (SELECT destination_id, count(*) AS keys, min(next_attempt_at) AS next FROM parked_keys GROUP BY 1) k ON k.destination_id = d.id
 		LEFT JOIN (SELECT destination_id, count(*) AS records FROM parked_records GROUP BY 1) r ON r.destination_id = d.id
 		ORDER BY d.name`
-	rows, err := q.Query(ctx, sql)
+	rows, err := db.sql.Query(ctx, sql)
 	if err != nil {
 		return nil, fmt.Errorf("count parked keys: %w", err)
 	}
@@ -215,19 +215,19 @@ var (
 
 // RetryParkedKeys has the next attempt of the parked keys that match made now, and
 // returns how many that concerns. Their owners see it at once.
-func RetryParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
-	return wishAll(ctx, db, RetryParked, destinationID, f)
+func (db *DB) RetryParkedKeys(ctx context.Context, destinationID string, f ParkedFilter) (int, error) {
+	return db.wishAll(ctx, RetryParked, destinationID, f)
 }
 
 // SkipParkedKeys has what the keys that match have parked by now given up, see
 // [SkipParked], and returns how many keys that concerns.
-func SkipParkedKeys(ctx context.Context, db *DB, destinationID string, f ParkedFilter) (int, error) {
-	return wishAll(ctx, db, SkipParked, destinationID, f)
+func (db *DB) SkipParkedKeys(ctx context.Context, destinationID string, f ParkedFilter) (int, error) {
+	return db.wishAll(ctx, SkipParked, destinationID, f)
 }
 
-func wishAll(ctx context.Context, db *DB, wish ParkedWish, destinationID string, f ParkedFilter) (n int, err error) {
+func (db *DB) wishAll(ctx context.Context, wish ParkedWish, destinationID string, f ParkedFilter) (n int, err error) {
 	for cursor := ""; ; {
-		part, next, err := WishParked(ctx, db, wish, destinationID, f, cursor)
+		part, next, err := db.WishParked(ctx, wish, destinationID, f, cursor)
 		n += part
 		if err != nil || next == "" {
 			return n, err
@@ -240,9 +240,9 @@ func wishAll(ctx context.Context, db *DB, wish ParkedWish, destinationID string,
 const wishedAtOnce = 5000
 
 // WishParked notes a wish on a part of the parked keys that match, in the order of
-// [ParkedKeys], and tells their owners at once. It returns how many that concerns
+// [DB.ParkedKeys], and tells their owners at once. It returns how many that concerns
 // and the cursor of the next part, "" at the end.
-func WishParked(ctx context.Context, db *DB, wish ParkedWish, destinationID string, f ParkedFilter, cursor string) (n int, next string, err error) {
+func (db *DB) WishParked(ctx context.Context, wish ParkedWish, destinationID string, f ParkedFilter, cursor string) (n int, next string, err error) {
 	where, args := f.where(destinationID)
 	var last parkedPlace
 	if cursor != "" {
@@ -273,14 +273,14 @@ func WishParked(ctx context.Context, db *DB, wish ParkedWish, destinationID stri
 		ORDER BY chosen.replay_id DESC, chosen.partition DESC, chosen.record_key DESC
 		LIMIT 1`
 	err = db.InRetriedTx(ctx, func(tx *Tx) error {
-		err := tx.QueryRow(ctx, sql, args...).Scan(&n, &last.Replay, &last.Partition, &last.Key)
+		err := tx.sql.QueryRow(ctx, sql, args...).Scan(&n, &last.Replay, &last.Partition, &last.Key)
 		if IsNotFound(err) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("%s parked keys of destination %s: %w", wish.name, destinationID, err)
 		}
-		return Notify(ctx, tx, ChannelParked, destinationID)
+		return tx.Notify(ctx, ChannelParked, destinationID)
 	})
 	if err != nil || n < wishedAtOnce {
 		return n, "", err

@@ -79,7 +79,7 @@ SET unsubscribed_all = excluded.unsubscribed_all, suppressed = excluded.suppress
 			suppressedAt, lastBouncedAt = append(suppressedAt, p.SuppressedAt), append(lastBouncedAt, p.LastBounceAt)
 		}
 	}
-	if _, err := tx.Exec(ctx, upsert, ids, emails, unsubscribed, suppressed, bounces, categories,
+	if _, err := tx.sql.Exec(ctx, upsert, ids, emails, unsubscribed, suppressed, bounces, categories,
 		suppressedAt, lastBouncedAt, now); err != nil {
 		return fmt.Errorf("save %d preferences: %w", len(ids), err)
 	}
@@ -102,7 +102,7 @@ SELECT contact_id::text, email, unsubscribed_all, suppressed, bounce_count, cate
 FROM email_preferences
 WHERE email = $1
 ORDER BY contact_id`
-	rows, err := db.Query(ctx, load, email)
+	rows, err := db.sql.Query(ctx, load, email)
 	if err != nil {
 		return schemas.Preference{}, fmt.Errorf("load preferences: %w", err)
 	}

@@ -51,8 +51,8 @@ FOR UPDATE`
 // LockProgress locks the rows of the given partitions, in their order, and
 // returns them by partition, without Pending. A row that does not exist is
 // missing in the answer.
-func LockProgress(ctx context.Context, tx *Tx, processor string, partitions []int32) (map[int32]Progress, error) {
-	rows, err := tx.Query(ctx, lockProgress, processor, partitions)
+func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []int32) (map[int32]Progress, error) {
+	rows, err := tx.sql.Query(ctx, lockProgress, processor, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
 	}
@@ -79,8 +79,8 @@ ORDER BY partition`
 
 // LoadProgress returns rows with Pending, in the order of their partitions:
 // those of the given partitions, or all when partitions is nil.
-func LoadProgress(ctx context.Context, q Querier, processor string, partitions []int32) ([]Progress, error) {
-	rows, err := q.Query(ctx, loadProgress, processor, partitions)
+func (db *DB) LoadProgress(ctx context.Context, processor string, partitions []int32) ([]Progress, error) {
+	rows, err := db.sql.Query(ctx, loadProgress, processor, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("load progress of %s: %w", processor, err)
 	}
@@ -110,13 +110,13 @@ SET ranges = excluded.ranges, format = excluded.format, declared = excluded.form
 // WriteProgress stores what an apply did: ranges, format and pending, not yet
 // published, of many partitions in one statement. The rows are locked by
 // LockProgress in the same transaction; a format below the row's is refused.
-func WriteProgress(ctx context.Context, tx *Tx, processor string, rows []Progress) error {
+func (tx *Tx) WriteProgress(ctx context.Context, processor string, rows []Progress) error {
 	partitions, ranges := make([]int32, len(rows)), make([]string, len(rows))
 	formats, pending := make([]int32, len(rows)), make([][]byte, len(rows))
 	for i, p := range rows {
 		partitions[i], ranges[i], formats[i], pending[i] = p.Partition, p.Ranges.json(), max(p.Format, 1), p.Pending
 	}
-	if _, err := tx.Exec(ctx, writeProgress, processor, partitions, ranges, formats, pending); err != nil {
+	if _, err := tx.sql.Exec(ctx, writeProgress, processor, partitions, ranges, formats, pending); err != nil {
 		return fmt.Errorf("write progress of %s: %w", processor, err)
 	}
 	return nil
@@ -134,12 +134,12 @@ WHERE p.ranges <> excluded.ranges || p.ranges`
 // time, published, and adds topics to rows that lack them. What a row already
 // says of a topic stays. knows is the highest format that the caller can write; a row
 // of a higher one is refused.
-func StartProgress(ctx context.Context, q Querier, processor string, starts map[int32]Ranges, knows int32) error {
+func (db *DB) StartProgress(ctx context.Context, processor string, starts map[int32]Ranges, knows int32) error {
 	partitions, ranges := make([]int32, 0, len(starts)), make([]string, 0, len(starts))
 	for p, r := range starts {
 		partitions, ranges = append(partitions, p), append(ranges, r.json())
 	}
-	if _, err := q.Exec(ctx, startProgress, processor, partitions, ranges, knows); err != nil {
+	if _, err := db.sql.Exec(ctx, startProgress, processor, partitions, ranges, knows); err != nil {
 		return fmt.Errorf("start progress of %s: %w", processor, err)
 	}
 	return nil
@@ -154,13 +154,13 @@ WHERE p.processor = $1 AND p.partition = v.partition AND p.ranges = v.ranges::js
 // MarkPublished notes that the pending outputs of rows are on the log and drops
 // them, From of each range becoming Next. A row whose ranges are not those
 // given was written by another owner and stays as it is. knows is as for StartProgress.
-func MarkPublished(ctx context.Context, q Querier, processor string, ranges map[int32]Ranges, knows int32) error {
+func (db *DB) MarkPublished(ctx context.Context, processor string, ranges map[int32]Ranges, knows int32) error {
 	var partitions []int32
 	var before, after []string
 	for p, r := range ranges {
 		partitions, before, after = append(partitions, p), append(before, r.json()), append(after, r.Settled().json())
 	}
-	if _, err := q.Exec(ctx, markPublished, processor, partitions, before, after, knows); err != nil {
+	if _, err := db.sql.Exec(ctx, markPublished, processor, partitions, before, after, knows); err != nil {
 		return fmt.Errorf("mark progress of %s as published: %w", processor, err)
 	}
 	return nil
@@ -177,13 +177,13 @@ SET ranges = p.ranges || excluded.ranges, pending = NULL, published = true, acce
 // id), by partition and topic, and drops what was pending there. The owner of the partition
 // commits them to the group and goes on from them by itself. Topics not named
 // keep their place. knows is as for StartProgress.
-func AcceptProgress(ctx context.Context, q Querier, processor string, places map[int32]Ranges, knows int32) error {
+func (q queries) AcceptProgress(ctx context.Context, processor string, places map[int32]Ranges, knows int32) error {
 	var partitions []int32
 	var ranges []string
 	for p, r := range places {
 		partitions, ranges = append(partitions, p), append(ranges, r.Settled().json())
 	}
-	if _, err := q.Exec(ctx, acceptProgress, processor, partitions, ranges, knows); err != nil {
+	if _, err := q.sql.Exec(ctx, acceptProgress, processor, partitions, ranges, knows); err != nil {
 		return fmt.Errorf("accept progress of %s: %w", processor, err)
 	}
 	return nil

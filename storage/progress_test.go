@@ -19,10 +19,10 @@ func TestARowOfANewerFormatCannotBeWrittenByAReleaseThatDoesNotKnowIt(t *testing
 	}
 	write := func(format int32) error {
 		return db.InTx(t.Context(), func(tx *storage.Tx) error {
-			return storage.WriteProgress(t.Context(), tx, "p", rows(format))
+			return tx.WriteProgress(t.Context(), "p", rows(format))
 		})
 	}
-	require.NoError(t, storage.StartProgress(t.Context(), db, "p", map[int32]storage.Ranges{4: ranges.Settled()}, 1))
+	require.NoError(t, db.StartProgress(t.Context(), "p", map[int32]storage.Ranges{4: ranges.Settled()}, 1))
 	require.NoError(t, write(1))
 	require.NoError(t, write(3))
 	require.NoError(t, write(3))
@@ -30,21 +30,21 @@ func TestARowOfANewerFormatCannotBeWrittenByAReleaseThatDoesNotKnowIt(t *testing
 	for name, old := range map[string]func(context.Context) error{
 		"apply": func(context.Context) error { return write(2) },
 		"tidy": func(ctx context.Context) error {
-			return storage.MarkPublished(ctx, db, "p", map[int32]storage.Ranges{4: ranges}, 2)
+			return db.MarkPublished(ctx, "p", map[int32]storage.Ranges{4: ranges}, 2)
 		},
 		"accept": func(ctx context.Context) error {
-			return storage.AcceptProgress(ctx, db, "p", map[int32]storage.Ranges{4: ranges}, 2)
+			return db.AcceptProgress(ctx, "p", map[int32]storage.Ranges{4: ranges}, 2)
 		},
 		"add a topic": func(ctx context.Context) error {
-			return storage.StartProgress(ctx, db, "p", map[int32]storage.Ranges{4: {"signals": {}}}, 2)
+			return db.StartProgress(ctx, "p", map[int32]storage.Ranges{4: {"signals": {}}}, 2)
 		},
 		// As a release writes that knows of no formats.
 		"say nothing": func(ctx context.Context) error {
-			_, err := db.Exec(ctx, `UPDATE processor_progress SET ranges = '{}', updated_at = now()`)
+			_, err := storagetest.SQL(db).Exec(ctx, `UPDATE processor_progress SET ranges = '{}', updated_at = now()`)
 			return err
 		},
 		"say nothing, in an upsert": func(ctx context.Context) error {
-			_, err := db.Exec(ctx, `
+			_, err := storagetest.SQL(db).Exec(ctx, `
 				INSERT INTO processor_progress (processor, partition, ranges, published) VALUES ('p', 4, '{}', false)
 				ON CONFLICT (processor, partition) DO UPDATE SET ranges = excluded.ranges`)
 			return err
@@ -63,8 +63,8 @@ func TestARowOfANewerFormatCannotBeWrittenByAReleaseThatDoesNotKnowIt(t *testing
 			require.False(t, hidden, "the log shows the message")
 		})
 	}
-	require.NoError(t, storage.MarkPublished(t.Context(), db, "p", map[int32]storage.Ranges{4: ranges}, 3))
-	found, err := storage.LoadProgress(t.Context(), db, "p", nil)
+	require.NoError(t, db.MarkPublished(t.Context(), "p", map[int32]storage.Ranges{4: ranges}, 3))
+	found, err := db.LoadProgress(t.Context(), "p", nil)
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.EqualValues(t, 3, found[0].Format)

@@ -17,7 +17,7 @@ type RateLease struct{ Start, Now time.Time }
 // LeaseRate leases the next n requests of a destination that may have rate of them
 // a second, evenly spaced by Postgres's clock. No two leases overlap, whoever holds
 // them. A changed rate begins anew. One below [LeastRate] counts as that.
-func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float64, n int) (RateLease, error) {
+func (db *DB) LeaseRate(ctx context.Context, destinationID string, rate float64, n int) (RateLease, error) {
 	const sql = `
 		INSERT INTO rate_leases AS l (destination_id, rate, free_at)
 		SELECT d.id, $2, clock_timestamp() + $3 * interval '1 microsecond'
@@ -30,7 +30,7 @@ func LeaseRate(ctx context.Context, q Querier, destinationID string, rate float6
 	rate = max(rate, LeastRate)
 	lasts := int64(float64(n) / rate * 1e6)
 	var lease RateLease
-	if err := q.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&lease.Start, &lease.Now); err != nil {
+	if err := db.sql.QueryRow(ctx, sql, destinationID, rate, lasts).Scan(&lease.Start, &lease.Now); err != nil {
 		return RateLease{}, fmt.Errorf("lease %d requests of destination %s: %w", n, destinationID, err)
 	}
 	return lease, nil

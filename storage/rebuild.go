@@ -16,7 +16,7 @@ func (tx *Tx) ClearContacts(ctx context.Context) error {
 			UNION ALL SELECT contact_id, survivor FROM contact_marks`,
 		`DELETE FROM contacts`, `DELETE FROM contact_marks`, `DELETE FROM email_preferences`, `DELETE FROM pending_answers`,
 	} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
+		if _, err := tx.sql.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("clear contacts: %w", err)
 		}
 	}
@@ -41,7 +41,7 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 	if err := tx.endContacts(ctx, ch.Ended, nil); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, deleted, ch.Ended, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, deleted, ch.Ended, now); err != nil {
 		return fmt.Errorf("mark %d contacts that ended: %w", len(ch.Ended), err)
 	}
 	if err := tx.upsertContacts(ctx, ch.Saved); err != nil {
@@ -54,10 +54,10 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 			losers, survivors = append(losers, id), append(survivors, c.ID)
 		}
 	}
-	if _, err := tx.Exec(ctx, merged, losers, survivors, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, merged, losers, survivors, now); err != nil {
 		return fmt.Errorf("mark %d merged contacts: %w", len(losers), err)
 	}
-	if _, err := tx.Exec(ctx, preferences, ids); err != nil {
+	if _, err := tx.sql.Exec(ctx, preferences, ids); err != nil {
 		return fmt.Errorf("restore preferences: %w", err)
 	}
 	return tx.savePreferences(ctx, ch.Preferences, now)
@@ -74,7 +74,7 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 	for i, m := range marks {
 		ids[i], survivors[i] = m.ContactID, m.Survivor
 	}
-	if _, err := tx.Exec(ctx, upsert, ids, survivors, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, now); err != nil {
 		return fmt.Errorf("restore %d marks: %w", len(marks), err)
 	}
 	return nil
@@ -98,10 +98,10 @@ WITH RECURSIVE gone AS (
     SELECT m.contact_id FROM contact_marks AS m JOIN gone AS g ON m.survivor = g.contact_id
 )
 DELETE FROM events AS e USING gone AS g WHERE e.contact_id = g.contact_id`
-	if _, err := tx.Exec(ctx, ended, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, ended, now); err != nil {
 		return fmt.Errorf("mark contacts that ended: %w", err)
 	}
-	if _, err := tx.Exec(ctx, events); err != nil {
+	if _, err := tx.sql.Exec(ctx, events); err != nil {
 		return fmt.Errorf("erase events of contacts that ended: %w", err)
 	}
 	return nil
@@ -111,7 +111,7 @@ DELETE FROM events AS e USING gone AS g WHERE e.contact_id = g.contact_id`
 // their marks. Erased identifiers and idempotency keys stay as they are.
 func (tx *Tx) RestoreIdentities(ctx context.Context, now time.Time) error {
 	for _, sql := range []string{`DELETE FROM identities`, `DELETE FROM identifiers`} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
+		if _, err := tx.sql.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("clear identities: %w", err)
 		}
 	}
@@ -141,7 +141,7 @@ INSERT INTO erased_contacts (contact_id, erased_at)
 SELECT contact_id, $1 FROM identities WHERE deleted_at IS NOT NULL
 ON CONFLICT (contact_id) DO NOTHING`,
 	} {
-		if _, err := tx.Exec(ctx, sql, now); err != nil {
+		if _, err := tx.sql.Exec(ctx, sql, now); err != nil {
 			return fmt.Errorf("restore identities from contacts: %w", err)
 		}
 	}
@@ -160,7 +160,7 @@ JOIN identities AS live ON live.contact_id = c.id AND live.merged_into IS NULL A
      json_array_elements(c.identifiers) AS i
 ORDER BY i ->> 0, i ->> 1, c.created_at DESC, c.version, c.id
 ON CONFLICT (kind, value) DO NOTHING`
-	if _, err := tx.Exec(ctx, insert, now); err != nil {
+	if _, err := tx.sql.Exec(ctx, insert, now); err != nil {
 		return fmt.Errorf("reclaim identifiers of live contacts: %w", err)
 	}
 	return nil

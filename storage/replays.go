@@ -52,7 +52,7 @@ type CursorRange struct {
 
 // CreateReplay writes a running backfill with its cursors; one without ranges is
 // finished as it begins. Owners hear of it through ChannelDestinations.
-func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) error {
+func (tx *Tx) CreateReplay(ctx context.Context, r *Replay, ranges []CursorRange) error {
 	const insert = `
 		INSERT INTO replays (id, destination_id, status, from_place, to_place, types, keys, rate, records, offsets_total, active_since, ended_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $3 <> 'finished' THEN now() END, CASE WHEN $3 = 'finished' THEN now() END)
@@ -76,15 +76,15 @@ func CreateReplay(ctx context.Context, tx *Tx, r *Replay, ranges []CursorRange) 
 		r.Status = ReplayFinished
 	}
 	types, keys := append([]string{}, r.Types...), append([]string{}, r.Keys...)
-	err := tx.QueryRow(ctx, insert, r.ID, r.DestinationID, string(r.Status), r.From, r.To, types, keys, r.Rate, r.Records, r.OffsetsTotal).
+	err := tx.sql.QueryRow(ctx, insert, r.ID, r.DestinationID, string(r.Status), r.From, r.To, types, keys, r.Rate, r.Records, r.OffsetsTotal).
 		Scan(&r.CreatedAt, &r.EndedAt)
 	if err == nil {
-		_, err = tx.Exec(ctx, cursors, r.DestinationID, r.ID, topics, partitions, from, to, ids)
+		_, err = tx.sql.Exec(ctx, cursors, r.DestinationID, r.ID, topics, partitions, from, to, ids)
 	}
 	if err != nil {
 		return fmt.Errorf("create backfill %s of destination %s: %w", r.ID, r.DestinationID, err)
 	}
-	return Notify(ctx, tx, ChannelDestinations, r.DestinationID)
+	return tx.Notify(ctx, ChannelDestinations, r.DestinationID)
 }
 
 const selectReplays = `
@@ -104,15 +104,15 @@ const selectReplays = `
 	) c ON true `
 
 // ListReplays returns the backfills of a destination, newest first.
-func ListReplays(ctx context.Context, q Querier, destinationID string, limit int) ([]Replay, error) {
-	return queryReplays(ctx, q, "list backfills of destination "+destinationID,
+func (db *DB) ListReplays(ctx context.Context, destinationID string, limit int) ([]Replay, error) {
+	return db.queryReplays(ctx, "list backfills of destination "+destinationID,
 		selectReplays+`WHERE r.destination_id = $1 ORDER BY r.created_at DESC, r.id DESC LIMIT $2`, destinationID, limit)
 }
 
 // GetReplay returns one backfill of a destination; IsNotFound tells when there is none.
-func GetReplay(ctx context.Context, q Querier, destinationID, id string) (*Replay, error) {
+func (db *DB) GetReplay(ctx context.Context, destinationID, id string) (*Replay, error) {
 	what := "get backfill " + id
-	list, err := queryReplays(ctx, q, what, selectReplays+`WHERE r.destination_id = $1 AND r.id = $2`, destinationID, id)
+	list, err := db.queryReplays(ctx, what, selectReplays+`WHERE r.destination_id = $1 AND r.id = $2`, destinationID, id)
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("%s: %w", what, pgx.ErrNoRows)
 	}
@@ -123,12 +123,12 @@ func GetReplay(ctx context.Context, q Querier, destinationID, id string) (*Repla
 }
 
 // RunningReplays returns the backfills that deliver now, of all destinations.
-func RunningReplays(ctx context.Context, q Querier) ([]Replay, error) {
-	return queryReplays(ctx, q, "list running backfills", selectReplays+`WHERE r.status = 'running'`)
+func (db *DB) RunningReplays(ctx context.Context) ([]Replay, error) {
+	return db.queryReplays(ctx, "list running backfills", selectReplays+`WHERE r.status = 'running'`)
 }
 
-func queryReplays(ctx context.Context, q Querier, what, sql string, args ...any) ([]Replay, error) {
-	rows, err := q.Query(ctx, sql, args...)
+func (db *DB) queryReplays(ctx context.Context, what, sql string, args ...any) ([]Replay, error) {
+	rows, err := db.sql.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -149,7 +149,7 @@ func queryReplays(ctx context.Context, q Querier, what, sql string, args ...any)
 // SetReplayStatus pauses, resumes or cancels a backfill that has not ended, and
 // reports whether it had not. Cancelling removes its cursors and what it has
 // parked: nothing more of it is delivered once the owners have heard.
-func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, status ReplayStatus) (changed bool, err error) {
+func (tx *Tx) SetReplayStatus(ctx context.Context, destinationID, id string, status ReplayStatus) (changed bool, err error) {
 	const sql = `
 		UPDATE replays r
 		SET status = $3, updated_at = now(),
@@ -160,12 +160,12 @@ func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, stat
 		        SELECT sum(LEAST(position, end_offset) - start_offset) FROM cursors
 		        WHERE replay_id = r.id AND destination_id = r.destination_id AND end_offset IS NOT NULL), 0) ELSE 0 END
 		WHERE destination_id = $1 AND id = $2 AND ended_at IS NULL`
-	tag, err := tx.Exec(ctx, sql, destinationID, id, string(status))
+	tag, err := tx.sql.Exec(ctx, sql, destinationID, id, string(status))
 	if err == nil && status == ReplayCancelled && tag.RowsAffected() > 0 {
 		// Cursors first: a flush that parks more holds them, or finds them gone.
 		for _, table := range []string{"cursors", "parked_records", "parked_keys"} {
 			if err == nil {
-				_, err = tx.Exec(ctx, `DELETE FROM `+table+` WHERE destination_id = $1 AND replay_id = $2`, destinationID, id)
+				_, err = tx.sql.Exec(ctx, `DELETE FROM `+table+` WHERE destination_id = $1 AND replay_id = $2`, destinationID, id)
 			}
 		}
 	}
@@ -175,13 +175,13 @@ func SetReplayStatus(ctx context.Context, tx *Tx, destinationID, id string, stat
 	if tag.RowsAffected() == 0 {
 		return false, nil
 	}
-	return true, Notify(ctx, tx, ChannelDestinations, destinationID)
+	return true, tx.Notify(ctx, ChannelDestinations, destinationID)
 }
 
 // FinishReplays ends the running backfills all of whose cursors have reached
 // their ends and that have nothing parked, and returns their ids. It may be called
 // by many at once.
-func FinishReplays(ctx context.Context, q Querier) ([]string, error) {
+func (db *DB) FinishReplays(ctx context.Context) ([]string, error) {
 	const sql = `
 		WITH ended AS (
 			UPDATE replays r
@@ -200,7 +200,7 @@ func FinishReplays(ctx context.Context, q Querier) ([]string, error) {
 			WHERE k.replay_id = e.id AND k.destination_id = e.destination_id
 		)
 		SELECT id::text FROM ended`
-	rows, err := q.Query(ctx, sql)
+	rows, err := db.sql.Query(ctx, sql)
 	if err != nil {
 		return nil, fmt.Errorf("finish backfills: %w", err)
 	}

@@ -14,10 +14,10 @@ import (
 func TestABackfillOfNothingIsFinishedAtOnceAndItsTimeStandsStill(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	r := &storage.Replay{ID: uuid.NewString(), DestinationID: uuid.NewString(), From: "start", To: "live"}
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, r.DestinationID)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, r.DestinationID)
 	require.NoError(t, err)
-	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, r, nil) }))
-	got, err := storage.GetReplay(ctx, db, r.DestinationID, r.ID)
+	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error { return tx.CreateReplay(ctx, r, nil) }))
+	got, err := db.GetReplay(ctx, r.DestinationID, r.ID)
 	require.NoError(t, err)
 	require.Equal(t, storage.ReplayFinished, got.Status)
 	require.NotNil(t, got.EndedAt)

@@ -18,7 +18,7 @@ func (db *DB) BeatIngest(ctx context.Context, id string, lasts time.Duration) (i
 		)
 		SELECT 1 + count(*) FROM ingest_instances WHERE id <> $1 AND seen_at > now() - $2 * interval '1 microsecond'`
 	var n int
-	if err := db.QueryRow(ctx, sql, id, lasts.Microseconds()).Scan(&n); err != nil {
+	if err := db.sql.QueryRow(ctx, sql, id, lasts.Microseconds()).Scan(&n); err != nil {
 		return 0, fmt.Errorf("beat of ingest instance %s: %w", id, err)
 	}
 	return n, nil
@@ -26,7 +26,7 @@ func (db *DB) BeatIngest(ctx context.Context, id string, lasts time.Duration) (i
 
 // LeaveIngest says that the process id takes no more requests.
 func (db *DB) LeaveIngest(ctx context.Context, id string) error {
-	if _, err := db.Exec(ctx, `DELETE FROM ingest_instances WHERE id = $1`, id); err != nil {
+	if _, err := db.sql.Exec(ctx, `DELETE FROM ingest_instances WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("leave of ingest instance %s: %w", id, err)
 	}
 	return nil
@@ -67,7 +67,7 @@ func (db *DB) LeaseRequests(ctx context.Context, l RequestLease) (granted int, f
 		RETURNING granted, (EXTRACT(EPOCH FROM full_at - now()) * 1e6)::bigint`
 	interval := max(l.Interval.Microseconds(), 1)
 	var us int64
-	err = db.QueryRow(ctx, sql, l.Bucket, interval, interval*int64(l.Max), l.Want, l.Spent).Scan(&granted, &us)
+	err = db.sql.QueryRow(ctx, sql, l.Bucket, interval, interval*int64(l.Max), l.Want, l.Spent).Scan(&granted, &us)
 	if err != nil {
 		return 0, 0, fmt.Errorf("lease %d requests of %s: %w", l.Want, l.Bucket, err)
 	}
@@ -77,7 +77,7 @@ func (db *DB) LeaseRequests(ctx context.Context, l RequestLease) (granted int, f
 // CleanRequestRates removes buckets that have been full since before, and returns
 // how many.
 func (db *DB) CleanRequestRates(ctx context.Context, before time.Time) (int64, error) {
-	tag, err := db.Exec(ctx, `DELETE FROM request_rates WHERE full_at < $1`, before)
+	tag, err := db.sql.Exec(ctx, `DELETE FROM request_rates WHERE full_at < $1`, before)
 	if err != nil {
 		return 0, fmt.Errorf("clean request rates: %w", err)
 	}

@@ -15,13 +15,13 @@ type Seed struct {
 
 // LockSeed makes the caller the only one that seeds until its transaction ends,
 // and returns what was seeded under the name, nil when nothing was.
-func LockSeed(ctx context.Context, tx *Tx, name string) (*Seed, error) {
+func (tx *Tx) LockSeed(ctx context.Context, name string) (*Seed, error) {
 	const lock = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.seeds', 0))`
-	if _, err := tx.Exec(ctx, lock); err != nil {
+	if _, err := tx.sql.Exec(ctx, lock); err != nil {
 		return nil, fmt.Errorf("lock seed %s: %w", name, err)
 	}
 	s := &Seed{Name: name}
-	err := tx.QueryRow(ctx, `SELECT destination_id::text, settings FROM seeds WHERE name = $1`, name).Scan(&s.DestinationID, &s.Settings)
+	err := tx.sql.QueryRow(ctx, `SELECT destination_id::text, settings FROM seeds WHERE name = $1`, name).Scan(&s.DestinationID, &s.Settings)
 	if IsNotFound(err) {
 		return nil, nil
 	}
@@ -32,11 +32,11 @@ func LockSeed(ctx context.Context, tx *Tx, name string) (*Seed, error) {
 }
 
 // SaveSeed writes what was seeded.
-func SaveSeed(ctx context.Context, tx *Tx, s *Seed) error {
+func (tx *Tx) SaveSeed(ctx context.Context, s *Seed) error {
 	const sql = `
 		INSERT INTO seeds (name, destination_id, settings) VALUES ($1, $2::text::uuid, $3)
 		ON CONFLICT (name) DO UPDATE SET settings = EXCLUDED.settings`
-	if _, err := tx.Exec(ctx, sql, s.Name, s.DestinationID, s.Settings); err != nil {
+	if _, err := tx.sql.Exec(ctx, sql, s.Name, s.DestinationID, s.Settings); err != nil {
 		return fmt.Errorf("save seed %s: %w", s.Name, err)
 	}
 	return nil

@@ -31,13 +31,13 @@ type Skip struct {
 }
 
 // LockCursors locks the live cursors of a destination until tx ends and returns them.
-func LockCursors(ctx context.Context, tx *Tx, destinationID string) ([]Cursor, error) {
+func (tx *Tx) LockCursors(ctx context.Context, destinationID string) ([]Cursor, error) {
 	const sql = `
 		SELECT topic, partition, position, epoch FROM cursors
 		WHERE destination_id = $1 AND replay_id = $2
 		ORDER BY topic, partition
 		FOR UPDATE`
-	rows, err := tx.Query(ctx, sql, destinationID, LiveReplay)
+	rows, err := tx.sql.Query(ctx, sql, destinationID, LiveReplay)
 	if err != nil {
 		return nil, fmt.Errorf("lock cursors of destination %s: %w", destinationID, err)
 	}
@@ -55,7 +55,7 @@ func LockCursors(ctx context.Context, tx *Tx, destinationID string) ([]Cursor, e
 // skipUndelivered keeps what is open before the places that live cursors are about
 // to be set to: of those that go forward, or stay where they are; at the very start of a
 // log nothing is before. The cursors are locked.
-func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []CursorStart) error {
+func (tx *Tx) skipUndelivered(ctx context.Context, destinationID string, to []CursorStart) error {
 	const insert = `
 		INSERT INTO skips (id, destination_id, topic, partition, epoch, position, finished, end_offset, event_types, topic_id)
 		SELECT gen_random_uuid(), c.destination_id, c.topic, c.partition, c.epoch, c.position, c.finished, s.position, d.event_types, c.topic_id
@@ -75,9 +75,9 @@ func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []Cur
 		WHERE r.destination_id = $1 AND r.replay_id = $5 AND r.partition = k.partition
 		  AND r.topic = k.topic AND r."offset" < k.end_offset`
 	topics, partitions, offsets, _ := splitStarts(to)
-	_, err := tx.Exec(ctx, insert, destinationID, topics, partitions, offsets, LiveReplay)
+	_, err := tx.sql.Exec(ctx, insert, destinationID, topics, partitions, offsets, LiveReplay)
 	if err == nil {
-		_, err = tx.Exec(ctx, parked, destinationID, topics, partitions, offsets, LiveReplay)
+		_, err = tx.sql.Exec(ctx, parked, destinationID, topics, partitions, offsets, LiveReplay)
 	}
 	if err != nil {
 		return fmt.Errorf("keep what destination %s was not sent: %w", destinationID, err)
@@ -87,7 +87,7 @@ func skipUndelivered(ctx context.Context, tx *Tx, destinationID string, to []Cur
 
 // CountSkipped counts the parked records that a rewind to the given places would
 // leave out.
-func CountSkipped(ctx context.Context, q Querier, destinationID string, to []CursorStart) (int64, error) {
+func (db *DB) CountSkipped(ctx context.Context, destinationID string, to []CursorStart) (int64, error) {
 	const sql = `
 		SELECT count(*)
 		FROM unnest($2::text[], $3::integer[], $4::bigint[], $6::uuid[]) AS s (topic, partition, position, topic_id)
@@ -96,33 +96,33 @@ func CountSkipped(ctx context.Context, q Querier, destinationID string, to []Cur
 		WHERE s.position > 0 AND ((c.topic_id <> s.topic_id) IS TRUE OR c.position <= s.position AND r."offset" < s.position)`
 	topics, partitions, offsets, ids := splitStarts(to)
 	var n int64
-	if err := q.QueryRow(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids).Scan(&n); err != nil {
+	if err := db.sql.QueryRow(ctx, sql, destinationID, topics, partitions, offsets, LiveReplay, ids).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count what destination %s has parked: %w", destinationID, err)
 	}
 	return n, nil
 }
 
 // LoadSkips returns the skips on partition numbers, the oldest first.
-func LoadSkips(ctx context.Context, q Querier, partitions []int32) ([]Skip, error) {
-	return querySkips(ctx, q, "load skips", `WHERE k.partition = ANY ($1)`, partitions)
+func (db *DB) LoadSkips(ctx context.Context, partitions []int32) ([]Skip, error) {
+	return db.querySkips(ctx, "load skips", `WHERE k.partition = ANY ($1)`, partitions)
 }
 
 // GetSkip returns a skip, nil when it is through.
-func GetSkip(ctx context.Context, q Querier, id string) (*Skip, error) {
-	list, err := querySkips(ctx, q, "get skip "+id, `WHERE k.id = $1`, id)
+func (db *DB) GetSkip(ctx context.Context, id string) (*Skip, error) {
+	list, err := db.querySkips(ctx, "get skip "+id, `WHERE k.id = $1`, id)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
 	return &list[0], nil
 }
 
-func querySkips(ctx context.Context, q Querier, what, where string, arg any) ([]Skip, error) {
+func (db *DB) querySkips(ctx context.Context, what, where string, arg any) ([]Skip, error) {
 	sql := `
 		SELECT k.id::text, k.destination_id::text, d.name, k.topic, k.partition, k.epoch, k.position, k.finished, k.end_offset, k.event_types, k.topic_id
 		FROM skips k
 		JOIN destinations d ON d.id = k.destination_id ` + where + `
 		ORDER BY k.created_at, k.id`
-	rows, err := q.Query(ctx, sql, arg)
+	rows, err := db.sql.Query(ctx, sql, arg)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -134,9 +134,9 @@ func querySkips(ctx context.Context, q Querier, what, where string, arg any) ([]
 }
 
 // MoveSkip writes how far a skip is. The caller holds the lease of its partition.
-func MoveSkip(ctx context.Context, tx *Tx, k *Skip) error {
+func (tx *Tx) MoveSkip(ctx context.Context, k *Skip) error {
 	const sql = `UPDATE skips SET position = $2, finished = $3 WHERE id = $1`
-	if _, err := tx.Exec(ctx, sql, k.ID, k.Position, k.Finished); err != nil {
+	if _, err := tx.sql.Exec(ctx, sql, k.ID, k.Position, k.Finished); err != nil {
 		return fmt.Errorf("move skip %s: %w", k.ID, err)
 	}
 	return nil
@@ -144,7 +144,7 @@ func MoveSkip(ctx context.Context, tx *Tx, k *Skip) error {
 
 // SkippedParked returns some of the parked records that a skip leaves out, in the
 // order of their delivery: at most limit, and beyond the first at most maxBytes.
-func SkippedParked(ctx context.Context, q Querier, k *Skip, limit, maxBytes int) ([]ParkedRecord, error) {
+func (db *DB) SkippedParked(ctx context.Context, k *Skip, limit, maxBytes int) ([]ParkedRecord, error) {
 	const sql = `
 		SELECT r.record_key, ` + parkedRecordColumns + `
 		FROM (
@@ -158,7 +158,7 @@ func SkippedParked(ctx context.Context, q Querier, k *Skip, limit, maxBytes int)
 		) r
 		WHERE COALESCE(r.upto - octet_length(r.value), 0) < $5
 		ORDER BY r.record_key, r.topic DESC, r."offset"`
-	rows, err := q.Query(ctx, sql, k.DestinationID, k.ID, k.Partition, limit, maxBytes)
+	rows, err := db.sql.Query(ctx, sql, k.DestinationID, k.ID, k.Partition, limit, maxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("load what skip %s has parked: %w", k.ID, err)
 	}
@@ -177,8 +177,8 @@ func SkippedParked(ctx context.Context, q Querier, k *Skip, limit, maxBytes int)
 }
 
 // EndSkip removes a skip that is through. The caller holds the lease of its partition.
-func EndSkip(ctx context.Context, tx *Tx, id string) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM skips WHERE id = $1`, id); err != nil {
+func (tx *Tx) EndSkip(ctx context.Context, id string) error {
+	if _, err := tx.sql.Exec(ctx, `DELETE FROM skips WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("end skip %s: %w", id, err)
 	}
 	return nil

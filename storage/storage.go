@@ -2,8 +2,9 @@
 // and each table group has one file with its SQL.
 //
 // What the room promises the others:
-//   - It is the only importer of pgx and goose. Other rooms hold a *DB, pass a
-//     *Tx along to functions of this package, and see rows as structs.
+//   - It is the only importer of pgx and goose. What must be in a transaction is
+//     a method of *Tx, the rest of *DB; what may be called in and out of one both
+//     have. Other rooms see rows as structs.
 //   - A transaction commits as a whole or leaves nothing. Whether a commit
 //     whose connection broke took effect is unknown; who needs to know reads
 //     again under the lock of a row it owns.
@@ -26,7 +27,6 @@ import (
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -114,6 +114,8 @@ func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options)
 // concurrent use and outlives outages of the server: connections that broke are
 // replaced when the server is back.
 type DB struct {
+	queries
+
 	pool      *pgxpool.Pool
 	log       *zap.Logger
 	unmeasure func()
@@ -135,7 +137,7 @@ func Open(ctx context.Context, cfg Config, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open postgres pool: %w", err)
 	}
-	db := &DB{pool: pool, log: o.log, unmeasure: func() {}}
+	db := &DB{queries: queries{pool}, pool: pool, log: o.log, unmeasure: func() {}}
 	if err := db.Ping(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -211,47 +213,6 @@ func (db *DB) URL() string {
 	return u.String()
 }
 
-// Querier runs statements: a *DB, each on a connection of its own, or a *Tx.
-type Querier interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
-	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
-}
-
-var (
-	_ Querier = (*DB)(nil)
-	_ Querier = (*Tx)(nil)
-)
-
-// Exec runs one statement outside any transaction.
-func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return db.pool.Exec(ctx, sql, args...)
-}
-
-// Query runs one statement outside any transaction. The rows hold a connection
-// until they are closed or read to the end.
-func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return db.pool.Query(ctx, sql, args...)
-}
-
-// QueryRow runs one statement of at most one row of interest outside any
-// transaction. Scan returns an error that [IsNotFound] accepts when there is none.
-func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return db.pool.QueryRow(ctx, sql, args...)
-}
-
-// SendBatch sends several statements in one round trip. The results must be closed.
-func (db *DB) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
-	return db.pool.SendBatch(ctx, batch)
-}
-
-// CopyFrom loads rows with COPY, as one statement.
-func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	return db.pool.CopyFrom(ctx, table, columns, rows)
-}
-
 // rollbackTime bounds a rollback when the caller's context is gone; after it
 // the connection is thrown away, which rolls back too.
 const rollbackTime = 5 * time.Second
@@ -313,7 +274,7 @@ func (db *DB) inTx(ctx context.Context, opts pgx.TxOptions, fn func(*Tx) error) 
 		defer cancel()
 		_ = tx.Rollback(ctx)
 	}()
-	if err := fn(&Tx{Tx: tx}); err != nil {
+	if err := fn(&Tx{queries{tx}}); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {

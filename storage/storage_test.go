@@ -27,9 +27,9 @@ func TestABatchLooksRowsUpByKeyHoweverManyItHas(t *testing.T) {
 	exec(t, db, `ANALYZE t`)
 
 	require.NoError(t, db.InBatch(ctx, func(tx *storage.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
+		_, err := storagetest.SQL(tx).Exec(ctx, `UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
 		require.NoError(t, err)
-		rows, err := tx.Query(ctx, `EXPLAIN UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
+		rows, err := storagetest.SQL(tx).Query(ctx, `EXPLAIN UPDATE t SET m = 1 FROM generate_series(1, 1000) AS k WHERE t.n = k`)
 		require.NoError(t, err)
 		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
@@ -39,11 +39,11 @@ func TestABatchLooksRowsUpByKeyHoweverManyItHas(t *testing.T) {
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
 		for _, setting := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 			var value string
-			require.NoError(t, tx.QueryRow(ctx, `SHOW `+setting).Scan(&value))
+			require.NoError(t, storagetest.SQL(tx).QueryRow(ctx, `SHOW `+setting).Scan(&value))
 			require.Equal(t, "on", value, "%s ends with the batch", setting)
 		}
 		var written int
-		require.NoError(t, tx.QueryRow(ctx, `SELECT count(*) FROM t WHERE m = 1`).Scan(&written))
+		require.NoError(t, storagetest.SQL(tx).QueryRow(ctx, `SELECT count(*) FROM t WHERE m = 1`).Scan(&written))
 		require.Equal(t, 1000, written)
 		return nil
 	}))
@@ -57,26 +57,26 @@ func TestATransactionThatFailsLeavesNothing(t *testing.T) {
 
 	boom := errors.New("boom")
 	err := db.InTx(ctx, func(tx *storage.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (1)`)
+		_, err := storagetest.SQL(tx).Exec(ctx, `INSERT INTO t (n) VALUES (1)`)
 		require.NoError(t, err)
 		return boom
 	})
 	require.ErrorIs(t, err, boom)
 	require.Panics(t, func() {
 		_ = db.InTx(ctx, func(tx *storage.Tx) error {
-			_, _ = tx.Exec(ctx, `INSERT INTO t (n) VALUES (2)`)
+			_, _ = storagetest.SQL(tx).Exec(ctx, `INSERT INTO t (n) VALUES (2)`)
 			panic("boom")
 		})
 	})
 	require.NoError(t, db.InTx(ctx, func(tx *storage.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO t (n) VALUES (3)`)
+		_, err := storagetest.SQL(tx).Exec(ctx, `INSERT INTO t (n) VALUES (3)`)
 		return err
 	}))
 
 	var sum int
-	require.NoError(t, db.QueryRow(ctx, `SELECT sum(n) FROM t`).Scan(&sum))
+	require.NoError(t, storagetest.SQL(db).QueryRow(ctx, `SELECT sum(n) FROM t`).Scan(&sum))
 	require.Equal(t, 3, sum)
-	require.True(t, storage.IsNotFound(db.QueryRow(ctx, `SELECT n FROM t WHERE n = 7`).Scan(&sum)))
+	require.True(t, storage.IsNotFound(storagetest.SQL(db).QueryRow(ctx, `SELECT n FROM t WHERE n = 7`).Scan(&sum)))
 }
 
 func TestADeadlockIsRetryable(t *testing.T) {
@@ -93,13 +93,13 @@ func TestADeadlockIsRetryable(t *testing.T) {
 		go func() {
 			results <- db.InTx(ctx, func(tx *storage.Tx) error {
 				const lock = `SELECT FROM t WHERE id = $1 FOR UPDATE`
-				_, err := tx.Exec(ctx, lock, order[0])
+				_, err := storagetest.SQL(tx).Exec(ctx, lock, order[0])
 				both.Done()
 				if err != nil {
 					return err
 				}
 				both.Wait()
-				_, err = tx.Exec(ctx, lock, order[1])
+				_, err = storagetest.SQL(tx).Exec(ctx, lock, order[1])
 				return err
 			})
 		}()
@@ -125,7 +125,7 @@ func TestARepeatedKeyIsRetryableAndBadDataIsTheRecordsFault(t *testing.T) {
 		`SELECT nothing FROM nowhere`:                       {false, false, false},
 		`SET LOCAL statement_timeout=1; SELECT pg_sleep(5)`: {false, true, false},
 	} {
-		_, err := db.Exec(t.Context(), sql, pgxSimple)
+		_, err := storagetest.SQL(db).Exec(t.Context(), sql, pgxSimple)
 		require.Error(t, err, sql)
 		got := [3]bool{storage.IsRetryable(err), storage.IsUnavailable(err), storage.IsRecordFault(err)}
 		require.Equal(t, want, got, "%s: %v", sql, err)
@@ -162,7 +162,7 @@ func TestAnOutageIsToldFromPoisonAndThePoolComesBack(t *testing.T) {
 		done <- db.InTx(t.Context(), func(tx *storage.Tx) error {
 			close(begun)
 			<-stopped
-			_, err := tx.Exec(t.Context(), `INSERT INTO t VALUES (1)`)
+			_, err := storagetest.SQL(tx).Exec(t.Context(), `INSERT INTO t VALUES (1)`)
 			return err
 		})
 	}()
@@ -185,7 +185,7 @@ func TestAnOutageIsToldFromPoisonAndThePoolComesBack(t *testing.T) {
 	server.Pause()
 	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err = db.Exec(short, `INSERT INTO t VALUES (2)`)
+	_, err = storagetest.SQL(db).Exec(short, `INSERT INTO t VALUES (2)`)
 	require.True(t, storage.IsUnavailable(err), "frozen: %v", err)
 	server.Resume()
 	require.NoError(t, db.Ping(t.Context()))
@@ -202,13 +202,13 @@ func TestASilentTransactionLosesItsLocks(t *testing.T) {
 	exec(t, db, `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)`)
 	const lock = `SELECT FROM t WHERE id = 1 FOR UPDATE`
 	err = db.InTx(t.Context(), func(silent *storage.Tx) error {
-		_, err := silent.Exec(t.Context(), lock)
+		_, err := storagetest.SQL(silent).Exec(t.Context(), lock)
 		require.NoError(t, err)
 		require.NoError(t, db.InTx(t.Context(), func(successor *storage.Tx) error {
-			_, err := successor.Exec(t.Context(), lock)
+			_, err := storagetest.SQL(successor).Exec(t.Context(), lock)
 			return err
 		}))
-		_, err = silent.Exec(t.Context(), lock)
+		_, err = storagetest.SQL(silent).Exec(t.Context(), lock)
 		return err
 	})
 	require.True(t, storage.IsUnavailable(err), "%v", err)
@@ -220,7 +220,7 @@ func TestATransactionMayBeSilentForFifteenSeconds(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	var silence string
-	require.NoError(t, db.QueryRow(t.Context(), `SHOW idle_in_transaction_session_timeout`).Scan(&silence))
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `SHOW idle_in_transaction_session_timeout`).Scan(&silence))
 	require.Equal(t, "15s", silence)
 }
 

@@ -18,18 +18,18 @@ type Stray struct {
 // StrayProgress returns where processors stand on a log that is another than the
 // topic's now. ids are the topics' present ids, by name without prefix; rows and topics
 // without an id are never among what is returned.
-func StrayProgress(ctx context.Context, q Querier, ids map[string]uuid.UUID) ([]Stray, error) {
+func (db *DB) StrayProgress(ctx context.Context, ids map[string]uuid.UUID) ([]Stray, error) {
 	const sql = `
 		SELECT p.processor, t.topic, p.partition
 		FROM processor_progress p
 		JOIN unnest($1::text[], $2::uuid[]) AS t (topic, id) ON (p.ranges -> t.topic ->> 'topicId')::uuid <> t.id
 		ORDER BY 1, 2, 3`
-	return queryStrays(ctx, q, sql, ids)
+	return db.queryStrays(ctx, sql, ids)
 }
 
 // StrayCursors returns where destinations stand, with their live cursors, on a log that
 // is another than the topic's now; ids as for StrayProgress.
-func StrayCursors(ctx context.Context, q Querier, ids map[string]uuid.UUID) ([]Stray, error) {
+func (db *DB) StrayCursors(ctx context.Context, ids map[string]uuid.UUID) ([]Stray, error) {
 	const sql = `
 		SELECT d.name, c.topic, c.partition
 		FROM cursors c
@@ -37,16 +37,16 @@ func StrayCursors(ctx context.Context, q Querier, ids map[string]uuid.UUID) ([]S
 		JOIN destinations d ON d.id = c.destination_id
 		WHERE c.end_offset IS NULL
 		ORDER BY 1, 2, 3`
-	return queryStrays(ctx, q, sql, ids)
+	return db.queryStrays(ctx, sql, ids)
 }
 
-func queryStrays(ctx context.Context, q Querier, sql string, ids map[string]uuid.UUID) ([]Stray, error) {
+func (db *DB) queryStrays(ctx context.Context, sql string, ids map[string]uuid.UUID) ([]Stray, error) {
 	var topics []string
 	var now []*uuid.UUID
 	for t, id := range ids {
 		topics, now = append(topics, t), append(now, knownID(id))
 	}
-	rows, err := q.Query(ctx, sql, topics, now)
+	rows, err := db.sql.Query(ctx, sql, topics, now)
 	if err != nil {
 		return nil, fmt.Errorf("find positions on former logs: %w", err)
 	}

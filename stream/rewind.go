@@ -82,5 +82,5 @@ func (a *Admin) Rewind(ctx context.Context, db *storage.DB, id string, to []stor
 		return ErrNoTarget
 	}
 	// A flush and a rewind may wait for each other's rows; Postgres then ends one.
-	return db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, to) })
+	return db.InRetriedTx(ctx, func(tx *storage.Tx) error { return tx.RewindCursors(ctx, id, to) })
 }

@@ -21,7 +21,7 @@ var positioned = []schemas.Topic{schemas.TopicIngest, schemas.TopicResolved, sch
 
 // Strays compares every position that Postgres has with the topics as they are now.
 // A topic that does not exist is an error.
-func (a *Admin) Strays(ctx context.Context, q storage.Querier) (Strays, error) {
+func (a *Admin) Strays(ctx context.Context, db *storage.DB) (Strays, error) {
 	var s Strays
 	now, err := a.TopicIDs(ctx, positioned...)
 	if err != nil {
@@ -31,22 +31,22 @@ func (a *Admin) Strays(ctx context.Context, q storage.Querier) (Strays, error) {
 	for t, id := range now {
 		ids[string(t)] = id
 	}
-	if s.Processors, err = storage.StrayProgress(ctx, q, ids); err != nil {
+	if s.Processors, err = db.StrayProgress(ctx, ids); err != nil {
 		return s, err
 	}
-	s.Destinations, err = storage.StrayCursors(ctx, q, ids)
+	s.Destinations, err = db.StrayCursors(ctx, ids)
 	return s, err
 }
 
 // LagWithStrays is Lag, in which what stands on the log of a former topic has all of the
 // present one before it: the offsets of its group say nothing of that log, or went with
 // the former one.
-func (a *Admin) LagWithStrays(ctx context.Context, q storage.Querier) ([]GroupLag, error) {
+func (a *Admin) LagWithStrays(ctx context.Context, db *storage.DB) ([]GroupLag, error) {
 	lags, err := a.Lag(ctx)
 	if err != nil {
 		return nil, err
 	}
-	strays, err := a.Strays(ctx, q)
+	strays, err := a.Strays(ctx, db)
 	if err != nil {
 		return nil, err
 	}

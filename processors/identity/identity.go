@@ -239,7 +239,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*
 	v := newView(found, duplicates)
 	v.since = since
 	if found.HasErasure {
-		if v.erased, err = tx.LoadErased(ctx, ids, since); err != nil {
+		if v.erased, err = tx.ErasedIdentifiers(ctx, ids, since); err != nil {
 			return nil, err
 		}
 	}

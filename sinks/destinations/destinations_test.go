@@ -71,7 +71,7 @@ func newDeliverer(t *testing.T, cfg sinks.Config) *sinks.Deliverer {
 func (o *operating) cursors(t *testing.T, id string) string {
 	t.Helper()
 	var all string
-	require.NoError(t, o.db.QueryRow(t.Context(), `
+	require.NoError(t, storagetest.SQL(o.db).QueryRow(t.Context(), `
 		SELECT COALESCE(string_agg(topic || '/' || partition || '@' || position, ' ' ORDER BY topic, partition), '')
 		FROM cursors WHERE destination_id::text = $1`, id).Scan(&all))
 	return all
@@ -155,7 +155,7 @@ func TestSubscribingToOneTopicMoreStartsAtItsEnd(t *testing.T) {
 	o := newOperations(t)
 	made, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"contact.*"}})
 	require.NoError(t, err)
-	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET position = 99`)
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `UPDATE cursors SET position = 99`)
 	require.NoError(t, err)
 
 	got, err := o.Update(t.Context(), made.Name, Patch{EventTypes: []string{"contact.*", "event.tracked"}, Description: new("x")})
@@ -250,7 +250,7 @@ func TestRotationOverlapsSoThatNothingFailsVerification(t *testing.T) {
 	require.Equal(t, 1, r.Stats().BadSignatures)
 	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{})
 	require.NoError(t, err, "nothing is under way any more")
-	_, err = o.db.Exec(t.Context(), `UPDATE destinations SET previous_secret_until = now() - interval '1 second'`)
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `UPDATE destinations SET previous_secret_until = now() - interval '1 second'`)
 	require.NoError(t, err)
 	_, err = o.RotateSecret(t.Context(), made.ID, Rotation{})
 	require.NoError(t, err, "it has come to its end")
@@ -275,7 +275,7 @@ func TestATestIsSentNowAndTellsWhatCameOfIt(t *testing.T) {
 	require.False(t, tested.Delivered)
 	require.Equal(t, "who are you?", tested.Response)
 	var logged string
-	require.NoError(t, o.db.QueryRow(t.Context(),
+	require.NoError(t, storagetest.SQL(o.db).QueryRow(t.Context(),
 		`SELECT record_type || ' ' || outcome || ' ' || status FROM delivery_attempts WHERE 'msg_' || record_id = $1`, tested.DeliveryID).Scan(&logged))
 	require.Equal(t, "webhook.test refused 401", logged)
 	got := r.Messages()[0]
@@ -314,16 +314,16 @@ func TestAChangeThatLosesARaceInPostgresIsMadeAgain(t *testing.T) {
 	made, err := o.Create(t.Context(), Settings{Name: "crm", URL: "https://example.com", EventTypes: []string{"*"}})
 	require.NoError(t, err)
 	// The first two statements of each change lose; a sequence is not rolled back.
-	_, err = o.db.Exec(t.Context(), `CREATE SEQUENCE races`)
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `CREATE SEQUENCE races`)
 	require.NoError(t, err)
-	_, err = o.db.Exec(t.Context(), `
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `
 		CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF nextval('races') <= 2 THEN RAISE EXCEPTION 'lost' USING ERRCODE = CASE TG_OP WHEN 'UPDATE' THEN '40P01' ELSE '40001' END; END IF;
 			RETURN NULL;
 		END $$`)
 	require.NoError(t, err)
 	for _, table := range []string{"destinations", "cursors"} {
-		_, err = o.db.Exec(t.Context(), `CREATE TRIGGER lose AFTER INSERT OR UPDATE OR DELETE ON `+table+` FOR EACH STATEMENT EXECUTE FUNCTION lose()`)
+		_, err = storagetest.SQL(o.db).Exec(t.Context(), `CREATE TRIGGER lose AFTER INSERT OR UPDATE OR DELETE ON `+table+` FOR EACH STATEMENT EXECUTE FUNCTION lose()`)
 		require.NoError(t, err)
 	}
 	for _, change := range []struct {
@@ -346,11 +346,11 @@ func TestAChangeThatLosesARaceInPostgresIsMadeAgain(t *testing.T) {
 		{"seed", func() error { return second(o.Seed(t.Context(), posthogSeed("k", ""))) }},
 		{"delete", func() error { return o.Delete(t.Context(), "crm") }},
 	} {
-		_, err := o.db.Exec(t.Context(), `ALTER SEQUENCE races RESTART`)
+		_, err := storagetest.SQL(o.db).Exec(t.Context(), `ALTER SEQUENCE races RESTART`)
 		require.NoError(t, err)
 		require.NoError(t, change.make(), change.name)
 		var statements int64
-		require.NoError(t, o.db.QueryRow(t.Context(), `SELECT last_value FROM races`).Scan(&statements))
+		require.NoError(t, storagetest.SQL(o.db).QueryRow(t.Context(), `SELECT last_value FROM races`).Scan(&statements))
 		require.Greater(t, statements, int64(2), "%s: it did lose twice", change.name)
 	}
 	require.Empty(t, o.cursors(t, made.ID))

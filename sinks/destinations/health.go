@@ -20,7 +20,7 @@ func (o *Operations) addHealth(ctx context.Context, views []View) error {
 	for i := range views {
 		ids[i] = views[i].ID
 	}
-	healths, err := storage.ReadHealth(ctx, o.db, ids)
+	healths, err := o.db.ReadHealth(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (o *Operations) addLag(ctx context.Context, views []View) error {
 	for i := range views {
 		ids[i] = views[i].ID
 	}
-	cursors, err := storage.DestinationCursors(ctx, o.db, ids...)
+	cursors, err := o.db.DestinationCursors(ctx, ids...)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // away are the ends of a broker that does not answer.
@@ -30,13 +31,13 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 	require.Equal(t, "closed", v.Circuit)
 	require.Nil(t, v.LastError)
 
-	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET position = position - 4 WHERE destination_id::text = $1 AND topic = 'events'`, made.ID)
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `UPDATE cursors SET position = position - 4 WHERE destination_id::text = $1 AND topic = 'events'`, made.ID)
 	require.NoError(t, err)
-	_, err = o.db.Exec(t.Context(), `INSERT INTO cursors (destination_id, replay_id, topic, partition, position, end_offset) VALUES ($1::text::uuid, gen_random_uuid(), 'events', 0, 0, 9)`, made.ID)
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `INSERT INTO cursors (destination_id, replay_id, topic, partition, position, end_offset) VALUES ($1::text::uuid, gen_random_uuid(), 'events', 0, 0, 9)`, made.ID)
 	require.NoError(t, err)
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	require.NoError(t, storage.WriteHealth(t.Context(), o.db, "one", []storage.HolderHealth{{DestinationID: made.ID, Failures: 3, LastError: "HTTP 500", LastErrorAt: at}}))
-	_, err = storage.AcquireLeases(t.Context(), o.db, storage.Holder{Name: "one"}, []int32{0, 1}, time.Minute)
+	require.NoError(t, o.db.WriteHealth(t.Context(), "one", []storage.HolderHealth{{DestinationID: made.ID, Failures: 3, LastError: "HTTP 500", LastErrorAt: at}}))
+	_, err = o.db.AcquireLeases(t.Context(), storage.Holder{Name: "one"}, []int32{0, 1}, time.Minute)
 	require.NoError(t, err)
 	v, err = o.Inspect(t.Context(), made.ID)
 	require.NoError(t, err)
@@ -52,7 +53,7 @@ func TestADestinationTellsHowFarItIsBehindAndWhatFailedLast(t *testing.T) {
 	}
 
 	require.Empty(t, v.Stopped)
-	_, err = o.db.Exec(t.Context(), `UPDATE cursors SET topic_id = $2 WHERE destination_id::text = $1 AND topic = 'events' AND partition = 1 AND end_offset IS NULL`, made.ID, uuid.New())
+	_, err = storagetest.SQL(o.db).Exec(t.Context(), `UPDATE cursors SET topic_id = $2 WHERE destination_id::text = $1 AND topic = 'events' AND partition = 1 AND end_offset IS NULL`, made.ID, uuid.New())
 	require.NoError(t, err)
 	o.ends.id = uuid.New() // of every topic
 	v, err = o.Inspect(t.Context(), made.ID)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/sinks/signing"
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 // verifiesAsymmetric checks a request as the standard says, with nothing but the
@@ -82,7 +83,7 @@ func TestAWebhookMaySignWithAKeyThatReceiversVerifyWithoutASecret(t *testing.T) 
 	require.True(t, strings.HasPrefix(stored.SigningKey, "whsk_"))
 	require.NotContains(t, string(shown), strings.TrimPrefix(stored.SigningKey, "whsk_")[:43], "the private key never leaves")
 	var plain int
-	require.NoError(t, o.db.QueryRow(t.Context(), `SELECT count(*) FROM destinations WHERE signing_key::text LIKE '%' || encode(convert_to($1, 'UTF8'), 'hex') || '%'`,
+	require.NoError(t, storagetest.SQL(o.db).QueryRow(t.Context(), `SELECT count(*) FROM destinations WHERE signing_key::text LIKE '%' || encode(convert_to($1, 'UTF8'), 'hex') || '%'`,
 		stored.SigningKey).Scan(&plain))
 	require.Zero(t, plain, "it is sealed")
 

@@ -170,14 +170,14 @@ func (o *Operations) write(ctx context.Context, d *storage.Destination, before, 
 			return err
 		}
 		for _, topic := range without(before, after) {
-			if err := storage.DeleteCursors(ctx, tx, d.ID, string(topic)); err != nil {
+			if err := tx.DeleteCursors(ctx, d.ID, string(topic)); err != nil {
 				return err
 			}
 		}
 		if len(starts) == 0 {
 			return nil
 		}
-		return storage.CreateCursors(ctx, tx, d.ID, starts)
+		return tx.CreateCursors(ctx, d.ID, starts)
 	})
 }
 

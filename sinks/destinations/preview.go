@@ -68,7 +68,7 @@ func (o *Operations) try(ctx context.Context, nameOrID string, s Sample, test bo
 	if s.Record != nil {
 		about = append(about, string(s.Record.Key))
 	}
-	erased, err := storage.Erased(ctx, o.db, about...)
+	erased, err := o.db.Erased(ctx, about...)
 	if err != nil {
 		return nil, err
 	}

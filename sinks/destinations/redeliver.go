@@ -44,7 +44,7 @@ func (o *Operations) Redeliver(ctx context.Context, nameOrID string, r *stream.R
 	}
 	logged, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err = o.db.InTx(logged, func(tx *storage.Tx) error { return storage.WriteAttempts(logged, tx, []storage.Attempt{row}) })
+	err = o.db.InTx(logged, func(tx *storage.Tx) error { return tx.WriteAttempts(logged, []storage.Attempt{row}) })
 	if err != nil {
 		// The attempt was made: its outcome is worth more than its row.
 		o.log.Warn("delivery.redelivery_not_logged", zap.String("destination_id", d.ID), zap.Error(err))
@@ -63,7 +63,7 @@ func (o *Operations) erased(ctx context.Context, r *stream.Record) (bool, error)
 	if err == nil && p.Type == schemas.FactContactDeleted {
 		return false, nil
 	}
-	found, err := storage.Erased(ctx, o.db, about...)
+	found, err := o.db.Erased(ctx, about...)
 	return len(found) > 0, err
 }
 
@@ -84,7 +84,7 @@ func (o *Operations) attemptsMade(ctx context.Context, destinationID string, r *
 	}
 	bounded, cancel := context.WithTimeout(ctx, countedFor)
 	defer cancel()
-	last, err := storage.LastAttempt(bounded, o.db, destinationID, storage.AttemptPlace{Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset}, from)
+	last, err := o.db.LastAttempt(bounded, destinationID, storage.AttemptPlace{Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset}, from)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return 0, nil
 	}

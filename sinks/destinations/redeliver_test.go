@@ -33,14 +33,14 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 		require.Equal(t, delivery.Delivered, out.Verdict, out.Err)
 	}
 	require.Equal(t, []string{"msg_" + record.ID, "msg_" + record.ID}, ids, "under the same id")
-	rows, _, err := storage.SearchAttempts(t.Context(), o.db, made.ID, storage.AttemptFilter{RecordID: record.ID}, "", 10)
+	rows, _, err := o.db.SearchAttempts(t.Context(), made.ID, storage.AttemptFilter{RecordID: record.ID}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	require.Equal(t, []int{2, 1}, []int{rows[0].Attempt, rows[1].Attempt})
 
 	// Before the record was appended there can be no attempt: the log is not read so far back.
 	require.NoError(t, o.db.InTx(t.Context(), func(tx *storage.Tx) error {
-		return storage.WriteAttempts(t.Context(), tx, []storage.Attempt{{At: now.Add(-2 * time.Hour), DestinationID: made.ID, RecordID: "other",
+		return tx.WriteAttempts(t.Context(), []storage.Attempt{{At: now.Add(-2 * time.Hour), DestinationID: made.ID, RecordID: "other",
 			RecordType: record.Type, RecordKey: "k", Topic: string(record.Topic), Partition: 0, Offset: 8, Attempt: 41, Outcome: "delivered"}})
 	}))
 	record.Offset = 8
@@ -48,7 +48,7 @@ func TestARecordIsRedeliveredToAPausedDestinationAndEachAttemptStandsInTheDelive
 	require.NoError(t, err)
 	_, err = o.Redeliver(t.Context(), made.ID, record, 6)
 	require.NoError(t, err)
-	rows, _, err = storage.SearchAttempts(t.Context(), o.db, made.ID, storage.AttemptFilter{Topic: string(record.Topic), Offset: 8, From: now.Add(-time.Minute)}, "", 10)
+	rows, _, err = o.db.SearchAttempts(t.Context(), made.ID, storage.AttemptFilter{Topic: string(record.Topic), Offset: 8, From: now.Add(-time.Minute)}, "", 10)
 	require.NoError(t, err)
 	require.Equal(t, []int{7, 1}, []int{rows[0].Attempt, rows[1].Attempt}, "who knows how many were made says so")
 

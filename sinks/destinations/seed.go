@@ -42,7 +42,7 @@ const (
 // nobody else changed them. It may be called by many processes at once.
 func (o *Operations) Seed(ctx context.Context, s Seed) (done Seeded, err error) {
 	err = o.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
-		before, err := storage.LockSeed(ctx, tx, s.Name)
+		before, err := tx.LockSeed(ctx, s.Name)
 		switch {
 		case err != nil:
 			return err
@@ -68,7 +68,7 @@ func (o *Operations) plant(ctx context.Context, tx *storage.Tx, s Seed) (Seeded,
 		return "", err
 	}
 	if slices.ContainsFunc(list, func(d *storage.Destination) bool { return d.Kind == s.Kind }) {
-		return SeedExists, storage.SaveSeed(ctx, tx, &storage.Seed{Name: s.Name, Settings: map[string]string{}})
+		return SeedExists, tx.SaveSeed(ctx, &storage.Seed{Name: s.Name, Settings: map[string]string{}})
 	}
 	config, err := json.Marshal(s.Config)
 	if err != nil {
@@ -89,10 +89,10 @@ func (o *Operations) plant(ctx context.Context, tx *storage.Tx, s Seed) (Seeded,
 	if err := o.store.Insert(ctx, tx, d); err != nil {
 		return "", err
 	}
-	if err := storage.CreateCursors(ctx, tx, d.ID, starts); err != nil {
+	if err := tx.CreateCursors(ctx, d.ID, starts); err != nil {
 		return "", err
 	}
-	return SeedMade, storage.SaveSeed(ctx, tx, &storage.Seed{Name: s.Name, DestinationID: &d.ID, Settings: s.hashes(d.ID)})
+	return SeedMade, tx.SaveSeed(ctx, &storage.Seed{Name: s.Name, DestinationID: &d.ID, Settings: s.hashes(d.ID)})
 }
 
 // tend follows the deployment's settings where the destination still has what it
@@ -142,7 +142,7 @@ func (o *Operations) tend(ctx context.Context, tx *storage.Tx, s Seed, before *s
 				before.Settings[name] = given[name]
 			}
 		}
-		return done, storage.SaveSeed(ctx, tx, before)
+		return done, tx.SaveSeed(ctx, before)
 	}
 	return done, nil
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/storage/storagetest"
 )
 
 func posthogSeed(key, host string) Seed {
@@ -46,7 +48,7 @@ func TestASeedIsMadeOnceByHoweverManyProcesses(t *testing.T) {
 	}
 	require.Equal(t, map[Seeded]int{SeedMade: 1, SeedKept: 3}, made)
 	var sealed string
-	require.NoError(t, o.db.QueryRow(t.Context(), `SELECT convert_from(config, 'UTF8') FROM destinations`).Scan(&sealed))
+	require.NoError(t, storagetest.SQL(o.db).QueryRow(t.Context(), `SELECT convert_from(config, 'UTF8') FROM destinations`).Scan(&sealed))
 	require.Contains(t, sealed, "v2:", "the key is encrypted at rest")
 }
 

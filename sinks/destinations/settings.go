@@ -102,7 +102,7 @@ func (o *Operations) insert(ctx context.Context, d *storage.Destination, starts 
 			if err := o.store.Insert(ctx, tx, d); err != nil {
 				return err
 			}
-			return storage.CreateCursors(ctx, tx, d.ID, starts)
+			return tx.CreateCursors(ctx, d.ID, starts)
 		})
 		if !errors.Is(err, storage.ErrDestinationName) {
 			return err

@@ -49,7 +49,7 @@ func (o *Operations) Test(ctx context.Context, nameOrID string, s Sample) (*Test
 // whoever tests is worth more than the row: a failure to write it is only logged.
 func (o *Operations) logTest(ctx context.Context, d *storage.Destination, p *sinks.Payload, out delivery.Outcome) {
 	err := o.db.InTx(ctx, func(tx *storage.Tx) error {
-		return storage.WriteAttempts(ctx, tx, []storage.Attempt{{
+		return tx.WriteAttempts(ctx, []storage.Attempt{{
 			At: time.Now(), DestinationID: d.ID, RecordID: p.ID, RecordType: p.Type, RecordKey: p.Person.ContactID,
 			Partition: -1, Offset: -1, Attempt: 1, Outcome: out.Verdict.String(), Status: out.Status,
 			Latency: out.Latency, Error: out.Err, Response: out.Response,

@@ -29,6 +29,7 @@ import (
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/embedded"
+	"github.com/hogstream/hogstream/storage/internal/raw"
 )
 
 // envURL names a server to use instead of an embedded one.
@@ -76,6 +77,9 @@ func open(t testing.TB, address string) *storage.DB {
 	t.Cleanup(db.Close)
 	return db
 }
+
+// SQL runs statements that a test writes itself, on a *storage.DB or in a *storage.Tx.
+func SQL(on interface{ Raw(raw.Key) raw.Querier }) raw.Querier { return on.Raw(raw.Key{}) }
 
 // schemaURL creates a schema on a server and returns an address whose
 // search_path is that schema.

@@ -18,7 +18,7 @@ func TestEachTestHasAMigratedSchemaOfItsOwn(t *testing.T) {
 			t.Parallel()
 			db := storagetest.New(t)
 			require.NoError(t, db.RequireSchema(t.Context()))
-			_, err := db.Exec(t.Context(), `CREATE TABLE mine (n int)`)
+			_, err := storagetest.SQL(db).Exec(t.Context(), `CREATE TABLE mine (n int)`)
 			require.NoError(t, err)
 		})
 	}
@@ -28,12 +28,12 @@ func TestAPrivateServerKeepsItsURLAndWhatWasCommittedOverACrash(t *testing.T) {
 	t.Parallel()
 	server := storagetest.NewServer(t)
 	url := server.URL()
-	_, err := server.DB().Exec(t.Context(), `CREATE TABLE mine (n int)`)
+	_, err := storagetest.SQL(server.DB()).Exec(t.Context(), `CREATE TABLE mine (n int)`)
 	require.NoError(t, err)
 	server.Crash()
 	server.Start()
 	require.Equal(t, url, server.URL())
-	_, err = server.DB().Exec(t.Context(), `SELECT n FROM mine`)
+	_, err = storagetest.SQL(server.DB()).Exec(t.Context(), `SELECT n FROM mine`)
 	require.NoError(t, err)
 }
 

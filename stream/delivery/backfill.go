@@ -161,7 +161,7 @@ type backfills map[string]*backfill
 // readBackfills brings them in line with the table. Each keeps its pace as long as
 // it runs; the rate is divided by the cursors that are open here and elsewhere.
 func (s *Sinks) readBackfills(ctx context.Context, known backfills) (backfills, []storage.Replay, error) {
-	running, err := storage.RunningReplays(ctx, s.db)
+	running, err := s.db.RunningReplays(ctx)
 	if err != nil {
 		return known, nil, err
 	}
@@ -254,7 +254,7 @@ func (s *Sinks) finishBackfills(ctx context.Context, running backfills) error {
 	if len(running) == 0 {
 		return nil
 	}
-	done, err := storage.FinishReplays(ctx, s.db)
+	done, err := s.db.FinishReplays(ctx)
 	for _, id := range done {
 		s.log.Info("delivery.backfill_finished", zap.String("replay_id", id))
 	}

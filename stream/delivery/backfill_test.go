@@ -13,6 +13,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/replay"
 	"github.com/hogstream/hogstream/stream/streamtest"
@@ -136,9 +137,9 @@ func TestADestinationCreatedTodayIsBackfilledFromTheOldestRecordWhileLiveGoesOn(
 	}
 	w.waitFlushed(d)
 	var rows int
-	require.NoError(t, w.db.QueryRow(w.Context(), `SELECT count(*) FROM delivery_attempts WHERE replay_id = $1`, b.ID).Scan(&rows))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.Context(), `SELECT count(*) FROM delivery_attempts WHERE replay_id = $1`, b.ID).Scan(&rows))
 	require.Equal(t, back, rows)
-	require.NoError(t, w.db.QueryRow(w.Context(), `SELECT count(*) FROM cursors WHERE replay_id = $1`, b.ID).Scan(&rows))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.Context(), `SELECT count(*) FROM cursors WHERE replay_id = $1`, b.ID).Scan(&rows))
 	require.Zero(t, rows, "an ended backfill leaves no cursors")
 }
 
@@ -357,7 +358,7 @@ func TestACancelledBackfillTakesWhatItHasParkedWithItAndLeavesThatOfLive(t *test
 	_, err = w.replayer().SetReplay(w.Context(), d.ID, out.Replay.ID, storage.ReplayCancelled)
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { return p.Tracks(out.Replay.ID) == 0, nil }, "the end to be heard")
-	keys, _, err := storage.ParkedKeys(w.Context(), w.db, d.ID, storage.ParkedFilter{}, "", 10)
+	keys, _, err := w.db.ParkedKeys(w.Context(), d.ID, storage.ParkedFilter{}, "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 	require.Equal(t, storage.LiveReplay, keys[0].ReplayID)

@@ -194,7 +194,7 @@ func TestTheDeliveryLogIsSearchedInPagesThatDoNotShift(t *testing.T) {
 	w.waitDelivered("crm", 27)
 	w.waitFlushed(d)
 	search := func(f storage.AttemptFilter, cursor string, limit int) ([]storage.Attempt, string) {
-		list, next, err := storage.SearchAttempts(w.Context(), w.db, d.ID, f, cursor, limit)
+		list, next, err := w.db.SearchAttempts(w.Context(), d.ID, f, cursor, limit)
 		require.NoError(t, err)
 		return list, next
 	}
@@ -224,6 +224,6 @@ func TestTheDeliveryLogIsSearchedInPagesThatDoNotShift(t *testing.T) {
 	require.Empty(t, none)
 	none, _ = search(storage.AttemptFilter{From: time.Now().Add(time.Hour)}, "", 50)
 	require.Empty(t, none)
-	_, _, err := storage.SearchAttempts(w.Context(), w.db, d.ID, storage.AttemptFilter{}, "nonsense", 5)
+	_, _, err := w.db.SearchAttempts(w.Context(), d.ID, storage.AttemptFilter{}, "nonsense", 5)
 	require.ErrorIs(t, err, storage.ErrListCursor)
 }

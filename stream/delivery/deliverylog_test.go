@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
@@ -12,7 +13,7 @@ func TestTheSettingOfTheDeliveryLogHoldsForDestinationsThatSayNothing(t *testing
 	w := newWorld(t)
 	silent := w.destination("silent", "contact.*")
 	speaks := w.destination("speaks", "contact.*")
-	_, err := w.db.Exec(w.Context(), `UPDATE destinations SET delivery_log = 'all' WHERE id = $1`, speaks.ID)
+	_, err := storagetest.SQL(w.db).Exec(w.Context(), `UPDATE destinations SET delivery_log = 'all' WHERE id = $1`, speaks.ID)
 	require.NoError(t, err)
 	w.Append(facts(5, 2)...)
 	w.start("one", func(c *delivery.Config) { c.DeliveryLog = "off" })

@@ -74,7 +74,7 @@ func (e *erasures) load(ctx context.Context) error {
 	e.mu.Unlock()
 	ids := map[uuid.UUID]struct{}{}
 	var until time.Time
-	err := storage.EachErased(ctx, e.db, time.Time{}, func(id uuid.UUID, at time.Time) {
+	err := e.db.EachErased(ctx, time.Time{}, func(id uuid.UUID, at time.Time) {
 		ids[id] = struct{}{}
 		until = later(until, at)
 	})
@@ -93,7 +93,7 @@ func (e *erasures) look(ctx context.Context) error {
 	e.mu.RLock()
 	since := e.until.Add(-erasedOverlap)
 	e.mu.RUnlock()
-	return storage.EachErased(ctx, e.db, since, e.add)
+	return e.db.EachErased(ctx, since, e.add)
 }
 
 func (e *erasures) add(id uuid.UUID, at time.Time) {

@@ -275,7 +275,7 @@ func (fl *flusher) write(ctx context.Context, cursors []heldCursor) (saved int, 
 		return len(cursors), nil
 	}
 	err = fl.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
-		valid, err := storage.HoldLeases(ctx, tx, leases)
+		valid, err := tx.HoldLeases(ctx, leases)
 		if err != nil {
 			return err
 		}
@@ -298,7 +298,7 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	}
 	saved = len(cursors) - len(rows)
 	if len(rows) > 0 {
-		n, err := storage.SaveCursors(ctx, tx, rows)
+		n, err := tx.SaveCursors(ctx, rows)
 		if err != nil {
 			return 0, err
 		}
@@ -316,7 +316,7 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	if len(attempts) == 0 {
 		return saved, nil
 	}
-	return saved, storage.WriteAttempts(ctx, tx, attempts)
+	return saved, tx.WriteAttempts(ctx, attempts)
 }
 
 // withoutErased is an attempt as it is logged: without texts, which may quote it, when
@@ -365,19 +365,19 @@ func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[in
 		}
 	}
 	if len(rows) > 0 {
-		if err := storage.ParkRecords(ctx, tx, rows); err != nil {
+		if err := tx.ParkRecords(ctx, rows); err != nil {
 			return err
 		}
 	}
 	if len(gone) > 0 {
-		if err := storage.RemoveParkedRecords(ctx, tx, gone); err != nil {
+		if err := tx.RemoveParkedRecords(ctx, gone); err != nil {
 			return err
 		}
 	}
 	if len(states) == 0 {
 		return nil
 	}
-	return storage.SaveParkedKeys(ctx, tx, slices.Collect(maps.Values(states)))
+	return tx.SaveParkedKeys(ctx, slices.Collect(maps.Values(states)))
 }
 
 // leasesOf lists the lease of each partition once. A holding is marked lost before

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 )
@@ -101,7 +102,7 @@ func TestHeadersAndKeysThatAreNoTextDoNotStopDelivery(t *testing.T) {
 	// A cursor does not wait for what is parked, so it may be flushed later.
 	w.Eventually(func(ctx context.Context) (bool, error) {
 		var parked int
-		err := w.db.QueryRow(ctx, `SELECT count(*) FROM parked_records`).Scan(&parked)
+		err := storagetest.SQL(w.db).QueryRow(ctx, `SELECT count(*) FROM parked_records`).Scan(&parked)
 		return parked == 0, err
 	}, "nothing to be parked any more")
 	require.Equal(t, storage.DestinationActive, w.status(d))

@@ -61,7 +61,7 @@ func (s *Sinks) writeHealth(ctx context.Context) {
 	s.health.Lock()
 	defer s.health.Unlock()
 	if !s.health.begun {
-		if err := storage.ResetHealth(ctx, s.db, s.cfg.Instance); err != nil {
+		if err := s.db.ResetHealth(ctx, s.cfg.Instance); err != nil {
 			return // other callers of Postgres log it
 		}
 		s.health.begun = true
@@ -78,7 +78,7 @@ func (s *Sinks) writeHealth(ctx context.Context) {
 	if len(rows) == 0 {
 		return
 	}
-	if err := storage.WriteHealth(ctx, s.db, s.cfg.Instance, rows); err != nil {
+	if err := s.db.WriteHealth(ctx, s.cfg.Instance, rows); err != nil {
 		if ctx.Err() == nil {
 			s.log.Warn("delivery.health_write_failed", zap.Error(err))
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
@@ -29,7 +30,7 @@ func TestOperatorsSeeTheLastErrorTheFailuresInARowAndTheCircuitOfEachOwner(t *te
 	w.Append(facts(30, 1)...)
 	health := func() *storage.DestinationHealth {
 		p.WriteHealth(w.Context())
-		all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID, healthy.ID})
+		all, err := w.db.ReadHealth(w.Context(), []string{d.ID, healthy.ID})
 		require.NoError(t, err)
 		require.Equal(t, "closed", all[healthy.ID].Circuit)
 		require.Nil(t, all[healthy.ID].LastError)
@@ -59,7 +60,7 @@ func TestOperatorsSeeTheLastErrorTheFailuresInARowAndTheCircuitOfEachOwner(t *te
 	require.Equal(t, before, w.revision(d), "this is no change of the destination")
 
 	p.stop()
-	all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID})
+	all, err := w.db.ReadHealth(w.Context(), []string{d.ID})
 	require.NoError(t, err)
 	require.Empty(t, all[d.ID].Owners)
 	require.Equal(t, "HTTP 503", *all[d.ID].LastError)
@@ -76,21 +77,21 @@ func TestWhatAKilledProcessSaidOfACircuitDoesNotOutliveIt(t *testing.T) {
 	d := w.destination("crm", "contact.*")
 	at := time.Now()
 	row := storage.HolderHealth{DestinationID: d.ID, CircuitOpen: true, ProbeAt: at, Failures: 40, LastError: "reset", LastErrorAt: at}
-	require.NoError(t, storage.WriteHealth(w.Context(), w.db, "one", []storage.HolderHealth{row}))
-	require.NoError(t, storage.WriteHealth(w.Context(), w.db, "gone", []storage.HolderHealth{row}))
+	require.NoError(t, w.db.WriteHealth(w.Context(), "one", []storage.HolderHealth{row}))
+	require.NoError(t, w.db.WriteHealth(w.Context(), "gone", []storage.HolderHealth{row}))
 	p := w.start("one")
 	p.WriteHealth(w.Context())
 	w.Append(facts(3, 1)...)
 	w.waitDelivered("crm", 3)
-	all, err := storage.ReadHealth(w.Context(), w.db, []string{d.ID})
+	all, err := w.db.ReadHealth(w.Context(), []string{d.ID})
 	require.NoError(t, err)
 	require.Equal(t, "closed", all[d.ID].Circuit)
 	require.Zero(t, all[d.ID].Failures)
 	require.Equal(t, "reset", *all[d.ID].LastError)
 
-	require.NoError(t, storage.DropHealth(w.Context(), w.db, time.Now().Add(time.Hour)))
+	require.NoError(t, w.db.DropHealth(w.Context(), time.Now().Add(time.Hour)))
 	var holders []string
-	require.NoError(t, w.db.QueryRow(w.Context(), `SELECT array_agg(holder) FROM destination_health`).Scan(&holders))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.Context(), `SELECT array_agg(holder) FROM destination_health`).Scan(&holders))
 	require.Equal(t, []string{"one"}, holders, "of who has no lease")
 }
 

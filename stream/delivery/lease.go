@@ -94,8 +94,8 @@ func (s *Sinks) takeBack(ctx context.Context) {
 		return
 	}
 	sentAt := time.Now()
-	leases, err := storage.TakeBackLeases(ctx, s.db, s.holder(), s.cfg.Lease)
-	for ; err != nil; leases, err = storage.TakeBackLeases(ctx, s.db, s.holder(), s.cfg.Lease) {
+	leases, err := s.db.TakeBackLeases(ctx, s.holder(), s.cfg.Lease)
+	for ; err != nil; leases, err = s.db.TakeBackLeases(ctx, s.holder(), s.cfg.Lease) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -121,7 +121,7 @@ func (s *Sinks) holder() storage.Holder {
 func (s *Sinks) acquire(ctx context.Context, partition int32) (*holding, error) {
 	for told := false; ; {
 		sentAt := time.Now()
-		leases, err := storage.AcquireLeases(ctx, s.db, s.holder(), []int32{partition}, s.cfg.Lease)
+		leases, err := s.db.AcquireLeases(ctx, s.holder(), []int32{partition}, s.cfg.Lease)
 		if len(leases) == 1 {
 			return newHolding(leases[0], sentAt, s.cfg.Lease), nil
 		}
@@ -169,7 +169,7 @@ func (s *Sinks) renewOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Renew)
 	defer cancel()
 	sentAt := time.Now()
-	kept, err := storage.RenewLeases(ctx, s.db, leases, s.cfg.Lease)
+	kept, err := s.db.RenewLeases(ctx, leases, s.cfg.Lease)
 	if err != nil {
 		return err
 	}

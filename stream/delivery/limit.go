@@ -113,7 +113,7 @@ func (c *courier) leaseRate(rate float64, n int) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.env.cfg.Deadline)
 	defer cancel()
 	asked := time.Now()
-	lease, err := storage.LeaseRate(ctx, c.env.db, c.id, rate, n)
+	lease, err := c.env.db.LeaseRate(ctx, c.id, rate, n)
 	answered := time.Now()
 	if err != nil {
 		c.env.log.Warn("delivery.rate_lease_failed", zap.String("id", c.id), zap.Error(err))

@@ -80,19 +80,19 @@ func TestThreeProcessesTogetherKeepToTheRateOfTheirDestinationAndUseIt(t *testin
 
 func TestALeaseOfRateBeginsWhereTheOneBeforeEnds(t *testing.T) {
 	db, ctx, id := storagetest.New(t), context.Background(), uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
-	first, err := storage.LeaseRate(ctx, db, id, 0.01, 2)
+	first, err := db.LeaseRate(ctx, id, 0.01, 2)
 	require.NoError(t, err)
 	require.WithinDuration(t, first.Now, first.Start, time.Second)
-	second, err := storage.LeaseRate(ctx, db, id, 0.01, 1)
+	second, err := db.LeaseRate(ctx, id, 0.01, 1)
 	require.NoError(t, err)
 	require.Equal(t, first.Start.Add(200*time.Second), second.Start)
 	require.False(t, second.Now.Before(first.Now))
-	changed, err := storage.LeaseRate(ctx, db, id, 100, 1)
+	changed, err := db.LeaseRate(ctx, id, 100, 1)
 	require.NoError(t, err)
 	require.WithinDuration(t, changed.Now, changed.Start, time.Second, "a changed rate begins anew")
-	_, err = storage.LeaseRate(ctx, db, uuid.NewString(), 1, 1)
+	_, err = db.LeaseRate(ctx, uuid.NewString(), 1, 1)
 	require.Error(t, err)
 }
 

@@ -86,14 +86,14 @@ func (ld *loader) pass(ctx context.Context) (time.Duration, error) {
 	if len(wanted) == 0 {
 		return loadEvery, nil
 	}
-	due, err := storage.DueParkedKeys(ctx, ld.db, tracks, limits, now)
+	due, err := ld.db.DueParkedKeys(ctx, tracks, limits, now)
 	if err != nil {
 		return 0, err
 	}
 	chosen, counts := choose(wanted, due)
 	wait := loadEvery
 	if len(chosen) > 0 {
-		loaded, err := storage.LoadParkedRecords(ctx, ld.db, chosen, counts, loadBytes)
+		loaded, err := ld.db.LoadParkedRecords(ctx, chosen, counts, loadBytes)
 		for i, k := range chosen {
 			w := &wanted[k.Track]
 			switch {
@@ -107,7 +107,7 @@ func (ld *loader) pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	next, err := storage.NextParked(ctx, ld.db, tracks, now)
+	next, err := ld.db.NextParked(ctx, tracks, now)
 	if err == nil && !next.IsZero() {
 		wait = min(wait, max(time.Until(next), time.Millisecond))
 	}

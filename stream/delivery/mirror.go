@@ -71,7 +71,7 @@ func (s *Sinks) mirrorOnce(ctx context.Context, adm *kadm.Client) error {
 	if len(groups) == 0 || len(partitions) == 0 {
 		return nil
 	}
-	cursors, err := storage.LoadCursors(ctx, s.db, partitions)
+	cursors, err := s.db.LoadCursors(ctx, partitions)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 	}
 	if len(reset) > 0 {
 		// First the rewind: should the commit fail, the reset is seen again.
-		if err := s.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.RewindCursors(ctx, tx, id, reset) }); err != nil {
+		if err := s.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return tx.RewindCursors(ctx, id, reset) }); err != nil {
 			return fmt.Errorf("rewind to the reset of group %s: %w", group, err)
 		}
 		s.log.Info("delivery.destination_rewound_by_group", zap.String("group", group), zap.String("id", id), zap.Int("partitions", len(reset)))

@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest"
@@ -55,7 +54,7 @@ func TestPositionsAreMirroredAndAResetOfTheGroupByAToolIsARewind(t *testing.T) {
 	require.Equal(t, 100, w.repeats(), "the mirror's own commits are no resets")
 
 	epochs := func() (sum int64) {
-		cursors, err := storage.DestinationCursors(w.Context(), w.db, d.ID)
+		cursors, err := w.db.DestinationCursors(w.Context(), d.ID)
 		require.NoError(t, err)
 		for _, c := range cursors {
 			sum += c.Epoch

@@ -157,7 +157,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 // own in the log stands in its default partition, and it is tried again each hour.
 func (s *Sinks) prepare(ctx context.Context) {
 	s.await(ctx, s.env.erased.load)
-	s.await(ctx, func(ctx context.Context) error { return storage.PrepareAttempts(ctx, s.db, time.Now(), 2) })
+	s.await(ctx, func(ctx context.Context) error { return s.db.PrepareAttempts(ctx, time.Now(), 2) })
 }
 
 // await does what deliveries wait for, again while Postgres is away.
@@ -320,7 +320,7 @@ func (s *Sinks) giveUp(ctx context.Context, holdings []*holding) {
 		s.reader.Forget(h.partition)
 		leases[i] = h.lease()
 	}
-	if err := storage.ReleaseLeases(ctx, s.db, leases); err != nil {
+	if err := s.db.ReleaseLeases(ctx, leases); err != nil {
 		s.log.Warn("delivery.lease_release_failed", zap.Error(err))
 	}
 }

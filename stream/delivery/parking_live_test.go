@@ -18,7 +18,7 @@ import (
 // parked is what a destination has parked.
 func (w *world) parked(d *storage.Destination) (keys, records int) {
 	w.t.Helper()
-	keys, records, err := storage.ParkedTotals(w.Context(), w.db, d.ID)
+	keys, records, err := w.db.ParkedTotals(w.Context(), d.ID)
 	require.NoError(w.t, err)
 	return keys, records
 }
@@ -102,7 +102,7 @@ func TestARewindWithParkedKeysSendsEachRecordAgainOnceAndSkipGivesThemUp(t *test
 	}, "a parked key")
 	w.waitFlushed(d)
 	_, before = w.parked(d)
-	_, err = storage.SkipParkedKeys(w.Context(), w.db, d.ID, storage.ParkedFilter{})
+	_, err = w.db.SkipParkedKeys(w.Context(), d.ID, storage.ParkedFilter{})
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { _, records := w.parked(d); return records == 0, nil }, "nothing parked")
 	require.Len(t, w.WaitRecords(schemas.TopicDeadLetters, before), before)

@@ -47,14 +47,14 @@ func newParkBench(t *testing.T, db *storage.DB, id string, change func(*Config))
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &parkBench{courierBench: newCourierBench(t, change), db: db}
 	env := b.courier.env
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}') ON CONFLICT DO NOTHING`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}') ON CONFLICT DO NOTHING`, id)
 	require.NoError(t, err)
-	require.NoError(t, storage.CreateCursors(ctx, db, id, []storage.CursorStart{{Topic: "lifecycle"}}))
+	require.NoError(t, db.CreateCursors(ctx, id, []storage.CursorStart{{Topic: "lifecycle"}}))
 	by := storage.Holder{Name: "test", InstanceID: "test"} // of every bench, one after the other
-	leases, err := storage.TakeBackLeases(ctx, db, by, 10_000*time.Hour)
+	leases, err := db.TakeBackLeases(ctx, by, 10_000*time.Hour)
 	require.NoError(t, err)
 	if len(leases) == 0 {
-		leases, err = storage.AcquireLeases(ctx, db, by, []int32{0}, 10_000*time.Hour)
+		leases, err = db.AcquireLeases(ctx, by, []int32{0}, 10_000*time.Hour)
 		require.NoError(t, err)
 	}
 	b.id = id
@@ -86,7 +86,7 @@ func (b *parkBench) begin() {
 	if b.track != nil {
 		<-b.courier.retire(b.track)
 	}
-	cursors, err := storage.DestinationCursors(context.Background(), b.db, b.id)
+	cursors, err := b.db.DestinationCursors(context.Background(), b.id)
 	require.NoError(b.t, err)
 	finished, err := UnpackRanges(cursors[0].Position, cursors[0].Finished)
 	require.NoError(b.t, err)
@@ -98,14 +98,14 @@ func (b *parkBench) begin() {
 
 // parked is what Postgres has parked.
 func (b *parkBench) parked() (keys, records int) {
-	keys, records, err := storage.ParkedTotals(context.Background(), b.db, b.id)
+	keys, records, err := b.db.ParkedTotals(context.Background(), b.id)
 	require.NoError(b.t, err)
 	return keys, records
 }
 
 // stored is the position in Postgres.
 func (b *parkBench) stored() int64 {
-	cursors, err := storage.DestinationCursors(context.Background(), b.db, b.id)
+	cursors, err := b.db.DestinationCursors(context.Background(), b.id)
 	require.NoError(b.t, err)
 	return cursors[0].Position
 }
@@ -151,7 +151,7 @@ func TestAKeyThatFailsWhileOthersSucceedWaitsInPostgresAndIsDeliveredInOrder(t *
 		require.Equal(t, 300, records)
 		calls, _ := b.tried("bad")
 		require.Less(t, calls, 20)
-		listed, _, err := storage.ParkedKeys(context.Background(), b.db, b.id, storage.ParkedFilter{}, "", 10)
+		listed, _, err := b.db.ParkedKeys(context.Background(), b.id, storage.ParkedFilter{}, "", 10)
 		require.NoError(t, err)
 		require.Equal(t, "bad", listed[0].Key)
 		require.Equal(t, storage.ParkedFailing, listed[0].Reason)
@@ -279,21 +279,21 @@ func TestParkedKeysCanBeRetriedAndSkipped(t *testing.T) {
 		keys, records := b.parked()
 		require.Equal(t, 2, keys)
 		require.Equal(t, 800, records)
-		states, first, err := storage.InspectParkedKey(ctx, b.db, b.id, "a", 3)
+		states, first, err := b.db.InspectParkedKey(ctx, b.id, "a", 3)
 		require.NoError(t, err)
 		require.Len(t, states, 1)
 		require.Len(t, first, 3)
 		require.EqualValues(t, 0, first[0].Offset)
 
 		before, _ := b.tried("a")
-		n, err := storage.RetryParkedKeys(ctx, b.db, b.id, storage.ParkedFilter{Keys: []string{"a"}})
+		n, err := b.db.RetryParkedKeys(ctx, b.id, storage.ParkedFilter{Keys: []string{"a"}})
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		settle()
 		after, _ := b.tried("a")
 		require.Equal(t, before+1, after)
 
-		n, err = storage.SkipParkedKeys(ctx, b.db, b.id, storage.ParkedFilter{Keys: []string{"a"}})
+		n, err = b.db.SkipParkedKeys(ctx, b.id, storage.ParkedFilter{Keys: []string{"a"}})
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		settle()
@@ -309,7 +309,7 @@ func TestParkedKeysCanBeRetriedAndSkipped(t *testing.T) {
 		require.Equal(t, 400, records)
 		b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
 		b.append("a")
-		n, err = storage.RetryParkedKeys(ctx, b.db, b.id, storage.ParkedFilter{})
+		n, err = b.db.RetryParkedKeys(ctx, b.id, storage.ParkedFilter{})
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		settle()
@@ -399,20 +399,20 @@ func TestOrderSurvivesParkingSpillingAndRestartsAtAnyMoment(t *testing.T) {
 func TestAHundredThousandParkedKeysTakeLittleMemory(t *testing.T) {
 	db, ctx := storagetest.New(t), context.Background()
 	id := uuid.NewString()
-	_, err := db.Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
+	_, err := storagetest.SQL(db).Exec(ctx, `INSERT INTO destinations (id, name, kind, event_types) VALUES ($1, 'crm', 'webhook', '{*}')`, id)
 	require.NoError(t, err)
 	const n = 100_000
-	_, err = db.Exec(ctx, `
+	_, err = storagetest.SQL(db).Exec(ctx, `
 		INSERT INTO parked_records (destination_id, partition, record_key, topic, "offset", append_time, record_id, record_type,
 			trace_parent, trace_state, value, since_ms)
 		SELECT $1, 0, 'key-' || i, 'lifecycle', i, now(), 'r', 'contact.updated', '', '', repeat('x', 500)::bytea, 0
 		FROM generate_series(1, $2) AS i`, id, n)
 	require.NoError(t, err)
-	_, err = db.Exec(ctx, `
+	_, err = storagetest.SQL(db).Exec(ctx, `
 		INSERT INTO parked_keys (destination_id, partition, record_key, reason, attempts, next_attempt_at)
 		SELECT destination_id, partition, record_key, 'failing', 5, now() - interval '1 minute' FROM parked_records`)
 	require.NoError(t, err)
-	_, err = db.Exec(ctx, `ANALYZE parked_records, parked_keys`)
+	_, err = storagetest.SQL(db).Exec(ctx, `ANALYZE parked_records, parked_keys`)
 	require.NoError(t, err)
 	before := heapBytes()
 	b := newParkBench(t, db, id, func(c *Config) { c.Concurrency = 16 })
@@ -422,7 +422,7 @@ func TestAHundredThousandParkedKeysTakeLittleMemory(t *testing.T) {
 	b.track.places[0].advance(n + 1)
 	b.courier.mu.Unlock()
 	b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
-	half := func() bool { _, left, _ := storage.ParkedTotals(ctx, db, id); return left < n*98/100 }
+	half := func() bool { _, left, _ := db.ParkedTotals(ctx, id); return left < n*98/100 }
 	require.Eventually(t, half, time.Minute, 50*time.Millisecond)
 	took := heapBytes() - before
 	t.Logf("%d KiB with %d parked keys", took>>10, n)
@@ -472,7 +472,7 @@ func TestWhatADestinationNoLongerSubscribesToIsSkippedThoughItIsQueuedOrParked(t
 		require.Empty(t, append(b.took["two"], b.took["three"]...))
 		require.Empty(t, b.letters)
 		var skipped int
-		require.NoError(t, b.db.QueryRow(context.Background(), `SELECT count(*) FROM delivery_attempts WHERE outcome = 'skipped'`).Scan(&skipped))
+		require.NoError(t, storagetest.SQL(b.db).QueryRow(context.Background(), `SELECT count(*) FROM delivery_attempts WHERE outcome = 'skipped'`).Scan(&skipped))
 		require.Equal(t, 4, skipped)
 		b.requireIdle()
 	})

@@ -71,7 +71,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 		partitions[i] = h.partition
 	}
 	through := drainedTracks(holdings)
-	stored, err := storage.LoadCursors(ctx, s.db, partitions)
+	stored, err := s.db.LoadCursors(ctx, partitions)
 	if err != nil {
 		return err
 	}
@@ -325,7 +325,7 @@ func (s *Sinks) addTracks(ctx context.Context, fresh []beginning) error {
 		tracks[i] = b.courier.newTrack(b.holding, key, b.places, b.replay)
 		asked[i] = tracks[i].parkedTrack()
 	}
-	err := storage.EachParkedKey(ctx, s.db, asked, func(i int, key string, records int, failing time.Duration) {
+	err := s.db.EachParkedKey(ctx, asked, func(i int, key string, records int, failing time.Duration) {
 		c := tracks[i].courier
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -383,7 +383,7 @@ func (s *Sinks) createMissing(ctx context.Context, id string, topics []schemas.T
 		starts = append(starts, storage.CursorStart{Topic: string(topic), Partition: partition, Offset: end, TopicID: ids[topic]})
 	}
 	s.log.Warn("delivery.cursor_created_at_end", zap.String("id", id), zap.Int32("partition", partition))
-	if err := storage.CreateCursors(ctx, s.db, id, starts); err != nil {
+	if err := s.db.CreateCursors(ctx, id, starts); err != nil {
 		return err
 	}
 	s.refresh()
@@ -395,7 +395,7 @@ func (s *Sinks) suspend(dest *storage.Destination, reason string) {
 	s.tasks.Go(func() {
 		for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			_, err := storage.SuspendDestination(ctx, s.db, dest.ID, dest.Revision, reason)
+			_, err := s.db.SuspendDestination(ctx, dest.ID, dest.Revision, reason)
 			cancel()
 			if err == nil {
 				s.refresh()
@@ -444,20 +444,20 @@ func (s *Sinks) stampDeliveries(ctx context.Context) {
 	if len(last) == 0 {
 		return
 	}
-	if err := storage.StampDeliveries(ctx, s.db, last); err != nil && ctx.Err() == nil {
+	if err := s.db.StampDeliveries(ctx, last); err != nil && ctx.Err() == nil {
 		s.log.Warn("delivery.stamp_failed", zap.Error(err))
 	}
 }
 
 func (s *Sinks) rollLog(ctx context.Context) {
 	now := time.Now()
-	if err := storage.PrepareAttempts(ctx, s.db, now, 2); err != nil && ctx.Err() == nil {
+	if err := s.db.PrepareAttempts(ctx, now, 2); err != nil && ctx.Err() == nil {
 		s.log.Warn("delivery.log_prepare_failed", zap.Error(err))
 	}
-	if _, err := storage.DropAttempts(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
+	if _, err := s.db.DropAttempts(ctx, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
 		s.log.Warn("delivery.log_drop_failed", zap.Error(err))
 	}
-	if err := storage.DropHealth(ctx, s.db, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
+	if err := s.db.DropHealth(ctx, now.Add(-s.cfg.LogRetention)); err != nil && ctx.Err() == nil {
 		s.log.Warn("delivery.health_drop_failed", zap.Error(err))
 	}
 }

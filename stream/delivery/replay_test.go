@@ -12,6 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/reader"
@@ -185,7 +186,7 @@ func (w *world) waitSkipped() {
 	w.t.Helper()
 	w.Eventually(func(ctx context.Context) (bool, error) {
 		var n int
-		err := w.db.QueryRow(ctx, `SELECT count(*) FROM skips`).Scan(&n)
+		err := storagetest.SQL(w.db).QueryRow(ctx, `SELECT count(*) FROM skips`).Scan(&n)
 		return n == 0, err
 	}, "all that was left out to be dead letters")
 }

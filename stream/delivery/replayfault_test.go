@@ -46,7 +46,7 @@ func TestFaultADestinationPausedBeyondRetentionGetsOneGapAndGoesOnAtTheLogsStart
 		w.Eventually(func(context.Context) (bool, error) { return p.Tracks("") == 0, nil }, "the pause")
 		before := w.r.count("crm")
 		stands := map[int32]int64{}
-		cursors, err := storage.DestinationCursors(w.Context(), w.db, d.ID)
+		cursors, err := w.db.DestinationCursors(w.Context(), d.ID)
 		require.NoError(t, err)
 		for _, c := range cursors {
 			stands[c.Partition] = c.Position

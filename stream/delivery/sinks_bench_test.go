@@ -18,6 +18,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest"
@@ -104,7 +105,7 @@ func BenchmarkSinks(b *testing.B) {
 func benchSinks(b *testing.B, latency time.Duration, deliveryLog string, batch int) {
 	w := newWorld(b, streamtest.Partitions(12))
 	d := w.destination("bench", "*")
-	_, err := w.db.Exec(w.Context(), `UPDATE destinations SET delivery_log = $2 WHERE id = $1`, d.ID, deliveryLog)
+	_, err := storagetest.SQL(w.db).Exec(w.Context(), `UPDATE destinations SET delivery_log = $2 WHERE id = $1`, d.ID, deliveryLog)
 	require.NoError(b, err)
 	benchFacts(b, w, b.N)
 	counted := make(chan struct{}, 1)

@@ -79,18 +79,18 @@ func TestAnOwnerWhoseLeaseWasTakenWritesNothingAndSendsNothingNew(t *testing.T) 
 	w.waitDelivered("crm", 5)
 	w.waitFlushed(d)
 	// Somebody else takes the lease behind its back.
-	_, err := w.db.Exec(w.Context(), `UPDATE leases SET token = gen_random_uuid(), holder = 'other', expires_at = clock_timestamp() + interval '1 hour'`)
+	_, err := storagetest.SQL(w.db).Exec(w.Context(), `UPDATE leases SET token = gen_random_uuid(), holder = 'other', expires_at = clock_timestamp() + interval '1 hour'`)
 	require.NoError(t, err)
 	before := w.countAttempts("delivered")
 	w.Append(facts(5, 1)...)
 	w.Eventually(func(context.Context) (bool, error) { return len(p.Owned()) == 0, nil }, "the loss noticed")
 	sent := w.r.count("crm")
 	w.Append(facts(5, 1)...)
-	_, err = w.db.Exec(w.Context(), `SELECT pg_sleep(1.2)`)
+	_, err = storagetest.SQL(w.db).Exec(w.Context(), `SELECT pg_sleep(1.2)`)
 	require.NoError(t, err)
 	require.Equal(t, sent, w.r.count("crm"), "nothing new is sent")
 	require.Equal(t, before, w.countAttempts("delivered"), "nothing is written")
-	_, err = w.db.Exec(w.Context(), `DELETE FROM leases`)
+	_, err = storagetest.SQL(w.db).Exec(w.Context(), `DELETE FROM leases`)
 	require.NoError(t, err)
 	w.waitDelivered("crm", 15)
 }
@@ -244,7 +244,7 @@ func TestTwoHundredIdleDestinationsTakeLittleMemory(t *testing.T) {
 	w.waitDelivered("warm", 1020)
 	w.Eventually(func(ctx context.Context) (bool, error) {
 		var behind int
-		err := w.db.QueryRow(ctx, `
+		err := storagetest.SQL(w.db).QueryRow(ctx, `
 			SELECT count(*) FROM cursors c JOIN cursors o USING (topic, partition) JOIN destinations d ON d.id = o.destination_id
 			WHERE d.name = 'warm' AND c.position <> o.position`).Scan(&behind)
 		return behind == 0, err

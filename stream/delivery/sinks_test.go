@@ -157,7 +157,7 @@ func (w *world) destination(name string, types ...string) *storage.Destination {
 		if err := w.store.Insert(w.Context(), tx, d); err != nil {
 			return err
 		}
-		return storage.CreateCursors(w.Context(), tx, d.ID, ends)
+		return tx.CreateCursors(w.Context(), d.ID, ends)
 	}))
 	return d
 }
@@ -236,7 +236,7 @@ func (w *world) waitFlushed(d *storage.Destination) {
 	w.t.Helper()
 	w.Eventually(func(ctx context.Context) (bool, error) {
 		ends := map[string]map[int32]int64{"lifecycle": w.Ends(schemas.TopicLifecycle), "events": w.Ends(schemas.TopicEvents)}
-		all, err := storage.LoadCursors(ctx, w.db, slices.Collect(maps.Keys(ends["lifecycle"])))
+		all, err := w.db.LoadCursors(ctx, slices.Collect(maps.Keys(ends["lifecycle"])))
 		for _, c := range all {
 			if c.DestinationID == d.ID && c.Position != ends[c.Topic][c.Partition] {
 				return false, err
@@ -248,7 +248,7 @@ func (w *world) waitFlushed(d *storage.Destination) {
 
 func (w *world) countAttempts(outcome string) int {
 	var n int
-	require.NoError(w.t, w.db.QueryRow(w.Context(), `SELECT count(*) FROM delivery_attempts WHERE outcome = $1`, outcome).Scan(&n))
+	require.NoError(w.t, storagetest.SQL(w.db).QueryRow(w.Context(), `SELECT count(*) FROM delivery_attempts WHERE outcome = $1`, outcome).Scan(&n))
 	return n
 }
 

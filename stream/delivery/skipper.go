@@ -47,7 +47,7 @@ var errSkipped = errors.New("skipped by an operator: a rewind went on beyond it"
 // after that: one of the cursor before a rewind is in its holding by now, or never
 // begins.
 func (s *Sinks) readySkips(ctx context.Context, holdings []*holding, partitions []int32) error {
-	skips, err := storage.LoadSkips(ctx, s.db, partitions)
+	skips, err := s.db.LoadSkips(ctx, partitions)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (k *skipper) leave(id string) {
 // skipPiece makes letters of a piece of a skip. It reports true when there is nothing
 // more to do here: the skip is through, or its partition is no longer ours.
 func (s *Sinks) skipPiece(ctx context.Context, log *reader.Scanner, id string) (through bool, err error) {
-	k, err := storage.GetSkip(ctx, s.db, id)
+	k, err := s.db.GetSkip(ctx, id)
 	if err != nil || k == nil {
 		return true, err
 	}
@@ -171,7 +171,7 @@ func (s *Sinks) skipLog(ctx context.Context, log *reader.Scanner, h *holding, k 
 	}
 	k.Position = cursor.Position()
 	k.Finished = packRanges(k.Position, cursor.Finished(nil))
-	return s.writeSkipped(ctx, h, k, letters, func(tx *storage.Tx) error { return storage.MoveSkip(ctx, tx, k) })
+	return s.writeSkipped(ctx, h, k, letters, func(tx *storage.Tx) error { return tx.MoveSkip(ctx, k) })
 }
 
 // skippedLetters are the letters of one read, beyond which it moves the cursor.
@@ -253,7 +253,7 @@ func skippedGapTo(k *storage.Skip, key reader.LogKey, from, to int64) *schemas.D
 
 // skipStored makes letters of some of what was parked, and ends the skip after the last.
 func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (through bool, err error) {
-	rows, err := storage.SkippedParked(ctx, s.db, k, skipParked, skipBytes)
+	rows, err := s.db.SkippedParked(ctx, k, skipParked, skipBytes)
 	if err != nil {
 		return false, err
 	}
@@ -263,9 +263,9 @@ func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (th
 	}
 	lost, err := s.writeSkipped(ctx, h, k, letters, func(tx *storage.Tx) error {
 		if len(rows) == 0 {
-			return storage.EndSkip(ctx, tx, k.ID)
+			return tx.EndSkip(ctx, k.ID)
 		}
-		return storage.RemoveParkedRecords(ctx, tx, rows)
+		return tx.RemoveParkedRecords(ctx, rows)
 	})
 	return lost || len(rows) == 0, err
 }
@@ -291,7 +291,7 @@ func (s *Sinks) writeSkipped(ctx context.Context, h *holding, k *storage.Skip, l
 		return false, fmt.Errorf("dead letters of what destination %s skips: %w", k.Destination, err)
 	}
 	err = s.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
-		held, err := storage.HoldLeases(ctx, tx, []storage.Lease{h.lease()})
+		held, err := tx.HoldLeases(ctx, []storage.Lease{h.lease()})
 		if lost = len(held) == 0; err != nil || lost {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/reader"
 )
@@ -20,12 +21,12 @@ func TestAKeyThatSpilledIsNotDelayedByManyThatFailAndAreDue(t *testing.T) {
 	change := func(c *Config) { c.Window = 1000 }
 	inVirtualTime(t, change, func(t *testing.T, b *parkBench) {
 		const bad, hot = 1000, 1200
-		_, err := b.db.Exec(context.Background(), `
+		_, err := storagetest.SQL(b.db).Exec(context.Background(), `
 			INSERT INTO parked_records (destination_id, partition, record_key, topic, "offset", append_time, record_id, record_type,
 				trace_parent, trace_state, value, since_ms)
 			SELECT $1, 0, 'bad-' || o, 'lifecycle', o, now(), '', 'contact.updated', '', '', '', 0 FROM generate_series(0, $2 - 1) o`, b.id, bad)
 		require.NoError(t, err)
-		_, err = b.db.Exec(context.Background(), `
+		_, err = storagetest.SQL(b.db).Exec(context.Background(), `
 			INSERT INTO parked_keys (destination_id, partition, record_key, reason, attempts, next_attempt_at)
 			SELECT destination_id, partition, record_key, 'failing', 5, $1 FROM parked_records`, time.Now().Add(-time.Minute))
 		require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
@@ -58,7 +59,7 @@ func TestANameIsNoProof(t *testing.T) {
 	w.waitDelivered("crm", 20)
 	first.crash()
 	var expires time.Time
-	require.NoError(t, w.db.QueryRow(w.Context(), `SELECT min(expires_at) FROM leases`).Scan(&expires))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(w.Context(), `SELECT min(expires_at) FROM leases`).Scan(&expires))
 	w.start("one", proven("the id of a copy"))
 	w.Append(facts(20, 1)...)
 	w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") > 20, nil }, "a delivery")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/replay"
@@ -159,7 +160,7 @@ func TestCursorsFromBeforeIdsWereKeptLearnThemAndThenStopToo(t *testing.T) {
 	k := &taken{ids: map[string]map[string]int{}}
 	w.r.answer = k.answer
 	d := w.destination("crm", "contact.*")
-	_, err := w.db.Exec(t.Context(), `UPDATE cursors SET topic_id = NULL`)
+	_, err := storagetest.SQL(w.db).Exec(t.Context(), `UPDATE cursors SET topic_id = NULL`)
 	require.NoError(t, err)
 	p := w.start("one")
 	old := facts(20, 5)
@@ -169,7 +170,7 @@ func TestCursorsFromBeforeIdsWereKeptLearnThemAndThenStopToo(t *testing.T) {
 	now, err := w.admin.TopicIDs(w.Context(), schemas.TopicLifecycle)
 	require.NoError(t, err)
 	w.Eventually(func(ctx context.Context) (bool, error) {
-		cursors, err := storage.DestinationCursors(ctx, w.db, d.ID)
+		cursors, err := w.db.DestinationCursors(ctx, d.ID)
 		return err == nil && !slices.ContainsFunc(cursors, func(c storage.Cursor) bool { return c.TopicID != now[schemas.TopicLifecycle] }), err
 	}, "the ids to be written")
 	w.Recreate(schemas.TopicLifecycle)
@@ -184,10 +185,10 @@ func TestWhatIsParkedOfAFormerLogIsDeliveredAfterARewindToTheOneMadeAnew(t *test
 	ctx := w.Context()
 	park := func(offset int64, id string) {
 		t.Helper()
+		cursors, err := w.db.DestinationCursors(ctx, d.ID)
+		require.NoError(t, err)
 		require.NoError(t, w.db.InTx(ctx, func(tx *storage.Tx) error {
-			cursors, err := storage.DestinationCursors(ctx, tx, d.ID)
-			require.NoError(t, err)
-			return storage.ParkRecords(ctx, tx, []storage.ParkedRecord{{
+			return tx.ParkRecords(ctx, []storage.ParkedRecord{{
 				ParkedTrack: storage.ParkedTrack{DestinationID: d.ID, ReplayID: storage.LiveReplay}, Key: "contact-1", Topic: "lifecycle", Offset: offset,
 				RecordID: id, RecordType: schemas.FactContactUpdated, Value: []byte("x"), Epoch: cursors[0].Epoch,
 			}})
@@ -201,7 +202,7 @@ func TestWhatIsParkedOfAFormerLogIsDeliveredAfterARewindToTheOneMadeAnew(t *test
 		require.NoError(t, err)
 		park(0, rewound)
 	}
-	rows, err := w.db.Query(ctx, `SELECT record_id FROM parked_records ORDER BY topic DESC, "offset"`)
+	rows, err := storagetest.SQL(w.db).Query(ctx, `SELECT record_id FROM parked_records ORDER BY topic DESC, "offset"`)
 	require.NoError(t, err)
 	defer rows.Close()
 	var ids []string
@@ -216,7 +217,7 @@ func TestWhatIsParkedOfAFormerLogIsDeliveredAfterARewindToTheOneMadeAnew(t *test
 	_, err = w.replayer().Rewind(ctx, d.ID, replay.RewindRequest{To: "start"})
 	require.NoError(t, err)
 	var left int
-	require.NoError(t, w.db.QueryRow(ctx, `SELECT count(*) FROM parked_records`).Scan(&left))
+	require.NoError(t, storagetest.SQL(w.db).QueryRow(ctx, `SELECT count(*) FROM parked_records`).Scan(&left))
 	require.Equal(t, 3, left)
 }
 
@@ -238,7 +239,7 @@ func TestWhatARewindLeftOutOfALogThatWasThenMadeAnewBecomesALetterOfTheGap(t *te
 		require.Equal(t, ends[letter.Partition], *letter.EndOffset)
 	}
 	w.Eventually(func(ctx context.Context) (bool, error) {
-		skips, err := storage.LoadSkips(ctx, w.db, slices.Collect(maps.Keys(ends)))
+		skips, err := w.db.LoadSkips(ctx, slices.Collect(maps.Keys(ends)))
 		return len(skips) == 0, err
 	}, "the skips to be through")
 	require.Len(t, w.ReadAll(schemas.TopicDeadLetters, true), len(ends), "nothing of the new log")
@@ -294,7 +295,7 @@ func TestABrokerThatReportsNoIdsStopsNobody(t *testing.T) {
 	w.wantTaken(k, "crm", 100, msgs)
 	w.waitFlushed(d)
 	// The id was learned of a broker that has them.
-	_, err := w.db.Exec(t.Context(), `UPDATE cursors SET topic_id = gen_random_uuid(), epoch = epoch + 1`)
+	_, err := storagetest.SQL(w.db).Exec(t.Context(), `UPDATE cursors SET topic_id = gen_random_uuid(), epoch = epoch + 1`)
 	require.NoError(t, err)
 	w.start("two")
 	more := facts(20, 1)

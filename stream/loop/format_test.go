@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/loop"
 )
@@ -113,7 +114,7 @@ func TestAPartitionOfANewerFormatIsLeftAloneAndTheOthersGoOn(t *testing.T) {
 	}
 	first := r.start("a", f.release(1))
 	first.stopAfter(4)
-	_, err := r.db.Exec(t.Context(), `UPDATE processor_progress SET format = 2 WHERE partition = 1`)
+	_, err := storagetest.SQL(r.db).Exec(t.Context(), `UPDATE processor_progress SET format = 2 WHERE partition = 1`)
 	require.NoError(t, err)
 
 	older := r.start("a", f.release(1))

@@ -44,8 +44,8 @@ type TopicPosition struct {
 
 // ListProcessor returns a processor's partitions in their order, for
 // `hogstream processors ls`. It locks nothing and may be called at any time.
-func ListProcessor(ctx context.Context, a *stream.Admin, q storage.Querier, processor string) ([]ProcessorPartition, error) {
-	rows, err := storage.LoadProgress(ctx, q, processor, nil)
+func ListProcessor(ctx context.Context, a *stream.Admin, db *storage.DB, processor string) ([]ProcessorPartition, error) {
+	rows, err := db.LoadProgress(ctx, processor, nil)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ var ErrOffset = errors.New("the log does not have this offset")
 // decision. The offsets are of the topics as they are now. Topics not named keep their place. A running owner takes it up by
 // itself; so does the next one. knows is the highest format of the processor that this
 // binary reads: a partition of a higher one is refused.
-func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, processor string, knows, partition int32, at map[schemas.Topic]int64) error {
+func AcceptOffsets(ctx context.Context, a *stream.Admin, db *storage.DB, processor string, knows, partition int32, at map[schemas.Topic]int64) error {
 	names := make(map[string]bool)
 	for t := range at {
 		names[a.Config.Topic(t)] = true
@@ -123,14 +123,14 @@ func AcceptOffsets(ctx context.Context, a *stream.Admin, q storage.Querier, proc
 		}
 		places[string(t)] = storage.Range{From: o, Next: o, TopicID: ids[a.Config.Topic(t)]}
 	}
-	return storage.AcceptProgress(ctx, q, processor, map[int32]storage.Ranges{partition: places}, knows)
+	return db.AcceptProgress(ctx, processor, map[int32]storage.Ranges{partition: places}, knows)
 }
 
 // GoOnFrom returns from where a processor whose state is restored goes on, on the
 // partitions of a topic: its committed offsets; or the log's start where its row is of
 // a former topic of that name. A partition without either is left out.
-func GoOnFrom(ctx context.Context, a *stream.Admin, q storage.Querier, processor string, topic schemas.Topic, committed map[int32]int64) (map[int32]storage.Range, error) {
-	rows, err := storage.LoadProgress(ctx, q, processor, nil)
+func GoOnFrom(ctx context.Context, a *stream.Admin, db *storage.DB, processor string, topic schemas.Topic, committed map[int32]int64) (map[int32]storage.Range, error) {
+	rows, err := db.LoadProgress(ctx, processor, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func TestALostDatabaseStopsThePartition(t *testing.T) {
 	r := newRig(t, 1)
 	r.give(schemas.TopicIngest, 0, 3)
 	r.start("a").stopAfter(3)
-	_, err := r.db.Exec(t.Context(), `DELETE FROM processor_progress`)
+	_, err := storagetest.SQL(r.db).Exec(t.Context(), `DELETE FROM processor_progress`)
 	require.NoError(t, err)
 	a := r.start("a")
 	r.eventually("the partition is stopped", func() bool { return len(a.loop.Stopped()) == 1 })
@@ -311,7 +311,7 @@ func TestABatchThatLostARaceInPostgresIsRunAgain(t *testing.T) {
 	a := r.start("a", func(c *loop.Config) {
 		c.Processor = copier{topics: []schemas.Topic{schemas.TopicIngest}, tx: func(ctx context.Context, tx *storage.Tx) error {
 			if failures--; failures >= 0 {
-				_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$`)
+				_, err := storagetest.SQL(tx).Exec(ctx, `DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$`)
 				return err
 			}
 			return nil
@@ -324,13 +324,13 @@ func TestABatchThatLostARaceInPostgresIsRunAgain(t *testing.T) {
 
 func TestADefectOfOursInPostgresIsWaitedOutAndIsNoPoison(t *testing.T) {
 	r := newRig(t, 1)
-	_, err := r.db.Exec(t.Context(), `ALTER TABLE applied RENAME TO missing`)
+	_, err := storagetest.SQL(r.db).Exec(t.Context(), `ALTER TABLE applied RENAME TO missing`)
 	require.NoError(t, err)
 	r.give(schemas.TopicIngest, 0, 10)
 	a := r.start("a")
 	r.eventually("it says what it waits for", func() bool { return a.loop.Ready() != nil })
 	require.ErrorContains(t, a.loop.Ready(), `relation "applied" does not exist`)
-	_, err = r.db.Exec(t.Context(), `ALTER TABLE missing RENAME TO applied`)
+	_, err = storagetest.SQL(r.db).Exec(t.Context(), `ALTER TABLE missing RENAME TO applied`)
 	require.NoError(t, err)
 	a.stopAfter(10)
 	require.NoError(t, a.loop.Ready())

@@ -61,7 +61,7 @@ func newRigOn(t testing.TB, db *storage.DB, partitions int32, opts ...streamtest
 	r.client = r.newClient(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	r.admin = kadm.NewClient(r.client)
 	r.keys = keyPerPartition(partitions)
-	_, err := r.db.Exec(t.Context(), `CREATE TABLE applied (
+	_, err := storagetest.SQL(r.db).Exec(t.Context(), `CREATE TABLE applied (
 		topic text, partition integer, "offset" bigint, times integer, PRIMARY KEY (topic, partition, "offset"))`)
 	require.NoError(t, err)
 	r.reader = r.newClient(kgo.ConsumeTopics(r.direct.Topic(schemas.TopicEvents)),
@@ -145,7 +145,7 @@ func (c copier) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) error 
 			return err
 		}
 	}
-	_, err := tx.Exec(ctx, `
+	_, err := storagetest.SQL(tx).Exec(ctx, `
 		INSERT INTO applied AS a (topic, partition, "offset", times)
 		SELECT topic, partition, "offset", 1 FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS v (topic, partition, "offset")
 		ON CONFLICT (topic, partition, "offset") DO UPDATE SET times = a.times + 1`, topics, partitions, at)
@@ -460,7 +460,7 @@ func (r *rig) fault() string {
 			last[topic] = offset
 		}
 	}
-	rows, err := storage.LoadProgress(r.t.Context(), r.db, "copier", nil)
+	rows, err := r.db.LoadProgress(r.t.Context(), "copier", nil)
 	require.NoError(r.t, err)
 	next := map[string]int64{}
 	for _, row := range rows {
@@ -468,7 +468,7 @@ func (r *rig) fault() string {
 			next[fmt.Sprintf("%s/%d", topic, row.Partition)] = x.Next
 		}
 	}
-	state, err := r.db.Query(r.t.Context(), `SELECT topic, partition, "offset", times FROM applied`)
+	state, err := storagetest.SQL(r.db).Query(r.t.Context(), `SELECT topic, partition, "offset", times FROM applied`)
 	require.NoError(r.t, err)
 	defer state.Close()
 	for state.Next() {
@@ -491,7 +491,7 @@ func (r *rig) fault() string {
 func (r *rig) applied() int {
 	r.t.Helper()
 	var n int
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), `SELECT count(*) FROM applied`).Scan(&n))
+	require.NoError(r.t, storagetest.SQL(r.db).QueryRow(r.t.Context(), `SELECT count(*) FROM applied`).Scan(&n))
 	return n
 }
 
@@ -512,7 +512,7 @@ func (r *rig) committed(topic schemas.Topic, partition int32) int64 {
 // row is the progress row of a partition.
 func (r *rig) row(partition int32) *storage.Progress {
 	r.t.Helper()
-	rows, err := storage.LoadProgress(context.Background(), r.db, "copier", []int32{partition})
+	rows, err := r.db.LoadProgress(context.Background(), "copier", []int32{partition})
 	require.NoError(r.t, err)
 	if len(rows) == 0 {
 		return nil

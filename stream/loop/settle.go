@@ -92,7 +92,7 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 		}
 	}
 	if len(seeds) > 0 {
-		if err := storage.StartProgress(ctx, w.cfg.DB, w.name, seeds, w.formats.highest); err != nil {
+		if err := w.cfg.DB.StartProgress(ctx, w.name, seeds, w.formats.highest); err != nil {
 			return err
 		}
 		if err := w.cfg.hooks.step(stepSeeded, slices.Sorted(maps.Keys(seeds))); err != nil {
@@ -128,7 +128,7 @@ func (w *worker) look(ctx context.Context, open []*part) ([]found, error) {
 	if err := w.cfg.hooks.step(stepFetched, numbers); err != nil {
 		return nil, err
 	}
-	rows, err := storage.LoadProgress(ctx, w.cfg.DB, w.name, numbers)
+	rows, err := w.cfg.DB.LoadProgress(ctx, w.name, numbers)
 	if err != nil {
 		return nil, err
 	}

@@ -189,7 +189,7 @@ func (w *worker) applyOnce(ctx context.Context, b *batch) error {
 			return p.err
 		}
 		b.outputs = p.records
-		return storage.WriteProgress(ctx, tx, w.name, p.rows)
+		return tx.WriteProgress(ctx, w.name, p.rows)
 	})
 }
 
@@ -222,7 +222,7 @@ func (b *batch) formats() map[int32]int32 {
 // owner stands, or is of a newer release: another owner was here, and the table of
 // recovery decides (rule expect).
 func (w *worker) expect(ctx context.Context, tx *storage.Tx, b *batch) error {
-	rows, err := storage.LockProgress(ctx, tx, w.name, slices.Sorted(maps.Keys(b.parts)))
+	rows, err := tx.LockProgress(ctx, w.name, slices.Sorted(maps.Keys(b.parts)))
 	if err != nil {
 		return err
 	}

@@ -278,7 +278,7 @@ func (w *worker) tidy(ctx context.Context, now time.Time) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	if err := storage.MarkPublished(ctx, w.cfg.DB, w.name, marks, w.formats.highest); err != nil {
+	if err := w.cfg.DB.MarkPublished(ctx, w.name, marks, w.formats.highest); err != nil {
 		return err
 	}
 	for n := range marks {

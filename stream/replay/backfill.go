@@ -112,7 +112,7 @@ func (r *Replayer) Backfill(ctx context.Context, id string, req BackfillRequest)
 	for _, c := range ranges {
 		cursors = append(cursors, storage.CursorRange{Topic: string(c.Key.Topic), Partition: c.Key.Partition, From: c.From, To: c.To, TopicID: c.ID})
 	}
-	err = r.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return storage.CreateReplay(ctx, tx, replay, cursors) })
+	err = r.db.InRetriedTx(ctx, func(tx *storage.Tx) error { return tx.CreateReplay(ctx, replay, cursors) })
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (r *Replayer) Replays(ctx context.Context, id string, limit int) ([]*Backfi
 	if _, err := r.destination(ctx, id); err != nil {
 		return nil, err
 	}
-	list, err := storage.ListReplays(ctx, r.db, id, limit)
+	list, err := r.db.ListReplays(ctx, id, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (r *Replayer) Replays(ctx context.Context, id string, limit int) ([]*Backfi
 
 // Replay returns one backfill of a destination, or ErrNoReplay.
 func (r *Replayer) Replay(ctx context.Context, id, replayID string) (*Backfill, error) {
-	found, err := storage.GetReplay(ctx, r.db, id, replayID)
+	found, err := r.db.GetReplay(ctx, id, replayID)
 	if storage.IsNotFound(err) {
 		return nil, fmt.Errorf("backfill %s: %w", replayID, ErrNoReplay)
 	}
@@ -241,7 +241,7 @@ func (r *Replayer) Replay(ctx context.Context, id, replayID string) (*Backfill, 
 func (r *Replayer) SetReplay(ctx context.Context, id, replayID string, status storage.ReplayStatus) (*Backfill, error) {
 	var changed bool
 	err := r.db.InRetriedTx(ctx, func(tx *storage.Tx) (err error) {
-		changed, err = storage.SetReplayStatus(ctx, tx, id, replayID, status)
+		changed, err = tx.SetReplayStatus(ctx, id, replayID, status)
 		return err
 	})
 	if err != nil {

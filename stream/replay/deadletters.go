@@ -255,7 +255,7 @@ func (s *letterScan) fill(ctx context.Context, p *letterPart) error {
 
 // window reads the letters of a range of offsets with their marks.
 func (d *DeadLetters) window(ctx context.Context, s *reader.Scanner, key reader.LogKey, from, to int64) ([]*Letter, error) {
-	marks, err := storage.LetterMarks(ctx, d.db, s.Leaders[key].ID, key.Partition, from, to)
+	marks, err := d.db.LetterMarks(ctx, s.Leaders[key].ID, key.Partition, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +329,7 @@ func (d *DeadLetters) get(ctx context.Context, place string) (*Letter, error) {
 	if r == nil {
 		return nil, ErrNoLetter
 	}
-	marks, err := storage.LetterMarks(ctx, d.db, s.Leaders[key].ID, partition, offset, offset+1)
+	marks, err := d.db.LetterMarks(ctx, s.Leaders[key].ID, partition, offset, offset+1)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +359,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error
 		return l.shown(), ErrLetterErased
 	}
 	partition, offset, _ := parsePlace(place)
-	claimed, err := storage.ClaimLetter(ctx, d.db, l.topicID, partition, offset)
+	claimed, err := d.db.ClaimLetter(ctx, l.topicID, partition, offset)
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +370,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, place string) (*Letter, error
 	// Whatever became of it is written down, also when the caller has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if settle := storage.SettleLetter(ctx, d.db, partition, offset, err == nil); err == nil {
+	if settle := d.db.SettleLetter(ctx, partition, offset, err == nil); err == nil {
 		err = settle
 	}
 	if err != nil {
@@ -447,5 +447,5 @@ func (d *DeadLetters) Discard(ctx context.Context, place string) error {
 		return err
 	}
 	partition, offset, _ := parsePlace(place)
-	return storage.DiscardLetter(ctx, d.db, l.topicID, partition, offset)
+	return d.db.DiscardLetter(ctx, l.topicID, partition, offset)
 }

@@ -99,13 +99,13 @@ func (d *DeadLetters) markErased(ctx context.Context, letters []*Letter) error {
 			since = all[i].at
 		}
 	}
-	erased, err := storage.Erased(ctx, d.db, contacts...)
+	erased, err := d.db.Erased(ctx, contacts...)
 	if err != nil {
 		return err
 	}
 	names := map[schemas.Identifier]storage.Place{}
 	if len(identifiers) > 0 {
-		if names, err = storage.ErasedIdentifiers(ctx, d.db, identifiers, since); err != nil {
+		if names, err = d.db.ErasedIdentifiers(ctx, identifiers, since); err != nil {
 			return err
 		}
 	}

@@ -175,7 +175,7 @@ func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKe
 		return stream.ErrNoTarget
 	}
 	return r.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
-		cursors, err := storage.LockCursors(ctx, tx, id)
+		cursors, err := tx.LockCursors(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKe
 				return errMoved
 			}
 		}
-		return storage.RewindCursors(ctx, tx, id, to)
+		return tx.RewindCursors(ctx, id, to)
 	})
 }
 
@@ -222,7 +222,7 @@ func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound
 	if err != nil {
 		return err
 	}
-	parked, err := storage.CountSkipped(ctx, r.db, id, to)
+	parked, err := r.db.CountSkipped(ctx, id, to)
 	out.Undelivered, out.UndeliveredExact = count.Records+parked, count.Exact
 	return err
 }
@@ -317,7 +317,7 @@ func rangesTo(from, ends []storage.CursorStart) []reader.LogRange {
 
 // liveCursors are the live cursors of a destination.
 func (r *Replayer) liveCursors(ctx context.Context, id string) (map[reader.LogKey]storage.Cursor, error) {
-	cursors, err := storage.DestinationCursors(ctx, r.db, id)
+	cursors, err := r.db.DestinationCursors(ctx, id)
 	if err != nil {
 		return nil, err
 	}
