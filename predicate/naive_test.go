@@ -2,6 +2,7 @@ package predicate_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"regexp"
 	"slices"
@@ -33,6 +34,15 @@ type world struct {
 }
 
 type object = map[string]any
+
+// told is for people.
+func (w *world) told() string {
+	out := fmt.Sprintf("contact %v, seen %d to %d;", w.properties, w.firstSeen, w.lastSeen)
+	for _, h := range w.history {
+		out += fmt.Sprintf(" %s at %s %v;", h.name, time.UnixMicro(h.at).UTC().Format(time.RFC3339Nano), h.properties)
+	}
+	return out
+}
 
 func parsed(canonical string) object {
 	out := object{}

@@ -174,20 +174,43 @@ func (r *run) agree() {
 	w := &r.contacts[0].world
 	for i, form := range r.forms {
 		require.Equal(r.t, w.holds(form, r.now.UnixMicro()), r.verdicts[i].Holds,
-			"%s at %s of %s", marshal(form), r.now.UTC().Format(time.RFC3339Nano), marshal(w.history))
+			"%s at %s of %s", marshal(form), r.now.UTC().Format(time.RFC3339Nano), w.told())
 	}
 }
 
-// advance lets time pass: to the next instant at which something may turn, to just before
-// it, or anywhere before.
-func (r *run) advance() {
+// next is when the first of the conditions may turn by time; false for never.
+func (r *run) next() (time.Time, bool) {
 	next := time.Time{}
 	for _, v := range r.verdicts {
 		if !v.Next.IsZero() && (next.IsZero() || v.Next.Before(next)) {
 			next = v.Next
 		}
 	}
-	if next.IsZero() {
+	return next, !next.IsZero()
+}
+
+// nothingTurnsBefore asks the model at instants before the first turn: the last, and those
+// at which windows and dates of such cases end.
+func (r *run) nothingTurnsBefore() {
+	w := &r.contacts[0].world
+	next, turns := r.next()
+	probe := r.l.instant().Add(duration(draw(r.t, "probe", spans)) + time.Duration(rapid.IntRange(0, 1).Draw(r.t, "after"))*time.Microsecond)
+	for _, at := range []time.Time{probe, next.Add(-time.Microsecond)} {
+		if at.Before(r.now) || turns && !at.Before(next) {
+			continue
+		}
+		for i, form := range r.forms {
+			require.Equal(r.t, r.verdicts[i].Holds, w.holds(form, at.UnixMicro()),
+				"%s turned at %s already, before %s; of %s", marshal(form), at, next, w.told())
+		}
+	}
+}
+
+// advance lets time pass: to the next instant at which something may turn, to just before
+// it, or anywhere before.
+func (r *run) advance() {
+	next, turns := r.next()
+	if !turns {
 		next = r.now.Add(duration(draw(r.t, "span", spans)))
 	}
 	require.True(r.t, next.After(r.now), "what is due lies in the future")
@@ -197,9 +220,8 @@ func (r *run) advance() {
 	case "before":
 		r.now = later(r.now, next.Add(-time.Microsecond))
 	case "between":
-		r.now = r.now.Add(next.Sub(r.now) / 2)
+		r.now = r.now.Add(next.Sub(r.now) / 2).Truncate(time.Microsecond)
 	}
-	r.now = r.now.Truncate(time.Microsecond)
 }
 
 func later(a, b time.Time) time.Time {
@@ -255,6 +277,7 @@ func TestIncrementalEvaluationAgreesWithTheWholeHistory(t *testing.T) {
 			}
 			r.evaluate(touched)
 			r.agree()
+			r.nothingTurnsBefore()
 		}
 	})
 }

@@ -55,8 +55,10 @@ func conditionUnion() map[string]any {
 
 func formSchema(f *form) map[string]any {
 	properties := map[string]any{}
+	required := slices.Concat([]string{}, f.required)
 	if f.kind != kindStep {
 		properties["type"] = map[string]any{"const": f.kind}
+		required = append(required, "type")
 	}
 	for _, name := range f.names() {
 		field := findField(name)
@@ -66,7 +68,7 @@ func formSchema(f *form) map[string]any {
 	}
 	out := map[string]any{
 		"type": "object", "description": f.doc, "properties": properties,
-		"required": f.required, "additionalProperties": false,
+		"required": required, "additionalProperties": false,
 	}
 	if rules := operandRules(f); len(rules) > 0 {
 		out["allOf"] = rules
