@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // maintain makes the partitions of the days to come and removes what is no
@@ -133,6 +134,34 @@ func (a *App) clearErased(ctx context.Context) error {
 		case <-wake:
 		}
 	}
+}
+
+// placeContacts fills in the partitions of contacts and marks that a release before wrote,
+// which may still run beside this one.
+func (a *App) placeContacts(ctx context.Context) error {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		if err := a.placeOnce(ctx); err != nil && ctx.Err() == nil {
+			a.tel.Logger.Warn("contacts.not_placed", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *App) placeOnce(ctx context.Context) error {
+	n, err := a.admin.ContactPartitions(ctx)
+	if err != nil {
+		return err
+	}
+	for placed := 1; placed > 0 && err == nil; {
+		placed, err = a.db.PlaceContacts(ctx, func(id string) int32 { return stream.PartitionOf([]byte(id), n) }, cleanAtOnce)
+	}
+	return err
 }
 
 // clearingRests is how many times as long as it took the clearing rests.

@@ -24,7 +24,7 @@ func (a *App) services() ([]service, error) {
 			return nil, err
 		}
 		services = append(services, loops...)
-		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased})
+		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased}, service{"contact partitions", a.placeContacts})
 	}
 	if a.cfg.Plays(RoleSinks) {
 		delivery, err := a.delivery()
@@ -43,6 +43,9 @@ func (a *App) processors() ([]service, error) {
 	}
 	var services []service
 	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics}
+	if a.ownBroker {
+		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
+	}
 	for _, line := range processors.All() {
 		p, err := line.New(deps)
 		if err != nil {
@@ -62,6 +65,11 @@ func (a *App) processors() ([]service, error) {
 	}
 	return services, nil
 }
+
+// repeatedTransactions is how many batches of records may lie between a record and its
+// repetition: a batch of identity has up to three outputs a record, and what was on its
+// way comes in between.
+const repeatedTransactions = 4
 
 func (a *App) delivery() (service, error) {
 	drain := time.Duration(0) // its default

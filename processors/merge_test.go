@@ -46,7 +46,7 @@ func TestAnUnidentifiedContactMergesIntoTheIdentifiedOne(t *testing.T) {
 	require.Len(t, p.signals, 2)
 	for _, s := range p.signals {
 		require.Equal(t, loser.ID, s.ContactID)
-		require.Equal(t, c.ID, s.What)
+		require.Equal(t, c.ID, s.Merged.Survivor)
 	}
 }
 

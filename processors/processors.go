@@ -49,6 +49,9 @@ type Deps struct {
 	Settings
 	Codec      *schemas.Codec
 	Registerer prometheus.Registerer // of figures; may be nil
+	// Repeats is how many records back of a partition one may be repeated, where broker
+	// and processors are one process that can be killed; else 0.
+	Repeats int
 }
 
 // All is the table, each processor after those whose outputs it reads.
@@ -77,7 +80,7 @@ func newIdentity(d Deps) (loop.Processor, error) {
 }
 
 func newContacts(d Deps) (loop.Processor, error) {
-	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced}, d.Codec, d.Registerer)
+	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced, Repeats: d.Repeats}, d.Codec, d.Registerer)
 }
 
 // referenced says whether a definition needs the history of an event. There are

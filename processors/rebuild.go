@@ -73,13 +73,18 @@ type rebuilding struct {
 }
 
 // rebuildContacts restores the snapshots, which are the state at the group's committed
-// offsets, and the marks of contacts that ended.
+// offsets, the marks of contacts that ended, and stored events that are missing. Contacts
+// are numbered in a new era from then on.
 func rebuildContacts(ctx context.Context, r *rebuilding, tx *storage.Tx, at offsets) error {
 	p, err := contacts.New(contacts.Config{Events: r.Events, Referenced: referenced}, r.Codec, nil)
 	if err != nil {
 		return err
 	}
-	if err := p.Clear(ctx, tx); err != nil {
+	// Before this transaction touches the table, for it is locked to make partitions.
+	if err := r.DB.CreateEventPartitions(ctx, r.now.AddDate(0, 0, -rebuildDays), rebuildDays+1); err != nil {
+		return err
+	}
+	if err := p.Clear(ctx, tx, r.now); err != nil {
 		return err
 	}
 	err = r.each(ctx, schemas.TopicContacts, nil, func(records []*stream.Record) error { return p.Restore(ctx, tx, records, r.now) })
@@ -91,8 +96,18 @@ func rebuildContacts(ctx context.Context, r *rebuilding, tx *storage.Tx, at offs
 	if err != nil {
 		return err
 	}
+	if p.StoresEvents() {
+		err = r.each(ctx, schemas.TopicEvents, nil, func(records []*stream.Record) error { return p.RestoreEvents(ctx, tx, records) })
+		if err != nil {
+			return err
+		}
+	}
 	return p.FinishRebuild(ctx, tx, r.now)
 }
+
+// rebuildDays are days whose events are stored in partitions of their own; those of older
+// ones go where stray events go.
+const rebuildDays = 31
 
 // rebuildIdentity restores identity from contacts, and from what topic resolved says
 // beyond the offsets that contacts stands at.

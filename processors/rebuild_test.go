@@ -162,7 +162,7 @@ func rebuild(rt require.TestingT, p *pump, batch int) {
 	_, err := storagetest.SQL(p.db).Exec(p.ctx, "DELETE FROM identifiers")
 	require.NoError(rt, err)
 	require.NoError(rt, p.db.InTx(p.ctx, func(tx *storage.Tx) error {
-		if err := p.contacts.Clear(p.ctx, tx); err != nil {
+		if err := p.contacts.Clear(p.ctx, tx, p.clock); err != nil {
 			return err
 		}
 		for batch := range slices.Chunk(snapshots, 7) {

@@ -155,6 +155,17 @@ func (m *Contact) Validate() error {
 	return errors.Join(c...)
 }
 
+// Validate reports what of an event can be none, as [Input.Validate] does.
+func (m *Event) Validate() error {
+	var c checks
+	c.id("id", m.ID)
+	c.id("contactId", m.ContactID)
+	c.text("name", &m.Name, maxName)
+	c.document("properties", &m.Properties)
+	c.text("source", &m.Source, maxName)
+	return errors.Join(c...)
+}
+
 // checks gather what is wrong.
 type checks []error
 

@@ -57,3 +57,20 @@ func TestWhatCanBeNoInputIsSaidInWordsByField(t *testing.T) {
 		require.ErrorContains(t, r.Validate(), want)
 	}
 }
+
+func TestWhatCanBeNoEventIsSaidInWordsByField(t *testing.T) {
+	const id = "0190c1a0-7b1e-7c3a-9c9b-2f3f7a2d9f11"
+	good := schemas.Event{ID: id, ContactID: id, Name: "x", Properties: "{}", Source: "api"}
+	require.NoError(t, good.Validate())
+	for want, spoil := range map[string]func(*schemas.Event){
+		"id: is no id":                          func(e *schemas.Event) { e.ID = "1" },
+		"contactId: is no id":                   func(e *schemas.Event) { e.ContactID = "" },
+		"name: contains the character U+0000":   func(e *schemas.Event) { e.Name = "\x00" },
+		"properties: is no JSON object":         func(e *schemas.Event) { e.Properties = "" },
+		"source: contains the character U+0000": func(e *schemas.Event) { e.Source = "\x00" },
+	} {
+		e := good
+		spoil(&e)
+		require.ErrorContains(t, e.Validate(), want)
+	}
+}

@@ -26,6 +26,9 @@ type Contact struct {
 	Merged      []string             // ids of contacts merged into this one, also indirectly
 	Properties  string               // JSON object, byte-faithful
 	Version     int64
+	Seq         int64 // number of its latest record on topics events and lifecycle; 0 when none was numbered
+	Era         int64 // that Seq counts in
+	Partition   int32 // where its records stand; negative while that is not known
 	FirstSeenAt time.Time
 	LastSeenAt  time.Time
 	CreatedAt   time.Time
@@ -36,10 +39,11 @@ type Contact struct {
 type Mark struct {
 	ContactID string
 	Survivor  string // empty when it was deleted
+	Partition int32  // where its records stand; not read back
 }
 
 const contactColumns = `c.id::text, coalesce(c.external_id, ''), coalesce(c.email, ''), coalesce(c.anonymous_id, ''),
-       c.identifiers::text, c.merged::text[], c.properties::text, c.version,
+       c.identifiers::text, c.merged::text[], c.properties::text, c.version, c.seq, c.era, coalesce(c.partition, -1),
        c.first_seen_at, c.last_seen_at, c.created_at, c.updated_at`
 
 // scanContact reads a row of contactColumns.
@@ -47,7 +51,7 @@ func scanContact(row pgx.CollectableRow) (*Contact, error) {
 	var c Contact
 	var identifiers []byte
 	err := row.Scan(&c.ID, &c.ExternalID, &c.Email, &c.AnonymousID, &identifiers, &c.Merged, &c.Properties,
-		&c.Version, &c.FirstSeenAt, &c.LastSeenAt, &c.CreatedAt, &c.UpdatedAt)
+		&c.Version, &c.Seq, &c.Era, &c.Partition, &c.FirstSeenAt, &c.LastSeenAt, &c.CreatedAt, &c.UpdatedAt)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +105,7 @@ type ContactStates struct {
 	Contacts    map[string]*Contact
 	Marks       map[string]Mark
 	Preferences map[string][]schemas.Preference // by contact id, sorted by address
+	Era         int64                           // of contacts that are new
 }
 
 // ErrTooMuch says that what was asked for is too much to hold at once: ask for fewer.
@@ -110,7 +115,7 @@ var ErrTooMuch = errors.New("more than may be held in memory at once")
 const maxStates = 64 << 20
 
 // LoadContacts loads what is known of the contacts, their marks and their
-// preferences, in one round trip and without locks: the caller owns their
+// preferences, and the present era, in one round trip and without locks: the caller owns their
 // partitions. It fails with ErrTooMuch when that is more than 64 MiB of several.
 func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, error) {
 	const (
@@ -151,6 +156,7 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 		_, err := pgx.ForEachRow(rows, []any{&m.ContactID, &m.Survivor}, func() error { states.Marks[m.ContactID] = m; return nil })
 		return err
 	})
+	batch.Queue(presentEra).QueryRow(func(row pgx.Row) error { return row.Scan(&states.Era) })
 	batch.Queue(loadPreferences, ids).Query(func(rows pgx.Rows) error { return scanPreferences(rows, states.Preferences, hold) })
 	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("load %d contacts: %w", len(ids), err)
@@ -159,11 +165,11 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 }
 
 // ContactChanges is what a batch changes; each contact stands in one of the
-// first four.
+// first four. Numbers are written of all but those that ended.
 type ContactChanges struct {
 	Saved       []*Contact // new, or more than properties changed
-	Patched     []*Contact // only properties, version and times changed
-	Seen        []*Contact // only LastSeenAt changed
+	Patched     []*Contact // only properties, version, number and times changed
+	Seen        []*Contact // only LastSeenAt and number changed
 	Ended       []string   // rows and preferences to be removed
 	Marks       []Mark
 	Preferences map[string][]schemas.Preference // changed ones, by contact id
@@ -218,19 +224,24 @@ func (tx *Tx) markContacts(ctx context.Context, marks []Mark, now time.Time) err
 		return nil
 	}
 	const upsert = `
-INSERT INTO contact_marks (contact_id, survivor, marked_at)
-SELECT n.contact_id, nullif(n.survivor, '')::uuid, $3
-FROM unnest($1::text[]::uuid[], $2::text[]) AS n (contact_id, survivor)
-ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor, marked_at = excluded.marked_at
+INSERT INTO contact_marks (contact_id, survivor, partition, marked_at)
+SELECT n.contact_id, nullif(n.survivor, '')::uuid, n.partition, $4
+FROM unnest($1::text[]::uuid[], $2::text[], $3::integer[]) AS n (contact_id, survivor, partition)
+ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor, partition = excluded.partition, marked_at = excluded.marked_at
 WHERE contact_marks.survivor IS NOT NULL`
-	ids, survivors := make([]string, len(marks)), make([]string, len(marks))
-	for i, m := range marks {
-		ids[i], survivors[i] = m.ContactID, m.Survivor
-	}
-	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, now); err != nil {
+	ids, survivors, partitions := columnsOf(marks)
+	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, partitions, now); err != nil {
 		return fmt.Errorf("mark %d contacts: %w", len(marks), err)
 	}
 	return nil
+}
+
+func columnsOf(marks []Mark) (ids, survivors []string, partitions []int32) {
+	ids, survivors, partitions = make([]string, len(marks)), make([]string, len(marks)), make([]int32, len(marks))
+	for i, m := range marks {
+		ids[i], survivors[i], partitions[i] = m.ContactID, m.Survivor, m.Partition
+	}
+	return ids, survivors, partitions
 }
 
 func (tx *Tx) upsertContacts(ctx context.Context, saved []*Contact) error {
@@ -238,25 +249,26 @@ func (tx *Tx) upsertContacts(ctx context.Context, saved []*Contact) error {
 		return nil
 	}
 	const upsert = `
-INSERT INTO contacts (id, external_id, email, anonymous_id, identifiers, merged, properties, version,
+INSERT INTO contacts (id, external_id, email, anonymous_id, identifiers, merged, properties, version, seq, era, partition,
                       first_seen_at, last_seen_at, created_at, updated_at)
 SELECT n.id, nullif(n.external_id, ''), nullif(n.email, ''), nullif(n.anonymous_id, ''), n.identifiers, n.merged::uuid[],
-       n.properties, n.version, n.first_seen_at, n.last_seen_at, n.created_at, n.updated_at
+       n.properties, n.version, n.seq, n.era, nullif(n.partition, -1), n.first_seen_at, n.last_seen_at, n.created_at, n.updated_at
 FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]::json[], $6::text[], $7::text[]::json[],
-            $8::bigint[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
-     AS n (id, external_id, email, anonymous_id, identifiers, merged, properties, version,
+            $8::bigint[], $9::bigint[], $10::bigint[], $11::integer[],
+            $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])
+     AS n (id, external_id, email, anonymous_id, identifiers, merged, properties, version, seq, era, partition,
            first_seen_at, last_seen_at, created_at, updated_at)
 ON CONFLICT (id) DO UPDATE
 SET external_id = excluded.external_id, email = excluded.email, anonymous_id = excluded.anonymous_id,
     identifiers = excluded.identifiers, merged = excluded.merged, properties = excluded.properties,
-    version = excluded.version, first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
+    version = excluded.version, seq = excluded.seq, era = excluded.era, partition = excluded.partition, first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
     created_at = excluded.created_at, updated_at = excluded.updated_at`
 	n := len(saved)
 	text := func() []string { return make([]string, n) }
 	times := func() []time.Time { return make([]time.Time, n) }
 	ids, externals, emails, anonymous, identifiers, merged, properties := text(), text(), text(), text(), text(), text(), text()
 	first, last, created, updated := times(), times(), times(), times()
-	versions := make([]int64, n)
+	versions, seqs, eras, partitions := make([]int64, n), make([]int64, n), make([]int64, n), make([]int32, n)
 	for i, c := range saved {
 		encoded, err := encodeIdentifiers(c.Identifiers)
 		if err != nil {
@@ -264,10 +276,11 @@ SET external_id = excluded.external_id, email = excluded.email, anonymous_id = e
 		}
 		ids[i], externals[i], emails[i], anonymous[i] = c.ID, c.ExternalID, c.Email, c.AnonymousID
 		identifiers[i], merged[i], properties[i], versions[i] = encoded, uuidArray(c.Merged), c.Properties, c.Version
+		seqs[i], eras[i], partitions[i] = c.Seq, c.Era, max(c.Partition, -1)
 		first[i], last[i], created[i], updated[i] = c.FirstSeenAt, c.LastSeenAt, c.CreatedAt, c.UpdatedAt
 	}
 	if _, err := tx.sql.Exec(ctx, upsert, ids, externals, emails, anonymous, identifiers, merged, properties, versions,
-		first, last, created, updated); err != nil {
+		seqs, eras, partitions, first, last, created, updated); err != nil {
 		return fmt.Errorf("save %d contacts: %w", n, err)
 	}
 	return nil
@@ -280,17 +293,17 @@ func (tx *Tx) patchContacts(ctx context.Context, patched []*Contact) error {
 	}
 	const update = `
 UPDATE contacts AS c
-SET properties = n.properties, version = n.version, last_seen_at = n.last_seen_at, updated_at = n.updated_at
-FROM unnest($1::text[]::uuid[], $2::text[]::json[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
-     AS n (id, properties, version, last_seen_at, updated_at)
+SET properties = n.properties, version = n.version, seq = n.seq, last_seen_at = n.last_seen_at, updated_at = n.updated_at
+FROM unnest($1::text[]::uuid[], $2::text[]::json[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[])
+     AS n (id, properties, version, seq, last_seen_at, updated_at)
 WHERE c.id = n.id`
 	n := len(patched)
-	ids, properties, versions := make([]string, n), make([]string, n), make([]int64, n)
+	ids, properties, versions, seqs := make([]string, n), make([]string, n), make([]int64, n), make([]int64, n)
 	last, updated := make([]time.Time, n), make([]time.Time, n)
 	for i, c := range patched {
-		ids[i], properties[i], versions[i], last[i], updated[i] = c.ID, c.Properties, c.Version, c.LastSeenAt, c.UpdatedAt
+		ids[i], properties[i], versions[i], seqs[i], last[i], updated[i] = c.ID, c.Properties, c.Version, c.Seq, c.LastSeenAt, c.UpdatedAt
 	}
-	if _, err := tx.sql.Exec(ctx, update, ids, properties, versions, last, updated); err != nil {
+	if _, err := tx.sql.Exec(ctx, update, ids, properties, versions, seqs, last, updated); err != nil {
 		return fmt.Errorf("patch %d contacts: %w", n, err)
 	}
 	return nil
@@ -301,14 +314,14 @@ func (tx *Tx) seeContacts(ctx context.Context, seen []*Contact) error {
 		return nil
 	}
 	const update = `
-UPDATE contacts AS c SET last_seen_at = n.last_seen_at
-FROM unnest($1::text[]::uuid[], $2::timestamptz[]) AS n (id, last_seen_at)
+UPDATE contacts AS c SET seq = n.seq, last_seen_at = n.last_seen_at
+FROM unnest($1::text[]::uuid[], $2::bigint[], $3::timestamptz[]) AS n (id, seq, last_seen_at)
 WHERE c.id = n.id`
-	ids, last := make([]string, len(seen)), make([]time.Time, len(seen))
+	ids, seqs, last := make([]string, len(seen)), make([]int64, len(seen)), make([]time.Time, len(seen))
 	for i, c := range seen {
-		ids[i], last[i] = c.ID, c.LastSeenAt
+		ids[i], seqs[i], last[i] = c.ID, c.Seq, c.LastSeenAt
 	}
-	if _, err := tx.sql.Exec(ctx, update, ids, last); err != nil {
+	if _, err := tx.sql.Exec(ctx, update, ids, seqs, last); err != nil {
 		return fmt.Errorf("touch %d contacts: %w", len(seen), err)
 	}
 	return nil

@@ -22,6 +22,7 @@ type StoredEvent struct {
 	OccurredAt time.Time
 	ReceivedAt time.Time // decides the partition
 	Source     string
+	Seq, Era   int64 // its place in the order of the contact; Seq is 0 without one
 }
 
 // StoreEvents adds events with one COPY.
@@ -29,7 +30,7 @@ func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 	if len(events) == 0 {
 		return nil
 	}
-	columns := []string{"id", "contact_id", "name", "properties", "occurred_at", "received_at", "source"}
+	columns := []string{"id", "contact_id", "name", "properties", "occurred_at", "received_at", "source", "seq", "era"}
 	row := make([]any, len(columns)) // pgx encodes a row before it asks for the next
 	next := func(i int) ([]any, error) {
 		e := &events[i]
@@ -38,7 +39,7 @@ func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 			return nil, fmt.Errorf("event %s of contact %s: %w", e.ID, e.ContactID, err)
 		}
 		row[0], row[1], row[2], row[3] = id, contact, e.Name, e.Properties
-		row[4], row[5], row[6] = e.OccurredAt, e.ReceivedAt, e.Source
+		row[4], row[5], row[6], row[7], row[8] = e.OccurredAt, e.ReceivedAt, e.Source, e.Seq, e.Era
 		return row, nil
 	}
 	if _, err := tx.sql.CopyFrom(ctx, pgx.Identifier{"events"}, columns, pgx.CopyFromSlice(len(events), next)); err != nil {

@@ -7,13 +7,16 @@ import (
 )
 
 // ClearContacts removes what RestoreContacts and processor contacts write, but
-// stored events and answers. Who was known is remembered until tx ends, for
-// FinishContacts. Once a transaction.
-func (tx *Tx) ClearContacts(ctx context.Context) error {
+// stored events and answers, and begins a new era. Who was known is remembered until tx
+// ends, for FinishContacts. Once a transaction.
+func (tx *Tx) ClearContacts(ctx context.Context, now time.Time) error {
+	if err := tx.beginEra(ctx, now); err != nil {
+		return err
+	}
 	for _, sql := range []string{
 		`CREATE TEMP TABLE known_before ON COMMIT DROP AS
-			SELECT id AS contact_id, NULL::uuid AS survivor FROM contacts
-			UNION ALL SELECT contact_id, survivor FROM contact_marks`,
+			SELECT id AS contact_id, NULL::uuid AS survivor, partition FROM contacts
+			UNION ALL SELECT contact_id, survivor, partition FROM contact_marks`,
 		`DELETE FROM contacts`, `DELETE FROM contact_marks`, `DELETE FROM email_preferences`, `DELETE FROM pending_answers`,
 	} {
 		if _, err := tx.sql.Exec(ctx, sql); err != nil {
@@ -24,7 +27,8 @@ func (tx *Tx) ClearContacts(ctx context.Context) error {
 }
 
 // RestoreContacts writes snapshots and tombstones (Ended). An ended contact
-// counts as deleted until a snapshot names it as merged.
+// counts as deleted until a snapshot names it as merged. Numbers of the contacts begin
+// anew, in the present era.
 func (tx *Tx) RestoreContacts(ctx context.Context, ch *ContactChanges, now time.Time) error {
 	const (
 		deleted = `
@@ -43,6 +47,13 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 	}
 	if _, err := tx.sql.Exec(ctx, deleted, ch.Ended, now); err != nil {
 		return fmt.Errorf("mark %d contacts that ended: %w", len(ch.Ended), err)
+	}
+	var era int64
+	if err := tx.sql.QueryRow(ctx, presentEra).Scan(&era); err != nil {
+		return fmt.Errorf("read the era of contacts: %w", err)
+	}
+	for _, c := range ch.Saved {
+		c.Seq, c.Era = 0, era
 	}
 	if err := tx.upsertContacts(ctx, ch.Saved); err != nil {
 		return err
@@ -66,15 +77,12 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 // RestoreMarks writes marks as they were decided, over what snapshots said.
 func (tx *Tx) RestoreMarks(ctx context.Context, marks []Mark, now time.Time) error {
 	const upsert = `
-INSERT INTO contact_marks (contact_id, survivor, marked_at)
-SELECT n.contact_id, nullif(n.survivor, '')::uuid, $3
-FROM unnest($1::text[]::uuid[], $2::text[]) AS n (contact_id, survivor)
-ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
-	ids, survivors := make([]string, len(marks)), make([]string, len(marks))
-	for i, m := range marks {
-		ids[i], survivors[i] = m.ContactID, m.Survivor
-	}
-	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, now); err != nil {
+INSERT INTO contact_marks (contact_id, survivor, partition, marked_at)
+SELECT n.contact_id, nullif(n.survivor, '')::uuid, n.partition, $4
+FROM unnest($1::text[]::uuid[], $2::text[], $3::integer[]) AS n (contact_id, survivor, partition)
+ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor, partition = excluded.partition`
+	ids, survivors, partitions := columnsOf(marks)
+	if _, err := tx.sql.Exec(ctx, upsert, ids, survivors, partitions, now); err != nil {
 		return fmt.Errorf("restore %d marks: %w", len(marks), err)
 	}
 	return nil
@@ -86,8 +94,8 @@ ON CONFLICT (contact_id) DO UPDATE SET survivor = excluded.survivor`
 // them, go.
 func (tx *Tx) FinishContacts(ctx context.Context, now time.Time) error {
 	const ended = `
-INSERT INTO contact_marks (contact_id, marked_at)
-SELECT DISTINCT k.contact_id, $1::timestamptz
+INSERT INTO contact_marks (contact_id, partition, marked_at)
+SELECT DISTINCT ON (k.contact_id) k.contact_id, k.partition, $1::timestamptz
 FROM known_before AS k
 WHERE NOT EXISTS (SELECT FROM contacts AS c WHERE c.id IN (k.contact_id, k.survivor))
 ON CONFLICT (contact_id) DO NOTHING`
@@ -103,6 +111,46 @@ DELETE FROM events AS e USING gone AS g WHERE e.contact_id = g.contact_id`
 	}
 	if _, err := tx.sql.Exec(ctx, events); err != nil {
 		return fmt.Errorf("erase events of contacts that ended: %w", err)
+	}
+	return nil
+}
+
+// beginEra begins the era of a rebuild. It is later than any that the database knows; and
+// as it is the second of the rebuild, than any of a database that was lost.
+func (tx *Tx) beginEra(ctx context.Context, now time.Time) error {
+	const begin = `
+INSERT INTO contact_eras (era, begun_at)
+SELECT greatest(coalesce(max(era), 0) + 1, $1), $2::timestamptz FROM contact_eras`
+	if _, err := tx.sql.Exec(ctx, begin, now.Unix(), now); err != nil {
+		return fmt.Errorf("begin an era of contacts: %w", err)
+	}
+	return nil
+}
+
+const presentEra = `SELECT coalesce(max(era), 0) FROM contact_eras`
+
+// RestoreEvents stores those of the events that are missing, of contacts that live or
+// were merged: what FinishContacts finds to belong to somebody deleted, it erases.
+func (tx *Tx) RestoreEvents(ctx context.Context, events []StoredEvent) error {
+	const insert = `
+INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source, seq, era)
+SELECT DISTINCT ON (n.id) n.*
+FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[]::json[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[])
+     AS n (id, contact_id, name, properties, occurred_at, received_at, source, seq, era)
+WHERE NOT EXISTS (SELECT FROM events AS e WHERE e.contact_id = n.contact_id AND e.occurred_at = n.occurred_at AND e.id = n.id)
+  AND (EXISTS (SELECT FROM contacts AS c WHERE c.id = n.contact_id)
+       OR EXISTS (SELECT FROM contact_marks AS m WHERE m.contact_id = n.contact_id AND m.survivor IS NOT NULL))
+ORDER BY n.id, n.seq`
+	n := len(events)
+	text := func() []string { return make([]string, n) }
+	ids, contacts, names, properties, sources := text(), text(), text(), text(), text()
+	occurred, received, seqs, eras := make([]time.Time, n), make([]time.Time, n), make([]int64, n), make([]int64, n)
+	for i, e := range events {
+		ids[i], contacts[i], names[i], properties[i], sources[i] = e.ID, e.ContactID, e.Name, e.Properties, e.Source
+		occurred[i], received[i], seqs[i], eras[i] = e.OccurredAt, e.ReceivedAt, e.Seq, e.Era
+	}
+	if _, err := tx.sql.Exec(ctx, insert, ids, contacts, names, properties, occurred, received, sources, seqs, eras); err != nil {
+		return fmt.Errorf("restore %d events: %w", n, err)
 	}
 	return nil
 }

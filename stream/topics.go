@@ -164,6 +164,15 @@ func (a *Admin) contactPartitions(found kadm.TopicDetails) int32 {
 	return a.Config.Partitions
 }
 
+// ContactPartitions is how many partitions the topics keyed by contact have.
+func (a *Admin) ContactPartitions(ctx context.Context) (int, error) {
+	found, err := a.loadTopics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return int(a.contactPartitions(found)), nil
+}
+
 func (a *Admin) createTopic(ctx context.Context, name string, partitions int32, spec schemas.TopicSpec) error {
 	_, err := a.Kadm.CreateTopic(ctx, partitions, a.Config.ReplicationFactor, a.topicConfig(spec), name)
 	if errors.Is(err, kerr.TopicAlreadyExists) {

@@ -73,7 +73,7 @@ func (in input) withSent() input {
 func (w *work) apply(st *state, r *record, in input) error {
 	created := st.row == nil
 	if created {
-		st.row = newContact(st.id, in.ReceivedAt)
+		st.row = w.newContact(st, in.ReceivedAt)
 		st.change(rewritten)
 	}
 	if !in.duplicate && in.ReceivedAt.After(st.row.LastSeenAt) {
@@ -121,9 +121,9 @@ func (w *work) apply(st *state, r *record, in input) error {
 	return w.answerInput(st, in, lists, conflicts)
 }
 
-func newContact(id string, at time.Time) *storage.Contact {
+func (w *work) newContact(st *state, at time.Time) *storage.Contact {
 	return &storage.Contact{
-		ID: id, Properties: "{}",
+		ID: st.id, Properties: "{}", Era: w.era, Partition: st.partition,
 		FirstSeenAt: at, LastSeenAt: at, CreatedAt: at, UpdatedAt: at,
 	}
 }
@@ -233,7 +233,7 @@ func (w *work) publish(st *state, r *record, in input, created bool, changed []s
 		if created {
 			typ = schemas.FactContactCreated
 		}
-		if err := w.emitFact(r, st.contactFact(in, typ, changed)); err != nil {
+		if err := w.emitFact(st, r, st.contactFact(in, typ, changed)); err != nil {
 			return err
 		}
 	}
@@ -241,14 +241,14 @@ func (w *work) publish(st *state, r *record, in input, created bool, changed []s
 		fact := st.fact(in.ID, schemas.FactContactConflict, in.OccurredAt, 0)
 		fact.CauseID = in.ID
 		fact.Conflict = &schemas.ContactConflict{Conflicts: conflicts, InputID: in.ID}
-		if err := w.emitFact(r, fact); err != nil {
+		if err := w.emitFact(st, r, fact); err != nil {
 			return err
 		}
 	}
 	for i, list := range lists.left {
 		fact := st.fact(in.ID, schemas.FactContactUnsubscribed, in.OccurredAt, i)
 		fact.Unsubscribed = &schemas.Unsubscribed{Address: lists.address, Category: &list, Scope: "category"}
-		if err := w.emitFact(r, fact); err != nil {
+		if err := w.emitFact(st, r, fact); err != nil {
 			return err
 		}
 	}
@@ -258,7 +258,22 @@ func (w *work) publish(st *state, r *record, in input, created bool, changed []s
 	return nil
 }
 
-func (w *work) emitFact(r *record, fact *schemas.Fact) error { return w.batch.Emit(r.cause, fact) }
+// emitFact gives a fact its number and emits it.
+func (w *work) emitFact(st *state, r *record, fact *schemas.Fact) error {
+	fact.Seq, fact.Era = w.next(st)
+	return w.batch.Emit(r.cause, fact)
+}
+
+// next is the place of the next record of a contact in its order. What fails after it
+// takes the whole batch back, and the number with it.
+func (w *work) next(st *state) (seq, era int64) {
+	if w.batch.Format(st.partition) < formatNumbered {
+		return 0, 0
+	}
+	st.row.Seq++
+	st.change(seen)
+	return st.row.Seq, st.row.Era
+}
 
 // nextVersion is called once for each change. Times never go back, whatever
 // order the partitions' records come in.
@@ -292,7 +307,7 @@ func (st *state) contactFact(in input, typ string, changed []string) *schemas.Fa
 func (st *state) snapshot() *schemas.Contact {
 	c := st.row
 	return &schemas.Contact{
-		ID: c.ID, Version: c.Version,
+		ID: c.ID, Version: c.Version, Seq: c.Seq, Era: c.Era,
 		UserID: pointer(c.ExternalID), Email: pointer(c.Email), AnonymousID: pointer(c.AnonymousID),
 		Identifiers: c.Identifiers, Merged: c.Merged, Properties: c.Properties, Preferences: st.preferences,
 		FirstSeenAt: c.FirstSeenAt, LastSeenAt: c.LastSeenAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
@@ -317,17 +332,26 @@ func (w *work) publishEvent(st *state, r *record, in input) error {
 		UserID: pointer(st.row.ExternalID), Email: pointer(st.row.Email), AnonymousID: anonymous,
 		Properties: properties, OccurredAt: in.OccurredAt, ReceivedAt: in.ReceivedAt, Source: in.Source, Hops: in.Hops,
 	}
+	e.Seq, e.Era = w.next(st)
 	if err := w.batch.Emit(r.cause, e); err != nil {
 		return err
 	}
-	if w.cfg.Events == EventsNone || (w.cfg.Events == EventsReferenced && !w.cfg.Referenced(e.Name)) {
-		return nil
+	if w.cfg.stores(e.Name) {
+		w.events = append(w.events, stored(e))
 	}
-	w.events = append(w.events, storage.StoredEvent{
-		ID: e.ID, ContactID: e.ContactID, Name: e.Name, Properties: e.Properties,
-		OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt, Source: e.Source,
-	})
 	return nil
+}
+
+// stores says whether events of a name are kept in Postgres.
+func (c *Config) stores(name string) bool {
+	return c.Events != EventsNone && (c.Events != EventsReferenced || c.Referenced(name))
+}
+
+func stored(e *schemas.Event) storage.StoredEvent {
+	return storage.StoredEvent{
+		ID: e.ID, ContactID: e.ContactID, Name: e.Name, Properties: e.Properties,
+		OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt, Source: e.Source, Seq: e.Seq, Era: e.Era,
+	}
 }
 
 // answerInput answers a patch whose sender waits, at once, or when the contacts

@@ -8,6 +8,9 @@
 //     event appears once, on topic events and (if so configured) in Postgres.
 //   - A change is a difference: an identical write, or a later LastSeenAt alone,
 //     makes no version, no snapshot and no fact.
+//   - What it says of a contact on topics events and lifecycle is numbered: 1, 2, 3 …
+//     without holes within an era, over both topics. A record that is given up, or
+//     skipped as repeated, takes no number.
 //   - Records reach a contact in any order of the partitions that they come
 //     from. A contact that was merged forwards what is keyed by it to its
 //     survivor; one that was deleted stays deleted, also when the deletion is
@@ -27,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -55,6 +59,10 @@ type Config struct {
 	// Followers are the later processors that hold state of contacts: they are
 	// told of merges and deletions by a signal each.
 	Followers []string
+	// Repeats is how many of the last records of each partition are remembered, so that
+	// one which comes again is skipped: for a broker that may repeat a transaction when
+	// it is killed together with the processors. 0 remembers none.
+	Repeats int
 	// SubscribedByDefault says whether a list counts as subscribed when a
 	// contact never said; nil means that every list does.
 	SubscribedByDefault func(list string) bool
@@ -62,6 +70,9 @@ type Config struct {
 
 // Validate reports what is wrong.
 func (c Config) Validate() error {
+	if c.Repeats < 0 {
+		return fmt.Errorf("contacts: Repeats %d: must not be negative", c.Repeats)
+	}
 	switch c.Events {
 	case "", EventsAll, EventsNone:
 	case EventsReferenced:
@@ -82,7 +93,7 @@ type Processor struct {
 	records *prometheus.CounterVec
 }
 
-var _ loop.Processor = (*Processor)(nil)
+var _ loop.Formatted = (*Processor)(nil)
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
@@ -94,7 +105,7 @@ func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processo
 	}
 	p := &Processor{cfg: cfg, codec: codec, records: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "contacts", Name: "records_total",
-		Help: "Records of topic resolved by what became of them: applied, forwarded, erased (their contact was deleted). A batch that is run again counts again.",
+		Help: "Records of topic resolved by what became of them: applied, forwarded, erased (their contact was deleted), repeated. A batch that is run again counts again.",
 	}, []string{"outcome"})}
 	if reg != nil {
 		if err := reg.Register(p.records); err != nil {
@@ -119,6 +130,9 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 	if err != nil || len(records) == 0 {
 		return err
 	}
+	if records, err = p.withoutRepeats(ctx, tx, records); err != nil || len(records) == 0 {
+		return err
+	}
 	w, err := p.load(ctx, tx, b, records)
 	if err != nil {
 		return err
@@ -136,6 +150,46 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 	}
 	b.Decided()
 	return w.save(ctx, tx)
+}
+
+// formatNumbered is the format in which what is said of contacts is numbered; in the one
+// before it is not.
+const formatNumbered = 2
+
+// Format implements loop.Formatted.
+func (p *Processor) Format() int32 { return formatNumbered }
+
+// withoutRepeats leaves out records that stand on the log for the second time, and
+// remembers the others.
+func (p *Processor) withoutRepeats(ctx context.Context, tx *storage.Tx, records []record) ([]record, error) {
+	if p.cfg.Repeats == 0 {
+		return records, nil
+	}
+	ids := make([]string, 0, len(records))
+	for _, r := range records {
+		if uuid.Validate(r.ID) == nil { // others are not ours
+			ids = append(ids, r.ID)
+		}
+	}
+	taken, err := tx.RecentInputs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	kept := make([]record, 0, len(records))
+	recent := make([]storage.RecentInput, 0, len(ids))
+	for _, r := range records {
+		// At the same offset, or a later one, it is read again because an operator says so.
+		if offset, known := taken[r.ID]; known && offset < r.cause.Offset {
+			continue
+		}
+		kept = append(kept, r)
+		if uuid.Validate(r.ID) == nil {
+			taken[r.ID] = r.cause.Offset
+			recent = append(recent, storage.RecentInput{ID: r.ID, Partition: r.cause.Partition, Offset: r.cause.Offset})
+		}
+	}
+	p.records.WithLabelValues("repeated").Add(float64(len(records) - len(kept)))
+	return kept, tx.KeepRecentInputs(ctx, recent, p.cfg.Repeats)
 }
 
 // record is a decoded record of the batch.
@@ -171,12 +225,12 @@ func (p *Processor) decode(b *loop.Batch) ([]record, error) {
 // load reads the state of everybody in the batch.
 func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, records []record) (*work, error) {
 	ids := make([]string, 0, len(records))
-	seen := make(map[string]bool, len(records))
+	partitions := make(map[string]int32, len(records))
 	var inputs []string // whose answers may wait for an absorb of this batch
 	for i := range records {
 		r := &records[i]
-		if !seen[r.ContactID] {
-			seen[r.ContactID] = true
+		if _, seen := partitions[r.ContactID]; !seen {
+			partitions[r.ContactID] = r.cause.Partition
 			ids = append(ids, r.ContactID)
 		}
 		if r.Absorb != nil && r.Absorb.InputID != "" {
@@ -191,15 +245,17 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, rec
 	if err != nil {
 		return nil, err
 	}
-	w := &work{cfg: &p.cfg, batch: b, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
+	w := &work{cfg: &p.cfg, batch: b, era: states.Era, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
 	if p.cfg.Events != EventsNone {
 		w.events = make([]storage.StoredEvent, 0, len(records))
 	}
 	arena := make([]state, len(ids)) // one allocation for all
 	for i, id := range ids {
 		st := &arena[i]
-		*st = state{id: id, row: states.Contacts[id], preferences: states.Preferences[id]}
-		st.existed = st.row != nil
+		*st = state{id: id, partition: partitions[id], row: states.Contacts[id], preferences: states.Preferences[id]}
+		if st.existed = st.row != nil; st.existed {
+			st.row.Partition = st.partition
+		}
 		if mark, ended := states.Marks[id]; ended {
 			st.ended, st.survivor = true, mark.Survivor
 		}
@@ -217,6 +273,8 @@ type work struct {
 	order   []*state // each once, as they came
 	pending map[string]*storage.PendingAnswer
 
+	era int64 // of contacts that are new
+
 	changedPending []*storage.PendingAnswer
 	answers        []storage.Answer
 	events         []storage.StoredEvent
@@ -226,6 +284,7 @@ type work struct {
 // state is a contact as the batch sees it.
 type state struct {
 	id          string
+	partition   int32
 	row         *storage.Contact // nil when it was never seen, or ended
 	preferences []schemas.Preference
 	ended       bool
@@ -242,7 +301,7 @@ type change int
 
 const (
 	nothing   change = iota
-	seen             // LastSeenAt
+	seen             // LastSeenAt, Seq
 	patched          // and properties, version, UpdatedAt
 	rewritten        // everything
 )
@@ -274,7 +333,7 @@ func (w *work) save(ctx context.Context, tx *storage.Tx) error {
 	ch := storage.ContactChanges{ForgetEvents: w.forget}
 	for _, st := range w.order {
 		if st.marked {
-			ch.Marks = append(ch.Marks, storage.Mark{ContactID: st.id, Survivor: st.survivor})
+			ch.Marks = append(ch.Marks, storage.Mark{ContactID: st.id, Survivor: st.survivor, Partition: st.partition})
 		}
 		if st.ended {
 			if st.existed {

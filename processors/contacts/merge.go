@@ -20,6 +20,7 @@ func (w *work) handOver(st *state, r *record) error {
 		ID: schemas.Derive(r.ID, "absorb", 0), Type: schemas.ResolvedAbsorb, ContactID: survivor, OccurredAt: r.OccurredAt,
 		Absorb: &schemas.Absorb{Loser: st.id, InputID: r.Merge.InputID},
 	}
+	last, era := w.last(st)
 	if st.row != nil {
 		absorb.Absorb.State = st.snapshot()
 		if err := w.tombstone(st, r); err != nil {
@@ -30,7 +31,17 @@ func (w *work) handOver(st *state, r *record) error {
 		return err
 	}
 	st.end(survivor)
-	return w.tellFollowers(st, r, "merged", survivor)
+	return w.tellFollowers(st, r, schemas.Signal{
+		Type: schemas.SignalMerged, Merged: &schemas.MergedSignal{Survivor: survivor, Seq: last, Era: era},
+	})
+}
+
+// last is the number of a contact's latest record.
+func (w *work) last(st *state) (seq, era int64) {
+	if st.row == nil {
+		return 0, w.era
+	}
+	return st.row.Seq, st.row.Era
 }
 
 // end forgets the contact; from now on it is only a mark.
@@ -46,13 +57,11 @@ func (w *work) tombstone(st *state, r *record) error {
 }
 
 // tellFollowers lets the later processors hand over or erase their own state.
-func (w *work) tellFollowers(st *state, r *record, what, survivor string) error {
+func (w *work) tellFollowers(st *state, r *record, signal schemas.Signal) error {
+	signal.ContactID, signal.OccurredAt = st.id, r.OccurredAt
 	for _, processor := range w.cfg.Followers {
-		signal := &schemas.Signal{
-			ID: schemas.Derive(r.ID, "signal:"+processor, 0), Type: what, For: processor,
-			ContactID: st.id, OccurredAt: r.OccurredAt, What: survivor,
-		}
-		if err := w.batch.Emit(r.cause, signal); err != nil {
+		signal.ID, signal.For = schemas.Derive(r.ID, "signal:"+processor, 0), processor
+		if err := w.batch.Emit(r.cause, &signal); err != nil {
 			return err
 		}
 	}
@@ -96,9 +105,9 @@ func (w *work) fold(st *state, r *record) error {
 	}
 	in := input{Input: &schemas.Input{ID: r.ID, OccurredAt: r.OccurredAt, ReceivedAt: w.batch.Now}}
 	if st.row == nil {
-		st.row = newContact(st.id, r.OccurredAt)
+		st.row = w.newContact(st, r.OccurredAt)
 		st.nextVersion(r.OccurredAt)
-		if err := w.emitFact(r, st.contactFact(in, schemas.FactContactCreated, nil)); err != nil {
+		if err := w.emitFact(st, r, st.contactFact(in, schemas.FactContactCreated, nil)); err != nil {
 			return err
 		}
 	}
@@ -120,14 +129,14 @@ func (w *work) fold(st *state, r *record) error {
 	merged := st.fact(r.ID, schemas.FactContactMerged, r.OccurredAt, 0)
 	merged.CauseID = cause
 	merged.Merged = &schemas.ContactMerged{LoserID: a.Loser, Version: st.row.Version, Properties: st.row.Properties, Gained: gained}
-	if err := w.emitFact(r, merged); err != nil {
+	if err := w.emitFact(st, r, merged); err != nil {
 		return err
 	}
 	if conflict != nil {
 		fact := st.fact(r.ID, schemas.FactContactConflict, r.OccurredAt, 0)
 		fact.CauseID = cause
 		fact.Conflict = &schemas.ContactConflict{Conflicts: []schemas.Conflict{*conflict}, InputID: cause}
-		if err := w.emitFact(r, fact); err != nil {
+		if err := w.emitFact(st, r, fact); err != nil {
 			return err
 		}
 	}
@@ -186,15 +195,16 @@ func (w *work) delete(st *state, r *record, in *schemas.Input) error {
 		w.dropEvents(append([]string{st.id}, st.row.Merged...))
 		fact := st.fact(in.ID, schemas.FactContactDeleted, in.OccurredAt, 0)
 		fact.Deleted = &schemas.ContactDeleted{Version: st.row.Version + 1}
-		if err := w.emitFact(r, fact); err != nil {
+		if err := w.emitFact(st, r, fact); err != nil {
 			return err
 		}
 		if err := w.tombstone(st, r); err != nil {
 			return err
 		}
 	}
+	last, era := w.last(st)
 	st.end("")
-	return w.tellFollowers(st, r, "deleted", "")
+	return w.tellFollowers(st, r, schemas.Signal{Type: schemas.SignalDeleted, Deleted: &schemas.DeletedSignal{Seq: last, Era: era}})
 }
 
 // dropEvents takes the events of erased contacts out of what this batch stores.

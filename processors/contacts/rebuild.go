@@ -13,9 +13,12 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// Clear removes the processor's state, before Restore. Stored
-// events stay until FinishRebuild.
-func (p *Processor) Clear(ctx context.Context, tx *storage.Tx) error { return tx.ClearContacts(ctx) }
+// Clear removes the processor's state, before Restore, and begins a new era: how far the
+// numbers of contacts had come cannot be told from their snapshots. Stored events stay
+// until FinishRebuild.
+func (p *Processor) Clear(ctx context.Context, tx *storage.Tx, now time.Time) error {
+	return tx.ClearContacts(ctx, now)
+}
 
 // Restore applies records of topic contacts, read from its start, each partition
 // in order, in batches of any size. At the topic's end the state is what it was
@@ -24,6 +27,7 @@ func (p *Processor) Clear(ctx context.Context, tx *storage.Tx) error { return tx
 // change. RestoreMarks gives back the marks of contacts that ended.
 func (p *Processor) Restore(ctx context.Context, tx *storage.Tx, records []*stream.Record, now time.Time) error {
 	newest := make(map[string]*schemas.Contact, len(records))
+	partitions := make(map[string]int32, len(records))
 	for _, r := range records {
 		if r.Value == nil {
 			newest[string(r.Key)] = nil
@@ -36,7 +40,7 @@ func (p *Processor) Restore(ctx context.Context, tx *storage.Tx, records []*stre
 		if err != nil {
 			return fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		newest[c.ID] = c
+		newest[c.ID], partitions[c.ID] = c, r.Partition
 	}
 	ch := storage.ContactChanges{Preferences: make(map[string][]schemas.Preference)}
 	for id, c := range newest {
@@ -44,7 +48,9 @@ func (p *Processor) Restore(ctx context.Context, tx *storage.Tx, records []*stre
 			ch.Ended = append(ch.Ended, id)
 			continue
 		}
-		ch.Saved = append(ch.Saved, rowOf(c))
+		row := rowOf(c)
+		row.Partition = partitions[id]
+		ch.Saved = append(ch.Saved, row)
 		if len(c.Preferences) > 0 {
 			ch.Preferences[id] = c.Preferences
 		}
@@ -70,22 +76,44 @@ func (p *Processor) RestoreMarks(ctx context.Context, tx *storage.Tx, records []
 		}
 		switch {
 		case m.Merge != nil:
-			marks[m.ContactID] = storage.Mark{ContactID: m.ContactID, Survivor: m.Merge.Survivor}
+			marks[m.ContactID] = storage.Mark{ContactID: m.ContactID, Survivor: m.Merge.Survivor, Partition: r.Partition}
 		case m.Input != nil && m.Input.Type == schemas.InputDelete:
-			marks[m.ContactID] = storage.Mark{ContactID: m.ContactID}
+			marks[m.ContactID] = storage.Mark{ContactID: m.ContactID, Partition: r.Partition}
 		}
 	}
 	return tx.RestoreMarks(ctx, slices.Collect(maps.Values(marks)), now)
 }
 
-// FinishRebuild comes after RestoreMarks. The state from before the rebuild may be a
+// StoresEvents says whether there is anything for RestoreEvents to do.
+func (p *Processor) StoresEvents() bool { return p.cfg.Events != EventsNone }
+
+// RestoreEvents stores the events on topic events that are kept in Postgres and are
+// missing there, after RestoreMarks.
+func (p *Processor) RestoreEvents(ctx context.Context, tx *storage.Tx, records []*stream.Record) error {
+	var events []storage.StoredEvent
+	for _, r := range records {
+		e, err := p.codec.DecodeEvent(r.Value)
+		if errors.Is(err, schemas.ErrUndecodable) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		if e.Validate() == nil && p.cfg.stores(e.Name) {
+			events = append(events, stored(e))
+		}
+	}
+	return tx.RestoreEvents(ctx, events)
+}
+
+// FinishRebuild comes after RestoreEvents. The state from before the rebuild may be a
 // backup: of who was deleted since then nothing is left, also when the log has forgotten
 // the deletion.
 func (p *Processor) FinishRebuild(ctx context.Context, tx *storage.Tx, now time.Time) error {
 	return tx.FinishContacts(ctx, now)
 }
 
-// rowOf is the inverse of state.snapshot.
+// rowOf is the inverse of state.snapshot, but for numbers, which begin anew.
 func rowOf(c *schemas.Contact) *storage.Contact {
 	text := func(s *string) string {
 		if s == nil {
