@@ -88,22 +88,26 @@ func TestAPosthogDestinationIsMadeOnceAtAStart(t *testing.T) {
 
 func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
 	for _, topic := range schemas.Topics() {
-		variable := "RETENTION_" + strings.ToUpper(strings.ReplaceAll(string(topic.Topic), "-", "_"))
 		if topic.Compact {
 			continue
 		}
-		cfg, err := hogstream.ConfigFromEnv()
-		require.NoError(t, err)
-		require.Equal(t, topic.Retention, cfg.StreamConfig().Retention[topic.Topic], "the default of %s", variable)
-		t.Setenv(variable, "11h")
-		cfg, err = hogstream.ConfigFromEnv()
-		require.NoError(t, err)
-		require.Equal(t, 11*time.Hour, cfg.StreamConfig().Retention[topic.Topic], variable)
-		t.Setenv(variable, "1s")
-		cfg, err = hogstream.ConfigFromEnv()
-		require.NoError(t, err)
-		require.ErrorContains(t, cfg.ValidateServing(), variable+" is")
-		t.Setenv(variable, "24h")
+		t.Run(string(topic.Topic), func(t *testing.T) {
+			variable := "RETENTION_" + strings.ToUpper(strings.ReplaceAll(string(topic.Topic), "-", "_"))
+			if topic.Topic == schemas.TopicSignals {
+				variable = "RETENTION_EVENTS" // they are kept as long
+			}
+			cfg, err := hogstream.ConfigFromEnv()
+			require.NoError(t, err)
+			require.Equal(t, topic.Retention, cfg.StreamConfig().Retention[topic.Topic], "the default of %s", variable)
+			t.Setenv(variable, "11h")
+			cfg, err = hogstream.ConfigFromEnv()
+			require.NoError(t, err)
+			require.Equal(t, 11*time.Hour, cfg.StreamConfig().Retention[topic.Topic], variable)
+			t.Setenv(variable, "1s")
+			cfg, err = hogstream.ConfigFromEnv()
+			require.NoError(t, err)
+			require.ErrorContains(t, cfg.ValidateServing(), variable+" is")
+		})
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // table is every processor, each after those whose outputs it reads.
 var table = []Processor{
 	{Name: identity.Name, Topics: identity.Topics(), Format: 1, New: newIdentity, rebuild: rebuildIdentity},
-	{Name: contacts.Name, Topics: contacts.Topics(), Format: 1, New: newContacts, rebuild: rebuildContacts},
+	{Name: contacts.Name, Topics: contacts.Topics(), Format: contacts.Format, New: newContacts, rebuild: rebuildContacts},
 }
 
 // Processor is a line of the table.

@@ -267,7 +267,7 @@ func (w *work) emitFact(st *state, r *record, fact *schemas.Fact) error {
 // next is the place of the next record of a contact in its order. What fails after it
 // takes the whole batch back, and the number with it.
 func (w *work) next(st *state) (seq, era int64) {
-	if w.batch.Format(st.partition) < formatNumbered {
+	if w.batch.Format(st.partition) < Format {
 		return 0, 0
 	}
 	st.row.Seq++

@@ -42,6 +42,10 @@ import (
 // Name is the processor's name, which never changes.
 const Name = "contacts"
 
+// Format is the format in which what is said of contacts is numbered, the processor's
+// highest; in the one before, 1, it is not.
+const Format = 2
+
 // Which product events are kept in Postgres.
 const (
 	EventsAll        = "all"
@@ -152,12 +156,8 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 	return w.save(ctx, tx)
 }
 
-// formatNumbered is the format in which what is said of contacts is numbered; in the one
-// before it is not.
-const formatNumbered = 2
-
 // Format implements loop.Formatted.
-func (p *Processor) Format() int32 { return formatNumbered }
+func (p *Processor) Format() int32 { return Format }
 
 // withoutRepeats leaves out records that stand on the log for the second time, and
 // remembers the others.
