@@ -12,6 +12,10 @@ import (
 // zoneProperty is the property of a contact that names its time zone.
 const zoneProperty = "timezone"
 
+// repeatsKnown is of how many of the newest events of a total without a window the ids are
+// kept, which is only for repeats.
+const repeatsKnown = 100
+
 var zoneID = pathID(Path{zoneProperty})
 
 // Compile makes a set of conditions. The error is [Faults]: fields that do not fit
@@ -193,6 +197,9 @@ func (c *compiler) event(e *expr) node {
 	case checkTotal:
 		want, _ := amountOf(e.value.(float64)) // was checked
 		size := c.opts.Limits.Total
+		if within == 0 {
+			size = min(size, repeatsKnown)
+		}
 		return &totalNode{c.leg(e, modeAmounts, size, e.of), within, e.operator, want, size}
 	case checkLast:
 		leg := c.leg(e, modeValue, 1, e.of)

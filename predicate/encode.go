@@ -70,7 +70,7 @@ func (l *leg) append(out []byte) []byte {
 	}
 	switch l.mode {
 	case modeAmounts:
-		out = binary.AppendVarint(out, l.rest)
+		out = binary.AppendVarint(out, l.total)
 	case modeValue:
 		out = appendText(out, l.raw)
 	}
@@ -204,7 +204,7 @@ func (d *decoder) leg() leg {
 	}
 	switch l.mode {
 	case modeAmounts:
-		l.rest = d.int()
+		l.total = d.int()
 	case modeValue:
 		l.raw = d.text()
 	}

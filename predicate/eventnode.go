@@ -62,7 +62,7 @@ func (n *totalNode) eval(v view) verdict {
 		return verdict{compareAmounts(n.operator, 0, n.want), never}
 	}
 	if n.within == 0 {
-		return verdict{compareAmounts(n.operator, addAmounts(l.rest, sum(l.entries)), n.want), never}
+		return verdict{compareAmounts(n.operator, l.total, n.want), never}
 	}
 	entries := l.entries[:min(n.newest, len(l.entries))]
 	for len(entries) > 0 && entries[len(entries)-1].at < v.now-n.within {
@@ -94,14 +94,6 @@ func (n *totalNode) windowed(entries []entry) verdict {
 		out.next = entries[left].at + n.within + 1
 	}
 	return out
-}
-
-func sum(entries []entry) int64 {
-	total := int64(0)
-	for i := range entries {
-		total = addAmounts(total, entries[i].amount)
-	}
-	return total
 }
 
 // newestValue is a property of the newest event of a leg.

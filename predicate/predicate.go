@@ -31,8 +31,9 @@ type Limits struct {
 	Count int
 	// Sequence is how many of the newest events of either side a sequence looks at.
 	Sequence int
-	// Total is of how many of the newest events the amounts are kept one by one: a
-	// total within a window looks at these, and a repeat of an older event is not known.
+	// Total is of how many of the newest events the amounts are kept one by one, for totals
+	// within a window, which look at these alone. A total without a window is of all events;
+	// of older ones than the newest 100 it does not know a repeat.
 	Total int
 	// Retention is how long events are kept; no window may be longer. Zero is for ever.
 	Retention time.Duration

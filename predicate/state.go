@@ -31,7 +31,7 @@ type leg struct {
 	id      uint64
 	mode    legMode
 	entries []entry // newest first
-	rest    int64   // of modeAmounts: the total of those that are not kept
+	total   int64   // of modeAmounts: of all events, also those that are not kept
 	raw     string  // of modeValue: JSON, or "" when the event has no such property
 }
 
@@ -46,7 +46,7 @@ type legMode uint8
 
 const (
 	modeTimes   legMode = iota // the newest times
-	modeAmounts                // the newest times with their amounts, and the rest added up
+	modeAmounts                // the newest times with their amounts, and the total of all
 	modeValue                  // the newest time with a value
 	modeOldest                 // the oldest time
 	modes
@@ -80,28 +80,17 @@ func (l *leg) add(e entry, raw string, size int) bool {
 		}
 		l.entries, l.raw = append(l.entries[:0], e), raw
 		return true
-	case modeAmounts:
-		if at >= size {
-			l.rest = addAmounts(l.rest, e.amount)
-			return e.amount != 0
-		}
-	default:
-		if at >= size {
-			return false
-		}
 	}
-	l.entries = slices.Insert(l.entries, at, e)
-	l.trim(size)
-	return true
+	l.total = addAmounts(l.total, e.amount)
+	if at < size {
+		l.entries = slices.Insert(l.entries, at, e)
+		l.trim(size)
+	}
+	return at < size || e.amount != 0
 }
 
-// trim keeps the newest; what else is known of the others is their total.
-func (l *leg) trim(size int) {
-	for _, e := range l.entries[min(size, len(l.entries)):] {
-		l.rest = addAmounts(l.rest, e.amount)
-	}
-	l.entries = l.entries[:min(size, len(l.entries))]
-}
+// trim keeps the newest.
+func (l *leg) trim(size int) { l.entries = l.entries[:min(size, len(l.entries))] }
 
 // find returns a leg, or nil.
 func (s *State) find(id uint64) *leg {
@@ -156,8 +145,8 @@ func (s *State) set(id uint64, raw string) bool {
 func (l *leg) merge(other *leg, size int) {
 	switch l.mode {
 	case modeTimes, modeAmounts:
-		l.entries = union(l.entries, other.entries)
-		l.rest = addAmounts(l.rest, other.rest)
+		entries, twice := union(l.entries, other.entries)
+		l.entries, l.total = entries, addAmounts(addAmounts(l.total, other.total), -twice)
 		l.trim(size)
 	default: // one event
 		for _, e := range other.entries {
@@ -166,9 +155,10 @@ func (l *leg) merge(other *leg, size int) {
 	}
 }
 
-// union joins two lists, newest first, in a new one; an event that is in both counts once.
-func union(a, b []entry) []entry {
-	out := make([]entry, 0, len(a)+len(b))
+// union joins two lists, newest first, in a new one. An event that is in both counts
+// once; twice is the amounts of these.
+func union(a, b []entry) (out []entry, twice int64) {
+	out = make([]entry, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
 		switch c := a[0].order(&b[0]); {
 		case c < 0:
@@ -176,8 +166,9 @@ func union(a, b []entry) []entry {
 		case c > 0:
 			out, b = append(out, b[0]), b[1:]
 		default:
+			twice = addAmounts(twice, a[0].amount)
 			out, a, b = append(out, a[0]), a[1:], b[1:]
 		}
 	}
-	return append(append(out, a...), b...)
+	return append(append(out, a...), b...), twice
 }
