@@ -58,10 +58,19 @@ type auditJSON struct {
 }
 
 type auditPage struct {
-	Logs   []auditJSON `json:"logs"`
-	Total  int         `json:"total"`
-	Limit  int         `json:"limit"`
-	Offset int         `json:"offset"`
+	Logs  []auditJSON `json:"logs"`
+	Total int         `json:"total"`
+	web.Page
+}
+
+type auditQuery struct {
+	web.Page
+	Actor      string    `json:"actor"`
+	Resource   string    `json:"resource"`
+	ResourceID string    `json:"resourceId"`
+	Action     string    `json:"action"`
+	From       time.Time `json:"from" doc:"inclusive"`
+	To         time.Time `json:"to" doc:"inclusive"`
 }
 
 // auditRoutes are those of the audit log.
@@ -69,28 +78,21 @@ func (c *console) auditRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/audit-logs", Scopes: reading, Tag: "Audit log", Summary: "List changes",
-			Params: append(paging(), web.Param{Name: "actor"}, web.Param{Name: "resource"}, web.Param{Name: "resourceId"}, web.Param{Name: "action"},
-				web.Param{Name: "from", Text: "a time, inclusive"}, web.Param{Name: "to", Text: "a time, inclusive"}), Answers: map[int]any{200: auditPage{}},
-			Example: `/v1/admin/audit-logs?resource=webhooks&from=2026-01-31T00:00:00Z`, Handle: c.listAudit,
+			Example: `/v1/admin/audit-logs?resource=webhooks&from=2026-01-31T00:00:00Z`, Handle: web.Query(c.listAudit),
 		},
 	}
 }
 
 // listAudit is GET /audit-logs.
-func (c *console) listAudit(r *web.Request) (any, error) {
-	f, q := r.Values()
-	p, from, to := f.Page(q), f.QueryTime(q, "from"), f.QueryTime(q, "to")
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
+func (c *console) listAudit(r *web.Request, q *auditQuery) (out auditPage, err error) {
 	entries, total, err := c.DB.ListAudit(r.Context(), storage.AuditFilter{
-		Actor: q.Get("actor"), Resource: q.Get("resource"), ResourceID: q.Get("resourceId"), Action: q.Get("action"),
-		From: from, To: to, Limit: p.Limit, Offset: p.Offset,
+		Actor: q.Actor, Resource: q.Resource, ResourceID: q.ResourceID, Action: q.Action,
+		From: q.From, To: q.To, Limit: q.Limit, Offset: q.Offset,
 	})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := auditPage{Logs: []auditJSON{}, Total: total, Limit: p.Limit, Offset: p.Offset}
+	out = auditPage{Logs: []auditJSON{}, Total: total, Page: q.Page}
 	for _, e := range entries {
 		out.Logs = append(out.Logs, auditJSON{
 			ID: e.ID, Actor: e.Actor, ActorKeyID: e.ActorKeyID, Action: e.Action, Resource: e.Resource, ResourceID: e.ResourceID,

@@ -13,7 +13,6 @@ package console
 
 import (
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -36,9 +35,6 @@ type Deps struct {
 	Logger      *zap.Logger
 }
 
-// requestTimeout bounds a request; a test of a destination takes the longest.
-const requestTimeout = 25 * time.Second
-
 type console struct {
 	Deps
 }
@@ -53,7 +49,7 @@ func Routes(deps Deps) []web.Route {
 		c.deliveryRoutes(), c.letterRoutes(),
 	)
 	for i := range routes {
-		routes[i].Handle = served(routes[i].Handle)
+		routes[i].Errors = inWords
 	}
 	return routes
 }
@@ -64,17 +60,10 @@ var (
 	changing = []string{storage.ScopeFullAdmin}
 )
 
-// Parameters that many lists have.
-var (
-	limit100   = web.Param{Name: "limit", Text: "1 to 100, 50 when left out"}
-	limit500   = web.Param{Name: "limit", Text: "1 to 500, 50 when left out"}
-	nextCursor = web.Param{Name: "cursor", Text: "nextCursor of the page before"}
-)
-
-func paging() []web.Param { return []web.Param{limit100, {Name: "offset", Text: "0 when left out"}} }
-
-func flag(name, text string) web.Param {
-	return web.Param{Name: name, Text: text, Words: []string{"true", "false"}}
+// NextPage is the parameter of lists that are read by a cursor. As others that requests
+// embed, it is exported for their fields to be found.
+type NextPage struct {
+	Cursor string `json:"cursor" doc:"nextCursor of the page before"`
 }
 
 // optional is nil for an empty text.

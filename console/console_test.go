@@ -295,7 +295,7 @@ func TestAWrongSettingOfADestinationIsNamed(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	require.Equal(t, []string{"eventTypes"}, paths(t, s.request(http.MethodPost, "/webhooks", `{"url":"https://example.com"}`, http.StatusBadRequest)))
-	require.Equal(t, []string{"url", "eventTypes", "disabled", "concurrency", "config"},
+	require.Equal(t, []string{"url", "eventTypes", "disabled", "config", "concurrency"}, // in the order of the body
 		paths(t, s.request(http.MethodPost, "/webhooks", `{"url":1,"eventTypes":[null],"disabled":"no","config":[],"concurrency":1.5}`, http.StatusBadRequest)))
 	for body, path := range map[string]string{
 		`{"url":"https://10.0.0.1","eventTypes":["*"]}`:                                              `["url"]`,

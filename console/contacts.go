@@ -33,11 +33,16 @@ type identifierJSON struct {
 }
 
 type contactPage struct {
-	Contacts   []contactJSON `json:"contacts"`
-	Total      *int          `json:"total,omitempty" doc:"Not counted with a cursor."`
-	Limit      int           `json:"limit"`
-	Offset     int           `json:"offset"`
-	NextCursor *string       `json:"nextCursor,omitempty" doc:"Of the next page, when the request had a cursor and this is not the last one."`
+	Contacts []contactJSON `json:"contacts"`
+	Total    *int          `json:"total,omitempty" doc:"Not counted with a cursor."`
+	web.Page
+	NextCursor *string `json:"nextCursor,omitempty" doc:"Of the next page, when the request had a cursor and this is not the last one."`
+}
+
+type contactQuery struct {
+	web.Page
+	Search string  `json:"search" doc:"part of an email, userId or anonymousId"`
+	Cursor *string `json:"cursor" doc:"empty to read all contacts in the order of their ids, then nextCursor of the page before; in place of offset"`
 }
 
 type contactResponse struct {
@@ -61,40 +66,31 @@ func (c *console) contactRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/contacts", Scopes: reading, Tag: "Contacts", Summary: "List contacts",
-			Params: append(paging(), web.Param{Name: "search", Text: "part of an email, userId or anonymousId"},
-				web.Param{Name: "cursor", Text: "empty to read all contacts in the order of their ids, then nextCursor of the page before; in place of offset"}), Answers: map[int]any{200: contactPage{}},
-			Example: `/v1/admin/contacts?search=example.com`, Handle: c.listContacts,
+			Example: `/v1/admin/contacts?search=example.com`, Handle: web.Query(c.listContacts),
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/contacts/{id}", Scopes: reading, Tag: "Contacts", Summary: "Show a contact by its id or userId",
-			Answers: map[int]any{200: contactResponse{}},
-			Example: `/v1/admin/contacts/u-1`, Handle: c.getContact, NotFound: "Contact not found",
+			Params:  []web.Param{{Name: "id", Text: "its id or userId"}},
+			Example: `/v1/admin/contacts/u-1`, Handle: web.Path(c.getContact), NotFound: "Contact not found",
 		},
 	}
 }
 
 // listContacts is GET /contacts.
-func (c *console) listContacts(r *web.Request) (any, error) {
-	f, q := r.Values()
-	p := f.Page(q)
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	out := contactPage{Contacts: []contactJSON{}, Limit: p.Limit, Offset: p.Offset}
-	search := q.Get("search")
+func (c *console) listContacts(r *web.Request, q *contactQuery) (out contactPage, err error) {
+	out = contactPage{Contacts: []contactJSON{}, Page: q.Page}
 	var found []*storage.Contact
-	var err error
-	if q.Has("cursor") {
+	if q.Cursor != nil {
 		var next string
-		found, next, err = c.DB.WalkContacts(r.Context(), search, p.Limit, q.Get("cursor"))
+		found, next, err = c.DB.WalkContacts(r.Context(), q.Search, q.Limit, *q.Cursor)
 		out.NextCursor = optional(next)
 	} else {
 		var total int
-		found, total, err = c.DB.ListContacts(r.Context(), search, p.Limit, p.Offset)
+		found, total, err = c.DB.ListContacts(r.Context(), q.Search, q.Limit, q.Offset)
 		out.Total = &total
 	}
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	for _, contact := range found {
 		out.Contacts = append(out.Contacts, contactOf(contact))
@@ -104,13 +100,13 @@ func (c *console) listContacts(r *web.Request) (any, error) {
 
 // getContact is GET /contacts/{id}: by the contact's own id, also of one that was
 // merged away, or by an external id it ever had.
-func (c *console) getContact(r *web.Request) (any, error) {
+func (c *console) getContact(r *web.Request) (out contactResponse, err error) {
 	contact, err := c.contact(r.Context(), r.TextParam("id"))
 	switch {
 	case err != nil:
-		return nil, err
+		return out, err
 	case contact == nil:
-		return nil, web.ErrNotFound
+		return out, web.ErrNotFound
 	}
 	return contactResponse{contactOf(contact)}, nil
 }

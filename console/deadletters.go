@@ -3,9 +3,8 @@ package console
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/hogstream/hogstream/stream/replay"
 
@@ -28,15 +27,15 @@ type DeadLetters interface {
 // letterJSON is a dead letter; the fields up to createdAt are the reference's.
 // Payload is the record's bytes (base64), in the answer to one letter only.
 type letterJSON struct {
-	ID         string           `json:"id"`
-	Source     string           `json:"source"`
-	SourceID   *string          `json:"sourceId"`
-	Payload    []byte           `json:"payload" nullable:"true"`
-	Error      string           `json:"error"`
-	RetryCount int              `json:"retryCount"`
-	Status     string           `json:"status" enum:"pending,retrying,retried,discarded,erased"`
-	RetriedAt  *schemas.ISOTime `json:"retriedAt" format:"date-time"`
-	CreatedAt  schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	ID         string  `json:"id"`
+	Source     string  `json:"source"`
+	SourceID   *string `json:"sourceId"`
+	Payload    []byte  `json:"payload" nullable:"true"`
+	Error      string  `json:"error"`
+	RetryCount int     `json:"retryCount"`
+	LetterStatus
+	RetriedAt *schemas.ISOTime `json:"retriedAt" format:"date-time"`
+	CreatedAt schemas.ISOTime  `json:"createdAt" format:"date-time"`
 
 	Reason       string            `json:"reason"`
 	Attempts     int               `json:"attempts"`
@@ -52,6 +51,36 @@ type letterJSON struct {
 	Headers      map[string]string `json:"headers,omitempty"`
 }
 
+// LetterStatus is what became of a dead letter, in its answer and as a filter.
+type LetterStatus struct {
+	Status string `json:"status" enum:"pending,retrying,retried,discarded,erased"`
+}
+
+// LetterFilter narrows which dead letters are meant.
+type LetterFilter struct {
+	NextPage
+	Source        string    `json:"source" doc:"processor:<name> or destination:<name>"`
+	Reason        string    `json:"reason"`
+	Type          string    `json:"type" doc:"event.tracked is all product events; a * at the end any ending"`
+	Key           string    `json:"key" doc:"a contact id"`
+	RecordID      string    `json:"recordId"`
+	DestinationID string    `json:"destinationId"`
+	From          time.Time `json:"from" doc:"given up then or later"`
+	To            time.Time `json:"to" doc:"exclusive"`
+}
+
+type (
+	letterQuery struct {
+		LetterFilter
+		LetterStatus
+		Limit int `json:"limit" minimum:"1" maximum:"100" default:"50"`
+	}
+	letterRetry struct {
+		LetterFilter
+		Limit int `json:"limit" minimum:"1" maximum:"1000" default:"100"`
+	}
+)
+
 type letterPage struct {
 	Entries    []letterJSON `json:"entries"`
 	Limit      int          `json:"limit"`
@@ -61,7 +90,7 @@ type letterPage struct {
 
 func letterOf(l *replay.Letter, whole bool) letterJSON {
 	out := letterJSON{
-		ID: l.Place, Source: l.Source, SourceID: l.DestinationID, Error: l.Error, RetryCount: l.RetryCount, Status: l.Status,
+		ID: l.Place, Source: l.Source, SourceID: l.DestinationID, Error: l.Error, RetryCount: l.RetryCount, LetterStatus: LetterStatus{l.Status},
 		RetriedAt: schemas.ISOTimeOf(l.RetriedAt), CreatedAt: schemas.ISOTime{Time: l.AppendedAt}, Reason: l.Reason, Attempts: l.Attempts,
 		RecordID: l.RecordID, RecordType: l.RecordType, RecordKey: string(l.RecordKey), Topic: l.SourceTopic,
 		Partition: l.Partition, Offset: l.Offset, EndOffset: l.EndOffset, ResponseCode: l.ResponseCode, ResponseBody: l.ResponseBody,
@@ -72,11 +101,10 @@ func letterOf(l *replay.Letter, whole bool) letterJSON {
 	return out
 }
 
-func letterFilter(f *web.Form, q url.Values) replay.LetterFilter {
+func (f *LetterFilter) filter(status string) replay.LetterFilter {
 	return replay.LetterFilter{
-		From: f.QueryTime(q, "from"), To: f.QueryTime(q, "to"),
-		Source: q.Get("source"), Reason: q.Get("reason"), Type: q.Get("type"), Key: q.Get("key"),
-		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), DestinationID: q.Get("destinationId"), Status: q.Get("status"),
+		From: f.From, To: f.To, Source: f.Source, Reason: f.Reason, Type: f.Type, Key: f.Key,
+		RecordID: strings.TrimPrefix(f.RecordID, messagePrefix), DestinationID: f.DestinationID, Status: status,
 	}
 }
 
@@ -93,55 +121,41 @@ type (
 	}
 )
 
-// letterParams narrow which dead letters are meant.
-var letterParams = []web.Param{
-	nextCursor, {Name: "source", Text: "processor:<name> or destination:<name>"}, {Name: "reason"}, {Name: "type", Text: "event.tracked is all product events; a * at the end any ending"},
-	{Name: "key", Text: "a contact id"}, {Name: "recordId"}, {Name: "destinationId"}, {Name: "from", Text: "a time: given up then or later"}, {Name: "to", Text: "a time, exclusive"},
-}
-
 // letterRoutes are those of dead letters.
 func (c *console) letterRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/dlq", Scopes: reading, Tag: "Dead letters", Summary: "List dead letters, newest first",
-			Params: append(slices.Clone(letterParams), limit100, web.Param{Name: "status", WordsOf: letterJSON{}}), Answers: map[int]any{200: letterPage{}},
-			Example: `/v1/admin/dlq?status=pending&source=destination:crm`, Handle: c.listLetters,
+			Example: `/v1/admin/dlq?status=pending&source=destination:crm`, Handle: web.Query(c.listLetters),
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/dlq/retry", Scopes: changing, Tag: "Dead letters", Summary: "Send the pending dead letters that match on their way again",
-			Params: append(slices.Clone(letterParams), web.Param{Name: "limit", Text: "1 to 1000, 100 when left out"}), Answers: map[int]any{200: replay.Redriven{}, 502: web.FailureBody{}},
-			Example: `/v1/admin/dlq/retry?source=destination:crm&limit=100`, Handle: c.retryLetters, NotFound: noLettersDestination,
+			Answers: map[int]any{502: web.FailureBody{}},
+			Example: `/v1/admin/dlq/retry?source=destination:crm&limit=100`, Handle: web.Query(c.retryLetters), NotFound: noLettersDestination,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/dlq/{entry}", Scopes: reading, Tag: "Dead letters", Summary: "Show a dead letter",
-			Answers: map[int]any{200: letterJSON{}},
-			Example: `/v1/admin/dlq/0-42`, Handle: c.getLetter, NotFound: noLettersDestination,
+			Example: `/v1/admin/dlq/0-42`, Handle: web.Path(c.getLetter), NotFound: noLettersDestination,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/dlq/{entry}/retry", Scopes: changing, Tag: "Dead letters", Summary: "Send a dead letter on its way again",
-			Answers: map[int]any{200: letterRetried{}, 502: web.FailureBody{}},
-			Example: `/v1/admin/dlq/0-42/retry`, Handle: c.retryLetter, NotFound: noLettersDestination,
+			Answers: map[int]any{502: web.FailureBody{}},
+			Example: `/v1/admin/dlq/0-42/retry`, Handle: web.Path(c.retryLetter), NotFound: noLettersDestination,
 		},
 		{
 			Method: http.MethodDelete, Path: "/v1/admin/dlq/{entry}", Scopes: changing, Tag: "Dead letters", Summary: "Discard a dead letter",
-			Answers: map[int]any{200: letterDiscarded{}},
-			Example: `/v1/admin/dlq/0-42`, Handle: c.discardLetter, NotFound: noLettersDestination,
+			Example: `/v1/admin/dlq/0-42`, Handle: web.Path(c.discardLetter), NotFound: noLettersDestination,
 		},
 	}
 }
 
 // listLetters is GET /dlq.
-func (c *console) listLetters(r *web.Request) (any, error) {
-	f, q := r.Values()
-	limit, filter := f.Within(q, "limit", 50, 1, 100), letterFilter(f, q)
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	page, err := c.DeadLetters.List(r.Context(), filter, q.Get("cursor"), limit)
+func (c *console) listLetters(r *web.Request, q *letterQuery) (out letterPage, err error) {
+	page, err := c.DeadLetters.List(r.Context(), q.filter(q.Status), q.Cursor, q.Limit)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := letterPage{Entries: []letterJSON{}, Limit: limit, Scanned: page.Scanned, NextCursor: optional(page.Next)}
+	out = letterPage{Entries: []letterJSON{}, Limit: q.Limit, Scanned: page.Scanned, NextCursor: optional(page.Next)}
 	for _, l := range page.Letters {
 		out.Entries = append(out.Entries, c.letterFor(r, l, false))
 	}
@@ -149,21 +163,21 @@ func (c *console) listLetters(r *web.Request) (any, error) {
 }
 
 // getLetter is GET /dlq/{entry}.
-func (c *console) getLetter(r *web.Request) (any, error) {
+func (c *console) getLetter(r *web.Request) (out letterJSON, err error) {
 	l, err := c.DeadLetters.Get(r.Context(), r.Param("entry"))
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	return c.letterFor(r, l, true), nil
 }
 
 // retryLetter is POST /dlq/{entry}/retry: the record is on its way again before
 // the answer.
-func (c *console) retryLetter(r *web.Request) (any, error) {
+func (c *console) retryLetter(r *web.Request) (out letterRetried, err error) {
 	entry := r.Param("entry")
 	l, err := c.DeadLetters.Redrive(r.Context(), entry)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "retry", "source": l.Source, "recordId": l.RecordID})
 	return letterRetried{true}, nil
@@ -171,13 +185,9 @@ func (c *console) retryLetter(r *web.Request) (any, error) {
 
 // retryLetters is POST /dlq/retry: those that match, or all; the answer says where
 // to go on.
-func (c *console) retryLetters(r *web.Request) (any, error) {
-	f, q := r.Values()
-	limit, filter := f.Within(q, "limit", 100, 1, 1000), letterFilter(f, q)
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Get("cursor"), limit)
+func (c *console) retryLetters(r *web.Request, q *letterRetry) (*replay.Redriven, error) {
+	filter := q.filter("")
+	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Cursor, q.Limit)
 	if out != nil {
 		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": auditedFilter(filter), "retried": out.Retried, "failed": out.Failed})
 	}
@@ -194,10 +204,10 @@ func auditedFilter(f replay.LetterFilter) replay.LetterFilter {
 }
 
 // discardLetter is DELETE /dlq/{entry}.
-func (c *console) discardLetter(r *web.Request) (any, error) {
+func (c *console) discardLetter(r *web.Request) (out letterDiscarded, err error) {
 	entry := r.Param("entry")
 	if err := c.DeadLetters.Discard(r.Context(), entry); err != nil {
-		return nil, err
+		return out, err
 	}
 	c.audit(r, "dlq", entry, map[string]any{"operation": "discard"})
 	return letterDiscarded{true}, nil

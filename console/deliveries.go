@@ -40,12 +40,31 @@ type attemptJSON struct {
 	Partition int32           `json:"partition"`
 	Offset    int64           `json:"offset"`
 	Attempt   int             `json:"attempt"`
-	Outcome   string          `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split,erased"`
-	Status    *int            `json:"status"`
-	LatencyMS int64           `json:"latencyMs"`
-	Error     *string         `json:"error" doc:"Of an attempt without an answer, scope full-admin sees addresses, names and certificates; others its class: dns, tls, connection refused, timeout and the like."`
-	Response  *string         `json:"response"`
-	ReplayID  *string         `json:"replayId"`
+	AttemptOutcome
+	Status    *int    `json:"status"`
+	LatencyMS int64   `json:"latencyMs"`
+	Error     *string `json:"error" doc:"Of an attempt without an answer, scope full-admin sees addresses, names and certificates; others its class: dns, tls, connection refused, timeout and the like."`
+	Response  *string `json:"response"`
+	ReplayID  *string `json:"replayId"`
+}
+
+// AttemptOutcome is what came of an attempt, in its answer and as a filter.
+type AttemptOutcome struct {
+	Outcome string `json:"outcome" enum:"delivered,retry,rejected,refused,skipped,split,erased"`
+}
+
+type attemptQuery struct {
+	NextPage
+	AttemptOutcome
+	Limit     int       `json:"limit" minimum:"1" maximum:"500" default:"50"`
+	RecordID  string    `json:"recordId"`
+	Key       string    `json:"key" doc:"contact id"`
+	Type      string    `json:"type" doc:"event.tracked for all product events; * at the end for any ending"`
+	EventType string    `json:"eventType" doc:"the same as type"`
+	Status    int       `json:"status" minimum:"0" maximum:"999" doc:"of HTTP"`
+	ReplayID  string    `json:"replayId"`
+	From      time.Time `json:"from" doc:"a day before to, or now, when left out"`
+	To        time.Time `json:"to" doc:"exclusive"`
 }
 
 type attemptPage struct {
@@ -72,7 +91,7 @@ const noDelivery = "Delivery not found"
 func attemptOf(a *storage.Attempt) attemptJSON {
 	out := attemptJSON{
 		Delivery: place{schemas.Topic(a.Topic), a.Partition, a.Offset}.String(), At: schemas.ISOTime{Time: a.At}, RecordID: a.RecordID, Type: a.RecordType,
-		Key: a.RecordKey, Topic: a.Topic, Partition: a.Partition, Offset: a.Offset, Attempt: a.Attempt, Outcome: a.Outcome,
+		Key: a.RecordKey, Topic: a.Topic, Partition: a.Partition, Offset: a.Offset, Attempt: a.Attempt, AttemptOutcome: AttemptOutcome{a.Outcome},
 		LatencyMS: a.Latency.Milliseconds(), Error: optional(a.Error), Response: optional(string(a.Response)), ReplayID: optional(a.ReplayID),
 	}
 	if a.Topic == "" {
@@ -92,21 +111,17 @@ func (c *console) deliveryRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/deliveries", Scopes: reading, Tag: "Deliveries", Summary: "Search the delivery log, newest first",
-			Params: []web.Param{limit500, nextCursor,
-				{Name: "recordId"}, {Name: "key", Text: "contact id"}, {Name: "type", Text: "event.tracked for all product events; * at the end for any ending"}, {Name: "eventType", Text: "the same as type"},
-				{Name: "outcome", WordsOf: attemptJSON{}}, {Name: "status", Text: "of HTTP"}, {Name: "replayId"},
-				{Name: "from", Text: "a time; a day before to, or now, when left out"}, {Name: "to", Text: "a time, exclusive"}}, Answers: map[int]any{200: attemptPage{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries?outcome=rejected&limit=100`, Handle: c.listDeliveries, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries?outcome=rejected&limit=100`, Handle: web.Query(c.listDeliveries), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}", Scopes: reading, Tag: "Deliveries", Summary: "Show all attempts to deliver a record",
-			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: attemptPage{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042`, Handle: c.getDelivery, NotFound: noDelivery,
+			Params:  []web.Param{deliveryParam},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042`, Handle: web.Path(c.getDelivery), NotFound: noDelivery,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/deliveries/{delivery}/redeliver", Scopes: changing, Tag: "Deliveries", Summary: "Deliver a record again now",
-			Params: []web.Param{deliveryParam}, Answers: map[int]any{200: redeliveredJSON{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042/redeliver`, Handle: c.redeliver, NotFound: noDelivery,
+			Params:  []web.Param{deliveryParam},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/deliveries/lifecycle-3-1042/redeliver`, Handle: web.Path(c.redeliver), NotFound: noDelivery,
 		},
 	}
 }
@@ -114,36 +129,25 @@ func (c *console) deliveryRoutes() []web.Route {
 var deliveryParam = web.Param{Name: "delivery", Text: "topic, partition and offset of the record, as lifecycle-3-1042"}
 
 // listDeliveries is GET /webhooks/{id}/deliveries: the delivery log, newest first.
-func (c *console) listDeliveries(r *web.Request) (any, error) {
-	id, err := r.ID()
-	if err != nil {
-		return nil, err
-	}
-	f, q := r.Values()
+func (c *console) listDeliveries(r *web.Request, q *attemptQuery) (out attemptPage, err error) {
 	filter := storage.AttemptFilter{
-		RecordID: strings.TrimPrefix(q.Get("recordId"), messagePrefix), Key: q.Get("key"),
-		Type: cmp.Or(q.Get("type"), q.Get("eventType")), Outcome: q.Get("outcome"),
-		Status: f.Within(q, "status", 0, 0, 999), ReplayID: q.Get("replayId"),
-		From: f.QueryTime(q, "from"), To: f.QueryTime(q, "to"),
-	}
-	limit := f.Within(q, "limit", 50, 1, 500)
-	if err := f.Err(); err != nil {
-		return nil, err
+		RecordID: strings.TrimPrefix(q.RecordID, messagePrefix), Key: q.Key, Type: cmp.Or(q.Type, q.EventType),
+		Outcome: q.Outcome, Status: q.Status, ReplayID: q.ReplayID, From: q.From, To: q.To,
 	}
 	if filter.From.IsZero() {
 		filter.From = c.searchedFrom(filter.To)
 	}
-	list, next, err := c.DB.SearchAttempts(r.Context(), id, filter, q.Get("cursor"), limit)
+	list, next, err := c.DB.SearchAttempts(r.Context(), r.ID, filter, q.Cursor, q.Limit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = refuse(http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to")
 	}
 	if err == nil && len(list) == 0 { // nothing of it, or no such destination?
-		_, err = c.Destinations.Get(r.Context(), id)
+		_, err = c.Destinations.Get(r.Context(), r.ID)
 	}
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := c.hideFailures(r, attemptPageOf(list, next, limit))
+	out = c.hideFailures(r, attemptPageOf(list, next, q.Limit))
 	out.From = schemas.ISOTimeOf(&filter.From)
 	return out, nil
 }
@@ -205,19 +209,15 @@ func deliveryFilter(delivery string) (storage.AttemptFilter, bool) {
 }
 
 // getDelivery is GET /webhooks/{id}/deliveries/{delivery}: all attempts of one record.
-func (c *console) getDelivery(r *web.Request) (any, error) {
-	id, err := r.ID()
-	if err != nil {
-		return nil, err
-	}
+func (c *console) getDelivery(r *web.Request) (out attemptPage, err error) {
 	filter, ok := deliveryFilter(r.Param("delivery"))
 	if !ok {
-		return nil, web.ErrNotFound
+		return out, web.ErrNotFound
 	}
 	if filter.From, err = c.attemptedFrom(r.Context(), filter); err != nil {
-		return nil, err
+		return out, err
 	}
-	list, next, err := c.DB.SearchAttempts(r.Context(), id, filter, "", 100)
+	list, next, err := c.DB.SearchAttempts(r.Context(), r.ID, filter, "", 100)
 	if err == nil && len(list) == 0 {
 		err = web.ErrNotFound
 	}
@@ -250,22 +250,18 @@ func (c *console) attemptedFrom(ctx context.Context, f storage.AttemptFilter) (t
 
 // redeliver is POST /webhooks/{id}/deliveries/{delivery}/redeliver: one attempt
 // now; the answer says what came of it.
-func (c *console) redeliver(r *web.Request) (any, error) {
-	id, err := r.ID()
-	if err != nil {
-		return nil, err
-	}
+func (c *console) redeliver(r *web.Request) (shown redeliveredJSON, err error) {
 	named := r.Param("delivery")
 	record, err := c.recordAt(r.Context(), named)
 	if err != nil {
-		return nil, err
+		return shown, err
 	}
-	out, err := c.Destinations.Redeliver(r.Context(), id, record, -1)
+	out, err := c.Destinations.Redeliver(r.Context(), r.ID, record, -1)
 	if err != nil {
-		return nil, err
+		return shown, err
 	}
 	delivered := out.Verdict == delivery.Delivered
-	c.audit(r, "webhooks", id, map[string]any{"operation": "redeliver", "deliveryId": named, "delivered": delivered})
+	c.audit(r, "webhooks", r.ID, map[string]any{"operation": "redeliver", "deliveryId": named, "delivered": delivered})
 	return redeliveredJSON{
 		Delivery: named, Delivered: delivered, Verdict: out.Verdict.String(), Status: out.Status,
 		LatencyMS: out.Latency.Milliseconds(), Error: out.Err, Response: string(out.Response),

@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -14,18 +13,6 @@ import (
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/web"
 )
-
-// served is a route's handler within the time of a request, its errors in the words of
-// the API.
-func served(h web.Handler) web.Handler {
-	return func(r *web.Request) (any, error) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-		defer cancel()
-		r.Request = r.WithContext(ctx)
-		body, err := h(r)
-		return body, inWords(err)
-	}
-}
 
 func refuse(status int, text, fix string) error {
 	return web.Refuse(status, web.FailureBody{Error: text, Fix: fix})

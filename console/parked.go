@@ -125,15 +125,35 @@ func replayIDOf(id string) *string {
 	return &id
 }
 
-type parkedRequest struct {
-	Keys      []string `json:"keys,omitempty" doc:"Contact ids."`
-	Reason    string   `json:"reason,omitempty" enum:"failing,spilled"`
-	Status    int      `json:"status,omitempty" doc:"Of HTTP, of the last attempt."`
-	Error     string   `json:"error,omitempty" doc:"A part of the last error."`
-	Partition *int     `json:"partition,omitempty"`
-	ReplayID  string   `json:"replayId,omitempty" doc:"Of a backfill; 00000000-0000-0000-0000-000000000000 for live deliveries."`
-	All       bool     `json:"all,omitempty" doc:"Needed when nothing narrows."`
-	Cursor    string   `json:"cursor,omitempty" doc:"nextCursor of the call before, with the same filter."`
+// ParkedFilter narrows which parked keys are meant.
+type ParkedFilter struct {
+	Reason    string `json:"reason,omitempty" enum:"failing,spilled"`
+	Status    int    `json:"status,omitempty" minimum:"0" maximum:"999" doc:"Of HTTP, of the last attempt."`
+	Error     string `json:"error,omitempty" minLength:"1" maxLength:"500" doc:"A part of the last error."`
+	Partition *int32 `json:"partition,omitempty" minimum:"0" maximum:"2147483647"`
+	ReplayID  string `json:"replayId,omitempty" minLength:"1" maxLength:"100" doc:"Of a backfill; 00000000-0000-0000-0000-000000000000 for live deliveries."`
+}
+
+type (
+	parkedQuery struct {
+		NextPage
+		ParkedFilter
+		Limit int  `json:"limit" minimum:"1" maximum:"500" default:"50"`
+		Total bool `json:"total" doc:"true to count them all"`
+	}
+	parkedRequest struct {
+		Keys []string `json:"keys,omitempty" minItems:"1" nullable:"false" doc:"Contact ids."`
+		ParkedFilter
+		All    bool   `json:"all,omitempty" doc:"Needed when nothing narrows."`
+		Cursor string `json:"cursor,omitempty" minLength:"1" maxLength:"2048" doc:"nextCursor of the call before, with the same filter."`
+	}
+	parkedKeyQuery struct {
+		Limit int `json:"limit" minimum:"1" maximum:"500" default:"50"`
+	}
+)
+
+func (f *ParkedFilter) filter() storage.ParkedFilter {
+	return storage.ParkedFilter{Reason: f.Reason, Status: f.Status, Error: f.Error, Partition: f.Partition, ReplayID: f.ReplayID}
 }
 
 // parkedRoutes are those of contacts whose records wait.
@@ -141,35 +161,30 @@ func (c *console) parkedRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodGet, Path: "/v1/admin/parked", Scopes: reading, Tag: "Parked keys", Summary: "Count what each destination has parked",
-			Answers: map[int]any{200: parkedTotalsPage{}},
-			Example: `/v1/admin/parked`, Handle: c.listParkedTotals,
+			Example: `/v1/admin/parked`, Handle: web.Path(c.listParkedTotals),
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/parked", Scopes: reading, Tag: "Parked keys", Summary: "List the parked contacts of a destination",
-			Params: []web.Param{limit500, nextCursor, {Name: "reason", WordsOf: parkedKeyJSON{}}, {Name: "status", Text: "of HTTP, of the last attempt"},
-				{Name: "error", Text: "a part of the last error"}, {Name: "partition"}, {Name: "replayId"}, flag("total", "true to count them all")}, Answers: map[int]any{200: parkedPage{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked?reason=failing&total=true`, Handle: c.listParked, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked?reason=failing&total=true`, Handle: web.Query(c.listParked), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/parked/retry", Scopes: changing, Tag: "Parked keys", Summary: "Try parked contacts again now",
-			Request: parkedRequest{}, Answers: map[int]any{200: parkedWished{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/retry {"status":503}`, Handle: c.wishParked("retry", storage.RetryParked), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/parked/skip", Scopes: changing, Tag: "Parked keys", Summary: "Give up what is parked of contacts by now: dead letters",
-			Request: parkedRequest{}, Answers: map[int]any{200: parkedWished{}},
 			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/skip {"keys":["0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01"]}`, Handle: c.wishParked("skip", storage.SkipParked), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/webhooks/{id}/parked/{key}", Scopes: reading, Tag: "Parked keys", Summary: "Show a parked contact and its records",
-			Params: []web.Param{limit500, {Name: "key", Text: "contact id"}}, Answers: map[int]any{200: parkedKeyPage{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: c.getParked, NotFound: noParkedKey,
+			Params:  []web.Param{{Name: "key", Text: "contact id"}},
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/parked/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01`, Handle: web.Query(c.getParked), NotFound: noParkedKey,
 		},
 	}
 }
 
 // listParkedTotals is GET /parked: how much each destination has parked.
-func (c *console) listParkedTotals(r *web.Request) (any, error) {
+func (c *console) listParkedTotals(r *web.Request) (parkedTotalsPage, error) {
 	totals, err := c.DB.AllParkedTotals(r.Context())
 	out := parkedTotalsPage{Destinations: []parkedTotalJSON{}}
 	for _, t := range totals {
@@ -181,58 +196,35 @@ func (c *console) listParkedTotals(r *web.Request) (any, error) {
 }
 
 // listParked is GET /webhooks/{id}/parked.
-func (c *console) listParked(r *web.Request) (any, error) {
-	id, err := r.ID()
+func (c *console) listParked(r *web.Request, q *parkedQuery) (out parkedPage, err error) {
+	if _, err := c.Destinations.Get(r.Context(), r.ID); err != nil {
+		return out, err
+	}
+	list, next, err := c.DB.ParkedKeys(r.Context(), r.ID, q.filter(), q.Cursor, q.Limit)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	f, q := r.Values()
-	filter := storage.ParkedFilter{Reason: q.Get("reason"), Status: f.Within(q, "status", 0, 0, 999), Error: q.Get("error"), ReplayID: q.Get("replayId")}
-	if q.Has("partition") {
-		p := int32(f.Within(q, "partition", 0, 0, 1<<31-1))
-		filter.Partition = &p
-	}
-	limit, total := f.Within(q, "limit", 50, 1, 500), web.QueryFlag(q, "total", false)
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	if _, err := c.Destinations.Get(r.Context(), id); err != nil {
-		return nil, err
-	}
-	list, next, err := c.DB.ParkedKeys(r.Context(), id, filter, q.Get("cursor"), limit)
-	if err != nil {
-		return nil, err
-	}
-	out := parkedPage{Keys: []parkedKeyJSON{}, Limit: limit, NextCursor: optional(next)}
+	out = parkedPage{Keys: []parkedKeyJSON{}, Limit: q.Limit, NextCursor: optional(next)}
 	for i := range list {
 		out.Keys = append(out.Keys, parkedKeyOf(&list[i]))
 	}
-	if total {
+	if q.Total {
 		out.Total = &parkedCount{}
-		out.Total.Keys, out.Total.Records, err = c.DB.ParkedTotals(r.Context(), id)
+		out.Total.Keys, out.Total.Records, err = c.DB.ParkedTotals(r.Context(), r.ID)
 	}
 	return out, err
 }
 
 // getParked is GET /webhooks/{id}/parked/{key}.
-func (c *console) getParked(r *web.Request) (any, error) {
-	id, err := r.ID()
-	if err != nil {
-		return nil, err
-	}
-	f, q := r.Values()
-	limit := f.Within(q, "limit", 50, 1, 500)
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	keys, records, err := c.DB.InspectParkedKey(r.Context(), id, r.TextParam("key"), limit)
+func (c *console) getParked(r *web.Request, q *parkedKeyQuery) (out parkedKeyPage, err error) {
+	keys, records, err := c.DB.InspectParkedKey(r.Context(), r.ID, r.TextParam("key"), q.Limit)
 	if err == nil && len(keys) == 0 {
 		err = web.ErrNotFound
 	}
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := parkedKeyPage{Records: []parkedRecordJSON{}}
+	out.Records = []parkedRecordJSON{}
 	for i := range keys {
 		out.Keys = append(out.Keys, parkedKeyOf(&keys[i]))
 	}
@@ -249,53 +241,28 @@ const wishTime = 5 * time.Second
 // the keys that the body names or narrows to, or of all when it says so.
 // Of very many keys a call does what it can in some seconds.
 func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
-	return func(r *web.Request) (any, error) {
-		id, f, err := r.Target()
-		if err != nil {
-			return nil, err
+	return web.Body(func(r *web.Request, req *parkedRequest) (out parkedWished, err error) {
+		if len(req.Keys) == 0 && req.ParkedFilter == (ParkedFilter{}) && !req.All {
+			return out, web.IssuesError{web.Wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)}
 		}
-		filter, narrow := parkedFilter(f)
-		all, cursor := f.Flag("all"), f.Text("cursor", 1, maxURL)
-		if err := f.Err(); err != nil {
-			return nil, err
+		if _, err := c.Destinations.Get(r.Context(), r.ID); err != nil {
+			return out, err
 		}
-		if !narrow && (all == nil || !*all) {
-			f.Wrong("all", "custom", "Nothing says which keys", `name "keys", narrow with "reason", "status", "error", "partition" or "replayId", or send "all": true`)
-			return nil, f.Err()
-		}
-		if _, err := c.Destinations.Get(r.Context(), id); err != nil {
-			return nil, err
-		}
-		out := parkedWished{NextCursor: cursor}
-		for began := time.Now(); out.NextCursor != nil || out.Keys == 0; {
-			from := ""
-			take(&from, out.NextCursor)
-			n, next, err := c.DB.WishParked(r.Context(), wish, id, filter, from)
-			if err != nil {
-				return nil, err
+		filter, from := req.filter(), req.Cursor
+		filter.Keys = req.Keys
+		for began := time.Now(); ; {
+			var n int
+			if n, from, err = c.DB.WishParked(r.Context(), wish, r.ID, filter, from); err != nil {
+				return out, err
 			}
-			out.Keys, out.NextCursor = out.Keys+n, optional(next)
-			if next == "" || time.Since(began) > wishTime {
+			out.Keys += n
+			if from == "" || time.Now().Sub(began) > wishTime {
 				break
 			}
 		}
+		out.NextCursor = optional(from)
 		filter.Keys = filter.Keys[:min(len(filter.Keys), 20)] // of a long list its beginning tells enough
-		c.audit(r, "webhooks", id, map[string]any{"operation": "parked-" + what, "filter": filter, "keys": out.Keys})
+		c.audit(r, "webhooks", r.ID, map[string]any{"operation": "parked-" + what, "filter": filter, "keys": out.Keys})
 		return out, nil
-	}
-}
-
-// parkedFilter reads which keys are meant, and whether the body narrows at all.
-func parkedFilter(f *web.Form) (filter storage.ParkedFilter, narrow bool) {
-	filter.Keys = f.Texts("keys")
-	take(&filter.Reason, f.Text("reason", 1, maxNameLen))
-	take(&filter.Error, f.Text("error", 1, maxDescribed))
-	take(&filter.ReplayID, f.Text("replayId", 1, maxNameLen))
-	take(&filter.Status, f.Whole("status"))
-	if n := f.Whole("partition"); n != nil {
-		p := int32(*n)
-		filter.Partition = &p
-	}
-	narrow = len(filter.Keys) > 0 || filter.Partition != nil || filter.Status != 0 || filter.Reason+filter.Error+filter.ReplayID != ""
-	return filter, narrow
+	})
 }

@@ -23,9 +23,9 @@ type Rewinds interface {
 // What bodies look like.
 type (
 	rewindRequest struct {
-		To        string `json:"to" doc:"start, latest, a time, or an offset."`
-		Topic     string `json:"topic,omitempty" doc:"Only this one: lifecycle or events."`
-		Partition *int   `json:"partition,omitempty" doc:"Only this one."`
+		To        string        `json:"to" minLength:"1" maxLength:"40" doc:"start, latest, a time, or an offset."`
+		Topic     schemas.Topic `json:"topic,omitempty" minLength:"1" maxLength:"40" doc:"Only this one: lifecycle or events."`
+		Partition *int32        `json:"partition,omitempty" minimum:"0" maximum:"2147483647" doc:"Only this one."`
 
 		SkipUndelivered bool `json:"skipUndelivered,omitempty" doc:"Leave out what was not delivered yet and lies before that: dead letters. Without it, that is refused."`
 		DryRun          bool `json:"dryRun,omitempty" doc:"Say what would be sent and left out, and change nothing."`
@@ -41,73 +41,37 @@ func (c *console) rewindRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/skip", Scopes: changing, Tag: "Replay", Summary: "Go on from now",
-			Request: skipRequest{}, Answers: map[int]any{200: replay.Rewound{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/skip {"dryRun":true}`, Handle: c.skipWebhook, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/skip {"dryRun":true}`, Handle: web.Body(c.skipWebhook), NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/rewind", Scopes: changing, Tag: "Replay", Summary: "Go on from somewhere else, previewed first",
-			Request: rewindRequest{}, Answers: map[int]any{200: replay.Rewound{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rewind {"to":"2026-01-31T12:00:00Z","dryRun":true}`, Handle: c.rewindWebhook, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/rewind {"to":"2026-01-31T12:00:00Z","dryRun":true}`, Handle: web.Body(c.rewindWebhook), NotFound: noWebhook,
 		},
 	}
 }
 
 // rewindWebhook is POST /webhooks/{id}/rewind: the destination goes on from
 // somewhere else; with dryRun, only what that would send is said.
-func (c *console) rewindWebhook(r *web.Request) (any, error) {
-	id, f, err := r.Target()
-	if err != nil {
-		return nil, err
-	}
-	var req replay.RewindRequest
-	to, topic, partition, dry := f.Text("to", 1, 40), f.Text("topic", 1, 40), f.Whole("partition"), f.Flag("dryRun")
-	skip := f.Flag("skipUndelivered")
-	if !f.Has("to") {
-		f.Missing("to", "string")
-	}
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	take(&req.To, to)
-	take(&req.DryRun, dry)
-	take(&req.SkipUndelivered, skip)
-	if topic != nil {
-		req.Topic = schemas.Topic(*topic)
-	}
-	if partition != nil {
-		p := int32(*partition)
-		req.Partition = &p
-	}
-	out, err := c.Rewinds.Rewind(r.Context(), id, req)
+func (c *console) rewindWebhook(r *web.Request, req *rewindRequest) (*replay.Rewound, error) {
+	out, err := c.Rewinds.Rewind(r.Context(), r.ID, replay.RewindRequest(*req))
 	if err != nil {
 		return nil, err
 	}
 	if out.Applied {
-		c.audit(r, "webhooks", id, map[string]any{"operation": "rewind", "to": req.To, "topic": req.Topic, "partition": req.Partition, "undelivered": out.Undelivered, "positions": out.Positions})
+		c.audit(r, "webhooks", r.ID, map[string]any{"operation": "rewind", "to": req.To, "topic": req.Topic, "partition": req.Partition, "undelivered": out.Undelivered, "positions": out.Positions})
 	}
 	return out, nil
 }
 
 // skipWebhook is POST /webhooks/{id}/skip: the destination goes on from the ends of
 // its topics.
-func (c *console) skipWebhook(r *web.Request) (any, error) {
-	id, f, err := r.Target()
-	if err != nil {
-		return nil, err
-	}
-	var req replay.SkipRequest
-	skip, dry := f.Flag("skipUndelivered"), f.Flag("dryRun")
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	take(&req.SkipUndelivered, skip)
-	take(&req.DryRun, dry)
-	out, err := c.Rewinds.Skip(r.Context(), id, req)
+func (c *console) skipWebhook(r *web.Request, req *skipRequest) (*replay.Rewound, error) {
+	out, err := c.Rewinds.Skip(r.Context(), r.ID, replay.SkipRequest(*req))
 	if err != nil {
 		return nil, err
 	}
 	if out.Applied {
-		c.audit(r, "webhooks", id, map[string]any{"operation": "skip", "undelivered": out.Undelivered, "positions": out.Positions})
+		c.audit(r, "webhooks", r.ID, map[string]any{"operation": "skip", "undelivered": out.Undelivered, "positions": out.Positions})
 	}
 	return out, nil
 }

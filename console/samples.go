@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -16,8 +17,16 @@ import (
 )
 
 type sampleRequestBody struct {
-	Record  string         `json:"record,omitempty" doc:"A place on the log, as lifecycle-3-1042, or a record's id. Without record and message: a webhook.test."`
-	Message map[string]any `json:"message,omitempty" doc:"As webhooks get it (id, type, timestamp, data), or as records are shown (topic, value)."`
+	Record  string     `json:"record,omitempty" minLength:"1" maxLength:"100" doc:"A place on the log, as lifecycle-3-1042, or a record's id. Without record and message: a webhook.test."`
+	Message web.Object `json:"message,omitempty" doc:"As webhooks get it (id, type, timestamp, data), or as records are shown (topic, value)."`
+}
+
+// Check is that a sample is one thing.
+func (s *sampleRequestBody) Check() web.IssuesError {
+	if s.Record == "" || s.Message == nil {
+		return nil
+	}
+	return web.IssuesError{web.Wrong("message", "custom", "Either a record or a message, not both", "leave one of them out")}
 }
 
 // sampleRoutes are those that try a destination.
@@ -25,62 +34,47 @@ func (c *console) sampleRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/test", Scopes: changing, Tag: "Destinations", Summary: "Send a test message, or a record as a test, now",
-			Request: sampleRequestBody{}, Answers: map[int]any{202: testJSON{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/test {"record":"lifecycle-3-1042"}`, Handle: c.testWebhook, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/test {"record":"lifecycle-3-1042"}`, Handle: web.Body(c.testWebhook), Status: http.StatusAccepted, NotFound: noWebhook,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/webhooks/{id}/preview", Scopes: changing, Tag: "Destinations", Summary: "Show the request that a record would be sent as",
-			Request: sampleRequestBody{}, Answers: map[int]any{200: destinations.SampleRequest{}},
-			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/preview {"record":"lifecycle-3-1042"}`, Handle: c.previewWebhook, NotFound: noWebhook,
+			Example: `/v1/admin/webhooks/0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01/preview {"record":"lifecycle-3-1042"}`, Handle: web.Body(c.previewWebhook), NotFound: noWebhook,
 		},
 	}
 }
 
 // previewWebhook is POST /webhooks/{id}/preview: the request that a record would
 // be sent as now. Nothing is sent.
-func (c *console) previewWebhook(r *web.Request) (any, error) {
-	id, s, err := c.sample(r)
+func (c *console) previewWebhook(r *web.Request, req *sampleRequestBody) (*destinations.SampleRequest, error) {
+	s, err := c.sample(r, req)
 	if err != nil {
 		return nil, err
 	}
-	return c.Destinations.Preview(r.Context(), id, s)
+	return c.Destinations.Preview(r.Context(), r.ID, s)
 }
 
 // testWebhook is POST /webhooks/{id}/test: the message is on its way before the
 // answer, which says what came of it.
-func (c *console) testWebhook(r *web.Request) (any, error) {
-	id, s, err := c.sample(r)
+func (c *console) testWebhook(r *web.Request, req *sampleRequestBody) (out testJSON, err error) {
+	s, err := c.sample(r, req)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	t, err := c.Destinations.Test(r.Context(), id, s)
+	t, err := c.Destinations.Test(r.Context(), r.ID, s)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	sent := t.Request.Result == "sent"
-	c.audit(r, "webhooks", id, map[string]any{"operation": "test", "deliveryId": t.DeliveryID, "type": t.EventType, "delivered": t.Delivered})
-	return web.Answered(http.StatusAccepted, testJSON{sent, *t}), nil
+	c.audit(r, "webhooks", r.ID, map[string]any{"operation": "test", "deliveryId": t.DeliveryID, "type": t.EventType, "delivered": t.Delivered})
+	return testJSON{t.Request.Result == "sent", *t}, nil
 }
 
-// sample reads what a preview or a test is made with: "record", a place on the
-// log or a record's id; "message", the JSON of one; or nothing.
-func (c *console) sample(r *web.Request) (id string, s destinations.Sample, err error) {
-	id, f, err := r.Target()
-	if err != nil {
-		return "", s, err
+// sample is what a preview or a test is made with.
+func (c *console) sample(r *web.Request, req *sampleRequestBody) (s destinations.Sample, err error) {
+	s.Message = json.RawMessage(req.Message)
+	if req.Record != "" {
+		s.Record, err = c.recordNamed(r.Context(), r.ID, req.Record)
 	}
-	record, message := f.Text("record", 1, maxNameLen), f.Object("message")
-	if record != nil && message != nil {
-		f.Wrong("message", "custom", "Either a record or a message, not both", "leave one of them out")
-	}
-	if err := f.Err(); err != nil {
-		return "", s, err
-	}
-	s.Message = message
-	if record != nil {
-		s.Record, err = c.recordNamed(r.Context(), id, *record)
-	}
-	return id, s, err
+	return s, err
 }
 
 // recordNamed reads a record by its place, or by its id: where the destination's

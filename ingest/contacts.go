@@ -24,10 +24,15 @@ type (
 		Properties  map[string]any  `json:"properties,omitempty" doc:"Merged into the contact's; null removes a property."`
 		Lists       map[string]bool `json:"lists,omitempty"`
 	}
-	subjectRequest struct {
+	// SubjectRequest names a person.
+	SubjectRequest struct {
 		UserID      string `json:"userId,omitempty"`
 		Email       string `json:"email,omitempty"`
 		AnonymousID string `json:"anonymousId,omitempty"`
+	}
+	findQuery struct {
+		SubjectRequest
+		ID string `json:"id,omitempty" doc:"the contact's own id"`
 	}
 	deletedResponse struct {
 		Deleted bool `json:"deleted"`
@@ -51,13 +56,13 @@ func (a *API) contactRoutes() []web.Route {
 		{
 			Method: http.MethodDelete, Path: "/v1/contacts", Scopes: []string{storage.ScopeIngest}, Tag: "Contacts", Summary: "Erase a contact",
 			Text:    "404 when there is none.",
-			Request: subjectRequest{}, Answers: map[int]any{200: deletedResponse{}, 202: acceptedResponse{}, 404: web.FailureBody{}, 409: conflictResponse{}},
+			Request: SubjectRequest{}, Answers: map[int]any{200: deletedResponse{}, 202: acceptedResponse{}, 404: web.FailureBody{}, 409: conflictResponse{}},
 			Example: `/v1/contacts {"userId":"u-1"}`, Serve: a.deleteContact,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/contacts/find", Scopes: []string{storage.ScopeIngest, storage.ScopeRead}, Tag: "Contacts", Summary: "Find contacts",
 			Text:    "By any name a contact ever had, also of one that was merged into it. At least one parameter is needed; each finds at most one.",
-			Params:  []web.Param{{Name: "userId"}, {Name: "email"}, {Name: "anonymousId"}, {Name: "id", Text: "the contact's own id"}},
+			Query:   findQuery{},
 			Answers: map[int]any{200: contactsResponse{}}, Example: "/v1/contacts/find?email=ada@example.com", Serve: a.findContacts,
 		},
 	}

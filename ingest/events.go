@@ -42,6 +42,9 @@ type (
 	batchRequest struct {
 		Events []eventRequest `json:"events" minItems:"1" maxItems:"1000"`
 	}
+	batchQuery struct {
+		IDs bool `json:"ids" doc:"true to be told the events' ids"`
+	}
 	batchResponse struct {
 		Accepted  int             `json:"accepted"`
 		Rejected  []rejectedEvent `json:"rejected"`
@@ -61,8 +64,8 @@ func (a *API) eventRoutes() []web.Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/events/batch", Scopes: []string{storage.ScopeIngest, storage.ScopeWrite}, Tag: "Events", Summary: "Send up to 1000 events",
-			Text:   "At most 5 MiB. Each event stands for itself: what is rejected is named by its index with the fix. 400 when none is good. A bare array is taken too. Each event may carry its own idempotencyKey.",
-			Params: []web.Param{{Name: "ids", Text: "true to be told the events' ids"}}, Request: batchRequest{},
+			Text:  "At most 5 MiB. Each event stands for itself: what is rejected is named by its index with the fix. 400 when none is good. A bare array is taken too. Each event may carry its own idempotencyKey.",
+			Query: batchQuery{}, Request: batchRequest{},
 			Answers: map[int]any{202: batchResponse{}, 400: []any{batchResponse{}, web.FailureBody{}}},
 			Example: `/v1/events/batch?ids=true {"events":[{"name":"order.completed","userId":"u-1"}]}`, Serve: a.postEvents,
 		},

@@ -35,6 +35,28 @@ type IssuesError []Issue
 // Error implements error.
 func (i IssuesError) Error() string { return i[0].Message }
 
+// Wrong is an issue of a field or parameter, with its fix.
+func Wrong(name, code, message, fix string) Issue {
+	return Issue{Code: code, Path: []any{name}, Message: message, Fix: fix}
+}
+
+// KindOf names the kind of a JSON value, which is not empty and does not begin with space.
+func KindOf[T ~string | ~[]byte](value T) string {
+	switch value[0] {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
 // FailureBody is the one envelope of errors.
 type FailureBody struct {
 	Error     string `json:"error"`

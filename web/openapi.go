@@ -21,8 +21,8 @@ type About struct {
 	PublicURL string // where it is reached from outside, if that is known
 }
 
-// describe makes the description of routes, and has those with a Handle served by it.
-func describe(about About, routes []Route) *huma.OpenAPI {
+// newDocument is a description without routes.
+func newDocument(about About) *huma.OpenAPI {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Hogstream API", Version: about.Version,
@@ -40,13 +40,6 @@ func describe(about About, routes []Route) *huma.OpenAPI {
 	}
 	if about.PublicURL != "" {
 		doc.Servers = []*huma.Server{{URL: about.PublicURL}}
-	}
-	for i := range routes {
-		op := operation(doc.Components.Schemas, &routes[i])
-		doc.AddOperation(op)
-		if routes[i].Handle != nil {
-			routes[i].Serve = acceptedBy(doc.Components.Schemas, op).checked(&routes[i])
-		}
 	}
 	return doc
 }
@@ -67,18 +60,16 @@ func schemaName(t reflect.Type, hint string) string {
 }
 
 // operation describes one route.
-func operation(types huma.Registry, r *Route) *huma.Operation {
-	sent, _ := r.readExample() // checked before
+func (a *accepted) operation(r *Route) *huma.Operation {
+	types := a.types
+	sent, _ := r.readExample(a) // checked before
 	op := &huma.Operation{
-		Method: r.Method, Path: r.Path, Summary: r.Summary, Description: r.Text, Tags: []string{r.Tag}, Parameters: parameters(types, r, sent),
+		Method: r.Method, Path: r.Path, Summary: r.Summary, Description: r.Text, Tags: []string{r.Tag}, Parameters: a.parameters(r, sent),
 		OperationID: strings.ToLower(r.Method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(r.Path),
 		Responses:   map[string]*huma.Response{},
 	}
-	if r.Request != nil {
-		schema := schemaOf(types, r.Request)
-		// A body may be left out where nothing has to be said.
-		required := r.Method == http.MethodPatch || len(resolve(types, schema).Required) > 0 || r.Handle == nil
-		op.RequestBody = &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Example: sent.body}}}
+	if a.body != nil {
+		op.RequestBody = &huma.RequestBody{Required: a.required, Content: map[string]*huma.MediaType{"application/json": {Schema: a.bodyRef, Example: sent.body}}}
 	}
 	answer := func(status int, body any) {
 		if _, own := op.Responses[strconv.Itoa(status)]; !own {
@@ -115,32 +106,30 @@ func (r *Route) refusals() []int {
 	return statuses
 }
 
-// parameters are those of the query, and all of the path.
-func parameters(types huma.Registry, r *Route, sent example) (params []*huma.Param) {
-	param := func(in string, p Param) {
-		described := &huma.Param{Name: p.Name, In: in, Required: in == "path", Description: p.Text, Schema: &huma.Schema{Type: huma.TypeString}}
-		for _, word := range p.Words {
-			described.Schema.Enum = append(described.Schema.Enum, word)
+// parameters are those of the path and of the query.
+func (a *accepted) parameters(r *Route, sent example) (params []*huma.Param) {
+	add := func(in, name, text string, schema *huma.Schema) {
+		p := &huma.Param{Name: name, In: in, Required: in == "path", Description: text, Schema: schema}
+		if value, given := sent.params[name]; given {
+			p.Example = value
 		}
-		if p.WordsOf != nil {
-			described.Schema.Enum = resolve(types, schemaOf(types, p.WordsOf)).Properties[p.Name].Enum
-		}
-		if value, given := sent.params[p.Name]; given {
-			described.Example = value
-		}
-		params = append(params, described)
+		params = append(params, p)
 	}
-	inPath := r.pathParams()
-	for _, p := range r.Params {
-		if i := slices.Index(inPath, p.Name); i >= 0 {
-			param("path", p)
-			inPath = slices.Delete(inPath, i, i+1)
-			continue
+	for _, name := range r.pathParams() {
+		schema, text := &huma.Schema{Type: huma.TypeString}, ""
+		if name == "id" && a.uuid {
+			schema.Format = "uuid"
 		}
-		param("query", p)
+		if i := slices.IndexFunc(r.Params, func(p Param) bool { return p.Name == name }); i >= 0 {
+			text = r.Params[i].Text
+		}
+		add("path", name, text, schema)
 	}
-	for _, name := range inPath {
-		param("path", Param{Name: name})
+	for _, name := range slices.Sorted(maps.Keys(a.query.Properties)) {
+		schema := *a.query.Properties[name]
+		text := schema.Description
+		schema.Description = ""
+		add("query", name, text, &schema)
 	}
 	return params
 }

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -25,12 +27,14 @@ type Route struct {
 	// Tag is the chapter of the description that it stands in, Summary its line there,
 	// Text what else is to be said; the scopes are added.
 	Tag, Summary, Text string
-	// Params are those of the query, and of the path those that need a word.
+	// Params are the parts of the path that need a word.
 	Params []Param
-	// Request is a value of the type of the body, nil for none.
-	Request any
+	// Query and Request are values of the types of the query and the body, nil for none,
+	// of a route with Serve: a Handle has its own.
+	Query, Request any
 	// Answers are values of the types of the answers by status: several types as a
-	// []any, no JSON as a [Media]. What every route may answer is added.
+	// []any, no JSON as a [Media]. That of a Handle, and what every route may answer, is
+	// added.
 	Answers map[int]any
 	// Example is a request as one would send it: path, query, and after a blank the body.
 	Example string
@@ -38,21 +42,18 @@ type Route struct {
 	// Serve reads the request by itself and answers it. It passes over what it does
 	// not know. Compile makes it of Handle, where that is set instead.
 	Serve func(*Exchange, *http.Request)
-	// Handle gets requests that hold nothing but what the route takes: others are
-	// answered with what is wrong with them.
+	// Handle gets what the route takes, read and checked: other requests are answered with
+	// what is wrong with them. Status is that of its answer, 200 without.
 	Handle Handler
-	// NotFound is what a 404 of Handle says.
+	Status int
+	// NotFound is what a 404 of Handle says. Errors says its other errors in the words of
+	// the API.
 	NotFound string
+	Errors   func(error) error
 }
 
-// Param is a parameter of a query or a path.
-type Param struct {
-	Name, Text string
-	// Words are the only values there are, if any. WordsOf takes those of the field of
-	// the same name of an answer's type.
-	Words   []string
-	WordsOf any
-}
+// Param is a part of a path.
+type Param struct{ Name, Text string }
 
 // Media is an answer that is not JSON: its content type.
 type Media string
@@ -64,7 +65,7 @@ type example struct {
 }
 
 // readExample reads a route's example and says what it lacks or has wrong.
-func (r *Route) readExample() (example, error) {
+func (r *Route) readExample(a *accepted) (example, error) {
 	target, body, hasBody := strings.Cut(r.Example, " ")
 	out := example{params: map[string]string{}}
 	at, err := url.Parse(target)
@@ -84,7 +85,7 @@ func (r *Route) readExample() (example, error) {
 		}
 	}
 	for name, values := range at.Query() {
-		if !slices.ContainsFunc(r.Params, func(p Param) bool { return p.Name == name }) {
+		if a.query.Properties[name] == nil {
 			return out, fmt.Errorf("the route has no parameter %s", name)
 		}
 		out.params[name] = values[0]
@@ -106,8 +107,28 @@ func (r *Route) readExample() (example, error) {
 	return out, nil
 }
 
+// takeHandler takes the types of a handler.
+func (r *Route) takeHandler() {
+	h, status := r.Handle, cmp.Or(r.Status, http.StatusOK)
+	switch {
+	case h.call == nil:
+		return
+	case h.body:
+		r.Request = reflect.Zero(h.in).Interface()
+	default:
+		r.Query = reflect.Zero(h.in).Interface()
+	}
+	if h.out.Kind() != reflect.Interface {
+		r.Answers = maps.Clone(r.Answers)
+		if r.Answers == nil {
+			r.Answers = map[int]any{}
+		}
+		r.Answers[status] = reflect.Zero(h.out).Interface()
+	}
+}
+
 // lacks is what a route cannot be served without, one error each.
-func (r *Route) lacks() error {
+func (r *Route) lacks(a *accepted) error {
 	var errs []error
 	missing := func(what string, is bool) {
 		if is {
@@ -117,14 +138,28 @@ func (r *Route) lacks() error {
 	missing("description: set Tag and Summary", r.Tag == "" || r.Summary == "")
 	missing("scope: set Scopes, or Open for a route without a key", (len(r.Scopes) == 0) != r.Open)
 	missing("answer: set Answers", len(r.Answers) == 0)
-	missing("handler: set Serve or Handle", (r.Serve == nil) == (r.Handle == nil))
+	missing("handler: set Serve or Handle", (r.Serve == nil) == (r.Handle.call == nil))
 	missing("example: set Example", r.Example == "")
+	for _, in := range []any{r.Query, r.Request} {
+		missing("schema for the fields that its request embeds: export their type", in != nil && hidesFields(reflect.TypeOf(in)))
+	}
 	if r.Example != "" {
-		if _, err := r.readExample(); err != nil {
+		if _, err := r.readExample(a); err != nil {
 			errs = append(errs, fmt.Errorf("web: the example of route %s %s: %w", r.Method, r.Path, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// hidesFields reports whether a struct embeds one that is not exported: decoders of JSON
+// fill its fields, and schemas leave them out.
+func hidesFields(t reflect.Type) bool {
+	for i := 0; t.Kind() == reflect.Struct && i < t.NumField(); i++ {
+		if f := t.Field(i); f.Anonymous && (!f.IsExported() || hidesFields(f.Type)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Table is routes that are whole, and their description.
@@ -159,6 +194,8 @@ func (t *Table) Methods(path string) (methods []string) {
 // something.
 func Compile(about About, routes []Route) (*Table, error) {
 	routes = slices.Clone(routes)
+	doc := newDocument(about)
+	all := make([]*accepted, len(routes))
 	var errs []error
 	seen := map[string]bool{}
 	for i := range routes {
@@ -167,12 +204,19 @@ func Compile(about About, routes []Route) (*Table, error) {
 			errs = append(errs, fmt.Errorf("web: route %s is there twice", name))
 		}
 		seen[name] = true
-		errs = append(errs, routes[i].lacks())
+		routes[i].takeHandler()
+		all[i] = accepts(doc.Components.Schemas, &routes[i])
+		errs = append(errs, routes[i].lacks(all[i]))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	doc := describe(about, routes)
+	for i := range routes {
+		doc.AddOperation(all[i].operation(&routes[i]))
+		if routes[i].Handle.call != nil {
+			routes[i].Serve = all[i].checked(routes[i])
+		}
+	}
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("web: describe the routes: %w", err)

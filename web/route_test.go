@@ -13,11 +13,15 @@ type thing struct {
 	Name string `json:"name"`
 }
 
+type dry struct {
+	Dry bool `json:"dry"`
+}
+
 // whole is a route that lacks nothing.
 func whole() web.Route {
 	return web.Route{
 		Method: http.MethodPost, Path: "/v1/things/{id}", Scopes: []string{"write"}, Tag: "Things", Summary: "Change a thing",
-		Params: []web.Param{{Name: "dry"}}, Request: thing{},
+		Query: dry{}, Request: thing{},
 		Answers: map[int]any{200: thing{}}, Example: `/v1/things/1?dry=true {"name":"a"}`,
 		Serve: func(*web.Exchange, *http.Request) {},
 	}

@@ -16,8 +16,7 @@ type answer struct {
 func Routes(version string) []web.Route {
 	return []web.Route{{
 		Method: http.MethodGet, Path: "/v1/admin/version", Scopes: []string{storage.ScopeRead}, Tag: "Process", Summary: "Show the version",
-		Answers: map[int]any{http.StatusOK: answer{}},
 		Example: "/v1/admin/version",
-		Handle:  func(*web.Request) (any, error) { return answer{version}, nil },
+		Handle:  web.Path(func(*web.Request) (answer, error) { return answer{version}, nil }),
 	}}
 }
