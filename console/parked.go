@@ -256,7 +256,7 @@ func (c *console) wishParked(what string, wish storage.ParkedWish) web.Handler {
 				return out, err
 			}
 			out.Keys += n
-			if from == "" || time.Now().Sub(began) > wishTime {
+			if from == "" || time.Since(began) > wishTime {
 				break
 			}
 		}

@@ -188,10 +188,8 @@ var fixes = map[string]string{
 
 // wrongType notes a value that is of another type; empty is none.
 func (f *reading) wrongType(path []any, expected, value string) {
-	received, fix := "undefined", ""
-	if value == "" {
-		fix = fmt.Sprintf("send %v", path[len(path)-1])
-	} else {
+	received, fix := "undefined", fmt.Sprint("send ", path[len(path)-1])
+	if value != "" {
 		received, fix = KindOf(value), fixes[expected]
 	}
 	if received == "null" {
