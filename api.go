@@ -66,7 +66,17 @@ func processorState(loop *loop.Loop) error {
 	if err := loop.Ready(); err != nil {
 		return err
 	}
-	if n := len(loop.Stopped()); n > 0 {
+	stopped := loop.Stopped()
+	left := 0
+	for _, p := range stopped {
+		if p.Newer {
+			left++
+		}
+	}
+	if left > 0 {
+		return ingest.NoticeError(fmt.Sprintf("%d partitions are left to instances of a newer release, which writes a format that this one does not know: upgrade this instance", left))
+	}
+	if n := len(stopped); n > 0 {
 		return ingest.NoticeError(fmt.Sprintf("%d partitions wait for an operator: see `hogstream processors ls` and the log line processor.partition_stopped", n))
 	}
 	return nil

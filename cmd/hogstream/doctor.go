@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
 )
 
 type doctorCmd struct{ infraFlags }
@@ -181,8 +185,56 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
 	} else {
 		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"})
+		if len(cfg.Kafka.Brokers) > 0 {
+			findings = append(findings, formatsFinding(ctx, cfg, db))
+		}
 	}
 	return append(findings, clockFinding(ctx, db))
+}
+
+// formatsFinding compares the formats that this binary knows with those that are written.
+func formatsFinding(ctx context.Context, cfg hogstream.Config, db *storage.DB) finding {
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
+		return ill("formats", err, "mend kafka first")
+	}
+	defer admin.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var notes []string
+	for _, p := range processors.All() {
+		formats, err := loop.ListFormats(ctx, admin, db, p.Name, p.Format)
+		if err != nil {
+			return ill("formats", err, "mend kafka and postgres first")
+		}
+		note, err := judgeFormats(p, formats)
+		if err != nil {
+			return ill("formats", err, "use the release that wrote them, or a later one (docs/upgrade.md)")
+		}
+		notes = append(notes, note)
+	}
+	return finding{What: "formats", OK: true, Note: strings.Join(notes, "; ")}
+}
+
+// judgeFormats says in which format a processor writes, and what holds back a higher one;
+// an error for one that this binary does not know.
+func judgeFormats(p processors.Processor, f loop.Formats) (note string, err error) {
+	lowest := p.Format
+	for _, format := range slices.Sorted(maps.Keys(f.Partitions)) {
+		if format > p.Format {
+			return "", fmt.Errorf("%s is in format %d on partitions %s, and this binary knows up to %d", p.Name, format, numberRanges(f.Partitions[format]), p.Format)
+		}
+		lowest = min(lowest, format)
+	}
+	note = fmt.Sprintf("%s %d", p.Name, lowest)
+	switch {
+	case lowest == p.Format:
+	case len(f.Holding) > 0:
+		note += fmt.Sprintf(", and %d when no instance of an older release runs: now %s", p.Format, strings.Join(f.Holding, ", "))
+	default:
+		note += fmt.Sprintf(", and %d from the next record of a partition on", p.Format)
+	}
+	return note, nil
 }
 
 // clockFinding compares this machine's clock with the database's: leases and

@@ -9,8 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/schemas/localregistry"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
 
@@ -61,6 +63,31 @@ func TestTheDoctorIsContentWithWhatServeTakesAndNamesEachFixOtherwise(t *testing
 			delete(found, "topics") // they are not checked without Kafka
 			delete(found, "settings")
 			require.Empty(t, found, "nothing else is ill")
+		})
+	}
+}
+
+func TestTheDoctorSaysWhichFormatsAreWrittenAndWhatHoldsAHigherOneBack(t *testing.T) {
+	p := processors.Processor{Name: "contacts", Format: 2}
+	for name, c := range map[string]struct {
+		formats loop.Formats
+		note    string
+		ill     string
+	}{
+		"nothing yet":            {loop.Formats{}, "contacts 2", ""},
+		"the highest":            {loop.Formats{Partitions: map[int32][]int32{2: {0, 1}}}, "contacts 2", ""},
+		"an older instance":      {loop.Formats{Partitions: map[int32][]int32{1: {0, 1}}, Holding: []string{"b"}}, "contacts 1, and 2 when no instance of an older release runs: now b", ""},
+		"not all have risen":     {loop.Formats{Partitions: map[int32][]int32{1: {0}, 2: {1}}}, "contacts 1, and 2 from the next record of a partition on", ""},
+		"written by a newer one": {loop.Formats{Partitions: map[int32][]int32{2: {0}, 3: {1, 2}}}, "", "contacts is in format 3 on partitions 1-2, and this binary knows up to 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			note, err := judgeFormats(p, c.formats)
+			require.Equal(t, c.note, note)
+			if c.ill == "" {
+				require.NoError(t, err)
+			} else {
+				require.EqualError(t, err, c.ill)
+			}
 		})
 	}
 }

@@ -125,9 +125,13 @@ func TestAPartitionOfANewerFormatIsLeftAloneAndTheOthersGoOn(t *testing.T) {
 	r.eventually("it says so", func() bool { return len(older.loop.Stopped()) == 1 })
 	stopped := older.loop.Stopped()[0]
 	require.EqualValues(t, 1, stopped.Partition)
+	require.True(t, stopped.Newer)
 	require.Equal(t, "its state is in format 2, which a newer release writes, and this one knows up to 1: "+
 		"it is left to the instances of that release; upgrade this one", stopped.Reason)
 	require.NoError(t, older.loop.Ready(), "it is no outage")
+	seen, err := loop.ListFormats(t.Context(), r.openAdmin(), r.db, "copier", 2)
+	require.NoError(t, err)
+	require.Equal(t, loop.Formats{Partitions: map[int32][]int32{1: {0}, 2: {1}}, Holding: []string{"a-copier-0"}}, seen)
 	older.stop()
 	require.EqualValues(t, 2, r.row(1).Ranges["ingest"].Next, "nothing of it was touched")
 	require.Nil(t, r.row(1).Pending)

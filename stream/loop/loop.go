@@ -184,6 +184,9 @@ func (l *Loop) Ready() error {
 type StoppedPartition struct {
 	Partition int32
 	Reason    string
+	// Newer says that it waits for no operator's decision: an instance of a newer release
+	// goes on with it.
+	Newer bool
 }
 
 // Stopped lists the partitions that wait for an operator. Safe for concurrent use.

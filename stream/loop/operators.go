@@ -90,6 +90,31 @@ func ListProcessor(ctx context.Context, a *stream.Admin, db *storage.DB, process
 	return all, nil
 }
 
+// Formats is in which format a processor's partitions are, and why not in a higher one.
+type Formats struct {
+	Partitions map[int32][]int32 // their numbers, by format
+	Holding    []string          // members of its group that do not know the format asked about
+}
+
+// ListFormats says how a processor stands to a format, as `hogstream doctor` shows it.
+func ListFormats(ctx context.Context, a *stream.Admin, db *storage.DB, processor string, format int32) (Formats, error) {
+	rows, err := db.LoadProgress(ctx, processor, nil)
+	if err != nil {
+		return Formats{}, err
+	}
+	f := Formats{Partitions: make(map[int32][]int32)}
+	for _, row := range rows {
+		f.Partitions[row.Format] = append(f.Partitions[row.Format], row.Partition)
+	}
+	group := a.Config.Group(processor)
+	described, err := a.Kadm.DescribeGroups(ctx, group)
+	if err != nil {
+		return Formats{}, fmt.Errorf("processor %s: describe its group: %w", processor, err)
+	}
+	_, f.Holding = lowestFormat(described[group].Members, format)
+	return f, nil
+}
+
 // ErrOffset is returned by AcceptOffsets for an offset that the log does not have.
 var ErrOffset = errors.New("the log does not have this offset")
 

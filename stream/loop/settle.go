@@ -88,7 +88,7 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 			}
 		case actLeave:
 			w.metrics.setLag(p.number, f.lag())
-			w.halt(p, d.why)
+			w.halt(p, d.why, true)
 		}
 	}
 	if len(seeds) > 0 {
@@ -231,16 +231,16 @@ func (w *worker) mismatch(ctx context.Context, p *part, why string) error {
 			return err
 		}
 	}
-	w.halt(p, why+": "+advice(w.name, p.number))
+	w.halt(p, why+": "+advice(w.name, p.number), false)
 	return nil
 }
 
 // halt leaves a partition alone, visibly, until a later look at it says otherwise.
-func (w *worker) halt(p *part, reason string) {
+func (w *worker) halt(p *part, reason string, newer bool) {
 	if p.reason != reason {
 		w.log.Error("processor.partition_stopped", zap.Int32("partition", p.number), zap.String("why", reason))
 	}
-	p.stage, p.reason, p.doubt = halted, reason, ""
+	p.stage, p.reason, p.newer, p.doubt = halted, reason, newer, ""
 	p.recheck = time.Now().Add(w.cfg.timing.Recheck)
 	w.metrics.setStopped(p.number, true)
 	w.noteStopped()

@@ -66,6 +66,7 @@ type part struct {
 	active    time.Time            // when it last moved
 	doubt     string               // a mismatch seen once
 	reason    string               // why it is halted
+	newer     bool                 // it is halted because a newer release wrote it
 	recheck   time.Time            // when a halted partition is looked at again
 }
 
@@ -358,7 +359,7 @@ func (w *worker) noteStopped() {
 	var all []StoppedPartition
 	for _, p := range w.parts {
 		if p.stage == halted {
-			all = append(all, StoppedPartition{p.number, p.reason})
+			all = append(all, StoppedPartition{p.number, p.reason, p.newer})
 		}
 	}
 	slices.SortFunc(all, func(a, b StoppedPartition) int { return int(a.Partition - b.Partition) })
