@@ -63,7 +63,7 @@ func (l *log) FindRecord(_ context.Context, id string) (*stream.Record, error) {
 const lately = "0192f000-0000-7000-8000-000000000009"
 
 func (l *log) letter() *replay.Letter {
-	status := storage.LetterRetried
+	status := "retried"
 	if l.pending {
 		status = storage.LetterPending
 	}

@@ -23,7 +23,6 @@ const (
 	AnswerNotFound = "not_found" // delete: no such contact
 	AnswerConflict = "conflict"  // delete: the identifiers name different contacts; see Conflicts
 	AnswerErased   = "erased"    // the contact was deleted after the input was sent
-	AnswerRefused  = "refused"   // the input could not be applied; see Conflicts or the dead letters
 )
 
 // NoEmailForLists is the ListsError of a contact without an address.

@@ -28,7 +28,6 @@ const (
 	InputEvent   = "event"   // POST /v1/events: a product event, with or without a property patch
 	InputContact = "contact" // PUT /v1/contacts: a property patch
 	InputDelete  = "delete"  // DELETE /v1/contacts: erase the person
-	InputLists   = "lists"   // list and preference changes alone
 )
 
 // Input is a value of topic ingest: what a sender said, with the subject as sent.

@@ -76,9 +76,9 @@ func (m *Input) Validate() error {
 		if m.Event == nil || strings.TrimSpace(*m.Event) == "" {
 			c.wrong("event", "an event needs a name")
 		}
-	case InputContact, InputDelete, InputLists:
+	case InputContact, InputDelete:
 	default:
-		c.wrong("type", "must be event, contact, delete or lists")
+		c.wrong("type", "must be event, contact or delete")
 	}
 	c.text("userId", m.UserID, maxName)
 	c.text("email", m.Email, maxEmail)

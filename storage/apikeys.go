@@ -42,11 +42,6 @@ type APIKey struct {
 	CreatedAt  time.Time
 }
 
-// Usable reports whether the key may be used at a time.
-func (k *APIKey) Usable(now time.Time) bool {
-	return k.RevokedAt == nil && (k.ExpiresAt == nil || now.Before(*k.ExpiresAt))
-}
-
 // apiKeysChannel carries the hash of a key that was revoked.
 const apiKeysChannel = "api_keys"
 

@@ -12,9 +12,7 @@ import (
 // The states of a dead letter. One that is being retried by a process that died is
 // pending again after a minute.
 const (
-	LetterPending   = "pending"
-	LetterRetried   = "retried"
-	LetterDiscarded = "discarded"
+	LetterPending = "pending"
 	// LetterErased is the state of one about somebody who was erased, whatever was done
 	// with it. It stands in no table.
 	LetterErased = "erased"

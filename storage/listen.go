@@ -58,7 +58,7 @@ func (db *DB) ListenAll(ctx context.Context, channels map[string]func(payload st
 		if listening {
 			pause = listenRetryMin
 		}
-		db.log.Warn("listening interrupted, reconnecting", zap.Duration("in", pause), zap.Error(err))
+		db.log.Warn("storage.listen_interrupted", zap.Duration("in", pause), zap.Error(err))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -213,29 +213,6 @@ var (
 	SkipParked = ParkedWish{"skip", `next_attempt_at = 'epoch', skip_before = clock_timestamp()`}
 )
 
-// RetryParkedKeys has the next attempt of the parked keys that match made now, and
-// returns how many that concerns. Their owners see it at once.
-func (db *DB) RetryParkedKeys(ctx context.Context, destinationID string, f ParkedFilter) (int, error) {
-	return db.wishAll(ctx, RetryParked, destinationID, f)
-}
-
-// SkipParkedKeys has what the keys that match have parked by now given up, see
-// [SkipParked], and returns how many keys that concerns.
-func (db *DB) SkipParkedKeys(ctx context.Context, destinationID string, f ParkedFilter) (int, error) {
-	return db.wishAll(ctx, SkipParked, destinationID, f)
-}
-
-func (db *DB) wishAll(ctx context.Context, wish ParkedWish, destinationID string, f ParkedFilter) (n int, err error) {
-	for cursor := ""; ; {
-		part, next, err := db.WishParked(ctx, wish, destinationID, f, cursor)
-		n += part
-		if err != nil || next == "" {
-			return n, err
-		}
-		cursor = next
-	}
-}
-
 // wishedAtOnce bounds the keys of one transaction: owners must not wait long for it.
 const wishedAtOnce = 5000
 

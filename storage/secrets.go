@@ -3,7 +3,6 @@ package storage
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -47,7 +46,7 @@ type Box struct {
 }
 
 // NewBox makes a Box that seals under key and opens what key or one of the
-// previous keys sealed. Each is [KeySize] bytes; see [ParseKey].
+// previous keys sealed. Each is [KeySize] bytes.
 func NewBox(key []byte, previous ...[]byte) (*Box, error) {
 	b := &Box{current: keyID(key), aeads: map[string]cipher.AEAD{}}
 	for i, k := range append([][]byte{key}, previous...) {
@@ -126,34 +125,6 @@ func keyID(key []byte) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// ParseKey reads a key as configured: base64 (standard or URL alphabet, padded
-// or not) of [KeySize] random bytes. Its errors never repeat the text.
-func ParseKey(text string) ([]byte, error) {
-	plain := strings.TrimRight(strings.TrimSpace(text), "=")
-	if plain == "" {
-		return nil, errors.New("secret key is empty: make one with `openssl rand -base64 32`")
-	}
-	encoding := base64.RawStdEncoding
-	if strings.ContainsAny(plain, "-_") {
-		encoding = base64.RawURLEncoding
-	}
-	key, err := encoding.DecodeString(plain)
-	if err != nil {
-		return nil, errors.New("secret key is not base64: make one with `openssl rand -base64 32`")
-	}
-	if len(key) != KeySize {
-		return nil, fmt.Errorf("secret key: %w", wrongLength(len(key)))
-	}
-	return key, nil
-}
-
 func wrongLength(n int) error {
 	return fmt.Errorf("%d bytes, must be %d: make one with `openssl rand -base64 32`", n, KeySize)
-}
-
-// GenerateKey returns a new key in the form that [ParseKey] reads.
-func GenerateKey() string {
-	key := make([]byte, KeySize)
-	_, _ = rand.Read(key) // never fails
-	return base64.StdEncoding.EncodeToString(key)
 }

@@ -226,8 +226,8 @@ func (db *DB) InTx(ctx context.Context, fn func(*Tx) error) error {
 	return db.inTx(ctx, pgx.TxOptions{}, fn)
 }
 
-// racesLost is how often InRetriedTx runs work that loses.
-const racesLost = 6
+// maxTries is how often InRetriedTx runs work that loses races.
+const maxTries = 6
 
 // InRetriedTx is InTx for work that may lose a race with others, such as a deadlock:
 // while it fails with an error that [IsRetryable] accepts, fn runs again from its
@@ -235,7 +235,7 @@ const racesLost = 6
 func (db *DB) InRetriedTx(ctx context.Context, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := db.InTx(ctx, fn)
-		if err == nil || !IsRetryable(err) || try == racesLost {
+		if err == nil || !IsRetryable(err) || try == maxTries {
 			return err
 		}
 	}

@@ -187,9 +187,6 @@ func (p place) url(database string) string {
 	return u.String()
 }
 
-// Dir is where the data really is.
-func (s *Server) Dir() string { return s.place.home }
-
 // PID is the process of the server.
 func (s *Server) PID() int { return s.proc.pid() }
 
@@ -233,6 +230,13 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Halt shuts the server down and keeps the directory, so that [Server.Relaunch] starts
+// it again at the same URL. Clients are refused meanwhile.
+func (s *Server) Halt(ctx context.Context) error { return s.shutDown(ctx) }
+
+// Relaunch starts the server again after [Server.Halt].
+func (s *Server) Relaunch(ctx context.Context) error { return s.launch(ctx) }
 
 func (s *Server) shutDown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fastStop)

@@ -2,7 +2,12 @@ package storagetest
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/embedded"
@@ -51,17 +56,21 @@ func (s *Server) DB() *storage.DB {
 }
 
 // Stop shuts the server down in good order; clients are refused from then on.
-func (s *Server) Stop() { s.halt(false) }
-
-// Crash ends the server without any order; what was committed stays.
-func (s *Server) Crash() { s.halt(true) }
-
-func (s *Server) halt(crash bool) {
+func (s *Server) Stop() {
 	s.t.Helper()
 	s.Resume()
-	if err := s.server.Halt(context.Background(), crash); err != nil {
+	if err := s.server.Halt(context.Background()); err != nil {
 		s.t.Fatalf("storagetest: %v", err)
 	}
+}
+
+// Crash ends the server like a lost machine, without a checkpoint; what was committed
+// stays.
+func (s *Server) Crash() {
+	s.t.Helper()
+	s.Resume()
+	_ = syscall.Kill(s.server.PID(), syscall.SIGQUIT)
+	s.Stop()
 }
 
 // Start starts the server again and returns when it accepts connections.
@@ -76,11 +85,47 @@ func (s *Server) Start() {
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.Resume()
-	thaw, err := s.server.Freeze(context.Background())
+	thaw, err := freeze(context.Background(), s.server)
 	if err != nil {
 		s.t.Fatalf("storagetest: %v", err)
 	}
 	s.thaw = thaw
+}
+
+// freeze stops the server and all its sessions in their tracks, as a hanging disk or
+// network does. It returns how to let them go on, which must be called.
+func freeze(ctx context.Context, server *embedded.Server) (thaw func(), err error) {
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+	if err != nil {
+		return nil, fmt.Errorf("freeze: connect: %w", err)
+	}
+	// The postmaster first, so that it starts no session that we do not see.
+	frozen := []int{server.PID()}
+	thaw = func() {
+		for _, pid := range slices.Backward(frozen) {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}
+	_ = syscall.Kill(server.PID(), syscall.SIGSTOP)
+	pids, err := sessions(ctx, conn)
+	if err != nil {
+		thaw()
+		return nil, fmt.Errorf("freeze: list sessions: %w", err)
+	}
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+		frozen = append(frozen, pid)
+	}
+	return thaw, nil
+}
+
+func sessions(ctx context.Context, conn *pgx.Conn) ([]int, error) {
+	rows, err := conn.Query(ctx, `SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
 }
 
 // Resume lets a paused server go on; it does nothing otherwise.

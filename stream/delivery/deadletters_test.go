@@ -78,7 +78,7 @@ func TestDeadLettersAreListedNewestFirstInPagesAndRedrivenOnce(t *testing.T) {
 	outcome = delivery.Outcome{Status: 200}
 	done, err := letters.Redrive(w.Context(), one.Place)
 	require.NoError(t, err)
-	require.Equal(t, storage.LetterRetried, done.Status)
+	require.Equal(t, "retried", done.Status)
 	require.Equal(t, []string{one.RecordID, one.RecordID}, sent)
 	require.Equal(t, []int{5, 6}, attempts, "the letter tells how many were made, and each redrive is one more")
 	_, err = letters.Redrive(w.Context(), one.Place)

@@ -102,7 +102,7 @@ func TestARewindWithParkedKeysSendsEachRecordAgainOnceAndSkipGivesThemUp(t *test
 	}, "a parked key")
 	w.waitFlushed(d)
 	_, before = w.parked(d)
-	_, err = w.db.SkipParkedKeys(w.Context(), d.ID, storage.ParkedFilter{})
+	_, _, err = w.db.WishParked(w.Context(), storage.SkipParked, d.ID, storage.ParkedFilter{}, "")
 	require.NoError(t, err)
 	w.Eventually(func(context.Context) (bool, error) { _, records := w.parked(d); return records == 0, nil }, "nothing parked")
 	require.Len(t, w.WaitRecords(schemas.TopicDeadLetters, before), before)

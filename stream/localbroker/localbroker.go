@@ -15,7 +15,6 @@
 package localbroker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -121,18 +120,6 @@ func (cfg Config) options(port int) []kfake.Opt {
 // Addr is the broker's address, host:port.
 func (b *Broker) Addr() string { return b.addr }
 
-// Cluster is the running kfake, for tests.
-func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
-
-// Ping reports whether the broker answers.
-func (b *Broker) Ping(ctx context.Context) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", b.addr)
-	if err != nil {
-		return fmt.Errorf("ping local broker: %w", err)
-	}
-	return conn.Close()
-}
-
 // Stop closes connections and files and lets go of the directory. Clients
 // should be closed before.
 func (b *Broker) Stop() error {
@@ -186,7 +173,7 @@ func choosePort(cfg Config) (int, error) {
 	}
 	if !free(port) {
 		if cfg.Logger != nil {
-			cfg.Logger.Warn("the broker's port of the last start is in use, another one is taken", zap.Int("port", port))
+			cfg.Logger.Warn("localbroker.port_in_use", zap.Int("port", port))
 		}
 		return 0, nil
 	}

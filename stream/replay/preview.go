@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -102,24 +103,17 @@ func shuffled(ranges []reader.LogRange, pieces int) []reader.LogRange {
 	return out
 }
 
-// spreadOrder visits 0..n-1 so that every beginning of it is spread out.
+// spreadOrder visits 0..n-1 in the order of their bits reversed, so that every
+// beginning of it is spread out.
 func spreadOrder(n int) []int {
-	step := max(1, n*5/8)
-	for gcd(step, n) != 1 {
-		step++
-	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i * step % n
+	width := bits.Len(uint(n - 1))
+	order := make([]int, 0, n)
+	for i := range 1 << width {
+		if at := int(bits.Reverse64(uint64(i)) >> (64 - width)); at < n {
+			order = append(order, at)
+		}
 	}
 	return order
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // counter gathers what several scans see.

@@ -74,9 +74,6 @@ type settings struct {
 // Partitions is how many each topic gets; 3 by default.
 func Partitions(n int32) Option { return func(s *settings) { s.partitions = n } }
 
-// Brokers is how many the fake cluster has; 1 by default.
-func Brokers(n int) Option { return func(s *settings) { s.brokers = n } }
-
 // NoTopics leaves the cluster empty.
 func NoTopics() Option { return func(s *settings) { s.noTopics = true } }
 
