@@ -212,7 +212,7 @@ func (a *App) openStream(ctx context.Context) (err error) {
 	kafka := a.cfg.StreamConfig()
 	kafka.ClientMetrics = a.tel.Metrics
 	a.reg, err = schemas.NewRegistry(a.cfg.registryConfig(func(err error, wait time.Duration) {
-		a.tel.Logger.Warn("schema registry does not answer; trying again", zap.Error(err), zap.Duration("wait", wait))
+		a.tel.Logger.Warn("schemas.registry_unavailable", zap.Error(err), zap.Duration("wait", wait))
 	}))
 	if err != nil {
 		return err

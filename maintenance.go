@@ -193,7 +193,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 		{"events outside of partitions", a.clean(ctx, now, keep.events, a.db.CleanStrayEvents)},
 	} {
 		if err := task.run(); err != nil && ctx.Err() == nil {
-			a.tel.Logger.Warn("maintenance failed; it is tried again in a minute", zap.String("what", task.what), zap.Error(err))
+			a.tel.Logger.Warn("maintenance.failed", zap.String("what", task.what), zap.Error(err))
 		}
 	}
 }

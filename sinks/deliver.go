@@ -190,16 +190,16 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del delivery.Deliver
 }
 
 // build decodes the records, has filter and transform run, and builds the request. What
-// is computed here is computed in the workshop of a backfill; false when ctx ended first.
+// is computed here counts towards the CPU limit of backfills; false when ctx ended first.
 func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery, a *attempt) bool {
 	if o.program == nil {
-		return del.Workshop.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
+		return del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
 	}
-	if !del.Workshop.Do(ctx, func() { d.decodeAll(ctx, del, a) }) {
+	if !del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a) }) {
 		return false
 	}
-	o.shape(ctx, del, a) // elsewhere, and for as long as it takes: not in the workshop
-	return del.Workshop.Do(ctx, func() { a.write(o) })
+	o.shape(ctx, del, a) // in worker processes, for as long as it takes: outside the CPU limit
+	return del.CPULimiter.Do(ctx, func() { a.write(o) })
 }
 
 // decodeAll makes payloads of the records.
@@ -211,8 +211,8 @@ func (d *Deliverer) decodeAll(ctx context.Context, del delivery.Delivery, a *att
 	}
 	began := time.Now()
 	for i, r := range del.Records {
-		if i%breathEvery == breathEvery-1 {
-			began = del.Workshop.Breathe(ctx, began)
+		if i%yieldEvery == yieldEvery-1 {
+			began = del.CPULimiter.Yield(ctx, began)
 		}
 		p, err := payload(r)
 		switch {
@@ -246,8 +246,8 @@ func (at *attempt) write(o *opened) {
 	}
 }
 
-// breathEvery is how many records are decoded between yields.
-const breathEvery = 16
+// yieldEvery is how many records are decoded between two calls of Yield.
+const yieldEvery = 16
 
 // attempt is an Attempt with what became of its records so far.
 type attempt struct {

@@ -216,17 +216,17 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	r, dest := receiving(t, sinktest.Options{Keep: 10})
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	records := []*stream.Record{sinktest.Record(sinktest.Fact(schemas.FactContactUpdated), 7)}
-	workshop := reader.NewWorkshop()
+	limiter := reader.NewCPULimiter()
 	release := make(chan struct{})
 	var computing, left sync.WaitGroup
 	for range max(1, runtime.GOMAXPROCS(0)/2) {
 		computing.Add(1)
-		left.Go(func() { workshop.Do(context.Background(), func() { computing.Done(); <-release }) })
+		left.Go(func() { limiter.Do(context.Background(), func() { computing.Done(); <-release }) })
 	}
 	computing.Wait()
 	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	backfill := delivery.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", Workshop: workshop}
+	backfill := delivery.Delivery{Destination: dest, Records: records, Attempt: 1, ReplayID: "r1", CPULimiter: limiter}
 	require.Equal(t, delivery.Retry, d.Deliver(soon, backfill).Verdict)
 	require.Empty(t, r.Messages())
 
@@ -236,7 +236,7 @@ func TestABackfillWaitsForItsPlaceAndLiveDeliveriesDoNot(t *testing.T) {
 	close(release)
 	left.Wait()
 	require.Equal(t, delivery.Delivered, d.Deliver(t.Context(), backfill).Verdict)
-	require.True(t, workshop.Do(t.Context(), func() {}), "it has given its place back")
+	require.True(t, limiter.Do(t.Context(), func() {}), "it has given its place back")
 }
 
 func TestDeliveriesGoThroughTheProxyAndWaitForItWhenItIsAway(t *testing.T) {

@@ -17,7 +17,7 @@ const (
 	// silence is how long a worker may be without an answer. Its own limits end it
 	// sooner, unless it stands still or hardly gets a core.
 	silence = 5 * time.Second
-	// startTime is how long it may take to begin, on a machine that is short of breath.
+	// startTime is how long it may take to begin, on a busy machine.
 	startTime = 10 * time.Second
 )
 

@@ -41,9 +41,9 @@ type Delivery struct {
 	Records     []*stream.Record // one, or for batching kinds several of one partition
 	Attempt     int              // 1 for the first
 	ReplayID    string           // set for a backfill
-	// Workshop is where the records of a backfill are decoded and its request is
+	// CPULimiter is within which the records of a backfill are decoded and its request is
 	// built; nil for live deliveries, which are computed at once.
-	Workshop *reader.Workshop
+	CPULimiter *reader.CPULimiter
 }
 
 // Verdict is what follows from an attempt (DESIGN section 4, the table).

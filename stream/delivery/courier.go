@@ -25,8 +25,8 @@ type courierEnv struct {
 	metrics   *sinkMetrics
 	loader    *loader // nil: nothing is parked
 	db        *storage.DB
-	erased    *erasures        // nil: nobody is
-	workshop  *reader.Workshop // of backfills
+	erased    *erasures          // nil: nobody is
+	cpu       *reader.CPULimiter // of backfills
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
 	// refresh has tracks reconciled: a backfill's has come to its end.

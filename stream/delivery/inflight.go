@@ -48,7 +48,7 @@ func (c *courier) attempt(f *flight) (out Outcome) {
 	}
 	d := Delivery{Destination: f.dest, Records: f.records, Attempt: f.tries + 1, ReplayID: f.track.replay}
 	if f.track.backfill != nil {
-		d.Workshop = c.env.workshop
+		d.CPULimiter = c.env.cpu
 	}
 	return c.env.deliverer.Deliver(ctx, d)
 }

@@ -102,7 +102,7 @@ func NewSinks(cfg Config, deps Deps) (*Sinks, error) {
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
 	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
-	s.env.db, s.env.workshop = deps.DB, r.Workshop
+	s.env.db, s.env.cpu = deps.DB, r.CPULimiter
 	s.env.erased = newErasures(deps.DB, deps.Log)
 	s.flush.erased = s.env.erased
 	s.env.loader = newLoader(deps.DB, deps.Log, s.listTracks)

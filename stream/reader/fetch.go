@@ -204,13 +204,13 @@ func (r *Reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (sc
 // later.
 func (r *Reader) took(ctx context.Context, key LogKey, offset int64, rp *kmsg.FetchResponseTopicPartition, what reading) bool {
 	r.metrics.fetched.Add(float64(len(rp.RecordBatches)))
-	var workshop *Workshop
+	var limiter *CPULimiter
 	if what.bulk {
-		workshop = r.Workshop
+		limiter = r.CPULimiter
 	}
 	var c *Chunk
 	var fp kgo.FetchPartition
-	if !workshop.Do(ctx, func() { c, fp = decodeChunk(key, offset, rp, r.kafka) }) {
+	if !limiter.Do(ctx, func() { c, fp = decodeChunk(key, offset, rp, r.kafka) }) {
 		return false
 	}
 	switch {

@@ -33,8 +33,8 @@ type Reader struct {
 	Far     *kgo.Client // reads what is there
 	log     *zap.Logger
 	metrics *readerMetrics
-	// Workshop is where what was read for backfills alone is parsed.
-	Workshop *Workshop
+	// CPULimiter bounds the parsing of what was read for backfills alone.
+	CPULimiter *CPULimiter
 	// Wake is told that something was read for a partition number.
 	Wake func(partition int32)
 
@@ -143,7 +143,7 @@ func New(cfg Config, kafka stream.Config, log *zap.Logger, reg prometheus.Regist
 		return nil, err
 	}
 	return &Reader{
-		cfg: cfg, kafka: kafka, near: near, Far: far, log: log, metrics: metrics, Workshop: NewWorkshop(),
+		cfg: cfg, kafka: kafka, near: near, Far: far, log: log, metrics: metrics, CPULimiter: NewCPULimiter(),
 		Wake: func(int32) {}, parts: map[LogKey]*logPart{}, queued: make(chan struct{}, 1),
 		polls: map[int32]chan struct{}{}, leaders: map[LogKey]leader{}, moved: make(chan struct{}, 1),
 	}, nil
