@@ -35,6 +35,9 @@ type cli struct {
 	Events       eventsCmd       `cmd:"" help:"Send events."`
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
+	Listen       listenCmd       `cmd:"" help:"Receive deliveries here, verify and print them."`
+	Sign         signCmd         `cmd:"" help:"Sign a body as a delivery is signed."`
+	Verify       verifyCmd       `cmd:"" help:"Check the signature of a request that was received."`
 	Replay       replayCmd       `cmd:"" help:"Send destinations again what is on the log: rewind or backfill."`
 	Parked       parkedCmd       `cmd:"" help:"Look at contacts whose records wait because one failed; retry or skip them."`
 	Deadletters  deadlettersCmd  `cmd:"" help:"Look at what was given up, and send it on its way again."`
