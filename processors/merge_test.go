@@ -385,3 +385,30 @@ func TestAnInputFromInsideFollowsMergesAndStopsAtADeletion(t *testing.T) {
 	require.Len(t, p.events, 1)
 	require.Empty(t, p.dead)
 }
+
+func TestAFactThatGivesAUserIDNamesWhatTheContactWasKnownByUntilThen(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(event("x", anon("A")), event("x", email("e@b.co"), anon("B")), event("x", email("e@b.co"), anon("A")))
+	first := p.find(schemas.KindAnonymous, "A")
+	require.Len(t, first.Merged, 1)
+	p.do(put(email("e@b.co"), user("U")))
+	fact := p.facts[len(p.facts)-1]
+	require.Equal(t, schemas.FactContactUpdated, fact.Type)
+	require.Contains(t, fact.Contact.Changed, "userId")
+	require.Equal(t, first.Merged, fact.Contact.Merged)
+	require.ElementsMatch(t, []string{"A", "B"}, fact.Contact.AnonymousIDs)
+
+	p.do(put(email("e@b.co"), props(`{"x":1}`)))
+	require.Empty(t, p.facts[len(p.facts)-1].Contact.Merged, "said once")
+
+	p.do(event("x", email("f@b.co")), event("x", anon("C")), event("x", email("f@b.co"), anon("C")))
+	second := p.find(schemas.KindAnonymous, "C")
+	require.Len(t, second.Merged, 1)
+	p.do(put(user("U"), email("f@b.co")))
+	fact = p.facts[len(p.facts)-1]
+	require.Equal(t, schemas.FactContactMerged, fact.Type)
+	require.Equal(t, second.ID, fact.Merged.LoserID)
+	require.Equal(t, second.Merged, fact.Merged.LoserMerged)
+	require.Empty(t, fact.Merged.Merged, "the survivor had its user id before")
+	require.Empty(t, fact.Merged.AnonymousIDs)
+}

@@ -16,7 +16,7 @@ func benchMessages() map[string]Message {
 	return map[string]Message{
 		"Input": in, "Event": ev, "Contact": co,
 		"Resolved": &Resolved{ID: idA, Type: ResolvedInput, ContactID: idB, OccurredAt: at, Input: in, UserID: ptr("user-1"), Email: ptr("a@example.com")},
-		"Fact":     &Fact{ID: idA, Type: FactContactUpdated, ContactID: idB, OccurredAt: at, CauseID: idA, Contact: &ContactFact{7, doc, []string{"plan"}, at, later, at, later}},
+		"Fact":     &Fact{ID: idA, Type: FactContactUpdated, ContactID: idB, OccurredAt: at, CauseID: idA, Contact: &ContactFact{7, doc, []string{"plan"}, at, later, at, later, nil, nil}},
 	}
 }
 

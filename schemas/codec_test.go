@@ -71,9 +71,9 @@ func sampleFact() *Fact {
 	return &Fact{
 		ID: idA, Type: FactContactUpdated, ContactID: idB, UserID: ptr("user-1"), Email: ptr("a@example.com"),
 		AnonymousID: ptr("anon-1"), OccurredAt: at, CauseID: idA, Seq: 42, Era: 2, CauseSeq: 39, WriterSeq: 3, Hops: 1,
-		Contact:      &ContactFact{7, nasty, []string{"plan", "email"}, at, later, at, later},
+		Contact:      &ContactFact{7, nasty, []string{"plan", "email"}, at, later, at, later, []string{idA}, []string{"anon-1", "anon-2"}},
 		Deleted:      &ContactDeleted{8},
-		Merged:       &ContactMerged{idA, 9, nasty, []Identifier{{KindEmail, "b@example.com"}}},
+		Merged:       &ContactMerged{idA, 9, nasty, []Identifier{{KindEmail, "b@example.com"}}, []string{idB}, []string{idA, idB}, []string{"anon-3"}},
 		Conflict:     &ContactConflict{[]Conflict{{KindEmail, "c@example.com", "taken", nil}}, idA},
 		Unsubscribed: &Unsubscribed{"a@example.com", ptr("news"), "category"},
 		EmailFact: &EmailFact{

@@ -43,7 +43,7 @@ func golden(t *testing.T, name string, content []byte) []byte {
 }
 
 // newest are the versions of schemas that have more than one.
-var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 2, TopicContacts: 2, TopicSignals: 2}
+var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 3, TopicContacts: 2, TopicSignals: 2}
 
 func TestBytesOnceWrittenDecodeForEver(t *testing.T) {
 	c := NewCodec()
@@ -86,6 +86,7 @@ func TestRecordsWithoutNumbersStayReadable(t *testing.T) {
 			m.Seq, m.Era = 0, 0
 		case *Fact:
 			m.Seq, m.Era, m.CauseSeq, m.WriterSeq, m.Hops = 0, 0, 0, 0, 0
+			withoutNames(m)
 		case *Contact:
 			m.Seq, m.Era = 0, 0
 		case *Resolved:
@@ -100,6 +101,22 @@ func TestRecordsWithoutNumbersStayReadable(t *testing.T) {
 		require.NoError(t, w.readOther(golden(t, name+".bin", nil)[wireHeader:], got))
 		require.Equal(t, m, got)
 	}
+}
+
+// What was written before facts named what a contact was known by has no names.
+func TestFactsWithoutFormerNamesStayReadable(t *testing.T) {
+	want := sampleFact()
+	withoutNames(want)
+	w, err := newWriter(1, string(golden(t, "fact.v2.avsc", nil)))
+	require.NoError(t, err)
+	var got Fact
+	require.NoError(t, w.readOther(golden(t, "fact.v2.bin", nil)[wireHeader:], &got))
+	require.Equal(t, want, &got)
+}
+
+func withoutNames(f *Fact) {
+	f.Contact.Merged, f.Contact.AnonymousIDs = nil, nil
+	f.Merged.LoserMerged, f.Merged.Merged, f.Merged.AnonymousIDs = nil, nil, nil
 }
 
 func TestPublishedSchemasStayCompatibleInBothDirections(t *testing.T) {

@@ -81,6 +81,10 @@ type ContactFact struct {
 	LastSeenAt  time.Time `avro:"lastSeenAt"`
 	CreatedAt   time.Time `avro:"createdAt"`
 	UpdatedAt   time.Time `avro:"updatedAt"`
+	// When Changed names userId: the names that other systems may know the contact by
+	// until now, beside its own id. Merged are the contacts merged into it before.
+	Merged       []string `avro:"merged"`
+	AnonymousIDs []string `avro:"anonymousIds"`
 }
 
 // ContactDeleted is the payload of contact.deleted; the ids stand in the fact.
@@ -94,6 +98,12 @@ type ContactMerged struct {
 	Version    int64        `avro:"version"`
 	Properties string       `avro:"properties"` // the survivor's, after the merge
 	Gained     []Identifier `avro:"gained"`
+	// LoserMerged are the contacts merged into the loser before.
+	LoserMerged []string `avro:"loserMerged"`
+	// When the survivor gained its user id: the contacts merged into it before, and the
+	// anonymous ids that it had.
+	Merged       []string `avro:"merged"`
+	AnonymousIDs []string `avro:"anonymousIds"`
 }
 
 // ContactConflict is the payload of contact.conflict.

@@ -151,6 +151,8 @@ func (m *ContactFact) wire(w *wire) {
 	w.time(&m.LastSeenAt)
 	w.time(&m.CreatedAt)
 	w.time(&m.UpdatedAt)
+	list(w, &m.Merged, wireString)
+	list(w, &m.AnonymousIDs, wireString)
 }
 
 func (m *ContactDeleted) wire(w *wire) {
@@ -162,6 +164,9 @@ func (m *ContactMerged) wire(w *wire) {
 	w.long(&m.Version)
 	w.string(&m.Properties)
 	list(w, &m.Gained, (*Identifier).wire)
+	list(w, &m.LoserMerged, wireString)
+	list(w, &m.Merged, wireString)
+	list(w, &m.AnonymousIDs, wireString)
 }
 
 func (m *ContactConflict) wire(w *wire) {

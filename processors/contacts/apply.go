@@ -300,7 +300,20 @@ func (st *state) contactFact(in input, typ string, changed []string) *schemas.Fa
 		Version: st.row.Version, Properties: st.row.Properties, Changed: changed,
 		FirstSeenAt: st.row.FirstSeenAt, LastSeenAt: st.row.LastSeenAt, CreatedAt: st.row.CreatedAt, UpdatedAt: st.row.UpdatedAt,
 	}
+	if typ == schemas.FactContactUpdated && slices.Contains(changed, fieldName(schemas.KindExternal)) {
+		fact.Contact.Merged, fact.Contact.AnonymousIDs = slices.Clone(st.row.Merged), st.anonymousIDs()
+	}
 	return fact
+}
+
+// anonymousIDs are all that the contact shows.
+func (st *state) anonymousIDs() (ids []string) {
+	for _, id := range st.row.Identifiers {
+		if id.Kind == schemas.KindAnonymous {
+			ids = append(ids, id.Value)
+		}
+	}
+	return ids
 }
 
 // snapshot is the contact for topic contacts, and for a survivor.

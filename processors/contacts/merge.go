@@ -112,6 +112,7 @@ func (w *work) fold(st *state, r *record) error {
 		}
 	}
 	st.change(rewritten)
+	mergedBefore, namesBefore, wasAnonymous := slices.Clone(st.row.Merged), st.anonymousIDs(), st.row.ExternalID == ""
 	st.row.Merged = append(slices.Clip(st.row.Merged), a.Loser)
 	var gained []schemas.Identifier
 	var conflict *schemas.Conflict
@@ -129,6 +130,12 @@ func (w *work) fold(st *state, r *record) error {
 	merged := st.fact(r.ID, schemas.FactContactMerged, r.OccurredAt, 0)
 	merged.CauseID = cause
 	merged.Merged = &schemas.ContactMerged{LoserID: a.Loser, Version: st.row.Version, Properties: st.row.Properties, Gained: gained}
+	if a.State != nil {
+		merged.Merged.LoserMerged = a.State.Merged
+	}
+	if wasAnonymous && st.row.ExternalID != "" {
+		merged.Merged.Merged, merged.Merged.AnonymousIDs = mergedBefore, namesBefore
+	}
 	if err := w.emitFact(st, r, merged); err != nil {
 		return err
 	}
