@@ -6,6 +6,7 @@ package processors_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"testing"
@@ -55,8 +56,29 @@ type pump struct {
 	// what one member applied before another may be published after it.
 	late bool
 	held map[*lane][]loop.Output
+	// log is what was published on topics events, lifecycle, contacts and signals.
+	log []published
+	// last are the outputs that were published last of a partition.
+	last map[*lane][]loop.Output
+	// refused are ids of events that are too large, as the encoder has it.
+	refused map[string]bool
 	// resolvedLog is everything ever appended to topic resolved.
 	resolvedLog []*stream.Record
+}
+
+// published is a message and the offset of the record that it follows from.
+type published struct {
+	cause int64
+	key   string
+	m     schemas.Message // nil for a tombstone
+}
+
+// Encode implements stream.Encoder.
+func (p *pump) Encode(m schemas.Message) ([]byte, error) {
+	if p.refused[m.Meta().ID] {
+		return nil, fmt.Errorf("event: %w", stream.ErrTooLarge)
+	}
+	return p.codec.Encode(m)
 }
 
 type snapshot struct {
@@ -77,7 +99,7 @@ func newPumpOn(ctx context.Context, t require.TestingT, db *storage.DB, cfg cont
 	require.NoError(t, err)
 	return &pump{
 		t: t, ctx: ctx, db: db, codec: codec, identity: id, contacts: co,
-		clock: start, snapshots: map[string]*schemas.Contact{}, held: map[*lane][]loop.Output{},
+		clock: start, snapshots: map[string]*schemas.Contact{}, held: map[*lane][]loop.Output{}, last: map[*lane][]loop.Output{}, refused: map[string]bool{},
 	}
 }
 
@@ -130,22 +152,50 @@ func (p *pump) release(l *lane) {
 	for _, o := range p.held[l] {
 		p.publish(o)
 	}
+	if p.held[l] != nil {
+		p.last[l] = p.held[l]
+	}
 	delete(p.held, l)
 }
 
 func (p *pump) apply(proc loop.Processor, records []*stream.Record) []loop.Output {
 	var outputs []loop.Output
 	for range 5 {
-		b := loop.NewBatch(p.codec, p.clock, records)
+		b := loop.NewBatch(p, p.clock, records)
 		err := p.db.InTx(p.ctx, func(tx *storage.Tx) error { return proc.Apply(p.ctx, tx, b) })
 		if storage.IsRetryable(err) {
 			continue
+		}
+		if errors.Is(err, stream.ErrTooLarge) {
+			return p.narrowed(proc, records, err)
 		}
 		require.NoError(p.t, err)
 		outputs = b.Outputs()
 		break
 	}
 	return outputs
+}
+
+// narrowed halves a batch as the loop does, until the record at fault is alone.
+func (p *pump) narrowed(proc loop.Processor, records []*stream.Record, failure error) []loop.Output {
+	if half := len(records) / 2; half > 0 {
+		return append(p.apply(proc, records[:half]), p.apply(proc, records[half:])...)
+	}
+	b := loop.NewBatch(p.codec, p.clock, records)
+	require.NoError(p.t, b.DeadLetter(records[0], "processor:"+proc.Name(), "failed", failure))
+	return b.Outputs()
+}
+
+// repeat publishes once more what was published last of a partition, as a broker may
+// that was killed at the end of a transaction.
+func (p *pump) repeat(l *lane) {
+	for _, o := range p.last[l] {
+		p.publish(o)
+	}
+}
+
+func (p *pump) note(o loop.Output, m schemas.Message) {
+	p.log = append(p.log, published{o.Cause.Offset, o.Key, m})
 }
 
 func (p *pump) publish(o loop.Output) {
@@ -159,16 +209,19 @@ func (p *pump) publish(o loop.Output) {
 		f, err := p.codec.DecodeFact(o.Value)
 		require.NoError(err)
 		p.facts = append(p.facts, f)
+		p.note(o, f)
 	case schemas.TopicEvents:
 		e, err := p.codec.DecodeEvent(o.Value)
 		require.NoError(err)
 		p.events = append(p.events, e)
+		p.note(o, e)
 	case schemas.TopicContacts:
 		var c *schemas.Contact
 		if o.Value != nil {
 			var err error
 			c, err = p.codec.DecodeContact(o.Value)
 			require.NoError(err)
+			p.note(o, c)
 		}
 		p.snapshots[o.Key] = c
 		p.history = append(p.history, snapshot{o.Key, c})
@@ -176,6 +229,7 @@ func (p *pump) publish(o loop.Output) {
 		s, err := p.codec.DecodeSignal(o.Value)
 		require.NoError(err)
 		p.signals = append(p.signals, s)
+		p.note(o, s)
 	case schemas.TopicDeadLetters:
 		d, err := p.codec.DecodeDeadLetter(o.Value)
 		require.NoError(err)

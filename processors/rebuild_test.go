@@ -29,6 +29,8 @@ func TestARebuildGivesTheStateBack(t *testing.T) {
 			randomStep(rt, p, m)
 		}
 		before := contents(t.Context(), rt, db)
+		_, err := storagetest.SQL(db).Exec(t.Context(), "DELETE FROM events WHERE hashtext(id::text) % 3 = $1", rapid.IntRange(-2, 2).Draw(rt, "lost events"))
+		require.NoError(rt, err)
 		rebuild(rt, p, 3)
 		require.Equal(rt, before, contents(t.Context(), rt, db))
 		for p.busy() {
@@ -41,7 +43,7 @@ func TestARebuildGivesTheStateBack(t *testing.T) {
 func clearTables(ctx context.Context, rt require.TestingT, db *storage.DB) {
 	for _, table := range []string{
 		"identities", "identifiers", "erased_identifiers", "idempotency_keys", "contacts",
-		"contact_marks", "email_preferences", "events", "answers", "pending_answers",
+		"contact_marks", "email_preferences", "events", "answers", "pending_answers", "contact_eras", "contact_inputs",
 	} {
 		_, err := storagetest.SQL(db).Exec(ctx, "DELETE FROM "+table)
 		require.NoError(rt, err)
@@ -128,6 +130,7 @@ func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string
 		"contacts": `SELECT coalesce(array_agg(format('%s %s %s %s %s %s %s %s', id, external_id, email, anonymous_id, identifiers, merged, properties, version) ORDER BY id), '{}')
 		             FROM contacts`,
 		"marks":       `SELECT coalesce(array_agg(format('%s %s', contact_id, survivor) ORDER BY contact_id), '{}') FROM contact_marks`,
+		"events":      `SELECT coalesce(array_agg(format('%s %s %s %s %s %s', id, contact_id, name, properties, seq, era) ORDER BY id), '{}') FROM events`,
 		"preferences": `SELECT coalesce(array_agg(format('%s %s %s', contact_id, email, categories) ORDER BY contact_id, email), '{}') FROM email_preferences`,
 	} {
 		var rows []string
@@ -151,6 +154,12 @@ func rebuild(rt require.TestingT, p *pump, batch int) {
 		}
 		snapshots = append(snapshots, r)
 	}
+	var events []*stream.Record
+	for i, e := range p.events {
+		value, err := p.codec.Encode(e)
+		require.NoError(rt, err)
+		events = append(events, &stream.Record{Topic: schemas.TopicEvents, Offset: int64(i), Value: value})
+	}
 	for i := range p.resolved {
 		consumed = append(consumed, p.resolved[i].records[:p.resolved[i].next]...)
 		beyond = append(beyond, p.resolved[i].records[p.resolved[i].next:]...)
@@ -172,6 +181,11 @@ func rebuild(rt require.TestingT, p *pump, batch int) {
 		}
 		if err := p.contacts.RestoreMarks(p.ctx, tx, consumed, p.clock); err != nil {
 			return err
+		}
+		for batch := range slices.Chunk(events, 7) {
+			if err := p.contacts.RestoreEvents(p.ctx, tx, batch); err != nil {
+				return fmt.Errorf("restore events: %w", err)
+			}
 		}
 		if err := p.contacts.FinishRebuild(p.ctx, tx, p.clock); err != nil {
 			return err

@@ -30,6 +30,8 @@ func EnvelopePayload(id, typ string, at time.Time, data json.RawMessage) (*Paylo
 		BucketID    string          `json:"bucketId"`
 		BucketName  string          `json:"bucketName"`
 		TemplateKey *string         `json:"templateKey"`
+		Seq         int64           `json:"seq"`
+		Era         int64           `json:"era"`
 	}
 	if data[0] != '{' || json.Unmarshal(data, &d) != nil {
 		return nil, errors.New("data: is not an object such as destinations are sent")
@@ -41,7 +43,7 @@ func EnvelopePayload(id, typ string, at time.Time, data json.RawMessage) (*Paylo
 	if uuid.Validate(id) != nil {
 		id = uuid.Must(uuid.NewV7()).String()
 	}
-	p := &Payload{ID: id, Type: typ, OccurredAt: at, Person: Person{ContactID: d.ContactID, UserID: d.UserID, Email: d.Email, AnonymousID: d.AnonymousID}}
+	p := &Payload{ID: id, Type: typ, OccurredAt: at, Seq: d.Seq, Era: d.Era, Person: Person{ContactID: d.ContactID, UserID: d.UserID, Email: d.Email, AnonymousID: d.AnonymousID}}
 	if p.Person.ContactID == "" {
 		p.Person.ContactID = d.ID
 	}

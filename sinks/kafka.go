@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -170,6 +171,9 @@ func kafkaHeaders(p *Payload, a *Attempt) [][2]string {
 	headers := [][2]string{
 		{"id", p.MessageID()}, {"type", p.Type}, {"occurred-at", p.OccurredAt.UTC().Format("2006-01-02T15:04:05.000Z")},
 		{"content-type", "application/json"},
+	}
+	if p.Seq > 0 {
+		headers = append(headers, [2]string{stream.HeaderSeq, strconv.FormatInt(p.Seq, 10)}, [2]string{stream.HeaderEra, strconv.FormatInt(p.Era, 10)})
 	}
 	if a.ReplayID != "" {
 		headers = append(headers, [2]string{"hogstream-replay", a.ReplayID})

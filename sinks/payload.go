@@ -14,6 +14,8 @@ type Payload struct {
 	ID         string
 	Type       string // a catalog name, or webhook.test
 	OccurredAt time.Time
+	// Seq and Era are its place in the order of its contact; Seq is 0 without one.
+	Seq, Era int64
 	// Envelope is {"id","type","timestamp","data"} in this order; Data is the
 	// part of it that is the data.
 	Envelope, Data []byte
@@ -93,7 +95,7 @@ func eventPayload(e *schemas.Event) (*Payload, error) {
 		return nil, fmt.Errorf("event %s: %w", e.ID, err)
 	}
 	p := &Payload{
-		ID: e.ID, Type: schemas.TypeEventTracked, OccurredAt: e.OccurredAt, Event: e,
+		ID: e.ID, Type: schemas.TypeEventTracked, OccurredAt: e.OccurredAt, Seq: e.Seq, Era: e.Era, Event: e,
 		Person: Person{ContactID: e.ContactID, UserID: e.UserID, Email: e.Email, AnonymousID: e.AnonymousID},
 	}
 	p.write(512+len(e.Properties), func(o *object) {
@@ -117,7 +119,7 @@ func factPayload(f *schemas.Fact) (*Payload, error) {
 		return nil, fmt.Errorf("fact %s: %w", f.ID, err)
 	}
 	p := &Payload{
-		ID: f.ID, Type: f.Type, OccurredAt: f.OccurredAt, Fact: f,
+		ID: f.ID, Type: f.Type, OccurredAt: f.OccurredAt, Seq: f.Seq, Era: f.Era, Fact: f,
 		Person: Person{ContactID: f.ContactID, UserID: f.UserID, Email: f.Email, AnonymousID: f.AnonymousID},
 	}
 	p.write(512+size, write)
@@ -138,6 +140,10 @@ func (p *Payload) write(size int, fields func(*object)) {
 	start := len(o.b)
 	data := begin(o.b)
 	fields(&data)
+	if p.Seq > 0 {
+		data.int("seq", p.Seq)
+		data.int("era", p.Era)
+	}
 	o.b = data.end()
 	end := len(o.b)
 	p.Envelope = o.end()

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
+	"github.com/hogstream/hogstream/sinks/transport"
+	"github.com/hogstream/hogstream/storage"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -139,4 +142,46 @@ func requireSameAsJSON(t *testing.T, s string) {
 	require.NoError(t, json.Unmarshal(b, &back), "%q", b)
 	require.NoError(t, json.Unmarshal(want, &wantBack))
 	require.Equal(t, wantBack, back)
+}
+
+// Of records from before contacts were numbered nothing is said of it; the golden files
+// hold that.
+func TestEveryKindTellsThePlaceInTheOrderOfTheContact(t *testing.T) {
+	e, f := sinktest.Event(), sinktest.Fact(schemas.FactContactUpdated)
+	e.Seq, e.Era, f.Seq, f.Era = 12, 3, 13, 3
+	event, err := eventPayload(e)
+	require.NoError(t, err)
+	fact, err := factPayload(f)
+	require.NoError(t, err)
+	require.True(t, bytes.HasSuffix(event.Data, []byte(`,"seq":12,"era":3}`)), "%s", event.Data)
+	require.True(t, bytes.HasSuffix(fact.Data, []byte(`,"seq":13,"era":3}`)), "%s", fact.Data)
+	again, err := EnvelopePayload(event.ID, event.Type, event.OccurredAt, event.Data)
+	require.NoError(t, err)
+	require.Equal(t, []int64{12, 3}, []int64{again.Seq, again.Era})
+
+	guard := transport.NewGuard(transport.Config{})
+	for kind, want := range map[string]struct {
+		config      string
+		event, fact string
+	}{
+		"posthog": {`{"apiKey":"phc_x"}`, `"hogstream_seq":12,"hogstream_era":3`, `"seq":13,"era":3`},
+		"segment": {`{"writeKey":"wk"}`, `"hogstream":{"seq":12,"era":3}`, `"hogstream":{"seq":13,"era":3}`},
+		"slack":   {`{"url":"https://hooks.slack.com/services/T/B/x"}`, `no. 12 of the contact`, `no. 13 of the contact`},
+		"kafka":   {`{"brokers":["kafka.example.com:9092"],"topic":"t"}`, `"seq":12,"era":3`, `"seq":13,"era":3`},
+	} {
+		k, err := builtIn.find(kind)
+		require.NoError(t, err)
+		sink, err := k.Open(&storage.Destination{Kind: kind, Config: json.RawMessage(want.config)}, guard)
+		require.NoError(t, err, kind)
+		for text, p := range map[string]*Payload{want.event: event, want.fact: fact} {
+			req, err := sink.Build(&Attempt{Now: e.OccurredAt, Payloads: []*Payload{p}})
+			require.NoError(t, err)
+			require.True(t, json.Valid(req.Body))
+			require.Contains(t, string(req.Body), text, kind)
+			if kind == "kafka" {
+				require.Equal(t, []string{strconv.FormatInt(p.Seq, 10)}, req.Header["seq"])
+				require.Equal(t, []string{"3"}, req.Header["era"])
+			}
+		}
+	}
 }

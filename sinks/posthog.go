@@ -116,6 +116,10 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	o.key("properties")
 	props := begin(o.b)
 	props.properties(p)
+	if p.ownProperties() && p.Seq > 0 { // the data of a fact has them
+		props.int("hogstream_seq", p.Seq)
+		props.int("hogstream_era", p.Era)
+	}
 	s.person(&props, p)
 	if !located(p) {
 		props.bool("$geoip_disable", true)

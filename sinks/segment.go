@@ -83,7 +83,16 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 	o.strIfSet("anonymousId", p.Person.AnonymousID)
 	o.time("timestamp", p.OccurredAt)
 	o.key("context")
-	o.b = append(o.b, `{"library":{"name":"hogstream"}}`...)
+	context := begin(o.b)
+	context.raw("library", `{"name":"hogstream"}`)
+	if p.Seq > 0 {
+		context.key("hogstream")
+		place := begin(context.b)
+		place.int("seq", p.Seq)
+		place.int("era", p.Era)
+		context.b = place.end()
+	}
+	o.b = context.end()
 	if identify {
 		o.key("traits")
 		t := begin(o.b)

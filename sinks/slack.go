@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hogstream/hogstream/sinks/transport"
@@ -98,7 +99,11 @@ func appendContext(b []byte, p *Payload) []byte {
 	o.b = append(o.b, '[')
 	element := begin(o.b)
 	element.str("type", "mrkdwn")
-	element.str("text", p.OccurredAt.UTC().Format("2006-01-02 15:04:05 UTC")+" · "+p.MessageID())
+	text := p.OccurredAt.UTC().Format("2006-01-02 15:04:05 UTC") + " · " + p.MessageID()
+	if p.Seq > 0 {
+		text += " · no. " + strconv.FormatInt(p.Seq, 10) + " of the contact"
+	}
+	element.str("text", text)
 	o.b = append(element.end(), ']')
 	return o.end()
 }
