@@ -50,17 +50,7 @@ func (l load) run(ctx context.Context, c *client) error {
 	for s := range l.senders {
 		group.Go(func() error {
 			for seq := 1; seq <= l.each; seq++ {
-				var batch []event
-				for i := s; i < l.subjects; i += l.senders {
-					batch = append(batch, l.event(i, seq))
-				}
-				if seq%3 == 0 {
-					for _, e := range batch {
-						if err := c.sendOne(ctx, e); err != nil {
-							return err
-						}
-					}
-				} else if err := c.sendBatch(ctx, batch); err != nil {
+				if err := l.sendFrom(ctx, c, s, seq); err != nil {
 					return err
 				}
 			}
@@ -68,6 +58,23 @@ func (l load) run(ctx context.Context, c *client) error {
 		})
 	}
 	return group.Wait()
+}
+
+// sendFrom sends a number of the subjects of a sender.
+func (l load) sendFrom(ctx context.Context, c *client, sender, seq int) error {
+	var batch []event
+	for i := sender; i < l.subjects; i += l.senders {
+		batch = append(batch, l.event(i, seq))
+	}
+	if seq%3 != 0 {
+		return c.sendBatch(ctx, batch)
+	}
+	for _, e := range batch {
+		if err := c.sendOne(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // start runs the load beside the test; wait fails it when an event was not

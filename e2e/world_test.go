@@ -63,9 +63,10 @@ type world struct {
 type worldOption func(*worldSettings)
 
 type worldSettings struct {
-	ownPostgres bool
-	cluster     *cluster
-	env         []string
+	ownPostgres   bool
+	emptyDatabase bool
+	cluster       *cluster
+	env           []string
 }
 
 // onCluster puts the world on a cluster other than the suite's.
@@ -103,6 +104,8 @@ func newWorld(t *testing.T, opts ...worldOption) *world {
 	if s.ownPostgres {
 		w.postgres = storagetest.NewServer(t)
 		w.cfg.Database.URL = w.postgres.URL()
+	} else if s.emptyDatabase {
+		w.cfg.Database.URL = storagetest.EmptyURL(t)
 	} else {
 		w.cfg.Database.URL = storagetest.URL(t)
 	}
