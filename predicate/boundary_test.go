@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -139,6 +141,7 @@ func TestATodayBeginsAtTheMidnightOfItsZone(t *testing.T) {
 		{"Europe/Berlin", "2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},     // 23 hours
 		{"Europe/Berlin", "2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},     // 25 hours
 		{"America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"}, // began at 01:00
+		{"America/Sao_Paulo", "2018-02-18", "2018-02-18T03:00:00Z", "2018-02-19T03:00:00Z"}, // 23:00 came twice before it
 		{"Australia/Lord_Howe", "2026-10-04", "2026-10-03T13:30:00Z", "2026-10-04T13:00:00Z"},
 		{"Pacific/Apia", "2011-12-31", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"},
 		{"Africa/Casablanca", "2026-02-15", "2026-02-14T23:00:00Z", "2026-02-16T00:00:00Z"},
@@ -162,6 +165,21 @@ func TestATodayBeginsAtTheMidnightOfItsZone(t *testing.T) {
 	assert.Equal(t, p.Verdict{}, a.at(time.Date(2011, 12, 1, 0, 0, 0, 0, time.UTC)), "a day that a zone never had is never today")
 }
 
+// B14: instants and calendar dates are two types.
+func TestACalendarDateIsNoInstant(t *testing.T) {
+	day := p.Prop("day")
+	for _, c := range []p.Condition{
+		day.Before(p.Now(0)), day.OnOrBefore(p.Now(0)), day.After(p.Now(0)), day.OnOrAfter(p.Now(-p.Days(9999))),
+		day.Before(p.At(aNow)), day.After(p.At(aNow.AddDate(-50, 0, 0))), day.Between(p.Now(-p.Days(9999)), p.Now(p.Days(9999))),
+	} {
+		assert.False(t, holdsFor(t, c, `{"day":"2026-06-01"}`), c.Canonical())
+		assert.True(t, holdsFor(t, p.Not(c), `{"day":"2026-06-01"}`), c.Canonical())
+	}
+	assert.True(t, holdsFor(t, day.Before(p.Date(2026, 6, 2)), `{"day":"2026-06-01T23:59:59Z"}`))
+	assert.False(t, holdsFor(t, day.Before(p.Date(2026, 6, 2)), `{"day":"2026-06-02T00:00:00Z"}`))
+	assert.True(t, holdsFor(t, day.Zone("America/New_York").OnDate(p.Date(2026, 6, 1)), `{"day":"2026-06-02T00:00:00Z"}`))
+}
+
 func TestTheZoneIsThatOfTheConditionElseOfTheContactElseOfTheDeployment(t *testing.T) {
 	auckland, err := time.LoadLocation("Pacific/Auckland")
 	require.NoError(t, err)
@@ -177,4 +195,71 @@ func TestTheZoneIsThatOfTheConditionElseOfTheContactElseOfTheDeployment(t *testi
 	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-02","timezone":"no zone"}`))
 	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-01","timezone":"Europe/Berlin"}`))
 	assert.True(t, evaluate(day.Zone("America/New_York").OnDate(p.Today(0)), `{"day":"2026-07-01","timezone":"Pacific/Auckland"}`))
+}
+
+// A processor arms one timer for each instant that is named; none is for nothing.
+func TestNoTurnIsNamedBeforeTimeAloneCanTurnTheAnswer(t *testing.T) {
+	absent := func(name string, days int) p.Condition { return p.Event(name).Within(p.Days(days)).NotExists() }
+	present := func(name string, days int) p.Condition { return p.Event(name).Within(p.Days(days)).Exists() }
+	leaves := func(days int) time.Time { return aNow.Add(p.Days(days) + micro) }
+	for _, c := range []struct {
+		condition p.Condition
+		next      time.Time
+	}{
+		{p.All(absent("a", 1), absent("a", 2)), leaves(2)},
+		{p.All(present("a", 1), present("a", 2)), leaves(1)},
+		{p.Any(present("a", 1), present("a", 2)), leaves(2)},
+		{p.Any(absent("a", 1), absent("a", 2)), leaves(1)},
+		{p.All(absent("a", 1), p.Prop("plan").Eq("pro")), time.Time{}},
+		{p.All(p.Prop("plan").Eq("pro"), absent("a", 1)), time.Time{}},
+		{p.Any(present("a", 1), p.Prop("plan").NotExists()), time.Time{}},
+		{p.Not(p.Any(absent("a", 1), absent("a", 2))), leaves(1)},
+		{p.All(present("a", 3), absent("a", 2)), leaves(2)},
+		{p.Event("a").AtLeast(1), time.Time{}},
+		{p.Event("a").Within(p.Days(1)).AtLeast(3), time.Time{}},
+		{p.Event("a").Within(p.Days(1)).LessThan(5), time.Time{}},
+		{p.Event("a").Within(p.Days(1)).Total("amount").Gt(3), time.Time{}}, // 5 and -5 leave together
+		{p.Event("a").Within(p.Days(1)).Total("amount").Gte(0), time.Time{}},
+		{p.Event("a").Then(p.Event("b")).Lookback(p.Days(1)).Within(p.Days(1)), leaves(1)},
+		{p.Event("a").Then(p.Event("b")).NotWithin(p.Minutes(1)), time.Time{}},
+		{p.Event("b").Then(p.Event("a")).NotWithin(p.Days(1)), leaves(1).Add(time.Hour)},
+	} {
+		a := ask(t, c.condition)
+		a.happens("a", aNow, `{"amount":5}`)
+		a.happens("a", aNow, `{"amount":-5}`)
+		a.happens("b", aNow.Add(time.Hour), "{}")
+		assert.Equal(t, c.next, a.at(aNow.Add(time.Hour)).Next, c.condition.Canonical())
+	}
+}
+
+// While one of several first events counts, another one's end turns nothing.
+func TestASequenceLastsUntilTheLastOfItsFirstEventsIsTooOld(t *testing.T) {
+	a := ask(t, p.Event("a").Then(p.Event("b")).Lookback(p.Days(7)).Ever())
+	for i := range 3 {
+		a.happens("a", aNow.Add(p.Days(i)), "{}")
+	}
+	a.happens("b", aNow.Add(p.Days(1)+micro), "{}")
+	assert.Equal(t, p.Verdict{Holds: true, Next: aNow.Add(p.Days(8) + micro)}, a.at(aNow.Add(p.Days(2))))
+}
+
+// What another condition keeps more of makes no difference.
+func TestASequenceLooksAtSoManyOfTheNewestEventsAlsoWhenMoreAreKept(t *testing.T) {
+	set, err := p.Compile([]p.Named{
+		{ID: "first", Condition: p.Event("a").Then(p.Event("b")).Ever()},
+		{ID: "then", Condition: p.Event("b").Then(p.Event("a")).NotWithin(p.Minutes(1))},
+		{ID: "counts", Condition: p.All(p.Event("a").AtLeast(5), p.Event("b").AtLeast(5))},
+	}, p.Options{Limits: p.Limits{Count: 5, Sequence: 1, Total: 1}})
+	require.NoError(t, err)
+	var s p.State
+	evaluate := func(id string) bool { return set.Evaluate(set.Index(id), &s, nil, aNow.Add(p.Days(1))).Holds }
+	for i, name := range []string{"a", "b", "a"} {
+		apply(set, &s, p.Record{ID: uuid.New(), Name: name, At: aNow.Add(time.Duration(i) * time.Second)})
+	}
+	assert.False(t, evaluate("first"), "the newest a was not followed")
+	apply(set, &s, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(time.Minute)})
+	assert.True(t, evaluate("first"))
+	assert.True(t, evaluate("then"), "the newest b was not followed")
+	apply(set, &s, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(-time.Minute)}, p.Record{ID: uuid.New(), Name: "a", At: aNow.Add(2 * time.Minute)})
+	assert.False(t, evaluate("then"))
+	assert.False(t, evaluate("first"))
 }

@@ -216,14 +216,14 @@ func (b EventBuilder) seen(check string) Comparison {
 	return Comparison{expr{kind: kindSeen, check: check, eventName: b.e.eventName, where: b.e.where, within: b.e.within}}
 }
 
-// Then begins a sequence: this event, then the other. Windows of the two mean nothing;
-// how far they may be apart is said by what follows.
+// Then begins a sequence: this event, then the other. Neither has a window: how far they
+// may be apart is said by what follows.
 func (b EventBuilder) Then(other EventBuilder) SequenceBuilder {
 	return SequenceBuilder{expr{kind: kindSequence, first: b.step(), then: other.step()}}
 }
 
 func (b EventBuilder) step() *expr {
-	return &expr{kind: kindStep, eventName: b.e.eventName, where: b.e.where}
+	return &expr{kind: kindStep, eventName: b.e.eventName, where: b.e.where, within: b.e.within}
 }
 
 // SequenceBuilder is two events that wait for what is asked of them.

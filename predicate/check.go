@@ -34,17 +34,21 @@ func check(file, path string, e *expr) Faults {
 	return c.faults
 }
 
-// checkAll is check for a condition and all within it, for those that were built.
-func checkAll(path string, e *expr) Faults {
+// checkAll is check for a condition and all within it, and for the fields that it has:
+// those of a built one may be any.
+func checkAll(file, path string, e *expr) Faults {
 	var out Faults
 	e.walk(path, func(e *expr, path string) {
-		faults := check("", path, e)
-		for _, name := range findForm(e.kind).required {
-			if findField(name).write(e) == nil {
-				faults = append(faults, Fault{Path: path, Message: name + " is missing"})
+		out = append(out, check(file, path, e)...)
+		form := findForm(e.kind)
+		for _, f := range fields() {
+			switch there := f.write(e) != nil; {
+			case !there && slices.Contains(form.required, f.name):
+				out = append(out, faultAt(file, path, e, "", "%s is missing", f.name))
+			case there && !slices.Contains(form.names(), f.name):
+				out = append(out, faultAt(file, path, e, f.name, "has no meaning here: leave it out"))
 			}
 		}
-		out = append(out, faults...)
 	})
 	return out
 }
@@ -69,13 +73,14 @@ func (e *expr) walk(path string, visit func(e *expr, path string)) {
 
 // fault notes what is wrong with a field.
 func (c *checker) fault(field, format string, args ...any) {
-	f := Fault{File: c.file, Path: join(c.path, field), Message: fmt.Sprintf(format, args...)}
-	f.Line, f.Column = c.e.place(field)
-	c.faults = append(c.faults, f)
+	c.faults = append(c.faults, faultAt(c.file, c.path, c.e, field, format, args...))
 }
 
 // place is where a field stands in the text, or the condition when it is not there.
 func (e *expr) place(field string) (line, column int) {
+	if e == nil {
+		return 0, 0
+	}
 	at := e.source
 	if inner := at.get(field); inner != nil {
 		at = inner
@@ -290,21 +295,16 @@ func (c *checker) amount() {
 // properties alone.
 func (c *checker) filter(field string, where *expr) {
 	where.walk(join(c.path, field), func(e *expr, path string) {
-		fault := func(name, format string, args ...any) {
-			f := Fault{File: c.file, Path: join(path, name), Message: fmt.Sprintf(format, args...)}
-			if f.Line, f.Column = e.place(name); f.Line == 0 {
-				f.Line, f.Column = c.e.place(field)
-			}
-			c.faults = append(c.faults, f)
-		}
+		inner := &checker{file: c.file, path: path, e: e}
 		switch e.kind {
 		case kindProperty, kindComposite, kindNot:
 		default:
-			fault("type", "%s cannot filter events: use property, composite or not", e.kind)
+			inner.fault("type", "%s cannot filter events: use property, composite or not", e.kind)
 		}
 		if e.kind == kindProperty && slices.ContainsFunc(e.moments(), func(m Moment) bool { return m.relative }) {
-			fault("value", "is relative to the time of the evaluation, but an event is filtered when it comes: write a fixed date")
+			inner.fault("value", "is relative to the time of the evaluation, but an event is filtered when it comes: write a fixed date")
 		}
+		c.faults = append(c.faults, inner.faults...)
 	})
 }
 

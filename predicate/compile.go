@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -54,16 +53,13 @@ type compiler struct {
 
 func (c *compiler) add(named Named) {
 	c.named, c.number, c.inputs = named, len(c.set.conditions), Inputs{}
-	faults := checkAll(named.Path, named.Condition.expr)
+	faults := checkAll(named.File, named.Path, named.Condition.expr)
 	if named.Condition.IsZero() {
-		faults = Faults{{Path: named.Path, Message: "is missing: a condition is needed"}}
+		faults = Faults{{File: named.File, Path: named.Path, Message: "is missing: a condition is needed"}}
 	}
+	c.faults = append(c.faults, faults...)
 	if len(faults) == 0 {
 		c.checkWindows()
-	}
-	for _, f := range faults {
-		f.File = named.File
-		c.faults = append(c.faults, f)
 	}
 	if len(c.faults) > 0 {
 		return // nodes are made of what is right
@@ -77,9 +73,7 @@ func (c *compiler) add(named Named) {
 func (c *compiler) checkWindows() {
 	c.named.Condition.walk(c.named.Path, func(e *expr, path string) {
 		fault := func(field, format string, args ...any) {
-			f := Fault{File: c.named.File, Path: join(path, field), Message: fmt.Sprintf(format, args...)}
-			f.Line, f.Column = e.place(field)
-			c.faults = append(c.faults, f)
+			c.faults = append(c.faults, faultAt(c.named.File, path, e, field, format, args...))
 		}
 		keep := c.opts.Limits.Retention
 		if keep > 0 && e.within > keep {

@@ -49,9 +49,6 @@ type expr struct {
 // of a name.
 type Path []string
 
-// String is for people: address → city.
-func (p Path) String() string { return strings.Join(p, " → ") }
-
 // Kinds of a condition.
 const (
 	kindProperty   = "property"

@@ -1,6 +1,7 @@
 package predicate
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -16,9 +17,7 @@ func constants(file, path string, e *expr) Faults {
 			return
 		}
 		if message := constant(e); message != "" {
-			f := Fault{File: file, Path: path, Message: message}
-			f.Line, f.Column = e.place("")
-			out = append(out, f)
+			out = append(out, faultAt(file, path, e, "", "%s", message))
 		}
 	})
 	return out
@@ -47,22 +46,21 @@ func constantComposite(e *expr) string {
 		}
 		return "can never be true: or of no conditions is true of no contact"
 	}
-	isOr := e.operator == operatorOr
 	literals := literalsOf(nil, e, e.operator, false)
 	for i, a := range literals {
 		for _, b := range literals[:i] {
-			if isOr {
-				a, b := a.not(), b.not()
-				if a.contradicts(b) || b.contradicts(a) {
-					return "can never be false: one of two of its conditions always holds (" + a.e.object()["type"].(string) + " and its opposite)"
-				}
-			} else if a.contradicts(b) || b.contradicts(a) {
-				return "can never be true: two of its conditions exclude each other"
+			if e.operator == operatorOr && excludes(a.not(), b.not()) {
+				return fmt.Sprintf("can never be false: one of these always holds: %s, %s", a, b)
+			}
+			if e.operator == operatorAnd && excludes(a, b) {
+				return fmt.Sprintf("can never be true: these exclude each other: %s, %s", a, b)
 			}
 		}
 	}
 	return ""
 }
+
+func excludes(a, b literal) bool { return a.contradicts(b) || b.contradicts(a) }
 
 func backward(e *expr) bool {
 	pair := e.value.([]any)
@@ -76,10 +74,19 @@ func backward(e *expr) bool {
 // A literal is a leaf or the complement of one.
 type literal struct {
 	e       *expr
+	text    string // its canonical form
 	negated bool
 }
 
-func (l literal) not() literal { return literal{l.e, !l.negated} }
+func (l literal) not() literal { return literal{l.e, l.text, !l.negated} }
+
+// String is for people.
+func (l literal) String() string {
+	if l.negated {
+		return "not " + l.text
+	}
+	return l.text
+}
 
 // literalsOf collects the leaves that an operator joins, through nested ones of the same
 // operator and through not.
@@ -110,14 +117,14 @@ func literalOf(e *expr, negated bool) literal {
 	if base := propertyOperators.find(e.operator).negates; base != "" {
 		positive := *e
 		positive.operator = base
-		return literal{&positive, !negated}
+		e, negated = &positive, !negated
 	}
-	return literal{e, negated}
+	return literal{e, canonicalText(e.object()), negated}
 }
 
 // contradicts says that the two cannot both hold; it may be asked both ways round.
 func (l literal) contradicts(other literal) bool {
-	if l.negated != other.negated && canonicalText(l.e.object()) == canonicalText(other.e.object()) {
+	if l.negated != other.negated && l.text == other.text {
 		return true
 	}
 	if l.e.kind == kindEvent && other.e.kind == kindEvent {

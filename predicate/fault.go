@@ -33,6 +33,12 @@ func (f Fault) String() string {
 	return out.String()
 }
 
+// faultAt is a fault of a field of a condition that stands at path.
+func faultAt(file, path string, e *expr, field, format string, args ...any) Fault {
+	line, column := e.place(field)
+	return Fault{File: file, Line: line, Column: column, Path: join(path, field), Message: fmt.Sprintf(format, args...)}
+}
+
 // Faults are everything that is wrong, in the order of the text.
 type Faults []Fault //nolint:errname // an error that is a list, and is read as one
 

@@ -217,6 +217,8 @@ func TestWhatIsWrongWithABuiltConditionIsSaidByCompile(t *testing.T) {
 		`criteria.operator: "like" is not`:    p.Prop("a").Is("like", 1),
 		"criteria.where.value: is relative":   p.Event("a").Where(p.Prop("x").Before(p.Now(0))).Exists(),
 		"criteria.operator: \"eq\" is not kn": p.FirstSeen().Eq(3),
+		"criteria.within: has no meaning":     p.Event("a").Within(p.Days(1)).FirstSeen().Before(p.Now(0)),
+		"criteria.then.within: has no mean":   p.Event("a").Then(p.Event("b").Within(p.Days(1))).Ever(),
 	} {
 		assert.ErrorContains(t, compileOne(c, p.DefaultLimits()), want)
 	}
@@ -234,7 +236,7 @@ func TestBucketsThatAreUnknownOrAskInACircleAreRefused(t *testing.T) {
 		`vip.yaml: criteria.conditions[0].bucketId: "buyer" is not known: did you mean "buyers"?`)
 	assert.EqualError(t, compile(bucket("a", p.InBucket("b")), bucket("b", p.Not(p.InBucket("c"))), bucket("c", p.InBucket("a"))),
 		"a.yaml: criteria: asks for its own membership: a → b → c → a")
-	assert.EqualError(t, compile(bucket("a", p.Identified()), bucket("a", p.HasEmail())), `a.yaml: criteria.id: "a" stands twice: ids are unique`)
+	assert.EqualError(t, compile(bucket("a", p.Identified()), bucket("a", p.HasEmail())), `a.yaml: criteria: id "a" stands twice: ids are unique`)
 	assert.ErrorContains(t, compile(bucket("a", p.Identified()), p.Named{ID: "b", Condition: p.InBucket("b")}), "is not known", "b is no bucket")
 }
 

@@ -96,7 +96,13 @@ func (l *language) span() any {
 
 // comparison draws any operator with a value that it wants.
 func (l *language) comparison(c object, relative bool) {
-	op := draw(l.t, "operator", []string{"eq", "neq", "in", "gt", "gte", "lt", "lte", "between", "contains", "prefix", "suffix", "list_contains", "exists", "not_exists", "date", "date", "date"})
+	ops := []string{"eq", "neq", "in", "gt", "gte", "lt", "lte", "between", "contains", "prefix", "suffix", "list_contains", "exists", "not_exists"}
+	for _, path := range []any{c["property"], c["of"]} { // mostly what such a property is for
+		if path == "when" || fmt.Sprint(path) == "[address since]" {
+			ops = []string{"date", "date", "date", "eq", "exists"}
+		}
+	}
+	op := draw(l.t, "operator", append(ops, "date"))
 	c["operator"] = op
 	numbers := []any{-3.0, 0.0, 1.0, 2.5, 50.0}
 	switch op {
@@ -127,7 +133,7 @@ func (l *language) date(c object, relative bool) {
 	calendar := op == "on_date" || rapid.Bool().Draw(l.t, "calendar")
 	c["operator"], c["value"] = op, l.moment(calendar, relative)
 	if op == "between" {
-		c["value"] = []any{l.moment(calendar, relative), l.moment(calendar, relative)}
+		c["value"] = []any{c["value"], l.moment(calendar, relative)}
 	}
 	if calendar && chance(l.t, "names a zone") {
 		c["zone"] = draw(l.t, "zone", bases).zone
@@ -136,20 +142,20 @@ func (l *language) date(c object, relative bool) {
 
 func (l *language) moment(calendar, relative bool) any {
 	days := rapid.IntRange(-2, 2).Draw(l.t, "days")
-	fixed := l.base.AddDate(0, 0, days)
+	fixed := !relative || chance(l.t, "fixed")
 	switch {
-	case calendar && relative && chance(l.t, "today"):
+	case fixed && calendar:
+		return l.base.AddDate(0, 0, days).Format(time.DateOnly)
+	case fixed:
+		return l.instant().Format(time.RFC3339Nano)
+	case calendar && days == 0:
 		return "today"
-	case calendar && relative && days != 0:
-		return fmt.Sprintf("today%+dd", days)
 	case calendar:
-		return fixed.Format(time.DateOnly)
-	case relative && chance(l.t, "now"):
+		return fmt.Sprintf("today%+dd", days)
+	case chance(l.t, "now"):
 		return "now"
-	case relative:
-		return "now" + draw(l.t, "sign", []string{"+", "-"}) + draw(l.t, "span", spans)
 	}
-	return fixed.Format(time.RFC3339Nano)
+	return "now" + draw(l.t, "sign", []string{"+", "-"}) + draw(l.t, "span", spans)
 }
 
 func (l *language) step(c object) {

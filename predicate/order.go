@@ -1,7 +1,6 @@
 package predicate
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -14,7 +13,7 @@ func order(list []Named, others []string) ([]Named, Faults) {
 	for i := range list {
 		named := &list[i]
 		if o.byID[named.ID] != nil {
-			o.fault(named, nil, "id", "%q stands twice: ids are unique", named.ID)
+			o.fault(named, named.Condition.expr, "", "id %q stands twice: ids are unique", named.ID)
 		}
 		o.byID[named.ID] = named
 		if named.Bucket {
@@ -50,11 +49,7 @@ const (
 )
 
 func (o *ordering) fault(named *Named, e *expr, field, format string, args ...any) {
-	f := Fault{File: named.File, Path: join(named.Path, field), Message: fmt.Sprintf(format, args...)}
-	if e != nil {
-		f.Line, f.Column = e.place(field)
-	}
-	o.faults = append(o.faults, f)
+	o.faults = append(o.faults, faultAt(named.File, named.Path, e, field, format, args...))
 }
 
 // asked visits the membership conditions within a condition.
@@ -80,7 +75,7 @@ func (o *ordering) visit(named *Named, way []string) {
 		return
 	case visiting:
 		circle := append(way[slices.Index(way, named.ID):], named.ID)
-		o.fault(named, nil, "", "asks for its own membership: %s", strings.Join(circle, " → "))
+		o.fault(named, named.Condition.expr, "", "asks for its own membership: %s", strings.Join(circle, " → "))
 		return
 	}
 	o.state[named.ID] = visiting

@@ -1,10 +1,13 @@
 package predicate_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -259,7 +262,16 @@ func (r *run) merge() []int {
 	return all
 }
 
-func TestIncrementalEvaluationAgreesWithTheWholeHistory(t *testing.T) {
+// As many cases as there are seeds, times two hundred.
+func TestFaultIncrementalEvaluationAgreesWithTheWholeHistory(t *testing.T) {
+	seeds, err := strconv.Atoi(cmp.Or(os.Getenv("HOGSTREAM_FAULT_SEEDS"), "3"))
+	require.NoError(t, err)
+	for range 2 * seeds { // of a hundred each
+		incrementalAgreesWithTheWhole(t)
+	}
+}
+
+func incrementalAgreesWithTheWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRun(t)
 		r.agree()

@@ -243,7 +243,22 @@ func (s *Set) Merge(into, from *State) {
 	into.seenLast(from.lastSeen)
 }
 
-// Fit drops from state what no condition of the set looks at.
+// Fill gives state what is missing in it of a history, for conditions that are new:
+// history is a state that Apply made of the contact's stored events alone. Of a total that
+// state has, state's own stands, for it may be of more events than are stored.
+func (s *Set) Fill(state, history *State) {
+	for i := range history.legs {
+		other := &history.legs[i]
+		spec := s.legs[other.id]
+		if spec == nil || spec.mode == modeAmounts && state.find(other.id) != nil {
+			continue
+		}
+		state.leg(other.id, spec.mode).merge(other, spec.size)
+	}
+}
+
+// Fit drops from state what no condition of the set looks at. A state that another set
+// made is fitted first: what is not kept up to date must not be taken for true later.
 func (s *Set) Fit(state *State) {
 	state.legs = slices.DeleteFunc(state.legs, func(l leg) bool { return s.legs[l.id] == nil })
 	for i := range state.legs {

@@ -169,6 +169,33 @@ func TestWhatNoConditionLooksAtIsDroppedByFit(t *testing.T) {
 	assert.Equal(t, encoded(t, &empty), encoded(t, &s))
 }
 
+// A new condition is filled from stored events, also those that were counted already.
+func TestFillingANewConditionCountsNothingTwice(t *testing.T) {
+	records := []p.Record{}
+	for i := range 150 {
+		records = append(records, p.Record{ID: uuid.New(), Name: "a", At: aNow.Add(time.Duration(i) * time.Minute), Properties: `{"amount":1}`})
+	}
+	total := p.Named{ID: "total", Condition: p.Event("a").Total("amount").Eq(150)}
+	before, err := p.Compile([]p.Named{total}, p.Options{Limits: p.DefaultLimits()})
+	require.NoError(t, err)
+	after, err := p.Compile([]p.Named{
+		total, {ID: "count", Condition: p.Event("a").Exactly(150)}, {ID: "first", Condition: p.Event("a").FirstSeen().OnOrBefore(p.At(aNow))},
+	}, p.Options{Limits: p.DefaultLimits()})
+	require.NoError(t, err)
+	var s, history p.State
+	apply(before, &s, records...)
+	apply(after, &history, records[20:]...) // some are not stored any more
+	apply(after, &s, records[149])
+	after.Fill(&s, &history)
+	after.Fill(&s, &history)
+	assert.True(t, after.Evaluate(after.Index("total"), &s, nil, aNow).Holds)
+	assert.False(t, after.Evaluate(after.Index("count"), &s, nil, aNow).Holds, "130 are stored")
+	apply(after, &history, records[:20]...)
+	after.Fill(&s, &history)
+	assert.True(t, after.Evaluate(after.Index("count"), &s, nil, aNow).Holds)
+	assert.True(t, after.Evaluate(after.Index("first"), &s, nil, aNow).Holds)
+}
+
 // golden is a state as version 1 wrote it; it decodes for ever.
 const golden = "testdata/state-v1.hex"
 
