@@ -213,3 +213,25 @@ func TestADeletedContactIsNotFoundBeforeItsRowIsGone(t *testing.T) {
 	require.Empty(t, listed)
 	require.Zero(t, total)
 }
+
+// A release before wrote contacts and marks without their partition, and may still do so.
+func TestPartitionsOfContactsAreFilledInWithinTheLimit(t *testing.T) {
+	db := storagetest.New(t)
+	const rows = 7
+	for range rows {
+		_, err := storagetest.SQL(db).Exec(t.Context(), `
+			WITH c AS (INSERT INTO contacts (id, version, first_seen_at, last_seen_at, created_at, updated_at) VALUES ($1::text::uuid, 1, $3, $3, $3, $3))
+			INSERT INTO contact_marks (contact_id, marked_at) VALUES ($2::text::uuid, $3)`, uuid.NewString(), uuid.NewString(), noon)
+		require.NoError(t, err)
+	}
+	partitionOf := func(id string) int32 { return int32(id[0]) }
+	for _, want := range []int{6, 6, 2, 0} {
+		placed, err := db.PlaceContacts(t.Context(), partitionOf, 3)
+		require.NoError(t, err)
+		require.Equal(t, want, placed)
+	}
+	var right int
+	require.NoError(t, storagetest.SQL(db).QueryRow(t.Context(), `
+		SELECT (SELECT count(*) FROM contacts WHERE partition = ascii(id::text)) + (SELECT count(*) FROM contact_marks WHERE partition = ascii(contact_id::text))`).Scan(&right))
+	require.Equal(t, 2*rows, right)
+}
