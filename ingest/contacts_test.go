@@ -143,3 +143,19 @@ func TestAContactIsFoundByEveryNameItEverHad(t *testing.T) {
 	_, reader := s.key(storage.ScopeRead)
 	s.request(http.MethodGet, "/v1/contacts/find?userId=u1", "", "Authorization", "Bearer "+reader).is(http.StatusOK)
 }
+
+func TestNobodyIsChangedOrErasedByAnIDThatIsSentByMistake(t *testing.T) {
+	t.Parallel()
+	s := newAnsweringServer(t, func(*schemas.Input) *schemas.Answer { return &schemas.Answer{ContactID: "c1", Deleted: true} })
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		got := s.request(method, "/v1/contacts", `{"userId":"undefined","anonymousId":"'null'"}`).is(http.StatusBadRequest).body
+		require.Contains(t, string(got), "userId")
+		require.Contains(t, string(got), "anonymousId")
+		require.Contains(t, string(got), "by mistake")
+		require.Contains(t, string(got), "name them by email")
+		s.request(method, "/v1/contacts", `{"userId":"undefined","email":"a@b.co"}`).is(http.StatusOK)
+		s.request(method, "/v1/contacts", `{"userId":"undefined","anonymousId":"a-1"}`).is(http.StatusOK)
+	}
+	s.request(http.MethodPost, "/v1/events", `{"name":"n","userId":"undefined"}`).is(http.StatusAccepted)
+	require.Equal(t, "i:"+s.log.last(t).ID, s.log.last(t).Key(), "events of nobody do not crowd in one partition")
+}

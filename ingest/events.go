@@ -137,6 +137,9 @@ func (a *API) readOne(x *web.Exchange, r *http.Request, kind bodyKind, limit int
 	if kind == eventBody {
 		d.keyFromHeader(r)
 	}
+	if len(d.issues) == 0 {
+		d.checkNamed()
+	}
 	if len(d.issues) > 0 {
 		return refused(func() { x.FailIssues(d.issues) })
 	}

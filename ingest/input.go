@@ -320,6 +320,28 @@ func (d *draft) readTime(m *document.Member) {
 // hasSubject reports whether the input names somebody.
 func (d *draft) hasSubject() bool { return d.userID != "" || d.email != "" || d.anonymousID != "" }
 
+// checkNamed refuses to change or erase somebody who is named by nothing but ids that
+// programs send by mistake. An event is kept, whoever it is about.
+func (d *draft) checkNamed() {
+	if d.kind == eventBody || d.email != "" {
+		return
+	}
+	ids := []struct{ field, value string }{{"userId", d.userID}, {"anonymousId", d.anonymousID}}
+	for _, id := range ids {
+		if id.value != "" && schemas.MistakenID(id.value) == "" {
+			return
+		}
+	}
+	for _, id := range ids {
+		if id.value != "" {
+			d.issue(web.Issue{
+				Code: "invalid_value", Origin: "string", Message: "Invalid id: it " + schemas.MistakenID(id.value),
+				Fix: "send the person's own id, or name them by email; look at what the sending program does without an id",
+			}, id.field)
+		}
+	}
+}
+
 // finish makes the input of what was read without issues. A key with a waiting
 // sender is decided by the caller.
 func (d *draft) finish(id string, now time.Time, scope string) *schemas.Input {

@@ -179,7 +179,7 @@ func TestWhatIsNoInputBecomesADeadLetter(t *testing.T) {
 func TestWhatCanBeNoInputBecomesADeadLetterInWordsAndTheOthersAreApplied(t *testing.T) {
 	p := newPump(t, contacts.Config{})
 	spoilt := []*schemas.Input{
-		event("x", user("typed")), event("x", email("nobody")), event("x", user("broken")), event("x", user(strings.Repeat("u", 300))), event("x", user("a\x00b")),
+		event("x", user("typed")), event("x", email("nobody")), event("x", user("broken")), event("x", email(strings.Repeat("u", 330)+"@b.co")), event("x", user("a\x00b")),
 	}
 	spoilt[0].Type = "surprise"
 	spoilt[2].EventProperties = text("{")
@@ -195,4 +195,50 @@ func TestWhatCanBeNoInputBecomesADeadLetterInWordsAndTheOthersAreApplied(t *test
 		require.NotEmpty(t, l.RecordValue)
 	}
 	require.Equal(t, 1, p.count("contacts", "true"))
+}
+
+func TestAnIDSentByMistakeNamesNobodyAndItsEventGoesToTheOthersNames(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	in := event("x", user("undefined"), email("a@b.co"), anon("null"), key("k"), waits)
+	p.do(in, event("x", user("[object Object]"), email("a@b.co")), put(user("U1"), email("a@b.co"), anon(`"guest"`), waits))
+
+	c := p.find(schemas.KindEmail, "a@b.co")
+	require.Equal(t, "U1", c.ExternalID)
+	require.Empty(t, c.AnonymousID)
+	require.Len(t, p.events, 2)
+	require.Equal(t, 1, p.count("identities", "true"))
+	require.Equal(t, 2, p.count("identifiers", "true"), "the email and the user id")
+	a := p.answer(in)
+	require.Equal(t, c.ID, a.ContactID)
+	require.Len(t, a.Conflicts, 2)
+	require.Equal(t, schemas.Conflict{Kind: schemas.KindExternal, Value: "undefined", Reason: schemas.MistakenID("undefined")}, a.Conflicts[0])
+	conflicts := 0
+	for _, f := range p.facts {
+		if f.Type == schemas.FactContactConflict {
+			conflicts++
+		}
+	}
+	require.Equal(t, 3, conflicts, "one for each input that had such an id")
+	require.Empty(t, p.dead)
+}
+
+func TestEventsWithNothingButMistakenIDsAreKeptAndNeverBecomeOnePerson(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	first := p.send(event("x", user("undefined")))
+	for _, id := range []string{"undefined", "Anonymous", "0", strings.Repeat("x", 500)} {
+		p.send(event("x", user(id)))
+		p.send(event("x", anon(id)))
+	}
+	p.drain()
+	again := *first
+	p.do(&again)
+	require.Len(t, p.events, 10)
+	require.Equal(t, 9, p.count("identities", "true"), "a contact for each input, and the same one for the same input")
+	require.Zero(t, p.count("identifiers", "true"))
+	require.Equal(t, 2, p.count("events", "contact_id = $1::text::uuid", schemas.Derive(first.ID, "contact", 0)))
+	require.Empty(t, p.dead)
+
+	p.do(put(user("undefined"), props(`{"a":1}`)), remove(anon("null")))
+	require.Len(t, p.dead, 2, "a change or a deletion of nobody is none")
+	require.Equal(t, 9, p.count("identities", "NOT deleted"))
 }

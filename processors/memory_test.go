@@ -89,11 +89,11 @@ func TestLargeContactsAreNotAllLoadedAtOnce(t *testing.T) {
 func TestAUserIDSentByAllDevicesDoesNotGrowItsContactWithoutEnd(t *testing.T) {
 	p := newPump(t, contacts.Config{})
 	for i := range schemas.MaxIdentifiers + 5 {
-		p.send(event("x", user("undefined"), anon(fmt.Sprint("device-", i))))
+		p.send(event("x", user("everybody"), anon(fmt.Sprint("device-", i))))
 	}
 	p.drain()
-	p.do(event("y", user("undefined"), anon(fmt.Sprint("device-", schemas.MaxIdentifiers+1))))
-	c := p.find(schemas.KindExternal, "undefined")
+	p.do(event("y", user("everybody"), anon(fmt.Sprint("device-", schemas.MaxIdentifiers+1))))
+	c := p.find(schemas.KindExternal, "everybody")
 	require.Len(t, c.Identifiers, schemas.MaxIdentifiers+1, "its devices and its user id")
 	require.Equal(t, c.ID, p.find(schemas.KindAnonymous, fmt.Sprint("device-", schemas.MaxIdentifiers+3)).ID)
 	conflicts := 0

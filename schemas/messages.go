@@ -10,20 +10,20 @@ import (
 // Topic implements Message.
 func (*Input) Topic() Topic { return TopicIngest }
 
-// Key is `u:<userId>`, else `e:<email>`, else `a:<anonymousId>`; from inside
-// only, `c:<contact id>`.
+// Key is `u:<userId>`, else `e:<email>`, else `a:<anonymousId>`, passing over ids that
+// are a mistake; without any of them `i:<id>`. From inside only, `c:<contact id>`.
 func (m *Input) Key() string {
 	switch {
 	case m.ContactID != nil:
 		return "c:" + *m.ContactID
-	case m.UserID != nil:
+	case usable(m.UserID):
 		return "u:" + *m.UserID
 	case m.Email != nil:
 		return "e:" + *m.Email
-	case m.AnonymousID != nil:
+	case usable(m.AnonymousID):
 		return "a:" + *m.AnonymousID
 	}
-	return ""
+	return "i:" + m.ID
 }
 
 // Meta implements Message.

@@ -9,6 +9,8 @@
 //   - Two different user ids never become one contact. What contradicts that is
 //     a conflict: the input goes to the contact of its strongest identifier
 //     (user id, then email, then anonymous id), the others stay where they are.
+//   - An id that programs send by mistake (undefined, null, …) is nobody's: it neither
+//     finds nor names a contact, and a conflict says so.
 //   - An input whose idempotency key was seen within the window changes nobody:
 //     it is passed on as a duplicate, for its lists.
 //   - After a deletion, an input appended before it cannot bring the person back.
@@ -95,7 +97,9 @@ type input struct {
 	record  *stream.Record
 	place   storage.Place
 	subject []schemas.Identifier // strongest first
-	again   bool                 // redriven, and so was another record of the same input
+	// mistaken are ids that were sent and that are none; see schemas.MistakenID.
+	mistaken []schemas.Conflict
+	again    bool // redriven, and so was another record of the same input
 }
 
 // placeOf is where an input counts as sent. One that was redriven from a dead letter
@@ -176,10 +180,9 @@ func (p *Processor) decode(b *loop.Batch) ([]input, error) {
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
 		in := input{Input: m, record: r, place: placeOf(m, r)}
-		in.subject = normalise(m)
-		err = m.Validate()
-		if err == nil && len(in.subject) == 0 && m.ContactID == nil {
-			err = errors.New("the input names no subject")
+		in.subject, in.mistaken = normalise(m)
+		if err = m.Validate(); err == nil {
+			err = in.checkSubject()
 		}
 		if err != nil {
 			if err := b.DeadLetter(r, "processor:"+Name, "failed", err); err != nil {
@@ -190,6 +193,21 @@ func (p *Processor) decode(b *loop.Batch) ([]input, error) {
 		inputs = append(inputs, in)
 	}
 	return inputs, nil
+}
+
+// checkSubject says why an input is about nobody. An event whose ids were all sent by
+// mistake is kept, with a contact of its own.
+func (in *input) checkSubject() error {
+	switch {
+	case len(in.subject) > 0 || in.ContactID != nil:
+		return nil
+	case len(in.mistaken) == 0:
+		return errors.New("the input names no subject")
+	case in.Type == schemas.InputEvent:
+		return nil
+	}
+	m := in.mistaken[0]
+	return fmt.Errorf("the input names no subject: the %s id %s", m.Kind, m.Reason)
 }
 
 // load reads everything that the batch's decisions depend on.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hogstream/hogstream/schemas"
 )
@@ -16,10 +17,11 @@ type decision struct {
 	poison  error
 }
 
-// normalise trims the subject's identifiers, lowers the email, removes blank
-// ones, and returns them strongest first.
-func normalise(in *schemas.Input) []schemas.Identifier {
-	subject := make([]schemas.Identifier, 0, 3)
+// normalise trims the subject's identifiers, lowers the email, removes blank ones
+// and those that are sent by mistake, and returns them strongest first. What of the
+// removed is to be told is a conflict each.
+func normalise(in *schemas.Input) (subject []schemas.Identifier, mistaken []schemas.Conflict) {
+	subject = make([]schemas.Identifier, 0, 3)
 	clean := func(kind string, field **string) {
 		if *field == nil {
 			return
@@ -27,6 +29,9 @@ func normalise(in *schemas.Input) []schemas.Identifier {
 		text := strings.TrimSpace(**field)
 		if kind == schemas.KindEmail {
 			text = strings.ToLower(text)
+		} else if reason := schemas.MistakenID(text); text != "" && reason != "" {
+			mistaken = append(mistaken, schemas.Conflict{Kind: kind, Value: excerpt(text), Reason: reason})
+			text = ""
 		}
 		if *field = pointer(text); text != "" {
 			subject = append(subject, schemas.Identifier{Kind: kind, Value: text})
@@ -35,7 +40,16 @@ func normalise(in *schemas.Input) []schemas.Identifier {
 	clean(schemas.KindExternal, &in.UserID)
 	clean(schemas.KindEmail, &in.Email)
 	clean(schemas.KindAnonymous, &in.AnonymousID)
-	return subject
+	return subject, mistaken
+}
+
+// excerpt is what a conflict shows of an id that may be of any length.
+func excerpt(id string) string {
+	const shown = 64 // characters
+	if utf8.RuneCountInString(id) <= shown {
+		return id
+	}
+	return string([]rune(id)[:shown]) + "…"
 }
 
 // resolve decides who an input is about, and what that changes.
@@ -72,8 +86,10 @@ func (v *view) resolveInside(in *input) decision {
 	case in.Type == schemas.InputDelete:
 		return v.delete(in, c)
 	}
-	duplicate := v.duplicates[in.ID] || in.again
-	return v.passOn(in, c, passed{duplicate: duplicate})
+	if v.duplicates[in.ID] || in.again {
+		return v.passOn(in, c, passed{duplicate: true})
+	}
+	return v.passOn(in, c, passed{conflicts: in.mistaken})
 }
 
 // resolveDuplicate looks the contact up and changes nothing: the first input
@@ -140,7 +156,7 @@ type person struct {
 // resolveSubject takes the identifiers strongest first. Each one either belongs
 // to nobody, or to a contact that can be the same person, or is a conflict.
 func (v *view) resolveSubject(in *input) decision {
-	p := person{userID: value(in.UserID), email: value(in.Email)}
+	p := person{userID: value(in.UserID), email: value(in.Email), conflicts: slices.Clip(in.mistaken)}
 	for _, id := range in.subject {
 		c := v.find(id)
 		switch {
