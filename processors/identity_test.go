@@ -240,5 +240,5 @@ func TestEventsWithNothingButMistakenIDsAreKeptAndNeverBecomeOnePerson(t *testin
 
 	p.do(put(user("undefined"), props(`{"a":1}`)), remove(anon("null")))
 	require.Len(t, p.dead, 2, "a change or a deletion of nobody is none")
-	require.Equal(t, 9, p.count("identities", "NOT deleted"))
+	require.Equal(t, 9, p.count("contacts", "true"))
 }
