@@ -44,11 +44,11 @@ type Config struct {
 	Presets  PresetsConfig  `embed:"" group:"Destinations"`
 	Log      LogConfig      `embed:"" group:"Telemetry"`
 
-	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks"`
-	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE"`
-	DataDir       string `help:"Where the process keeps its instance name and the proof that a restart is the same instance, and dev mode everything. One process each." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
-	EncryptionKey string `help:"Key for secrets at rest: 32 bytes, base64. Further keys behind commas open what older keys sealed." env:"HOGSTREAM_ENCRYPTION_KEY"`
-	AdminAPIKey   string `help:"A bearer token with all scopes, to bootstrap." env:"ADMIN_API_KEY"`
+	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks" group:"Process"`
+	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE" group:"Process"`
+	DataDir       string `help:"Where the process keeps its instance name and the proof that a restart is the same instance, and dev mode everything. One process each." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path" group:"Process"`
+	EncryptionKey string `help:"Key for secrets at rest: 32 bytes, base64. Further keys behind commas open what older keys sealed." env:"HOGSTREAM_ENCRYPTION_KEY" group:"Process"`
+	AdminAPIKey   string `help:"A bearer token with all scopes, to bootstrap." env:"ADMIN_API_KEY" group:"Process"`
 
 	// Dev relaxes what only a developer's machine may relax: destinations on
 	// loopback, plain http. Set by dev mode, not by a flag.

@@ -57,7 +57,7 @@ func inWords(err error) error {
 	case errors.As(err, &rotating):
 		return refuse(http.StatusConflict, rotating.Error(), `wait until then, or send "force": true, which ends that secret at once`)
 	case errors.As(err, &undelivered):
-		return refuse(http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true (--skip-undelivered)`)
+		return refuse(http.StatusConflict, undelivered.Error(), `to make dead letters of them instead, send "skipUndelivered": true`)
 	case errors.As(err, &redrive):
 		return refuse(http.StatusBadGateway, redrive.Error(), "mend the destination, then retry; the entry is pending")
 	}

@@ -48,17 +48,21 @@ func TestADestinationThatIsNotThereIsNamed(t *testing.T) {
 	require.Equal(t, removed, id, "its dead letters are there still")
 }
 
-func TestWhatTheAPIRefusesIsToldWithItsFix(t *testing.T) {
+func TestWhatTheAPIRefusesIsToldByTheFlagsThatMendIt(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"error":"Forbidden","fix":"use a key with scope read","requestId":"r"}`: "403: Forbidden: use a key with scope read (request r)",
-		`{"error":"Forbidden","requestId":"r"}`:                                   "403: Forbidden (request r)",
-		`{"success":false,"error":{"name":"ZodError","message":"[{\"code\":\"c\",\"path\":[\"scopes\",0],\"message\":\"Invalid\",\"fix\":\"use read\"},{\"path\":[],\"message\":\"m\",\"fix\":\"m\"}]"}}`: "403: scopes.0: Invalid: use read\nm",
-		`{"error":{"message":"not a list"}}`: "403: not a list",
-		`<html>`:                             "403: <html>",
+		`{"error":"Forbidden","fix":"use a key with scope read","requestId":"r"}`: "Forbidden: use a key with scope read (request r)",
+		`{"error":"Forbidden","requestId":"r"}`:                                   "Forbidden (request r)",
+		`{"success":false,"requestId":"r","error":{"name":"ZodError","message":"[{\"code\":\"c\",\"path\":[\"scopes\",0],\"message\":\"Invalid\",\"fix\":\"use read\"},{\"path\":[],\"message\":\"m\",\"fix\":\"m\"}]"}}`: "--scope.0: Invalid: use read\nm (request r)",
+		`{"error":"3 records are open","fix":"to make dead letters of them, send \"skipUndelivered\": true","requestId":"r"}`:                                                                                             "3 records are open: to make dead letters of them, say --skip-undelivered (request r)",
+		`{"error":{"message":"not a list"}}`: "what answers there is no Hogstream (is --url, HOGSTREAM_URL, right?): 403 not a list",
+		`<html>`:                             "what answers there is no Hogstream (is --url, HOGSTREAM_URL, right?): 403 <html>",
 	} {
 		err := answerError(&http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}}, []byte(body))
 		require.EqualError(t, err, want)
 	}
+	err := answerError(&http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}}, []byte(`{"error":"Unauthorized","fix":"send Authorization: Bearer","requestId":"r"}`))
+	require.ErrorContains(t, err, "set HOGSTREAM_API_KEY")
+	require.NotContains(t, err.Error(), "Bearer")
 }
 
 func TestACommandThatIsInterruptedDoesNotSucceed(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -21,9 +22,9 @@ import (
 // apiFlags say which Hogstream a command talks to. Without any, it is the
 // developer's instance whose data directory is here.
 type apiFlags struct {
-	URL     string `help:"URL of the API." env:"HOGSTREAM_URL"`
-	Key     string `help:"API key." env:"HOGSTREAM_API_KEY,ADMIN_API_KEY"`
-	DataDir string `help:"Data directory of the developer's instance to use when no URL is given." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path"`
+	URL     string `help:"URL of the API." env:"HOGSTREAM_URL" group:"Connection"`
+	Key     string `help:"API key." env:"HOGSTREAM_API_KEY,ADMIN_API_KEY" group:"Connection"`
+	DataDir string `help:"Data directory of the developer's instance to use when no URL is given." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path" group:"Connection"`
 }
 
 // client talks to the HTTP API.
@@ -64,12 +65,48 @@ type apiError struct {
 	Body       []byte
 }
 
+// Error says it to a person at a terminal: by the flags of the command, not the fields of
+// the request.
 func (e *apiError) Error() string {
-	s := fmt.Sprintf("%d: %s", e.Status, e.Message)
+	s := asFlags(e.Message)
+	switch {
+	case e.RequestID == "":
+		s = fmt.Sprintf("what answers there is no Hogstream (is --url, HOGSTREAM_URL, right?): %d %s", e.Status, s)
+	case e.Status == http.StatusUnauthorized:
+		s = "the API key is not accepted: set HOGSTREAM_API_KEY, or --key, to one that is (hogstream keys ls shows them)"
+	}
 	if e.RequestID != "" {
 		s += " (request " + e.RequestID + ")"
 	}
 	return s
+}
+
+// flagNames are the flags of fields whose names are others.
+var flagNames = map[string]string{
+	"eventTypes": "--event", "scopes": "--scope", "retryHorizonSeconds": "--retry-horizon", "overlapSeconds": "--overlap",
+	"keys": "--contact", "types": "--type", "replayId": "--replay", "disabled": "--paused", "url": "the URL",
+	"secret": "--secret-file", "signingKey": "--signing-key-file",
+}
+
+// flagName is the flag that sets a field.
+func flagName(field string) string {
+	if name, ok := flagNames[field]; ok {
+		return name
+	}
+	return "--" + strings.ToLower(upperCase.ReplaceAllString(field, "-$0"))
+}
+
+var (
+	upperCase = regexp.MustCompile(`[A-Z]`)
+	// sentField is how the API tells to send a field: `send "dryRun": true`.
+	sentField = regexp.MustCompile(`send "([a-zA-Z]+)": true`)
+)
+
+// asFlags says what the API has a sender send as the flags that do.
+func asFlags(text string) string {
+	return sentField.ReplaceAllStringFunc(text, func(found string) string {
+		return "say " + flagName(sentField.FindStringSubmatch(found)[1])
+	})
 }
 
 // call sends body as JSON and decodes the answer into result; both may be nil.
@@ -108,7 +145,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("cannot reach %s: %w", c.base, err)
+		return fmt.Errorf("cannot reach %s (HOGSTREAM_URL, --url): %w", c.base, err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
@@ -206,6 +243,7 @@ func issuesText(message string) string {
 			for n, part := range i.Path {
 				at[n] = fmt.Sprint(part)
 			}
+			at[0] = flagName(at[0])
 			text = strings.Join(at, ".") + ": " + text
 		}
 		texts = append(texts, text)

@@ -2,10 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 )
 
 type delivery struct {
@@ -33,6 +39,7 @@ type destinationsDeliveriesCmd struct {
 	From     string `help:"Attempts from this time on."`
 	To       string `help:"Attempts before this time."`
 	Limit    int    `help:"At most so many." default:"50"`
+	Follow   bool   `short:"f" help:"Show the newest, oldest first, and go on with what is attempted."`
 }
 
 // Run searches the delivery log of a destination, newest first.
@@ -46,6 +53,9 @@ func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error 
 	if c.Status != 0 {
 		query.Set("status", strconv.Itoa(c.Status))
 	}
+	if c.Follow {
+		return c.follow(ctx, out, api, path, query)
+	}
 	found, err := pages[delivery](ctx, api, path+"/deliveries", "deliveries", query, c.Limit, 500)
 	if err != nil {
 		return err
@@ -53,17 +63,78 @@ func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error 
 	return out.value(found, func(w io.Writer) {
 		rows := make([][]string, 0, len(found))
 		for _, d := range found {
-			status, failure := "", ""
-			if d.Status != nil {
-				status = strconv.Itoa(*d.Status)
-			}
-			if d.Error != nil {
-				failure = *d.Error
-			}
-			rows = append(rows, []string{d.At, d.ID, d.Type, d.Key, strconv.Itoa(d.Attempt), d.Outcome, status, fmt.Sprint(d.LatencyMS, " ms"), failure})
+			rows = append(rows, d.cells())
 		}
 		table(w, []string{"at", "delivery", "type", "contact", "attempt", "outcome", "status", "took", "error"}, rows)
 	})
+}
+
+// cells are an attempt as a row of a table.
+func (d *delivery) cells() []string {
+	return []string{d.At, d.ID, d.Type, d.Key, strconv.Itoa(d.Attempt), d.Outcome, status(d.Status), fmt.Sprint(d.LatencyMS, " ms"), text(d.Error)}
+}
+
+// How often it is looked for new attempts, and how far back: processes write theirs a
+// moment after they were made, each with its own clock.
+const (
+	followEvery = time.Second
+	followBack  = 15 * time.Second
+)
+
+// follow shows attempts as they are made, until ctx ends.
+func (c *destinationsDeliveriesCmd) follow(ctx context.Context, out *output, api *client, path string, query url.Values) error {
+	if c.To != "" {
+		return errors.New("--to: with --follow there is no end")
+	}
+	seen := map[string]time.Time{}
+	limit := c.Limit
+	for {
+		found, err := pages[delivery](ctx, api, path+"/deliveries", "deliveries", maps.Clone(query), limit, 500)
+		if err != nil {
+			return untilStopped(ctx, err)
+		}
+		newest, err := c.unseen(out, found, seen)
+		if err != nil {
+			return err
+		}
+		if !newest.IsZero() {
+			from := newest.Add(-followBack)
+			maps.DeleteFunc(seen, func(_ string, at time.Time) bool { return at.Before(from) })
+			query.Set("from", from.UTC().Format(time.RFC3339Nano))
+		}
+		limit = math.MaxInt
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// unseen prints what was not printed yet, oldest first, and says when the newest was.
+func (c *destinationsDeliveriesCmd) unseen(out *output, found []delivery, seen map[string]time.Time) (newest time.Time, err error) {
+	for _, d := range slices.Backward(found) {
+		at, err := time.Parse(time.RFC3339Nano, d.At)
+		if err != nil {
+			return newest, fmt.Errorf("read the delivery log: %w", err)
+		}
+		if at.After(newest) {
+			newest = at
+		}
+		attempt := fmt.Sprint(d.ID, text(d.ReplayID), d.Attempt, d.At)
+		if _, known := seen[attempt]; known {
+			continue
+		}
+		seen[attempt] = at
+		cells := d.cells()
+		for i := range cells {
+			cells[i] = cell(cells[i])
+		}
+		if err := out.line(d, strings.TrimRight(strings.Join(cells, "  "), " ")); err != nil {
+			return newest, err
+		}
+	}
+	return newest, nil
 }
 
 // setQuery sets the pairs whose value is not empty.

@@ -284,7 +284,7 @@ func (c *destinationsLsCmd) Run(ctx context.Context, out *output) error {
 			if d.LastDeliveryAt != nil {
 				last = *d.LastDeliveryAt
 			}
-			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.going(), d.behind(), last, strconv.FormatInt(d.Failures, 10), text(d.LastErrorAt)})
+			rows = append(rows, []string{d.ID, d.Name, d.Kind, d.URL, strings.Join(d.EventTypes, ","), d.going(), d.behind(), last, strconv.FormatInt(d.Failures, 10), d.lastFailure()})
 		}
 		table(w, []string{"id", "name", "kind", "url", "types", "state", "lag", "last delivery", "failures in a row", "last error"}, rows)
 		for _, d := range list {
@@ -306,6 +306,14 @@ func (d *destination) going() string {
 		return d.State + ", circuit open"
 	}
 	return d.State
+}
+
+// lastFailure is what went wrong last, and when.
+func (d *destination) lastFailure() string {
+	if d.LastErrorAt == nil {
+		return ""
+	}
+	return strings.TrimSpace(*d.LastErrorAt + " " + text(d.LastError))
 }
 
 // behind is its lag; "?" while Kafka does not answer.

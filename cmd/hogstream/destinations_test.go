@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,4 +107,52 @@ func TestASecondRotationIsForced(t *testing.T) {
 	a := newDestinationsAPI(t)
 	require.Zero(t, a.destinations("", "rotate", "crm", "--force"))
 	require.Equal(t, map[string]any{"force": true}, a.body)
+}
+
+func TestTheListOfDestinationsShowsWhatWentWrongLast(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"endpoints":[{"id":"7","name":"crm","lastErrorAt":"2026-01-31T12:00:00.000Z","lastError":"HTTP 503"}]}`)
+	}))
+	t.Cleanup(server.Close)
+	text, err := said(t, "destinations", "ls", "--url", server.URL, "--key", "k")
+	require.NoError(t, err)
+	require.Contains(t, text, "2026-01-31T12:00:00.000Z HTTP 503")
+}
+
+func TestDeliveriesAreFollowedOldestFirstAndEachAttemptIsShownOnce(t *testing.T) {
+	attempts := []string{
+		`{"deliveryId":"events-0-2","attemptedAt":"2026-01-31T12:00:02.000Z","attempt":1,"outcome":"delivered"}`,
+		`{"deliveryId":"events-0-1","attemptedAt":"2026-01-31T12:00:01.000Z","attempt":1,"outcome":"retry","error":"HTTP 503"}`,
+	}
+	var asked []string
+	ctx, stop := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/deliveries") {
+			_, _ = io.WriteString(w, `{"endpoints":[{"id":"7","name":"crm"}]}`)
+			return
+		}
+		asked = append(asked, r.URL.Query().Get("from"))
+		if len(asked) == 3 {
+			stop()
+		}
+		_, _ = io.WriteString(w, `{"nextCursor":null,"deliveries":[`+strings.Join(attempts, ",")+`]}`)
+		if len(asked) == 1 { // a moment later, and from a process whose clock is behind
+			attempts = append([]string{
+				attempts[0],
+				`{"deliveryId":"events-1-9","attemptedAt":"2026-01-31T12:00:01.500Z","attempt":1,"outcome":"delivered"}`,
+			}, attempts[1:]...)
+		}
+	}))
+	t.Cleanup(server.Close)
+	var printed bytes.Buffer
+	c := destinationsDeliveriesCmd{Follow: true, Limit: 50}
+	c.apiFlags, c.ID = apiFlags{URL: server.URL, Key: "k"}, "crm"
+	require.NoError(t, c.Run(ctx, &output{W: &printed}))
+	lines := strings.Split(strings.TrimSpace(printed.String()), "\n")
+	require.Len(t, lines, 3)
+	for i, part := range []string{"events-0-1", "events-0-2", "events-1-9"} {
+		require.Contains(t, lines[i], part)
+	}
+	require.Equal(t, "2026-01-31T12:00:01.000Z  events-0-1      1  retry    0 ms  HTTP 503", lines[0])
+	require.Equal(t, []string{"", "2026-01-31T11:59:47Z", "2026-01-31T11:59:47Z"}, asked)
 }

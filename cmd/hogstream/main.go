@@ -11,19 +11,17 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/hogstream/hogstream"
-	"github.com/hogstream/hogstream/processors"
 )
 
 // cli is the command line: commands, flags and environment in one struct.
 type cli struct {
-	JSON    bool             `help:"Print JSON instead of text for people." short:"j"`
-	Version kong.VersionFlag `help:"Print the version." short:"v"`
+	JSON        bool             `help:"Print JSON instead of text for people." short:"j" group:"Every command"`
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version." short:"v" group:"Every command"`
 
 	Dev          devCmd          `cmd:"" help:"Run everything in this process: broker, registry, Postgres, all roles."`
 	Serve        serveCmd        `cmd:"" help:"Run roles against your Kafka, schema registry and Postgres."`
@@ -42,6 +40,10 @@ type cli struct {
 	Parked       parkedCmd       `cmd:"" help:"Look at contacts whose records wait because one failed; retry or skip them."`
 	Deadletters  deadlettersCmd  `cmd:"" help:"Look at what was given up, and send it on its way again."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
+	Help         helpCmd         `cmd:"" help:"Show what a command does and takes."`
+	Version      versionCmd      `cmd:"" help:"Say what this binary was built of."`
+	Completion   completionCmd   `cmd:"" help:"Print a script that has a shell complete commands."`
+	Complete     completeCmd     `cmd:"" hidden:""`
 	Bench        benchCmd        `cmd:"" help:"Measure throughput and latency against plain code; write docs/BENCHMARKS.md."`
 }
 
@@ -66,28 +68,17 @@ const interrupted = 130
 // failure, 2 for a wrong call, 130 when ctx ended it before it was done.
 func run(ctx context.Context, args []string) int {
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("hogstream"),
-		kong.Description("A Kafka-backed stream processor for customer-lifecycle events."),
-		kong.Vars{
-			"version":    hogstream.Version,
-			"processors": strings.Join(processors.Names(), ","), "aprocessor": strings.Join(processors.Names(), " or "),
-		},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.UsageOnError(),
-		hogstream.Booleans(),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
+	parser, err := newParser(ctx, &c, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
 	kctx, err := parser.Parse(args)
 	if err != nil {
-		fail(&c, err)
+		fail(&c, withHelp(err))
 		return 2
 	}
-	err = kctx.Run(&output{JSON: c.JSON, W: &terminal{to: os.Stdout}})
+	err = kctx.Run(&output{JSON: c.JSON, W: &terminal{to: os.Stdout}}, parser)
 	switch {
 	case err == nil:
 		return 0

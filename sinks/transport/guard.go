@@ -88,7 +88,7 @@ func (g *Guard) CheckAddr(addr netip.Addr) error {
 		return blocked("%s carries an IPv4 address (ISATAP)", addr)
 	}
 	if err := g.table.SafeAddr(addr); err != nil {
-		return blocked("%s is not a public address (private, loopback, link-local, carrier-grade NAT, metadata or reserved)", addr)
+		return blocked("%s is not a public address (private, loopback, link-local, carrier-grade NAT, metadata or reserved): a network of yours is allowed by DELIVERY_ALLOW_CIDRS", addr)
 	}
 	return nil
 }
