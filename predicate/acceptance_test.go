@@ -98,6 +98,9 @@ func TestDotsAreAPartOfANameAndAListLeadsIntoANestedProperty(t *testing.T) {
 	assert.True(t, holdsFor(t, p.Prop("address", "city").Eq("Paris"), `{"address.city":"Rome","address":{"city":"Paris"}}`))
 	assert.False(t, holdsFor(t, p.Prop("address", "city").Exists(), `{"address":["city"]}`))
 	assert.False(t, holdsFor(t, p.Prop("address", "city").Exists(), `{"address":{"city":"Paris"},"address":{}}`), "the last of a repeated name counts")
+	both := p.All(p.Prop("address", "city").Eq("Rome"), p.Prop("billing", "city").Eq("Paris"))
+	assert.True(t, holdsFor(t, both, `{"billing":{"city":"Paris"},"address":{"city":"Rome"}}`))
+	assert.True(t, holdsFor(t, both, `{"address":{"city":"Rome"},"billing":{"city":"Paris"}}`))
 	assert.True(t, holdsFor(t, p.All(p.Prop("address").Exists(), p.Prop("address", "geo", "lat").Gt(1), p.Prop("address", "geo", "lon").Lt(1)),
 		`{"address":{"geo":{"lat":1.5,"lon":-2}}}`))
 }
@@ -130,6 +133,7 @@ func TestARecordNamesTheConditionsThatLookAtWhatChangedAndNoOthers(t *testing.T)
 		{ID: "known", Condition: p.Identified()},
 		{ID: "recent", Condition: p.LastSeen().After(p.Now(-p.Days(1)))},
 		{ID: "today", Condition: p.Prop("day").OnDate(p.Today(0))},
+		{ID: "since", Condition: p.FirstSeen().Before(p.Now(-p.Days(1)))},
 		{ID: "both", Condition: p.All(p.InBucket("a"), p.Prop("plan").Exists())},
 	}, p.Options{Limits: p.DefaultLimits()})
 	require.NoError(t, err)
@@ -154,6 +158,9 @@ func TestARecordNamesTheConditionsThatLookAtWhatChangedAndNoOthers(t *testing.T)
 	assert.Equal(t, []string{"today"}, names(p.Record{Contact: `{"plan":"pro","address":{"city":"Rome"},"timezone":"Europe/Rome"}`}))
 	assert.Equal(t, []string{"known"}, names(p.Record{HasEmail: true}))
 	assert.Empty(t, names(p.Record{HasEmail: true}))
+	assert.Equal(t, []string{"since"}, names(p.Record{FirstSeen: aNow}))
+	assert.Empty(t, names(p.Record{FirstSeen: aNow}))
+	assert.Empty(t, names(p.Record{FirstSeen: aNow.Add(time.Hour)}))
 	assert.Equal(t, []string{"recent"}, names(p.Record{LastSeen: aNow}))
 	assert.Equal(t, []string{"plan", "city", "today", "both"}, names(p.Record{Contact: `{}`}))
 	assert.Equal(t, []int{set.Index("both")}, set.OnBucket("a", nil), "B10")

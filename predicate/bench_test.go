@@ -80,6 +80,53 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
+// A contact is updated, and one property that a condition looks at changes each time.
+func BenchmarkContact(b *testing.B) {
+	for _, n := range []int{25, 1000} {
+		b.Run(fmt.Sprintf("conditions=%d", n), func(b *testing.B) {
+			set := benchSet(b, n)
+			s := contactWithHistory(set, aNow)
+			records := []p.Record{{Contact: contactDocument("pro")}, {Contact: contactDocument("team")}}
+			touched := make([]int, 0, 16)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				touched = set.Apply(s, &records[i%2], touched[:0])
+				for _, c := range touched {
+					set.Evaluate(c, s, nil, aNow)
+				}
+			}
+		})
+	}
+}
+
+func contactDocument(plan string) string {
+	doc := `{"plan":"` + plan + `","country":"DE"`
+	for i := range 30 {
+		doc += fmt.Sprintf(`,"property_%d":"some text of a property"`, 2*i)
+	}
+	return doc + "}"
+}
+
+// However many conditions there are, an event costs what looks at it.
+func TestAnEventIsEvaluatedByThoseThatLookAtItAndAllocatesLittle(t *testing.T) {
+	for _, n := range []int{25, 1000} {
+		set := benchSet(t, n)
+		s := contactWithHistory(set, aNow)
+		r := p.Record{Name: "order.completed", At: aNow.Add(p.Days(10)), Properties: `{"amount":129.5}`}
+		touched := make([]int, 0, 16)
+		allocs := testing.AllocsPerRun(100, func() {
+			r.ID[0]++
+			r.At = r.At.Add(time.Second)
+			touched = set.Apply(s, &r, touched[:0])
+			for _, c := range touched {
+				set.Evaluate(c, s, nil, r.At)
+			}
+		})
+		require.Len(t, touched, 5)
+		require.LessOrEqual(t, allocs, 2.0)
+	}
+}
+
 // What a processor does beside: it reads the state of a contact and writes it back.
 func BenchmarkState(b *testing.B) {
 	set := benchSet(b, 25)

@@ -242,6 +242,35 @@ func TestASequenceLastsUntilTheLastOfItsFirstEventsIsTooOld(t *testing.T) {
 	assert.Equal(t, p.Verdict{Holds: true, Next: aNow.Add(p.Days(8) + micro)}, a.at(aNow.Add(p.Days(2))))
 }
 
+// The bounds of numbers are what they say.
+func TestNumbersCompareAtTheirBounds(t *testing.T) {
+	n := p.Prop("n")
+	for _, c := range []struct {
+		condition p.Condition
+		want      around // of 4, 5 and 6
+	}{
+		{n.Eq(5), around{false, true, false}},
+		{n.Neq(5), around{true, false, true}},
+		{n.Gt(5), around{false, false, true}},
+		{n.Gte(5), around{false, true, true}},
+		{n.Lt(5), around{true, false, false}},
+		{n.Lte(5), around{true, true, false}},
+		{n.Between(5, 6), around{false, true, true}},
+		{n.Between(4, 5), around{true, true, false}},
+	} {
+		assert.Equal(t, c.want, around{holdsFor(t, c.condition, `{"n":4}`), holdsFor(t, c.condition, `{"n":5}`), holdsFor(t, c.condition, `{"n":6}`)}, c.condition.Canonical())
+	}
+}
+
+// An event is filtered once, when it comes: in the deployment's zone, wherever the contact is.
+func TestAFilterOfEventsKnowsNoZoneOfTheContact(t *testing.T) {
+	late := p.Event("a").Where(p.Prop("when").OnDate(p.Date(2026, 7, 1))).Exists()
+	a := ask(t, p.All(late, p.Prop("day").OnDate(p.Today(0))))
+	a.tell(p.Record{Contact: `{"timezone":"Pacific/Kiritimati","day":"2026-07-02"}`})
+	a.happens("a", aNow, `{"when":"2026-07-01T12:00:00Z"}`)
+	assert.True(t, a.at(aNow).Holds, "the second of July in Kiritimati")
+}
+
 // What another condition keeps more of makes no difference.
 func TestASequenceLooksAtSoManyOfTheNewestEventsAlsoWhenMoreAreKept(t *testing.T) {
 	set, err := p.Compile([]p.Named{

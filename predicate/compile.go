@@ -27,7 +27,8 @@ func Compile(list []Named, opts Options) (*Set, error) {
 	ordered, faults := order(list, opts.Buckets)
 	c := &compiler{opts: opts, set: &Set{
 		ids: map[string]int{}, zones: zones{deployment: cmp.Or(opts.Zone, time.UTC)},
-		events: map[string]*eventSpec{}, legs: map[uint64]*legSpec{}, membership: map[string][]int{},
+		events: map[string]*eventSpec{}, legs: map[uint64]*legSpec{},
+		readers: map[uint64][]int{}, membership: map[string][]int{},
 	}, faults: faults}
 	for _, named := range ordered {
 		c.add(named)
@@ -144,13 +145,12 @@ func (c *compiler) property(e *expr) valueSource {
 // watch notes that the condition in hand looks at a property of the contact.
 func (c *compiler) watch(p Path) uint64 {
 	c.inputs.property(p)
-	slot := c.set.contact.slot(p)
-	if slot == len(c.set.watched) {
-		c.set.watched = append(c.set.watched, watchedProperty{id: pathID(p)})
+	id := pathID(p)
+	if c.set.contact.slot(p) == len(c.set.contactIDs) {
+		c.set.contactIDs = append(c.set.contactIDs, id)
 	}
-	w := &c.set.watched[slot]
-	w.readBy = c.readBy(w.readBy)
-	return w.id
+	c.set.readers[id] = c.readBy(c.set.readers[id])
+	return id
 }
 
 // compare compares a value as operator and value of the condition say.

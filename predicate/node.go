@@ -21,7 +21,7 @@ type verdict struct {
 type view struct {
 	state   *State
 	members Members
-	event   []string // within where: the event's properties, by slot
+	event   reading // within where: the event's properties; nil otherwise
 	now     int64
 }
 
@@ -108,7 +108,7 @@ func (p contactProperty) value(v view) value { return v.state.value(uint64(p)) }
 // eventProperty is a property of the event that is being filtered, by slot.
 type eventProperty int
 
-func (p eventProperty) value(v view) value { return readValue(v.event[p]) }
+func (p eventProperty) value(v view) value { return readValue(v.event.at(int(p))) }
 
 // compareNode compares a value that time does not touch.
 type compareNode struct {

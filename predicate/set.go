@@ -37,9 +37,10 @@ type Set struct {
 
 	events     map[string]*eventSpec // by name
 	legs       map[uint64]*legSpec
-	contact    paths // properties of the contact
-	watched    []watchedProperty
-	identity   []int // conditions that look at who it is
+	contact    paths            // properties of the contact
+	contactIDs []uint64         // of their paths, by slot
+	readers    map[uint64][]int // by id of the path: conditions that look at it
+	identity   []int            // conditions that look at who it is
 	firstSeen  []int
 	lastSeen   []int
 	membership map[string][]int // by bucket
@@ -65,12 +66,6 @@ type legSpec struct {
 	size   int  // how many of the newest are kept
 	where  node // nil: all
 	of     int  // slot of the value; -1: none
-	readBy []int
-}
-
-// watchedProperty stands at the slot of its path.
-type watchedProperty struct {
-	id     uint64
 	readBy []int
 }
 
@@ -125,7 +120,8 @@ func (s *Set) Apply(state *State, r *Record, touched []int) []int {
 	touched = s.applyEvent(state, r, touched)
 	touched = s.applyIdentity(state, r, touched)
 	if r.Contact != "" {
-		touched = s.applyContact(state, r.Contact, touched)
+		var few [16]property
+		touched = s.replaceProperties(state, s.properties(r.Contact, few[:0]), touched)
 	}
 	slices.Sort(touched[start:])
 	return touched[:start+len(slices.Compact(touched[start:]))]
@@ -136,15 +132,12 @@ func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
 	if spec == nil {
 		return touched
 	}
-	var few [8]string
-	values := few[:0]
-	if n := len(spec.paths.list); n > 0 {
-		values = slices.Grow(values, n)[:n]
-		spec.paths.read(r.properties(), values)
+	v := view{state: state, event: reading{}}
+	if spec.paths.n > 0 {
+		v.event = spec.paths.root.read(r.properties(), make(reading, 0, spec.paths.n))
 	}
-	v := view{state: state, event: values}
 	for _, l := range spec.legs {
-		if l.takes(v) && l.add(state, r, values) {
+		if l.takes(v) && l.add(state, r, v.event) {
 			touched = append(touched, l.readBy...)
 		}
 	}
@@ -155,11 +148,11 @@ func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
 func (l *legSpec) takes(v view) bool { return l.where == nil || l.where.eval(v).holds }
 
 // add puts the event into the leg; one without an amount adds nothing to a total.
-func (l *legSpec) add(state *State, r *Record, values []string) bool {
+func (l *legSpec) add(state *State, r *Record, properties reading) bool {
 	e := entry{at: r.At.UnixMicro(), id: r.ID}
 	raw := ""
 	if l.of >= 0 {
-		raw = values[l.of]
+		raw = properties.at(l.of)
 	}
 	if l.mode == modeAmounts {
 		amount, ok := amountIn(raw)
@@ -211,19 +204,6 @@ func (s *State) seenLast(at int64) bool {
 	return true
 }
 
-// applyContact takes in the properties of the contact.
-func (s *Set) applyContact(state *State, doc string, touched []int) []int {
-	var few [32]string
-	values := slices.Grow(few[:0], len(s.watched))[:len(s.watched)]
-	s.contact.read(doc, values)
-	for slot, raw := range values {
-		if w := s.watched[slot]; state.set(w.id, raw) {
-			touched = append(touched, w.readBy...)
-		}
-	}
-	return touched
-}
-
 // Merge folds what is known of one contact into another: an event of both counts once.
 // Which of the two takes in the other makes no difference, but for the properties of the
 // contact, which stay; the record of the merge says what they are then. All conditions
@@ -264,7 +244,5 @@ func (s *Set) Fit(state *State) {
 	for i := range state.legs {
 		state.legs[i].trim(s.legs[state.legs[i].id].size)
 	}
-	state.properties = slices.DeleteFunc(state.properties, func(p property) bool {
-		return !slices.ContainsFunc(s.watched, func(w watchedProperty) bool { return w.id == p.id })
-	})
+	state.properties = slices.DeleteFunc(state.properties, func(p property) bool { return s.readers[p.id] == nil })
 }

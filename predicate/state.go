@@ -113,32 +113,13 @@ func (s *State) leg(id uint64, mode legMode) *leg {
 	return &s.legs[at]
 }
 
-func (s *State) searchProperty(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(s.properties, id, func(p property, id uint64) int { return cmp.Compare(p.id, id) })
-}
-
 // value is what a property holds.
 func (s *State) value(id uint64) value {
-	if at, found := s.searchProperty(id); found {
-		return readValue(s.properties[at].raw)
+	at, found := slices.BinarySearchFunc(s.properties, id, func(p property, id uint64) int { return cmp.Compare(p.id, id) })
+	if !found {
+		return value{}
 	}
-	return value{}
-}
-
-// set keeps the JSON of a property, "" for none, and says whether it is another one.
-func (s *State) set(id uint64, raw string) bool {
-	at, found := s.searchProperty(id)
-	switch {
-	case !found && raw == "", found && s.properties[at].raw == raw:
-		return false
-	case raw == "":
-		s.properties = slices.Delete(s.properties, at, at+1)
-	case found:
-		s.properties[at].raw = strings.Clone(raw)
-	default:
-		s.properties = slices.Insert(s.properties, at, property{id, strings.Clone(raw)})
-	}
-	return true
+	return readValue(s.properties[at].raw)
 }
 
 // merge takes in the legs of another, with the sizes of the set that both belong to.

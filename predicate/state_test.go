@@ -169,6 +169,33 @@ func TestWhatNoConditionLooksAtIsDroppedByFit(t *testing.T) {
 	assert.Equal(t, encoded(t, &empty), encoded(t, &s))
 }
 
+func TestAnEventThatIsOlderThanWhatIsKeptStillChangesATotal(t *testing.T) {
+	set, err := p.Compile([]p.Named{{ID: "x", Condition: p.Event("a").Total("amount").Gte(3)}}, p.Options{Limits: p.Limits{Count: 1, Sequence: 1, Total: 1}})
+	require.NoError(t, err)
+	var s p.State
+	for i, want := range []bool{false, false, true} {
+		r := p.Record{ID: uuid.New(), Name: "a", At: aNow.Add(-time.Duration(i) * time.Hour), Properties: `{"amount":1}`}
+		assert.Equal(t, []int{0}, set.Apply(&s, &r, nil))
+		assert.Equal(t, want, set.Evaluate(0, &s, nil, aNow).Holds)
+	}
+	r := p.Record{ID: uuid.New(), Name: "a", At: aNow.Add(-p.Days(1)), Properties: `{"amount":0}`}
+	assert.Empty(t, set.Apply(&s, &r, nil), "nothing was added")
+}
+
+func TestOfOneEventAsMuchIsKeptAsTheGreediestConditionNeeds(t *testing.T) {
+	for _, order := range [][]p.Condition{
+		{p.Event("a").AtLeast(3), p.Event("a").Exists()}, {p.Event("a").Exists(), p.Event("a").AtLeast(3)},
+	} {
+		set, err := p.Compile([]p.Named{{ID: "0", Condition: order[0]}, {ID: "1", Condition: order[1]}}, p.Options{Limits: p.DefaultLimits()})
+		require.NoError(t, err)
+		var s p.State
+		for range 3 {
+			apply(set, &s, p.Record{ID: uuid.New(), Name: "a", At: aNow})
+		}
+		assert.True(t, set.Evaluate(0, &s, nil, aNow).Holds && set.Evaluate(1, &s, nil, aNow).Holds)
+	}
+}
+
 // A new condition is filled from stored events, also those that were counted already.
 func TestFillingANewConditionCountsNothingTwice(t *testing.T) {
 	records := []p.Record{}
