@@ -129,8 +129,13 @@ func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string
 		"deleted":     `SELECT coalesce(array_agg(contact_id::text ORDER BY contact_id), '{}') FROM identities WHERE deleted_at IS NOT NULL`,
 		"contacts": `SELECT coalesce(array_agg(format('%s %s %s %s %s %s %s %s', id, external_id, email, anonymous_id, identifiers, merged, properties, version) ORDER BY id), '{}')
 		             FROM contacts`,
-		"marks":       `SELECT coalesce(array_agg(format('%s %s', contact_id, survivor) ORDER BY contact_id), '{}') FROM contact_marks`,
-		"events":      `SELECT coalesce(array_agg(format('%s %s %s %s %s %s', id, contact_id, name, properties, seq, era) ORDER BY id), '{}') FROM events`,
+		"marks": `SELECT coalesce(array_agg(format('%s %s', contact_id, survivor) ORDER BY contact_id), '{}') FROM contact_marks`,
+		// Those of losers whose survivor was deleted go when the survivor is told of them, or with the rebuild.
+		"events": `WITH RECURSIVE gone AS (
+		               SELECT contact_id FROM contact_marks WHERE survivor IS NULL
+		               UNION SELECT m.contact_id FROM contact_marks AS m JOIN gone AS g ON m.survivor = g.contact_id)
+		           SELECT coalesce(array_agg(format('%s %s %s %s %s %s', id, contact_id, name, properties, seq, era) ORDER BY id), '{}')
+		           FROM events WHERE contact_id NOT IN (SELECT contact_id FROM gone)`,
 		"preferences": `SELECT coalesce(array_agg(format('%s %s %s', contact_id, email, categories) ORDER BY contact_id, email), '{}') FROM email_preferences`,
 	} {
 		var rows []string
@@ -146,7 +151,7 @@ func contents(ctx context.Context, rt require.TestingT, db *storage.DB) []string
 func rebuild(rt require.TestingT, p *pump, batch int) {
 	var snapshots, consumed, beyond []*stream.Record
 	for i, s := range p.history {
-		r := &stream.Record{Topic: schemas.TopicContacts, Key: []byte(s.key), Offset: int64(i)}
+		r := &stream.Record{Topic: schemas.TopicContacts, Partition: partitionOf(s.key), Key: []byte(s.key), Offset: int64(i)}
 		if s.value != nil {
 			value, err := p.codec.Encode(s.value)
 			require.NoError(rt, err)
