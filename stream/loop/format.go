@@ -41,7 +41,7 @@ type formats struct {
 	agreed  int32 // of the member that knows least, when last asked; 0 when it is not known
 	asked   *membership
 	askedAt time.Time
-	holding string // the members that were last told to hold the format back
+	told    string // what was last logged of members that hold the format back
 }
 
 // askFormatsAgain is how often members are asked for while some of them hold the format
@@ -77,15 +77,19 @@ func (w *worker) agree(ctx context.Context, b *batch) {
 	var holding []string
 	var err error
 	w.formats.agreed, holding, err = w.member.formats(ctx, w.formats.highest)
+	told := strings.Join(holding, ", ")
 	if err != nil {
-		w.log.Warn("processor.formats_unknown", zap.Error(err))
+		told = err.Error()
+	}
+	if told == w.formats.told {
 		return
 	}
-	if told := strings.Join(holding, ", "); told != w.formats.holding {
-		w.formats.holding = told
-		if told != "" {
-			w.log.Info("processor.format_waits", zap.Int32("format", w.formats.highest), zap.Int32("until_then", w.formats.agreed), zap.Strings("for", holding))
-		}
+	w.formats.told = told
+	switch {
+	case err != nil:
+		w.log.Warn("processor.formats_unknown", zap.Error(err))
+	case told != "":
+		w.log.Info("processor.format_waits", zap.Int32("format", w.formats.highest), zap.Int32("until_then", w.formats.agreed), zap.Strings("for", holding))
 	}
 }
 
