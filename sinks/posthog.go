@@ -24,6 +24,7 @@ const (
 	posthogHost    = "https://us.i.posthog.com"
 	posthogEvent   = 500 << 10 // of one event
 	posthogRequest = 4 << 20   // of a request; PostHog takes 20 MB
+	posthogEvents  = 500       // of a request
 	posthogName    = 200       // characters of an event's name and a distinct id
 )
 
@@ -86,6 +87,7 @@ func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
 	}
 	o.key("batch")
 	o.b = append(o.b, '[')
+	events := 0
 	for i, p := range a.Payloads {
 		if i > 0 {
 			o.b = append(o.b, ',')
@@ -95,9 +97,17 @@ func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
 		if size := len(o.b) - before; size > posthogEvent {
 			return nil, fmt.Errorf("the event has %d bytes: PostHog takes at most %d", size, posthogEvent)
 		}
+		links := posthogLinks(p)
+		for i := range links {
+			o.b = s.appendLink(append(o.b, ','), p, &links[i])
+		}
+		events += 1 + len(links)
 	}
 	o.b = append(o.b, ']')
 	body := o.end()
+	if events > posthogEvents && len(a.Payloads) > 1 {
+		return nil, fmt.Errorf("the request has %d events: at most %d are sent at once", events, posthogEvents)
+	}
 	if len(body) > posthogRequest && len(a.Payloads) > 1 {
 		return nil, fmt.Errorf("the request has %d bytes: at most %d are sent at once", len(body), posthogRequest)
 	}
@@ -124,6 +134,56 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	if !located(p) {
 		props.bool("$geoip_disable", true)
 	}
+	props.str("$lib", "hogstream")
+	o.b = props.end()
+	return o.end()
+}
+
+// posthogLink is an event that makes two persons of PostHog one.
+type posthogLink struct {
+	id, event  string
+	distinctID string // whom it is about
+	field      string // the property that has the other name
+	other      string
+}
+
+// posthogLinks are the events that follow a payload's own, so that PostHog knows its
+// person by all the names that it was sent.
+//
+// PostHog refuses $identify and $create_alias when the other person is identified: when
+// it was the aim of one of the two before, or has a user id. Then there is only
+// $merge_dangerously, which does the same without that question.
+func posthogLinks(p *Payload) (events []posthogLink) {
+	distinctID := posthogDistinctID(p.Person)
+	for _, l := range links(p) {
+		if l.kind != contactLink && l.kind != externalLink || l.name == distinctID || l.kind == externalLink && refusedByPosthog(l.name) {
+			continue // formerLink: tied to the contact's id when that one took it in
+		}
+		e := posthogLink{id: schemas.Derive(p.ID, "link", len(events)), event: "$create_alias", distinctID: distinctID, field: "alias", other: l.name}
+		switch {
+		case l.kind == externalLink || l.tookIn:
+			e.event = "$merge_dangerously"
+		case distinctID != p.Person.ContactID:
+			e.event, e.field = "$identify", "$anon_distinct_id"
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func (s *posthog) appendLink(b []byte, p *Payload, l *posthogLink) []byte {
+	o := begin(b)
+	o.str("event", l.event)
+	o.str("distinct_id", l.distinctID)
+	o.time("timestamp", p.OccurredAt)
+	o.str("uuid", l.id)
+	if s.cfg.API == "v1" {
+		o.raw("options", "{}")
+	}
+	o.key("properties")
+	props := begin(o.b)
+	props.str(l.field, l.other)
+	props.bool("$geoip_disable", true)
 	props.str("$lib", "hogstream")
 	o.b = props.end()
 	return o.end()
@@ -167,22 +227,24 @@ func (s *posthog) person(props *object, p *Payload) {
 	props.strings("$unset", []string{name}) // not false: cohorts of "is set" must be right too
 }
 
-// refusedDistinctIDs are what PostHog takes for a mistake, in lower case.
+// refusedDistinctIDs are what PostHog takes for a mistake, in lower case, beyond what
+// is no id here either.
 var refusedDistinctIDs = map[string]bool{
-	"0": true, "00000000-0000-0000-0000-000000000000": true, "[object object]": true, "anonymous": true,
-	"anonymous-user": true, "backend": true, "distinct_id": true, "distinctid": true, "email": true, "false": true,
-	"guest": true, "id": true, "nan": true, "none": true, "not_authenticated": true, "null": true, "system": true,
-	"true": true, "undefined": true, "user": true,
+	"00000000-0000-0000-0000-000000000000": true, "[object object]": true, "anonymous-user": true, "backend": true,
+	"nan": true, "none": true, "null": true, "system": true, "user": true,
+}
+
+func refusedByPosthog(id string) bool {
+	return schemas.MistakenID(id) != "" || refusedDistinctIDs[strings.ToLower(strings.TrimSpace(id))] || utf8.RuneCountInString(id) > posthogName
 }
 
 // posthogDistinctID is the person's distinct id, or the contact id when PostHog
 // would refuse it.
 func posthogDistinctID(p Person) string {
-	id := p.DistinctID()
-	if strings.TrimSpace(id) == "" || refusedDistinctIDs[strings.ToLower(strings.TrimSpace(id))] || utf8.RuneCountInString(id) > posthogName {
-		return p.ContactID
+	if id := p.DistinctID(); !refusedByPosthog(id) {
+		return id
 	}
-	return id
+	return p.ContactID
 }
 
 // truncate cuts a text to a number of characters.

@@ -58,32 +58,57 @@ func overQuota(details string) bool {
 	return strings.Contains(details, "quota") || strings.Contains(details, "billing") || strings.Contains(details, "limited")
 }
 
-// JudgeItems implements [ItemJudge]. An event that the answer does not mention is
-// sent again: PostHog knows it by its uuid.
+// JudgeItems implements [ItemJudge]. A record is delivered when all its events are. An
+// event that the answer does not mention is sent again: PostHog knows it by its uuid.
 func (s posthogV1) JudgeItems(a *Attempt, ans *transport.Answer) []delivery.Result {
-	var said struct {
-		Results map[string]struct {
-			Result  string `json:"result"`
-			Details string `json:"details"`
-		} `json:"results"`
-	}
+	var said posthogSaid
 	unread := json.Unmarshal(ans.Body, &said)
 	results := make([]delivery.Result, len(a.Payloads))
 	for i, p := range a.Payloads {
-		r, mentioned := said.Results[p.ID]
-		switch {
-		case unread != nil:
+		if unread != nil {
 			results[i] = delivery.Result{Verdict: delivery.Retry, Err: "PostHog's answer cannot be read: does this host have config.api v1?"}
-		case !mentioned:
-			results[i] = delivery.Result{Verdict: delivery.Retry, Err: "PostHog's answer does not mention the event"}
-		case r.Result == "ok", r.Result == "warning":
-		case r.Result == "drop" && overQuota(r.Details):
-			results[i] = delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
-		case r.Result == "drop":
-			results[i] = delivery.Result{Verdict: delivery.Reject, Err: transport.CleanText(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
-		default:
-			results[i] = delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
+			continue
+		}
+		results[i] = said.of(p.ID)
+		for _, l := range posthogLinks(p) {
+			results[i] = worse(results[i], said.of(l.id))
 		}
 	}
 	return results
+}
+
+// posthogSaid is the answer of the newer protocol.
+type posthogSaid struct {
+	Results map[string]struct {
+		Result  string `json:"result"`
+		Details string `json:"details"`
+	} `json:"results"`
+}
+
+// of is what the answer means for an event.
+func (said *posthogSaid) of(id string) delivery.Result {
+	r, mentioned := said.Results[id]
+	switch {
+	case !mentioned:
+		return delivery.Result{Verdict: delivery.Retry, Err: "PostHog's answer does not mention the event"}
+	case r.Result == "ok", r.Result == "warning":
+		return delivery.Result{}
+	case r.Result == "drop" && overQuota(r.Details):
+		return delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog drops events: %.500s", r.Details))}
+	case r.Result == "drop":
+		return delivery.Result{Verdict: delivery.Reject, Err: transport.CleanText(fmt.Sprintf("PostHog drops the event: %.500s", r.Details))}
+	}
+	return delivery.Result{Verdict: delivery.Retry, Err: transport.CleanText(fmt.Sprintf("PostHog asks for the event again: %.500s", r.Details))}
+}
+
+// worse is the one of two results that counts for both. What is to be sent again comes
+// before what is rejected: a dead letter would keep the rest from being sent.
+func worse(a, b delivery.Result) delivery.Result {
+	if a.Verdict == delivery.Retry || b.Verdict == delivery.Delivered {
+		return a
+	}
+	if b.Verdict == delivery.Retry || a.Verdict == delivery.Delivered {
+		return b
+	}
+	return a
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
@@ -20,6 +21,8 @@ const (
 	segmentHost    = "https://api.segment.io"
 	segmentMessage = 32 << 10
 	segmentRequest = 500 << 10
+	segmentLinks   = 400 << 10 // of the links of one record
+	segmentItems   = 2500      // messages of a request
 )
 
 // segmentConfig is the config of kind segment.
@@ -51,6 +54,7 @@ func (s *segment) Build(a *Attempt) (*transport.Request, error) {
 	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.key("batch")
 	o.b = append(o.b, '[')
+	items := 0
 	for i, p := range a.Payloads {
 		if i > 0 {
 			o.b = append(o.b, ',')
@@ -60,9 +64,15 @@ func (s *segment) Build(a *Attempt) (*transport.Request, error) {
 		if size := len(o.b) - before; size > segmentMessage {
 			return nil, fmt.Errorf("the message has %d bytes: Segment takes at most %d", size, segmentMessage)
 		}
+		var linked int
+		o.b, linked = appendSegmentLinks(o.b, p)
+		items += 1 + linked
 	}
 	o.b = append(o.b, ']')
 	body := o.end()
+	if items > segmentItems {
+		return nil, fmt.Errorf("the request has %d messages: Segment takes at most %d", items, segmentItems)
+	}
 	if len(body) > segmentRequest {
 		return nil, fmt.Errorf("the request has %d bytes: Segment takes at most %d", len(body), segmentRequest)
 	}
@@ -79,8 +89,7 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 		o.str("type", "track")
 	}
 	o.str("messageId", p.MessageID())
-	o.str("userId", p.Person.DistinctID())
-	o.strIfSet("anonymousId", p.Person.AnonymousID)
+	o.who(p.Person)
 	o.time("timestamp", p.OccurredAt)
 	o.key("context")
 	context := begin(o.b)
@@ -107,6 +116,57 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 	props.properties(p)
 	o.b = props.end()
 	return o.end()
+}
+
+// who names the person of a message: by the user id, or by an anonymous id as
+// analytics.js does. A contact id is no user id: Segment never lets go of one.
+func (o *object) who(p Person) {
+	userID, anonymousID := deref(p.UserID), deref(p.AnonymousID)
+	if userID != "" {
+		o.str("userId", userID)
+	} else if anonymousID == "" {
+		anonymousID = p.ContactID
+	}
+	if anonymousID != "" {
+		o.str("anonymousId", anonymousID)
+	}
+}
+
+// appendSegmentLinks adds the messages that tie other names of a payload's person to
+// its user id, of as many as a request can carry, and says how many. Without a user id
+// Segment has no way to tie names; they are tied when the contact gets one.
+func appendSegmentLinks(b []byte, p *Payload) (body []byte, n int) {
+	userID := deref(p.Person.UserID)
+	if userID == "" {
+		return b, 0
+	}
+	start := len(b)
+	said := map[string]bool{deref(p.Person.AnonymousID): true} // by the message itself
+	for _, l := range links(p) {
+		if len(b)-start > segmentLinks || n == segmentItems-1 {
+			break
+		}
+		if l.kind != externalLink && said[l.name] {
+			continue
+		}
+		o := begin(append(b, ','))
+		if l.kind == externalLink {
+			o.str("type", "alias")
+			o.str("previousId", l.name)
+		} else {
+			said[l.name] = true
+			o.str("type", "identify")
+			o.str("anonymousId", l.name)
+		}
+		o.str("messageId", "msg_"+schemas.Derive(p.ID, "link", n))
+		o.str("userId", userID)
+		o.time("timestamp", p.OccurredAt)
+		o.key("context")
+		o.b = append(o.b, `{"library":{"name":"hogstream"}}`...)
+		b = o.end()
+		n++
+	}
+	return b, n
 }
 
 // Judge implements [Sink]. Segment answers 200 to everything but bad JSON and

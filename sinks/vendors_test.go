@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,118 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 	require.Equal(t, "order.completed", items[15].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["$set"].(map[string]any)["email"])
 	require.NotContains(t, items[4].Fields, "$set")
+}
+
+func TestANameThatPosthogKnewAPersonByIsTiedByTheMildestEventThatDoes(t *testing.T) {
+	v := sinktest.NewPosthog("phc_x")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	identified := func(merged ...string) *schemas.Fact {
+		f := sinktest.Fact(schemas.FactContactUpdated)
+		f.Contact.Changed, f.Contact.Merged = []string{"userId"}, merged
+		return f
+	}
+	merged := func(userID *string, m schemas.ContactMerged) *schemas.Fact {
+		f := sinktest.Fact(schemas.FactContactMerged)
+		m.LoserID, m.Properties = "loser", "{}"
+		f.UserID, f.Merged = userID, &m
+		return f
+	}
+	external := func(id string) []schemas.Identifier {
+		return []schemas.Identifier{{Kind: schemas.KindExternal, Value: id}}
+	}
+	for name, c := range map[string]struct {
+		fact *schemas.Fact
+		want []string
+	}{
+		"an anonymous contact is identified":         {identified(), []string{"$identify user-1 " + sinktest.ContactID}},
+		"one that was aliased before is identified":  {identified("x"), []string{"$merge_dangerously user-1 " + sinktest.ContactID}},
+		"merged into a known one":                    {merged(ptr("user-1"), schemas.ContactMerged{}), []string{"$identify user-1 loser"}},
+		"merged into a known one, aliased before":    {merged(ptr("user-1"), schemas.ContactMerged{LoserMerged: []string{"x"}}), []string{"$merge_dangerously user-1 loser"}},
+		"two anonymous ones":                         {merged(nil, schemas.ContactMerged{}), []string{"$create_alias " + sinktest.ContactID + " loser"}},
+		"two anonymous ones, aliased before":         {merged(nil, schemas.ContactMerged{LoserMerged: []string{"x"}}), []string{"$merge_dangerously " + sinktest.ContactID + " loser"}},
+		"the survivor gains its user id":             {merged(ptr("user-1"), schemas.ContactMerged{Gained: external("user-1")}), []string{"$identify user-1 loser", "$identify user-1 " + sinktest.ContactID}},
+		"another user id":                            {merged(ptr("user-1"), schemas.ContactMerged{Gained: external("user-2")}), []string{"$identify user-1 loser", "$merge_dangerously user-1 user-2"}},
+		"a user id that PostHog refuses is no name":  {merged(ptr("user"), schemas.ContactMerged{Gained: external("system")}), []string{"$create_alias " + sinktest.ContactID + " loser"}},
+		"a change of anything else":                  {sinktest.Fact(schemas.FactContactUpdated), nil},
+		"a contact that is created with its user id": {sinktest.Fact(schemas.FactContactCreated), nil},
+	} {
+		before := len(v.Links())
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(c.fact, int64(before))}})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%s: %+v", name, out)
+		var got []string
+		for _, l := range v.Links()[before:] {
+			other := text(l.Fields["$anon_distinct_id"]) + text(l.Fields["alias"])
+			got = append(got, l.Name+" "+l.Person+" "+other)
+		}
+		require.Equal(t, c.want, got, name)
+	}
+	require.Empty(t, v.Problems())
+}
+
+func TestARecordIsDeliveredToPosthogWhenAllItsEventsAre(t *testing.T) {
+	record := sinktest.Record(sinktest.Fact(schemas.FactContactMerged), 1)
+	own, linked := sinktest.FactID, schemas.Derive(sinktest.FactID, "link", 0)
+	for said, want := range map[[2]string]delivery.Verdict{
+		{"ok", "ok"}: delivery.Delivered, {"ok", "retry"}: delivery.Retry, {"retry", "drop"}: delivery.Retry,
+		{"ok", "drop"}: delivery.Reject, {"drop", "ok"}: delivery.Reject, {"drop", "retry"}: delivery.Retry,
+	} {
+		v := sinktest.NewPosthogV1("phc_x")
+		v.Says = func(id string, _ int) string { return map[string]string{own: said[0], linked: said[1]}[id] }
+		dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "api": "v1"})
+		out := newDeliverer(t, Config{AllowLoopback: true}).Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{record}, Attempt: 1})
+		require.Equal(t, want, out.Verdict, "%v: %+v", said, out)
+	}
+}
+
+func TestSegmentIsNeverToldAContactIDAsUserID(t *testing.T) {
+	v := sinktest.NewSegment("wk")
+	dest := vendor(t, "segment", v, map[string]any{"writeKey": "wk"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	nobody, device := sinktest.Event(), sinktest.Event()
+	nobody.UserID, nobody.AnonymousID, device.UserID = nil, nil, nil
+	known := sinktest.Fact(schemas.FactContactUpdated)
+	known.Contact.Changed, known.Contact.Merged, known.Contact.AnonymousIDs = []string{"userId"}, []string{"merged"}, []string{"anon-1", "anon-2"}
+	for i, m := range []schemas.Message{nobody, device, known} {
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(m, int64(i))}})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
+	}
+	var persons []string
+	for _, item := range v.Items() {
+		persons = append(persons, item.User+"|"+item.Anonymous)
+	}
+	require.Equal(t, []string{"|" + sinktest.ContactID, "|anon-1", "user-1|anon-1"}, persons)
+	persons = nil
+	for _, item := range v.Links() {
+		persons = append(persons, item.User+"|"+item.Anonymous)
+	}
+	require.Equal(t, []string{"user-1|" + sinktest.ContactID, "user-1|merged", "user-1|anon-2"}, persons)
+	require.Empty(t, v.Problems())
+}
+
+func TestExtraEventsCountForTheLimitsOfARequest(t *testing.T) {
+	posthog, err := openPosthog(&storage.Destination{Config: json.RawMessage(`{"apiKey":"k"}`)}, transport.NewGuard(transport.Config{}))
+	require.NoError(t, err)
+	segment, err := openSegment(&storage.Destination{Config: json.RawMessage(`{"writeKey":"k"}`)}, transport.NewGuard(transport.Config{}))
+	require.NoError(t, err)
+	many := slices.Repeat([]*Payload{samplePayload(t, schemas.FactContactMerged)}, 300)
+	_, err = posthog.Build(&Attempt{Payloads: many})
+	require.ErrorContains(t, err, "600 events")
+	_, err = posthog.Build(&Attempt{Payloads: many[:250]})
+	require.NoError(t, err)
+
+	f := sinktest.Fact(schemas.FactContactUpdated)
+	f.Contact.Changed = []string{"userId"}
+	for i := range 3000 {
+		f.Contact.AnonymousIDs = append(f.Contact.AnonymousIDs, fmt.Sprint("device-", i, strings.Repeat("x", 100)))
+	}
+	p, err := factPayload(f)
+	require.NoError(t, err)
+	req, err := segment.Build(&Attempt{Payloads: []*Payload{p}})
+	require.NoError(t, err, "what cannot be tied must not keep the rest from Segment")
+	require.Less(t, len(req.Body), segmentRequest)
+	_, err = segment.Build(&Attempt{Payloads: []*Payload{p, p}})
+	require.Error(t, err)
 }
 
 func TestPosthogsAnswerForEachEventSettlesEachRecord(t *testing.T) {

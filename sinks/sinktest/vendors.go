@@ -32,6 +32,7 @@ type Vendor struct {
 
 	mu         sync.Mutex
 	items      []Item
+	links      []Item
 	requests   int
 	compressed int
 	problems   []string
@@ -41,8 +42,12 @@ type Vendor struct {
 type Item struct {
 	ID     string
 	Name   string // of the event; the text for Slack
-	Person string
-	Fields map[string]any
+	Person string // the user id, or the anonymous one
+	// User and Anonymous are both ids, of Segment.
+	User, Anonymous string
+	Fields          map[string]any
+	// Link says that it does nothing but tie another name to the person.
+	Link bool
 }
 
 // NewPosthog stands for PostHog's /batch/ with one project.
@@ -111,7 +116,13 @@ func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answers map[string]map[string]string
 	if problem == "" {
 		items, answers = v.settle(items)
-		v.items = append(v.items, items...)
+		for _, item := range items {
+			if item.Link {
+				v.links = append(v.links, item)
+			} else {
+				v.items = append(v.items, item)
+			}
+		}
 	}
 	v.mu.Unlock()
 	if problem != "" {
@@ -146,11 +157,18 @@ func (v *Vendor) settle(items []Item) (taken []Item, answers map[string]map[stri
 	return taken, answers
 }
 
-// Items are what was taken, in order.
+// Items are what was taken, in order, without what ties names.
 func (v *Vendor) Items() []Item {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return append([]Item(nil), v.items...)
+}
+
+// Links are what was taken that ties names, in order.
+func (v *Vendor) Links() []Item {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([]Item(nil), v.links...)
 }
 
 // Problems are what the vendor would not have taken.
@@ -215,6 +233,7 @@ func posthogEvents(body []byte) ([]Item, int, string) {
 	for i, e := range req.Batch {
 		item := Item{ID: text(e["uuid"]), Name: text(e["event"]), Person: text(e["distinct_id"])}
 		item.Fields, _ = e["properties"].(map[string]any)
+		item.Link = item.Name == "$identify" || item.Name == "$create_alias" || item.Name == "$merge_dangerously"
 		_, badID := uuid.Parse(item.ID)
 		_, badTime := time.Parse(time.RFC3339Nano, text(e["timestamp"]))
 		switch {
@@ -257,14 +276,21 @@ func checkSegment(writeKey string, r *http.Request, body []byte) ([]Item, int, s
 		if err := json.Unmarshal(raw, &m); err != nil || len(raw) > 32<<10 {
 			return nil, http.StatusBadRequest, fmt.Sprintf("batch[%d]: too large or no object", i)
 		}
-		item := Item{ID: text(m["messageId"]), Person: text(m["userId"])}
+		item := Item{ID: text(m["messageId"]), Person: text(m["userId"]), User: text(m["userId"]), Anonymous: text(m["anonymousId"])}
+		if item.Person == "" {
+			item.Person = text(m["anonymousId"])
+		}
 		switch text(m["type"]) {
 		case "track":
 			item.Name = text(m["event"])
 			item.Fields, _ = m["properties"].(map[string]any)
 		case "identify":
 			item.Name = "identify"
-			item.Fields, _ = m["traits"].(map[string]any)
+			if item.Fields, _ = m["traits"].(map[string]any); item.Fields == nil {
+				item.Link, item.Fields = true, map[string]any{"anonymousId": text(m["anonymousId"])}
+			}
+		case "alias":
+			item.Name, item.Link, item.Fields = "alias", true, map[string]any{"previousId": text(m["previousId"])}
 		}
 		_, badTime := time.Parse(time.RFC3339Nano, text(m["timestamp"]))
 		if item.ID == "" || len(item.ID) > 100 || item.Name == "" || item.Person == "" || item.Fields == nil || badTime != nil {
