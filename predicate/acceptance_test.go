@@ -177,8 +177,8 @@ func TestASetSaysWhatEachConditionLooksAt(t *testing.T) {
 	assert.Equal(t, p.Inputs{
 		Properties: []p.Path{{"plan"}, {"address", "city"}, {"day"}, {"timezone"}},
 		Events: []p.EventInput{
-			{Name: "a", Where: `{"operator":"gt","property":"amount","type":"property","value":1}`}, {Name: "a"}, {Name: "b"},
-			{Name: "email.sent", Where: template}, {Name: "email.opened", Where: template},
+			{Name: "a", Where: `{"operator":"gt","property":"amount","type":"property","value":1}`}, {Name: "b"}, {Name: "a"},
+			{Name: "email.opened", Where: template}, {Name: "email.sent", Where: template},
 		},
 		Buckets: []string{"b"}, Identity: true, FirstSeen: true,
 	}, set.Inputs(0))

@@ -1,6 +1,7 @@
 package predicate_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	p "github.com/hogstream/hogstream/predicate"
 )
@@ -271,24 +273,60 @@ func TestAFilterOfEventsKnowsNoZoneOfTheContact(t *testing.T) {
 	assert.True(t, a.at(aNow).Holds, "the second of July in Kiritimati")
 }
 
-// What another condition keeps more of makes no difference.
-func TestASequenceLooksAtSoManyOfTheNewestEventsAlsoWhenMoreAreKept(t *testing.T) {
+// Whoever was seen within a day of the sign-up was, however often he is seen later.
+func TestAnEventThatWasFollowedStaysFollowedHoweverManyCome(t *testing.T) {
 	set, err := p.Compile([]p.Named{
-		{ID: "first", Condition: p.Event("a").Then(p.Event("b")).Ever()},
-		{ID: "then", Condition: p.Event("b").Then(p.Event("a")).NotWithin(p.Minutes(1))},
-		{ID: "counts", Condition: p.All(p.Event("a").AtLeast(5), p.Event("b").AtLeast(5))},
-	}, p.Options{Limits: p.Limits{Count: 5, Sequence: 1, Total: 1}})
+		{ID: "activated", Condition: p.Event("signed_up").Then(p.Event("seen")).Within(p.Days(1))},
+		{ID: "lost", Condition: p.Event("signed_up").Then(p.Event("seen")).Newest().NotWithin(p.Days(1))},
+	}, p.Options{Limits: p.Limits{Count: 3, Sequence: 3, Total: 3}})
 	require.NoError(t, err)
 	var s p.State
-	evaluate := func(id string) bool { return set.Evaluate(set.Index(id), &s, nil, aNow.Add(p.Days(1))).Holds }
-	for i, name := range []string{"a", "b", "a"} {
-		apply(set, &s, p.Record{ID: uuid.New(), Name: name, At: aNow.Add(time.Duration(i) * time.Second)})
+	apply(set, &s, p.Record{ID: uuid.New(), Name: "signed_up", At: aNow})
+	for i := range 50 {
+		apply(set, &s, p.Record{ID: uuid.New(), Name: "seen", At: aNow.Add(time.Duration(i+1) * time.Hour)})
+		now := aNow.Add(p.Days(3))
+		assert.True(t, set.Evaluate(set.Index("activated"), &s, nil, now).Holds)
+		assert.False(t, set.Evaluate(set.Index("lost"), &s, nil, now).Holds)
 	}
-	assert.False(t, evaluate("first"), "the newest a was not followed")
-	apply(set, &s, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(time.Minute)})
-	assert.True(t, evaluate("first"))
-	assert.True(t, evaluate("then"), "the newest b was not followed")
-	apply(set, &s, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(-time.Minute)}, p.Record{ID: uuid.New(), Name: "a", At: aNow.Add(2 * time.Minute)})
-	assert.False(t, evaluate("then"))
-	assert.False(t, evaluate("first"))
+}
+
+// While events come in order, the newest first events are judged by all others, however few
+// of these are kept.
+func TestASequenceIsExactForTheNewestFirstEventsWhileEventsComeInOrder(t *testing.T) {
+	const size = 3
+	rapid.Check(t, func(t *rapid.T) {
+		gap := time.Duration(rapid.IntRange(1, 4).Draw(t, "gap")) * time.Hour
+		newest := rapid.Bool().Draw(t, "newest")
+		sequence := p.Event("a").Then(p.Event("b"))
+		looked := size
+		if newest {
+			sequence, looked = sequence.Newest(), 1
+		}
+		set, err := p.Compile([]p.Named{
+			{ID: "then", Condition: sequence.Within(gap)}, {ID: "without", Condition: sequence.NotWithin(gap)},
+			{ID: "other", Condition: p.All(p.Event("a").AtLeast(5), p.Event("a").Then(p.Event("b")).Ever())}, // keeps more
+		}, p.Options{Limits: p.Limits{Count: 5, Sequence: size, Total: 1}})
+		require.NoError(t, err)
+		var s p.State
+		var firsts, thens []time.Time
+		now := aNow
+		for range rapid.IntRange(1, 30).Draw(t, "events") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "later")) * time.Hour)
+			name := draw(t, "event", []string{"a", "b", "b", "b"})
+			if name == "a" {
+				firsts = append(firsts, now)
+			} else {
+				thens = append(thens, now)
+			}
+			apply(set, &s, p.Record{ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")), Name: name, At: now})
+		}
+		now = now.Add(p.Days(1))
+		then, without := false, false
+		for _, a := range firsts[max(0, len(firsts)-looked):] {
+			followed := slices.ContainsFunc(thens, func(b time.Time) bool { return b.After(a) && !b.After(a.Add(gap)) })
+			then, without = then || followed, without || !followed
+		}
+		require.Equal(t, then, set.Evaluate(set.Index("then"), &s, nil, now).Holds)
+		require.Equal(t, without, set.Evaluate(set.Index("without"), &s, nil, now).Holds)
+	})
 }

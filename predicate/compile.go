@@ -225,10 +225,18 @@ func (c *compiler) seen(e *expr) momentSource {
 
 func (c *compiler) sequence(e *expr) node {
 	size := c.opts.Limits.Sequence
+	then := c.legSpec(e.then, modeTimes, size, "")
+	if e.occur == occurLast {
+		size = 1
+	}
+	first := c.legSpec(e.first, modeFollowed, size, then.key)
+	first.readBy = c.readBy(first.readBy)
+	if first.then == nil {
+		first.then, then.firsts = then, append(then.firsts, first)
+	}
 	return &sequenceNode{
-		first: c.leg(e.first, modeTimes, size, nil), then: c.leg(e.then, modeTimes, size, nil),
-		gap: e.within.Microseconds(), lookback: e.lookback.Microseconds(),
-		missing: e.check == checkNotFollowed, newest: e.occur == occurLast, size: size,
+		leg: first.id, gap: e.within.Microseconds(), lookback: e.lookback.Microseconds(),
+		missing: e.check == checkNotFollowed, newest: size,
 	}
 }
 
@@ -251,25 +259,35 @@ func mailSequence(e *expr) *expr {
 // leg notes that the condition in hand looks at an event, and returns the id of what is
 // kept of it.
 func (c *compiler) leg(e *expr, mode legMode, size int, of Path) uint64 {
+	spec := c.legSpec(e, mode, size, canonicalText([]string(of)))
+	if of != nil {
+		spec.of = c.set.events[e.eventName].paths.slot(of)
+	}
+	spec.readBy = c.readBy(spec.readBy)
+	return spec.id
+}
+
+// legSpec is the leg of an event, made when it is new. Beside name and filter, what tells
+// it from others is the property that is looked at, or the other event of a sequence.
+func (c *compiler) legSpec(e *expr, mode legMode, size int, of string) *legSpec {
 	where := ""
 	if e.where != nil {
 		where = canonicalText(e.where.object())
 	}
 	c.inputs.event(EventInput{e.eventName, where})
-	key := canonicalText([]any{e.eventName, where, mode, []string(of)})
+	key := canonicalText([]any{e.eventName, where, mode, of})
 	id := hashID(key)
 	spec := c.set.legs[id]
 	if spec == nil {
-		spec = c.newLeg(e, mode, of)
+		spec = c.newLeg(e, mode)
 		spec.id, spec.key = id, key
 		c.set.legs[id] = spec
 	}
 	spec.size = max(spec.size, size)
-	spec.readBy = c.readBy(spec.readBy)
-	return id
+	return spec
 }
 
-func (c *compiler) newLeg(e *expr, mode legMode, of Path) *legSpec {
+func (c *compiler) newLeg(e *expr, mode legMode) *legSpec {
 	event := c.set.events[e.eventName]
 	if event == nil {
 		event = &eventSpec{}
@@ -280,9 +298,6 @@ func (c *compiler) newLeg(e *expr, mode legMode, of Path) *legSpec {
 		c.filter = event
 		spec.where = c.node(e.where)
 		c.filter = nil
-	}
-	if of != nil {
-		spec.of = event.paths.slot(of)
 	}
 	event.legs = append(event.legs, spec)
 	return spec

@@ -63,8 +63,11 @@ func (l *leg) append(out []byte) []byte {
 		e := &l.entries[i]
 		out = binary.AppendVarint(out, before-e.at)
 		out = append(out, e.id[:]...)
-		if l.mode == modeAmounts {
+		switch l.mode {
+		case modeAmounts:
 			out = binary.AppendVarint(out, e.amount)
+		case modeFollowed:
+			out = binary.AppendVarint(out, e.distance())
 		}
 		before = e.at
 	}
@@ -75,6 +78,14 @@ func (l *leg) append(out []byte) []byte {
 		out = appendText(out, l.raw)
 	}
 	return out
+}
+
+// distance is how much later the other event of a sequence came, 0 for never.
+func (e *entry) distance() int64 {
+	if e.amount == never {
+		return 0
+	}
+	return e.amount - e.at
 }
 
 // UnmarshalBinary reads what AppendBinary wrote, of any version. It refuses anything else
@@ -194,8 +205,14 @@ func (d *decoder) leg() leg {
 	for i := range n {
 		e := entry{at: before - d.int()}
 		copy(e.id[:], d.take(len(e.id)))
-		if l.mode == modeAmounts {
+		switch l.mode {
+		case modeAmounts:
 			e.amount = d.int()
+		case modeFollowed:
+			e.amount = e.at + d.int()
+			if e.amount <= e.at {
+				e.amount = never
+			}
 		}
 		if i > 0 && l.entries[i-1].order(&e) >= 0 {
 			d.fail("not in order")

@@ -12,7 +12,7 @@ type countNode struct {
 }
 
 func (n *countNode) eval(v view) verdict {
-	entries := v.entries(n.leg)
+	entries := v.state.entries(n.leg)
 	count := len(entries)
 	if n.within != 0 {
 		for count = min(count, n.bounds.needs()); count > 0 && entries[count-1].at < v.now-n.within; {
@@ -36,14 +36,6 @@ func (b bounds) needs() int {
 		return max(b.low, 0)
 	}
 	return max(b.low, b.high+1, 0)
-}
-
-// entries are the events of a leg, newest first.
-func (v view) entries(id uint64) []entry {
-	if l := v.state.find(id); l != nil {
-		return l.entries
-	}
-	return nil
 }
 
 // totalNode compares the sum of a property. Within a window it turns when the first event
@@ -113,7 +105,7 @@ type recentNode struct {
 }
 
 func (n *recentNode) eval(v view) verdict {
-	entries := v.entries(n.leg)
+	entries := v.state.entries(n.leg)
 	if len(entries) == 0 {
 		return verdict{false, never}
 	}
@@ -124,7 +116,7 @@ func (n *recentNode) eval(v view) verdict {
 type eventSeen uint64
 
 func (n eventSeen) moment(v view) (Moment, bool) {
-	entries := v.entries(uint64(n))
+	entries := v.state.entries(uint64(n))
 	if len(entries) == 0 {
 		return Moment{}, false
 	}
@@ -134,27 +126,19 @@ func (n eventSeen) moment(v view) (Moment, bool) {
 // sequenceNode looks for a first event that another followed, or did not. Later is
 // strictly later, by at most gap.
 type sequenceNode struct {
-	first, then uint64
-	gap         int64 // 0: any
-	lookback    int64 // 0: for ever
-	missing     bool  // not_followed
-	newest      bool  // only the newest first event
-	size        int   // of so many events on either side
+	leg      uint64
+	gap      int64 // 0: any
+	lookback int64 // 0: for ever
+	missing  bool  // not_followed
+	newest   int   // only so many of the newest first events
 }
 
 func (n *sequenceNode) eval(v view) verdict {
-	firsts, thens := v.entries(n.first), v.entries(n.then)
-	firsts, thens = firsts[:min(n.size, len(firsts))], thens[:min(n.size, len(thens))]
-	if n.newest {
-		firsts = firsts[:min(1, len(firsts))]
-	}
+	firsts := v.state.entries(n.leg)
 	out := verdict{false, never}
-	next := 0 // thens[:next] are later than the first event in hand
-	for _, first := range firsts {
-		for next < len(thens) && thens[next].at > first.at {
-			next++
-		}
-		followed := next > 0 && (n.gap == 0 || thens[next-1].at <= first.at+n.gap)
+	for i := range firsts[:min(n.newest, len(firsts))] {
+		first := &firsts[i]
+		followed := first.amount != never && (n.gap == 0 || first.amount <= first.at+n.gap)
 		if followed != n.missing {
 			out = either(out, window(n.span(first.at), v.now))
 		}

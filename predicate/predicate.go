@@ -14,8 +14,8 @@
 //   - not is the exact complement: a value that is missing or of another type makes a
 //     comparison false, and its negation true.
 //   - The state of a contact is bounded by the conditions and [Limits], whatever the length
-//     of its history, and does not depend on the order in which records came. A record
-//     counts once, also when two contacts that both had it are merged.
+//     of its history, and within the limits it does not depend on the order in which records
+//     came. A record counts once, also when two contacts that both had it are merged.
 //
 // Nothing here looks at a clock or does I/O.
 package predicate
@@ -29,7 +29,8 @@ import (
 type Limits struct {
 	// Count is the highest threshold of a count. So many times are kept of an event.
 	Count int
-	// Sequence is how many of the newest events of either side a sequence looks at.
+	// Sequence is how many of the newest first events a sequence looks at. A first event
+	// that comes late, or by a merge, is compared with as many of the newest others.
 	Sequence int
 	// Total is of how many of the newest events the amounts are kept one by one, for totals
 	// within a window, which look at these alone. A total without a window is of all events;

@@ -40,7 +40,7 @@ type run struct {
 // Has implements predicate.Members by what was decided.
 func (r *run) Has(id string) bool { return r.verdicts[r.set.Index(id)].Holds }
 
-var testLimits = predicate.Limits{Count: 5, Sequence: 3, Total: 100}
+var testLimits = predicate.Limits{Count: 5, Sequence: 100, Total: 100}
 
 func newRun(t *rapid.T) *run {
 	base := draw(t, "base", bases)

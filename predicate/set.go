@@ -67,6 +67,9 @@ type legSpec struct {
 	where  node // nil: all
 	of     int  // slot of the value; -1: none
 	readBy []int
+
+	then   *legSpec   // of modeFollowed: the other event
+	firsts []*legSpec // the legs of modeFollowed whose other event this is
 }
 
 // Members says of which buckets a contact is a member.
@@ -137,8 +140,8 @@ func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
 		v.event = spec.paths.root.read(r.properties(), make(reading, 0, spec.paths.n))
 	}
 	for _, l := range spec.legs {
-		if l.takes(v) && l.add(state, r, v.event) {
-			touched = append(touched, l.readBy...)
+		if l.takes(v) {
+			touched = l.add(state, r, v.event, touched)
 		}
 	}
 	return touched
@@ -148,7 +151,7 @@ func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
 func (l *legSpec) takes(v view) bool { return l.where == nil || l.where.eval(v).holds }
 
 // add puts the event into the leg; one without an amount adds nothing to a total.
-func (l *legSpec) add(state *State, r *Record, properties reading) bool {
+func (l *legSpec) add(state *State, r *Record, properties reading, touched []int) []int {
 	e := entry{at: r.At.UnixMicro(), id: r.ID}
 	raw := ""
 	if l.of >= 0 {
@@ -157,11 +160,22 @@ func (l *legSpec) add(state *State, r *Record, properties reading) bool {
 	if l.mode == modeAmounts {
 		amount, ok := amountIn(raw)
 		if !ok {
-			return false
+			return touched
 		}
 		e.amount = amount
 	}
-	return state.leg(l.id, l.mode).add(e, raw, l.size)
+	if l.then != nil {
+		e.amount = firstAfter(state.entries(l.then.id), e.at)
+	}
+	if state.leg(l.id, l.mode).add(e, raw, l.size) {
+		touched = append(touched, l.readBy...)
+	}
+	for _, first := range l.firsts {
+		if kept := state.find(first.id); kept != nil && kept.follow(e.at) {
+			touched = append(touched, first.readBy...)
+		}
+	}
+	return touched
 }
 
 func amountIn(raw string) (int64, bool) {
@@ -215,6 +229,7 @@ func (s *Set) Merge(into, from *State) {
 			into.leg(other.id, spec.mode).merge(other, spec.size)
 		}
 	}
+	s.followAcross(into)
 	into.hasUserID = into.hasUserID || from.hasUserID
 	into.hasEmail = into.hasEmail || from.hasEmail
 	if from.firstSeen != 0 {
@@ -234,6 +249,22 @@ func (s *Set) Fill(state, history *State) {
 			continue
 		}
 		state.leg(other.id, spec.mode).merge(other, spec.size)
+	}
+	s.followAcross(state)
+}
+
+// followAcross looks for the other event of sequences where two histories were joined.
+func (s *Set) followAcross(state *State) {
+	for i := range state.legs {
+		l := &state.legs[i]
+		spec := s.legs[l.id]
+		if spec == nil || spec.then == nil {
+			continue
+		}
+		thens := state.entries(spec.then.id)
+		for j := range l.entries {
+			l.entries[j].amount = min(l.entries[j].amount, firstAfter(thens, l.entries[j].at))
+		}
 	}
 }
 

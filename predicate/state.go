@@ -39,16 +39,18 @@ type leg struct {
 type entry struct {
 	at     int64 // when it happened, in microseconds
 	id     uuid.UUID
-	amount int64 // of modeAmounts
+	amount int64 // of modeAmounts; of modeFollowed when the other event came, or never
 }
 
+// legMode is a number of the encoded state: new ones come last.
 type legMode uint8
 
 const (
-	modeTimes   legMode = iota // the newest times
-	modeAmounts                // the newest times with their amounts, and the total of all
-	modeValue                  // the newest time with a value
-	modeOldest                 // the oldest time
+	modeTimes    legMode = iota // the newest times
+	modeAmounts                 // the newest times with their amounts, and the total of all
+	modeValue                   // the newest time with a value
+	modeOldest                  // the oldest time
+	modeFollowed                // the newest times, with when another event first came later
 	modes
 )
 
@@ -81,12 +83,41 @@ func (l *leg) add(e entry, raw string, size int) bool {
 		l.entries, l.raw = append(l.entries[:0], e), raw
 		return true
 	}
-	l.total = addAmounts(l.total, e.amount)
-	if at < size {
-		l.entries = slices.Insert(l.entries, at, e)
-		l.trim(size)
+	if l.mode == modeAmounts {
+		l.total = addAmounts(l.total, e.amount)
 	}
-	return at < size || e.amount != 0
+	if at >= size {
+		return l.mode == modeAmounts && e.amount != 0
+	}
+	l.entries = slices.Insert(l.entries, at, e)
+	l.trim(size)
+	return true
+}
+
+// follow notes that the other event of a sequence came, and says whether it is the first
+// after any that is kept.
+func (l *leg) follow(at int64) bool {
+	changed := false
+	for i := range l.entries {
+		if e := &l.entries[i]; e.at < at && at < e.amount {
+			e.amount, changed = at, true
+		}
+	}
+	return changed
+}
+
+// firstAfter is when the first event after an instant came, or never.
+func firstAfter(entries []entry, at int64) int64 {
+	n, _ := slices.BinarySearchFunc(entries, at, func(e entry, at int64) int {
+		if e.at > at {
+			return -1
+		}
+		return 1
+	})
+	if n == 0 {
+		return never
+	}
+	return entries[n-1].at
 }
 
 // trim keeps the newest.
@@ -102,6 +133,14 @@ func (s *State) find(id uint64) *leg {
 
 func (s *State) searchLeg(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(s.legs, id, func(l leg, id uint64) int { return cmp.Compare(l.id, id) })
+}
+
+// entries are the events of a leg, newest first.
+func (s *State) entries(id uint64) []entry {
+	if l := s.find(id); l != nil {
+		return l.entries
+	}
+	return nil
 }
 
 // leg returns a leg, made when it is not there.
@@ -125,21 +164,21 @@ func (s *State) value(id uint64) value {
 // merge takes in the legs of another, with the sizes of the set that both belong to.
 func (l *leg) merge(other *leg, size int) {
 	switch l.mode {
-	case modeTimes, modeAmounts:
-		entries, twice := union(l.entries, other.entries)
-		l.entries, l.total = entries, addAmounts(addAmounts(l.total, other.total), -twice)
-		l.trim(size)
-	default: // one event
+	case modeValue, modeOldest: // one event
 		for _, e := range other.entries {
 			l.add(e, other.raw, size)
 		}
+		return
+	case modeAmounts:
+		l.total = addAmounts(addAmounts(l.total, other.total), -common(l.entries, other.entries))
 	}
+	l.entries = union(l.entries, other.entries)
+	l.trim(size)
 }
 
-// union joins two lists, newest first, in a new one. An event that is in both counts
-// once; twice is the amounts of these.
-func union(a, b []entry) (out []entry, twice int64) {
-	out = make([]entry, 0, len(a)+len(b))
+// union joins two lists, newest first, in a new one; an event that is in both counts once.
+func union(a, b []entry) []entry {
+	out := make([]entry, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
 		switch c := a[0].order(&b[0]); {
 		case c < 0:
@@ -147,9 +186,21 @@ func union(a, b []entry) (out []entry, twice int64) {
 		case c > 0:
 			out, b = append(out, b[0]), b[1:]
 		default:
-			twice = addAmounts(twice, a[0].amount)
-			out, a, b = append(out, a[0]), a[1:], b[1:]
+			both := a[0]
+			both.amount = min(a[0].amount, b[0].amount) // only of modeFollowed they differ
+			out, a, b = append(out, both), a[1:], b[1:]
 		}
 	}
-	return append(append(out, a...), b...), twice
+	return append(append(out, a...), b...)
+}
+
+// common is the amounts of the events that are in both.
+func common(a, b []entry) int64 {
+	total := int64(0)
+	for i := range a {
+		if _, both := slices.BinarySearchFunc(b, a[i], func(kept, e entry) int { return kept.order(&e) }); both {
+			total = addAmounts(total, a[i].amount)
+		}
+	}
+	return total
 }
