@@ -247,7 +247,7 @@ func (c *Config) StreamConfig() stream.Config {
 			TokenURL: k.OAuthTokenURL, Scopes: k.OAuthScopes, Extensions: k.OAuthExtensions,
 		},
 		Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor, MinInSync: k.MinInSync,
-		Retention: k.Retention(),
+		Retention: k.Retention(), Compression: k.Compression, AppendTimeout: k.AppendTimeout,
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/transport"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // Role is a part of Hogstream that a process can play.
@@ -70,6 +71,8 @@ type KafkaConfig struct {
 	Partitions        int32             `name:"kafka-partitions" help:"Partitions of every topic; cannot change later." env:"KAFKA_PARTITIONS" default:"12"`
 	ReplicationFactor int16             `name:"kafka-replication-factor" help:"Replicas of every topic; 3 in production." env:"KAFKA_REPLICATION_FACTOR" default:"1"`
 	MinInSync         int               `name:"kafka-min-insync" help:"min.insync.replicas of every topic; 0 leaves it to the broker." env:"KAFKA_MIN_INSYNC" default:"0"`
+	Compression       string            `name:"kafka-compression" help:"Compression of produced batches: snappy, lz4, zstd or none." env:"KAFKA_COMPRESSION" default:"snappy" enum:"snappy,lz4,zstd,none"`
+	AppendTimeout     time.Duration     `name:"kafka-append-timeout" help:"How long a request waits for the brokers' acknowledgement before it is answered 503." env:"KAFKA_APPEND_TIMEOUT" default:"5s"`
 	RetentionIngest   time.Duration     `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
 	RetentionResolved time.Duration     `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
 	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topics events and signals; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
@@ -198,6 +201,7 @@ func (c *Config) ValidateServing() error {
 	need(c.Database.URL != "", "DATABASE_URL is not set: give a postgres:// URL")
 	need(c.Kafka.Partitions > 0, "KAFKA_PARTITIONS is %d: it must be at least 1", c.Kafka.Partitions)
 	need(c.Kafka.ReplicationFactor > 0, "KAFKA_REPLICATION_FACTOR is %d: it must be at least 1", c.Kafka.ReplicationFactor)
+	need(c.Kafka.AppendTimeout >= stream.MinAppendTimeout, "KAFKA_APPEND_TIMEOUT is %s: it must be at least %s", c.Kafka.AppendTimeout, stream.MinAppendTimeout)
 	need(c.Data.Workers > 0, "PROCESSOR_WORKERS is %d: it must be at least 1", c.Data.Workers)
 	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
 	errs = append(errs, c.checkTakeover())

@@ -111,6 +111,16 @@ func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
 	}
 }
 
+func TestCompressionAndTheTimeOfAnAppendCanBeSet(t *testing.T) {
+	t.Setenv("KAFKA_COMPRESSION", "zstd")
+	t.Setenv("KAFKA_APPEND_TIMEOUT", "1ms")
+	cfg, err := hogstream.ConfigFromEnv()
+	require.NoError(t, err)
+	require.Equal(t, "zstd", cfg.StreamConfig().Compression)
+	require.Equal(t, time.Millisecond, cfg.StreamConfig().AppendTimeout)
+	require.ErrorContains(t, cfg.ValidateServing(), "KAFKA_APPEND_TIMEOUT is 1ms: it must be at least 100ms")
+}
+
 // Nothing sealed anew what stood under an older key: when that was left out, every
 // destination that was there stood still.
 func TestAnOldKeyCanBeLeftOutAfterAStartWithTheNewOne(t *testing.T) {

@@ -150,7 +150,7 @@ func (w *world) look() {
 	var err error
 	w.codec, err = w.cfg.Codec()
 	require.NoError(t, err)
-	w.db, err = storage.Open(ctx, storage.Config{URL: w.cfg.Database.URL, MaxConns: 4, AppName: "test"})
+	w.db, err = storage.Open(ctx, storage.Config{URL: w.cfg.Database.URL, MaxConns: 4})
 	require.NoError(t, err)
 	t.Cleanup(w.db.Close)
 	w.admin, err = stream.OpenAdmin(w.cfg.StreamConfig(), nil)

@@ -48,8 +48,6 @@ type Config struct {
 	PublicRateLimit int
 	// AnswerTimeout is how long a synchronous request waits; 0 means 5 s.
 	AnswerTimeout time.Duration
-	// RequestTimeout bounds what is not bounded otherwise; 0 means 30 s.
-	RequestTimeout time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// PublicURL is where the API is reached from outside, for its description.
@@ -76,8 +74,8 @@ func (c Config) Validate() error {
 	notNegative("RateLimit", c.RateLimit)
 	notNegative("AdminRateLimit", c.AdminRateLimit)
 	notNegative("PublicRateLimit", c.PublicRateLimit)
-	if c.AnswerTimeout < 0 || c.RequestTimeout < 0 {
-		errs = append(errs, errors.New("ingest: a timeout must be positive, or 0 for its default"))
+	if c.AnswerTimeout < 0 {
+		errs = append(errs, fmt.Errorf("ingest: AnswerTimeout %s: must be positive, or 0 for 5 s", c.AnswerTimeout))
 	}
 	switch c.AccessLog {
 	case "", "all", "failures", "off":
@@ -93,9 +91,6 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.AnswerTimeout == 0 {
 		c.AnswerTimeout = 5 * time.Second
-	}
-	if c.RequestTimeout == 0 {
-		c.RequestTimeout = 30 * time.Second
 	}
 	return c
 }
@@ -240,7 +235,10 @@ func makesSpans(p trace.TracerProvider) bool {
 	return span.SpanContext().IsValid()
 }
 
+// requestTimeout bounds what is not bounded otherwise.
+const requestTimeout = 30 * time.Second
+
 // bounded is the request's context with the deadline of ordinary work.
 func (a *API) bounded(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.Context(), a.cfg.RequestTimeout)
+	return context.WithTimeout(r.Context(), requestTimeout)
 }

@@ -262,7 +262,7 @@ type attempt struct {
 // attempt makes one request within its deadline and says what comes of it.
 func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) delivery.Outcome {
 	got := d.send(ctx, o, at)
-	return outcomeOf(o.sink, &at.Attempt, &got, d.cfg.MaxRetryAfter)
+	return outcomeOf(o.sink, &at.Attempt, &got)
 }
 
 // A reply is what came of an attempt: an answer, why there is none, or what a Sender
@@ -296,7 +296,7 @@ func (d *Deliverer) send(ctx context.Context, o *opened, at *attempt) reply {
 }
 
 // outcomeOf is the outcome of an attempt. It decides by its arguments alone.
-func outcomeOf(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) delivery.Outcome {
+func outcomeOf(sink Sink, a *Attempt, r *reply) delivery.Outcome {
 	var out delivery.Outcome
 	switch {
 	case r.told != nil:
@@ -306,13 +306,13 @@ func outcomeOf(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) del
 	case r.failure != nil:
 		return failed(r.failure, r.ended, r.latency)
 	default:
-		out = judged(sink, a, r, maxRetryAfter)
+		out = judged(sink, a, r)
 	}
 	return splitBatch(a, itemized(a, out))
 }
 
 // judged is the outcome of an attempt with an answer.
-func judged(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) delivery.Outcome {
+func judged(sink Sink, a *Attempt, r *reply) delivery.Outcome {
 	ans := r.answer
 	verdict, reason := sink.Judge(a, ans)
 	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Latency: r.latency, Response: excerpt(ans.Body)}
@@ -320,7 +320,7 @@ func judged(sink Sink, a *Attempt, r *reply, maxRetryAfter time.Duration) delive
 		return out
 	}
 	if verdict == delivery.Retry || verdict == delivery.Partial {
-		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), r.at, maxRetryAfter)
+		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), r.at)
 	}
 	if items, ok := sink.(ItemJudge); ok && verdict == delivery.Partial {
 		out.Results = items.JudgeItems(a, ans)

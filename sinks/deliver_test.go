@@ -91,7 +91,7 @@ func TestRetryAfterIsReadInBothFormsAndCapped(t *testing.T) {
 		"Friday, 02-Jan-26 03:04:35 GMT":                  30 * time.Second,
 		"Fri Jan  2 03:04:35 2026":                        30 * time.Second,
 	} {
-		require.Equal(t, want, retryAfter(header, now, time.Hour), "%q", header)
+		require.Equal(t, want, retryAfter(header, now), "%q", header)
 	}
 }
 

@@ -34,9 +34,12 @@ func JudgeStatus(status int) delivery.Verdict {
 	return delivery.Refuse
 }
 
+// maxRetryAfter caps what a receiver may ask for in Retry-After.
+const maxRetryAfter = time.Hour
+
 // retryAfter reads a Retry-After header, in seconds or as an HTTP date; 0 when
 // there is none, it cannot be read, or it lies in the past.
-func retryAfter(header string, now time.Time, limit time.Duration) time.Duration {
+func retryAfter(header string, now time.Time) time.Duration {
 	header = strings.TrimSpace(header)
 	if header == "" {
 		return 0
@@ -46,8 +49,8 @@ func retryAfter(header string, now time.Time, limit time.Duration) time.Duration
 		if !(seconds > 0) {
 			return 0
 		}
-		if seconds >= limit.Seconds() {
-			return limit
+		if seconds >= maxRetryAfter.Seconds() {
+			return maxRetryAfter
 		}
 		return time.Duration(seconds * float64(time.Second))
 	}
@@ -55,5 +58,5 @@ func retryAfter(header string, now time.Time, limit time.Duration) time.Duration
 	if err != nil {
 		return 0
 	}
-	return min(max(at.Sub(now), 0), limit)
+	return min(max(at.Sub(now), 0), maxRetryAfter)
 }

@@ -62,7 +62,7 @@ func TestWhatComesOfAnAttemptFollowsFromItsReplyAlone(t *testing.T) {
 	} {
 		t.Run(says, func(t *testing.T) {
 			a := &Attempt{Payloads: make([]*Payload, row.records)}
-			require.Equal(t, row.want, outcomeOf(byStatus{row.items}, a, &row.reply, time.Hour))
+			require.Equal(t, row.want, outcomeOf(byStatus{row.items}, a, &row.reply))
 		})
 	}
 }

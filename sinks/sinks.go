@@ -15,6 +15,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,6 @@ type Config struct {
 	Version string
 	// Timeout bounds one attempt: connecting, sending, and the answer; 8 s by default.
 	Timeout time.Duration
-	// MaxRetryAfter caps what a receiver may ask for in Retry-After; 1 h by default.
-	MaxRetryAfter time.Duration
 	// AllowLoopback permits receivers on this machine. For development.
 	AllowLoopback bool
 	// AllowHTTP permits receivers without TLS. Receivers on loopback and on
@@ -64,10 +63,8 @@ type Config struct {
 // Validate reports everything that is wrong, one line a field.
 func (c Config) Validate() error {
 	var errs []error
-	for name, d := range map[string]time.Duration{"Timeout": c.Timeout, "MaxRetryAfter": c.MaxRetryAfter} {
-		if d < 0 {
-			errs = append(errs, fmt.Errorf("sinks: %s %s: must be positive, or 0 for the default", name, d))
-		}
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("sinks: Timeout %s: must be positive, or 0 for the default", c.Timeout))
 	}
 	own, err := builtIn.with(c.OwnKinds)
 	if err != nil {
@@ -87,16 +84,8 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	set := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
-			*d = def
-		}
-	}
-	set(&c.Timeout, 8*time.Second)
-	set(&c.MaxRetryAfter, time.Hour)
-	if c.Version == "" {
-		c.Version = "dev"
-	}
+	c.Timeout = cmp.Or(c.Timeout, 8*time.Second)
+	c.Version = cmp.Or(c.Version, "dev")
 	return c
 }
 

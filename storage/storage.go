@@ -37,19 +37,13 @@ import (
 // field but URL means its default.
 type Config struct {
 	// URL is a libpq URL or key/value string. A search_path in it is honoured;
-	// a schema it names that does not exist yet is created by Migrate.
+	// a schema it names that does not exist yet is created by Migrate. So are
+	// application_name, connect_timeout (5 s unless it says so) and
+	// idle_in_transaction_session_timeout.
 	URL string
 	// MaxConns bounds the pool; 0 means 16. Each processor worker holds one
 	// connection while it applies a batch. Listen takes one more for each call.
 	MaxConns int32
-	// AppName is shown in pg_stat_activity; empty means "hogstream".
-	AppName string
-	// ConnectTimeout bounds one attempt to connect; 0 means 5 s.
-	ConnectTimeout time.Duration
-	// IdleTxTimeout ends a transaction whose client has gone silent, so that a
-	// stopped process, or one whose machine is gone, does not keep the locks that its
-	// successor waits for; 0 means 15 s, as long as a lease lasts.
-	IdleTxTimeout time.Duration
 }
 
 // Validate reports everything that is wrong, one line a field.
@@ -64,12 +58,6 @@ func (c Config) Validate() error {
 	if c.MaxConns < 0 {
 		errs = append(errs, fmt.Errorf("storage: MaxConns %d: must be positive, or 0 for the default", c.MaxConns))
 	}
-	if c.ConnectTimeout < 0 {
-		errs = append(errs, fmt.Errorf("storage: ConnectTimeout %s: must be positive, or 0 for the default", c.ConnectTimeout))
-	}
-	if c.IdleTxTimeout < 0 {
-		errs = append(errs, fmt.Errorf("storage: IdleTxTimeout %s: must be positive, or 0 for the default", c.IdleTxTimeout))
-	}
 	return errors.Join(errs...)
 }
 
@@ -77,17 +65,16 @@ func (c Config) withDefaults() Config {
 	if c.MaxConns == 0 {
 		c.MaxConns = 16
 	}
-	if c.AppName == "" {
-		c.AppName = "hogstream"
-	}
-	if c.ConnectTimeout == 0 {
-		c.ConnectTimeout = 5 * time.Second
-	}
-	if c.IdleTxTimeout == 0 {
-		c.IdleTxTimeout = 15 * time.Second
-	}
 	return c
 }
+
+const (
+	connectTimeout = 5 * time.Second
+	// idleTxTimeout ends a transaction whose client has gone silent, so that a
+	// stopped process, or one whose machine is gone, does not keep the locks that its
+	// successor waits for: as long as a lease lasts.
+	idleTxTimeout = 15 * time.Second
+)
 
 // Option adds what the process shares with the room to [Open].
 type Option func(*options)
@@ -159,11 +146,13 @@ func poolConfig(cfg Config, o options) *pgxpool.Config {
 	pc.MaxConns = cfg.MaxConns
 	pc.MaxConnLifetimeJitter = pc.MaxConnLifetime / 10
 	conn := pc.ConnConfig
-	conn.ConnectTimeout = cfg.ConnectTimeout
+	if conn.ConnectTimeout == 0 {
+		conn.ConnectTimeout = connectTimeout
+	}
 	conn.DialFunc = newDialer().DialContext
-	setDefault(conn.RuntimeParams, "application_name", cfg.AppName)
+	setDefault(conn.RuntimeParams, "application_name", "hogstream")
 	setDefault(conn.RuntimeParams, "timezone", "UTC")
-	setDefault(conn.RuntimeParams, "idle_in_transaction_session_timeout", fmt.Sprint(cfg.IdleTxTimeout.Milliseconds()))
+	setDefault(conn.RuntimeParams, "idle_in_transaction_session_timeout", fmt.Sprint(idleTxTimeout.Milliseconds()))
 	traceOpts := []otelpgx.Option{otelpgx.WithDisableConnectionDetailsInAttributes()}
 	if o.traces != nil {
 		traceOpts = append(traceOpts, otelpgx.WithTracerProvider(o.traces))

@@ -196,7 +196,7 @@ func TestAnOutageIsToldFromPoisonAndThePoolComesBack(t *testing.T) {
 
 func TestASilentTransactionLosesItsLocks(t *testing.T) {
 	t.Parallel()
-	db, err := storage.Open(t.Context(), storage.Config{URL: storagetest.URL(t), IdleTxTimeout: 50 * time.Millisecond})
+	db, err := storage.Open(t.Context(), storage.Config{URL: storagetest.URL(t) + "&idle_in_transaction_session_timeout=50"})
 	require.NoError(t, err)
 	defer db.Close()
 	exec(t, db, `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)`)

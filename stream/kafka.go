@@ -36,16 +36,13 @@ type Config struct {
 	// Prefix stands before the name of every topic, group and transactional id.
 	// Default "hogstream.".
 	Prefix string
-	// ClientID names this client to the brokers. Default "hogstream".
-	ClientID string
 	// Instance names this process among others of the deployment; it is part of
 	// transactional ids and of static membership. The room's users that need one
 	// refuse an empty name.
 	Instance string
 
-	// TLS, when set, encrypts all connections. TLSEnabled does the same with
-	// the system's roots, or with those of TLSCAFile (PEM).
-	TLS        *tls.Config
+	// TLSEnabled encrypts all connections and trusts the system's roots;
+	// TLSCAFile (PEM) does the same with its own.
 	TLSEnabled bool
 	TLSCAFile  string
 
@@ -63,10 +60,6 @@ type Config struct {
 	// negative one keeps records for ever.
 	Retention map[schemas.Topic]time.Duration
 
-	// MaxBufferedRecords and MaxBufferedBytes bound what Log holds that the
-	// broker has not acknowledged. Defaults 50,000 records and 128 MiB.
-	MaxBufferedRecords int
-	MaxBufferedBytes   int
 	// AppendTimeout is how long Append waits for the broker. Default 5 s.
 	AppendTimeout time.Duration
 	// Compression of produced batches: snappy (default), lz4, zstd or none.
@@ -75,8 +68,8 @@ type Config struct {
 	// Contents, when set, says what records are whose headers do not.
 	Contents Contents
 
-	// Dialer replaces net.Dialer, e.g. with an in-memory network in tests. With
-	// one, TLS is the dialer's business.
+	// Dialer replaces net.Dialer, for a guard on addresses or a network in memory.
+	// TLS is its business then.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// ClientMetrics, when set, gets the Kafka clients' own metrics, labelled by
 	// client.
@@ -88,19 +81,19 @@ const (
 	DefaultPrefix        = "hogstream."
 	DefaultPartitions    = 12
 	DefaultAppendTimeout = 5 * time.Second
-
-	defaultBufferedRecords = 50_000
-	defaultBufferedBytes   = 128 << 20
 )
+
+// MinAppendTimeout is the least AppendTimeout.
+const MinAppendTimeout = 100 * time.Millisecond
+
+// clientID begins the name by which brokers know a client.
+const clientID = "hogstream"
 
 // WithDefaults fills in what is not set.
 func (c Config) WithDefaults() Config {
 	SetDefault(&c.Prefix, DefaultPrefix)
-	SetDefault(&c.ClientID, "hogstream")
 	SetDefault(&c.Partitions, DefaultPartitions)
 	SetDefault(&c.ReplicationFactor, 1)
-	SetDefault(&c.MaxBufferedRecords, defaultBufferedRecords)
-	SetDefault(&c.MaxBufferedBytes, defaultBufferedBytes)
 	SetDefault(&c.AppendTimeout, DefaultAppendTimeout)
 	SetDefault(&c.Compression, "snappy")
 	return c
@@ -154,14 +147,8 @@ func (c Config) Validate() error {
 			bad("Retention", "%s for %q; at least a minute, or negative for ever", d, t)
 		}
 	}
-	if c.MaxBufferedRecords < 1 {
-		bad("MaxBufferedRecords", "%d; at least 1", c.MaxBufferedRecords)
-	}
-	if c.MaxBufferedBytes < schemas.MaxRecord {
-		bad("MaxBufferedBytes", "%d; at least one record of %d", c.MaxBufferedBytes, schemas.MaxRecord)
-	}
-	if c.AppendTimeout < 100*time.Millisecond {
-		bad("AppendTimeout", "%s; at least 100ms", c.AppendTimeout)
+	if c.AppendTimeout < MinAppendTimeout {
+		bad("AppendTimeout", "%s; at least %s", c.AppendTimeout, MinAppendTimeout)
 	}
 	if _, err := c.codecs(); err != nil {
 		bad("Compression", "%v", err)
@@ -209,7 +196,7 @@ func (c Config) prefix() string {
 
 // ClientOptions returns what all Kafka clients of the room have in common:
 // brokers, encryption, authentication, logging, the partitioner, and sizes.
-// role names the client in logs and metrics (`<ClientID>.<role>` on the broker).
+// role names the client in logs and metrics (`hogstream.<role>` on the broker).
 // Options given after these override them.
 func (c Config) ClientOptions(role string, logger *zap.Logger) ([]kgo.Opt, error) {
 	if err := c.Validate(); err != nil {
@@ -222,7 +209,7 @@ func (c Config) ClientOptions(role string, logger *zap.Logger) ([]kgo.Opt, error
 	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
-		kgo.ClientID(c.ClientID + "." + role),
+		kgo.ClientID(clientID + "." + role),
 		// A keyed record goes to murmur2(key) mod partitions, as with the Java
 		// client's default partitioner: others can produce and look up by key.
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
@@ -291,9 +278,6 @@ func (c Config) securityOptions() ([]kgo.Opt, error) {
 }
 
 func (c Config) tlsConfig() (*tls.Config, error) {
-	if c.TLS != nil {
-		return c.TLS.Clone(), nil
-	}
 	if !c.TLSEnabled && c.TLSCAFile == "" {
 		return nil, nil
 	}
@@ -318,7 +302,7 @@ func (c Config) checkLogin() error {
 	if _, err := c.Login.mechanism(); err != nil {
 		return err
 	}
-	if strings.EqualFold(c.Login.Mechanism, "AWS_MSK_IAM") && c.TLS == nil && !c.TLSEnabled && c.TLSCAFile == "" && c.Dialer == nil {
+	if strings.EqualFold(c.Login.Mechanism, "AWS_MSK_IAM") && !c.TLSEnabled && c.TLSCAFile == "" && c.Dialer == nil {
 		return errors.New("AWS_MSK_IAM is spoken over TLS alone: turn TLS on")
 	}
 	return nil

@@ -63,6 +63,12 @@ func (e *AppendError) Unwrap() []error {
 	return errs
 }
 
+// What a Log holds at most that the broker has not acknowledged.
+const (
+	maxBufferedRecords = 50_000
+	maxBufferedBytes   = 128 << 20
+)
+
 // Log appends messages to the topics: idempotent, acknowledged by all in-sync
 // replicas, in order for each key, with a bounded buffer. Safe for concurrent
 // use.
@@ -85,6 +91,8 @@ type Log struct {
 	records atomic.Int64 // admitted and not acknowledged
 	bytes   atomic.Int64
 
+	maxRecords int64 // maxBufferedRecords, but in tests
+
 	metrics logMetrics
 }
 
@@ -96,7 +104,7 @@ func OpenLog(ctx context.Context, cfg Config, enc Encoder, logger *zap.Logger, r
 	if logger == nil {
 		logger = zap.NewNop()
 	}
-	l := &Log{cfg: cfg.WithDefaults(), enc: enc, log: logger, topics: make(map[schemas.Topic]string)}
+	l := &Log{cfg: cfg.WithDefaults(), enc: enc, log: logger, topics: make(map[schemas.Topic]string), maxRecords: maxBufferedRecords}
 	for _, s := range schemas.Topics() {
 		l.topics[s.Topic] = l.cfg.Topic(s.Topic)
 	}
@@ -208,7 +216,7 @@ func failures(err error) []AppendFailure {
 // that is larger than the whole buffer gets in when it is alone.
 func (l *Log) admit(records, size int64) bool {
 	r, b := l.records.Add(records), l.bytes.Add(size)
-	full := r > int64(l.cfg.MaxBufferedRecords) || b > int64(l.cfg.MaxBufferedBytes)
+	full := r > l.maxRecords || b > maxBufferedBytes
 	if full && r != records {
 		l.release(records, size)
 		return false

@@ -99,10 +99,10 @@ func TestARecordWithoutOurHeadersIsReadAllTheSame(t *testing.T) {
 
 func TestAFullBufferRefusesAtOnceAndABrokerThatIsBackEmptiesIt(t *testing.T) {
 	e := streamtest.New(t, streamtest.WithConfig(func(c *stream.Config) {
-		c.MaxBufferedRecords = 100
 		c.AppendTimeout = 300 * time.Millisecond
 	}))
 	l := e.Log()
+	l.Buffer(100)
 	require.NoError(t, l.Append(context.Background(), streamtest.Inputs("a", 0, 10)...))
 
 	e.Network.Stall() // requests arrive, answers do not: their fate is unknown
@@ -139,9 +139,9 @@ func TestTheLogGoesOnByItselfAfterALongOutage(t *testing.T) {
 			t.Parallel()
 			e := streamtest.New(t, streamtest.WithConfig(func(c *stream.Config) {
 				c.AppendTimeout = 200 * time.Millisecond
-				c.MaxBufferedRecords = 500
 			}))
 			l := e.Log()
+			l.Buffer(500)
 			require.NoError(t, l.Append(context.Background(), streamtest.Inputs("a", 0, 10)...))
 			acked := 10
 			outage(e.Network)

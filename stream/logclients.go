@@ -42,7 +42,7 @@ func (l *Log) newClient() (*logClient, error) {
 		kgo.RecordDeliveryTimeout(giveUp),
 		// Admission is ours, all or nothing for each call; the client counts a
 		// record a little longer than we do.
-		kgo.MaxBufferedRecords(2*l.cfg.MaxBufferedRecords+10_000),
+		kgo.MaxBufferedRecords(2*maxBufferedRecords+10_000),
 		// Do not wait for a missing topic longer than for a missing broker.
 		kgo.UnknownTopicRetries(8),
 	)

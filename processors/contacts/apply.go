@@ -105,7 +105,7 @@ func (w *work) apply(st *state, r *record, in input) error {
 			conflicts = append(slices.Clip(conflicts), *refused)
 		}
 	}
-	lists := st.setLists(in, w.cfg.SubscribedByDefault)
+	lists := st.setLists(in)
 	if lists.tooMany != nil {
 		conflicts = append(slices.Clip(conflicts), *lists.tooMany)
 	}

@@ -67,9 +67,6 @@ type Config struct {
 	// one which comes again is skipped: for a broker that may repeat a transaction when
 	// it is killed together with the processors. 0 remembers none.
 	Repeats int
-	// SubscribedByDefault says whether a list counts as subscribed when a
-	// contact never said; nil means that every list does.
-	SubscribedByDefault func(list string) bool
 }
 
 // Validate reports what is wrong.
@@ -103,9 +100,6 @@ var _ loop.Formatted = (*Processor)(nil)
 func New(cfg Config, codec *schemas.Codec, reg prometheus.Registerer) (*Processor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
-	}
-	if cfg.SubscribedByDefault == nil {
-		cfg.SubscribedByDefault = func(string) bool { return true }
 	}
 	p := &Processor{cfg: cfg, codec: codec, records: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "contacts", Name: "records_total",

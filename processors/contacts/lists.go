@@ -20,7 +20,7 @@ type listChange struct {
 
 // setLists applies the lists of an input to one address of the contact: the one
 // sent, if it is the contact's, else the primary one.
-func (st *state) setLists(in input, byDefault func(list string) bool) listChange {
+func (st *state) setLists(in input) listChange {
 	if len(in.Lists) == 0 {
 		return listChange{}
 	}
@@ -51,9 +51,7 @@ func (st *state) setLists(in input, byDefault func(list string) bool) listChange
 				continue
 			}
 			known++
-		}
-		if !said {
-			had = byDefault(list)
+			had = true // who never said is subscribed
 		}
 		if had && !want {
 			change.left = append(change.left, list)

@@ -24,12 +24,7 @@ import (
 // owns which partition number. It reads nothing and commits nothing.
 const sinksGroup = "sinks"
 
-const (
-	// readsBehind is how many reads before the end of the log run at once.
-	readsBehind = 4
-	// cacheBytes bounds the cache of what was read.
-	cacheBytes = 128 << 20
-)
+const ()
 
 // Deps are what delivery works with.
 type Deps struct {
@@ -89,7 +84,7 @@ func NewSinks(cfg Config, deps Deps) (*Sinks, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := reader.New(reader.Config{Behind: readsBehind, CacheBytes: cacheBytes}, deps.Kafka, deps.Log, deps.Registerer)
+	r, err := reader.New(deps.Kafka, deps.Log, deps.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("sinks: %w", err)
 	}

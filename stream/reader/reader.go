@@ -27,7 +27,6 @@ import (
 // because a broker answers the requests of a connection one after the other and
 // the one that waits would hold the others up.
 type Reader struct {
-	cfg     Config
 	kafka   stream.Config
 	near    *kgo.Client // waits at the end of the log
 	Far     *kgo.Client // reads what is there
@@ -49,14 +48,6 @@ type Reader struct {
 	moved   chan struct{} // one token: leaders must be looked up
 
 	background sync.WaitGroup
-}
-
-// Config bounds a reader.
-type Config struct {
-	// Behind is how many reads before the end of the log run at once.
-	Behind int
-	// CacheBytes bounds the cache of what was read.
-	CacheBytes int
 }
 
 // LogKey is a partition of a topic.
@@ -104,6 +95,11 @@ type Chunk struct {
 
 // Sizes of one read. A batch larger than that is returned whole all the same.
 const (
+	// farReads is how many reads before the end of the log run at once.
+	farReads = 4
+	// cacheBytes bounds the cache of what was read.
+	cacheBytes = 128 << 20
+
 	nearBytes = 512 << 10
 	farBytes  = 1 << 20
 	// bulkBytes is one for a backfill: whoever else asks the broker, or computes
@@ -126,7 +122,7 @@ const (
 )
 
 // New makes a reader; Run starts it, and closes it when its context ends.
-func New(cfg Config, kafka stream.Config, log *zap.Logger, reg prometheus.Registerer) (*Reader, error) {
+func New(kafka stream.Config, log *zap.Logger, reg prometheus.Registerer) (*Reader, error) {
 	near, err := kafka.NewClient("sinks-tail", log)
 	if err != nil {
 		return nil, err
@@ -143,7 +139,7 @@ func New(cfg Config, kafka stream.Config, log *zap.Logger, reg prometheus.Regist
 		return nil, err
 	}
 	return &Reader{
-		cfg: cfg, kafka: kafka, near: near, Far: far, log: log, metrics: metrics, CPULimiter: NewCPULimiter(),
+		kafka: kafka, near: near, Far: far, log: log, metrics: metrics, CPULimiter: NewCPULimiter(),
 		Wake: func(int32) {}, parts: map[LogKey]*logPart{}, queued: make(chan struct{}, 1),
 		polls: map[int32]chan struct{}{}, leaders: map[LogKey]leader{}, moved: make(chan struct{}, 1),
 	}, nil
@@ -151,7 +147,7 @@ func New(cfg Config, kafka stream.Config, log *zap.Logger, reg prometheus.Regist
 
 // Run reads until ctx ends.
 func (r *Reader) Run(ctx context.Context) {
-	for range r.cfg.Behind {
+	for range farReads {
 		r.background.Go(func() { r.readFar(ctx) })
 	}
 	r.background.Go(func() { r.findLeaders(ctx) })
@@ -409,7 +405,7 @@ func (r *Reader) dropOverlap(chunks []*Chunk, c *Chunk) []*Chunk {
 
 // evict drops the chunks that were used longest ago, except the newest.
 func (r *Reader) evict(newest *Chunk) {
-	for r.bytes > r.cfg.CacheBytes {
+	for r.bytes > cacheBytes {
 		var owner *logPart
 		at := -1
 		for _, p := range r.parts {
