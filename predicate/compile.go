@@ -259,7 +259,11 @@ func mailSequence(e *expr) *expr {
 // leg notes that the condition in hand looks at an event, and returns the id of what is
 // kept of it.
 func (c *compiler) leg(e *expr, mode legMode, size int, of Path) uint64 {
-	spec := c.legSpec(e, mode, size, canonicalText([]string(of)))
+	which := ""
+	if of != nil {
+		which = canonicalText([]string(of))
+	}
+	spec := c.legSpec(e, mode, size, which)
 	if of != nil {
 		spec.of = c.set.events[e.eventName].paths.slot(of)
 	}
@@ -269,13 +273,13 @@ func (c *compiler) leg(e *expr, mode legMode, size int, of Path) uint64 {
 
 // legSpec is the leg of an event, made when it is new. Beside name and filter, what tells
 // it from others is the property that is looked at, or the other event of a sequence.
-func (c *compiler) legSpec(e *expr, mode legMode, size int, of string) *legSpec {
+func (c *compiler) legSpec(e *expr, mode legMode, size int, which string) *legSpec {
 	where := ""
 	if e.where != nil {
 		where = canonicalText(e.where.object())
 	}
 	c.inputs.event(EventInput{e.eventName, where})
-	key := canonicalText([]any{e.eventName, where, mode, of})
+	key := canonicalText([]any{e.eventName, where, mode, which})
 	id := hashID(key)
 	spec := c.set.legs[id]
 	if spec == nil {

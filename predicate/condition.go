@@ -128,7 +128,7 @@ func (c *Condition) UnmarshalJSON(text []byte) error {
 
 // OnlyNegative says that no leaf asks for something to be there: a contact of whom
 // nothing is known would satisfy it. A windowed absence counts as positive, for only who
-// once was active can be absent, and so does every count (spec of buckets: 4.2, rule 4).
+// once was active can be absent, and so does every count (spec/02 4.2).
 func (c Condition) OnlyNegative() bool {
 	leaves, positive := 0, 0
 	c.expr.leaves(false, func(leaf *expr, negated bool) {

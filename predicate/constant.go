@@ -260,11 +260,11 @@ func (e *expr) countBounds() (bounds, bool) {
 func (l literal) countsAgainst(other literal) bool {
 	a, ok := l.bounds()
 	b, alsoOK := other.bounds()
-	if !ok || !alsoOK || l.e.eventName != other.e.eventName || canonicalText(writeExpr(l.e.where)) != canonicalText(writeExpr(other.e.where)) {
+	if !ok || !alsoOK || l.e.eventName != other.e.eventName || a.low <= b.high {
 		return false
 	}
 	inside := other.e.within == 0 || l.e.within != 0 && l.e.within <= other.e.within
-	return inside && a.low > b.high
+	return inside && canonicalText(writeExpr(l.e.where)) == canonicalText(writeExpr(other.e.where))
 }
 
 func (l literal) bounds() (bounds, bool) {

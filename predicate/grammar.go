@@ -8,7 +8,9 @@ import (
 
 // The written language is two tables: fields (a key: how it is read, written and
 // described) and forms (a kind of condition: which fields it has, and which words they
-// take). Parser, canonical form and JSON Schema are made from them.
+// take). Parser, canonical form and JSON Schema are made from them. They are
+// functions because their parts refer to each other, and are asked when definitions are loaded,
+// never for a record.
 
 // A field is one key of a condition.
 type field struct {
