@@ -23,7 +23,7 @@ type Rewinds interface {
 // What bodies look like.
 type (
 	rewindRequest struct {
-		To        string        `json:"to" minLength:"1" maxLength:"40" doc:"start, latest, a time, or an offset."`
+		To        string        `json:"to" minLength:"1" maxLength:"40" doc:"start or earliest; latest, end or now; a time (2026-01-31T12:00:00Z, 2026-01-31, or 36h and 7d ago); an offset, a negative one back from the end."`
 		Topic     schemas.Topic `json:"topic,omitempty" minLength:"1" maxLength:"40" doc:"Only this one: lifecycle or events."`
 		Partition *int32        `json:"partition,omitempty" minimum:"0" maximum:"2147483647" doc:"Only this one."`
 

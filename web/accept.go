@@ -17,6 +17,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
 )
 
@@ -256,10 +257,10 @@ func (f *reading) param(path []any, text string, s *huma.Schema) (string, bool) 
 		}
 		f.wrong(path, "invalid_type", "Invalid input: expected int", span(s))
 	case s.Format == "date-time":
-		if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		if t, ok := schemas.ParseMoment(text, time.Now()); ok {
 			return t.Format(`"` + time.RFC3339Nano + `"`), true
 		}
-		return f.text(path, string(quoted), s) // also without seconds
+		f.wrong(path, "invalid_format", "Invalid time", "send "+schemas.MomentForms)
 	default:
 		return f.text(path, string(quoted), s)
 	}

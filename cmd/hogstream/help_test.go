@@ -16,7 +16,7 @@ func said(t *testing.T, args ...string) (string, error) {
 	var printed bytes.Buffer
 	parser, err := newParser(t.Context(), &c, &printed)
 	require.NoError(t, err)
-	at, err := parser.Parse(args)
+	at, err := parser.Parse(withNegatives(args))
 	if err != nil {
 		return printed.String(), withHelp(err)
 	}

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -73,7 +75,7 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	kctx, err := parser.Parse(args)
+	kctx, err := parser.Parse(withNegatives(args))
 	if err != nil {
 		fail(&c, withHelp(err))
 		return 2
@@ -87,6 +89,26 @@ func run(ctx context.Context, args []string) int {
 	}
 	fail(&c, err)
 	return 1
+}
+
+var negative = regexp.MustCompile(`^-\d`)
+
+// withNegatives joins a flag and a negative value after it, which looks like another flag:
+// --from -10 is --from=-10. No flag is a digit.
+func withNegatives(args []string) []string {
+	var joined []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(joined, args[i:]...)
+		}
+		if i+1 < len(args) && strings.HasPrefix(args[i], "--") && !strings.Contains(args[i], "=") && negative.MatchString(args[i+1]) {
+			joined = append(joined, args[i]+"="+args[i+1])
+			i++
+			continue
+		}
+		joined = append(joined, args[i])
+	}
+	return joined
 }
 
 // isInterrupted says whether err is that ctx, which a signal ends, has ended.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hogstream/hogstream/stream/reader"
 	"github.com/hogstream/hogstream/stream/replay"
 )
 
@@ -30,8 +31,8 @@ type replayRunCmd struct {
 	Destination string   `arg:"" help:"Id or name of the destination."`
 	Rewind      bool     `xor:"what" required:"" help:"Have live deliveries go on from --to."`
 	Backfill    bool     `xor:"what" required:"" help:"Send the part of the log between --from and --to, beside live deliveries."`
-	From        string   `help:"Backfill: where to begin: start, a time, or an offset." default:"start"`
-	To          string   `help:"Rewind: start, latest, a time (2026-01-31T12:00:00Z, or 6h for six hours ago), or an offset. Backfill: where to end, by default where live stands now."`
+	From        string   `help:"Backfill: where to begin: as --to, which says how places are written." default:"start"`
+	To          string   `help:"Rewind: start or earliest, latest, end or now, a time (2026-01-31T12:00:00Z, 2026-01-31, or 36h and 7d ago), or an offset (-10: ten before the end). Backfill: where to end, by default where live stands now."`
 	Topic       string   `help:"Rewind: only this topic (lifecycle or events)."`
 	Partition   *int32   `help:"Rewind: only this partition."`
 	Type        []string `help:"Backfill: only these types. Repeatable."`
@@ -50,24 +51,33 @@ func (c *replayRunCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	c.From, c.To = place(c.From, time.Now()), place(c.To, time.Now())
+	now := time.Now()
+	if err := errors.Join(pin("--from", &c.From, now), pin("--to", &c.To, now)); err != nil {
+		return err
+	}
 	if c.Rewind {
 		return c.rewind(ctx, out, api, path)
 	}
 	return c.backfill(ctx, out, api, path)
 }
 
-// place turns "6h" into the time six hours ago; everything else stays.
-func place(text string, now time.Time) string {
-	if d, err := time.ParseDuration(text); err == nil && d > 0 && strings.ContainsAny(text, "hms") {
-		return now.Add(-d).UTC().Format(time.RFC3339)
+// pin makes of a place one that means the same when it was previewed and asked for; live
+// is where a backfill ends.
+func pin(flag string, text *string, now time.Time) error {
+	if *text == "" || *text == "live" {
+		return nil
 	}
-	return text
+	at, err := reader.ParsePosition(*text, now)
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	*text = at.String()
+	return nil
 }
 
 func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, path string) error {
 	if c.To == "" {
-		return errors.New("--rewind needs --to: start, latest, a time, or an offset")
+		return errors.New("--rewind needs --to: start, latest, a time, how long ago (7d), or an offset")
 	}
 	if len(c.Type)+len(c.ByKey) > 0 || c.Rate > 0 {
 		return errors.New("--type, --contact and --rate are for --backfill: a rewind sends all that the destination subscribes to")

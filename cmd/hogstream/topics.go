@@ -139,10 +139,10 @@ type topicsTailCmd struct {
 	infraFlags
 	Topic       []string `arg:"" help:"Topics, without prefix." default:"lifecycle,events"`
 	Follow      bool     `short:"f" help:"Go on with what arrives."`
-	From        string   `help:"start, end, an offset (negative: back from the end), a time such as 2026-01-02T03:04:05Z, or a duration ago such as 1h; end with --follow, else start."`
+	From        string   `help:"start or earliest, end or latest, an offset (-10: ten before the end), a time such as 2026-01-31T12:00:00Z, a date, or how long ago such as 36h or 7d; end with --follow, else start."`
 	Type        []string `help:"Only these types: event.tracked for all product events, event.tracked:NAME for those of one name, a * at the end for any ending. Repeatable."`
 	Key         string   `help:"Only this key."`
-	Limit       int      `short:"n" help:"So many records at most."`
+	Limit       int      `short:"n" help:"The newest so many records; with --from, so many from there on."`
 	Uncommitted bool     `help:"Records of open and aborted transactions too."`
 }
 
@@ -152,8 +152,8 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	opts := reader.TailOptions{Follow: c.Follow, Types: c.Type, Key: c.Key, Limit: c.Limit, Uncommitted: c.Uncommitted}
-	if opts.From, err = tailPosition(c.From, c.Follow, time.Now()); err != nil {
+	opts := reader.TailOptions{Follow: c.Follow, Types: c.Type, Key: c.Key, Uncommitted: c.Uncommitted}
+	if err := c.newestOrFrom(&opts, time.Now()); err != nil {
 		return err
 	}
 	for _, t := range c.Topic {
@@ -177,21 +177,18 @@ func (c *topicsTailCmd) Run(ctx context.Context, out *output) error {
 	})
 }
 
-func tailPosition(from string, follow bool, now time.Time) (reader.Position, error) {
+// newestOrFrom says where to begin: without a place, -n asks for the newest records.
+func (c *topicsTailCmd) newestOrFrom(opts *reader.TailOptions, now time.Time) (err error) {
 	switch {
-	case from == "end", from == "" && follow:
-		return reader.AtEnd(), nil
-	case from == "start", from == "":
-		return reader.AtStart(), nil
+	case c.From != "":
+		if opts.From, err = reader.ParsePosition(c.From, now); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		opts.Limit = c.Limit
+	case c.Limit > 0:
+		opts.Newest = c.Limit
+	case c.Follow:
+		opts.From = reader.AtEnd()
 	}
-	if offset, err := strconv.ParseInt(from, 10, 64); err == nil {
-		return reader.AtOffset(offset), nil
-	}
-	if t, err := time.Parse(time.RFC3339, from); err == nil {
-		return reader.AtTime(t), nil
-	}
-	if d, err := time.ParseDuration(from); err == nil {
-		return reader.AtTime(now.Add(-d)), nil
-	}
-	return reader.Position{}, fmt.Errorf("--from %q: use start, end, an offset, a time such as 2026-01-02T03:04:05Z, or a duration such as 1h", from)
+	return nil
 }

@@ -340,6 +340,11 @@ func TestAWrongRewindNamesTheFieldAndTheFix(t *testing.T) {
 		require.ErrorAs(t, err, &wrong, "%+v", c.req)
 		require.Equal(t, c.field, wrong.Field)
 	}
+	for _, to := range []string{"earliest", "latest", "now", "end", "-2", "-1", "7d", "36h", "2026-01-31"} {
+		out, err := r.Rewind(w.Context(), d.ID, replay.RewindRequest{To: to, DryRun: true})
+		require.NoError(t, err, to)
+		require.NotEmpty(t, out.Positions, to)
+	}
 	_, err := r.Rewind(w.Context(), storage.LiveReplay, replay.RewindRequest{To: "start"})
 	require.ErrorIs(t, err, replay.ErrNoDestination)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,36 +17,6 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 )
-
-// Position is a place on a partition, found when reading begins. The zero value
-// is the start of the log.
-type Position struct {
-	at     positionKind
-	offset int64
-	time   time.Time
-}
-
-type positionKind int
-
-const (
-	atStart positionKind = iota
-	atEnd
-	atOffset
-	atTime
-)
-
-// AtStart is the first record that the log still has.
-func AtStart() Position { return Position{at: atStart} }
-
-// AtEnd is the next record to come.
-func AtEnd() Position { return Position{at: atEnd} }
-
-// AtOffset is an offset, the same on every partition; a negative one counts back
-// from the end.
-func AtOffset(offset int64) Position { return Position{at: atOffset, offset: offset} }
-
-// AtTime is the first record appended at or after t, or the end without one.
-func AtTime(t time.Time) Position { return Position{at: atTime, time: t} }
 
 // TailOptions say what Tail reads.
 type TailOptions struct {
@@ -60,8 +31,10 @@ type TailOptions struct {
 	Types []string
 	// Key, when given, is the only one shown; only its partition is read.
 	Key string
-	// Limit ends Tail after so many records; 0 has no limit.
-	Limit int
+	// Limit ends Tail after so many records; 0 has no limit. Newest, when given, shows only
+	// so many of the newest records instead, in order of append time, and then, with
+	// Follow, what comes; From is not looked at.
+	Limit, Newest int
 	// Uncommitted shows records of open and aborted transactions too.
 	Uncommitted bool
 
@@ -87,6 +60,72 @@ func Tail(ctx context.Context, cfg stream.Config, opts TailOptions, logger *zap.
 	if err != nil {
 		return fmt.Errorf("tail: %w", err)
 	}
+	if opts.Newest > 0 {
+		newest, err := readNewest(ctx, cfg, opts, ranges, logger)
+		if err != nil {
+			return err
+		}
+		for _, r := range newest {
+			if err := fn(r); err != nil {
+				return orStopped(err)
+			}
+		}
+		for tp, r := range ranges {
+			r.from = r.until
+			ranges[tp] = r
+		}
+	}
+	return read(ctx, cfg, opts, ranges, logger, fn)
+}
+
+// orStopped is an error of Tail's function, none when it has seen enough.
+func orStopped(err error) error {
+	if errors.Is(err, ErrStopTail) {
+		return nil
+	}
+	return err
+}
+
+// readNewest returns the newest records that are wanted, the oldest of them first. How
+// far back they lie is not known: markers of transactions and what is not wanted take
+// offsets too. So each partition is read from further back until it gave enough.
+func readNewest(ctx context.Context, cfg stream.Config, opts TailOptions, ranges map[stream.TopicPartition]offsetRange, logger *zap.Logger) ([]*stream.Record, error) {
+	opts.Follow, opts.Limit = false, 0
+	var all []*stream.Record
+	left := maps.Clone(ranges)
+	for back := int64(opts.Newest)*2 + 16; len(left) > 0; back *= 8 {
+		found := make(map[stream.TopicPartition][]*stream.Record)
+		for tp, r := range left {
+			r.from = max(r.start, r.until-back)
+			left[tp] = r
+		}
+		err := read(ctx, cfg, opts, left, logger, func(r *stream.Record) error {
+			tp := stream.TopicPartition{Topic: cfg.Topic(r.Topic), Partition: r.Partition}
+			kept := append(found[tp], r)
+			found[tp] = kept[max(0, len(kept)-opts.Newest):]
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for tp, r := range left {
+			if r.from == r.start || len(found[tp]) == opts.Newest {
+				all = append(all, found[tp]...)
+				delete(left, tp)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *stream.Record) int {
+		if a.Topic == b.Topic && a.Partition == b.Partition {
+			return cmp.Compare(a.Offset, b.Offset)
+		}
+		return a.AppendTime.Compare(b.AppendTime)
+	})
+	return all[max(0, len(all)-opts.Newest):], nil
+}
+
+// read shows what lies in the ranges, as the options say.
+func read(ctx context.Context, cfg stream.Config, opts TailOptions, ranges map[stream.TopicPartition]offsetRange, logger *zap.Logger, fn func(*stream.Record) error) error {
 	stream.SetDefault(&opts.patience, usualPatience)
 	t := tail{opts: opts, cfg: cfg, log: logger, fn: fn, until: make(map[stream.TopicPartition]int64), at: make(map[stream.TopicPartition]int64)}
 	for _, text := range opts.Types {
@@ -119,11 +158,7 @@ func Tail(ctx context.Context, cfg stream.Config, opts TailOptions, logger *zap.
 		return fmt.Errorf("tail: %w", err)
 	}
 	defer cl.Close()
-	err = t.run(ctx, cl)
-	if errors.Is(err, ErrStopTail) {
-		return nil
-	}
-	return err
+	return orStopped(t.run(ctx, cl))
 }
 
 // tail is one Tail on its way.
@@ -287,8 +322,8 @@ func noTopic(name string) error {
 	return fmt.Errorf("there is no topic %s: `hogstream topics ls` shows those there are", name)
 }
 
-// offsetRange is [from, until) of a partition.
-type offsetRange struct{ from, until int64 }
+// offsetRange is [from, until) of a partition whose log begins at start.
+type offsetRange struct{ start, from, until int64 }
 
 // tailRanges finds where each partition is read from, and to.
 func tailRanges(ctx context.Context, cfg stream.Config, opts TailOptions, logger *zap.Logger) (map[stream.TopicPartition]offsetRange, error) {
@@ -339,26 +374,9 @@ func tailRanges(ctx context.Context, cfg stream.Config, opts TailOptions, logger
 			}
 			start, _ := starts.Lookup(name, p)
 			timed, _ := byTime.Lookup(name, p)
-			from := opts.From.resolve(start.Offset, end.Offset, timed.Offset)
-			ranges[stream.TopicPartition{Topic: name, Partition: p}] = offsetRange{from: from, until: end.Offset}
+			from := opts.From.Resolve(start.Offset, end.Offset, timed.Offset)
+			ranges[stream.TopicPartition{Topic: name, Partition: p}] = offsetRange{start: start.Offset, from: from, until: end.Offset}
 		}
 	}
 	return ranges, nil
-}
-
-// resolve returns the offset of the position on a partition that spans [start,
-// end); timed is what the broker said of the position's time.
-func (p Position) resolve(start, end, timed int64) int64 {
-	switch p.at {
-	case atEnd:
-		return end
-	case atTime:
-		return min(max(timed, start), end)
-	case atOffset:
-		if p.offset < 0 {
-			return max(end+p.offset, start)
-		}
-		return min(max(p.offset, start), end)
-	}
-	return start
 }

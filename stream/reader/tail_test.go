@@ -158,3 +158,47 @@ func TestFollowShowsWhatComesUntilItsContextEnds(t *testing.T) {
 	cancel()
 	require.NoError(t, <-ended)
 }
+
+func TestTheNewestRecordsAreFoundBehindMarkersAndWhatIsNotWanted(t *testing.T) {
+	e := streamtest.New(t)
+	newest := func(opts reader.TailOptions) []string { return tailAll(t, e, opts) }
+	require.Empty(t, newest(reader.TailOptions{Newest: 3}))
+	e.Append(streamtest.Inputs("a", 0, 200)...)
+	e.Append(streamtest.Inputs("b", 0, 1)...)
+	require.Equal(t, []string{"u:a@198", "u:a@199"}, newest(reader.TailOptions{Newest: 2, Key: "u:a"}))
+	got := newest(reader.TailOptions{Newest: 1})
+	require.Equal(t, "u:b", got[0][:3], "of all partitions")
+	require.Len(t, newest(reader.TailOptions{Newest: 1000}), 201)
+	require.Empty(t, newest(reader.TailOptions{Newest: 3, Types: []string{"contact"}}))
+
+	cl, err := e.Config.NewClient("txn", nil, kgo.TransactionalID(e.Config.Group("n")))
+	require.NoError(t, err)
+	defer cl.Close()
+	in := streamtest.Input("a", 9)
+	value, err := e.Codec.Encode(in)
+	require.NoError(t, err)
+	for range 40 { // each leaves a marker, and no record
+		require.NoError(t, cl.BeginTransaction())
+		require.NoError(t, cl.ProduceSync(e.Context(), stream.NewKafkaRecord(e.Config.Topic(schemas.TopicIngest), in.Key(), value, in.Meta(), stream.Trace{})).FirstErr())
+		require.NoError(t, cl.EndTransaction(e.Context(), kgo.TryAbort))
+	}
+	require.Equal(t, []string{"u:a@198", "u:a@199"}, newest(reader.TailOptions{Newest: 2, Key: "u:a"}))
+}
+
+func TestTheNewestRecordsAreFollowedByWhatComes(t *testing.T) {
+	e := streamtest.New(t)
+	e.Append(streamtest.Inputs("a", 0, 5)...)
+	var got []string
+	opts := reader.TailOptions{Topics: []schemas.Topic{schemas.TopicIngest}, Newest: 2, Follow: true}
+	require.NoError(t, reader.Tail(e.Context(), e.Config, opts, nil, func(r *stream.Record) error {
+		got = append(got, fmt.Sprintf("%s@%d", r.Key, r.Offset))
+		switch len(got) {
+		case 2:
+			e.Append(streamtest.Inputs("a", 5, 6)...)
+		case 3:
+			return reader.ErrStopTail
+		}
+		return nil
+	}))
+	require.Equal(t, []string{"u:a@3", "u:a@4", "u:a@5"}, got)
+}

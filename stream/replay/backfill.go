@@ -90,6 +90,7 @@ func (r *Replayer) Backfill(ctx context.Context, id string, req BackfillRequest)
 	if err != nil {
 		return nil, err
 	}
+	req.From, req.To = r.pinned(req.From), r.pinned(req.To)
 	w, topics, err := wantedOf(d, req)
 	if err != nil {
 		return nil, err

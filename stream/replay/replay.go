@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -51,7 +49,7 @@ var ErrReplayState = errors.New("the backfill has ended")
 
 // RewindRequest says where a destination is to go on from.
 type RewindRequest struct {
-	// To is `start`, `latest`, a time (RFC 3339) or an offset.
+	// To is a place as [reader.ParsePosition] reads it.
 	To string
 	// Topic and Partition narrow the rewind; "" and nil mean all. An offset needs
 	// a topic when the destination reads two.
@@ -114,12 +112,22 @@ type Move struct {
 // *UndeliveredError, and nothing changes. Wrong requests are a *ReplayError, unknown
 // destinations ErrNoDestination.
 func (r *Replayer) Rewind(ctx context.Context, id string, req RewindRequest) (*Rewound, error) {
+	req.To = r.pinned(req.To)
 	for {
 		out, err := r.rewindOnce(ctx, id, req)
 		if !errors.Is(err, errMoved) {
 			return out, err
 		}
 	}
+}
+
+// pinned is a place that means the same later: a day ago is a time. What is none stays,
+// to be refused.
+func (r *Replayer) pinned(text string) string {
+	if at, err := reader.ParsePosition(text, r.now()); err == nil {
+		return at.String()
+	}
+	return text
 }
 
 // errMoved says that another rewind came between the count and the move.
@@ -273,38 +281,21 @@ func (r *Replayer) resolve(ctx context.Context, field, text string, topics []sch
 	if err != nil {
 		return nil, nil, err
 	}
-	offset, offsetErr := strconv.ParseInt(text, 10, 64)
-	switch text = strings.TrimSpace(text); {
-	case text == "start":
-		return starts, ends, nil
-	case text == "latest":
-		return ends, ends, nil
-	case offsetErr == nil:
-		if len(topics) > 1 {
-			return nil, nil, &Error{field, fmt.Sprintf("an offset is of one topic: name one of %v as topic", topics)}
-		}
-		return clampStarts(offset, starts, ends), ends, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := reader.ParsePosition(text, r.now())
 	if err != nil {
-		return nil, nil, &Error{field, fmt.Sprintf("%q is not known: write start, latest, an offset, or a time such as 2026-01-31T12:00:00Z", text)}
+		return nil, nil, &Error{field, err.Error()}
 	}
-	places, err = r.admin.OffsetsAt(ctx, at, topics...)
-	return places, ends, err
-}
-
-// clampStarts is an offset on every partition, within what the log has.
-func clampStarts(offset int64, starts, ends []storage.CursorStart) []storage.CursorStart {
-	places := slices.Clone(starts)
-	for i := range places {
-		end := reader.OffsetIn(ends, places[i])
-		if offset < 0 { // counted back from the end
-			places[i].Offset = max(end+offset, places[i].Offset)
-			continue
-		}
-		places[i].Offset = min(max(offset, places[i].Offset), end)
+	if _, ok := at.Offset(); ok && len(topics) > 1 {
+		return nil, nil, &Error{field, fmt.Sprintf("an offset is of one topic: name one of %v as topic", topics)}
 	}
-	return places
+	if t, ok := at.Time(); ok {
+		places, err = r.admin.OffsetsAt(ctx, t, topics...)
+		return places, ends, err
+	}
+	for i := range starts {
+		starts[i].Offset = at.Resolve(starts[i].Offset, reader.OffsetIn(ends, starts[i]), 0)
+	}
+	return starts, ends, nil
 }
 
 func rangesTo(from, ends []storage.CursorStart) []reader.LogRange {
