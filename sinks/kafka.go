@@ -95,6 +95,47 @@ func openKafka(dest *storage.Destination, guard *transport.Guard) (Sink, error) 
 	return k, nil
 }
 
+// idTimeout bounds how long a cluster is asked for its id.
+const idTimeout = 3 * time.Second
+
+// CheckLoop refuses a destination that would append to a topic of this deployment. The
+// name decides, unless the destination's cluster is known to be another one.
+func (d *Deliverer) CheckLoop(ctx context.Context, dest *storage.Destination) error {
+	if d.cfg.Own == nil || dest.Kind != kafkaKind.Name {
+		return nil
+	}
+	o := d.newOpened(dest)
+	if o.err != nil {
+		return o.err
+	}
+	defer o.close()
+	k := o.sink.(*kafka)
+	if !d.cfg.Own.Owns(k.cfg.Topic) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, idTimeout)
+	defer cancel()
+	own, err := d.cfg.Own.ClusterID(ctx)
+	if err == nil && own != "" {
+		if other := k.clusterID(ctx); other != "" && other != own {
+			return nil
+		}
+	}
+	return fmt.Errorf("config.topic: %q is a topic of this deployment (KAFKA_PREFIX), which would read again what it delivers: choose a name without that prefix, or another cluster", k.cfg.Topic)
+}
+
+// clusterID is the id of the destination's cluster; empty when it is not known now.
+func (k *kafka) clusterID(ctx context.Context) string {
+	f, err := k.open()
+	if err != nil {
+		return ""
+	}
+	ctx, done := k.begin(ctx)
+	defer done()
+	id, _ := f.ClusterID(ctx) // what is not known is refused
+	return id
+}
+
 func (k *kafka) streamConfig() stream.Config {
 	cfg := stream.Config{
 		Brokers: k.cfg.Brokers, Login: stream.Login{Mechanism: k.cfg.Mechanism, Username: k.cfg.Username, Password: k.cfg.Password},

@@ -35,6 +35,32 @@ func kafkaDestination(t *testing.T, brokers []string, topic string) *storage.Des
 	return &storage.Destination{ID: "k1", Name: "k", Kind: "kafka", Config: config, Revision: 1}
 }
 
+func TestADestinationOntoTheDeploymentsOwnTopicsIsRefused(t *testing.T) {
+	cluster := func(id string) []string {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ClusterID(id))
+		require.NoError(t, err)
+		t.Cleanup(c.Close)
+		return c.ListenAddrs()
+	}
+	own, other := cluster("own"), cluster("other")
+	id, unknown := "own", error(nil)
+	d := newDeliverer(t, Config{AllowLoopback: true, Own: &OwnKafka{
+		Owns:      stream.Config{Prefix: "hog."}.Owns,
+		ClusterID: func(context.Context) (string, error) { return id, unknown },
+	}})
+	for _, topic := range []string{"hog.ingest", "hog.events", "hog.anything"} {
+		err := d.CheckLoop(t.Context(), kafkaDestination(t, own, topic))
+		require.ErrorContains(t, err, "config.topic: ")
+		require.ErrorContains(t, err, "choose a name without that prefix")
+		require.NoError(t, d.CheckLoop(t.Context(), kafkaDestination(t, other, topic)), "the same name on another cluster")
+		require.ErrorContains(t, d.CheckLoop(t.Context(), kafkaDestination(t, []string{"127.0.0.1:59092"}, topic)), "config.topic: ", "nobody there to say that it is another one")
+	}
+	require.NoError(t, d.CheckLoop(t.Context(), kafkaDestination(t, own, "crm")))
+	unknown = errors.New("away")
+	require.Error(t, d.CheckLoop(t.Context(), kafkaDestination(t, other, "hog.ingest")))
+	require.NoError(t, newDeliverer(t, Config{AllowLoopback: true}).CheckLoop(t.Context(), kafkaDestination(t, own, "hog.ingest")))
+}
+
 func TestEnvelopesAreForwardedToATopicOfAnotherCluster(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "crm"))
 	require.NoError(t, err)

@@ -58,6 +58,19 @@ type Config struct {
 	// Proxy is what all requests over HTTP go through, see [transport.ParseProxy];
 	// nil for none.
 	Proxy *url.URL
+	// Own is the Kafka that this deployment lives on; nil lets destinations of kind
+	// kafka write to any topic.
+	Own *OwnKafka
+}
+
+// OwnKafka tells what must not be written to: what a destination appended to a topic of
+// the deployment would be an input of processors that did not ask for it, or come back
+// as a record to be delivered, for ever.
+type OwnKafka struct {
+	// Owns says whether a topic of this name on the cluster is the deployment's.
+	Owns func(topic string) bool
+	// ClusterID is the id of the cluster.
+	ClusterID func(context.Context) (string, error)
 }
 
 // Validate reports everything that is wrong, one line a field.

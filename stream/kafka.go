@@ -184,6 +184,10 @@ func (c Config) TopicOf(name string) (t schemas.Topic, ok bool) {
 	return schemas.Topic(bare), ok
 }
 
+// Owns says whether a topic of this name on the same cluster is the deployment's: its
+// prefix is reserved for it.
+func (c Config) Owns(name string) bool { return strings.HasPrefix(name, c.prefix()) }
+
 // Group returns a consumer group's name on the brokers.
 func (c Config) Group(name string) string { return c.prefix() + name }
 

@@ -42,11 +42,17 @@ func (a *Admin) Close() { a.Client.Close() }
 // min.insync.replicas and ignore it: a majority of the replicas acknowledges. Their
 // cluster's id begins with their name.
 func (a *Admin) IsRedpanda(ctx context.Context) (bool, error) {
+	id, err := a.ClusterID(ctx)
+	return strings.HasPrefix(id, "redpanda."), err
+}
+
+// ClusterID is the id of the cluster, which no other has.
+func (a *Admin) ClusterID(ctx context.Context) (string, error) {
 	metadata, err := a.Kadm.BrokerMetadata(ctx)
 	if err != nil {
-		return false, fmt.Errorf("ask kafka for its cluster id: %w", err)
+		return "", fmt.Errorf("ask kafka for its cluster id: %w", err)
 	}
-	return strings.HasPrefix(metadata.Cluster, "redpanda."), nil
+	return metadata.Cluster, nil
 }
 
 // Ping asks the brokers for a sign of life.

@@ -467,3 +467,29 @@ func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "https://hooks.slack.com/services/T/B/x", d.URL)
 }
+
+func TestNoDestinationIsMadeOrChangedToAppendToTheDeploymentsOwnTopics(t *testing.T) {
+	o := newOperations(t)
+	o.Operations = New(o.db, o.store, o.ends, newDeliverer(t, sinks.Config{AllowLoopback: true, Own: &sinks.OwnKafka{
+		Owns:      func(topic string) bool { return strings.HasPrefix(topic, "hogstream.") },
+		ClusterID: func(context.Context) (string, error) { return "own", nil },
+	}}), zap.NewNop())
+	config := func(topic string) json.RawMessage {
+		return json.RawMessage(`{"brokers":["127.0.0.1:59092"],"topic":"` + topic + `"}`)
+	}
+	refused := func(err error) {
+		t.Helper()
+		var wrong *InvalidError
+		require.ErrorAs(t, err, &wrong)
+		require.Equal(t, "config.topic", wrong.Field)
+		require.Contains(t, wrong.Message, "of this deployment")
+	}
+	_, err := o.Create(t.Context(), Settings{Kind: "kafka", EventTypes: []string{"*"}, Config: config("hogstream.ingest")})
+	refused(err)
+	_, err = o.Seed(t.Context(), Seed{Name: "loop", Kind: "kafka", EventTypes: []string{"*"}, Config: map[string]any{"brokers": []string{"127.0.0.1:59092"}, "topic": "hogstream.events"}})
+	refused(err)
+	made, err := o.Create(t.Context(), Settings{Kind: "kafka", EventTypes: []string{"*"}, Config: config("crm")})
+	require.NoError(t, err)
+	_, err = o.Update(t.Context(), made.ID, Patch{Config: config("hogstream.lifecycle")})
+	refused(err)
+}

@@ -152,6 +152,9 @@ func (o *Operations) check(ctx context.Context, d *storage.Destination) (schemas
 	if err := o.deliverer.CheckSettings(d); err != nil {
 		return none, invalid(err)
 	}
+	if err := o.deliverer.CheckLoop(ctx, d); err != nil {
+		return none, invalid(err)
+	}
 	return sub, o.checkPrograms(ctx, d)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
@@ -40,6 +41,15 @@ func OpenForwarder(cfg stream.Config, topic string, logger *zap.Logger) (*Forwar
 		return nil, err
 	}
 	return &Forwarder{cl: cl, topic: topic}, nil
+}
+
+// ClusterID is the id of the cluster, which no other has; empty when it does not say.
+func (f *Forwarder) ClusterID(ctx context.Context) (string, error) {
+	metadata, err := kadm.NewClient(f.cl).BrokerMetadata(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask kafka for its cluster id: %w", err)
+	}
+	return metadata.Cluster, nil
 }
 
 // Close gives up what is under way and closes the connections.
