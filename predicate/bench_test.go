@@ -80,6 +80,13 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
+// A set is compiled when its definitions change.
+func BenchmarkCompile(b *testing.B) {
+	for b.Loop() {
+		benchSet(b, 1000)
+	}
+}
+
 // A contact is updated, and one property that a condition looks at changes each time.
 func BenchmarkContact(b *testing.B) {
 	for _, n := range []int{25, 1000} {

@@ -290,6 +290,26 @@ func TestAnEventThatWasFollowedStaysFollowedHoweverManyCome(t *testing.T) {
 	}
 }
 
+func TestAMergeKeepsWhatFollowedOnEitherSide(t *testing.T) {
+	set, err := p.Compile([]p.Named{{ID: "x", Condition: p.Event("a").Then(p.Event("b")).Within(p.Days(1))}}, p.Options{Limits: p.Limits{Count: 1, Sequence: 2, Total: 1}})
+	require.NoError(t, err)
+	first := p.Record{ID: uuid.New(), Name: "a", At: aNow}
+	for _, swapped := range []bool{false, true} {
+		var knows, knowsNot p.State
+		apply(set, &knows, first)
+		apply(set, &knowsNot, first)
+		for i := range 5 { // the one that came in time is not among the newest two
+			apply(set, &knows, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(p.Days(i) + time.Hour)})
+		}
+		into, from := &knows, &knowsNot
+		if swapped {
+			into, from = from, into
+		}
+		set.Merge(into, from)
+		assert.True(t, set.Evaluate(0, into, nil, aNow).Holds)
+	}
+}
+
 // While events come in order, the newest first events are judged by all others, however few
 // of these are kept.
 func TestASequenceIsExactForTheNewestFirstEventsWhileEventsComeInOrder(t *testing.T) {
