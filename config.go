@@ -147,6 +147,7 @@ type PresetsConfig struct {
 type LogConfig struct {
 	Level        string `name:"log-level" help:"debug, info, warn or error." env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 	Format       string `name:"log-format" help:"json, console, or auto (console on a terminal)." env:"LOG_FORMAT" default:"auto" enum:"json,console,auto"`
+	File         string `name:"log-file" help:"File that logs are appended to, instead of standard error." env:"LOG_FILE" type:"path"`
 	Access       string `name:"access-log" help:"Which requests are logged: all, failures or off." env:"ACCESS_LOG" default:"all" enum:"all,failures,off"`
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OTLP/HTTP endpoint for traces, e.g. http://localhost:4318." env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,11 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Optio
 	if cfg.HTTP.Addr == "" { // nobody else's unless somebody says so
 		cfg.HTTP.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTP.Port))
 	}
-	parts, err := startParts(ctx, &cfg)
+	var added options
+	for _, option := range with {
+		option(&added)
+	}
+	parts, err := startParts(ctx, &cfg, &added)
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -56,6 +61,7 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Optio
 		return err
 	}
 	app.lock, app.ownBroker = lock, parts.broker != nil
+	added.say("opening the database and the topics")
 	return app.Run(ctx, func(addr net.Addr) error {
 		running := &Running{
 			PID: os.Getpid(), URL: localURL(addr), APIKey: cfg.AdminAPIKey,
@@ -79,12 +85,13 @@ type devParts struct {
 }
 
 // startParts starts what the settings do not name, side by side.
-func startParts(ctx context.Context, cfg *Config) (*devParts, error) {
+func startParts(ctx context.Context, cfg *Config, added *options) (*devParts, error) {
 	parts := &devParts{dataDir: cfg.DataDir}
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Database.URL == "" {
 		group.Go(func() (err error) {
-			parts.postgres, err = embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.DataDir, "postgres")})
+			added.say("starting Postgres")
+			parts.postgres, err = embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.DataDir, "postgres"), Progress: steps{added}})
 			if err != nil {
 				return fmt.Errorf("start Postgres: %w", err)
 			}
@@ -94,6 +101,7 @@ func startParts(ctx context.Context, cfg *Config) (*devParts, error) {
 	}
 	if len(cfg.Kafka.Brokers) == 0 {
 		group.Go(func() (err error) {
+			added.say("starting the Kafka broker")
 			parts.broker, err = localbroker.Start(localbroker.Config{Dir: filepath.Join(cfg.DataDir, "kafka")})
 			if err != nil {
 				return fmt.Errorf("start the broker: %w", err)
@@ -104,6 +112,7 @@ func startParts(ctx context.Context, cfg *Config) (*devParts, error) {
 	}
 	if cfg.Registry.URL == "" {
 		group.Go(func() (err error) {
+			added.say("starting the schema registry")
 			parts.registry, err = localregistry.Start(filepath.Join(cfg.DataDir, "registry"))
 			if err != nil {
 				return fmt.Errorf("start the schema registry: %w", err)
@@ -113,6 +122,15 @@ func startParts(ctx context.Context, cfg *Config) (*devParts, error) {
 		})
 	}
 	return parts, group.Wait()
+}
+
+// steps tells of what is written to it, a line each.
+type steps struct{ added *options }
+
+// Write implements [io.Writer].
+func (s steps) Write(p []byte) (int, error) {
+	s.added.say(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 func (p *devParts) stop(ctx context.Context) error {

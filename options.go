@@ -2,6 +2,7 @@ package hogstream
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/hogstream/hogstream/sinks"
 )
@@ -13,6 +14,7 @@ type Option func(*options)
 type options struct {
 	kinds      []sinks.Kind
 	middleware []func(http.Handler) http.Handler
+	progress   func(step string)
 }
 
 // WithSinks adds kinds of destination beside those that Hogstream has. They are always
@@ -32,6 +34,27 @@ func WithSinks(kinds ...sinks.Kind) Option {
 // concurrent use. The separate listener for metrics (METRICS_ADDR) goes without them.
 func WithMiddleware(middleware ...func(http.Handler) http.Handler) Option {
 	return func(o *options) { o.middleware = append(o.middleware, middleware...) }
+}
+
+// WithProgress has fn called with what RunDev begins to do while it starts, such as
+// "starting Postgres": a first start fetches and makes things. It is called from several
+// goroutines, one at a time.
+func WithProgress(fn func(step string)) Option {
+	var one sync.Mutex
+	return func(o *options) {
+		o.progress = func(step string) {
+			one.Lock()
+			defer one.Unlock()
+			fn(step)
+		}
+	}
+}
+
+// say tells of a step, if anybody wants to hear of it.
+func (o *options) say(step string) {
+	if o.progress != nil {
+		o.progress(step)
+	}
 }
 
 // wrap puts the middleware around a handler.

@@ -83,12 +83,19 @@ func newLogger(cfg LogConfig) (*zap.Logger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("LOG_LEVEL %q: use debug, info, warn or error", cfg.Level)
 	}
+	to := os.Stderr
+	if cfg.File != "" {
+		// It is open until the process ends: whatever ends it, its last line is written.
+		if to, err = os.OpenFile(cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return nil, fmt.Errorf("LOG_FILE: %w", err)
+		}
+	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	enc.TimeKey, enc.MessageKey = "time", "msg"
 	var encoder zapcore.Encoder
 	switch {
-	case cfg.Format == "console", cfg.Format == "auto" && isTerminal(os.Stderr):
+	case cfg.Format == "console", cfg.Format == "auto" && isTerminal(to):
 		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		enc.EncodeLevel = zapcore.CapitalColorLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(enc)
@@ -97,7 +104,7 @@ func newLogger(cfg LogConfig) (*zap.Logger, error) {
 	default:
 		return nil, errors.New("LOG_FORMAT: use json, console or auto")
 	}
-	return zap.New(discreetCore{zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)}), nil
+	return zap.New(discreetCore{zapcore.NewCore(encoder, zapcore.Lock(to), level)}), nil
 }
 
 func isTerminal(f *os.File) bool {

@@ -11,7 +11,8 @@ import (
 )
 
 type contactsCmd struct {
-	Get contactsGetCmd `cmd:"" help:"Find contacts by user id, email, or contact id."`
+	Get  contactsGetCmd  `cmd:"" help:"Find contacts by user id, email, or contact id."`
+	Show contactsShowCmd `cmd:"" help:"Show a contact and its timeline: events, facts and deliveries."`
 }
 
 type contactsGetCmd struct {

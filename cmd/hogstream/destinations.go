@@ -201,7 +201,10 @@ func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 	if err := api.call(ctx, "POST", "/v1/admin/webhooks", nil, body, &d); err != nil {
 		return err
 	}
-	return out.value(d, d.print)
+	return out.value(d, func(w io.Writer) {
+		d.print(w)
+		next(w, "an event that it is to get", "events send signed_up --user-id u1 --contact-prop plan=pro")
+	})
 }
 
 // print says what was made, and its secret when there is a new one.

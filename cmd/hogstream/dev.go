@@ -4,37 +4,126 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/hogstream/hogstream"
 )
 
 type devCmd struct {
 	hogstream.Config `embed:""`
+	ShowLog          bool `name:"log" help:"Show log lines here, instead of writing them to hogstream.log in the data directory."`
 }
 
 // Run runs everything until Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, out *output) error {
+	if !c.ShowLog && c.Log.File == "" {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return err
+		}
+		c.Log.File = filepath.Join(c.DataDir, "hogstream.log")
+		if err := startLog(c.Log.File); err != nil {
+			return err
+		}
+	}
+	told := tellSteps(stderr, stepEvery)
+	defer told.done()
 	return untilStopped(ctx, hogstream.RunDev(ctx, c.Config, func(r *hogstream.Running) {
-		_ = out.value(r, func(w io.Writer) { printReady(w, r, c.DataDir) })
-	}))
+		told.done()
+		_ = out.value(r, func(w io.Writer) { printReady(w, r, c) })
+	}, hogstream.WithProgress(told.step)))
 }
 
-func printReady(w io.Writer, r *hogstream.Running, dataDir string) {
+// maxLog bounds what dev mode's log holds of runs before.
+const maxLog = 16 << 20
+
+// startLog puts a log aside that has become large.
+func startLog(path string) error {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		return os.Rename(path, path+".1")
+	}
+	return nil
+}
+
+// stepEvery is how often a start that takes long says that it is still at it.
+const stepEvery = 3 * time.Second
+
+// steps tells a person what a start is doing, and that it still is.
+type steps struct {
+	to   io.Writer
+	stop func()
+
+	mu      sync.Mutex
+	began   time.Time
+	current string
+}
+
+// tellSteps tells the steps that it is given, and the last one again at each interval.
+func tellSteps(to io.Writer, interval time.Duration) *steps {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &steps{to: to, stop: stop, began: time.Now()}
+	go func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				s.again()
+			}
+		}
+	}()
+	return s
+}
+
+func (s *steps) step(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = what
+	fmt.Fprintf(s.to, "%s …\n", what)
+}
+
+func (s *steps) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != "" {
+		fmt.Fprintf(s.to, "%s … (%.0f s)\n", s.current, time.Since(s.began).Seconds())
+	}
+}
+
+// done says nothing from now on.
+func (s *steps) done() {
+	s.stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = ""
+}
+
+// printReady says where everything is and what to do next.
+func printReady(w io.Writer, r *hogstream.Running, c *devCmd) {
+	logs := c.Log.File
+	if logs == "" {
+		logs = "here"
+	}
 	fmt.Fprintf(w, `
 Hogstream is ready.
 
   API       %s   (docs %s/docs, metrics %s/metrics)
-  Kafka     %v
+  Kafka     %s
   Registry  %s
   Postgres  %s
   Data      %s
+  Logs      %s
   API key   %s
 
-Send a first event:
+Next, in another terminal, a receiver for what comes out:
 
-  curl -s %s/v1/events -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \
-    -d '{"name":"signed_up","userId":"u1","email":"ada@example.com","contactProperties":{"plan":"pro"}}'
+  %s listen
 
 Ctrl-C stops it; what it knows stays in %s.
-`, r.URL, r.URL, r.URL, r.Brokers, r.Registry, r.Database, dataDir, r.APIKey, r.URL, r.APIKey, dataDir)
+`, r.URL, r.URL, r.URL, strings.Join(r.Brokers, ","), r.Registry, r.Database, c.DataDir, logs, r.APIKey, programName(), c.DataDir)
 }

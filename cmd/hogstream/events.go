@@ -55,7 +55,12 @@ func (c *eventsSendCmd) Run(ctx context.Context, out *output) error {
 	if err := api.call(ctx, "POST", "/v1/events", nil, body, &answer); err != nil {
 		return err
 	}
-	return out.value(answer, func(w io.Writer) { fmt.Fprintf(w, "accepted: %s\n", answer) })
+	return out.value(answer, func(w io.Writer) {
+		fmt.Fprintf(w, "accepted: %s\n", answer)
+		if c.UserID != "" {
+			next(w, "what became of it", "contacts show "+c.UserID)
+		}
+	})
 }
 
 // properties makes an object of a JSON object and single pairs, which win.

@@ -30,6 +30,11 @@ func (o *output) value(v any, human func(w io.Writer)) error {
 	return enc.Encode(v)
 }
 
+// next says what a person may want to do then: a command of this program.
+func next(w io.Writer, what, command string) {
+	fmt.Fprintf(w, "\nNext, %s:\n\n  %s %s\n", what, programName(), command)
+}
+
 // showJSON prints an answer as it is: what has many fields is read best so.
 func showJSON(ctx context.Context, out *output, api *client, path string, query url.Values) error {
 	var answer json.RawMessage

@@ -110,6 +110,7 @@ func (c *replayRunCmd) rewind(ctx context.Context, out *output, api *client, pat
 	return out.value(r, func(w io.Writer) {
 		fmt.Fprintf(w, "rewound; %s records are on their way\n", about(r.Records, r.Exact))
 		printUndelivered(w, &r, "become")
+		next(w, "what it is sent", "destinations deliveries "+c.Destination)
 	})
 }
 
