@@ -20,10 +20,11 @@ import (
 )
 
 type topicsCmd struct {
-	Ls       topicsLsCmd       `cmd:"" help:"List topics."`
-	Describe topicsDescribeCmd `cmd:"" help:"Show a topic's partitions, offsets and settings."`
-	Create   topicsCreateCmd   `cmd:"" help:"Create the topics that are missing and check the others."`
-	Tail     topicsTailCmd     `cmd:"" help:"Show records, decoded."`
+	Ls         topicsLsCmd         `cmd:"" help:"List topics."`
+	Describe   topicsDescribeCmd   `cmd:"" help:"Show a topic's partitions, offsets and settings."`
+	Create     topicsCreateCmd     `cmd:"" help:"Create the topics that are missing and check the others."`
+	Tail       topicsTailCmd       `cmd:"" help:"Show records, decoded."`
+	CheckOrder topicsCheckOrderCmd `cmd:"" help:"Prove that the records of every contact are all there and in order."`
 }
 
 type topicsLsCmd struct{ infraFlags }
