@@ -253,6 +253,7 @@ func (w *world) settled(o *hangups) {
 	for s := range o.accepted {
 		require.True(t, taken[s] && published[s], "%s was accepted and is lost", s)
 	}
+	w.verifyOrder()
 	require.Empty(t, w.read(schemas.TopicDeadLetters))
 }
 

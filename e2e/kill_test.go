@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
@@ -40,6 +42,8 @@ func TestFaultAServingProcessThatIsKilledLosesAndRepeatsNothing(t *testing.T) {
 		p.waitReady()
 		stats := w.waitDelivered(2 * l.events())
 		w.verify(l)
+		seen := w.verifyOrder()
+		require.EqualValues(t, 2*l.events(), seen.Numbers, "all is numbered")
 		book.requireBounded(t, stats)
 		p.stop()
 	})

@@ -121,6 +121,7 @@ func (w *world) verify(loads ...load) {
 	w.verifyFacts(users, contacts)
 	w.verifySnapshots(users, contacts)
 	w.verifyState(users, contacts)
+	w.verifyOrder()
 	require.Empty(t, w.read(schemas.TopicDeadLetters), "dead letters")
 }
 

@@ -145,6 +145,7 @@ func TestFaultMergedDeletedAndRecreatedContactsKeepTheirOrderAndTheErasedStayEra
 
 		w.verifyPeople(people)
 		w.verifyHistories()
+		w.verifyOrder()
 		require.Empty(t, w.read(schemas.TopicDeadLetters))
 	})
 }

@@ -58,6 +58,7 @@ func TestALostDatabaseIsRebuiltFromTheLog(t *testing.T) {
 	contacts := w.verifyEvents(users)
 	w.verifyFacts(users, contacts)
 	w.verifySnapshots(users, contacts)
+	w.verifyOrder() // of two eras
 	p.stop()
 }
 

@@ -80,6 +80,7 @@ func TestARestoredBackupEndsInTheStateOfTheLog(t *testing.T) {
 	send(event{Name: "bought", UserID: "bob"}, event{Name: "back", Email: "ada@b.co"})
 	w.waitProcessed()
 	w.requireDenseVersions()
+	w.verifyOrder()
 	for subject := range l.subjects {
 		require.EqualValues(t, 2*l.each+1, w.contact(l.subject(subject)).Properties["seq"])
 	}

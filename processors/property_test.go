@@ -187,6 +187,7 @@ func deref(s *string) string {
 // requirePromises checks what every reader of the topics may rely on.
 func requirePromises(rt *rapid.T, p *pump) {
 	require.Empty(rt, p.dead)
+	judgeNumbers(rt, p)
 	versions := map[string]int64{}
 	ended := map[string]bool{}
 	for _, s := range p.history {
