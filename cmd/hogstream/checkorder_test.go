@@ -95,7 +95,7 @@ func devSettings(t *testing.T) hogstream.Config {
 	require.NoError(t, err)
 	cfg.DataDir, err = os.MkdirTemp("", "hogstream-test-")
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(cfg.DataDir, 0o711)) //nolint:gosec // see above
+	require.NoError(t, os.Chmod(cfg.DataDir, 0o711))
 	t.Cleanup(func() { _ = os.RemoveAll(cfg.DataDir) })
 	cfg.HTTP.Addr, cfg.HTTP.Port, cfg.Log.Level = "", 0, "warn"
 	return cfg

@@ -99,10 +99,10 @@ func TestARecordWithoutHeadersIsJudgedByItsContent(t *testing.T) {
 func TestMoreContactsThanFitAreJudgedInSeveralPassesWithTheSameReport(t *testing.T) {
 	e := streamtest.New(t, streamtest.Partitions(2))
 	for contact := range 200 {
-		switch {
-		case contact%50 == 0:
+		switch contact % 50 {
+		case 0:
 			produce(t, e, contact, 1, 2, 5, 4)
-		case contact%50 == 1:
+		case 1:
 			produce(t, e, contact, 1, 2, 2)
 		default:
 			produce(t, e, contact, 1, 2, 3)

@@ -209,7 +209,8 @@ func TestTheJudgeAgreesWithOneThatLooksAtTheWholeHistory(t *testing.T) {
 		}
 		report := j.Report()
 		naive := judgeNaively(cut, records)
-		require.Equal(rt, naive, verdict{report.Numbers, report.Missing, report.Unproven, report.Repeated, report.Disorder, report.Lost, report.Unnumbered})
+		got := verdict{report.Numbers, report.Missing, report.Unproven, report.Repeated, report.Disorder, report.Lost, report.Unnumbered}
+		require.Equal(rt, naive, got)
 		require.Equal(rt, report.Wrong(), report.Err() != nil)
 		require.Equal(rt, report.Wrong(), len(report.Findings) > 0)
 		require.Equal(rt, report.Missing+report.Unproven > 0, j.Open())
