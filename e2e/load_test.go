@@ -16,6 +16,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/order"
 )
 
 // load is a known stream of events: each subject sends 1..each in order, and
@@ -106,8 +107,8 @@ func bySeq(m *sinktest.Message) (key string, seq int64, ok bool) {
 
 // verify reads everything that loads left behind and compares it with what a run
 // without faults leaves: topics, read committed, and Postgres. It waits for the
-// processors first.
-func (w *world) verify(loads ...load) {
+// processors first, and returns what was seen of the order of contacts.
+func (w *world) verify(loads ...load) order.Report {
 	t := w.t
 	t.Helper()
 	w.waitProcessed()
@@ -121,8 +122,8 @@ func (w *world) verify(loads ...load) {
 	w.verifyFacts(users, contacts)
 	w.verifySnapshots(users, contacts)
 	w.verifyState(users, contacts)
-	w.verifyOrder()
 	require.Empty(t, w.read(schemas.TopicDeadLetters), "dead letters")
+	return w.verifyOrder()
 }
 
 // verifyEvents returns the contact of each user.
