@@ -166,6 +166,33 @@ func TestARecordNamesTheConditionsThatLookAtWhatChangedAndNoOthers(t *testing.T)
 	assert.Equal(t, []int{set.Index("both")}, set.OnBucket("a", nil), "B10")
 }
 
+func TestAPropertyThatIsGoneTouchesThoseThatLookAtItAlone(t *testing.T) {
+	names := []string{"a", "b", "c", "d"}
+	var list []p.Named
+	for _, name := range names {
+		list = append(list, p.Named{ID: name, Condition: p.Prop("o", name).Exists()})
+	}
+	set, err := p.Compile(list, p.Options{Limits: p.DefaultLimits()})
+	require.NoError(t, err)
+	contact := func(without int) *p.Record {
+		doc := object{}
+		for i, name := range names {
+			if i != without {
+				doc[name] = i
+			}
+		}
+		return &p.Record{Contact: marshal(object{"o": doc})}
+	}
+	var s p.State
+	for i := range names {
+		set.Apply(&s, contact(-1), nil)
+		assert.Equal(t, []int{i}, set.Apply(&s, contact(i), nil))
+		assert.Empty(t, set.Apply(&s, contact(i), nil))
+	}
+	set.Apply(&s, &p.Record{Contact: `{"o":{"a":1},"o":{}}`}, nil)
+	assert.Empty(t, set.Apply(&s, &p.Record{Contact: `{}`}, nil), "the last of a repeated name counts")
+}
+
 func TestASetSaysWhatEachConditionLooksAt(t *testing.T) {
 	set, err := p.Compile([]p.Named{{ID: "x", Condition: p.All(
 		p.Prop("plan").Eq("pro"), p.Prop("plan").Neq("team"), p.Prop("address", "city").Exists(), p.Prop("day").OnDate(p.Today(0)),

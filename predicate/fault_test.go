@@ -167,6 +167,7 @@ func TestWhatCanNeverBeTrueOrNeverBeFalseIsToldAtLoad(t *testing.T) {
 		both("and", a+`exists}`, a+`not_exists, within: 7d}`), // lapsed
 		both("or", a+`exists, within: 7d}`, a+`not_exists}`),
 		both("or", plan+`gt, value: 5}`, plan+`lte, value: 5}`), // without a plan neither
+		both("and", a+`count, operator: gte, value: 2}`, a+`count, operator: lte, value: 2}`),
 		both("and", plan+`gte, value: 5}`, plan+`lte, value: 5}`),
 		both("and", plan+`eq, value: a}`, plan+`in, value: [a, b]}`),
 		both("and", plan+`eq, value: A}`, plan+`eq, value: a, ignoreCase: true}`),

@@ -224,6 +224,16 @@ func TestFillingANewConditionCountsNothingTwice(t *testing.T) {
 	assert.True(t, after.Evaluate(after.Index("first"), &s, nil, aNow).Holds)
 }
 
+func TestFillingFindsWhatFollowedWhatIsKnown(t *testing.T) {
+	set, err := p.Compile([]p.Named{{ID: "x", Condition: p.Event("a").Then(p.Event("b")).Ever()}}, p.Options{Limits: p.DefaultLimits()})
+	require.NoError(t, err)
+	var s, history p.State
+	apply(set, &s, p.Record{ID: uuid.New(), Name: "a", At: aNow})
+	apply(set, &history, p.Record{ID: uuid.New(), Name: "b", At: aNow.Add(time.Hour)})
+	set.Fill(&s, &history)
+	assert.True(t, set.Evaluate(0, &s, nil, aNow).Holds)
+}
+
 // golden is a state as version 1 wrote it; it decodes for ever.
 const golden = "testdata/state-v1.hex"
 
