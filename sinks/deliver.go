@@ -262,6 +262,10 @@ type attempt struct {
 // attempt makes one request within its deadline and says what comes of it.
 func (d *Deliverer) attempt(ctx context.Context, o *opened, at *attempt) delivery.Outcome {
 	got := d.send(ctx, o, at)
+	for i, note := range got.notes {
+		d.log.Warn("sinks.left_out", zap.String("destination", o.dest.Name), zap.String("destination_id", o.dest.ID),
+			zap.String("record_id", at.Payloads[i].ID), zap.String("what", note))
+	}
 	return outcomeOf(o.sink, &at.Attempt, &got)
 }
 
@@ -271,6 +275,7 @@ type reply struct {
 	answer  *transport.Answer
 	unbuilt error             // why there was no request
 	failure error             // why there was no answer
+	notes   map[int]string    // what of the payloads the request did not carry
 	ended   error             // of the attempt's context by then; nil when it had not ended
 	told    *delivery.Outcome // by a Sender
 	at      time.Time
@@ -292,7 +297,7 @@ func (d *Deliverer) send(ctx context.Context, o *opened, at *attempt) reply {
 	start := time.Now()
 	ans, err := d.client.Send(ctx, at.request, max(o.kind.Answer, keptOfAnswer))
 	now := time.Now()
-	return reply{answer: ans, failure: err, ended: ctx.Err(), at: now, latency: now.Sub(start)}
+	return reply{answer: ans, failure: err, notes: at.request.Notes, ended: ctx.Err(), at: now, latency: now.Sub(start)}
 }
 
 // outcomeOf is the outcome of an attempt. It decides by its arguments alone.
@@ -317,19 +322,42 @@ func judged(sink Sink, a *Attempt, r *reply) delivery.Outcome {
 	verdict, reason := sink.Judge(a, ans)
 	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Latency: r.latency, Response: excerpt(ans.Body)}
 	if verdict == delivery.Delivered {
-		return out
+		return noted(out, len(a.Payloads), r.notes)
 	}
 	if verdict == delivery.Retry || verdict == delivery.Partial {
 		out.RetryAfter = retryAfter(ans.Header.Get("Retry-After"), r.at)
 	}
 	if items, ok := sink.(ItemJudge); ok && verdict == delivery.Partial {
 		out.Results = items.JudgeItems(a, ans)
+		note(out.Results, r.notes)
 		return out
 	}
 	if out.Err = reason; reason == "" {
 		out.Err = fmt.Sprintf("HTTP %d", ans.Status)
 	}
 	return out
+}
+
+// noted is a delivery with what the records of it did not carry.
+func noted(out delivery.Outcome, records int, notes map[int]string) delivery.Outcome {
+	switch {
+	case len(notes) == 0:
+	case records == 1:
+		out.Err = notes[0]
+	default:
+		out.Results = make([]delivery.Result, records) // Delivered
+		note(out.Results, notes)
+	}
+	return out
+}
+
+// note adds to what was delivered what it did not carry.
+func note(results []delivery.Result, notes map[int]string) {
+	for i, text := range notes {
+		if i < len(results) && results[i].Verdict == delivery.Delivered {
+			results[i].Err = text
+		}
+	}
 }
 
 // splitBatch turns the rejection of several records into their division.

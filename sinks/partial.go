@@ -31,11 +31,11 @@ func merge(out delivery.Outcome, records int, apart map[int]delivery.Result) del
 		result, is := apart[i]
 		switch {
 		case is:
-		case out.Verdict == delivery.Partial:
+		case len(carried) > 0:
 			result = carried[next]
 			next++
 		default:
-			result = delivery.Result{Verdict: out.Verdict}
+			result = delivery.Result{Verdict: out.Verdict, Err: out.Err}
 		}
 		out.Results[i] = result
 	}
@@ -57,9 +57,11 @@ func itemized(a *Attempt, out delivery.Outcome) delivery.Outcome {
 // sum gives a Partial outcome the verdict that all of its results share.
 func sum(out delivery.Outcome) delivery.Outcome {
 	count := map[delivery.Verdict]int{}
+	notes := false
 	for _, r := range out.Results {
 		count[r.Verdict]++
-		if out.Err == "" {
+		notes = notes || r.Verdict == delivery.Delivered && r.Err != ""
+		if out.Err == "" && r.Verdict != delivery.Delivered {
 			out.Err = r.Err
 		}
 	}
@@ -69,6 +71,11 @@ func sum(out delivery.Outcome) delivery.Outcome {
 		out.Verdict = delivery.Skipped
 	case count[delivery.Delivered] == all:
 		out.Verdict = delivery.Delivered
+		if notes && all == 1 {
+			out.Err = out.Results[0].Err
+		} else if notes {
+			return out
+		}
 	case count[delivery.Retry] == all:
 		out.Verdict = delivery.Retry
 	case count[delivery.Reject] == 1 && all == 1:

@@ -73,15 +73,12 @@ func openPosthog(dest *storage.Destination, guard *transport.Guard) (Sink, error
 func (s *posthog) Build(a *Attempt) (*transport.Request, error) {
 	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.str("api_key", s.cfg.APIKey)
-	body, err := s.batch(o, a)
-	if err != nil {
-		return nil, err
-	}
-	return &transport.Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Gzip: s.cfg.Gzip}, nil
+	req := &transport.Request{URL: s.url, Header: http.Header{"Content-Type": {"application/json"}}, Gzip: s.cfg.Gzip}
+	return req, s.batch(o, a, req)
 }
 
 // batch ends the body of a request with its events.
-func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
+func (s *posthog) batch(o object, a *Attempt, req *transport.Request) error {
 	if a.ReplayID != "" {
 		o.bool("historical_migration", true)
 	}
@@ -93,9 +90,14 @@ func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
 			o.b = append(o.b, ',')
 		}
 		before := len(o.b)
-		o.b = s.appendEvent(o.b, p)
+		o.b = s.appendEvent(o.b, p, allTraits(p))
+		if len(o.b)-before > posthogEvent {
+			var leftOut, of int
+			o.b, leftOut, of = trimmed(o.b[:before], p, posthogEvent, s.appendEvent)
+			req.Note(i, noteTraits(leftOut, of, "PostHog", posthogEvent))
+		}
 		if size := len(o.b) - before; size > posthogEvent {
-			return nil, fmt.Errorf("the event has %d bytes: PostHog takes at most %d", size, posthogEvent)
+			return fmt.Errorf("the event has %d bytes: PostHog takes at most %d", size, posthogEvent)
 		}
 		links := posthogLinks(p)
 		for i := range links {
@@ -106,15 +108,16 @@ func (s *posthog) batch(o object, a *Attempt) ([]byte, error) {
 	o.b = append(o.b, ']')
 	body := o.end()
 	if events > posthogEvents && len(a.Payloads) > 1 {
-		return nil, fmt.Errorf("the request has %d events: at most %d are sent at once", events, posthogEvents)
+		return fmt.Errorf("the request has %d events: at most %d are sent at once", events, posthogEvents)
 	}
 	if len(body) > posthogRequest && len(a.Payloads) > 1 {
-		return nil, fmt.Errorf("the request has %d bytes: at most %d are sent at once", len(body), posthogRequest)
+		return fmt.Errorf("the request has %d bytes: at most %d are sent at once", len(body), posthogRequest)
 	}
-	return body, nil
+	req.Body = body
+	return nil
 }
 
-func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
+func (s *posthog) appendEvent(b []byte, p *Payload, t shown) []byte {
 	o := begin(b)
 	o.str("event", truncate(s.cfg.EventNames.of(p), posthogName))
 	o.str("distinct_id", posthogDistinctID(p.Person))
@@ -125,12 +128,19 @@ func (s *posthog) appendEvent(b []byte, p *Payload) []byte {
 	}
 	o.key("properties")
 	props := begin(o.b)
-	props.properties(p)
+	if t.once {
+		props.members(without(p.Properties(), "properties"))
+	} else {
+		props.properties(p)
+	}
+	if t.leftOut > 0 {
+		props.int("traitsLeftOut", int64(t.leftOut))
+	}
 	if p.ownProperties() && p.Seq > 0 { // the data of a fact has them
 		props.int("hogstream_seq", p.Seq)
 		props.int("hogstream_era", p.Era)
 	}
-	s.person(&props, p)
+	s.person(&props, p, t)
 	if !located(p) {
 		props.bool("$geoip_disable", true)
 	}
@@ -203,11 +213,11 @@ func located(p *Payload) bool {
 }
 
 // person writes what the fact says about the person.
-func (s *posthog) person(props *object, p *Payload) {
-	if traits, ok := p.Traits(); ok {
+func (s *posthog) person(props *object, p *Payload, t shown) {
+	if t.ok {
 		props.key("$set")
 		set := begin(props.b)
-		set.members(traits)
+		set.members(t.traits)
 		set.strIfSet("email", p.Person.Email)
 		props.b = set.end()
 		return

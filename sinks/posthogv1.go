@@ -27,10 +27,6 @@ type posthogV1 struct{ *posthog }
 func (s posthogV1) Build(a *Attempt) (*transport.Request, error) {
 	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.time("created_at", a.Now)
-	body, err := s.batch(o, a)
-	if err != nil {
-		return nil, err
-	}
 	header := http.Header{
 		"Content-Type":              {"application/json"},
 		"Authorization":             {"Bearer " + s.cfg.APIKey},
@@ -39,7 +35,8 @@ func (s posthogV1) Build(a *Attempt) (*transport.Request, error) {
 		"Posthog-Request-Id":        {uuid.Must(uuid.NewV7()).String()},
 		"Posthog-Request-Timestamp": {a.Now.UTC().Format("2006-01-02T15:04:05.000Z")},
 	}
-	return &transport.Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
+	req := &transport.Request{URL: s.url, Header: header, Gzip: s.cfg.Gzip}
+	return req, s.batch(o, a, req)
 }
 
 // Judge implements [Sink].

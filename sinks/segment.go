@@ -51,6 +51,8 @@ func openSegment(dest *storage.Destination, guard *transport.Guard) (Sink, error
 
 // Build implements [Sink].
 func (s *segment) Build(a *Attempt) (*transport.Request, error) {
+	header := http.Header{"Content-Type": {"application/json"}, "Authorization": {s.auth}}
+	req := &transport.Request{URL: s.url, Header: header, Gzip: s.cfg.Gzip}
 	o := begin(make([]byte, 0, 256+1024*len(a.Payloads)))
 	o.key("batch")
 	o.b = append(o.b, '[')
@@ -60,12 +62,20 @@ func (s *segment) Build(a *Attempt) (*transport.Request, error) {
 			o.b = append(o.b, ',')
 		}
 		before := len(o.b)
-		o.b = s.appendMessage(o.b, p)
+		o.b = s.appendMessage(o.b, p, allTraits(p))
+		if len(o.b)-before > segmentMessage {
+			var leftOut, of int
+			o.b, leftOut, of = trimmed(o.b[:before], p, segmentMessage, s.appendMessage)
+			req.Note(i, noteTraits(leftOut, of, "Segment", segmentMessage))
+		}
 		if size := len(o.b) - before; size > segmentMessage {
 			return nil, fmt.Errorf("the message has %d bytes: Segment takes at most %d", size, segmentMessage)
 		}
-		var linked int
-		o.b, linked = appendSegmentLinks(o.b, p)
+		var linked, untied int
+		o.b, linked, untied = appendSegmentLinks(o.b, p)
+		if untied > 0 {
+			req.Note(i, fmt.Sprintf("%d earlier names of the person were not tied: Segment takes at most %d bytes a request", untied, segmentRequest))
+		}
 		items += 1 + linked
 	}
 	o.b = append(o.b, ']')
@@ -76,14 +86,13 @@ func (s *segment) Build(a *Attempt) (*transport.Request, error) {
 	if len(body) > segmentRequest {
 		return nil, fmt.Errorf("the request has %d bytes: Segment takes at most %d", len(body), segmentRequest)
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "Authorization": {s.auth}}
-	return &transport.Request{URL: s.url, Header: header, Body: body, Gzip: s.cfg.Gzip}, nil
+	req.Body = body
+	return req, nil
 }
 
-func (s *segment) appendMessage(b []byte, p *Payload) []byte {
+func (s *segment) appendMessage(b []byte, p *Payload, shows shown) []byte {
 	o := begin(b)
-	traits, identify := p.Traits()
-	if identify {
+	if shows.ok {
 		o.str("type", "identify")
 	} else {
 		o.str("type", "track")
@@ -94,6 +103,9 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 	o.key("context")
 	context := begin(o.b)
 	context.raw("library", `{"name":"hogstream"}`)
+	if shows.leftOut > 0 {
+		context.int("traitsLeftOut", int64(shows.leftOut))
+	}
 	if p.Seq > 0 {
 		context.key("hogstream")
 		place := begin(context.b)
@@ -102,10 +114,10 @@ func (s *segment) appendMessage(b []byte, p *Payload) []byte {
 		context.b = place.end()
 	}
 	o.b = context.end()
-	if identify {
+	if shows.ok {
 		o.key("traits")
 		t := begin(o.b)
-		t.members(traits)
+		t.members(shows.traits)
 		t.strIfSet("email", p.Person.Email)
 		o.b = t.end()
 		return o.end()
@@ -133,20 +145,22 @@ func (o *object) who(p Person) {
 }
 
 // appendSegmentLinks adds the messages that tie other names of a payload's person to
-// its user id, of as many as a request can carry, and says how many. Without a user id
+// its user id, of as many as a request can carry, and says how many there are and how
+// many names are left. Without a user id
 // Segment has no way to tie names; they are tied when the contact gets one.
-func appendSegmentLinks(b []byte, p *Payload) (body []byte, n int) {
+func appendSegmentLinks(b []byte, p *Payload) (body []byte, n, untied int) {
 	userID := deref(p.Person.UserID)
 	if userID == "" {
-		return b, 0
+		return b, 0, 0
 	}
 	start := len(b)
 	said := map[string]bool{deref(p.Person.AnonymousID): true} // by the message itself
 	for _, l := range links(p) {
-		if len(b)-start > segmentLinks || n == segmentItems-1 {
-			break
-		}
 		if l.kind != externalLink && said[l.name] {
+			continue
+		}
+		if len(b)-start > segmentLinks || n == segmentItems-1 {
+			untied++
 			continue
 		}
 		o := begin(append(b, ','))
@@ -166,7 +180,7 @@ func appendSegmentLinks(b []byte, p *Payload) (body []byte, n int) {
 		b = o.end()
 		n++
 	}
-	return b, n
+	return b, n, untied
 }
 
 // Judge implements [Sink]. Segment answers 200 to everything but bad JSON and

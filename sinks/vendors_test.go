@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
@@ -184,6 +185,81 @@ func TestSegmentIsNeverToldAContactIDAsUserID(t *testing.T) {
 	}
 	require.Equal(t, []string{"user-1|" + sinktest.ContactID, "user-1|merged", "user-1|anon-2"}, persons)
 	require.Empty(t, v.Problems())
+}
+
+func TestAContactThatIsTooLargeIsIdentifiedWithWhatFitsChangedTraitsFirstAndItIsTold(t *testing.T) {
+	large := func(id string, traits, size int) *stream.Record {
+		f := sinktest.Fact(schemas.FactContactUpdated)
+		f.ID = id
+		properties := begin(nil)
+		for i := range traits {
+			properties.str(fmt.Sprintf("t%02d", i), strings.Repeat("x", size))
+		}
+		properties.str("small", "y")
+		f.Contact.Properties, f.Contact.Changed = string(properties.end()), []string{"t29", "t28"}
+		return sinktest.Record(f, 1)
+	}
+	small := sinktest.Record(sinktest.Fact(schemas.FactContactCreated), 0)
+	for kind, c := range map[string]struct {
+		vendor *sinktest.Vendor
+		config map[string]any
+		size   int // of each of 30 traits
+		note   string
+		traits func(sinktest.Item) (traits map[string]any, leftOut any)
+	}{
+		"segment": {sinktest.NewSegment("wk"), map[string]any{"writeKey": "wk"}, 2000, "14 of 31 traits were left out: Segment takes at most 32768 bytes",
+			func(i sinktest.Item) (map[string]any, any) { return i.Fields, i.Context["traitsLeftOut"] }},
+		"posthog": {sinktest.NewPosthog("phc_x"), map[string]any{"apiKey": "phc_x"}, 17_100, "1 of 31 traits were left out: PostHog takes at most 512000 bytes",
+			func(i sinktest.Item) (map[string]any, any) {
+				set, _ := i.Fields["$set"].(map[string]any)
+				return set, i.Fields["traitsLeftOut"]
+			}},
+	} {
+		dest := vendor(t, kind, c.vendor, c.config)
+		d := newDeliverer(t, Config{AllowLoopback: true})
+		one := large("5f6b1c2e-1111-5222-8333-444455557777", 30, c.size)
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{one}})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
+		require.Equal(t, c.note, out.Err)
+		require.Empty(t, c.vendor.Problems())
+		traits, leftOut := c.traits(c.vendor.Items()[0])
+		require.Contains(t, traits, "t28")
+		require.Contains(t, traits, "t29", "changed")
+		require.Contains(t, traits, "t00")
+		require.Contains(t, traits, "small", "what does not fit keeps nothing later out")
+		require.Equal(t, "ann@example.com", traits["email"])
+		require.InDelta(t, float64(31-(len(traits)-1)), leftOut, 0)
+
+		out = d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{small, one}})
+		require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
+		require.Equal(t, []delivery.Result{{}, {Err: c.note}}, out.Results, "each record has its own text")
+	}
+}
+
+func TestWhatAPropertyOfAnyLengthLeavesForTheOthersIsUsed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := begin(nil)
+		names := rapid.SliceOfDistinct(rapid.StringN(0, 8, -1), func(s string) string { return InQuotes(s) }).Draw(t, "names")
+		for _, name := range names {
+			all.str(InQuotes(name), rapid.StringN(0, 40, -1).Draw(t, "value"))
+		}
+		preferred := names[:rapid.IntRange(0, len(names)).Draw(t, "preferred")]
+		document := string(all.end())
+		budget := rapid.IntRange(0, len(document)).Draw(t, "budget")
+		kept, leftOut, of := fitting(document, preferred, budget)
+		require.Equal(t, len(names), of)
+		require.LessOrEqual(t, len(kept), budget+2)
+		var had, has map[string]string
+		require.NoError(t, json.Unmarshal([]byte(document), &had))
+		require.NoError(t, json.Unmarshal([]byte(kept), &has))
+		require.Len(t, has, len(had)-leftOut)
+		for name, value := range has {
+			require.Equal(t, had[name], value)
+		}
+		whole, none, _ := fitting(document, preferred, len(document))
+		require.Equal(t, document, whole)
+		require.Zero(t, none)
+	})
 }
 
 func TestExtraEventsCountForTheLimitsOfARequest(t *testing.T) {

@@ -46,6 +46,7 @@ type Item struct {
 	// User and Anonymous are both ids, of Segment.
 	User, Anonymous string
 	Fields          map[string]any
+	Context         map[string]any // of Segment
 	// Link says that it does nothing but tie another name to the person.
 	Link bool
 }
@@ -277,6 +278,7 @@ func checkSegment(writeKey string, r *http.Request, body []byte) ([]Item, int, s
 			return nil, http.StatusBadRequest, fmt.Sprintf("batch[%d]: too large or no object", i)
 		}
 		item := Item{ID: text(m["messageId"]), Person: text(m["userId"]), User: text(m["userId"]), Anonymous: text(m["anonymousId"])}
+		item.Context, _ = m["context"].(map[string]any)
 		if item.Person == "" {
 			item.Person = text(m["anonymousId"])
 		}

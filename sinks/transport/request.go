@@ -15,8 +15,24 @@ type Request struct {
 	URL    *url.URL
 	Header http.Header
 	Body   []byte
+	// Notes say, by the index of a payload, what of it the request does not carry. They
+	// are for the delivery log.
+	Notes map[int]string
 	// Gzip has Compress compress the body, unless it is small.
 	Gzip bool
+}
+
+// Note adds to Notes; an empty text says nothing.
+func (r *Request) Note(payload int, text string) {
+	switch {
+	case text == "":
+	case r.Notes == nil:
+		r.Notes = map[int]string{payload: text}
+	case r.Notes[payload] == "":
+		r.Notes[payload] = text
+	default:
+		r.Notes[payload] += "; " + text
+	}
 }
 
 // outgoing is the request as net/http sends it.

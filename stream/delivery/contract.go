@@ -102,12 +102,13 @@ type Outcome struct {
 	Status     int           // HTTP status, 0 when there was none
 	Latency    time.Duration // from the first byte sent to the answer judged
 	RetryAfter time.Duration // the receiver's wish, 0 when it expressed none
-	// Err is what went wrong, for the delivery log and dead letters alone: it may quote
+	// Err is what went wrong, or what a delivery did not carry, for the delivery log and dead letters alone: it may quote
 	// the record. It begins with the class of the failure; others are told Class. No secrets.
 	Err      string
 	Response []byte // at most the first KiB of the body
 	// Results is what came of each record, in the order of Delivery.Records, when the
-	// verdict is Partial: Delivered, Skipped, Reject, and anything else for Retry.
+	// verdict is Partial: Delivered, Skipped, Reject, and anything else for Retry. A
+	// delivery has them too when it did not carry all of a record.
 	Results []Result
 }
 

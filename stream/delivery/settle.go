@@ -250,7 +250,7 @@ func (c *courier) logAttempt(f *flight, out Outcome, started time.Time) {
 		return
 	}
 	t := f.track
-	each := out.Verdict == Partial && len(out.Results) == len(f.records)
+	each := (out.Verdict == Partial || out.Verdict == Delivered) && len(out.Results) == len(f.records)
 	written := 0
 	for i, r := range f.records {
 		if each {
