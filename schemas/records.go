@@ -204,13 +204,17 @@ type Preference struct {
 const (
 	SignalMerged  = "merged"  // the contact was merged away
 	SignalDeleted = "deleted" // the contact was erased
+	// What a processor that derives tells itself.
+	SignalTimer    = "timer"    // What is due, as armed under Epoch
+	SignalHandover = "handover" // State of a contact that was merged into this one
+	SignalRecord   = "record"   // State encloses a record: forwarded by a contact that was merged away, or redriven
 )
 
 // Signal is a value of topic signals: something processors tell each other. A type
 // with content of its own has a nullable field for it.
 type Signal struct {
 	ID         string    `avro:"id"`
-	Type       string    `avro:"type"` // one of the Signal… constants; "timer", "handover" are to come
+	Type       string    `avro:"type"` // one of the Signal… constants
 	For        string    `avro:"for"`  // the processor that it is addressed to
 	ContactID  string    `avro:"contactId"`
 	OccurredAt time.Time `avro:"occurredAt"`

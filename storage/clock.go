@@ -6,8 +6,8 @@ import (
 )
 
 // Clock reads the server's clock, not the start of a transaction.
-func (db *DB) Clock(ctx context.Context) (time.Time, error) {
+func (q queries) Clock(ctx context.Context) (time.Time, error) {
 	var now time.Time
-	err := db.sql.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	err := q.sql.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
 	return now, err
 }

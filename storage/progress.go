@@ -39,10 +39,13 @@ type Progress struct {
 	// what the group says.
 	Accepted  bool
 	UpdatedAt time.Time
+	// TakingOver is the contact up to which the partition was taken over from Postgres; nil
+	// when that is through, or the processor takes nothing over.
+	TakingOver *uuid.UUID
 }
 
 const lockProgress = `
-SELECT partition, ranges, format, published, accepted, updated_at
+SELECT partition, ranges, format, published, accepted, updated_at, taking_over
 FROM processor_progress
 WHERE processor = $1 AND partition = ANY($2)
 ORDER BY partition
@@ -60,7 +63,7 @@ func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []i
 	found := make(map[int32]Progress, len(partitions))
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver); err != nil {
 			return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
 		}
 		found[p.Partition] = p
@@ -72,7 +75,7 @@ func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []i
 }
 
 const loadProgress = `
-SELECT partition, ranges, format, pending, published, accepted, updated_at
+SELECT partition, ranges, format, pending, published, accepted, updated_at, taking_over
 FROM processor_progress
 WHERE processor = $1 AND ($2::integer[] IS NULL OR partition = ANY($2))
 ORDER BY partition`
@@ -88,7 +91,7 @@ func (db *DB) LoadProgress(ctx context.Context, processor string, partitions []i
 	var found []Progress
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver); err != nil {
 			return nil, fmt.Errorf("load progress of %s: %w", processor, err)
 		}
 		found = append(found, p)

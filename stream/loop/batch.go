@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -32,6 +34,26 @@ type Processor interface {
 	// out. Any other is deterministic: the batch is halved until the record at fault
 	// is alone, and that record goes to dead-letters.
 	Apply(ctx context.Context, tx *storage.Tx, b *Batch) error
+}
+
+// TakesOver is a Processor that begins with what Postgres knows, not with the log's start:
+// at its first start the ends of its topics are noted, of all partitions at once; then each
+// partition is taken over; and then it is read from the noted ends on.
+type TakesOver interface {
+	Processor
+	// TakeOver takes over some of what Postgres knows of a partition, in the order of ids
+	// and from the first above after on, within tx and with a fixed number of statements. It
+	// returns the id up to which it came, or the zero id when nothing is left. Outputs are
+	// caused by a record of which the partition counts; they may be published more than once.
+	TakeOver(ctx context.Context, tx *storage.Tx, b *Batch, partition int32, after uuid.UUID) (uuid.UUID, error)
+}
+
+// GivesUp is a Processor that has to know which records were given up.
+type GivesUp interface {
+	Processor
+	// GaveUp notes within tx that a record of its topics became a dead letter because Apply
+	// failed with it alone.
+	GaveUp(ctx context.Context, tx *storage.Tx, b *Batch, r *stream.Record) error
 }
 
 // Batch is what Apply is given and where it leaves its outputs. Not safe for

@@ -19,12 +19,14 @@ const none int64 = -1
 type act int
 
 const (
-	actBegin   act = iota // applied and published: go on from next
-	actSeed               // insert the row, or the topics it lacks, at the log's start
-	actCommit             // commit next to the group, then look again
-	actPublish            // applied, not published: publish pending, do not run the records again
-	actStop               // a mismatch, for an operator
-	actLeave              // written by a newer release, which goes on with it
+	actBegin    act = iota // applied and published: go on from next
+	actSeed                // insert the row, or the topics it lacks, at the log's start
+	actNote                // insert the rows of all partitions at the ends of the logs, to be taken over
+	actTakeOver            // go on taking over what Postgres knows
+	actCommit              // commit next to the group, then look again
+	actPublish             // applied, not published: publish pending, do not run the records again
+	actStop                // a mismatch, for an operator
+	actLeave               // written by a newer release, which goes on with it
 )
 
 // found is what is known of a partition right after an assignment, by topic
@@ -32,6 +34,7 @@ const (
 type found struct {
 	partition int32
 	knows     int32            // the highest format of this binary
+	takesOver bool             // the processor begins with what Postgres knows
 	committed map[string]int64 // none when the group has no offset
 	row       *storage.Progress
 	left      storage.Ranges // of topics that are no longer consumed
@@ -85,6 +88,9 @@ func decide(topics []string, f found, off rule) decision {
 	case absent > 0 && !(off.has(ruleResume) && f.beyondStart()):
 		return withinLog(actCommit, f)
 	}
+	if f.row.TakingOver != nil {
+		return withinLog(actTakeOver, f)
+	}
 	return withinLog(actBegin, f)
 }
 
@@ -117,6 +123,9 @@ func firstStart(topics []string, f found, off rule) decision {
 		if f.committed[t] != none {
 			return decision{act: actStop, why: f.String() + ": the group has an offset and Postgres has no row (a lost database?)"}
 		}
+	}
+	if f.takesOver {
+		return decision{act: actNote}
 	}
 	if off.has(ruleSeed) {
 		return decision{act: actBegin, starts: startOf(topics, f)}

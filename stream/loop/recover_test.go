@@ -23,12 +23,16 @@ func TestRecoveryTable(t *testing.T) {
 	formatted := func(format int32, ranges storage.Ranges) *storage.Progress {
 		return &storage.Progress{Ranges: ranges, Format: format}
 	}
+	takingOver := func(ranges storage.Ranges) *storage.Progress {
+		return &storage.Progress{Ranges: ranges, Published: true, TakingOver: new(uuid.UUID)}
+	}
 	type c = map[string]int64
 	type ids = map[string]uuid.UUID
 	was, is := uuid.New(), uuid.New()
 	for name, tc := range map[string]struct {
 		topics    []string
 		committed c
+		takesOver bool
 		row       *storage.Progress
 		starts    c
 		ends      c
@@ -41,6 +45,14 @@ func TestRecoveryTable(t *testing.T) {
 			topics: one, committed: c{x: none}, want: actSeed, seeds: storage.Ranges{x: {From: 0, Next: 0}}},
 		"first start of a log that does not begin at 0": {
 			topics: one, committed: c{x: none}, starts: c{x: 7}, want: actSeed, seeds: storage.Ranges{x: {From: 7, Next: 7}}},
+		"the first start of a processor that takes over": {
+			topics: two, committed: c{x: none, y: none}, takesOver: true, want: actNote},
+		"the rows are noted, and the group has no offset yet": {
+			topics: one, committed: c{x: none}, takesOver: true, row: takingOver(storage.Ranges{x: {From: 9, Next: 9}}), want: actCommit},
+		"a take-over goes on where it was": {
+			topics: one, committed: c{x: 9}, takesOver: true, row: takingOver(storage.Ranges{x: {From: 9, Next: 9}}), want: actTakeOver},
+		"retention passed the noted end before the take-over was through": {
+			topics: one, committed: c{x: 9}, takesOver: true, row: takingOver(storage.Ranges{x: {From: 9, Next: 9}}), starts: c{x: 10}, want: actStop, says: "starts at 10"},
 		"the row of a first start, before the group has its offset": {
 			topics: one, committed: c{x: none}, row: row(true, storage.Ranges{x: {From: 0, Next: 0}}), want: actCommit},
 		"the group stands at next: go on": {
@@ -125,7 +137,7 @@ func TestRecoveryTable(t *testing.T) {
 			topics: one, committed: c{x: 3}, row: accepted(storage.Ranges{x: {From: 8, Next: 8}}), starts: c{x: 9}, want: actStop, says: "starts at 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := found{knows: 2, row: tc.row, committed: tc.committed, ids: tc.ids, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
+			f := found{knows: 2, takesOver: tc.takesOver, row: tc.row, committed: tc.committed, ids: tc.ids, starts: c{x: 0, y: 0}, ends: c{x: 100, y: 100}}
 			for topic, at := range tc.starts {
 				f.starts[topic] = at
 			}

@@ -65,7 +65,8 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 	}
 	seeds := make(map[int32]storage.Ranges)
 	commits := make(offsets)
-	var publish []found
+	var publish, take []found
+	note := false
 	for i, f := range all {
 		p := open[i]
 		d := decide(w.topics, f, w.cfg.hooks.off)
@@ -77,6 +78,10 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 			w.begin(p, f, d)
 		case actSeed:
 			seeds[p.number] = d.starts
+		case actNote:
+			note = true
+		case actTakeOver:
+			take = append(take, f)
 		case actCommit:
 			w.addNext(commits, f)
 		case actPublish:
@@ -89,6 +94,11 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 		case actLeave:
 			w.metrics.setLag(p.number, f.lag())
 			w.halt(p, d.why, true)
+		}
+	}
+	if note {
+		if err := w.noteEnds(ctx); err != nil {
+			return err
 		}
 	}
 	if len(seeds) > 0 {
@@ -107,7 +117,7 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 	if len(publish) > 0 {
 		return w.republish(ctx, publish)
 	}
-	return nil
+	return w.takeOver(ctx, take)
 }
 
 // look reads where partitions stand: the group's offsets, stable only; then the
@@ -150,7 +160,7 @@ func (w *worker) look(ctx context.Context, open []*part) ([]found, error) {
 	}
 	all := make([]found, len(numbers))
 	for i, n := range numbers {
-		f := found{partition: n, knows: w.formats.highest, row: byNumber[n],
+		f := found{partition: n, knows: w.formats.highest, takesOver: w.takesOver != nil, row: byNumber[n],
 			committed: make(map[string]int64), starts: make(map[string]int64), ends: make(map[string]int64), ids: make(map[string]uuid.UUID)}
 		for j, topic := range w.topics {
 			f.committed[topic] = committed.get(names[j], n)

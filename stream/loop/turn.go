@@ -261,13 +261,25 @@ func (w *worker) decide(ctx context.Context, tx *storage.Tx, out *Batch) error {
 	case len(out.Records) == 0:
 		return nil
 	case w.narrow.condemns(out.Records):
-		return out.DeadLetter(out.Records[0], "processor:"+w.name, reasonFailed, w.narrow.cause)
+		return w.giveUp(ctx, tx, out)
 	}
 	if err := w.guarded(ctx, tx, out); err != nil {
 		return fmt.Errorf("apply %d records: %w", len(out.Records), err)
 	}
 	if out.tooLarge() {
 		return ErrBatchTooLarge // the processor did not pass it on
+	}
+	return nil
+}
+
+// giveUp makes a dead letter of the record that fails alone.
+func (w *worker) giveUp(ctx context.Context, tx *storage.Tx, out *Batch) error {
+	r := out.Records[0]
+	if err := out.DeadLetter(r, "processor:"+w.name, reasonFailed, w.narrow.cause); err != nil {
+		return err
+	}
+	if p, ok := w.cfg.Processor.(GivesUp); ok {
+		return p.GaveUp(ctx, tx, out, r)
 	}
 	return nil
 }

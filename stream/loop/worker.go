@@ -36,6 +36,7 @@ type worker struct {
 	narrow     narrowing
 	emitting   bool // the last batch had outputs
 	formats    formats
+	takesOver  TakesOver // the processor, if it does
 
 	failures int // turns in a row that failed
 	since    time.Time
@@ -79,6 +80,7 @@ func newWorker(cfg Config, number int, metrics *loopMetrics) *worker {
 		publisher:  newPublisher(cfg, number),
 		formats:    formats{highest: FormatOf(cfg.Processor)},
 	}
+	w.takesOver, _ = cfg.Processor.(TakesOver)
 	for _, topic := range cfg.Processor.Topics() {
 		w.topics = append(w.topics, string(topic))
 	}

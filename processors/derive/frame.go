@@ -1,0 +1,299 @@
+package derive
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
+)
+
+// takenAtOnce bounds the memory of a step of the take-over, and how much of it a crash repeats.
+const takenAtOnce = 1000
+
+// Topics are what a derived processor reads: all that is numbered of a contact, and its
+// own signals.
+func Topics() []schemas.Topic {
+	return []schemas.Topic{schemas.TopicEvents, schemas.TopicLifecycle, schemas.TopicSignals}
+}
+
+// Frame is a Processor as the loop runs it. It keeps nothing between batches and is safe
+// for concurrent use by several members of the group.
+type Frame[S any] struct {
+	p     Processor[S]
+	codec *schemas.Codec
+	seen  *prometheus.CounterVec
+	chunk int // how many contacts a step of the take-over reads
+}
+
+var (
+	_ loop.TakesOver = (*Frame[int])(nil)
+	_ loop.GivesUp   = (*Frame[int])(nil)
+)
+
+// New puts a processor into the frame. Its figures are registered on reg unless that is nil.
+func New[S any](p Processor[S], codec *schemas.Codec, reg prometheus.Registerer) (*Frame[S], error) {
+	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "derive", Name: "records_total", ConstLabels: prometheus.Labels{"processor": p.Name()},
+		Help: "Records of a derived processor by what became of them: handled, held (they wait for earlier ones of their contact), undecodable, taken_over (contacts). A batch that is run again counts again.",
+	}, []string{"outcome"})}
+	if reg != nil {
+		if err := reg.Register(f.seen); err != nil {
+			return nil, fmt.Errorf("processor %s: register figures: %w", p.Name(), err)
+		}
+	}
+	return f, nil
+}
+
+// Name implements loop.Processor.
+func (f *Frame[S]) Name() string { return f.p.Name() }
+
+// Topics implements loop.Processor.
+func (f *Frame[S]) Topics() []schemas.Topic { return Topics() }
+
+// States are the states of contacts, as of the last batch that was applied.
+func (f *Frame[S]) States(ctx context.Context, tx *storage.Tx, contacts []string) (map[string]S, error) {
+	return f.p.Load(ctx, tx, contacts)
+}
+
+// Apply implements loop.Processor.
+func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
+	batch, err := f.decode(b)
+	if err != nil || len(batch) == 0 {
+		return err
+	}
+	w, err := f.load(ctx, tx, b, batch)
+	if err != nil {
+		return err
+	}
+	for _, in := range batch {
+		if err := w.machine.handle(w.of(in), in); err != nil {
+			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
+		}
+	}
+	f.seen.WithLabelValues("handled").Add(float64(len(batch)))
+	b.Decided()
+	return w.save(ctx, tx)
+}
+
+// GaveUp implements loop.GivesUp: the record takes its number, so that those behind it go
+// on. What waits for it is stepped with the contact's next record.
+func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r *stream.Record) error {
+	if r.Seq == 0 || r.Topic == schemas.TopicSignals || uuid.Validate(string(r.Key)) != nil {
+		return nil
+	}
+	in := &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era, fresh: true}
+	w, err := f.load(ctx, tx, b, []*incoming{in})
+	if err != nil {
+		return err
+	}
+	if c := w.of(in); !c.row.Ended && c.hold(in, 0) && at(&c.row, in.seq, in.era) == 0 {
+		c.release(in)
+		c.row.Seq, c.row.Era, c.touched = in.seq, in.era, true
+	}
+	return w.save(ctx, tx)
+}
+
+// TakeOver implements loop.TakesOver.
+func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, partition int32, after uuid.UUID) (uuid.UUID, error) {
+	now, err := tx.Clock(ctx)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	w := &work[S]{f: f, machine: machine[S]{p: f.p, codec: f.codec, out: b, now: now.UTC()}}
+	cause := &stream.Record{Topic: schemas.TopicSignals, Partition: partition} // what is handed over has no other
+	last, err := tx.TakeContacts(ctx, partition, after, f.chunk, func(t *storage.Taken) error {
+		c, err := w.machine.takeOver(t, cause)
+		if err == nil {
+			w.order = append(w.order, c)
+		}
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))
+	return last, w.save(ctx, tx)
+}
+
+// decode reads the batch, gives up what nobody can read, and sorts it: what is numbered
+// comes first and by number, so that nearly nothing has to wait.
+func (f *Frame[S]) decode(b *loop.Batch) ([]*incoming, error) {
+	batch := make([]*incoming, 0, len(b.Records))
+	for _, r := range b.Records {
+		in, err := decode(f.codec, r)
+		if err == nil && uuid.Validate(string(r.Key)) != nil {
+			err = fmt.Errorf("the key is no contact's id: %w", schemas.ErrUndecodable)
+			in.seq = 0
+		}
+		switch {
+		case errors.Is(err, schemas.ErrUndecodable):
+			f.seen.WithLabelValues("undecodable").Inc()
+			if err := b.DeadLetter(r, "processor:"+f.p.Name(), "undecodable", err); err != nil {
+				return nil, err
+			}
+			if in.seq == 0 || uuid.Validate(string(r.Key)) != nil {
+				continue
+			}
+		case err != nil:
+			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		if f.concerns(in) {
+			in.fresh = true
+			batch = append(batch, in)
+		}
+	}
+	slices.SortStableFunc(batch, func(a, b *incoming) int {
+		if c := cmp.Compare(a.kind(), b.kind()); c != 0 || a.kind() != numbered {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.era, b.era), cmp.Compare(a.seq, b.seq))
+	})
+	return batch, nil
+}
+
+// concerns says that the record is for this processor.
+func (f *Frame[S]) concerns(in *incoming) bool {
+	switch in.kind() {
+	case handover, command:
+		return in.signal.For == f.p.Name()
+	case derived:
+		return f.p.Wants(in.fact.Type)
+	}
+	return in.kind() == numbered
+}
+
+// work is a batch in hand.
+type work[S any] struct {
+	f        *Frame[S]
+	machine  machine[S]
+	contacts map[string]*contact[S]
+	order    []*contact[S] // each once, as they came
+}
+
+// of is the contact of a record.
+func (w *work[S]) of(in *incoming) *contact[S] { return w.contacts[string(in.cause.Key)] }
+
+// load reads the state of everybody in the batch.
+func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, batch []*incoming) (*work[S], error) {
+	w := &work[S]{f: f, contacts: make(map[string]*contact[S], len(batch))}
+	var ids []string
+	for _, in := range batch {
+		id := string(in.cause.Key)
+		if w.contacts[id] == nil {
+			c := &contact[S]{row: storage.Derived{ContactID: id, Partition: in.cause.Partition}}
+			w.contacts[id] = c
+			w.order, ids = append(w.order, c), append(ids, id)
+		}
+	}
+	found, err := tx.LoadDerived(ctx, f.p.Name(), ids)
+	if err != nil {
+		return nil, err
+	}
+	states, err := f.p.Load(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, c := range w.contacts {
+		if row := found.Contacts[id]; row != nil {
+			c.row = *row
+		}
+		c.state = states[id]
+		c.timers, c.stored = found.Timers[id], found.Timers[id]
+		for _, h := range found.Held[id] {
+			in, err := f.waiting(h)
+			if err != nil {
+				return nil, err
+			}
+			i, _ := slices.BinarySearchFunc(c.held, in, byPlace)
+			c.held = slices.Insert(c.held, i, in)
+		}
+	}
+	w.machine = machine[S]{p: f.p, codec: f.codec, out: b, now: found.Now}
+	return w, nil
+}
+
+// waiting is a record that waits, as it was read.
+func (f *Frame[S]) waiting(h storage.HeldRecord) (*incoming, error) {
+	r := &stream.Record{
+		Topic: schemas.Topic(h.Topic), Partition: h.Partition, Offset: h.Offset, Key: []byte(h.ContactID), Value: h.Value,
+		ID: h.Headers.ID, Type: h.Headers.Type, OccurredAt: h.Headers.OccurredAt, AppendTime: h.Headers.AppendTime,
+		TraceParent: h.Headers.TraceParent, TraceState: h.Headers.TraceState, Seq: h.Seq, Era: h.Era,
+	}
+	if h.Value == nil {
+		return &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era}, nil
+	}
+	in, err := decode(f.codec, r)
+	if err != nil { // it was decoded before it was held
+		return nil, fmt.Errorf("decode %s/%d/%d, which waits: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+	return in, nil
+}
+
+// heldRow is a record that waits, as Postgres keeps it.
+func heldRow(in *incoming) storage.HeldRecord {
+	r := in.cause
+	h := storage.HeldRecord{
+		ContactID: string(r.Key), Topic: string(r.Topic), Partition: r.Partition, Offset: r.Offset, Seq: in.seq, Era: in.era,
+		Headers: storage.HeldHeaders{
+			ID: r.ID, Type: r.Type, OccurredAt: r.OccurredAt, AppendTime: r.AppendTime, TraceParent: r.TraceParent, TraceState: r.TraceState,
+		},
+	}
+	if in.event != nil || in.fact != nil || in.signal != nil {
+		h.Value = r.Value
+	}
+	return h
+}
+
+// save writes what the batch changed.
+func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
+	var ch storage.DerivedChanges
+	var states []Change[S]
+	for _, c := range w.order {
+		if c.touched {
+			ch.Contacts = append(ch.Contacts, &c.row)
+			ch.Armed = append(ch.Armed, missing(c.timers, c.stored, sameEpoch)...)
+			ch.Disarmed = append(ch.Disarmed, missing(c.stored, c.timers, sameName)...)
+		}
+		if c.stepped {
+			states = append(states, Change[S]{ContactID: c.row.ContactID, Partition: c.row.Partition, State: c.state, Forget: c.row.Ended})
+		}
+		for _, in := range c.dropped {
+			ch.Released = append(ch.Released, heldRow(in))
+		}
+		for _, in := range c.held {
+			if in.fresh {
+				ch.Held = append(ch.Held, heldRow(in))
+			}
+		}
+	}
+	w.f.seen.WithLabelValues("held").Add(float64(len(ch.Held)))
+	if err := tx.SaveDerived(ctx, w.f.p.Name(), &ch); err != nil {
+		return err
+	}
+	if len(states) == 0 {
+		return nil
+	}
+	return w.f.p.Save(ctx, tx, states)
+}
+
+func sameEpoch(a, b storage.Timer) bool { return a.Epoch == b.Epoch }
+func sameName(a, b storage.Timer) bool  { return a.What == b.What }
+
+// missing are those timers that others lack.
+func missing(timers, others []storage.Timer, same func(a, b storage.Timer) bool) (lacking []storage.Timer) {
+	for _, t := range timers {
+		if !slices.ContainsFunc(others, func(o storage.Timer) bool { return same(t, o) }) {
+			lacking = append(lacking, t)
+		}
+	}
+	return lacking
+}

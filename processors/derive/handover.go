@@ -1,0 +1,71 @@
+package derive
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// handOver sends all that is kept of a contact that was merged away to its survivor, also
+// when that is nothing: the survivor waits for it. What waits here for other contacts goes
+// the same way.
+func (m *machine[S]) handOver(c *contact[S], cause *stream.Record) error {
+	signal, err := m.handoverOf(c)
+	if err != nil {
+		return err
+	}
+	if err := m.out.Emit(cause, signal); err != nil {
+		return err
+	}
+	for _, in := range c.held {
+		switch in.kind() {
+		case handover:
+			err = m.forwardSignal(c, in)
+		case derived:
+			err = m.forwardFact(c, in)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.end(c.row.Survivor)
+	return nil
+}
+
+func (m *machine[S]) handoverOf(c *contact[S]) (*schemas.Signal, error) {
+	state, err := json.Marshal(c.state)
+	if err != nil {
+		return nil, fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
+	}
+	text, err := json.Marshal(handed{Loser: c.row.ContactID, Took: c.row.Took, State: state})
+	if err != nil {
+		return nil, fmt.Errorf("hand contact %s over: %w", c.row.ContactID, err)
+	}
+	doc := string(text)
+	return &schemas.Signal{
+		ID: schemas.Derive(c.row.ContactID, "handover:"+m.p.Name(), 0), Type: schemas.SignalHandover, For: m.p.Name(),
+		ContactID: c.row.Survivor, OccurredAt: m.now, State: &doc,
+	}, nil
+}
+
+// forwardSignal sends a signal on to the survivor.
+func (m *machine[S]) forwardSignal(c *contact[S], in *incoming) error {
+	onward := *in.signal
+	onward.ID, onward.ContactID = schemas.Derive(in.signal.ID, "forward", 0), c.row.Survivor
+	return m.out.Emit(in.cause, &onward)
+}
+
+// forwardFact sends a derived fact on to the survivor, once.
+func (m *machine[S]) forwardFact(c *contact[S], in *incoming) error {
+	if in.fact.WriterSeq <= c.row.Heard[writer(in.fact, c.row.ContactID)] {
+		return nil
+	}
+	c.hear(in.fact)
+	onward, err := enclose(in.cause, m.p.Name(), c.row.Survivor, false)
+	if err != nil {
+		return err
+	}
+	return m.out.Emit(in.cause, onward)
+}

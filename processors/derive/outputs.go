@@ -1,0 +1,72 @@
+package derive
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// publish emits what a step said, each with its place.
+func (m *machine[S]) publish(c *contact[S], r *Record[S], cause *stream.Record, outputs []schemas.Message, hops int, now time.Time) error {
+	for i, o := range outputs {
+		switch o := o.(type) {
+		case *schemas.Fact:
+			c.row.Written++
+			c.touched = true
+			number(o, &c.row, r.ID, i, now)
+			o.Hops = hops
+		case *schemas.Input:
+			o.Hops = hops
+		}
+		if err := m.out.Emit(cause, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// number says where a derived fact stands: after which record, and its writer's own number.
+func number(f *schemas.Fact, row *storage.Derived, cause string, ordinal int, now time.Time) {
+	f.ContactID, f.CauseID = row.ContactID, cause
+	f.CauseSeq, f.Era, f.WriterSeq = row.Seq, row.Era, row.Written
+	if f.ID == "" {
+		f.ID = schemas.Derive(cause, f.Type, ordinal)
+	}
+	if f.OccurredAt.IsZero() {
+		f.OccurredAt = now
+	}
+}
+
+// anyHops says that something of it may cause what caused it.
+func anyHops(outputs []schemas.Message) bool {
+	return slices.ContainsFunc(outputs, func(o schemas.Message) bool {
+		switch o.(type) {
+		case *schemas.Fact, *schemas.Input:
+			return true
+		}
+		return false
+	})
+}
+
+// arm makes these the timers of the contact. One that stays as it is keeps its epoch;
+// any other has one that was never used before, so that what was sent for it is stale.
+func (c *contact[S]) arm(timers []Timer, hops int, now time.Time) {
+	kept := make([]storage.Timer, 0, len(timers))
+	for _, t := range timers {
+		due := t.Due.UTC().Truncate(time.Microsecond) // as Postgres has it
+		i := slices.IndexFunc(c.timers, func(a storage.Timer) bool { return a.What == t.What && a.Due.Equal(due) })
+		if i >= 0 {
+			kept = append(kept, c.timers[i])
+			continue
+		}
+		c.row.Epoch++
+		c.touched = true
+		kept = append(kept, storage.Timer{
+			ContactID: c.row.ContactID, Partition: c.row.Partition, What: t.What, Due: due, Epoch: c.row.Epoch, Hops: hops, ArmedAt: now,
+		})
+	}
+	c.timers = kept
+}

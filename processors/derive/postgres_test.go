@@ -1,0 +1,176 @@
+package derive
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/loop"
+)
+
+// postgres runs the frame of a world on a real database: whole batches, loaded and saved,
+// and the take-over by its statement.
+type postgres struct {
+	w     *world
+	t     require.TestingT
+	ctx   context.Context
+	db    *storage.DB
+	frame *Frame[tally]
+	after map[int]uuid.UUID
+	// known is what was written of contacts.
+	rows   map[string]int64
+	marks  map[string]string
+	events map[string]bool
+}
+
+func TestTheFrameOnPostgresAgreesWithTheWholeHistory(t *testing.T) {
+	db := storagetest.New(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		_, err := storagetest.SQL(db).Exec(t.Context(), `TRUNCATE contacts, contact_marks, events, derived_contacts, derived_held, derived_documents, timers`)
+		require.NoError(rt, err)
+		w := newWorld(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") })
+		w.pg = &postgres{w: w, t: rt, ctx: t.Context(), db: db, after: map[int]uuid.UUID{}, rows: map[string]int64{}, marks: map[string]string{}, events: map[string]bool{}}
+		w.pg.frame, err = New(tallier{Documents: Documents[tally]{Processor: simName}, fault: w.fault}, w.codec, nil)
+		require.NoError(rt, err)
+		w.pg.frame.chunk = 1
+		require.Empty(rt, w.run(rapid.IntRange(10, 50).Draw(rt, "steps")))
+	})
+}
+
+var errKilled = errors.New("killed before the commit")
+
+// inBatch runs fn, now and then killed before its commit and begun again.
+func (g *postgres) inBatch(fn func(tx *storage.Tx) error) {
+	killed := g.w.draw(4) == 0
+	err := g.db.InBatch(g.ctx, func(tx *storage.Tx) error {
+		if err := fn(tx); err != nil || !killed {
+			return err
+		}
+		return errKilled
+	})
+	if errors.Is(err, errKilled) {
+		err = g.db.InBatch(g.ctx, fn)
+	}
+	require.NoError(g.t, err)
+}
+
+func (g *postgres) apply(p int, d *deriver, records []*stream.Record) {
+	g.inBatch(func(tx *storage.Tx) error {
+		b := loop.NewBatch(g.w.codec, g.w.now(), records)
+		err := g.frame.Apply(g.ctx, tx, b)
+		d.unsent = g.messages(b.Outputs())
+		return err
+	})
+	g.look(p, d)
+}
+
+// takeOver publishes before it commits, as the loop does.
+func (g *postgres) takeOver(p int, d *deriver) {
+	var last uuid.UUID
+	g.inBatch(func(tx *storage.Tx) (err error) {
+		b := loop.NewBatch(g.w.codec, g.w.now(), nil)
+		last, err = g.frame.TakeOver(g.ctx, tx, b, int32(p), g.after[p])
+		for _, m := range g.messages(b.Outputs()) {
+			g.w.append(m)
+		}
+		return err
+	})
+	if g.after[p] = last; last == uuid.Nil {
+		d.phase = 2
+	}
+	g.look(p, d)
+	for id, c := range d.contacts {
+		d.silent[id] = !c.row.Ended
+	}
+}
+
+func (g *postgres) messages(outputs []loop.Output) (all []schemas.Message) {
+	for _, o := range outputs {
+		require.Equal(g.t, schemas.TopicSignals, o.Topic)
+		s, err := g.w.codec.DecodeSignal(o.Value)
+		require.NoError(g.t, err)
+		all = append(all, s)
+	}
+	return all
+}
+
+// look reads what stands in Postgres of a partition.
+func (g *postgres) look(p int, d *deriver) {
+	ids := slices.DeleteFunc(slices.Clone(g.w.ids), func(id string) bool { return g.w.partition(id) != p })
+	err := g.db.InTx(g.ctx, func(tx *storage.Tx) error {
+		found, err := tx.LoadDerived(g.ctx, simName, ids)
+		if err != nil {
+			return err
+		}
+		states, err := g.frame.p.Load(g.ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		d.contacts = map[string]*contact[tally]{}
+		for id, row := range found.Contacts {
+			c := &contact[tally]{row: *row, state: states[id], timers: found.Timers[id]}
+			for _, h := range found.Held[id] {
+				in, err := g.frame.waiting(h)
+				if err != nil {
+					return err
+				}
+				c.held = append(c.held, in)
+			}
+			d.contacts[id] = c
+		}
+		return nil
+	})
+	require.NoError(g.t, err)
+}
+
+// sync writes what contacts knows.
+func (g *postgres) sync() {
+	var ch storage.ContactChanges
+	for _, id := range slices.Sorted(maps.Keys(g.w.rows)) {
+		if row := g.w.rows[id]; g.rows[id] != row.Seq {
+			copied := *row
+			copied.Properties, copied.FirstSeenAt, copied.LastSeenAt, copied.CreatedAt, copied.UpdatedAt = "{}", g.w.now(), g.w.now(), g.w.now(), g.w.now()
+			ch.Saved = append(ch.Saved, &copied)
+			g.rows[id] = row.Seq
+		}
+	}
+	for id, survivor := range g.w.marks {
+		if _, marked := g.marks[id]; !marked {
+			ch.Ended = append(ch.Ended, id)
+			ch.Marks = append(ch.Marks, storage.Mark{ContactID: id, Survivor: survivor, Partition: int32(g.w.partition(id))})
+			g.marks[id] = survivor
+		}
+	}
+	var fresh []storage.StoredEvent
+	kept := map[string]bool{}
+	for _, e := range g.w.stored {
+		kept[e.ContactID] = true
+		if !g.events[e.ID] {
+			g.events[e.ID] = true
+			e.Properties, e.ReceivedAt = "{}", time.Unix(1_700_000_000, 0)
+			fresh = append(fresh, e)
+		}
+	}
+	for _, id := range g.w.ids {
+		if !kept[id] {
+			ch.ForgetEvents = append(ch.ForgetEvents, id)
+		}
+	}
+	require.NoError(g.t, g.db.InTx(g.ctx, func(tx *storage.Tx) error {
+		if err := tx.SaveContacts(g.ctx, &ch, g.w.now()); err != nil {
+			return err
+		}
+		return tx.StoreEvents(g.ctx, fresh)
+	}))
+}

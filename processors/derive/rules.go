@@ -1,0 +1,18 @@
+package derive
+
+// rule is a set of the rules that carry the order of a contact, each a bit; tests
+// switch them off to show what breaks without.
+type rule uint16
+
+const (
+	ruleHold     rule = 1 << iota // a higher number waits for those before it
+	ruleMarks                     // the take-over looks at the marks of contacts that ended
+	ruleMarkHand                  // the take-over of a mark hands over what Postgres has
+	ruleLast                      // a loser hands over when its last number is applied
+	ruleWait                      // contact.merged waits for the hand-over
+	ruleOwnMark                   // a contact that ended leaves a mark of the processor's own
+	ruleOnce                      // a second hand-over of one loser is ignored
+	ruleSince                     // a later definition does not take in what it was filled from
+)
+
+func (r rule) has(x rule) bool { return r&x != 0 }

@@ -1,0 +1,38 @@
+package derive
+
+import (
+	"slices"
+
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// takeOver is a contact as Postgres knows it, or that it has ended; nil of a mark that is
+// not looked at. A contact that was merged away hands over what is stored of it, in case
+// the survivor has not taken it in yet.
+func (m *machine[S]) takeOver(t *storage.Taken, cause *stream.Record) (*contact[S], error) {
+	c := &contact[S]{row: storage.Derived{ContactID: t.ContactID, Partition: t.Partition}, touched: true}
+	switch {
+	case t.Contact != nil:
+		c.row.Seq, c.row.Era, c.row.Took = t.Contact.Seq, t.Contact.Era, slices.Clone(t.Contact.Merged)
+	case m.off.has(ruleMarks):
+		return nil, nil
+	case t.Survivor == "":
+		c.end("")
+		return c, nil
+	default:
+		c.row.Survivor, c.row.Took = t.Survivor, t.Losers
+	}
+	var timers []Timer
+	c.state, timers = m.p.TakeOver(&Known{Contact: t.Contact, Events: t.Events}, m.now)
+	c.stepped = true
+	if t.Contact != nil {
+		c.arm(timers, 0, m.now)
+		return c, nil
+	}
+	if m.off.has(ruleMarkHand) {
+		c.end(t.Survivor)
+		return c, nil
+	}
+	return c, m.handOver(c, cause)
+}

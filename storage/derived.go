@@ -1,0 +1,307 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Derived is where a derived processor stands with a contact.
+type Derived struct {
+	ContactID string
+	Partition int32
+	Seq, Era  int64 // the number of the last record applied, and the era it counts in
+	Written   int64 // the number of its own last fact
+	Epoch     int64 // of the timer that was armed last
+	// Took are the contacts whose state this one has taken in.
+	Took []string
+	// Heard are the numbers of the last facts of other writers.
+	Heard map[string]int64
+	// Survivor is whom the contact was merged into; empty when it was not, or was erased.
+	// Last and LastEra are then the number of its last record.
+	Survivor      string
+	Last, LastEra int64
+	// Ended says that this is a mark: the contact was erased, or handed over.
+	Ended bool
+}
+
+// HeldRecord is a record that waits, with everything to apply it later or to make a dead
+// letter of it. Its key is the contact.
+type HeldRecord struct {
+	ContactID string
+	Topic     string
+	Partition int32
+	Offset    int64
+	Seq, Era  int64
+	Headers   HeldHeaders
+	Value     []byte // nil of one that was given up
+	HeldAt    time.Time
+}
+
+// HeldHeaders are the headers of a record that waits, and when it was appended.
+type HeldHeaders struct {
+	ID          string    `json:"id,omitempty"`
+	Type        string    `json:"type,omitempty"`
+	OccurredAt  time.Time `json:"occurredAt,omitzero"`
+	AppendTime  time.Time `json:"appendTime,omitzero"`
+	TraceParent string    `json:"traceParent,omitempty"`
+	TraceState  string    `json:"traceState,omitempty"`
+}
+
+// DerivedStates is what LoadDerived found, by contact.
+type DerivedStates struct {
+	Contacts map[string]*Derived
+	Held     map[string][]HeldRecord
+	Timers   map[string][]Timer
+	Now      time.Time // the server's clock
+}
+
+// LoadDerived loads where a processor stands with contacts, in one round trip and without
+// locks: the caller owns their partitions. It fails with ErrTooMuch when what waits of
+// several is more than 64 MiB.
+func (tx *Tx) LoadDerived(ctx context.Context, processor string, contacts []string) (*DerivedStates, error) {
+	const (
+		rows = `
+SELECT contact_id::text, partition, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
+FROM derived_contacts WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+		held = `
+SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
+FROM derived_held WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])
+ORDER BY held_at, topic, "offset"`
+		timers = `
+SELECT contact_id::text, partition, what, due, epoch, hops, armed_at
+FROM timers WHERE owner = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+	)
+	found := &DerivedStates{Contacts: make(map[string]*Derived, len(contacts)), Held: make(map[string][]HeldRecord), Timers: make(map[string][]Timer)}
+	var batch pgx.Batch
+	batch.Queue(rows, processor, contacts).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			d := &Derived{}
+			if err := rows.Scan(&d.ContactID, &d.Partition, &d.Seq, &d.Era, &d.Written, &d.Epoch, &d.Took, &d.Heard, &d.Survivor, &d.Last, &d.LastEra, &d.Ended); err != nil {
+				return err
+			}
+			found.Contacts[d.ContactID] = d
+		}
+		return rows.Err()
+	})
+	batch.Queue(held, processor, contacts).Query(func(rows pgx.Rows) error {
+		size := 0
+		for rows.Next() {
+			var h HeldRecord
+			if err := rows.Scan(&h.ContactID, &h.Topic, &h.Partition, &h.Offset, &h.Seq, &h.Era, &h.Headers, &h.Value, &h.HeldAt); err != nil {
+				return err
+			}
+			if size += len(h.Value); size > maxStates && len(contacts) > 1 {
+				return ErrTooMuch
+			}
+			found.Held[h.ContactID] = append(found.Held[h.ContactID], h)
+		}
+		return rows.Err()
+	})
+	batch.Queue(timers, processor, contacts).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var t Timer
+			if err := rows.Scan(&t.ContactID, &t.Partition, &t.What, &t.Due, &t.Epoch, &t.Hops, &t.ArmedAt); err != nil {
+				return err
+			}
+			t.Due, t.ArmedAt = t.Due.UTC(), t.ArmedAt.UTC()
+			found.Timers[t.ContactID] = append(found.Timers[t.ContactID], t)
+		}
+		return rows.Err()
+	})
+	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&found.Now) })
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, fmt.Errorf("load %d contacts of %s: %w", len(contacts), processor, err)
+	}
+	found.Now = found.Now.UTC()
+	return found, nil
+}
+
+// DerivedChanges is what a batch changes.
+type DerivedChanges struct {
+	Contacts []*Derived
+	Held     []HeldRecord // new ones
+	Released []HeldRecord // applied; their places count
+	Armed    []Timer      // new or armed anew
+	Disarmed []Timer
+}
+
+// SaveDerived writes the changes of a batch in a fixed number of statements. Listeners of
+// ChannelTimers hear when the earliest of the timers is due.
+func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChanges) error {
+	if err := tx.saveDerivedContacts(ctx, processor, ch.Contacts); err != nil {
+		return err
+	}
+	if err := tx.releaseRecords(ctx, processor, ch.Released); err != nil {
+		return err
+	}
+	if err := tx.holdRecords(ctx, processor, ch.Held); err != nil {
+		return err
+	}
+	if err := tx.disarmTimers(ctx, processor, ch.Disarmed); err != nil {
+		return err
+	}
+	return tx.armTimers(ctx, processor, ch.Armed)
+}
+
+func (tx *Tx) saveDerivedContacts(ctx context.Context, processor string, contacts []*Derived) error {
+	if len(contacts) == 0 {
+		return nil
+	}
+	const upsert = `
+INSERT INTO derived_contacts AS d (processor, contact_id, partition, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended_at)
+SELECT $1, v.contact_id, v.partition, v.seq, v.era, v.written, v.epoch, v.took::uuid[], v.heard::jsonb, nullif(v.survivor, '')::uuid, v.last_seq, v.last_era,
+       CASE WHEN v.ended THEN now() END
+FROM unnest($2::text[]::uuid[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::boolean[])
+     AS v (contact_id, partition, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended)
+ON CONFLICT (processor, contact_id) DO UPDATE
+SET partition = excluded.partition, seq = excluded.seq, era = excluded.era, written = excluded.written, epoch = excluded.epoch, took = excluded.took,
+    heard = excluded.heard, survivor = excluded.survivor, last_seq = excluded.last_seq, last_era = excluded.last_era, ended_at = coalesce(d.ended_at, excluded.ended_at)`
+	n := len(contacts)
+	ids, partitions, ended := make([]string, n), make([]int32, n), make([]bool, n)
+	seqs, eras, written, epochs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	took, heard, survivors := make([]string, n), make([]string, n), make([]string, n)
+	last, lastEras := make([]int64, n), make([]int64, n)
+	for i, c := range contacts {
+		numbers, err := json.Marshal(c.Heard)
+		if err != nil {
+			return fmt.Errorf("contact %s of %s: %w", c.ContactID, processor, err)
+		}
+		if c.Heard == nil {
+			numbers = []byte("{}")
+		}
+		ids[i], partitions[i], ended[i] = c.ContactID, c.Partition, c.Ended
+		seqs[i], eras[i], written[i], epochs[i] = c.Seq, c.Era, c.Written, c.Epoch
+		took[i], heard[i], survivors[i] = "{"+strings.Join(c.Took, ",")+"}", string(numbers), c.Survivor
+		last[i], lastEras[i] = c.Last, c.LastEra
+	}
+	_, err := tx.sql.Exec(ctx, upsert, processor, ids, partitions, seqs, eras, written, epochs, took, heard, survivors, last, lastEras, ended)
+	if err != nil {
+		return fmt.Errorf("save %d contacts of %s: %w", n, processor, err)
+	}
+	return nil
+}
+
+func (tx *Tx) holdRecords(ctx context.Context, processor string, held []HeldRecord) error {
+	if len(held) == 0 {
+		return nil
+	}
+	const insert = `
+INSERT INTO derived_held (processor, topic, partition, "offset", contact_id, seq, era, headers, value)
+SELECT $1, v.* FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[]::uuid[], $6::bigint[], $7::bigint[], $8::text[]::jsonb[], $9::bytea[]) AS v
+ON CONFLICT (processor, topic, partition, "offset") DO UPDATE
+SET contact_id = excluded.contact_id, seq = excluded.seq, era = excluded.era, headers = excluded.headers, value = excluded.value`
+	topics, partitions, offsets := places(held)
+	n := len(held)
+	ids, seqs, eras, headers, values := make([]string, n), make([]int64, n), make([]int64, n), make([]string, n), make([][]byte, n)
+	for i, h := range held {
+		text, err := json.Marshal(h.Headers)
+		if err != nil {
+			return fmt.Errorf("hold %s/%d/%d for %s: %w", h.Topic, h.Partition, h.Offset, processor, err)
+		}
+		ids[i], seqs[i], eras[i], headers[i], values[i] = h.ContactID, h.Seq, h.Era, string(text), h.Value
+	}
+	if _, err := tx.sql.Exec(ctx, insert, processor, topics, partitions, offsets, ids, seqs, eras, headers, values); err != nil {
+		return fmt.Errorf("hold %d records for %s: %w", n, processor, err)
+	}
+	return nil
+}
+
+func (tx *Tx) releaseRecords(ctx context.Context, processor string, released []HeldRecord) error {
+	if len(released) == 0 {
+		return nil
+	}
+	const remove = `
+DELETE FROM derived_held AS h USING unnest($2::text[], $3::integer[], $4::bigint[]) AS v (topic, partition, "offset")
+WHERE h.processor = $1 AND h.topic = v.topic AND h.partition = v.partition AND h."offset" = v."offset"`
+	topics, partitions, offsets := places(released)
+	if _, err := tx.sql.Exec(ctx, remove, processor, topics, partitions, offsets); err != nil {
+		return fmt.Errorf("release %d records of %s: %w", len(released), processor, err)
+	}
+	return nil
+}
+
+func places(held []HeldRecord) (topics []string, partitions []int32, offsets []int64) {
+	topics, partitions, offsets = make([]string, len(held)), make([]int32, len(held)), make([]int64, len(held))
+	for i, h := range held {
+		topics[i], partitions[i], offsets[i] = h.Topic, h.Partition, h.Offset
+	}
+	return topics, partitions, offsets
+}
+
+// HeldTooLong says how many records have waited for a processor since before a time, and
+// one contact of those.
+func (db *DB) HeldTooLong(ctx context.Context, processor string, before time.Time) (records int64, contact string, err error) {
+	const count = `SELECT count(*), coalesce(min(contact_id::text), '') FROM derived_held WHERE processor = $1 AND held_at < $2`
+	if err := db.sql.QueryRow(ctx, count, processor, before).Scan(&records, &contact); err != nil {
+		return 0, "", fmt.Errorf("count what waits for %s: %w", processor, err)
+	}
+	return records, contact, nil
+}
+
+// CleanDerivedMarks forgets at most limit contacts that ended before a time, and says how
+// many it took.
+func (db *DB) CleanDerivedMarks(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return db.clean(ctx, "marks of derived processors", `
+DELETE FROM derived_contacts WHERE ctid IN (SELECT ctid FROM derived_contacts WHERE ended_at < $1 LIMIT $2)`, before, limit)
+}
+
+// DerivedDocument is the state of a contact as a document.
+type DerivedDocument struct {
+	ContactID string
+	Partition int32
+	JSON      []byte // nil when nothing of it may be left
+}
+
+// LoadDerivedDocuments loads the documents of a processor, by contact.
+func (tx *Tx) LoadDerivedDocuments(ctx context.Context, processor string, contacts []string) (map[string][]byte, error) {
+	const load = `SELECT contact_id::text, state FROM derived_documents WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+	rows, err := tx.sql.Query(ctx, load, processor, contacts)
+	if err != nil {
+		return nil, fmt.Errorf("load documents of %s: %w", processor, err)
+	}
+	documents := make(map[string][]byte)
+	var id string
+	var text string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &text}, func() error { documents[id] = []byte(text); return nil }); err != nil {
+		return nil, fmt.Errorf("load documents of %s: %w", processor, err)
+	}
+	return documents, nil
+}
+
+// SaveDerivedDocuments writes documents of a processor, and removes those without JSON.
+func (tx *Tx) SaveDerivedDocuments(ctx context.Context, processor string, documents []DerivedDocument) error {
+	const (
+		upsert = `
+INSERT INTO derived_documents (processor, contact_id, partition, state)
+SELECT $1, v.contact_id, v.partition, v.state
+FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[]) AS v (contact_id, partition, state)
+ON CONFLICT (processor, contact_id) DO UPDATE SET partition = excluded.partition, state = excluded.state`
+		remove = `DELETE FROM derived_documents WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+	)
+	var ids, gone []string
+	var partitions []int32
+	var texts []string
+	for _, d := range documents {
+		if d.JSON == nil {
+			gone = append(gone, d.ContactID)
+			continue
+		}
+		ids, partitions, texts = append(ids, d.ContactID), append(partitions, d.Partition), append(texts, string(d.JSON))
+	}
+	if len(gone) > 0 {
+		if _, err := tx.sql.Exec(ctx, remove, processor, gone); err != nil {
+			return fmt.Errorf("remove documents of %s: %w", processor, err)
+		}
+	}
+	if len(ids) > 0 {
+		if _, err := tx.sql.Exec(ctx, upsert, processor, ids, partitions, texts); err != nil {
+			return fmt.Errorf("save documents of %s: %w", processor, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Timer is a time at which a derived processor asked for a step of a contact.
+type Timer struct {
+	ContactID string
+	Partition int32
+	What      string // names it among those of the contact
+	Due       time.Time
+	Epoch     int64 // another one whenever it is armed anew
+	Hops      int   // of the chain that led to its being armed
+	ArmedAt   time.Time
+}
+
+// ChannelTimers tells when a timer was armed, as its due in RFC 3339: the earliest of a
+// transaction.
+const ChannelTimers = "timers"
+
+func (tx *Tx) armTimers(ctx context.Context, processor string, armed []Timer) error {
+	if len(armed) == 0 {
+		return nil
+	}
+	const upsert = `
+INSERT INTO timers (owner, contact_id, what, partition, due, epoch, hops, armed_at)
+SELECT $1, v.* FROM unnest($2::text[]::uuid[], $3::text[], $4::integer[], $5::timestamptz[], $6::bigint[], $7::integer[], $8::timestamptz[]) AS v
+ON CONFLICT (owner, contact_id, what) DO UPDATE
+SET partition = excluded.partition, due = excluded.due, epoch = excluded.epoch, hops = excluded.hops, armed_at = excluded.armed_at, sent = false`
+	n := len(armed)
+	ids, whats, partitions, dues := make([]string, n), make([]string, n), make([]int32, n), make([]time.Time, n)
+	epochs, hops, armedAt := make([]int64, n), make([]int32, n), make([]time.Time, n)
+	earliest := armed[0].Due
+	for i, t := range armed {
+		ids[i], whats[i], partitions[i], dues[i] = t.ContactID, t.What, t.Partition, t.Due
+		epochs[i], hops[i], armedAt[i] = t.Epoch, int32(t.Hops), t.ArmedAt
+		if t.Due.Before(earliest) {
+			earliest = t.Due
+		}
+	}
+	if _, err := tx.sql.Exec(ctx, upsert, processor, ids, whats, partitions, dues, epochs, hops, armedAt); err != nil {
+		return fmt.Errorf("arm %d timers of %s: %w", n, processor, err)
+	}
+	return tx.Notify(ctx, ChannelTimers, earliest.UTC().Format(time.RFC3339Nano))
+}
+
+func (tx *Tx) disarmTimers(ctx context.Context, processor string, disarmed []Timer) error {
+	if len(disarmed) == 0 {
+		return nil
+	}
+	const remove = `
+DELETE FROM timers AS t USING unnest($2::text[]::uuid[], $3::text[]) AS v (contact_id, what)
+WHERE t.owner = $1 AND t.contact_id = v.contact_id AND t.what = v.what`
+	ids, whats := make([]string, len(disarmed)), make([]string, len(disarmed))
+	for i, t := range disarmed {
+		ids[i], whats[i] = t.ContactID, t.What
+	}
+	if _, err := tx.sql.Exec(ctx, remove, processor, ids, whats); err != nil {
+		return fmt.Errorf("disarm %d timers of %s: %w", len(disarmed), processor, err)
+	}
+	return nil
+}
+
+// DueTimer is a timer that is due, and the processor that it is for.
+type DueTimer struct {
+	Processor string
+	Timer
+}
+
+// TakeDueTimers locks at most limit timers that were due by a time, the earliest first,
+// leaving those that another ticker has in hand, and marks them as sent: the caller sends
+// them before the transaction is committed, so that a timer is sent once or more.
+func (tx *Tx) TakeDueTimers(ctx context.Context, by time.Time, limit int) ([]DueTimer, error) {
+	const take = `
+WITH due AS (
+    SELECT owner, contact_id, what FROM timers WHERE NOT sent AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE timers AS t SET sent = true FROM due AS d
+WHERE t.owner = d.owner AND t.contact_id = d.contact_id AND t.what = d.what
+RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.hops, t.armed_at`
+	rows, err := tx.sql.Query(ctx, take, by, limit)
+	if err != nil {
+		return nil, fmt.Errorf("take timers that are due: %w", err)
+	}
+	taken, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (DueTimer, error) {
+		var t DueTimer
+		err := row.Scan(&t.Processor, &t.ContactID, &t.Partition, &t.What, &t.Due, &t.Epoch, &t.Hops, &t.ArmedAt)
+		t.Due, t.ArmedAt = t.Due.UTC(), t.ArmedAt.UTC()
+		return t, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take timers that are due: %w", err)
+	}
+	return taken, nil
+}
+
+// NextTimer is when the next timer is due that was not sent; zero for none. now is the
+// server's clock.
+func (db *DB) NextTimer(ctx context.Context) (due, now time.Time, err error) {
+	const next = `SELECT (SELECT due FROM timers WHERE NOT sent ORDER BY due LIMIT 1), clock_timestamp()`
+	var at *time.Time
+	if err := db.sql.QueryRow(ctx, next).Scan(&at, &now); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return due, now, fmt.Errorf("look for the next timer: %w", err)
+	}
+	if at != nil {
+		due = at.UTC()
+	}
+	return due, now.UTC(), nil
+}
