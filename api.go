@@ -97,7 +97,7 @@ func (a *App) probes() []ingest.Probe {
 
 // lag is how far all groups are behind. Without Postgres it is what Kafka says alone.
 func (a *App) lag(ctx context.Context) ([]stream.GroupLag, error) {
-	lags, err := a.admin.LagWithStrays(ctx, a.db)
+	lags, err := a.admin.LagWithOrphans(ctx, a.db)
 	if storage.IsUnavailable(err) {
 		return a.admin.Lag(ctx)
 	}
@@ -107,16 +107,16 @@ func (a *App) lag(ctx context.Context) ([]stream.GroupLag, error) {
 // positions is nil while every processor and destination stands on the log that its
 // topics have now. Without Postgres nothing is known of it.
 func (a *App) positions(ctx context.Context) error {
-	strays, err := a.admin.Strays(ctx, a.db)
+	orphans, err := a.admin.Orphans(ctx, a.db)
 	switch {
 	case storage.IsUnavailable(err):
 		return nil
 	case err != nil:
 		return err
-	case len(strays.Destinations) > 0:
-		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d cursors of destinations wait for an operator, see `hogstream destinations ls`", len(strays.Destinations)))
-	case len(strays.Processors) > 0:
-		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d partitions of processors wait for an operator, see `hogstream processors ls`", len(strays.Processors)))
+	case len(orphans.Destinations) > 0:
+		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d cursors of destinations wait for an operator, see `hogstream destinations ls`", len(orphans.Destinations)))
+	case len(orphans.Processors) > 0:
+		return ingest.NoticeError(fmt.Sprintf("a topic was made anew: %d partitions of processors wait for an operator, see `hogstream processors ls`", len(orphans.Processors)))
 	}
 	return nil
 }

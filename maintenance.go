@@ -190,7 +190,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 			return err
 		}},
 		{"audit entries", a.clean(ctx, now, longest(a.cfg.Database.AuditRetention), a.db.CleanAudit)},
-		{"events outside of partitions", a.clean(ctx, now, keep.events, a.db.CleanStrayEvents)},
+		{"events outside of partitions", a.clean(ctx, now, keep.events, a.db.CleanUnpartitionedEvents)},
 	} {
 		if err := task.run(); err != nil && ctx.Err() == nil {
 			a.tel.Logger.Warn("maintenance.failed", zap.String("what", task.what), zap.Error(err))

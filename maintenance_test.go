@@ -100,7 +100,7 @@ func TestAnAnswerNobodyWaitsForAnyMoreIsForgottenSoonAndWhatAMergeRemovesIsNot(t
 	require.Equal(t, 1, count("pending_answers"))
 }
 
-func TestEventsOfPastDaysHavePartitionsAndStraysAreCleanedInOneGo(t *testing.T) {
+func TestEventsOfPastDaysHavePartitionsAndThoseOutsideThemAreCleanedInOneGo(t *testing.T) {
 	now := time.Now()
 	count := maintained(t, now, func(c *Config) { c.Database.EventsRetention = 10 * day }, func(db *storage.DB) {
 		_, err := storagetest.SQL(db).Exec(t.Context(), `INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source)

@@ -106,7 +106,7 @@ func rebuildContacts(ctx context.Context, r *rebuilding, tx *storage.Tx, at offs
 }
 
 // rebuildDays are days whose events are stored in partitions of their own; those of older
-// ones go where stray events go.
+// ones go where events outside of partitions go.
 const rebuildDays = 31
 
 // rebuildIdentity restores identity from contacts, and from what topic resolved says

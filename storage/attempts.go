@@ -169,7 +169,7 @@ func (db *DB) prepareAttemptsOf(ctx context.Context, day time.Time) error {
 const lockAttemptPartitions = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.delivery_attempts', 0))`
 
 // DropAttempts drops the delivery log's partitions that end at or before the day
-// of before, and returns how many. At most strayAttempts older rows of the default
+// of before, and returns how many. At most unpartitionedAttempts older rows of the default
 // partition go with them.
 func (db *DB) DropAttempts(ctx context.Context, before time.Time) (dropped int, err error) {
 	err = db.InTx(ctx, func(tx *Tx) error {
@@ -199,15 +199,15 @@ func (db *DB) DropAttempts(ctx context.Context, before time.Time) (dropped int, 
 	if err != nil {
 		return dropped, err
 	}
-	const strays = `
+	const outside = `
 		DELETE FROM delivery_attempts_default WHERE ctid IN
 		    (SELECT ctid FROM delivery_attempts_default WHERE attempted_at < $1 LIMIT $2)`
-	_, err = db.clean(ctx, "delivery log outside daily partitions", strays, before.UTC().Truncate(24*time.Hour), strayAttempts)
+	_, err = db.clean(ctx, "delivery log outside daily partitions", outside, before.UTC().Truncate(24*time.Hour), unpartitionedAttempts)
 	return dropped, err
 }
 
-// strayAttempts bounds one deletion from the default partition.
-const strayAttempts = 50_000
+// unpartitionedAttempts bounds one deletion from the default partition.
+const unpartitionedAttempts = 50_000
 
 func (tx *Tx) attemptPartitions(ctx context.Context) ([]string, error) {
 	const sql = `

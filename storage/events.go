@@ -146,9 +146,9 @@ ORDER BY c.relname`
 	return dropped, nil
 }
 
-// CleanStrayEvents forgets at most limit events received before a time whose day has
+// CleanUnpartitionedEvents forgets at most limit events received before a time whose day has
 // no partition of its own, and says how many it took.
-func (db *DB) CleanStrayEvents(ctx context.Context, before time.Time, limit int) (int64, error) {
+func (db *DB) CleanUnpartitionedEvents(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return db.clean(ctx, "events outside daily partitions", `
 DELETE FROM events_default WHERE ctid IN
     (SELECT ctid FROM events_default WHERE received_at < $1 LIMIT $2)`, before, limit)

@@ -49,7 +49,7 @@ func TestEventsLiveInPartitionsByDayOfReceipt(t *testing.T) {
 	dropped, err := db.DropEventPartitions(t.Context(), noon.AddDate(0, 0, 1))
 	require.NoError(t, err)
 	require.Equal(t, []string{"events_p20260310"}, dropped)
-	n, err := db.CleanStrayEvents(t.Context(), noon, 100)
+	n, err := db.CleanUnpartitionedEvents(t.Context(), noon, 100)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, n)
 	require.Equal(t, 2, count(t, db, "events"))

@@ -90,8 +90,8 @@ func MadeAnew(topic schemas.Topic, was, is uuid.UUID) string {
 	return fmt.Sprintf("topic %s was deleted and made anew: the position is on the log %s, and the topic's log is %s now", topic, kafkaID(was), kafkaID(is))
 }
 
-// MendStray names the commands that bring a destination on to the present log.
-func MendStray(destination, replay string) string {
+// MendOrphan names the commands that bring a destination on to the present log.
+func MendOrphan(destination, replay string) string {
 	if replay != "" {
 		return fmt.Sprintf("cancel it with `hogstream replay cancel %s %s`, and begin another with `hogstream replay %s --backfill`", destination, replay, destination)
 	}

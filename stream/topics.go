@@ -446,7 +446,7 @@ func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets
 		if o, ok := ends.Lookup(i.Name, p.Partition); ok && o.Err == nil {
 			pi.End = o.Offset
 		}
-		if size, ok := sizes[TopicPartition{i.Name, p.Partition}]; ok {
+		if size, ok := sizes[TopicPartition{i.Topic, p.Partition}]; ok {
 			pi.Bytes = size
 		}
 		i.Records += pi.End - pi.Start
@@ -460,9 +460,9 @@ func (i *TopicInfo) describe(d kadm.TopicDetail, starts, ends kadm.ListedOffsets
 	}
 }
 
-// TopicPartition is a partition of a topic, by its name on the brokers.
+// TopicPartition is a partition of a topic.
 type TopicPartition struct {
-	Topic     string
+	Topic     schemas.Topic
 	Partition int32
 }
 
@@ -476,7 +476,8 @@ func (a *Admin) sizes(ctx context.Context, found kadm.TopicDetails) map[TopicPar
 	}
 	byBroker.Each(func(d kadm.DescribedLogDir) {
 		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
-			tp := TopicPartition{p.Topic, p.Partition}
+			topic, _ := a.Config.TopicOf(p.Topic)
+			tp := TopicPartition{topic, p.Partition}
 			sizes[tp] = max(sizes[tp], p.Size)
 		})
 	})

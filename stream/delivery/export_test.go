@@ -30,9 +30,9 @@ func (s *Sinks) Owned() []int32 {
 	return partitions
 }
 
-// Strays is how many cursors of a destination, live and of backfills, wait for an
+// Orphans is how many cursors of a destination, live and of backfills, wait for an
 // operator, since their log is another.
-func (s *Sinks) Strays(destination string) int { return s.strays(destination) }
+func (s *Sinks) Orphans(destination string) int { return s.orphaned(destination) }
 
 // Unflushed is the number of results that wait for Postgres.
 func (s *Sinks) Unflushed() int64 { return s.flush.pending.Load() }

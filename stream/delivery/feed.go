@@ -26,7 +26,7 @@ func (c *courier) feed(t *track, r *reader.Reader, low map[schemas.Topic]int64) 
 	}
 	for _, p := range t.places {
 		c.feedPlace(t, p, r)
-		if p.stray || p.end >= 0 && p.cursor.Next() >= p.end {
+		if p.orphaned || p.end >= 0 && p.cursor.Next() >= p.end {
 			continue // needs no more of the log, however long the track stays for what is parked
 		}
 		if at, ok := low[p.topic]; !ok || p.cursor.Next() < at {
@@ -45,8 +45,8 @@ func (c *courier) feed(t *track, r *reader.Reader, low map[schemas.Topic]int64) 
 
 func (c *courier) feedPlace(t *track, p *place, r *reader.Reader) {
 	for !t.full && (p.end < 0 || p.cursor.Next() < p.end) {
-		seen := r.At(reader.LogKey{Topic: p.topic, Partition: t.partition}, p.id, p.cursor.Next(), t.backfill != nil)
-		if c.strays(t, p, seen.ID) {
+		seen := r.At(stream.TopicPartition{Topic: p.topic, Partition: t.partition}, p.id, p.cursor.Next(), t.backfill != nil)
+		if c.orphaned(t, p, seen.ID) {
 			return
 		}
 		switch {
@@ -222,30 +222,30 @@ func (c *courier) giveUp(t *track, it item, reason string, failure error) *schem
 	return d
 }
 
-// strays says whether the place is on the log of a former topic: nothing is read for
+// orphaned says whether the place is on the log of a former topic: nothing is read for
 // it until an operator says from where to go on. A place that does not know its log
 // yet, from before ids were kept, takes the one that is read now.
-func (c *courier) strays(t *track, p *place, now uuid.UUID) bool {
+func (c *courier) orphaned(t *track, p *place, now uuid.UUID) bool {
 	if p.id == uuid.Nil && now != uuid.Nil {
 		p.id, p.changed = now, true
 	}
-	strays := storage.OtherLog(p.id, now)
-	if strays && !p.stray {
+	orphaned := storage.OtherLog(p.id, now)
+	if orphaned && !p.orphaned {
 		c.env.log.Error("delivery.partition_stopped", zap.String("destination", c.dest.Name), zap.String("topic", string(p.topic)),
 			zap.Int32("partition", t.partition), zap.Int64("position", p.cursor.Position()), zap.String("replay_id", t.replay),
-			zap.String("why", stream.MadeAnew(p.topic, p.id, now)), zap.String("mend", stream.MendStray(c.dest.Name, t.replay)))
+			zap.String("why", stream.MadeAnew(p.topic, p.id, now)), zap.String("mend", stream.MendOrphan(c.dest.Name, t.replay)))
 	}
-	p.stray = strays
-	return strays
+	p.orphaned = orphaned
+	return orphaned
 }
 
-// strays is how many cursors of a destination, or of all when it is "", wait for an
+// orphaned is how many cursors of a destination, or of all when it is "", wait for an
 // operator here.
-func (s *Sinks) strays(destination string) (n int) {
+func (s *Sinks) orphaned(destination string) (n int) {
 	for _, t := range s.listTracks() {
 		t.courier.mu.Lock()
 		for _, p := range t.places {
-			if p.stray && (destination == "" || t.courier.dest.Name == destination) {
+			if p.orphaned && (destination == "" || t.courier.dest.Name == destination) {
 				n++
 			}
 		}

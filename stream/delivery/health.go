@@ -100,7 +100,7 @@ func Standing(c storage.Cursor, destination string, end storage.CursorStart) (la
 		if replay == storage.LiveReplay {
 			replay = ""
 		}
-		return &storage.StoppedCursor{Topic: c.Topic, Partition: c.Partition, Position: c.Position, ReplayID: replay, Why: why, Mend: stream.MendStray(destination, replay)}
+		return &storage.StoppedCursor{Topic: c.Topic, Partition: c.Partition, Position: c.Position, ReplayID: replay, Why: why, Mend: stream.MendOrphan(destination, replay)}
 	}
 	if storage.OtherLog(c.TopicID, end.TopicID) {
 		return end.Offset, stop(stream.MadeAnew(schemas.Topic(c.Topic), c.TopicID, end.TopicID)), nil

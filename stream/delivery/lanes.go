@@ -60,13 +60,13 @@ type track struct {
 
 // A place is a cursor of a track: where it stands on one topic.
 type place struct {
-	topic   schemas.Topic
-	cursor  *Cursor
-	epoch   int64
-	id      uuid.UUID // of the topic whose log the cursor is on; zero while unknown
-	stray   bool      // the topic is another now: it waits for an operator
-	end     int64     // exclusive; -1 without an end
-	changed bool      // since it was last flushed
+	topic    schemas.Topic
+	cursor   *Cursor
+	epoch    int64
+	id       uuid.UUID // of the topic whose log the cursor is on; zero while unknown
+	orphaned bool      // the topic is another now: it waits for an operator
+	end      int64     // exclusive; -1 without an end
+	changed  bool      // since it was last flushed
 
 	wanted []bool // for each type of the chunk at hand
 }

@@ -76,7 +76,7 @@ func (m *sinkMetrics) watch(s *Sinks) {
 	}
 	gauge("delivery_unflushed", "Results that wait for Postgres.", func() float64 { return float64(s.flush.pending.Load()) })
 	gauge("delivery_held_bytes", "Bytes of records read and not finished.", func() float64 { return float64(s.env.held.Load()) })
-	gauge("delivery_stopped_cursors", "Cursors of destinations and backfills that wait for an operator, since their topic was made anew.", func() float64 { return float64(s.strays("")) })
+	gauge("delivery_stopped_cursors", "Cursors of destinations and backfills that wait for an operator, since their topic was made anew.", func() float64 { return float64(s.orphaned("")) })
 	gauge("sinks_partitions", "Partition numbers whose lease this process has.", func() float64 { return float64(len(s.listHoldings())) })
 }
 

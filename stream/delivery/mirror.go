@@ -15,7 +15,6 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // The positions of destinations are in Postgres. Each owner mirrors those of its
@@ -122,8 +121,8 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 	for _, c := range m.cursors {
 		topic := s.kafka.Topic(schemas.Topic(c.Topic))
 		at, now := c.Position, m.ids[schemas.Topic(c.Topic)]
-		stray := storage.OtherLog(c.TopicID, now)
-		if stray {
+		orphaned := storage.OtherLog(c.TopicID, now)
+		if orphaned {
 			var err error
 			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, 0); err != nil {
 				return fmt.Errorf("start of the log for group %s: %w", group, err)
@@ -137,7 +136,7 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, was.At); err != nil {
 				return fmt.Errorf("reset of group %s: %w", group, err)
 			}
-			if at != c.Position || stray { // a reset to where it stands changes nothing, and gives up nothing that is parked
+			if at != c.Position || orphaned { // a reset to where it stands changes nothing, and gives up nothing that is parked
 				reset = append(reset, storage.CursorStart{Topic: c.Topic, Partition: c.Partition, Offset: at, TopicID: now})
 			}
 		}
@@ -169,6 +168,6 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 // within is the place of the log next to an offset that a tool has set: tools take
 // any number.
 func (s *Sinks) within(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (int64, error) {
-	start, end, err := s.reader.Bounds(ctx, reader.LogKey{Topic: topic, Partition: partition})
+	start, end, err := s.reader.Bounds(ctx, stream.TopicPartition{Topic: topic, Partition: partition})
 	return min(max(offset, start), end), err
 }

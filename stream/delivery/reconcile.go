@@ -13,7 +13,6 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
-	"github.com/hogstream/hogstream/stream/reader"
 )
 
 // refreshEvery is the poll interval for destinations.
@@ -376,7 +375,7 @@ func (s *Sinks) createMissing(ctx context.Context, id string, topics []schemas.T
 		return err
 	}
 	for _, topic := range topics {
-		_, end, err := s.reader.Bounds(ctx, reader.LogKey{Topic: topic, Partition: partition})
+		_, end, err := s.reader.Bounds(ctx, stream.TopicPartition{Topic: topic, Partition: partition})
 		if err != nil {
 			return err
 		}

@@ -180,7 +180,7 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *reader.Scanner, k *stor
 	if err != nil {
 		return nil, fmt.Errorf("skip of destination %s: %w", k.Destination, err)
 	}
-	key, from := reader.LogKey{Topic: schemas.Topic(k.Topic), Partition: k.Partition}, cursor.Next()
+	key, from := stream.TopicPartition{Topic: schemas.Topic(k.Topic), Partition: k.Partition}, cursor.Next()
 	if from >= k.EndOffset {
 		return nil, nil // all of the rest was delivered
 	}
@@ -218,7 +218,7 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *reader.Scanner, k *stor
 
 // skipEmpty goes on where nothing can be read: the log ends there, or a transaction is
 // still open.
-func (s *Sinks) skipEmpty(ctx context.Context, k *storage.Skip, key reader.LogKey, cursor *Cursor) error {
+func (s *Sinks) skipEmpty(ctx context.Context, k *storage.Skip, key stream.TopicPartition, cursor *Cursor) error {
 	_, end, err := s.reader.Bounds(ctx, key)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (s *Sinks) skipEmpty(ctx context.Context, k *storage.Skip, key reader.LogKe
 }
 
 // skippedGap is the letter of records that the log no longer has.
-func (s *Sinks) skippedGap(ctx context.Context, k *storage.Skip, key reader.LogKey, from int64) (*schemas.DeadLetter, error) {
+func (s *Sinks) skippedGap(ctx context.Context, k *storage.Skip, key stream.TopicPartition, from int64) (*schemas.DeadLetter, error) {
 	start, _, err := s.reader.Bounds(ctx, key)
 	if err != nil {
 		return nil, err
@@ -245,7 +245,7 @@ func (s *Sinks) skippedGap(ctx context.Context, k *storage.Skip, key reader.LogK
 	return d, nil
 }
 
-func skippedGapTo(k *storage.Skip, key reader.LogKey, from, to int64) *schemas.DeadLetter {
+func skippedGapTo(k *storage.Skip, key stream.TopicPartition, from, to int64) *schemas.DeadLetter {
 	d := skippedLetter(k, &stream.Record{Topic: key.Topic, Partition: key.Partition, Offset: from, AppendTime: time.Now()})
 	d.Reason, d.EndOffset = "gap", &to
 	return d

@@ -90,7 +90,7 @@ func TestDestinationsStopVisiblyOnALogThatWasMadeAnewUntilAnOperatorSaysFromWher
 				p = w.start("one", often)
 			}
 			w.Eventually(func(context.Context) (bool, error) {
-				return p.Strays("crm") >= 2*len(w.Ends(schemas.TopicLifecycle)) && p.Strays("both") == len(w.Ends(schemas.TopicLifecycle)), nil
+				return p.Orphans("crm") >= 2*len(w.Ends(schemas.TopicLifecycle)) && p.Orphans("both") == len(w.Ends(schemas.TopicLifecycle)), nil
 			}, "the stop")
 			seen := events(20)
 			w.Append(seen...)
@@ -98,10 +98,10 @@ func TestDestinationsStopVisiblyOnALogThatWasMadeAnewUntilAnOperatorSaysFromWher
 			w.wantTaken(k, "both", 120, old, seen) // the topic that is the same goes on
 			require.Len(t, k.of("crm"), 100, "nothing of the log made anew")
 
-			strays, err := w.admin.Strays(w.Context(), w.db)
+			orphans, err := w.admin.Orphans(w.Context(), w.db)
 			require.NoError(t, err)
-			require.Len(t, strays.Destinations, 6)
-			require.Empty(t, strays.Processors)
+			require.Len(t, orphans.Destinations, 6)
+			require.Empty(t, orphans.Processors)
 			w.wantLag("sink.crm", 200)
 			w.wantLag("sink.both", 200)
 			w.Eventually(func(context.Context) (bool, error) {
@@ -134,7 +134,7 @@ func TestDestinationsStopVisiblyOnALogThatWasMadeAnewUntilAnOperatorSaysFromWher
 			w.Append(last...)
 			w.wantTaken(k, "crm", 320, old, fresh, last)
 			w.wantTaken(k, "both", 140, old, seen, last)
-			w.Eventually(func(context.Context) (bool, error) { return p.Strays("crm")+p.Strays("both") == 0, nil }, "nothing to be stopped")
+			w.Eventually(func(context.Context) (bool, error) { return p.Orphans("crm")+p.Orphans("both") == 0, nil }, "nothing to be stopped")
 			w.waitFlushed(crm)
 			w.wantLag("sink.crm", 0)
 		})
@@ -145,7 +145,7 @@ func TestDestinationsStopVisiblyOnALogThatWasMadeAnewUntilAnOperatorSaysFromWher
 func (w *world) wantLag(group string, want int64) {
 	w.t.Helper()
 	w.Eventually(func(ctx context.Context) (bool, error) {
-		lags, err := w.admin.LagWithStrays(ctx, w.db)
+		lags, err := w.admin.LagWithOrphans(ctx, w.db)
 		for _, g := range lags {
 			if g.Group == group {
 				return g.Lag == want, err
@@ -175,7 +175,7 @@ func TestCursorsFromBeforeIdsWereKeptLearnThemAndThenStopToo(t *testing.T) {
 	}, "the ids to be written")
 	w.Recreate(schemas.TopicLifecycle)
 	w.Append(facts(20, 10)...)
-	w.Eventually(func(context.Context) (bool, error) { return p.Strays("crm") == 3, nil }, "the stop")
+	w.Eventually(func(context.Context) (bool, error) { return p.Orphans("crm") == 3, nil }, "the stop")
 	require.Len(t, k.of("crm"), 100)
 }
 
@@ -301,7 +301,7 @@ func TestABrokerThatReportsNoIdsStopsNobody(t *testing.T) {
 	more := facts(20, 1)
 	w.Append(more...)
 	w.wantTaken(k, "crm", 120, msgs, more)
-	strays, err := w.admin.Strays(w.Context(), w.db)
+	orphans, err := w.admin.Orphans(w.Context(), w.db)
 	require.NoError(t, err)
-	require.Empty(t, strays.Destinations)
+	require.Empty(t, orphans.Destinations)
 }

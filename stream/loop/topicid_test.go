@@ -111,7 +111,7 @@ func (r *rig) recreate(topic schemas.Topic) {
 func (r *rig) awaitLag(admin *stream.Admin, want int64) {
 	r.t.Helper()
 	r.eventually("the lag", func() bool {
-		lags, err := admin.LagWithStrays(r.t.Context(), r.db)
+		lags, err := admin.LagWithOrphans(r.t.Context(), r.db)
 		require.NoError(r.t, err)
 		for _, g := range lags {
 			if g.Group == "copier" {

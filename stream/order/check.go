@@ -166,7 +166,7 @@ func (c *check) begin(ctx context.Context, p *part) error {
 		if l.from == 0 {
 			continue
 		}
-		began, err := c.firstAppended(ctx, reader.LogKey{Topic: topics[t], Partition: p.number}, l)
+		began, err := c.firstAppended(ctx, stream.TopicPartition{Topic: topics[t], Partition: p.number}, l)
 		if err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (c *check) begin(ctx context.Context, p *part) error {
 
 // firstAppended is when the first record was appended that a log still has; of one that has
 // none, the present.
-func (c *check) firstAppended(ctx context.Context, key reader.LogKey, l span) (time.Time, error) {
+func (c *check) firstAppended(ctx context.Context, key stream.TopicPartition, l span) (time.Time, error) {
 	s := source{check: c, key: key, at: l.from, until: l.to}
 	r, err := s.head(ctx)
 	if r == nil || err != nil {
@@ -271,7 +271,7 @@ func (c *check) sources(p part, within func(span) (from, to int64)) []*source {
 	var all []*source
 	for t, l := range p.logs {
 		from, to := within(l)
-		all = append(all, &source{check: c, key: reader.LogKey{Topic: topics[t], Partition: p.number}, at: from, until: to})
+		all = append(all, &source{check: c, key: stream.TopicPartition{Topic: topics[t], Partition: p.number}, at: from, until: to})
 	}
 	return all
 }
@@ -300,7 +300,7 @@ func next(ctx context.Context, sources []*source) (*stream.Record, error) {
 // source reads a part of a log.
 type source struct {
 	check     *check
-	key       reader.LogKey
+	key       stream.TopicPartition
 	at, until int64
 	records   []stream.Record
 }

@@ -20,5 +20,5 @@ func Empty(ctx context.Context, a *stream.Admin, topic schemas.Topic, partition 
 	if err != nil {
 		return false, err
 	}
-	return s.empty(ctx, a, LogKey{topic, partition}, from, to)
+	return s.empty(ctx, a, stream.TopicPartition{Topic: topic, Partition: partition}, from, to)
 }

@@ -37,10 +37,10 @@ func (r *Reader) poll(ctx context.Context, broker int32, more chan struct{}) {
 	}
 }
 
-func (r *Reader) pollRequest(broker int32) (*kmsg.FetchRequest, map[LogKey]int64) {
+func (r *Reader) pollRequest(broker int32) (*kmsg.FetchRequest, map[stream.TopicPartition]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	asked := map[LogKey]int64{}
+	asked := map[stream.TopicPartition]int64{}
 	wait := pollWait
 	for key, p := range r.parts {
 		switch l, ok := r.leaders[key]; {
@@ -58,7 +58,7 @@ func (r *Reader) pollRequest(broker int32) (*kmsg.FetchRequest, map[LogKey]int64
 }
 
 // request builds a read-committed fetch without a session. The mutex is held.
-func (r *Reader) request(asked map[LogKey]int64, size int32, wait time.Duration) *kmsg.FetchRequest {
+func (r *Reader) request(asked map[stream.TopicPartition]int64, size int32, wait time.Duration) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis = int32(wait.Milliseconds())
 	req.MinBytes = 1
@@ -96,7 +96,7 @@ func (r *Reader) readFar(ctx context.Context) {
 			if req == nil {
 				break
 			}
-			if !r.fetch(ctx, r.Far, broker, req, map[LogKey]int64{read.key: read.offset}, reading{bulk: read.bulk}) {
+			if !r.fetch(ctx, r.Far, broker, req, map[stream.TopicPartition]int64{read.key: read.offset}, reading{bulk: read.bulk}) {
 				r.later(ctx, read)
 			}
 		}
@@ -127,7 +127,7 @@ func (r *Reader) nextFar() (farRead, int32, *kmsg.FetchRequest) {
 		if read.bulk {
 			size = bulkBytes
 		}
-		return read, l.broker, r.request(map[LogKey]int64{read.key: read.offset}, size, 0)
+		return read, l.broker, r.request(map[stream.TopicPartition]int64{read.key: read.offset}, size, 0)
 	}
 	return farRead{}, 0, nil
 }
@@ -154,7 +154,7 @@ type reading struct {
 }
 
 // fetch makes one request and takes in its answer; false when something failed.
-func (r *Reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[LogKey]int64, what reading) bool {
+func (r *Reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *kmsg.FetchRequest, asked map[stream.TopicPartition]int64, what reading) bool {
 	answer, err := cl.Broker(int(broker)).RetriableRequest(ctx, req)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -177,7 +177,7 @@ func (r *Reader) fetch(ctx context.Context, cl *kgo.Client, broker int32, req *k
 		}
 		what.id = id
 		for j := range t.Partitions {
-			key := LogKey{topic, t.Partitions[j].Partition}
+			key := stream.TopicPartition{Topic: topic, Partition: t.Partitions[j].Partition}
 			offset, wanted := asked[key]
 			if wanted && !r.took(ctx, key, offset, &t.Partitions[j], what) {
 				ok = false
@@ -202,7 +202,7 @@ func (r *Reader) topicOf(t *kmsg.FetchResponseTopic, req *kmsg.FetchRequest) (sc
 
 // took takes in the answer for one partition; false when it has to be asked again
 // later.
-func (r *Reader) took(ctx context.Context, key LogKey, offset int64, rp *kmsg.FetchResponseTopicPartition, what reading) bool {
+func (r *Reader) took(ctx context.Context, key stream.TopicPartition, offset int64, rp *kmsg.FetchResponseTopicPartition, what reading) bool {
 	r.metrics.fetched.Add(float64(len(rp.RecordBatches)))
 	var limiter *CPULimiter
 	if what.bulk {
@@ -233,7 +233,7 @@ func (r *Reader) took(ctx context.Context, key LogKey, offset int64, rp *kmsg.Fe
 	return true
 }
 
-func (r *Reader) takeIn(key LogKey, offset int64, c *Chunk, fp kgo.FetchPartition, what reading) {
+func (r *Reader) takeIn(key stream.TopicPartition, offset int64, c *Chunk, fp kgo.FetchPartition, what reading) {
 	r.mu.Lock()
 	p := r.partOf(key, what.id)
 	if p == nil {
@@ -263,7 +263,7 @@ func (r *Reader) takeIn(key LogKey, offset int64, c *Chunk, fp kgo.FetchPartitio
 }
 
 // outOfRange looks where the log starts now.
-func (r *Reader) outOfRange(ctx context.Context, key LogKey, offset int64, what reading) bool {
+func (r *Reader) outOfRange(ctx context.Context, key stream.TopicPartition, offset int64, what reading) bool {
 	start, end, err := r.Bounds(ctx, key)
 	if err != nil {
 		r.log.Warn("reader.bounds_failed", zap.String("topic", string(key.Topic)), zap.Int32("partition", key.Partition), zap.Error(err))
@@ -288,7 +288,7 @@ func (r *Reader) outOfRange(ctx context.Context, key LogKey, offset int64, what 
 }
 
 // Bounds asks the leader where a log starts and up to where it can be read.
-func (r *Reader) Bounds(ctx context.Context, key LogKey) (start, end int64, err error) {
+func (r *Reader) Bounds(ctx context.Context, key stream.TopicPartition) (start, end int64, err error) {
 	for _, ask := range []struct {
 		at  int64
 		dst *int64
@@ -362,7 +362,7 @@ func (r *Reader) lookUpLeaders(ctx context.Context) error {
 				again = true
 				continue
 			}
-			r.turn(LogKey{topic, p.Partition}, leader{p.Leader, p.LeaderEpoch, t.TopicID})
+			r.turn(stream.TopicPartition{Topic: topic, Partition: p.Partition}, leader{p.Leader, p.LeaderEpoch, t.TopicID})
 			woken[p.Partition] = true
 			r.startPoll(ctx, p.Leader)
 		}
@@ -392,7 +392,7 @@ func (r *Reader) startPoll(ctx context.Context, broker int32) {
 
 // decodeChunk makes a chunk of what was fetched from offset on; nil when there was
 // nothing to read yet, or when the schema registry must be asked and is away.
-func decodeChunk(key LogKey, offset int64, rp *kmsg.FetchResponseTopicPartition, cfg stream.Config) (*Chunk, kgo.FetchPartition) {
+func decodeChunk(key stream.TopicPartition, offset int64, rp *kmsg.FetchResponseTopicPartition, cfg stream.Config) (*Chunk, kgo.FetchPartition) {
 	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: cfg.Topic(key.Topic), Partition: key.Partition,
 	}, rp, kgo.DefaultDecompressor(), nil)

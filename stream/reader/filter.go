@@ -10,11 +10,12 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // LogRange is the offsets [From, To) of a log.
 type LogRange struct {
-	Key      LogKey
+	Key      stream.TopicPartition
 	ID       uuid.UUID // of the topic; zero when the brokers report none
 	From, To int64
 }
@@ -25,7 +26,7 @@ type Wanted struct {
 	Types        *schemas.Subscription // narrows it further
 	Keys         [][]byte
 	// Ranges of offsets [from, to) that were delivered are not wanted.
-	Finished map[LogKey][]int64
+	Finished map[stream.TopicPartition][]int64
 }
 
 // TakesType says whether records of a type are wanted.
@@ -39,7 +40,7 @@ func (w *Wanted) TakesKey(key []byte) bool {
 }
 
 // TakesOffset says whether what stands at an offset is still to be delivered.
-func (w *Wanted) TakesOffset(key LogKey, offset int64) bool {
+func (w *Wanted) TakesOffset(key stream.TopicPartition, offset int64) bool {
 	pairs := w.Finished[key]
 	i, found := slices.BinarySearch(pairs, offset)
 	return found && i%2 == 1 || !found && i%2 == 0

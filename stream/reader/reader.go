@@ -38,22 +38,16 @@ type Reader struct {
 	Wake func(partition int32)
 
 	mu      sync.Mutex
-	parts   map[LogKey]*logPart
+	parts   map[stream.TopicPartition]*logPart
 	bytes   int
 	clock   uint64
 	queue   []farRead
 	queued  chan struct{}           // one token: the queue is not empty
 	polls   map[int32]chan struct{} // a token for the poll of each broker
-	leaders map[LogKey]leader
+	leaders map[stream.TopicPartition]leader
 	moved   chan struct{} // one token: leaders must be looked up
 
 	background sync.WaitGroup
-}
-
-// LogKey is a partition of a topic.
-type LogKey struct {
-	Topic     schemas.Topic
-	Partition int32
 }
 
 type leader struct {
@@ -64,7 +58,7 @@ type leader struct {
 
 // A logPart is what the reader knows of one partition of one topic.
 type logPart struct {
-	key    LogKey
+	key    stream.TopicPartition
 	id     uuid.UUID      // of the topic whose log this is; zero while unknown
 	chunks []*Chunk       // ascending, apart
 	start  int64          // of the log
@@ -78,7 +72,7 @@ type logPart struct {
 }
 
 type farRead struct {
-	key    LogKey
+	key    stream.TopicPartition
 	offset int64
 	bulk   bool // for a backfill: it is in no hurry
 }
@@ -140,8 +134,8 @@ func New(kafka stream.Config, log *zap.Logger, reg prometheus.Registerer) (*Read
 	}
 	return &Reader{
 		kafka: kafka, near: near, Far: far, log: log, metrics: metrics, CPULimiter: NewCPULimiter(),
-		Wake: func(int32) {}, parts: map[LogKey]*logPart{}, queued: make(chan struct{}, 1),
-		polls: map[int32]chan struct{}{}, leaders: map[LogKey]leader{}, moved: make(chan struct{}, 1),
+		Wake: func(int32) {}, parts: map[stream.TopicPartition]*logPart{}, queued: make(chan struct{}, 1),
+		polls: map[int32]chan struct{}{}, leaders: map[stream.TopicPartition]leader{}, moved: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -169,7 +163,7 @@ type Sight struct {
 // follows, unless the topic is another (storage.OtherLog of id and the sight's): then
 // there is nothing else in the sight, and nothing to be read. bulk says that a
 // backfill asks.
-func (r *Reader) At(key LogKey, id uuid.UUID, offset int64, bulk bool) Sight {
+func (r *Reader) At(key stream.TopicPartition, id uuid.UUID, offset int64, bulk bool) Sight {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.part(key)
@@ -211,7 +205,7 @@ func (p *logPart) awaited(c *Chunk) (yes, bulk bool) {
 	return yes, bulk
 }
 
-func (r *Reader) part(key LogKey) *logPart {
+func (r *Reader) part(key stream.TopicPartition) *logPart {
 	p := r.parts[key]
 	if p == nil {
 		p = &logPart{key: key, end: -1, tail: -1, asked: map[int64]bool{}, far: map[int64]struct{}{}}
@@ -228,7 +222,7 @@ func (r *Reader) part(key LogKey) *logPart {
 // turn takes note of who leads a partition, and of which log. A log that was made
 // anew is read afresh; whoever stands on the former one is woken and finds out. The
 // mutex is held.
-func (r *Reader) turn(key LogKey, l leader) {
+func (r *Reader) turn(key stream.TopicPartition, l leader) {
 	r.leaders[key] = l
 	p := r.parts[key]
 	if p == nil {
@@ -249,7 +243,7 @@ func (r *Reader) turn(key LogKey, l leader) {
 
 // partOf is the partition if it is still that of the log which was asked for; nil
 // otherwise. The mutex is held.
-func (r *Reader) partOf(key LogKey, id uuid.UUID) *logPart {
+func (r *Reader) partOf(key stream.TopicPartition, id uuid.UUID) *logPart {
 	p := r.parts[key]
 	if p == nil || storage.OtherLog(p.id, id) {
 		return nil
@@ -302,7 +296,7 @@ func (r *Reader) isLost(p *logPart, offset int64) bool {
 
 // lose notes that an offset lies beyond the end of the log. Nobody but an operator
 // can say what became of the topic, and from where to go on.
-func (r *Reader) lose(key LogKey, id uuid.UUID, offset, end int64) {
+func (r *Reader) lose(key stream.TopicPartition, id uuid.UUID, offset, end int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.partOf(key, id)
@@ -358,7 +352,7 @@ func (r *Reader) Forget(partition int32) {
 func (r *Reader) Passed(topic schemas.Topic, partition int32, below int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.parts[LogKey{topic, partition}]
+	p := r.parts[stream.TopicPartition{Topic: topic, Partition: partition}]
 	if p == nil {
 		return
 	}

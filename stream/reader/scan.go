@@ -20,13 +20,13 @@ import (
 type Scanner struct {
 	cfg     stream.Config
 	cl      *kgo.Client
-	Leaders map[LogKey]leader
+	Leaders map[stream.TopicPartition]leader
 }
 
 // NewScanner looks up who leads the topics. It is made anew for each task, so
 // leaders that move end one task and no more.
 func NewScanner(ctx context.Context, a *stream.Admin, topics ...schemas.Topic) (*Scanner, error) {
-	s := &Scanner{cfg: a.Config, cl: a.Client, Leaders: map[LogKey]leader{}}
+	s := &Scanner{cfg: a.Config, cl: a.Client, Leaders: map[stream.TopicPartition]leader{}}
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = a.Config.Topic(t)
@@ -43,7 +43,7 @@ func NewScanner(ctx context.Context, a *stream.Admin, topics ...schemas.Topic) (
 			if p.Err != nil || p.Leader < 0 {
 				return nil, fmt.Errorf("%s partition %d has no leader: %w", name, p.Partition, p.Err)
 			}
-			s.Leaders[LogKey{topics[i], p.Partition}] = leader{p.Leader, p.LeaderEpoch, uuid.UUID(found[name].ID)} //nolint:gosec // names are as many as topics
+			s.Leaders[stream.TopicPartition{Topic: topics[i], Partition: p.Partition}] = leader{p.Leader, p.LeaderEpoch, uuid.UUID(found[name].ID)} //nolint:gosec // names are as many as topics
 		}
 	}
 	return s, nil
@@ -52,7 +52,7 @@ func NewScanner(ctx context.Context, a *stream.Admin, topics ...schemas.Topic) (
 // Read fetches committed records from offset on, about maxBytes of them. nil
 // means that there is nothing to read there yet. An offset below the log's start
 // is an error that is kerr.OffsetOutOfRange.
-func (s *Scanner) Read(ctx context.Context, key LogKey, offset int64, maxBytes int32) (*Chunk, error) {
+func (s *Scanner) Read(ctx context.Context, key stream.TopicPartition, offset int64, maxBytes int32) (*Chunk, error) {
 	l, ok := s.Leaders[key]
 	if !ok {
 		return nil, fmt.Errorf("%s has no partition %d", key.Topic, key.Partition)
@@ -92,7 +92,7 @@ func ReadRecord(ctx context.Context, a *stream.Admin, topic schemas.Topic, parti
 	if err != nil {
 		return nil, err
 	}
-	key := LogKey{topic, partition}
+	key := stream.TopicPartition{Topic: topic, Partition: partition}
 	if _, ok := s.Leaders[key]; !ok {
 		return nil, nil // there is no such partition
 	}
@@ -100,7 +100,7 @@ func ReadRecord(ctx context.Context, a *stream.Admin, topic schemas.Topic, parti
 }
 
 // One reads a single record; nil when there is none at that offset.
-func (s *Scanner) One(ctx context.Context, key LogKey, offset int64) (*stream.Record, error) {
+func (s *Scanner) One(ctx context.Context, key stream.TopicPartition, offset int64) (*stream.Record, error) {
 	c, err := s.Read(ctx, key, offset, 64<<10)
 	if IsOutOfRange(err) || err == nil && c == nil {
 		return nil, nil
@@ -134,7 +134,7 @@ func FindRecord(ctx context.Context, a *stream.Admin, id string, most int64, top
 	const window = 2000
 	for back := int64(0); back < most; back += window {
 		for _, end := range ends {
-			key := LogKey{schemas.Topic(end.Topic), end.Partition}
+			key := stream.TopicPartition{Topic: schemas.Topic(end.Topic), Partition: end.Partition}
 			to := end.Offset - back
 			from := max(to-window, OffsetIn(starts, end), 0)
 			if r, err := s.find(ctx, key, from, to, id); r != nil || err != nil {
@@ -146,7 +146,7 @@ func FindRecord(ctx context.Context, a *stream.Admin, id string, most int64, top
 }
 
 // find looks for a record by its id within [from, to).
-func (s *Scanner) find(ctx context.Context, key LogKey, from, to int64, id string) (*stream.Record, error) {
+func (s *Scanner) find(ctx context.Context, key stream.TopicPartition, from, to int64, id string) (*stream.Record, error) {
 	for at := from; at < to; {
 		c, err := s.Read(ctx, key, at, 1<<20)
 		if IsOutOfRange(err) || err == nil && c == nil {

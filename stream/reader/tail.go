@@ -100,7 +100,7 @@ func readNewest(ctx context.Context, cfg stream.Config, opts TailOptions, ranges
 			left[tp] = r
 		}
 		err := read(ctx, cfg, opts, left, logger, func(r *stream.Record) error {
-			tp := stream.TopicPartition{Topic: cfg.Topic(r.Topic), Partition: r.Partition}
+			tp := stream.TopicPartition{Topic: r.Topic, Partition: r.Partition}
 			kept := append(found[tp], r)
 			found[tp] = kept[max(0, len(kept)-opts.Newest):]
 			return nil
@@ -136,10 +136,11 @@ func read(ctx context.Context, cfg stream.Config, opts TailOptions, ranges map[s
 		if r.from >= r.until && !opts.Follow {
 			continue
 		}
-		if from[tp.Topic] == nil {
-			from[tp.Topic] = make(map[int32]kgo.Offset)
+		name := cfg.Topic(tp.Topic)
+		if from[name] == nil {
+			from[name] = make(map[int32]kgo.Offset)
 		}
-		from[tp.Topic][tp.Partition] = kgo.NewOffset().At(r.from)
+		from[name][tp.Partition] = kgo.NewOffset().At(r.from)
 		t.until[tp], t.at[tp] = r.until, r.from
 	}
 	if len(from) == 0 {
@@ -218,7 +219,7 @@ func (t *tail) stalled(waited time.Duration, cause error) error {
 	errs := []error{cause}
 	for tp, end := range t.until {
 		errs = append(errs, fmt.Errorf("tail %s partition %d: nothing came for %s at offset %d, and its end is %d",
-			tp.Topic, tp.Partition, waited.Round(time.Second), t.at[tp], end))
+			t.cfg.Topic(tp.Topic), tp.Partition, waited.Round(time.Second), t.at[tp], end))
 	}
 	return errors.Join(errs...)
 }
@@ -240,8 +241,7 @@ func (t *tail) passOver(ctx context.Context) error {
 	}
 	var failed error
 	for tp, end := range t.until {
-		topic, _ := t.cfg.TopicOf(tp.Topic)
-		empty, err := s.empty(ctx, a, LogKey{topic, tp.Partition}, t.at[tp], end)
+		empty, err := s.empty(ctx, a, tp, t.at[tp], end)
 		if err != nil {
 			failed = err
 		} else if empty {
@@ -252,7 +252,7 @@ func (t *tail) passOver(ctx context.Context) error {
 }
 
 // empty says whether the log has no record in a range, and goes on beyond it.
-func (s *Scanner) empty(ctx context.Context, a *stream.Admin, key LogKey, from, to int64) (bool, error) {
+func (s *Scanner) empty(ctx context.Context, a *stream.Admin, key stream.TopicPartition, from, to int64) (bool, error) {
 	for from < to {
 		c, err := s.Read(ctx, key, from, 1<<20)
 		switch {
@@ -286,7 +286,8 @@ func (t *tail) show(krs []*kgo.Record) error {
 		return a.Timestamp.Compare(b.Timestamp)
 	})
 	for _, kr := range krs {
-		tp := stream.TopicPartition{Topic: kr.Topic, Partition: kr.Partition}
+		topic, _ := t.cfg.TopicOf(kr.Topic)
+		tp := stream.TopicPartition{Topic: topic, Partition: kr.Partition}
 		end, open := t.until[tp]
 		t.at[tp] = kr.Offset + 1
 		if !t.opts.Follow {
@@ -358,7 +359,7 @@ func tailRanges(ctx context.Context, cfg stream.Config, opts TailOptions, logger
 		}
 	}
 	ranges := make(map[stream.TopicPartition]offsetRange)
-	for _, name := range names {
+	for i, name := range names {
 		if len(ends[name]) == 0 {
 			return nil, noTopic(name)
 		}
@@ -375,7 +376,7 @@ func tailRanges(ctx context.Context, cfg stream.Config, opts TailOptions, logger
 			start, _ := starts.Lookup(name, p)
 			timed, _ := byTime.Lookup(name, p)
 			from := opts.From.Resolve(start.Offset, end.Offset, timed.Offset)
-			ranges[stream.TopicPartition{Topic: name, Partition: p}] = offsetRange{start: start.Offset, from: from, until: end.Offset}
+			ranges[stream.TopicPartition{Topic: opts.Topics[i], Partition: p}] = offsetRange{start: start.Offset, from: from, until: end.Offset}
 		}
 	}
 	return ranges, nil

@@ -143,7 +143,7 @@ type letterScan struct {
 }
 
 type letterPart struct {
-	key    reader.LogKey
+	key    stream.TopicPartition
 	start  int64
 	upper  int64     // everything at or beyond was shown
 	lower  int64     // everything from here to upper is in buffer
@@ -182,7 +182,7 @@ func (d *DeadLetters) open(ctx context.Context, cursor string, f LetterFilter) (
 		if given, ok := uppers[start.Partition]; ok {
 			upper = min(upper, given)
 		}
-		scan.parts = append(scan.parts, &letterPart{key: reader.LogKey{Topic: schemas.TopicDeadLetters, Partition: start.Partition}, start: start.Offset, upper: upper, lower: upper})
+		scan.parts = append(scan.parts, &letterPart{key: stream.TopicPartition{Topic: schemas.TopicDeadLetters, Partition: start.Partition}, start: start.Offset, upper: upper, lower: upper})
 	}
 	return scan, nil
 }
@@ -254,7 +254,7 @@ func (s *letterScan) fill(ctx context.Context, p *letterPart) error {
 }
 
 // window reads the letters of a range of offsets with their marks.
-func (d *DeadLetters) window(ctx context.Context, s *reader.Scanner, key reader.LogKey, from, to int64) ([]*Letter, error) {
+func (d *DeadLetters) window(ctx context.Context, s *reader.Scanner, key stream.TopicPartition, from, to int64) ([]*Letter, error) {
 	marks, err := d.db.LetterMarks(ctx, s.Leaders[key].ID, key.Partition, from, to)
 	if err != nil {
 		return nil, err
@@ -318,7 +318,7 @@ func (d *DeadLetters) get(ctx context.Context, place string) (*Letter, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := reader.LogKey{Topic: schemas.TopicDeadLetters, Partition: partition}
+	key := stream.TopicPartition{Topic: schemas.TopicDeadLetters, Partition: partition}
 	if _, ok := s.Leaders[key]; !ok {
 		return nil, ErrNoLetter
 	}

@@ -158,7 +158,7 @@ func (c *counter) inexact() {
 	c.out.Exact = false
 }
 
-func (c *counter) add(chunk *reader.Chunk, key reader.LogKey, from, to int64) {
+func (c *counter) add(chunk *reader.Chunk, key stream.TopicPartition, from, to int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	match := make([]bool, len(chunk.Kinds))

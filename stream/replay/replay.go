@@ -178,7 +178,7 @@ func (r *Replayer) rewindOnce(ctx context.Context, id string, req RewindRequest)
 
 // move sets the cursors, unless one of them was set anew since they were read: what
 // lies open before the target would be more than what was counted.
-func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKey]storage.Cursor, to []storage.CursorStart) error {
+func (r *Replayer) move(ctx context.Context, id string, counted map[stream.TopicPartition]storage.Cursor, to []storage.CursorStart) error {
 	if len(to) == 0 {
 		return stream.ErrNoTarget
 	}
@@ -188,7 +188,7 @@ func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKe
 			return err
 		}
 		for _, c := range cursors {
-			if was, ok := counted[reader.LogKey{Topic: schemas.Topic(c.Topic), Partition: c.Partition}]; !ok || was.Epoch != c.Epoch {
+			if was, ok := counted[stream.TopicPartition{Topic: schemas.Topic(c.Topic), Partition: c.Partition}]; !ok || was.Epoch != c.Epoch {
 				return errMoved
 			}
 		}
@@ -198,7 +198,7 @@ func (r *Replayer) move(ctx context.Context, id string, counted map[reader.LogKe
 
 // countUndelivered counts what is open before the places: in the log, in flight or
 // waiting to be tried again, and parked.
-func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound, s schemas.Subscription, cursors map[reader.LogKey]storage.Cursor, to []storage.CursorStart) error {
+func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound, s schemas.Subscription, cursors map[stream.TopicPartition]storage.Cursor, to []storage.CursorStart) error {
 	topics := make([]schemas.Topic, 0, 2)
 	for _, t := range to {
 		if !slices.Contains(topics, schemas.Topic(t.Topic)) {
@@ -210,9 +210,9 @@ func (r *Replayer) countUndelivered(ctx context.Context, id string, out *Rewound
 		return err
 	}
 	var open []reader.LogRange
-	w := reader.Wanted{Subscription: s, Finished: map[reader.LogKey][]int64{}}
+	w := reader.Wanted{Subscription: s, Finished: map[stream.TopicPartition][]int64{}}
 	for _, t := range to {
-		key := reader.LogKey{Topic: schemas.Topic(t.Topic), Partition: t.Partition}
+		key := stream.TopicPartition{Topic: schemas.Topic(t.Topic), Partition: t.Partition}
 		c, ok := cursors[key]
 		if storage.OtherLog(c.TopicID, t.TopicID) { // it has nothing of this one
 			c.Position, c.Finished = 0, nil
@@ -301,31 +301,31 @@ func (r *Replayer) resolve(ctx context.Context, field, text string, topics []sch
 func rangesTo(from, ends []storage.CursorStart) []reader.LogRange {
 	ranges := make([]reader.LogRange, 0, len(from))
 	for _, f := range from {
-		ranges = append(ranges, reader.LogRange{Key: reader.LogKey{Topic: schemas.Topic(f.Topic), Partition: f.Partition}, ID: f.TopicID, From: f.Offset, To: max(reader.OffsetIn(ends, f), f.Offset)})
+		ranges = append(ranges, reader.LogRange{Key: stream.TopicPartition{Topic: schemas.Topic(f.Topic), Partition: f.Partition}, ID: f.TopicID, From: f.Offset, To: max(reader.OffsetIn(ends, f), f.Offset)})
 	}
 	return ranges
 }
 
 // liveCursors are the live cursors of a destination.
-func (r *Replayer) liveCursors(ctx context.Context, id string) (map[reader.LogKey]storage.Cursor, error) {
+func (r *Replayer) liveCursors(ctx context.Context, id string) (map[stream.TopicPartition]storage.Cursor, error) {
 	cursors, err := r.db.DestinationCursors(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	live := map[reader.LogKey]storage.Cursor{}
+	live := map[stream.TopicPartition]storage.Cursor{}
 	for _, c := range cursors {
 		if c.ReplayID == storage.LiveReplay {
-			live[reader.LogKey{Topic: schemas.Topic(c.Topic), Partition: c.Partition}] = c
+			live[stream.TopicPartition{Topic: schemas.Topic(c.Topic), Partition: c.Partition}] = c
 		}
 	}
 	return live, nil
 }
 
 // movesOf pairs where the live cursors stand with where they would go.
-func movesOf(cursors map[reader.LogKey]storage.Cursor, to []storage.CursorStart) []Move {
+func movesOf(cursors map[stream.TopicPartition]storage.Cursor, to []storage.CursorStart) []Move {
 	moves := make([]Move, 0, len(to))
 	for _, t := range to {
-		c, ok := cursors[reader.LogKey{Topic: schemas.Topic(t.Topic), Partition: t.Partition}]
+		c, ok := cursors[stream.TopicPartition{Topic: schemas.Topic(t.Topic), Partition: t.Partition}]
 		if !ok {
 			c.Position = t.Offset
 		}

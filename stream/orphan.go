@@ -9,20 +9,20 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
-// Strays are the positions that stand on the log of a former topic: whoever owns them
+// Orphans are the positions that stand on the log of a former topic: whoever owns them
 // waits for an operator.
-type Strays struct {
-	Processors   []storage.Stray
-	Destinations []storage.Stray
+type Orphans struct {
+	Processors   []storage.Orphan
+	Destinations []storage.Orphan
 }
 
 // positioned are the topics that processors and destinations have positions on.
 var positioned = []schemas.Topic{schemas.TopicIngest, schemas.TopicResolved, schemas.TopicEvents, schemas.TopicLifecycle}
 
-// Strays compares every position that Postgres has with the topics as they are now.
+// Orphans compares every position that Postgres has with the topics as they are now.
 // A topic that does not exist is an error.
-func (a *Admin) Strays(ctx context.Context, db *storage.DB) (Strays, error) {
-	var s Strays
+func (a *Admin) Orphans(ctx context.Context, db *storage.DB) (Orphans, error) {
+	var s Orphans
 	now, err := a.TopicIDs(ctx, positioned...)
 	if err != nil {
 		return s, err
@@ -31,32 +31,32 @@ func (a *Admin) Strays(ctx context.Context, db *storage.DB) (Strays, error) {
 	for t, id := range now {
 		ids[string(t)] = id
 	}
-	if s.Processors, err = db.StrayProgress(ctx, ids); err != nil {
+	if s.Processors, err = db.OrphanedProgress(ctx, ids); err != nil {
 		return s, err
 	}
-	s.Destinations, err = db.StrayCursors(ctx, ids)
+	s.Destinations, err = db.OrphanedCursors(ctx, ids)
 	return s, err
 }
 
-// LagWithStrays is Lag, in which what stands on the log of a former topic has all of the
+// LagWithOrphans is Lag, in which what stands on the log of a former topic has all of the
 // present one before it: the offsets of its group say nothing of that log, or went with
 // the former one.
-func (a *Admin) LagWithStrays(ctx context.Context, db *storage.DB) ([]GroupLag, error) {
+func (a *Admin) LagWithOrphans(ctx context.Context, db *storage.DB) ([]GroupLag, error) {
 	lags, err := a.Lag(ctx)
 	if err != nil {
 		return nil, err
 	}
-	strays, err := a.Strays(ctx, db)
+	orphans, err := a.Orphans(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	byGroup := map[string][]storage.Stray{}
+	byGroup := map[string][]storage.Orphan{}
 	names := map[string]bool{}
-	for _, s := range strays.Processors {
+	for _, s := range orphans.Processors {
 		byGroup[s.Name] = append(byGroup[s.Name], s)
 		names[a.Config.Topic(schemas.Topic(s.Topic))] = true
 	}
-	for _, s := range strays.Destinations {
+	for _, s := range orphans.Destinations {
 		group := MirrorGroup(s.Name)
 		byGroup[group] = append(byGroup[group], s)
 		names[a.Config.Topic(schemas.Topic(s.Topic))] = true
@@ -69,20 +69,20 @@ func (a *Admin) LagWithStrays(ctx context.Context, db *storage.DB) ([]GroupLag, 
 		return nil, err
 	}
 	for i := range lags {
-		lags[i].astray(a.Config, byGroup[lags[i].Group], logs)
+		lags[i].countOrphans(a.Config, byGroup[lags[i].Group], logs)
 		delete(byGroup, lags[i].Group)
 	}
 	for group, of := range byGroup { // its offsets went with the topic
 		g := GroupLag{Group: group}
-		g.astray(a.Config, of, logs)
+		g.countOrphans(a.Config, of, logs)
 		lags = append(lags, g)
 	}
 	return lags, nil
 }
 
-// astray counts all of the present logs as lag.
-func (g *GroupLag) astray(cfg Config, strays []storage.Stray, logs Bounds) {
-	for _, s := range strays {
+// countOrphans counts all of the present logs as lag.
+func (g *GroupLag) countOrphans(cfg Config, orphans []storage.Orphan, logs Bounds) {
+	for _, s := range orphans {
 		topic := schemas.Topic(s.Topic)
 		start, end, _ := logs.Of(cfg.Topic(topic), s.Partition)
 		p := g.partition(topic, s.Partition)

@@ -8,28 +8,28 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Stray is a position on the log of a topic that was deleted and made anew.
-type Stray struct {
+// An Orphan is a position on the log of a topic that was deleted and made anew.
+type Orphan struct {
 	Name      string // of the processor, or of the destination
 	Topic     string // without prefix
 	Partition int32
 }
 
-// StrayProgress returns where processors stand on a log that is another than the
+// OrphanedProgress returns where processors stand on a log that is another than the
 // topic's now. ids are the topics' present ids, by name without prefix; rows and topics
 // without an id are never among what is returned.
-func (db *DB) StrayProgress(ctx context.Context, ids map[string]uuid.UUID) ([]Stray, error) {
+func (db *DB) OrphanedProgress(ctx context.Context, ids map[string]uuid.UUID) ([]Orphan, error) {
 	const sql = `
 		SELECT p.processor, t.topic, p.partition
 		FROM processor_progress p
 		JOIN unnest($1::text[], $2::uuid[]) AS t (topic, id) ON (p.ranges -> t.topic ->> 'topicId')::uuid <> t.id
 		ORDER BY 1, 2, 3`
-	return db.queryStrays(ctx, sql, ids)
+	return db.queryOrphans(ctx, sql, ids)
 }
 
-// StrayCursors returns where destinations stand, with their live cursors, on a log that
-// is another than the topic's now; ids as for StrayProgress.
-func (db *DB) StrayCursors(ctx context.Context, ids map[string]uuid.UUID) ([]Stray, error) {
+// OrphanedCursors returns where destinations stand, with their live cursors, on a log that
+// is another than the topic's now; ids as for OrphanedProgress.
+func (db *DB) OrphanedCursors(ctx context.Context, ids map[string]uuid.UUID) ([]Orphan, error) {
 	const sql = `
 		SELECT d.name, c.topic, c.partition
 		FROM cursors c
@@ -37,10 +37,10 @@ func (db *DB) StrayCursors(ctx context.Context, ids map[string]uuid.UUID) ([]Str
 		JOIN destinations d ON d.id = c.destination_id
 		WHERE c.end_offset IS NULL
 		ORDER BY 1, 2, 3`
-	return db.queryStrays(ctx, sql, ids)
+	return db.queryOrphans(ctx, sql, ids)
 }
 
-func (db *DB) queryStrays(ctx context.Context, sql string, ids map[string]uuid.UUID) ([]Stray, error) {
+func (db *DB) queryOrphans(ctx context.Context, sql string, ids map[string]uuid.UUID) ([]Orphan, error) {
 	var topics []string
 	var now []*uuid.UUID
 	for t, id := range ids {
@@ -50,9 +50,9 @@ func (db *DB) queryStrays(ctx context.Context, sql string, ids map[string]uuid.U
 	if err != nil {
 		return nil, fmt.Errorf("find positions on former logs: %w", err)
 	}
-	strays, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Stray])
+	orphans, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Orphan])
 	if err != nil {
 		return nil, fmt.Errorf("find positions on former logs: %w", err)
 	}
-	return strays, nil
+	return orphans, nil
 }
