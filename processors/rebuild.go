@@ -45,8 +45,8 @@ type rebuildFunc func(ctx context.Context, r *rebuilding, tx *storage.Tx, at off
 // offsets are offsets of partitions, by topic.
 type offsets map[schemas.Topic]map[int32]int64
 
-// Rebuild restores a processor's state from the log and publishes nothing
-// (DESIGN section 3, Rebuild). After the loss of a database, contacts is rebuilt
+// Rebuild restores a processor's state from the log and publishes nothing.
+// After the loss of a database, contacts is rebuilt
 // before identity. No processor may be alive meanwhile, also an idle one; when one is,
 // nothing is changed and the error, which wraps ErrRunning, names it.
 func Rebuild(ctx context.Context, name string, d RebuildDeps) error {

@@ -122,7 +122,7 @@ func (m *DeadLetter) Meta() Meta {
 }
 
 // Derive returns the id of the ordinal-th record of a type derived from a cause:
-// UUIDv5 over the cause's id, the type and the ordinal (DESIGN: Ids). The same
+// UUIDv5 over the cause's id, the type and the ordinal. The same
 // on every retry, replay and rebuild.
 func Derive(causeID, typ string, ordinal int) string {
 	ns, err := uuid.Parse(causeID)

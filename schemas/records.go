@@ -55,7 +55,7 @@ type Input struct {
 	// IdempotencyKey is unique within Scope (the API key's id) for the window.
 	IdempotencyKey *string `avro:"idempotencyKey"`
 	Scope          *string `avro:"scope"`
-	// Wait says that the sender waits for the answer (DESIGN: Synchronous answers).
+	// Wait says that the sender waits for the answer.
 	Wait bool `avro:"wait"`
 	// Hops counts how often the chain event → bucket → journey → event led here.
 	Hops int `avro:"hops"`

@@ -17,7 +17,7 @@ var ErrUndecodable = errors.New("undecodable record")
 // and did not answer, or its ids are not known yet. Callers wait and try again.
 var ErrRegistryUnavailable = errors.New("schema registry unavailable")
 
-// Limits of DESIGN section 1, in bytes.
+// Limits, in bytes.
 const (
 	MaxEvent      = 256 << 10 // an event as sent
 	MaxProperties = 512 << 10 // a contact's properties after any patch or merge

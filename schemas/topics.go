@@ -2,8 +2,8 @@ package schemas
 
 import "time"
 
-// Topic is the name of a topic without the deployment's prefix (DESIGN: "hogstream."
-// by default, added at the edge to Kafka).
+// Topic is the name of a topic without the deployment's prefix ("hogstream."
+// by default), which package stream adds and takes away.
 type Topic string
 
 // The topics, in the order a record passes them.

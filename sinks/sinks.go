@@ -279,6 +279,9 @@ var _ delivery.Lingerer = (*Deliverer)(nil)
 
 // New makes a Deliverer. Close releases its idle connections.
 func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, error) {
+	if log == nil {
+		log = zap.NewNop()
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

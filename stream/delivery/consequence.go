@@ -10,7 +10,7 @@ import (
 )
 
 // What follows from an attempt is decided here, by values alone; settle.go carries it
-// out. The table is the one of DESIGN section 4.
+// out.
 
 // A situation is what the consequence of an attempt depends on, beside its outcome.
 type situation struct {

@@ -63,7 +63,7 @@ func in(d time.Duration) time.Time            { return decided.Add(d) }
 func status(v Verdict, code int) Outcome      { return Outcome{Verdict: v, Status: code} }
 func asks(d time.Duration, o Outcome) Outcome { o.RetryAfter = d; return o }
 
-// The table of DESIGN section 4.
+// Every verdict in every situation.
 func TestWhatFollowsFromAnAttempt(t *testing.T) {
 	ok, away, busy := Outcome{Status: 200}, Outcome{Verdict: Retry, Err: "connection refused"}, status(Retry, 503)
 	partly := func(verdicts ...Verdict) Outcome {

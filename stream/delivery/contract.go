@@ -46,7 +46,7 @@ type Delivery struct {
 	CPULimiter *reader.CPULimiter
 }
 
-// Verdict is what follows from an attempt (DESIGN section 4, the table).
+// Verdict is what follows from an attempt.
 type Verdict int
 
 const (

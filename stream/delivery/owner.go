@@ -39,7 +39,7 @@ type Deps struct {
 	Registerer   prometheus.Registerer // may be nil
 }
 
-// Sinks delivers the log to destinations (DESIGN section 4). One instance a
+// Sinks delivers the log to destinations. One instance a
 // process; several processes share the partition numbers.
 type Sinks struct {
 	cfg    Config

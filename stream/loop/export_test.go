@@ -25,7 +25,7 @@ const (
 	StepTidied    = stepTidied
 )
 
-// Rule is one of the six of DESIGN section 3.
+// Rule is one of the six in ARCHITECTURE.md.
 type Rule = rule
 
 // Rules.

@@ -29,7 +29,7 @@ func (h loopHooks) step(step string, partitions []int32) error {
 	return h.at(step, partitions)
 }
 
-// rule is a set of the rules of DESIGN section 3, each a bit; tests switch them
+// rule is a set of the six rules in ARCHITECTURE.md, each a bit; tests switch them
 // off to show what breaks without.
 type rule uint8
 

@@ -123,7 +123,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Loop runs one processor: apply in Postgres, publish in a Kafka
-// transaction, exactly once (DESIGN section 3). Its workers are independent
+// transaction, exactly once. Its workers are independent
 // members of one consumer group.
 type Loop struct {
 	cfg     Config

@@ -50,7 +50,7 @@ type decision struct {
 	why    string         // for actStop: both offsets, and what disagrees; for actLeave: what it would take
 }
 
-// decide is the table of recovery of DESIGN section 3. Every row of it is a
+// decide is the table of recovery in ARCHITECTURE.md. Every row of it is a
 // case of TestRecoveryTable.
 func decide(topics []string, f found, off rule) decision {
 	if f.row == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
-// The table of recovery (DESIGN section 3). `c` is what the group has, a row is
+// The table of recovery. `c` is what the group has, a row is
 // what Postgres has; logs run from 0 to 100 unless a case says otherwise.
 func TestRecoveryTable(t *testing.T) {
 	const x, y = "x", "y"

@@ -11,7 +11,7 @@ import (
 	"github.com/hogstream/hogstream/stream/loop"
 )
 
-// Six rules carry apply and publish (DESIGN section 3). Each test here is the
+// Six rules carry apply and publish (ARCHITECTURE.md). Each test here is the
 // shortest way to the fault that appears without one of them. The schedule runs
 // twice: with the rule, where nothing may be wrong, and without it, where the
 // fault must appear; so the test is known to test something.
