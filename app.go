@@ -45,6 +45,7 @@ type App struct {
 	operations   *destinations.Operations
 
 	lock      *dataLock // of the data directory; nil where it proves nothing
+	moved     []string  // servers of dev mode that are not where they were
 	ownBroker bool      // the broker lives and dies with this process
 
 	// ready are asked by the readiness probe.
@@ -134,6 +135,9 @@ type service struct {
 func (a *App) open(ctx context.Context) (err error) {
 	if a.tel, err = NewTelemetry(ctx, a.cfg.Log, a.cfg.Instance); err != nil {
 		return err
+	}
+	for _, what := range a.moved {
+		a.tel.Logger.Warn("dev.port_taken", zap.String("moved", what))
 	}
 	if err := a.lockData(); err != nil {
 		return err

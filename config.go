@@ -44,6 +44,7 @@ type Config struct {
 	Delivery DeliveryConfig `embed:"" group:"Delivery"`
 	Presets  PresetsConfig  `embed:"" group:"Destinations"`
 	Log      LogConfig      `embed:"" group:"Telemetry"`
+	Local    LocalConfig    `embed:"" group:"Developer's instance"`
 
 	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks" group:"Process"`
 	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE" group:"Process"`
@@ -148,8 +149,15 @@ type LogConfig struct {
 	Level        string `name:"log-level" help:"debug, info, warn or error." env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 	Format       string `name:"log-format" help:"json, console, or auto (console on a terminal)." env:"LOG_FORMAT" default:"auto" enum:"json,console,auto"`
 	File         string `name:"log-file" help:"File that logs are appended to, instead of standard error." env:"LOG_FILE" type:"path"`
+	Attempts     string `name:"attempt-log" help:"Which attempts to deliver are log lines: failures, all or off." env:"ATTEMPT_LOG" default:"failures" enum:"failures,all,off"`
 	Access       string `name:"access-log" help:"Which requests are logged: all, failures or off." env:"ACCESS_LOG" default:"all" enum:"all,failures,off"`
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OTLP/HTTP endpoint for traces, e.g. http://localhost:4318." env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+}
+
+// LocalConfig is about the servers that dev mode starts.
+type LocalConfig struct {
+	BrokerPort   int `name:"broker-port" help:"Port of the broker that dev mode starts; when not set, that of its last start, or a free one." env:"HOGSTREAM_BROKER_PORT"`
+	RegistryPort int `name:"registry-port" help:"Port of the schema registry that dev mode starts; when not set, that of its last start, or a free one." env:"HOGSTREAM_REGISTRY_PORT"`
 }
 
 // IgnoreEmptyVariables takes variables that are empty out of this process's

@@ -62,6 +62,7 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Optio
 	}
 	app.lock, app.ownBroker = lock, parts.broker != nil
 	added.say("opening the database and the topics")
+	app.moved = parts.moved()
 	return app.Run(ctx, func(addr net.Addr) error {
 		running := &Running{
 			PID: os.Getpid(), URL: localURL(addr), APIKey: cfg.AdminAPIKey,
@@ -102,7 +103,7 @@ func startParts(ctx context.Context, cfg *Config, added *options) (*devParts, er
 	if len(cfg.Kafka.Brokers) == 0 {
 		group.Go(func() (err error) {
 			added.say("starting the Kafka broker")
-			parts.broker, err = localbroker.Start(localbroker.Config{Dir: filepath.Join(cfg.DataDir, "kafka")})
+			parts.broker, err = localbroker.Start(localbroker.Config{Dir: filepath.Join(cfg.DataDir, "kafka"), Port: cfg.Local.BrokerPort})
 			if err != nil {
 				return fmt.Errorf("start the broker: %w", err)
 			}
@@ -113,7 +114,7 @@ func startParts(ctx context.Context, cfg *Config, added *options) (*devParts, er
 	if cfg.Registry.URL == "" {
 		group.Go(func() (err error) {
 			added.say("starting the schema registry")
-			parts.registry, err = localregistry.Start(filepath.Join(cfg.DataDir, "registry"))
+			parts.registry, err = localregistry.StartOn(filepath.Join(cfg.DataDir, "registry"), cfg.Local.RegistryPort)
 			if err != nil {
 				return fmt.Errorf("start the schema registry: %w", err)
 			}
@@ -131,6 +132,18 @@ type steps struct{ added *options }
 func (s steps) Write(p []byte) (int, error) {
 	s.added.say(strings.TrimSpace(string(p)))
 	return len(p), nil
+}
+
+// moved are the servers whose port of the last start was taken: clients that were told it
+// must be told the new one.
+func (p *devParts) moved() (names []string) {
+	if p.broker != nil && p.broker.Moved() {
+		names = append(names, "broker, now "+p.broker.Addr()+": HOGSTREAM_BROKER_PORT sets it")
+	}
+	if p.registry != nil && p.registry.Moved() {
+		names = append(names, "registry, now "+p.registry.URL()+": HOGSTREAM_REGISTRY_PORT sets it")
+	}
+	return names
 }
 
 func (p *devParts) stop(ctx context.Context) error {

@@ -142,8 +142,11 @@ func waits() backoff.BackOff {
 	return b
 }
 
+// errRegisteredNow says that another instance registers the same, which is no outage.
+var errRegisteredNow = errors.New("another registers it")
+
 func (r *Registry) retrying(err error, wait time.Duration) {
-	if r.cfg.Retrying != nil {
+	if r.cfg.Retrying != nil && !errors.Is(err, errRegisteredNow) {
 		r.cfg.Retrying(err, wait)
 	}
 }
@@ -195,7 +198,7 @@ func final(subject string, err error) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusConflict && strings.Contains(answer.Message, "already exists"):
 		// Apicurio says so when two instances register at the same moment.
-		return fmt.Errorf("%w: subject %s: another registers it: %w", ErrRegistryUnavailable, subject, answer)
+		return fmt.Errorf("%w: subject %s: %w: %w", ErrRegistryUnavailable, subject, errRegisteredNow, answer)
 	case code == http.StatusConflict:
 		return backoff.Permanent(fmt.Errorf("%w: subject %s: %w", ErrIncompatible, subject, answer))
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:

@@ -109,6 +109,22 @@ func TestRegisterWaitsForARegistryThatIsDown(t *testing.T) {
 	require.ErrorIs(t, seen[0], ErrRegistryUnavailable)
 }
 
+func TestThatAnotherInstanceRegistersTheSameIsNoOutage(t *testing.T) {
+	fake := fakeRegistry(t)
+	var asked atomic.Int32
+	fake.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || asked.Add(1) > 2 {
+			return false
+		}
+		return answer(w, 409, `{"error_code":409,"message":"An artifact with ID 'x' already exists."}`)
+	})
+	var seen []error
+	r := newRegistry(t, RegistryConfig{URLs: []string{fake.URL()}, Retrying: func(err error, _ time.Duration) { seen = append(seen, err) }})
+	require.NoError(t, r.Register(t.Context()))
+	require.Greater(t, asked.Load(), int32(2))
+	require.Empty(t, seen, "two processes that start together warn of nothing")
+}
+
 func TestAnIncompatibleSchemaEndsRegistrationWithTheSubjectAndTheReason(t *testing.T) {
 	fake := fakeRegistry(t)
 	fake.Intercept(func(w http.ResponseWriter, r *http.Request) bool {

@@ -436,11 +436,14 @@ func excerpt(body []byte) []byte {
 }
 
 // logOutcome writes one wide line. A success is ordinary and stands in the
-// delivery log, so it is logged for debugging only.
+// delivery log, so it is logged for debugging only, unless the operator wants all.
 func (d *Deliverer) logOutcome(del *delivery.Delivery, out *delivery.Outcome) {
 	level := zap.InfoLevel
-	if out.Verdict == delivery.Delivered || out.Verdict == delivery.Skipped {
+	if d.cfg.Lines != "all" && (out.Verdict == delivery.Delivered || out.Verdict == delivery.Skipped) {
 		level = zap.DebugLevel
+	}
+	if d.cfg.Lines == "off" {
+		return
 	}
 	entry := d.log.Check(level, "delivery.attempted")
 	if entry == nil {

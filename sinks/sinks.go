@@ -50,6 +50,9 @@ type Config struct {
 	AllowHTTP bool
 	// AllowNetworks are private networks in which receivers may stand.
 	AllowNetworks []netip.Prefix
+	// Lines says which attempts are log lines: failures ("failures", the default), all, or
+	// none ("off").
+	Lines string
 	// Kinds are those that may be used here; nil means all. A destination of
 	// another kind keeps its place and is refused.
 	Kinds []string

@@ -99,12 +99,17 @@ func EnsureTopics(ctx context.Context, cfg Config, logger *zap.Logger) error {
 
 // EnsureTopics is the function of the same name with this Admin's client.
 func (a *Admin) EnsureTopics(ctx context.Context) error {
+	_, err := a.CreateTopics(ctx)
+	return err
+}
+
+// CreateTopics is EnsureTopics that says which it created, by their names on the brokers.
+func (a *Admin) CreateTopics(ctx context.Context) (created []string, err error) {
 	found, err := a.loadTopics(ctx)
 	if err != nil {
-		return fmt.Errorf("ensure topics: %w", err)
+		return nil, fmt.Errorf("ensure topics: %w", err)
 	}
 	contactPartitions := a.contactPartitions(found)
-	var created []string
 	for _, spec := range schemas.Topics() {
 		name := a.Config.Topic(spec.Topic)
 		if _, ok := found[name]; ok {
@@ -114,23 +119,26 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 		if spec.ContactKeyed {
 			partitions = contactPartitions
 		}
-		if err := a.createTopic(ctx, name, partitions, spec); err != nil {
-			return fmt.Errorf("create topic %s: %w", name, err)
+		mine, err := a.createTopic(ctx, name, partitions, spec)
+		if err != nil {
+			return created, fmt.Errorf("create topic %s: %w", name, err)
 		}
-		created = append(created, name)
+		if mine {
+			created = append(created, name)
+		}
 	}
 	if found, err = a.awaitTopics(ctx); err != nil {
-		return fmt.Errorf("wait for topics %s: %w", strings.Join(created, ", "), err)
+		return created, fmt.Errorf("wait for topics %s: %w", strings.Join(created, ", "), err)
 	}
 	configs, err := a.awaitConfigs(ctx)
 	if err != nil {
-		return fmt.Errorf("ensure topics: %w", err)
+		return created, fmt.Errorf("ensure topics: %w", err)
 	}
 	a.keepSignals(ctx, configs)
 	if problems := a.check(found, configs); len(problems) > 0 {
-		return &TopicsError{Problems: problems}
+		return created, &TopicsError{Problems: problems}
 	}
-	return nil
+	return created, nil
 }
 
 // loadTopics returns our topics that exist.
@@ -179,15 +187,16 @@ func (a *Admin) ContactPartitions(ctx context.Context) (int, error) {
 	return int(a.contactPartitions(found)), nil
 }
 
-func (a *Admin) createTopic(ctx context.Context, name string, partitions int32, spec schemas.TopicSpec) error {
+// createTopic is true for a topic that was made by this call.
+func (a *Admin) createTopic(ctx context.Context, name string, partitions int32, spec schemas.TopicSpec) (bool, error) {
 	_, err := a.Kadm.CreateTopic(ctx, partitions, a.Config.ReplicationFactor, a.topicConfig(spec), name)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil // another instance was faster
+		return false, nil // another instance was faster
 	}
 	if errors.Is(err, kerr.InvalidReplicationFactor) {
-		return fmt.Errorf("replication factor %d: are there as many brokers? %w", a.Config.ReplicationFactor, err)
+		return false, fmt.Errorf("replication factor %d: are there as many brokers? %w", a.Config.ReplicationFactor, err)
 	}
-	return err
+	return err == nil, err
 }
 
 // maxMessageBytes of a topic: the largest batch of the producers and some room.

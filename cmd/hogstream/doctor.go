@@ -29,7 +29,12 @@ type finding struct {
 	OK   bool   `json:"ok"`
 	Note string `json:"note,omitempty"`
 	Fix  string `json:"fix,omitempty"`
+	// Todo is what is still to be made on a new deployment, which is no fault.
+	Todo bool `json:"todo,omitempty"`
 }
+
+// toDo is a finding of what a new deployment does not have yet.
+func toDo(what, note string) finding { return finding{What: what, OK: true, Note: note, Todo: true} }
 
 // Run checks one thing after the other and fails when one is not ok.
 func (c *doctorCmd) Run(ctx context.Context, out *output) error {
@@ -46,6 +51,10 @@ func (c *doctorCmd) Run(ctx context.Context, out *output) error {
 	}
 	err = out.value(map[string]any{"ok": healthy, "findings": findings}, func(w io.Writer) {
 		for _, f := range findings {
+			if f.Todo {
+				fmt.Fprintf(w, "todo  %-10s %s\n", f.What, f.Note)
+				continue
+			}
 			if f.OK {
 				fmt.Fprintf(w, "ok    %-10s %s\n", f.What, f.Note)
 				continue
@@ -127,6 +136,9 @@ func topicsFinding(ctx context.Context, cfg hogstream.Config) finding {
 	if err != nil {
 		return ill("topics", err, "mend kafka first")
 	}
+	if !slices.ContainsFunc(infos, func(t stream.TopicInfo) bool { return t.Exists }) {
+		return toDo("topics", fmt.Sprintf("none under prefix %s yet: the first `hogstream serve` makes them, or `hogstream topics create`", cfg.Kafka.Prefix))
+	}
 	for _, t := range infos {
 		if !t.Exists {
 			return ill("topics", fmt.Errorf("%s is missing", t.Name), fix)
@@ -181,7 +193,9 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 	}
 	defer db.Close()
 	findings := []finding{{What: "postgres", OK: true, Note: db.URL()}}
-	if err := db.RequireSchema(ctx); err != nil {
+	if status, err := db.SchemaStatus(ctx); err == nil && status.Applied == 0 {
+		findings = append(findings, toDo("schema", "the database is empty yet: run `hogstream migrate` before the first `hogstream serve`"))
+	} else if err := db.RequireSchema(ctx); err != nil {
 		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
 	} else {
 		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"})

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/schemas/localregistry"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
@@ -42,10 +44,8 @@ func TestTheDoctorIsContentWithWhatServeTakesAndNamesEachFixOtherwise(t *testing
 	}{
 		"settings": {func(c *hogstream.Config) { c.AdminAPIKey = "short" }, "serve does not start with it", "ADMIN_API_KEY has 5 characters"},
 		"kafka":    {func(c *hogstream.Config) { c.Kafka.Brokers = nil }, "KAFKA_BROKERS", "not set"},
-		"topics":   {func(c *hogstream.Config) { c.Kafka.Prefix = "nothing.here." }, "hogstream topics create", "is missing"},
 		"registry": {func(c *hogstream.Config) { c.Registry.URL = "http://127.0.0.1:1" }, "SCHEMA_REGISTRY_URL", "127.0.0.1:1"},
 		"postgres": {func(c *hogstream.Config) { c.Database.URL = "postgres://127.0.0.1:1/nothing" }, "DATABASE_URL", "127.0.0.1:1"},
-		"schema":   {func(c *hogstream.Config) { c.Database.URL = storagetest.EmptyURL(t) }, "hogstream migrate", "schema"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			cfg := well
@@ -65,6 +65,44 @@ func TestTheDoctorIsContentWithWhatServeTakesAndNamesEachFixOtherwise(t *testing
 			require.Empty(t, found, "nothing else is ill")
 		})
 	}
+}
+
+func TestBeforeTheFirstServeTheDoctorSaysWhatIsToBeMadeAndRaisesNoAlarm(t *testing.T) {
+	broker := streamtest.New(t, streamtest.FakeOnly(), streamtest.Partitions(2))
+	cfg, err := hogstream.ConfigFromEnv()
+	require.NoError(t, err)
+	cfg.Kafka.Brokers, cfg.Kafka.Prefix, cfg.Kafka.Partitions = broker.Config.Brokers, "new.", 2
+	cfg.Database.URL = storagetest.EmptyURL(t)
+	require.Equal(t, toDo("topics", "none under prefix new. yet: the first `hogstream serve` makes them, or `hogstream topics create`"), topicsFinding(t.Context(), cfg))
+	todo := 0
+	for _, f := range databaseFindings(t.Context(), cfg) {
+		require.True(t, f.OK, "%+v", f)
+		if f.Todo {
+			require.Contains(t, f.Note, "hogstream migrate")
+			todo++
+		}
+	}
+	require.Equal(t, 1, todo)
+
+	flags := []string{"--kafka-brokers", broker.Config.Brokers[0], "--kafka-prefix", "new.", "--kafka-partitions", "2", "--data-dir", t.TempDir()}
+	text, err := said(t, append([]string{"topics", "create"}, flags...)...)
+	require.NoError(t, err)
+	require.Contains(t, text, "created new.ingest\n")
+	require.True(t, topicsFinding(t.Context(), cfg).OK)
+	require.False(t, topicsFinding(t.Context(), cfg).Todo)
+	text, err = said(t, append([]string{"topics", "create"}, flags...)...)
+	require.NoError(t, err)
+	require.Equal(t, "0 created; all topics are as they must be\n", text)
+
+	missing, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	require.NoError(t, err)
+	defer missing.Close()
+	_, err = missing.Kadm.DeleteTopics(t.Context(), "new.signals")
+	require.NoError(t, err)
+	found := topicsFinding(t.Context(), cfg)
+	require.False(t, found.OK, "one that is missing is a fault")
+	require.Contains(t, found.Note, "new.signals is missing")
+	require.Contains(t, found.Fix, "hogstream topics create")
 }
 
 func TestTheDoctorSaysWhichFormatsAreWrittenAndWhatHoldsAHigherOneBack(t *testing.T) {

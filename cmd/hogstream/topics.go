@@ -92,10 +92,24 @@ func (c *topicsCreateCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.EnsureTopics(ctx, cfg.StreamConfig(), zap.NewNop()); err != nil {
+	admin, err := stream.OpenAdmin(cfg.StreamConfig(), zap.NewNop())
+	if err != nil {
 		return err
 	}
-	return out.value(map[string]bool{"ok": true}, func(w io.Writer) { fmt.Fprintln(w, "all topics are as they must be") })
+	defer admin.Close()
+	created, err := admin.CreateTopics(ctx)
+	if err != nil {
+		if len(created) > 0 {
+			err = fmt.Errorf("created %s, but %w", strings.Join(created, ", "), err)
+		}
+		return err
+	}
+	return out.value(map[string]any{"ok": true, "created": append([]string{}, created...)}, func(w io.Writer) {
+		for _, name := range created {
+			fmt.Fprintf(w, "created %s\n", name)
+		}
+		fmt.Fprintf(w, "%d created; all topics are as they must be\n", len(created))
+	})
 }
 
 // kafka is the config of a command that needs Kafka.

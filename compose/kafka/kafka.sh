@@ -436,9 +436,13 @@ tool() {
     local name=${1%.sh} class
     class=$(tool_class "$1")
     shift
-    case "$name $*" in
-    *--bootstrap-server* | kafka-dump-log* | *perf-test* | *.*.*\ *) ;;
-    *) set -- --bootstrap-server "$(addresses plain_port)" "$@" ;;
+    # A class name knows its own options; the arguments may hold dots, as names of groups do.
+    case "$name" in
+    kafka-dump-log | *perf-test | *.*) ;;
+    *) case " $* " in
+        *" --bootstrap-server "* | *" --bootstrap-server="*) ;;
+        *) set -- --bootstrap-server "$(addresses plain_port)" "$@" ;;
+        esac ;;
     esac
     run_java 256m WARN SYSTEM_ERR "$class" "$@"
 }

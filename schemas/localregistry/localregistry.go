@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	served   chan struct{}
+	moved    bool
 
 	mu sync.Mutex // one registration at a time, with its write to disk
 }
@@ -49,11 +51,15 @@ type entry struct {
 	Schema  string `json:"schema"`
 }
 
-// Start starts a registry on a free loopback port with the schemas found in dir,
+// Start starts a registry on loopback with the schemas found in dir,
 // which is created if it is missing. An empty dir keeps everything in memory. A
 // file that cannot be read is an error: giving out its ids anew would make every
 // record unreadable.
-func Start(dir string) (*Server, error) {
+func Start(dir string) (*Server, error) { return StartOn(dir, 0) }
+
+// StartOn is Start on a port of loopback, which must be free. 0 is the port of the last
+// start in dir when it is free, else any.
+func StartOn(dir string, port int) (*Server, error) {
 	s := &Server{registry: srfake.NewRegistry(), served: make(chan struct{})}
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -64,8 +70,7 @@ func Start(dir string) (*Server, error) {
 			return nil, fmt.Errorf("start the schema registry: read %s: %w", s.path, err)
 		}
 	}
-	var err error
-	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if err := s.listen(dir, port); err != nil {
 		return nil, fmt.Errorf("start the schema registry: %w", err)
 	}
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 10 * time.Second}
@@ -75,6 +80,36 @@ func Start(dir string) (*Server, error) {
 	}()
 	return s, nil
 }
+
+// listen takes the port, and keeps it in dir for the next start.
+func (s *Server) listen(dir string, port int) (err error) {
+	kept := filepath.Join(dir, "port")
+	last := 0
+	if dir != "" && port == 0 {
+		if text, err := os.ReadFile(kept); err == nil {
+			last, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+	}
+	s.listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(max(port, last))))
+	if err != nil && port == 0 && last != 0 {
+		s.moved = true
+		s.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil || dir == "" {
+		return err
+	}
+	_, at, err := net.SplitHostPort(s.listener.Addr().String())
+	if err == nil {
+		err = os.WriteFile(kept, []byte(at+"\n"), 0o600)
+	}
+	if err != nil {
+		_ = s.listener.Close()
+	}
+	return err
+}
+
+// Moved reports whether the port of the last start was taken, and another one is used.
+func (s *Server) Moved() bool { return s.moved }
 
 // URL returns the address of the registry, `http://127.0.0.1:<port>`.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }

@@ -1,8 +1,10 @@
 package localregistry_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,6 +46,31 @@ func TestIDsMeanTheSameAfterARestart(t *testing.T) {
 	again, err := codec.Encode(&schemas.Event{Name: "opened"})
 	require.NoError(t, err)
 	require.Equal(t, value, again)
+}
+
+func TestTheAddressStaysOverRestartsUnlessItsPortIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	first, err := localregistry.Start(dir)
+	require.NoError(t, err)
+	address := first.URL()
+	require.NoError(t, first.Close())
+	second, err := localregistry.Start(dir)
+	require.NoError(t, err)
+	require.Equal(t, address, second.URL())
+	require.False(t, second.Moved())
+	require.NoError(t, second.Close())
+
+	other, err := net.Listen("tcp", strings.TrimPrefix(address, "http://"))
+	require.NoError(t, err)
+	defer other.Close()
+	third, err := localregistry.Start(dir)
+	require.NoError(t, err)
+	require.NotEqual(t, address, third.URL())
+	require.True(t, third.Moved())
+	require.NoError(t, third.Close())
+
+	_, err = localregistry.StartOn(dir, other.Addr().(*net.TCPAddr).Port)
+	require.ErrorContains(t, err, "in use", "a port that was asked for is not exchanged")
 }
 
 func TestAnUnreadableFileIsAnErrorAndStaysAsItIs(t *testing.T) {

@@ -53,6 +53,7 @@ type Broker struct {
 	cluster *kfake.Cluster
 	lock    *os.File
 	addr    string
+	moved   bool
 }
 
 // ErrInUse is wrapped by Start's error when another process uses the directory.
@@ -76,7 +77,7 @@ func Start(cfg Config) (_ *Broker, err error) {
 			lock.Close()
 		}
 	}()
-	port, err := choosePort(cfg)
+	port, moved, err := choosePort(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("local broker: %w", err)
 	}
@@ -85,7 +86,7 @@ func Start(cfg Config) (_ *Broker, err error) {
 		return nil, fmt.Errorf("local broker: load %s: %w", cfg.Dir, err)
 	}
 	StampAppendTime(cluster)
-	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0]}
+	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0], moved: moved}
 	if err = rememberPort(cfg.Dir, b.addr); err != nil {
 		cluster.Close()
 		return nil, fmt.Errorf("local broker: %w", err)
@@ -120,6 +121,9 @@ func (cfg Config) options(port int) []kfake.Opt {
 // Addr is the broker's address, host:port.
 func (b *Broker) Addr() string { return b.addr }
 
+// Moved reports whether the port of the last start was taken, and another one is used.
+func (b *Broker) Moved() bool { return b.moved }
+
 // Stop closes connections and files and lets go of the directory. Clients
 // should be closed before.
 func (b *Broker) Stop() error {
@@ -152,32 +156,33 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// choosePort returns the port to listen on; 0 for any.
-func choosePort(cfg Config) (int, error) {
+// choosePort returns the port to listen on, 0 for any, and whether that of the last start
+// is taken.
+func choosePort(cfg Config) (port int, moved bool, err error) {
 	if cfg.Port != 0 {
 		if !free(cfg.Port) {
-			return 0, fmt.Errorf("port %d is in use; choose another one, or none to let the broker choose", cfg.Port)
+			return 0, false, fmt.Errorf("port %d is in use; choose another one, or none to let the broker choose", cfg.Port)
 		}
-		return cfg.Port, nil
+		return cfg.Port, false, nil
 	}
 	text, err := os.ReadFile(portFile(cfg.Dir))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	port, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	port, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || port < 1 || port > 65535 {
-		return 0, nil
+		return 0, false, nil
 	}
 	if !free(port) {
 		if cfg.Logger != nil {
 			cfg.Logger.Warn("localbroker.port_in_use", zap.Int("port", port))
 		}
-		return 0, nil
+		return 0, true, nil
 	}
-	return port, nil
+	return port, false, nil
 }
 
 func free(port int) bool {
