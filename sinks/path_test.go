@@ -273,3 +273,32 @@ func TestHostileRecordsAreDeadLettersAndEverythingElseIsDelivered(t *testing.T) 
 	require.Zero(t, r.Stats().OrderViolations, r.Stats().FirstViolation)
 	require.Len(t, v.Items(), len(good))
 }
+
+func TestTheDeliveryLogSaysOfADeliveredRecordWhatItDidNotCarryAndOfNoOther(t *testing.T) {
+	p := newPath(t)
+	v := sinktest.NewSegment("wk")
+	dest := sinks.VendorDestination(t, "segment", v, map[string]any{"writeKey": "wk"})
+	_, err := p.ops.Create(t.Context(), destinations.Settings{Kind: "segment", EventTypes: []string{"*"}, Config: dest.Config})
+	require.NoError(t, err)
+	var msgs []schemas.Message
+	for i := range 20 {
+		f := sinktest.Fact(schemas.FactContactUpdated)
+		f.ID, f.ContactID = uuid.Must(uuid.NewV7()).String(), fmt.Sprint("contact-", i)
+		if i == 7 {
+			f.Contact.Properties = `{"small":1,"large":"` + strings.Repeat("x", 40<<10) + `"}`
+		}
+		msgs = append(msgs, f)
+	}
+	p.Append(msgs...)
+	var delivered, told int
+	p.Eventually(func(ctx context.Context) (bool, error) {
+		err := storagetest.SQL(p.db).QueryRow(ctx, `
+			SELECT count(*), count(*) FILTER (WHERE record_id = $1 AND error LIKE '1 of 2 traits were left out%' OR record_id <> $1 AND COALESCE(error, '') = '')
+			FROM delivery_attempts WHERE outcome = 'delivered'`, msgs[7].Meta().ID).Scan(&delivered, &told)
+		return delivered >= 20, err
+	}, "all delivered")
+	require.Equal(t, 20, delivered)
+	require.Equal(t, delivered, told)
+	require.Empty(t, p.ReadAll(schemas.TopicDeadLetters, true))
+	require.Empty(t, v.Problems())
+}
