@@ -40,7 +40,7 @@ func TestMembersThatResolveTheSamePeopleAtOnceAgree(t *testing.T) {
 func randomEvent(rnd *rand.Rand, run string) *schemas.Input {
 	in := event("x")
 	in.ContactProperties = text(`{"n":1}`)
-	for in.Key() == "" {
+	for in.UserID == nil && in.Email == nil && in.AnonymousID == nil {
 		for i, field := range []**string{&in.UserID, &in.Email, &in.AnonymousID} {
 			if rnd.IntN(2) == 0 {
 				*field = text(fmt.Sprintf("%d-%d-%s@b.co", i, rnd.IntN(8), run))
