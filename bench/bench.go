@@ -12,7 +12,7 @@
 //     (CPU, memory) is the process under test.
 //   - A figure below its target is reported as such.
 //
-// It is the one room beside stream and storage that talks to Kafka and Postgres
+// It is the one package beside stream and storage that talks to Kafka and Postgres
 // directly: the plain side of a comparison must not go through ours.
 package bench
 

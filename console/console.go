@@ -21,7 +21,7 @@ import (
 	"github.com/hogstream/hogstream/web"
 )
 
-// Deps is what the room works with. All of it is needed.
+// Deps is what the API works with. All of it is needed.
 type Deps struct {
 	DB *storage.DB
 	// Destinations is what operators do to destinations, Rewinds moves their positions,

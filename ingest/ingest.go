@@ -95,7 +95,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Deps is what the room works with. Appender and DB are needed; the rest may be
+// Deps is what the API works with. Appender and DB are needed; the rest may be
 // left out.
 type Deps struct {
 	// Appender takes the inputs.

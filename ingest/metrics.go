@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics is what the room tells Prometheus.
+// metrics is what the API tells Prometheus.
 type metrics struct {
 	accepted prometheus.Counter
 	rejected prometheus.Counter

@@ -89,7 +89,7 @@ func TestEveryRouteAsksForItsScope(t *testing.T) {
 		{http.MethodPatch, "/v1/admin/webhooks/1", `{}`, 200, "full-admin"},
 		{http.MethodDelete, "/v1/admin/api-keys/1", "", 200, "full-admin"},
 	}
-	for _, scope := range append(storage.Scopes(), "nothing") {
+	for _, scope := range []string{storage.ScopeRead, storage.ScopeJourneyAdmin, storage.ScopeFullAdmin, storage.ScopeIngest, storage.ScopeWrite, "nothing"} {
 		_, key := s.key(scope)
 		for _, r := range routes {
 			got := s.request(r.method, r.path, r.body, "Authorization", "Bearer "+key)

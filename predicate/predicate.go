@@ -1,7 +1,7 @@
 // Package predicate is conditions: what is asked of a contact by buckets, journeys and
 // the filters of destinations.
 //
-// It promises the other rooms:
+// It promises the other packages:
 //
 //   - A condition written in YAML, in JSON or with the builder is one value, with one
 //     canonical form and one hash. What is wrong with a written one is said with file,

@@ -1,7 +1,7 @@
 // Package schemas is what stands on the wire: the records' Go types, their Avro
 // schemas, the codec, the registry client and the topic table.
 //
-// It promises the other rooms that bytes once written decode for ever, that a
+// It promises the other packages that bytes once written decode for ever, that a
 // published schema only grows, and that customer properties travel byte for
 // byte as the JSON that was sent.
 package schemas

@@ -11,7 +11,7 @@ import (
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
-// metrics are the figures of the room. Destinations are labelled by id, since a
+// metrics are the figures of deliveries. Destinations are labelled by id, since a
 // name may change under a running series.
 type metrics struct {
 	attempts  *prometheus.CounterVec

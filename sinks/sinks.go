@@ -2,7 +2,7 @@
 // the payloads that leave. Package transport below it makes the requests, package
 // destinations above it has the operations on destinations.
 //
-// What the room promises the others:
+// What the package promises the others:
 //   - An attempt always ends in a [delivery.Outcome], within its deadline, whatever
 //     the receiver does. The lanes of package stream decide what follows.
 //   - The same record gives the same bytes and the same id at every attempt,
@@ -37,7 +37,7 @@ import (
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
-// Config of the room. The zero value of a duration or a size means its default.
+// Config is what can be set. The zero value of a duration or a size means its default.
 type Config struct {
 	// Version of the product, for the User-Agent.
 	Version string

@@ -23,11 +23,6 @@ const (
 	ScopeWrite        = "write"         // sends events and contacts, and reads nothing
 )
 
-// Scopes lists the scopes that a key can hold.
-func Scopes() []string {
-	return []string{ScopeRead, ScopeJourneyAdmin, ScopeFullAdmin, ScopeIngest, ScopeWrite}
-}
-
 // APIKey is a key as it is stored: its hash alone, never the key.
 type APIKey struct {
 	ID         string

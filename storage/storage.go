@@ -1,10 +1,10 @@
 // Package storage is Hogstream's Postgres: what must be looked up lives here,
 // and each table group has one file with its SQL.
 //
-// What the room promises the others:
+// What the package promises the others:
 //   - It is the only importer of pgx and goose. What must be in a transaction is
 //     a method of *Tx, the rest of *DB; what may be called in and out of one both
-//     have. Other rooms see rows as structs.
+//     have. Other packages see rows as structs.
 //   - A transaction commits as a whole or leaves nothing. Whether a commit
 //     whose connection broke took effect is unknown; who needs to know reads
 //     again under the lock of a row it owns.
@@ -76,7 +76,7 @@ const (
 	idleTxTimeout = 15 * time.Second
 )
 
-// Option adds what the process shares with the room to [Open].
+// Option adds what the process shares with the database to [Open].
 type Option func(*options)
 
 type options struct {
@@ -85,7 +85,7 @@ type options struct {
 	traces   trace.TracerProvider
 }
 
-// WithLogger makes the room log reconnects; without it, it is silent.
+// WithLogger logs reconnects; without it, nothing is logged.
 func WithLogger(log *zap.Logger) Option { return func(o *options) { o.log = log } }
 
 // WithRegisterer registers the pool's figures (hogstream_postgres_*). Close

@@ -37,7 +37,7 @@ type Config struct {
 	// Default "hogstream.".
 	Prefix string
 	// Instance names this process among others of the deployment; it is part of
-	// transactional ids and of static membership. The room's users that need one
+	// transactional ids and of static membership. Users that need one
 	// refuse an empty name.
 	Instance string
 
@@ -198,7 +198,7 @@ func (c Config) prefix() string {
 	return c.Prefix
 }
 
-// ClientOptions returns what all Kafka clients of the room have in common:
+// ClientOptions returns what all Kafka clients have in common:
 // brokers, encryption, authentication, logging, the partitioner, and sizes.
 // role names the client in logs and metrics (`hogstream.<role>` on the broker).
 // Options given after these override them.
@@ -241,7 +241,7 @@ func (c Config) ClientOptions(role string, logger *zap.Logger) ([]kgo.Opt, error
 	return opts, nil
 }
 
-// NewClient makes a client of the room's common options and more of its own.
+// NewClient makes a client of the common options and more of its own.
 func (c Config) NewClient(role string, logger *zap.Logger, more ...kgo.Opt) (*kgo.Client, error) {
 	opts, err := c.ClientOptions(role, logger)
 	if err != nil {

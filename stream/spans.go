@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// Tracer makes the spans of this room; it follows the process's provider.
+// Tracer makes the spans of this package; it follows the process's provider.
 var Tracer = otel.Tracer("github.com/hogstream/hogstream/stream")
 
 // Context returns ctx with the trace context that the record arrived with, so

@@ -1,6 +1,6 @@
 // Package stream is the only road to and from Kafka: clients, records and their headers,
 // the log that is appended to, the creation and checking of topics, offsets and lag. The
-// rooms below it are the only other users of Kafka's client: loop runs processors,
+// packages below it are the only other users of Kafka's client: loop runs processors,
 // reader reads the log, delivery delivers to destinations, replay sends again.
 //
 // It promises: an appended record is on all in-sync replicas, or an error says

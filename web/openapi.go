@@ -44,8 +44,8 @@ func newDocument(about About) *huma.OpenAPI {
 	return doc
 }
 
-// schemaName names a type in the description. Types of other rooms carry their
-// room's name, for two rooms may well call a type of theirs the same, which huma
+// schemaName names a type in the description. Types of other packages carry their
+// package's name, for two packages may well call a type of theirs the same, which huma
 // answers with a panic.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)

@@ -1,4 +1,4 @@
-// Package web is the HTTP edge that the rooms share: the envelope of an exchange,
+// Package web is the HTTP edge that ingest and console share: the envelope of an exchange,
 // errors, bodies, compression, the request log, CORS, the client's address, routes as
 // values, and the API's description that follows from them.
 //

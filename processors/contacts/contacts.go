@@ -53,7 +53,7 @@ const (
 	EventsNone       = "none"
 )
 
-// Config are the room's knobs. The zero value is the default.
+// Config is what can be set. The zero value is the default.
 type Config struct {
 	// Events is one of the Events… constants; empty means all.
 	Events string

@@ -37,7 +37,7 @@ import (
 // Name is the processor's name, which never changes.
 const Name = "identity"
 
-// Config are the room's knobs. The zero value is the default.
+// Config is what can be set. The zero value is the default.
 type Config struct {
 	// IdempotencyWindow is how long an idempotency key keeps others away; 0
 	// means 24 h. At most the retention of topic ingest makes sense.

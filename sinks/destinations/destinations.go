@@ -1,7 +1,7 @@
 // Package destinations is what operators do to destinations: make, change, move, pause,
 // try out, look at and delete them, and deliver single records again.
 //
-// What the room promises the others:
+// What the package promises the others:
 //   - A new destination is sent everything that is appended after Create returned.
 //   - Nothing is stored that could not be delivered to: settings, filter and transform
 //     are checked before.

@@ -1,5 +1,5 @@
 // Package raw is how storage runs SQL. Only packages below storage can import it: that
-// keeps pgx out of every other room.
+// keeps pgx out of every other package.
 package raw
 
 import (

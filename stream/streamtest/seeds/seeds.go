@@ -1,4 +1,4 @@
-// Package seeds says with which seeds fault tests run, for all rooms alike. It
+// Package seeds says with which seeds fault tests run, for all packages alike. It
 // imports none of them, so that tests inside package stream can use it too.
 //
 // HOGSTREAM_FAULT_SEEDS is how many seeds each test runs; HOGSTREAM_FAULT_SEED is one
