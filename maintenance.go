@@ -181,6 +181,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 		{"idempotency keys", a.clean(ctx, now, keep.keys, a.db.CleanIdempotencyKeys)},
 		{"erased identifiers", a.clean(ctx, now, keep.erased, a.db.CleanErasedIdentifiers)},
 		{"contact marks", a.clean(ctx, now, keep.marks, a.db.CleanContactMarks)},
+		{"marks of derived processors", a.clean(ctx, now, keep.marks, a.db.CleanDerivedMarks)},
 		{"marks of dead letters", a.clean(ctx, now, keep.letters, a.db.CleanLetterMarks)},
 		{"partitions of old events", func() error {
 			if keep.events < 0 {

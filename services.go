@@ -8,11 +8,15 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/processors"
+	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/loop"
+	"github.com/hogstream/hogstream/stream/timers"
 )
 
 // services builds what the roles of this process need to run, besides the API.
@@ -24,6 +28,11 @@ func (a *App) services() ([]service, error) {
 			return nil, err
 		}
 		services = append(services, loops...)
+		ticker, err := timers.New(timers.Config{DB: a.db, Log: a.log, Behind: a.numbersBehind, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, service{"timers", ticker.Run})
 		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased}, service{"contact partitions", a.placeContacts})
 	}
 	if a.cfg.Plays(RoleSinks) {
@@ -34,6 +43,12 @@ func (a *App) services() ([]service, error) {
 		services = append(services, delivery)
 	}
 	return services, nil
+}
+
+// numbersBehind says who, of those that say in what order things happened to contacts, has
+// not yet applied what stands on the log since before a time.
+func (a *App) numbersBehind(ctx context.Context, before time.Time) (string, error) {
+	return a.admin.Behind(ctx, map[string]schemas.Topic{identity.Name: schemas.TopicIngest, contacts.Name: schemas.TopicResolved}, before)
 }
 
 func (a *App) processors() ([]service, error) {

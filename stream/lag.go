@@ -2,11 +2,15 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hogstream/hogstream/schemas"
@@ -147,4 +151,29 @@ func (a *Admin) Bounds(ctx context.Context, topics map[string]bool) (Bounds, err
 		return Bounds{}, fmt.Errorf("list stable offsets: %w", err)
 	}
 	return Bounds{starts, ends}, nil
+}
+
+// Behind says which of the groups, each with the topic that it reads, has not yet committed
+// everything that was appended before a time, and "" when all have.
+func (a *Admin) Behind(ctx context.Context, groups map[string]schemas.Topic, before time.Time) (string, error) {
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		topic := a.Config.Topic(groups[group])
+		committed, err := a.Kadm.FetchOffsets(ctx, a.Config.Group(group))
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // one that never ran has committed nothing
+			return "", fmt.Errorf("fetch offsets of group %s: %w", group, err)
+		}
+		then, err := a.Kadm.ListOffsetsAfterMilli(ctx, before.UnixMilli(), topic)
+		if err == nil {
+			err = then.Error()
+		}
+		if err != nil {
+			return "", fmt.Errorf("list offsets of %s at %s: %w", topic, before, err)
+		}
+		for partition, o := range then[topic] {
+			if at, ok := committed.Lookup(topic, partition); (!ok || at.At < o.Offset) && o.Offset > 0 {
+				return fmt.Sprintf("%s, partition %d", group, partition), nil
+			}
+		}
+	}
+	return "", nil
 }

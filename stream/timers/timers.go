@@ -1,0 +1,199 @@
+// Package timers sends what is due: each timer that a processor has armed in Postgres
+// becomes, when its time has come, a signal to that processor in the order of its contact.
+//
+// What it promises:
+//   - A timer is sent once or more, never before it is due by Postgres's clock, and
+//     within a second after it. The processor knows by its epoch one that came again.
+//   - Nothing is looked for again and again: the next due is known, and who arms an earlier
+//     one says so. No more than what is sent at once is in memory.
+//   - While what was sent before is not yet applied by identity and contacts, timers wait, an
+//     hour at most: who was active during an outage is not "quiet".
+package timers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// Config is what a Ticker needs. All but Logger and Registerer are required.
+type Config struct {
+	DB  *storage.DB
+	Log stream.Appender
+	// Behind says who has not yet applied what stands on the log since before a time; ""
+	// when nobody is behind.
+	Behind func(ctx context.Context, before time.Time) (string, error)
+
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer
+}
+
+const (
+	sentAtOnce  = 2000
+	lagAllowed  = 30 * time.Second // how far identity and contacts may be behind
+	longestWait = time.Hour        // for them
+	lookAgain   = time.Second      // when timers wait, or another ticker has them in hand
+	clockCheck  = time.Minute      // a clock that is set back or forward is noticed so soon
+)
+
+// Ticker sends timers. There is one in each process that runs processors; several share
+// the work.
+type Ticker struct {
+	cfg  Config
+	wake chan struct{}
+	next atomic.Int64 // when the next timer is due that is known of, in Unix nanoseconds; 0 while it is not known
+
+	waiting string // who timers wait for
+	late    prometheus.Histogram
+	held    prometheus.Gauge
+}
+
+// New makes a Ticker.
+func New(cfg Config) (*Ticker, error) {
+	if cfg.DB == nil || cfg.Log == nil || cfg.Behind == nil {
+		return nil, errors.New("timers: DB, Log and Behind are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	t := &Ticker{cfg: cfg, wake: make(chan struct{}, 1),
+		late: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "hogstream", Subsystem: "timers", Name: "late_seconds", Help: "How long after it was due a timer was sent.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600},
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "hogstream", Subsystem: "timers", Name: "waiting", Help: "1 while timers that are due wait because identity or contacts are behind.",
+		}),
+	}
+	if cfg.Registerer != nil {
+		for _, c := range []prometheus.Collector{t.late, t.held} {
+			if err := cfg.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("timers: register figures: %w", err)
+			}
+		}
+	}
+	return t, nil
+}
+
+// Run sends timers until ctx ends, and returns nil then. It waits out outages. It must be
+// called once.
+func (t *Ticker) Run(ctx context.Context) error {
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	hearing.Go(func() { _ = t.cfg.DB.Listen(ctx, storage.ChannelTimers, t.heard) })
+	for ctx.Err() == nil {
+		wait, err := t.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			t.cfg.Logger.Warn("timers.failed", zap.Error(err))
+			wait = lookAgain
+		}
+		t.pause(ctx, wait)
+	}
+	return nil
+}
+
+// heard wakes the ticker when a timer was armed that is due before all it knows of.
+func (t *Ticker) heard(payload string) {
+	due, err := time.Parse(time.RFC3339Nano, payload)
+	if next := t.next.Load(); err == nil && next != 0 && due.UnixNano() >= next {
+		return
+	}
+	stream.Signal(t.wake)
+}
+
+func (t *Ticker) pause(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(min(wait, clockCheck))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.wake:
+	case <-timer.C:
+	}
+}
+
+// round sends what is due, and says after how long to look again.
+func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
+	t.next.Store(0) // what is armed from here on is heard
+	due, now, err := t.cfg.DB.NextTimer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if due.IsZero() {
+		return clockCheck, nil
+	}
+	if due.After(now) {
+		t.next.Store(due.UnixNano())
+		return due.Sub(now), nil
+	}
+	behind, err := t.cfg.Behind(ctx, now.Add(-lagAllowed))
+	if err != nil {
+		return 0, err
+	}
+	t.noteWait(behind, due, now)
+	sent, err := t.send(ctx, sendBy(now, behind), now)
+	if err != nil {
+		return 0, err
+	}
+	if sent == 0 {
+		return lookAgain, nil
+	}
+	return 0, nil
+}
+
+// sendBy is up to when a timer must have been due to be sent now.
+func sendBy(now time.Time, behind string) time.Time {
+	if behind != "" {
+		return now.Add(-longestWait)
+	}
+	return now
+}
+
+// send appends timers to the log and marks them as sent. When it fails in between they
+// are sent again.
+func (t *Ticker) send(ctx context.Context, by, now time.Time) (sent int, err error) {
+	err = t.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
+		due, err := tx.TakeDueTimers(ctx, by, sentAtOnce)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		signals := make([]schemas.Message, len(due))
+		for i := range due {
+			signals[i] = signalOf(&due[i])
+			t.late.Observe(now.Sub(due[i].Due).Seconds())
+		}
+		sent = len(due)
+		return t.cfg.Log.Append(ctx, signals...)
+	})
+	return sent, err
+}
+
+func signalOf(t *storage.DueTimer) *schemas.Signal {
+	return &schemas.Signal{
+		ID: schemas.Derive(t.ContactID, "timer:"+t.Processor, int(t.Epoch)), Type: schemas.SignalTimer, For: t.Processor,
+		ContactID: t.ContactID, OccurredAt: t.Due, Epoch: t.Epoch, What: t.What,
+	}
+}
+
+// noteWait tells when timers begin to wait for somebody, and when they go on.
+func (t *Ticker) noteWait(behind string, due, now time.Time) {
+	if behind == t.waiting {
+		return
+	}
+	if t.waiting = behind; behind == "" {
+		t.held.Set(0)
+		t.cfg.Logger.Info("timers.go_on")
+		return
+	}
+	t.held.Set(1)
+	t.cfg.Logger.Warn("timers.wait", zap.String("for", behind), zap.Time("first_due", due), zap.Time("until_at_most", now.Add(longestWait)))
+}

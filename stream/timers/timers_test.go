@@ -1,0 +1,155 @@
+package timers_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream/streamtest"
+	"github.com/hogstream/hogstream/stream/timers"
+)
+
+// log keeps what is appended, with the time at which it was.
+type log struct {
+	mu    sync.Mutex
+	sent  []*schemas.Signal
+	at    []time.Time
+	fails int // so many appends
+	more  chan struct{}
+}
+
+func newLog() *log { return &log{more: make(chan struct{}, 1000)} }
+
+func (l *log) Append(_ context.Context, msgs ...schemas.Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fails > 0 {
+		l.fails--
+		return errors.New("the broker is away")
+	}
+	for _, m := range msgs {
+		l.sent, l.at = append(l.sent, m.(*schemas.Signal)), append(l.at, time.Now())
+		l.more <- struct{}{}
+	}
+	return nil
+}
+
+// await waits until n signals were appended in all.
+func (l *log) await(t *testing.T, n int) []*schemas.Signal {
+	t.Helper()
+	patience := time.After(streamtest.Patience)
+	for {
+		l.mu.Lock()
+		sent := l.sent
+		l.mu.Unlock()
+		if len(sent) >= n {
+			return sent
+		}
+		select {
+		case <-l.more:
+		case <-patience:
+			t.Fatalf("%d of %d timers were sent", len(sent), n)
+		}
+	}
+}
+
+func arm(t *testing.T, db *storage.DB, armed ...storage.Timer) {
+	t.Helper()
+	for i := range armed {
+		armed[i].ArmedAt = time.Now()
+	}
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveDerived(t.Context(), "tally", &storage.DerivedChanges{Armed: armed})
+	}))
+}
+
+func contact(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
+
+func run(t *testing.T, db *storage.DB, l *log, behind func() string) {
+	t.Helper()
+	ticker, err := timers.New(timers.Config{DB: db, Log: l, Logger: zaptest.NewLogger(t),
+		Behind: func(context.Context, time.Time) (string, error) { return behind(), nil }})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- ticker.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
+func nobody() string { return "" }
+
+func TestATimerIsSentWithinASecondAfterItIsDueAlsoOneThatIsArmedLater(t *testing.T) {
+	db, l := storagetest.New(t), newLog()
+	now := time.Now()
+	arm(t, db, storage.Timer{ContactID: contact(1), What: "far", Due: now.Add(time.Hour), Epoch: 1})
+	run(t, db, l, nobody)
+	due := time.Now().Add(700 * time.Millisecond).Truncate(time.Microsecond)
+	arm(t, db, storage.Timer{ContactID: contact(2), What: "leave", Due: due, Epoch: 7})
+	s := l.await(t, 1)[0]
+	require.Equal(t, schemas.Signal{ID: s.ID, Type: schemas.SignalTimer, For: "tally", ContactID: contact(2), What: "leave", Epoch: 7, OccurredAt: due.UTC()}, *s)
+	require.False(t, l.at[0].Before(due), "not before it is due")
+	require.Less(t, l.at[0].Sub(due), time.Second)
+}
+
+func TestTimersWaitForIdentityAndContactsForAnHourAtMost(t *testing.T) {
+	db, l := storagetest.New(t), newLog()
+	var behind atomic.Bool
+	behind.Store(true)
+	now := time.Now()
+	arm(t, db,
+		storage.Timer{ContactID: contact(1), What: "leave", Due: now.Add(-time.Minute), Epoch: 1},
+		storage.Timer{ContactID: contact(2), What: "leave", Due: now.Add(-61 * time.Minute), Epoch: 1})
+	run(t, db, l, func() string {
+		if behind.Load() {
+			return "contacts, partition 3"
+		}
+		return ""
+	})
+	require.Equal(t, contact(2), l.await(t, 1)[0].ContactID, "an hour is the longest")
+	due, _, err := db.NextTimer(t.Context())
+	require.NoError(t, err)
+	require.WithinDuration(t, now.Add(-time.Minute), due, time.Millisecond, "the other waits")
+	behind.Store(false)
+	require.Equal(t, contact(1), l.await(t, 2)[1].ContactID)
+}
+
+func TestATimerThatCouldNotBeAppendedIsSentAgain(t *testing.T) {
+	db, l := storagetest.New(t), newLog()
+	l.fails = 1
+	arm(t, db, storage.Timer{ContactID: contact(1), What: "leave", Due: time.Now().Add(-time.Second), Epoch: 1})
+	run(t, db, l, nobody)
+	l.await(t, 1)
+}
+
+func TestTickersShareTheWorkAndSendEachTimerOnce(t *testing.T) {
+	db, l := storagetest.New(t), newLog()
+	const n = 300
+	armed := make([]storage.Timer, n)
+	for i := range armed {
+		armed[i] = storage.Timer{ContactID: contact(i), What: "leave", Due: time.Now().Add(-time.Second), Epoch: 1}
+	}
+	arm(t, db, armed...)
+	run(t, db, l, nobody)
+	run(t, db, l, nobody)
+	seen := map[string]bool{}
+	for _, s := range l.await(t, n) {
+		require.False(t, seen[s.ContactID], s.ContactID)
+		seen[s.ContactID] = true
+	}
+	due, _, err := db.NextTimer(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, due)
+}
