@@ -126,7 +126,7 @@ func TestWhatIsRefusedComesWithWhatThereIs(t *testing.T) {
 	refused := text(s.request(http.MethodPost, "/api-keys", `{"name":"shop","expires_at":"2199-01-01T00:00Z"}`, http.StatusBadRequest))
 	require.Contains(t, refused, `expires_at`)
 	require.Contains(t, refused, "use one of expiresAt, name, scopes")
-	require.Contains(t, text(s.request(http.MethodPost, "/dlq/retry?destination=crm", "", http.StatusBadRequest)), "destinationId")
+	require.Contains(t, text(s.request(http.MethodPost, "/dlq/retry?destinationid=crm", "", http.StatusBadRequest)), "destinationId")
 	require.Contains(t, text(s.request(http.MethodPost, "/dlq/retry", `{"destinationId":"x"}`, http.StatusBadRequest)), "takes no fields")
 	require.Equal(t, "This route takes no body", s.request(http.MethodPost, "/dlq/retry", `source=x`, http.StatusBadRequest)["error"])
 	require.Contains(t, text(s.request(http.MethodGet, "/webhooks/"+uuid.NewString()+"/deliveries?outcome=failed", "", http.StatusBadRequest)), "use one of delivered, retry")

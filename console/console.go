@@ -32,6 +32,7 @@ type Deps struct {
 	// Records reads single records, DeadLetters is what was given up.
 	Records     Records
 	DeadLetters DeadLetters
+	Values      Values
 	Logger      *zap.Logger
 }
 

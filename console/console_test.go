@@ -66,7 +66,7 @@ func newServer(t *testing.T) *server {
 	s.ops = destinations.New(s.db, storage.NewDestinations(s.db, box), ends{}, deliverer, zap.NewNop())
 	routes := console.Routes(console.Deps{
 		DB: s.db, Destinations: s.ops,
-		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Logger: zap.NewNop(),
+		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Logger: zap.NewNop(),
 	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)

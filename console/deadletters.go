@@ -1,7 +1,10 @@
 package console
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -22,6 +26,19 @@ type DeadLetters interface {
 	Redrive(ctx context.Context, place string) (*replay.Letter, error)
 	RedriveAll(ctx context.Context, f replay.LetterFilter, cursor string, limit int) (*replay.Redriven, error)
 	Discard(ctx context.Context, place string) error
+}
+
+// Values decodes the values of records for people. Implemented by *schemas.Codec.
+type Values interface {
+	JSON(topic schemas.Topic, value []byte) ([]byte, error)
+}
+
+// letterDestination is where a delivery that was given up was to go. Its URL holds no
+// secret.
+type letterDestination struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	URL  string `json:"url"`
 }
 
 // letterJSON is a dead letter; the fields up to createdAt are the reference's.
@@ -49,6 +66,9 @@ type letterJSON struct {
 	ResponseCode *int              `json:"responseCode"`
 	ResponseBody *string           `json:"responseBody"`
 	Headers      map[string]string `json:"headers,omitempty"`
+
+	Destination *letterDestination `json:"destination" doc:"Of a delivery; null when the destination was deleted, and for other sources."`
+	Value       json.RawMessage    `json:"value,omitempty" doc:"The payload, decoded, in the answer to one entry; none when it cannot be."`
 }
 
 // LetterStatus is what became of a dead letter, in its answer and as a filter.
@@ -62,9 +82,11 @@ type LetterFilter struct {
 	Source        string    `json:"source" doc:"processor:<name> or destination:<name>"`
 	Reason        string    `json:"reason"`
 	Type          string    `json:"type" doc:"event.tracked is all product events; a * at the end any ending"`
-	Key           string    `json:"key" doc:"a contact id"`
+	Contact       string    `json:"contact" doc:"a contact id"`
+	Key           string    `json:"key" doc:"the same as contact"`
 	RecordID      string    `json:"recordId"`
-	DestinationID string    `json:"destinationId"`
+	Destination   string    `json:"destination" doc:"by id or name"`
+	DestinationID string    `json:"destinationId" doc:"by id"`
 	From          time.Time `json:"from" doc:"given up then or later"`
 	To            time.Time `json:"to" doc:"exclusive"`
 }
@@ -101,11 +123,49 @@ func letterOf(l *replay.Letter, whole bool) letterJSON {
 	return out
 }
 
-func (f *LetterFilter) filter(status string) replay.LetterFilter {
-	return replay.LetterFilter{
-		From: f.From, To: f.To, Source: f.Source, Reason: f.Reason, Type: f.Type, Key: f.Key,
+func (c *console) filter(ctx context.Context, f *LetterFilter, status string) (replay.LetterFilter, error) {
+	filter := replay.LetterFilter{
+		From: f.From, To: f.To, Source: f.Source, Reason: f.Reason, Type: f.Type, Key: cmp.Or(f.Contact, f.Key),
 		RecordID: strings.TrimPrefix(f.RecordID, messagePrefix), DestinationID: f.DestinationID, Status: status,
 	}
+	if f.Destination == "" {
+		return filter, nil
+	}
+	filter.DestinationID = f.Destination
+	found, err := c.Destinations.Get(ctx, f.Destination)
+	switch {
+	case err == nil:
+		filter.DestinationID = found.ID
+	case errors.Is(err, destinations.ErrNotFound) && uuid.Validate(f.Destination) == nil: // it was deleted
+	case errors.Is(err, destinations.ErrNotFound):
+		return filter, web.IssuesError{{Code: "custom", Path: []any{"destination"}, Message: "no destination has this name or id", Fix: "use the name or the id of a destination"}}
+	default:
+		return filter, err
+	}
+	return filter, nil
+}
+
+// named adds to dead letters of deliveries where they were to go.
+func (c *console) named(ctx context.Context, letters ...*letterJSON) error {
+	known := map[string]*letterDestination{}
+	for _, l := range letters {
+		if l.SourceID == nil {
+			continue
+		}
+		at, ok := known[*l.SourceID]
+		if !ok {
+			v, err := c.Destinations.Get(ctx, *l.SourceID)
+			switch {
+			case err == nil:
+				at = &letterDestination{v.Name, v.Kind, v.URL}
+			case !errors.Is(err, destinations.ErrNotFound):
+				return err
+			}
+			known[*l.SourceID] = at
+		}
+		l.Destination = at
+	}
+	return nil
 }
 
 // noLettersDestination is what a 404 of a retry says.
@@ -151,7 +211,11 @@ func (c *console) letterRoutes() []web.Route {
 
 // listLetters is GET /dlq.
 func (c *console) listLetters(r *web.Request, q *letterQuery) (out letterPage, err error) {
-	page, err := c.DeadLetters.List(r.Context(), q.filter(q.Status), q.Cursor, q.Limit)
+	filter, err := c.filter(r.Context(), &q.LetterFilter, q.Status)
+	if err != nil {
+		return out, err
+	}
+	page, err := c.DeadLetters.List(r.Context(), filter, q.Cursor, q.Limit)
 	if err != nil {
 		return out, err
 	}
@@ -159,7 +223,11 @@ func (c *console) listLetters(r *web.Request, q *letterQuery) (out letterPage, e
 	for _, l := range page.Letters {
 		out.Entries = append(out.Entries, c.letterFor(r, l, false))
 	}
-	return out, nil
+	letters := make([]*letterJSON, len(out.Entries))
+	for i := range out.Entries {
+		letters[i] = &out.Entries[i]
+	}
+	return out, c.named(r.Context(), letters...)
 }
 
 // getLetter is GET /dlq/{entry}.
@@ -168,7 +236,11 @@ func (c *console) getLetter(r *web.Request) (out letterJSON, err error) {
 	if err != nil {
 		return out, err
 	}
-	return c.letterFor(r, l, true), nil
+	out = c.letterFor(r, l, true)
+	if value, err := c.Values.JSON(schemas.Topic(l.SourceTopic), l.RecordValue); err == nil {
+		out.Value = value
+	}
+	return out, c.named(r.Context(), &out)
 }
 
 // retryLetter is POST /dlq/{entry}/retry: the record is on its way again before
@@ -186,7 +258,10 @@ func (c *console) retryLetter(r *web.Request) (out letterRetried, err error) {
 // retryLetters is POST /dlq/retry: those that match, or all; the answer says where
 // to go on.
 func (c *console) retryLetters(r *web.Request, q *letterRetry) (*replay.Redriven, error) {
-	filter := q.filter("")
+	filter, err := c.filter(r.Context(), &q.LetterFilter, "")
+	if err != nil {
+		return nil, err
+	}
 	out, err := c.DeadLetters.RedriveAll(r.Context(), filter, q.Cursor, q.Limit)
 	if out != nil {
 		c.audit(r, "dlq", "", map[string]any{"operation": "retry", "filter": auditedFilter(filter), "retried": out.Retried, "failed": out.Failed})

@@ -58,7 +58,8 @@ type attemptQuery struct {
 	AttemptOutcome
 	Limit     int       `json:"limit" minimum:"1" maximum:"500" default:"50"`
 	RecordID  string    `json:"recordId"`
-	Key       string    `json:"key" doc:"contact id"`
+	Contact   string    `json:"contact" doc:"contact id"`
+	Key       string    `json:"key" doc:"the same as contact"`
 	Type      string    `json:"type" doc:"event.tracked for all product events; * at the end for any ending"`
 	EventType string    `json:"eventType" doc:"the same as type"`
 	Status    int       `json:"status" minimum:"0" maximum:"999" doc:"of HTTP"`
@@ -130,8 +131,11 @@ var deliveryParam = web.Param{Name: "delivery", Text: "topic, partition and offs
 
 // listDeliveries is GET /webhooks/{id}/deliveries: the delivery log, newest first.
 func (c *console) listDeliveries(r *web.Request, q *attemptQuery) (out attemptPage, err error) {
+	if _, err := c.Destinations.Get(r.Context(), r.ID); err != nil {
+		return out, err
+	}
 	filter := storage.AttemptFilter{
-		RecordID: strings.TrimPrefix(q.RecordID, messagePrefix), Key: q.Key, Type: cmp.Or(q.Type, q.EventType),
+		RecordID: strings.TrimPrefix(q.RecordID, messagePrefix), Key: cmp.Or(q.Contact, q.Key), Type: cmp.Or(q.Type, q.EventType),
 		Outcome: q.Outcome, Status: q.Status, ReplayID: q.ReplayID, From: q.From, To: q.To,
 	}
 	if filter.From.IsZero() {
@@ -140,9 +144,6 @@ func (c *console) listDeliveries(r *web.Request, q *attemptQuery) (out attemptPa
 	list, next, err := c.DB.SearchAttempts(r.Context(), r.ID, filter, q.Cursor, q.Limit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = refuse(http.StatusServiceUnavailable, "The search took too long", "look at a shorter time, with from and to")
-	}
-	if err == nil && len(list) == 0 { // nothing of it, or no such destination?
-		_, err = c.Destinations.Get(r.Context(), r.ID)
 	}
 	if err != nil {
 		return out, err
@@ -213,6 +214,9 @@ func (c *console) getDelivery(r *web.Request) (out attemptPage, err error) {
 	filter, ok := deliveryFilter(r.Param("delivery"))
 	if !ok {
 		return out, web.ErrNotFound
+	}
+	if _, err := c.Destinations.Get(r.Context(), r.ID); err != nil {
+		return out, err
 	}
 	if filter.From, err = c.attemptedFrom(r.Context(), filter); err != nil {
 		return out, err

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,10 +21,12 @@ import (
 // log is a Records with a record at offset 7 of each partition, and a DeadLetters with one
 // that was given up once.
 type log struct {
-	failure  string
-	pending  bool
-	filter   replay.LetterFilter
-	appended time.Time
+	failure string
+	pending bool
+
+	destination string
+	filter      replay.LetterFilter
+	appended    time.Time
 }
 
 func (l *log) ReadRecord(_ context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
@@ -67,7 +70,7 @@ func (l *log) letter() *replay.Letter {
 	if l.pending {
 		status = storage.LetterPending
 	}
-	destination := lately
+	destination := cmp.Or(l.destination, lately)
 	return &replay.Letter{Place: "0-3", Status: status, DeadLetter: &schemas.DeadLetter{
 		Source: "destination:crm", Reason: "rejected", RecordValue: []byte("x"), DestinationID: &destination, Error: l.failure,
 	}}
@@ -171,6 +174,47 @@ func TestASearchOfTheDeliveryLogGoesBackADayUnlessItSaysOtherwise(t *testing.T) 
 	require.Equal(t, 1, found("?type=event.tracked"))
 	require.Equal(t, 1, found("?eventType=contact.*"))
 	require.Equal(t, 0, found("?type=contact.updated"))
+}
+
+// JSON implements console.Values.
+func (l *log) JSON(_ schemas.Topic, value []byte) ([]byte, error) {
+	return []byte(`{"decoded":"` + string(value) + `"}`), nil
+}
+
+func TestADeadLetterShowsItsValueDecodedAndWhereItWasToGo(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.log.pending = true
+	require.Nil(t, s.request(http.MethodGet, "/dlq/0-3", "", http.StatusOK)["destination"], "it was deleted")
+
+	made := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"`+s.receiver+`/in?token=hidden","eventTypes":["*"]}`, http.StatusCreated)
+	id := made["id"].(string)
+	s.log.destination = id
+	shown := s.request(http.MethodGet, "/dlq/0-3", "", http.StatusOK)
+	require.Equal(t, map[string]any{"decoded": "x"}, shown["value"])
+	at := shown["destination"].(map[string]any)
+	require.Equal(t, []any{"crm", "webhook"}, []any{at["name"], at["kind"]})
+	require.Contains(t, at["url"], "/in")
+	require.NotContains(t, at["url"], "hidden")
+	entry := s.request(http.MethodGet, "/dlq", "", http.StatusOK)["entries"].([]any)[0].(map[string]any)
+	require.Equal(t, at, entry["destination"])
+	require.NotContains(t, entry, "value")
+
+	for _, filter := range []string{"destination=crm", "destination=" + id, "destinationId=" + id} {
+		s.request(http.MethodGet, "/dlq?"+filter, "", http.StatusOK)
+		require.Equal(t, id, s.log.filter.DestinationID, filter)
+	}
+	s.request(http.MethodGet, "/dlq?destination="+lately, "", http.StatusOK)
+	require.Equal(t, lately, s.log.filter.DestinationID, "of one that was deleted, by its id")
+	require.Equal(t, []string{"destination"}, paths(t, s.request(http.MethodGet, "/dlq?destination=crmm", "", http.StatusBadRequest)))
+	s.request(http.MethodGet, "/dlq?contact=c1&from=7d", "", http.StatusOK)
+	require.Equal(t, "c1", s.log.filter.Key)
+	require.WithinDuration(t, time.Now().Add(-7*24*time.Hour), s.log.filter.From, time.Minute)
+
+	s.request(http.MethodGet, "/webhooks/"+id+"/deliveries?contact=c1", "", http.StatusOK)
+	s.request(http.MethodDelete, "/webhooks/"+id, "", http.StatusOK)
+	s.request(http.MethodGet, "/webhooks/"+id+"/deliveries", "", http.StatusNotFound)
+	s.request(http.MethodGet, "/webhooks/"+id+"/deliveries/lifecycle-0-7", "", http.StatusNotFound)
 }
 
 func TestDeadLettersAreListedShownRetriedOnceAndDiscarded(t *testing.T) {

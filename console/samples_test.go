@@ -50,7 +50,8 @@ func TestARecordIsPreviewedByItsPlaceItsIDOrPasted(t *testing.T) {
 func TestTheOutcomeOfATestIsLookedUpByItsMessage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	id, message := uuid.NewString(), uuid.NewString()
+	message := uuid.NewString()
+	id := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"`+s.receiver+`","eventTypes":["*"]}`, http.StatusCreated)["id"].(string)
 	row := storage.Attempt{At: time.Now(), DestinationID: id, RecordID: message, RecordType: "webhook.test", Partition: -1, Offset: -1, Attempt: 1, Outcome: "delivered", Status: 200}
 	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
 		return tx.WriteAttempts(t.Context(), []storage.Attempt{row})

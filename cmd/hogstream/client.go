@@ -194,6 +194,28 @@ func pages[T any](ctx context.Context, api *client, path, name string, query url
 	return found, nil
 }
 
+// offsetPages is pages of a list that is read by offset.
+func offsetPages[T any](ctx context.Context, api *client, path, name string, query url.Values, limit int) ([]T, error) {
+	found := []T{}
+	for len(found) < limit {
+		part := min(100, limit-len(found))
+		query.Set("limit", strconv.Itoa(part))
+		query.Set("offset", strconv.Itoa(len(found)))
+		var page map[string]json.RawMessage
+		if err := api.call(ctx, http.MethodGet, path, query, nil, &page); err != nil {
+			return nil, err
+		}
+		var members []T
+		if err := json.Unmarshal(page[name], &members); err != nil {
+			return nil, fmt.Errorf("read the answer of %s: %w", path, err)
+		}
+		if found = append(found, members...); len(members) < part {
+			break
+		}
+	}
+	return found, nil
+}
+
 func answerError(resp *http.Response, body []byte) error {
 	e := &apiError{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After"), Body: body}
 	var envelope struct {

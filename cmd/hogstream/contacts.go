@@ -11,8 +11,11 @@ import (
 )
 
 type contactsCmd struct {
-	Get  contactsGetCmd  `cmd:"" help:"Find contacts by user id, email, or contact id."`
-	Show contactsShowCmd `cmd:"" help:"Show a contact and its timeline: events, facts and deliveries."`
+	Ls     contactsLsCmd     `cmd:"" help:"List contacts, last seen first."`
+	Upsert contactsUpsertCmd `cmd:"" help:"Create a contact, or change one."`
+	Delete contactsDeleteCmd `cmd:"" help:"Erase a contact."`
+	Get    contactsGetCmd    `cmd:"" help:"Find contacts by user id, email, or contact id."`
+	Show   contactsShowCmd   `cmd:"" help:"Show a contact and its timeline: events, facts and deliveries."`
 }
 
 type contactsGetCmd struct {

@@ -30,6 +30,20 @@ type letter struct {
 	Partition  int32   `json:"partition"`
 	Offset     int64   `json:"offset"`
 	SourceID   *string `json:"sourceId"`
+
+	Destination *struct {
+		Name string `json:"name"`
+		Kind string `json:"kind"`
+		URL  string `json:"url"`
+	} `json:"destination"`
+}
+
+// from is what gave up: of a delivery with the kind and URL of where it was to go.
+func (l *letter) from() string {
+	if l.Destination == nil {
+		return l.Source
+	}
+	return fmt.Sprintf("%s (%s %s)", l.Source, l.Destination.Kind, l.Destination.URL)
 }
 
 // letterFlags narrow dead letters.
@@ -46,13 +60,13 @@ type letterFlags struct {
 
 func (f *letterFlags) query(ctx context.Context, api *client) (url.Values, error) {
 	query := url.Values{}
-	setQuery(query, "source", f.Source, "reason", f.Reason, "type", f.Type, "key", f.Contact, "from", f.From, "to", f.To)
+	setQuery(query, "source", f.Source, "reason", f.Reason, "type", f.Type, "contact", f.Contact, "from", f.From, "to", f.To)
 	if f.Destination != "" {
 		id, err := destinationID(ctx, api, f.Destination)
 		if err != nil {
 			return nil, err
 		}
-		query.Set("destinationId", id)
+		query.Set("destination", id)
 	}
 	return query, nil
 }
@@ -81,7 +95,7 @@ func (c *deadlettersLsCmd) Run(ctx context.Context, out *output) error {
 	return out.value(found, func(w io.Writer) {
 		rows := make([][]string, 0, len(found))
 		for _, l := range found {
-			rows = append(rows, []string{l.ID, l.CreatedAt, l.Source, l.Reason, l.RecordType, l.RecordKey, l.Status, l.Error})
+			rows = append(rows, []string{l.ID, l.CreatedAt, l.from(), l.Reason, l.RecordType, l.RecordKey, l.Status, l.Error})
 		}
 		table(w, []string{"id", "at", "source", "reason", "type", "key", "status", "error"}, rows)
 	})

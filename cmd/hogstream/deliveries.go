@@ -49,7 +49,7 @@ func (c *destinationsDeliveriesCmd) Run(ctx context.Context, out *output) error 
 		return err
 	}
 	query := url.Values{}
-	setQuery(query, "recordId", c.RecordID, "key", c.Contact, "type", c.Type, "outcome", c.Outcome, "from", c.From, "to", c.To)
+	setQuery(query, "recordId", c.RecordID, "contact", c.Contact, "type", c.Type, "outcome", c.Outcome, "from", c.From, "to", c.To)
 	if c.Status != 0 {
 		query.Set("status", strconv.Itoa(c.Status))
 	}

@@ -33,7 +33,7 @@ type cli struct {
 	Topics       topicsCmd       `cmd:"" help:"Look at topics and the records on them."`
 	Processors   processorsCmd   `cmd:"" help:"See how far processors are; mend one that stopped."`
 	Events       eventsCmd       `cmd:"" help:"Send events."`
-	Contacts     contactsCmd     `cmd:"" help:"Look at contacts."`
+	Contacts     contactsCmd     `cmd:"" help:"Look at contacts; create, change and erase them."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`
 	Listen       listenCmd       `cmd:"" help:"Receive deliveries here, verify and print them."`
 	Sign         signCmd         `cmd:"" help:"Sign a body as a delivery is signed."`
@@ -41,6 +41,7 @@ type cli struct {
 	Replay       replayCmd       `cmd:"" help:"Send destinations again what is on the log: rewind or backfill."`
 	Parked       parkedCmd       `cmd:"" help:"Look at contacts whose records wait because one failed; retry or skip them."`
 	Deadletters  deadlettersCmd  `cmd:"" help:"Look at what was given up, and send it on its way again."`
+	Audit        auditCmd        `cmd:"" help:"See who changed what."`
 	Keys         keysCmd         `cmd:"" help:"Manage API keys."`
 	Help         helpCmd         `cmd:"" help:"Show what a command does and takes."`
 	Version      versionCmd      `cmd:"" help:"Say what this binary was built of."`
