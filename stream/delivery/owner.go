@@ -24,8 +24,6 @@ import (
 // owns which partition number. It reads nothing and commits nothing.
 const sinksGroup = "sinks"
 
-const ()
-
 // Deps are what delivery works with.
 type Deps struct {
 	Kafka     stream.Config
