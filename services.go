@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
@@ -33,6 +34,11 @@ func (a *App) services() ([]service, error) {
 			return nil, err
 		}
 		services = append(services, service{"timers", ticker.Run})
+		watch, err := derive.NewWatch(a.db, a.admin, a.tel.Logger.Logger, a.tel.Metrics)
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, service{"derived state", watch.Run})
 		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased}, service{"contact partitions", a.placeContacts})
 	}
 	if a.cfg.Plays(RoleSinks) {
@@ -57,7 +63,7 @@ func (a *App) processors() ([]service, error) {
 		incarnation = uuid.NewString()[:8]
 	}
 	var services []service
-	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics}
+	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics, Followers: processors.Followers()}
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}

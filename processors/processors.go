@@ -49,6 +49,8 @@ type Deps struct {
 	Settings
 	Codec      *schemas.Codec
 	Registerer prometheus.Registerer // of figures; may be nil
+	// Followers are the processors that contacts tells of merges and deletions.
+	Followers []string
 	// Repeats is how many records back of a partition one may be repeated, where broker
 	// and processors are one process that can be killed; else 0.
 	Repeats int
@@ -62,6 +64,17 @@ func Names() []string {
 	names := make([]string, len(table))
 	for i, p := range table {
 		names[i] = p.Name
+	}
+	return names
+}
+
+// Followers are the names of those that read signals: they hold state of contacts.
+func Followers() []string {
+	var names []string
+	for _, p := range table {
+		if slices.Contains(p.Topics, schemas.TopicSignals) {
+			names = append(names, p.Name)
+		}
 	}
 	return names
 }
@@ -80,7 +93,7 @@ func newIdentity(d Deps) (loop.Processor, error) {
 }
 
 func newContacts(d Deps) (loop.Processor, error) {
-	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced, Repeats: d.Repeats}, d.Codec, d.Registerer)
+	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced, Followers: d.Followers, Repeats: d.Repeats}, d.Codec, d.Registerer)
 }
 
 // referenced says whether a definition needs the history of an event. There are

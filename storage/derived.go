@@ -233,14 +233,34 @@ func places(held []HeldRecord) (topics []string, partitions []int32, offsets []i
 	return topics, partitions, offsets
 }
 
-// HeldTooLong says how many records have waited for a processor since before a time, and
-// one contact of those.
-func (db *DB) HeldTooLong(ctx context.Context, processor string, before time.Time) (records int64, contact string, err error) {
-	const count = `SELECT count(*), coalesce(min(contact_id::text), '') FROM derived_held WHERE processor = $1 AND held_at < $2`
-	if err := db.sql.QueryRow(ctx, count, processor, before).Scan(&records, &contact); err != nil {
-		return 0, "", fmt.Errorf("count what waits for %s: %w", processor, err)
+// Waiting is what has waited for a processor for long.
+type Waiting struct {
+	Processor string
+	Records   int64
+	ContactID string    // of the one that has waited longest
+	Appended  time.Time // when that was appended
+}
+
+// WaitingRecords says of each processor how many records have waited since before a time.
+func (db *DB) WaitingRecords(ctx context.Context, before time.Time) ([]Waiting, error) {
+	const count = `
+SELECT processor, count(*), (array_agg(contact_id::text ORDER BY held_at))[1], min((headers->>'appendTime')::timestamptz)
+FROM derived_held WHERE held_at < $1 GROUP BY processor ORDER BY processor`
+	rows, err := db.sql.Query(ctx, count, before)
+	if err != nil {
+		return nil, fmt.Errorf("count the records that wait: %w", err)
 	}
-	return records, contact, nil
+	waiting, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (w Waiting, err error) {
+		var appended *time.Time
+		if err = row.Scan(&w.Processor, &w.Records, &w.ContactID, &appended); err == nil && appended != nil {
+			w.Appended = *appended
+		}
+		return w, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count the records that wait: %w", err)
+	}
+	return waiting, nil
 }
 
 // CleanDerivedMarks forgets at most limit contacts that ended before a time, and says how

@@ -143,6 +143,8 @@ func TestWhatExpiredIsCleanedWithinTheLimit(t *testing.T) {
 			`INSERT INTO answers (input_id, answer, created_at) SELECT $3::text::uuid, '{}', $1 WHERE $2::text <> ''`,
 			`INSERT INTO erased_identifiers (kind, hash, erased_at, partition, "offset") SELECT 'email', $2::bytea, $1, 0, 0 WHERE $3::text <> ''`,
 			`INSERT INTO contact_marks (contact_id, marked_at) SELECT $3::text::uuid, $1 WHERE $2::text <> ''`,
+			`INSERT INTO derived_contacts (processor, contact_id, partition, seq, era, written, epoch, took, heard, last_seq, last_era, ended_at)
+			 VALUES ($2::text, $3::text::uuid, 0, 0, 0, 0, 0, '{}', '{}', 0, 0, $1)`,
 		} {
 			_, err := storagetest.SQL(db).Exec(t.Context(), sql, at, fmt.Sprint("k", i), uuid.NewString())
 			require.NoError(t, err)
@@ -153,6 +155,7 @@ func TestWhatExpiredIsCleanedWithinTheLimit(t *testing.T) {
 		"idempotency_keys":   func() (int64, error) { return db.CleanIdempotencyKeys(t.Context(), before, 2) },
 		"answers":            func() (int64, error) { return db.CleanAnswers(t.Context(), before, 2) },
 		"erased_identifiers": func() (int64, error) { return db.CleanErasedIdentifiers(t.Context(), before, 2) },
+		"derived_contacts":   func() (int64, error) { return db.CleanDerivedMarks(t.Context(), before, 2) },
 		"contact_marks":      func() (int64, error) { return db.CleanContactMarks(t.Context(), before, 2) },
 	} {
 		for _, want := range []int64{2, 1, 0} {

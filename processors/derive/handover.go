@@ -63,7 +63,7 @@ func (m *machine[S]) forwardFact(c *contact[S], in *incoming) error {
 		return nil
 	}
 	c.hear(in.fact)
-	onward, err := enclose(in.cause, m.p.Name(), c.row.Survivor, false)
+	onward, err := stream.Enclose(in.cause, m.p.Name(), c.row.Survivor, false)
 	if err != nil {
 		return err
 	}

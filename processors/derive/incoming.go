@@ -124,48 +124,18 @@ func (in *incoming) loser() string {
 	return h.Loser
 }
 
-// enclosed is a record within a signal: one that was forwarded or redriven.
-type enclosed struct {
-	Topic schemas.Topic `json:"topic"`
-	Value []byte        `json:"value"`
-	// Redriven says that it was given up before: it is stepped though it has been seen.
-	Redriven bool `json:"redriven,omitempty"`
-}
-
-// enclose makes the signal that carries a record to a contact, for the processor alone.
-func enclose(r *stream.Record, processor, contact string, redriven bool) (*schemas.Signal, error) {
-	text, err := json.Marshal(enclosed{Topic: r.Topic, Value: r.Value, Redriven: redriven})
-	if err != nil {
-		return nil, err
-	}
-	state := string(text)
-	return &schemas.Signal{
-		ID: schemas.Derive(r.ID, "record:"+processor, 0), Type: schemas.SignalRecord, For: processor,
-		ContactID: contact, OccurredAt: r.OccurredAt, State: &state,
-	}, nil
-}
-
-// Redrive makes the signal with which a record that was given up is stepped again, by this
-// processor alone: the others have had it.
-func Redrive(r *stream.Record, processor string) (*schemas.Signal, error) {
-	return enclose(r, processor, string(r.Key), true)
-}
-
 // open reads the record that a signal carries. It has the signal's place: a dead letter
 // of it can be redriven again.
 func (in *incoming) open(codec *schemas.Codec) (*incoming, error) {
-	var e enclosed
-	if in.signal.State == nil {
-		return nil, errors.New("a signal that encloses no record")
+	r, redriven, err := stream.Enclosed(in.signal)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal([]byte(*in.signal.State), &e); err != nil {
-		return nil, fmt.Errorf("enclosed record: %w", err)
-	}
-	inner, err := decode(codec, &stream.Record{Topic: e.Topic, Value: e.Value})
+	inner, err := decode(codec, r)
 	if err != nil {
 		return nil, fmt.Errorf("enclosed record: %w", err)
 	}
-	inner.cause, inner.redriven = in.cause, e.Redriven
+	inner.cause, inner.redriven = in.cause, redriven
 	return inner, nil
 }
 

@@ -183,7 +183,7 @@ func TestARedrivenRecordIsSteppedThoughItsNumberIsTaken(t *testing.T) {
 	b.handle(event("bad", 1, 0))
 	b.handle(event("good", 2, 0))
 	fails = false
-	signal, err := Redrive(b.of[0], simName)
+	signal, err := stream.Enclose(b.of[0], simName, someone, true)
 	require.NoError(t, err)
 	b.handle(signal)
 	require.Equal(t, []string{"good", "bad"}, b.c.state)

@@ -136,12 +136,12 @@ func TestDeadLettersAreNarrowedByTimeAndTypeWithoutReadingTheOthers(t *testing.T
 
 func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 	w := newWorld(t)
-	w.Append(fact("c", schemas.FactContactCreated))
-	r := w.ReadAll(schemas.TopicLifecycle, true)[0]
+	w.Append(&schemas.Resolved{ID: schemas.Derive("r", "merge", 0), Type: schemas.ResolvedMerge, ContactID: "c", OccurredAt: time.Now(), Merge: &schemas.Merge{Survivor: "s"}})
+	r := w.ReadAll(schemas.TopicResolved, true)[0]
 	gap := stream.NewDeadLetter(r, "destination:x", "gap", fmt.Errorf("gone"), time.Now())
 	end := int64(9)
 	gap.EndOffset = &end
-	w.Append(stream.NewDeadLetter(r, "processor:buckets", "failed", fmt.Errorf("no"), time.Now()), gap)
+	w.Append(stream.NewDeadLetter(r, "processor:contacts", "failed", fmt.Errorf("no"), time.Now()), gap)
 	letters := replay.NewDeadLetters(w.admin, w.db, w.Codec, nil)
 	page, err := letters.List(w.Context(), replay.LetterFilter{}, "", 10)
 	require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 		}
 		require.NoError(t, err)
 	}
-	both := w.WaitRecords(schemas.TopicLifecycle, 2)
+	both := w.WaitRecords(schemas.TopicResolved, 2)
 	require.Equal(t, both[0].Value, both[1].Value)
 	require.Equal(t, both[0].ID, both[1].ID)
 	require.Equal(t, both[0].OccurredAt, both[1].OccurredAt)
@@ -165,7 +165,7 @@ func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 	// When the log has it no more, all that the letter knows of it comes back.
 	lost := *r
 	lost.Offset, lost.TraceParent, lost.TraceState = 1000, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=b"
-	w.Append(stream.NewDeadLetter(&lost, "processor:buckets", "failed", fmt.Errorf("no"), time.Now()))
+	w.Append(stream.NewDeadLetter(&lost, "processor:contacts", "failed", fmt.Errorf("no"), time.Now()))
 	page, err = letters.List(w.Context(), replay.LetterFilter{Status: storage.LetterPending}, "", 10)
 	require.NoError(t, err)
 	for _, l := range page.Letters {
@@ -174,10 +174,36 @@ func TestADeadLetterOfAProcessorGoesBackOntoItsTopicByteForByte(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	last := w.WaitRecords(schemas.TopicLifecycle, 3)[2]
+	last := w.WaitRecords(schemas.TopicResolved, 3)[2]
 	require.Equal(t, r.AppendTime, last.FirstAppended)
 	require.Equal(t, r.OccurredAt, last.OccurredAt)
 	require.Equal(t, stream.Trace{Parent: lost.TraceParent, State: "a=b"}, last.Trace())
+}
+
+func TestADeadLetterOfARecordThatManyReadIsRedrivenForItsProcessorAlone(t *testing.T) {
+	w := newWorld(t)
+	w.Append(fact("c", schemas.FactContactCreated))
+	r := w.ReadAll(schemas.TopicLifecycle, true)[0]
+	w.Append(stream.NewDeadLetter(r, "processor:buckets", "failed", fmt.Errorf("no"), time.Now()))
+	letters := replay.NewDeadLetters(w.admin, w.db, w.Codec, nil)
+	page, err := letters.List(w.Context(), replay.LetterFilter{}, "", 10)
+	require.NoError(t, err)
+	done, err := letters.Redrive(w.Context(), page.Letters[0].Place)
+	require.NoError(t, err)
+	require.Equal(t, "retried", done.Status)
+	onward := w.WaitRecords(schemas.TopicSignals, 1)[0]
+	require.Equal(t, r.Key, onward.Key)
+	require.Equal(t, r.Partition, onward.Partition)
+	signal, err := w.Codec.DecodeSignal(onward.Value)
+	require.NoError(t, err)
+	require.Equal(t, "buckets", signal.For)
+	require.Equal(t, string(r.Key), signal.ContactID)
+	inner, redriven, err := stream.Enclosed(signal)
+	require.NoError(t, err)
+	require.True(t, redriven)
+	require.Equal(t, r.Topic, inner.Topic)
+	require.Equal(t, r.Value, inner.Value)
+	require.Len(t, w.ReadAll(schemas.TopicLifecycle, true), 1, "nobody else reads it again")
 }
 
 func TestTheDeliveryLogIsSearchedInPagesThatDoNotShift(t *testing.T) {

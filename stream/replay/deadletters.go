@@ -28,7 +28,7 @@ import (
 type DeadLetters struct {
 	admin     *stream.Admin
 	db        *storage.DB
-	codec     LetterDecoder
+	codec     LetterCodec
 	redeliver Redeliver
 	// Patience is for how long a call that redrives many begins attempts. It is set
 	// before the first call, if at all.
@@ -39,16 +39,18 @@ type DeadLetters struct {
 // that were made.
 type Redeliver func(ctx context.Context, destinationID string, r *stream.Record, made int) (delivery.Outcome, error)
 
-// LetterDecoder decodes values of topic dead-letters, and those of processors' topics
-// that stand in them. Implemented by *schemas.Codec.
-type LetterDecoder interface {
+// LetterCodec decodes values of topic dead-letters, and those of processors' topics
+// that stand in them, and encodes the signals in which some are sent again. Implemented
+// by *schemas.Codec.
+type LetterCodec interface {
+	stream.Encoder
 	DecodeDeadLetter(value []byte) (*schemas.DeadLetter, error)
 	DecodeInput(value []byte) (*schemas.Input, error)
 	DecodeResolved(value []byte) (*schemas.Resolved, error)
 }
 
 // NewDeadLetters makes it.
-func NewDeadLetters(admin *stream.Admin, db *storage.DB, codec LetterDecoder, redeliver Redeliver) *DeadLetters {
+func NewDeadLetters(admin *stream.Admin, db *storage.DB, codec LetterCodec, redeliver Redeliver) *DeadLetters {
 	return &DeadLetters{admin: admin, db: db, codec: codec, redeliver: redeliver, Patience: redrivePatience}
 }
 
@@ -385,6 +387,9 @@ func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
 		return err
 	}
 	if l.DestinationID == nil {
+		if r, err = d.addressed(l, r); err != nil {
+			return err
+		}
 		return reproduce(ctx, d.admin, r)
 	}
 	out, err := d.redeliver(ctx, *l.DestinationID, r, l.Attempts+l.RetryCount)
@@ -395,6 +400,29 @@ func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
 		return ErrLetterErased
 	}
 	return &RedriveError{out}
+}
+
+// addressed is the record as it is appended again for the processor that gave it up: what
+// destinations and other processors read too comes to it alone, in a signal.
+func (d *DeadLetters) addressed(l *Letter, r *stream.Record) (*stream.Record, error) {
+	processor, ok := strings.CutPrefix(l.Source, "processor:")
+	if !ok || r.Topic != schemas.TopicEvents && r.Topic != schemas.TopicLifecycle {
+		return r, nil
+	}
+	signal, err := stream.Enclose(r, processor, string(r.Key), true)
+	if err != nil {
+		return nil, err
+	}
+	value, err := d.codec.Encode(signal)
+	if err != nil {
+		return nil, fmt.Errorf("encode the signal with record %s: %w", r.ID, err)
+	}
+	if len(value) > stream.MaxValue {
+		return nil, fmt.Errorf("record %s within a signal has %d bytes: %w", r.ID, len(value), stream.ErrTooLarge)
+	}
+	onward := *r
+	onward.Topic, onward.Value, onward.ID, onward.Type, onward.Seq = signal.Topic(), value, signal.ID, signal.Meta().Type, 0
+	return &onward, nil
 }
 
 // record is the record that was given up: where it stands, or from the letter when

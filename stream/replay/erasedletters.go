@@ -23,7 +23,7 @@ type who struct {
 }
 
 // about says who a letter is about, as far as its key and its value tell.
-func about(l *Letter, codec LetterDecoder) who {
+func about(l *Letter, codec LetterCodec) who {
 	w := who{at: stream.HeaderTime([]byte(l.RecordHeaders[stream.HeaderFirstAppended]))}
 	if w.at.IsZero() {
 		w.at = l.AppendedAt
