@@ -387,12 +387,28 @@ func (a *App) listen(ctx context.Context, group *errgroup.Group, addr string, ha
 // Codec reads record values by the schemas of the configured registry; it
 // registers nothing. For tools.
 func (c *Config) Codec() (*schemas.Codec, error) {
-	if c.Registry.URL == "" {
-		return nil, errors.New("SCHEMA_REGISTRY_URL is not set: give the URL of a Confluent-compatible schema registry")
-	}
-	reg, err := schemas.NewRegistry(c.registryConfig(nil))
+	reg, err := c.registry()
 	if err != nil {
 		return nil, err
 	}
 	return reg.Codec(), nil
+}
+
+// WritingCodec is a Codec that also writes: it registers the schemas first. For tools.
+func (c *Config) WritingCodec(ctx context.Context) (*schemas.Codec, error) {
+	reg, err := c.registry()
+	if err != nil {
+		return nil, err
+	}
+	if err := reg.Register(ctx); err != nil {
+		return nil, fmt.Errorf("register the schemas: %w", err)
+	}
+	return reg.Codec(), nil
+}
+
+func (c *Config) registry() (*schemas.Registry, error) {
+	if c.Registry.URL == "" {
+		return nil, errors.New("SCHEMA_REGISTRY_URL is not set: give the URL of a Confluent-compatible schema registry")
+	}
+	return schemas.NewRegistry(c.registryConfig(nil))
 }

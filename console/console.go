@@ -44,7 +44,7 @@ type console struct {
 func Routes(deps Deps) []web.Route {
 	c := &console{deps}
 	routes := slices.Concat(
-		c.keyRoutes(), c.auditRoutes(), c.contactRoutes(),
+		c.keyRoutes(), c.auditRoutes(), c.contactRoutes(), c.eventRoutes(),
 		c.webhookRoutes(), c.sampleRoutes(), c.parkedRoutes(),
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),

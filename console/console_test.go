@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -345,6 +346,50 @@ func TestTimesOfADestinationAreUTCWithMilliseconds(t *testing.T) {
 	text, err = json.Marshal(replay.Backfilled{Preview: replay.Preview{First: &at, Last: &at}, Replay: &replay.Backfill{CreatedAt: at, EndedAt: &at}})
 	require.NoError(t, err)
 	require.Equal(t, 4, strings.Count(string(text), `"2026-01-31T12:00:00.120Z"`), "%s", text)
+}
+
+func TestAContactsEventsAreListedNewestFirstWithThoseOfWhomItTookIn(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	ada, before := uuid.NewString(), uuid.NewString()
+	_, err := storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO contacts (id, external_id, properties, merged, version, first_seen_at, last_seen_at, created_at, updated_at)
+		VALUES ($1::text::uuid, 'u_1', '{}', ARRAY[$2::text::uuid], 1, now(), now(), now(), now())`, ada, before)
+	require.NoError(t, err)
+	_, err = storagetest.SQL(s.db).Exec(t.Context(), `INSERT INTO identifiers (kind, value, contact_id) VALUES ('external', 'u_1', $1::text::uuid)`, ada)
+	require.NoError(t, err)
+	at := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	var events []storage.StoredEvent
+	for i, name := range []string{"a", "b", "a", "c", "elsewhere"} {
+		owner := []string{ada, before}[i%2]
+		if name == "elsewhere" {
+			owner = uuid.NewString()
+		}
+		events = append(events, storage.StoredEvent{ID: uuid.NewString(), ContactID: owner, Name: name, Properties: `{"n":1.0}`, OccurredAt: at.Add(time.Duration(i) * time.Hour), ReceivedAt: at, Source: "api", Seq: int64(i)})
+	}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.StoreEvents(t.Context(), events) }))
+	listed := func(query string) (names []any, next any) {
+		page := s.request(http.MethodGet, "/contacts/"+query, "", http.StatusOK)
+		list, _ := page["events"].([]any)
+		for _, e := range list {
+			event, _ := e.(map[string]any)
+			names = append(names, event["event"])
+		}
+		return names, page["nextCursor"]
+	}
+	names, next := listed(ada + "/events")
+	require.Equal(t, []any{"c", "a", "b", "a"}, names)
+	require.Nil(t, next)
+	names, next = listed("u_1/events?limit=3")
+	require.Equal(t, []any{"c", "a", "b"}, names)
+	names, next = listed(fmt.Sprintf("u_1/events?limit=3&cursor=%s", next))
+	require.Equal(t, []any{"a"}, names)
+	require.Nil(t, next)
+	names, _ = listed("u_1/events?event=a&from=2026-01-02T01:00:00Z")
+	require.Equal(t, []any{"a"}, names)
+	names, _ = listed("u_1/events?to=2026-01-02T01:00:00Z")
+	require.Equal(t, []any{"a"}, names)
+	s.request(http.MethodGet, "/contacts/u_1/events?cursor=x", "", http.StatusBadRequest)
+	s.request(http.MethodGet, "/contacts/nobody/events", "", http.StatusNotFound)
 }
 
 func TestContactsAreListedSearchedAndShown(t *testing.T) {

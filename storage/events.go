@@ -1,11 +1,13 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -46,6 +48,61 @@ func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 		return fmt.Errorf("store %d events: %w", len(events), err)
 	}
 	return nil
+}
+
+// EventFilter narrows a contact's stored events; the zero value takes all.
+type EventFilter struct {
+	Name     string
+	From, To time.Time // of when they happened: [From, To)
+}
+
+// eventPlace is where a page of a contact's events ends.
+type eventPlace struct {
+	At time.Time
+	ID string
+}
+
+// ContactEvents returns a page of the stored events of a contact, given by its own id and
+// those that were merged into it, by when they happened, newest first, and the cursor of the
+// next page, "" at the end. A cursor that is none is ErrListCursor.
+func (db *DB) ContactEvents(ctx context.Context, ids []string, f EventFilter, cursor string, limit int) ([]StoredEvent, string, error) {
+	const list = `
+SELECT id, contact_id, name, properties::text, occurred_at, received_at, source, seq, era
+FROM events
+WHERE contact_id = ANY($1::uuid[])
+  AND ($2 = '' OR name = $2)
+  AND ($3::timestamptz IS NULL OR occurred_at >= $3) AND ($4::timestamptz IS NULL OR occurred_at < $4)
+  AND ($5::timestamptz IS NULL OR (occurred_at, id) < ($5, $6::uuid))
+ORDER BY occurred_at DESC, id DESC
+LIMIT $7`
+	var after eventPlace
+	if cursor != "" {
+		if err := readCursor(cursor, &after); err != nil {
+			return nil, "", err
+		}
+	}
+	rows, err := db.sql.Query(ctx, list, ids, f.Name, optionalTime(f.From), optionalTime(f.To), optionalTime(after.At), cmp.Or(after.ID, uuid.Nil.String()), limit+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list events of %v: %w", ids, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StoredEvent])
+	if err != nil {
+		return nil, "", fmt.Errorf("list events of %v: %w", ids, err)
+	}
+	if len(found) <= limit {
+		return found, "", nil
+	}
+	found = found[:limit]
+	next, err := writeCursor(eventPlace{found[limit-1].OccurredAt, found[limit-1].ID})
+	return found, next, err
+}
+
+// optionalTime is nil for the zero time.
+func optionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 const eventPartition = "events_p20060102"

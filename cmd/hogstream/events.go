@@ -5,11 +5,56 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 )
 
 type eventsCmd struct {
+	Ls     eventsLsCmd     `cmd:"" help:"List the stored events of a contact, newest first."`
 	Send   eventsSendCmd   `cmd:"" help:"Send one event."`
 	Import eventsImportCmd `cmd:"" help:"Send the events of a CSV or NDJSON file."`
+}
+
+type eventsLsCmd struct {
+	apiFlags
+	Contact string `arg:"" help:"The contact's id, or its user id."`
+	Event   string `help:"Only those of this name."`
+	From    string `help:"Only those that happened from this time on: a time, a date, or how long ago (7d)."`
+	To      string `help:"Only those that happened before this time."`
+	Limit   int    `short:"n" help:"At most so many." default:"50"`
+}
+
+// storedEvent is an event as the admin API shows it.
+type storedEvent struct {
+	ID         string          `json:"id"`
+	ContactID  string          `json:"contactId"`
+	Event      string          `json:"event"`
+	Properties json.RawMessage `json:"properties"`
+	OccurredAt string          `json:"occurredAt"`
+	ReceivedAt string          `json:"receivedAt"`
+	Source     string          `json:"source"`
+	Seq        int64           `json:"seq"`
+	Era        int64           `json:"era"`
+}
+
+// Run lists events.
+func (c *eventsLsCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	query := url.Values{}
+	setQuery(query, "event", c.Event, "from", c.From, "to", c.To)
+	found, err := pages[storedEvent](ctx, api, "/v1/admin/contacts/"+url.PathEscape(c.Contact)+"/events", "events", query, c.Limit, 500)
+	if err != nil {
+		return err
+	}
+	return out.value(found, func(w io.Writer) {
+		rows := make([][]string, 0, len(found))
+		for _, e := range found {
+			rows = append(rows, []string{e.OccurredAt, e.Event, string(e.Properties), e.Source, e.ID})
+		}
+		table(w, []string{"occurred", "event", "properties", "source", "id"}, rows)
+	})
 }
 
 type eventsSendCmd struct {

@@ -170,7 +170,18 @@ func TestTheFirstHourOfTheREADME(t *testing.T) {
 	h.once(commands[5], "rewound; 2 records are on their way")
 	h.shows(listen, "again, for the 2nd time", "again, for the 2nd time") // two topics: in any order
 	h.runs(commands[6], "delivered → listener", "delivered → listener", "delivered → listener", "delivered → listener")
-	h.once(commands[7], "contact.created", "event.tracked")
+	h.once(commands[7], "contact.created")
+	h.once(commands[7], "event.tracked:signed_up") // two topics: in any order
+
+	// Beyond the README: a record that is made by hand goes the way of all others.
+	record := `{"id":"0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01","type":"event","receivedAt":"2026-01-02T03:04:05Z","occurredAt":"2026-01-02T03:04:05Z","source":"hand","userId":"u1","event":"mended","eventProperties":{"by":"hand"}}`
+	require.NoError(t, os.WriteFile(filepath.Join(h.dir, "records"), []byte(record+"\n"), 0o600))
+	h.once("bin/hogstream topics produce ingest records", "1 records appended to ingest")
+	h.runs("bin/hogstream events ls u1", "signed_up", `{"from":"newsletter"}`, "mended", `{"by":"hand"}`)
+	h.once("bin/hogstream topics check-order", "3")
+	out, err := h.command(t.Context(), "bin/hogstream topics produce lifecycle records").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "line 1: a record of topic lifecycle: field event: is not in the schema")
 }
 
 // once runs a command that shows at once what it must.

@@ -24,6 +24,7 @@ type topicsCmd struct {
 	Describe   topicsDescribeCmd   `cmd:"" help:"Show a topic's partitions, offsets and settings."`
 	Create     topicsCreateCmd     `cmd:"" help:"Create the topics that are missing and check the others."`
 	Tail       topicsTailCmd       `cmd:"" help:"Show records, decoded."`
+	Produce    topicsProduceCmd    `cmd:"" help:"Append records, given as JSON, after a check against the schema."`
 	CheckOrder topicsCheckOrderCmd `cmd:"" help:"Prove that the records of every contact are all there and in order."`
 }
 
