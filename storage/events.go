@@ -147,15 +147,11 @@ ORDER BY d.day`
 // such as pg_dump, would hold all of them up for as long. It is tried again later.
 const lockPatience = `SET LOCAL lock_timeout = '2s'`
 
-// alter runs one statement that locks a whole table, with lockPatience.
+// alter runs one statement that locks a whole table, with lockPatience. It is one round
+// trip, so that no transaction is open and silent meanwhile.
 func (db *DB) alter(ctx context.Context, sql string) error {
-	return db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.sql.Exec(ctx, lockPatience); err != nil {
-			return err
-		}
-		_, err := tx.sql.Exec(ctx, sql)
-		return err
-	})
+	_, err := db.sql.Exec(ctx, lockPatience+"; "+sql, pgx.QueryExecModeSimpleProtocol)
+	return err
 }
 
 // isPartitionTaken reports that rows of the range stand in the default

@@ -238,3 +238,18 @@ func TestPartitionsOfContactsAreFilledInWithinTheLimit(t *testing.T) {
 		SELECT (SELECT count(*) FROM contacts WHERE partition = ascii(id::text)) + (SELECT count(*) FROM contact_marks WHERE partition = ascii(contact_id::text))`).Scan(&right))
 	require.Equal(t, 2*rows, right)
 }
+
+// A rebuild makes partitions while the machine is busy: a pause between two statements must
+// not end it.
+func TestPartitionsAreMadeAndDroppedInOneRoundTripEach(t *testing.T) {
+	db, err := storage.Open(t.Context(), storage.Config{URL: storagetest.URL(t) + "&idle_in_transaction_session_timeout=1"})
+	require.NoError(t, err)
+	defer db.Close()
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for range 20 {
+		require.NoError(t, db.CreateEventPartitions(t.Context(), at, 5))
+		dropped, err := db.DropEventPartitions(t.Context(), at.AddDate(0, 0, 30))
+		require.NoError(t, err)
+		require.NotEmpty(t, dropped)
+	}
+}
