@@ -10,12 +10,13 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream/order"
 )
 
 type topicsCheckOrderCmd struct {
 	infraFlags
-	From    string `help:"start, a time such as 2026-01-02T03:04:05Z, or a duration ago such as 1h; start is the later of the two logs' starts." default:"start"`
+	From    string `help:"start, a time, a date, or how long ago it was such as 7d; start is the later of the two logs' starts." default:"start"`
 	Contact string `help:"Only this contact, by its id."`
 }
 
@@ -50,20 +51,17 @@ func (c *topicsCheckOrderCmd) Run(ctx context.Context, out *output) error {
 func (c *topicsCheckOrderCmd) options(now time.Time) (order.Options, error) {
 	opts := order.Options{Contact: c.Contact}
 	if c.Contact != "" && uuid.Validate(c.Contact) != nil {
-		return opts, fmt.Errorf("--contact %q: is not a contact's id: `hogstream contacts find` shows it", c.Contact)
+		return opts, fmt.Errorf("--contact %q: is not a contact's id: `hogstream contacts get` shows it", c.Contact)
 	}
-	if c.From == "" || c.From == "start" {
+	if c.From == "" || c.From == "start" || c.From == "earliest" {
 		return opts, nil
 	}
-	if t, err := time.Parse(time.RFC3339, c.From); err == nil {
-		opts.From = t
-		return opts, nil
+	t, ok := schemas.ParseMoment(c.From, now)
+	if !ok {
+		return opts, fmt.Errorf("--from %q: use start, %s: an offset means nothing over two topics", c.From, schemas.MomentForms)
 	}
-	if d, err := time.ParseDuration(c.From); err == nil {
-		opts.From = now.Add(-d)
-		return opts, nil
-	}
-	return opts, fmt.Errorf("--from %q: use start, a time such as 2026-01-02T03:04:05Z, or a duration such as 1h: an offset means nothing over two topics", c.From)
+	opts.From = t
+	return opts, nil
 }
 
 // printOrder is the report for people.

@@ -25,6 +25,7 @@ func TestWhereACheckOfOrderBeginsIsATimeForOffsetsMeanNothingOverTwoTopics(t *te
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for from, want := range map[string]time.Time{
 		"": {}, "start": {}, "1h": now.Add(-time.Hour), "2026-05-01T10:00:00Z": now.Add(-2 * time.Hour),
+		"earliest": {}, "7d": now.AddDate(0, 0, -7), "2026-05-01": now.Add(-12 * time.Hour), "now": now,
 	} {
 		opts, err := (&topicsCheckOrderCmd{From: from}).options(now)
 		require.NoError(t, err)
@@ -35,7 +36,7 @@ func TestWhereACheckOfOrderBeginsIsATimeForOffsetsMeanNothingOverTwoTopics(t *te
 		require.ErrorContains(t, err, fmt.Sprintf("--from %q: use start, a time", from))
 	}
 	_, err := (&topicsCheckOrderCmd{Contact: "ada"}).options(now)
-	require.ErrorContains(t, err, `--contact "ada": is not a contact's id`)
+	require.ErrorContains(t, err, "--contact \"ada\": is not a contact's id: `hogstream contacts get` shows it")
 }
 
 func TestAReportOfOrderForPeopleSaysWhatWasSeenAndWhatIsWrong(t *testing.T) {

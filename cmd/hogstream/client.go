@@ -27,6 +27,9 @@ type apiFlags struct {
 	DataDir string `help:"Data directory of the developer's instance to use when no URL is given." env:"HOGSTREAM_DATA_DIR" default:".hogstream" type:"path" group:"Connection"`
 }
 
+// defaultDataDir is where an instance keeps its data when nobody says otherwise.
+const defaultDataDir = ".hogstream"
+
 // client talks to the HTTP API.
 type client struct {
 	base string
@@ -49,7 +52,7 @@ func (f apiFlags) client() (*client, error) {
 		f.URL = "http://localhost:3002"
 	}
 	if f.Key == "" {
-		return nil, fmt.Errorf("no API key: set HOGSTREAM_API_KEY, or run where a developer's instance keeps its data (no %s)", filepath.Join(f.DataDir, "running.json"))
+		return nil, fmt.Errorf("no API key: set HOGSTREAM_API_KEY (--key), or HOGSTREAM_DATA_DIR (--data-dir) to where a developer's instance keeps its data (no %s)", filepath.Join(f.DataDir, "running.json"))
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 64

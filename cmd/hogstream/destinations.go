@@ -202,6 +202,9 @@ func (c *destinationsAddCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	return out.value(d, func(w io.Writer) {
+		if c.SecretFile != "" {
+			d.Secret = "" // no news to who gave it
+		}
 		d.print(w)
 		next(w, "an event that it is to get", "events send signed_up --user-id u1 --contact-prop plan=pro")
 	})

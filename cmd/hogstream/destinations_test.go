@@ -34,7 +34,7 @@ func newDestinationsAPI(t *testing.T) *destinationsAPI {
 		if err := json.NewDecoder(r.Body).Decode(&a.body); err != nil {
 			t.Errorf("%s: %v", r.URL.Path, err)
 		}
-		_, _ = io.WriteString(w, `{"id":"7","name":"crm"}`)
+		_, _ = io.WriteString(w, `{"id":"7","name":"crm","secret":"whsec_made"}`)
 	}))
 	t.Cleanup(server.Close)
 	a.url = server.URL
@@ -107,6 +107,18 @@ func TestASecondRotationIsForced(t *testing.T) {
 	a := newDestinationsAPI(t)
 	require.Zero(t, a.destinations("", "rotate", "crm", "--force"))
 	require.Equal(t, map[string]any{"force": true}, a.body)
+}
+
+func TestASecretThatWasGivenIsNotShownAsNews(t *testing.T) {
+	a := newDestinationsAPI(t)
+	flags := []string{"destinations", "add", "https://crm.example.com/", "--url", a.url, "--key", "k"}
+	text, err := said(t, flags...)
+	require.NoError(t, err)
+	require.Contains(t, text, "secret whsec_made\nKeep it now")
+	text, err = said(t, append(flags, "--secret-file", a.file("whsec_given"))...)
+	require.NoError(t, err)
+	require.NotContains(t, text, "Keep it now")
+	require.Contains(t, text, "crm")
 }
 
 func TestTheListOfDestinationsShowsWhatWentWrongLast(t *testing.T) {

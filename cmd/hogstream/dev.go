@@ -122,8 +122,8 @@ Hogstream is ready.
 
 Next, in another terminal, a receiver for what comes out:
 
-  %s listen
+  %s listen%s
 
 Ctrl-C stops it; what it knows stays in %s.
-`, r.URL, r.URL, r.URL, strings.Join(r.Brokers, ","), r.Registry, r.Database, c.DataDir, logs, r.APIKey, programName(), c.DataDir)
+`, r.URL, r.URL, r.URL, strings.Join(r.Brokers, ","), r.Registry, r.Database, c.DataDir, logs, r.APIKey, programName(), dataDirFlag(c.DataDir), c.DataDir)
 }

@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
 )
 
 func TestAStartThatTakesLongSaysSoUntilItIsThrough(t *testing.T) {
@@ -22,6 +28,26 @@ func TestAStartThatTakesLongSaysSoUntilItIsThrough(t *testing.T) {
 		<-time.After(2 * stepEvery)
 		require.Equal(t, "starting Postgres …\nstarting Postgres … (3 s)\nstarting Postgres … (6 s)\nopening the database …\n", out.String())
 	})
+}
+
+func TestTheNextStepIsOnTheSameDataDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	own, err := filepath.Abs(".hogstream")
+	require.NoError(t, err)
+	next := func(dir string) string {
+		var b strings.Builder
+		printReady(&b, &hogstream.Running{}, &devCmd{Config: hogstream.Config{DataDir: dir}})
+		return b.String()
+	}
+	require.Contains(t, next(own), " listen\n")
+	require.Contains(t, next("/srv/other"), " listen --data-dir /srv/other\n")
+
+	running := httptest.NewServer(http.NotFoundHandler()) // its port is taken, so that it goes no further
+	t.Cleanup(running.Close)
+	port := running.Listener.Addr().(*net.TCPAddr).Port
+	c := listenCmd{Host: "127.0.0.1", Port: port, Status: 204, DataDir: "elsewhere"}
+	require.ErrorContains(t, c.Run(t.Context(), nil), "--port")
+	require.FileExists(t, filepath.Join("elsewhere", "listen-secret"))
 }
 
 func TestALogThatHasBecomeLargeIsPutAside(t *testing.T) {

@@ -24,7 +24,8 @@ import (
 type listenCmd struct {
 	Host    string        `help:"Address to listen on." default:"127.0.0.1"`
 	Port    int           `help:"Port to listen on; 0 for a free one." default:"9000"`
-	KeyFile string        `help:"File with the secret (whsec_…) or public key (whpk_…) that deliveries are verified with; made when it is not there." default:".hogstream/listen-secret" placeholder:"FILE"`
+	KeyFile string        `help:"File with the secret (whsec_…) or public key (whpk_…) that deliveries are verified with; made when it is not there; default listen-secret in the data directory." placeholder:"FILE"`
+	DataDir string        `help:"Data directory of the developer's instance." env:"HOGSTREAM_DATA_DIR" default:".hogstream"`
 	Fail    float64       `help:"Part of the deliveries that are answered 500, from 0 to 1: see them retried." default:"0"`
 	Status  int           `help:"Answer all deliveries with this status." default:"204"`
 	Delay   time.Duration `help:"Wait before each answer." default:"0s"`
@@ -46,6 +47,9 @@ func (c *listenCmd) Run(ctx context.Context, out *output) error {
 	case c.Status < 200 || c.Status > 599:
 		return fmt.Errorf("--status is %d: give one from 200 to 599", c.Status)
 	}
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(c.DataDir, "listen-secret")
+	}
 	key, err := receiverKey(c.KeyFile)
 	if err != nil {
 		return err
@@ -57,7 +61,7 @@ func (c *listenCmd) Run(ctx context.Context, out *output) error {
 	r := &receiver{cmd: c, key: key, out: out, now: time.Now, seen: map[string]int{}}
 	server := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
 	url := "http://" + listener.Addr().String() + "/"
-	fmt.Fprintf(stderr, "Listening on %s. Deliver to it, in another terminal:\n\n  %s destinations add %s --secret-file %s\n\n", url, programName(), url, c.KeyFile)
+	fmt.Fprintf(stderr, "Listening on %s. Deliver to it, in another terminal:\n\n  %s destinations add %s%s --secret-file %s\n\n", url, programName(), url, dataDirFlag(c.DataDir), c.KeyFile)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	select {
@@ -70,6 +74,16 @@ func (c *listenCmd) Run(ctx context.Context, out *output) error {
 	err = server.Shutdown(stopCtx)
 	fmt.Fprintf(stderr, "\n%s\n", r.tally())
 	return err
+}
+
+// dataDirFlag has another command find the same instance, when that is not the one it takes
+// by itself.
+func dataDirFlag(dir string) string {
+	own, err := filepath.Abs(defaultDataDir)
+	if path, failed := filepath.Abs(dir); dir == "" || err == nil && failed == nil && path == own {
+		return ""
+	}
+	return " --data-dir " + dir
 }
 
 // programName is what this program was called as; under go run it has no name that could be called.

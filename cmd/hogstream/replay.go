@@ -240,7 +240,7 @@ func printPreview(w io.Writer, p *replay.Preview) {
 	}
 }
 
-var errNobodyToAsk = errors.New("nobody to ask: add --yes to go on, or --dry-run to only look")
+var errNobodyToAsk = errors.New("nobody to ask: add --yes to go on")
 
 // confirm asks the person at the terminal, who may also end ctx with Ctrl-C. Without
 // one, --yes is needed.

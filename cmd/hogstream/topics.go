@@ -117,7 +117,7 @@ func (c *topicsCreateCmd) Run(ctx context.Context, out *output) error {
 func (f *infraFlags) kafka() (hogstream.Config, error) {
 	cfg, err := f.config()
 	if err == nil && len(cfg.Kafka.Brokers) == 0 {
-		err = fmt.Errorf("KAFKA_BROKERS is not set, and no developer's instance runs on %s", cfg.DataDir)
+		err = fmt.Errorf("KAFKA_BROKERS is not set, and no developer's instance runs on %s (HOGSTREAM_DATA_DIR)", cfg.DataDir)
 	}
 	return cfg, err
 }

@@ -65,8 +65,8 @@ func matcher(key, id, timestamp string, body []byte) (matches func([]byte) bool,
 		return func(signature []byte) bool { return ed25519.Verify(public, message, signature) }, "v1a", nil
 	}
 	secret, err := OpenSecret(key)
-	if err != nil {
-		return nil, "", err
+	if err != nil { // its fix is for who makes a destination
+		return nil, "", fmt.Errorf("the key is neither a secret (whsec_ and the standard base64 of %d to %d bytes) nor a public key (whpk_…)", minSecretBytes, maxSecretBytes)
 	}
 	_, text, _ := strings.Cut(string(secret.Append(nil, id, timestamp, body)), ",")
 	want, _ := base64.StdEncoding.DecodeString(text)
