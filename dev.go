@@ -22,7 +22,7 @@ import (
 )
 
 // RunDev runs everything in this process on cfg.DataDir: broker, registry,
-// Postgres, all roles; settings that name servers of your own are taken
+// Postgres, all roles unless cfg names some; settings that name servers of your own are taken
 // instead. It calls ready once the API answers, returns nil when ctx ends, and
 // leaves nothing running. State survives; a second start on the same directory
 // fails and says who holds it. Options are those of New.
@@ -36,7 +36,9 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Optio
 		return fmt.Errorf("keep the data directory to its owner: %w", err)
 	}
 	cfg.Dev = true
-	cfg.Roles = Roles()
+	if len(cfg.Roles) == 0 {
+		cfg.Roles = Roles()
+	}
 	if cfg.HTTP.Addr == "" { // nobody else's unless somebody says so
 		cfg.HTTP.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTP.Port))
 	}

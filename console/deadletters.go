@@ -248,6 +248,9 @@ func (c *console) getLetter(r *web.Request) (out letterJSON, err error) {
 func (c *console) retryLetter(r *web.Request) (out letterRetried, err error) {
 	entry := r.Param("entry")
 	l, err := c.DeadLetters.Redrive(r.Context(), entry)
+	if errors.Is(err, destinations.ErrNotFound) {
+		return out, refuse(http.StatusNotFound, noLettersDestination, "discard the entry")
+	}
 	if err != nil {
 		return out, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -23,6 +24,7 @@ import (
 type log struct {
 	failure string
 	pending bool
+	gone    bool // the destination of the letter was deleted
 
 	destination string
 	filter      replay.LetterFilter
@@ -91,6 +93,9 @@ func (l *log) Get(_ context.Context, place string) (*replay.Letter, error) {
 func (l *log) Redrive(ctx context.Context, place string) (*replay.Letter, error) {
 	if !l.pending {
 		return nil, replay.ErrLetterDone
+	}
+	if l.gone {
+		return l.letter(), destinations.ErrNotFound
 	}
 	l.pending = false
 	return l.Get(ctx, place)
@@ -186,6 +191,11 @@ func TestADeadLetterShowsItsValueDecodedAndWhereItWasToGo(t *testing.T) {
 	s := newServer(t)
 	s.log.pending = true
 	require.Nil(t, s.request(http.MethodGet, "/dlq/0-3", "", http.StatusOK)["destination"], "it was deleted")
+	s.log.gone = true
+	refused := s.request(http.MethodPost, "/dlq/0-3/retry", "", http.StatusNotFound)
+	require.Equal(t, "The destination of this entry was deleted", refused["error"])
+	require.Equal(t, "discard the entry", refused["fix"])
+	s.log.gone = false
 
 	made := s.request(http.MethodPost, "/webhooks", `{"name":"crm","url":"`+s.receiver+`/in?token=hidden","eventTypes":["*"]}`, http.StatusCreated)
 	id := made["id"].(string)

@@ -86,9 +86,7 @@ func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
 	timeline := newest(append(records, deliveries...), c.Limit)
 	return out.value(map[string]any{"contact": found.Contact, "timeline": timeline}, func(w io.Writer) {
 		contact.print(w)
-		for _, e := range timeline {
-			e.print(w)
-		}
+		printTimeline(w, timeline)
 		if len(timeline) == 0 {
 			fmt.Fprintf(w, "nothing within %s: --since looks further back\n", c.Since)
 		}
@@ -247,6 +245,21 @@ func (s *shownContact) print(w io.Writer) {
 		fmt.Fprintf(w, "  merged      %s\n", strings.Join(s.Merged, ", "))
 	}
 	fmt.Fprintln(w)
+}
+
+// printTimeline is the timeline for people, who are told why numbers begin again.
+func printTimeline(w io.Writer, timeline []entry) {
+	var before *entry // with a number
+	for i := range timeline {
+		e := &timeline[i]
+		if e.Seq > 0 {
+			if before != nil && e.Era > before.Era {
+				fmt.Fprintf(w, "contacts was rebuilt: numbers begin again, in era %d\n", e.Era)
+			}
+			before = e
+		}
+		e.print(w)
+	}
 }
 
 func (e *entry) print(w io.Writer) {

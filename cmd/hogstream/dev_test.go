@@ -71,4 +71,9 @@ func TestATimelineFollowsAContactsNumbersAndNotTheClocksOfTopics(t *testing.T) {
 		ids = append(ids, e.ID)
 	}
 	require.Equal(t, []string{"a", "b", "c", "delivery", "bucket", "next era"}, ids)
+
+	var b strings.Builder
+	printTimeline(&b, newest(append(records, delivery), 6))
+	require.Equal(t, 1, strings.Count(b.String(), "numbers begin again, in era 7\n"))
+	require.Less(t, strings.Index(b.String(), "begin again"), strings.LastIndex(b.String(), "#1"))
 }
