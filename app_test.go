@@ -65,6 +65,17 @@ func inDev(t *testing.T, cfg hogstream.Config, f func(*hogstream.Running)) {
 	require.True(t, reached, "the instance must become ready within a minute")
 }
 
+func TestADevelopersInstanceWithoutProcessorsHasThemRebuilt(t *testing.T) {
+	cfg := devConfig(t)
+	cfg.Roles = []hogstream.Role{hogstream.RoleIngest, hogstream.RoleSinks}
+	inDev(t, cfg, func(r *hogstream.Running) {
+		at := cfg
+		at.Kafka.Brokers, at.Registry.URL, at.Database.URL = r.Brokers, r.Registry, r.Database
+		at.EncryptionKey, at.Kafka.Partitions = r.EncryptionKey, r.Partitions
+		require.NoError(t, at.Rebuild(t.Context(), "contacts", func(int) {}))
+	})
+}
+
 func TestADevelopersInstanceDescribesItselfAndItsStateSurvivesARestart(t *testing.T) {
 	cfg := devConfig(t)
 	var key string

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -188,7 +190,7 @@ func GoOnFrom(ctx context.Context, a *stream.Admin, db *storage.DB, processor st
 // partition without one is left out.
 func Committed(ctx context.Context, a *stream.Admin, group string, topic schemas.Topic) (map[int32]int64, error) {
 	offsets, err := a.Kadm.FetchOffsets(ctx, a.Config.Group(group))
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // one that never ran has committed nothing
 		return nil, fmt.Errorf("group %s: fetch offsets: %w", group, err)
 	}
 	at := make(map[int32]int64)
