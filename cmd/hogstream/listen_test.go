@@ -75,9 +75,11 @@ func TestListenVerifiesDeliveriesAndSaysWhichCameBefore(t *testing.T) {
 	require.Equal(t, 204, deliver(t, url, secret, "msg_1", body))
 	require.Equal(t, 204, deliver(t, url, secret, "msg_1", body))
 	require.Equal(t, 400, deliver(t, url, signing.NewSecret(), "msg_2", "not JSON"))
+	require.Equal(t, 204, deliver(t, url, secret, "msg_2", body))
 
 	all := printed()
-	require.Len(t, all, 3)
+	require.Len(t, all, 4)
+	require.Zero(t, all[3].Before, "what did not verify is no delivery that came before")
 	require.True(t, all[0].Verified)
 	require.Zero(t, all[0].Before)
 	require.JSONEq(t, body, string(all[0].Body))
