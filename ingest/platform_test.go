@@ -602,7 +602,7 @@ func TestBehindTrustedProxiesTheClientsAddressCounts(t *testing.T) {
 func TestConfigNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	err := ingest.Config{RateLimit: -1, AccessLog: "some", AdminKey: "short", AnswerTimeout: -1}.Validate()
-	for _, field := range []string{"RateLimit", "AccessLog", "AdminKey", "timeout"} {
+	for _, field := range []string{"RateLimit", "AccessLog", "AdminKey", "AnswerTimeout"} {
 		require.ErrorContains(t, err, field)
 	}
 	require.NoError(t, ingest.Config{}.Validate())
