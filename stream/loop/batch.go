@@ -25,7 +25,9 @@ type Processor interface {
 	Topics() []schemas.Topic
 	// Apply handles a batch within tx: a constant number of statements, whatever
 	// the batch's size. It may be called again with the same records when tx
-	// could not be committed, so it changes nothing but tx and b.
+	// could not be committed, so it changes nothing but tx and b. tx is one of
+	// storage.InBatch, in which sequential scans, hash joins and merge joins are off:
+	// a statement reaches its rows by an index.
 	//
 	// What becomes of an error: when the batch holds too much (ErrBatchTooLarge from
 	// Emit, storage.ErrTooMuch) the records come again in smaller ones. What passes
