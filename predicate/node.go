@@ -36,18 +36,8 @@ func window(s span, now int64) verdict {
 	return verdict{true, s.until}
 }
 
-// either is what holds when one of two spans does.
-func either(a, b verdict) verdict {
-	switch {
-	case a.holds && b.holds:
-		return verdict{true, max(a.next, b.next)}
-	case a.holds:
-		return a
-	case b.holds:
-		return b
-	}
-	return verdict{false, min(a.next, b.next)}
-}
+// either is what holds when one of two does: the complement of both complements.
+func either(a, b verdict) verdict { return both(a.not(), b.not()).not() }
 
 // allNode holds when all do. While some do not, it cannot turn before the last of these.
 type allNode []node
@@ -75,13 +65,13 @@ func both(a, b verdict) verdict {
 	return verdict{false, max(a.next, b.next)}
 }
 
-// anyNode is the complement of all complements.
+// anyNode holds when one does. While it holds, it cannot turn before the last of these.
 type anyNode []node
 
 func (n anyNode) eval(v view) verdict {
 	out := verdict{false, never}
 	for _, inner := range n {
-		out = both(out.not(), inner.eval(v).not()).not()
+		out = either(out, inner.eval(v))
 		if out.holds && out.next == never {
 			return out
 		}
