@@ -61,6 +61,9 @@ type entry struct {
 
 // Run prints the contact and its timeline.
 func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
+	if c.Limit < 1 {
+		return fmt.Errorf("--limit is %d: give at least 1", c.Limit)
+	}
 	api, err := apiFlags{URL: c.URL, Key: c.Key, DataDir: c.DataDir}.client()
 	if err != nil {
 		return err
@@ -114,19 +117,20 @@ func (c *contactsShowCmd) records(ctx context.Context, contact *shownContact) (f
 	kafka := cfg.StreamConfig()
 	kafka.Contents = codec
 	for _, key := range contact.keys() {
-		var own []entry
+		own := map[schemas.Topic][]entry{} // of each no more than can be shown
 		opts := reader.TailOptions{
 			Topics: []schemas.Topic{schemas.TopicEvents, schemas.TopicLifecycle}, Key: key, From: reader.AtTime(time.Now().Add(-c.Since)),
 		}
 		err := reader.Tail(ctx, kafka, opts, zap.NewNop(), func(r *stream.Record) error {
 			e, err := recordEntry(codec, r)
-			own = append(own, e)
+			kept := append(own[r.Topic], e)
+			own[r.Topic] = kept[max(0, len(kept)-c.Limit):]
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, inOrder(own)...)
+		found = append(found, inOrder(slices.Concat(own[schemas.TopicEvents], own[schemas.TopicLifecycle]))...)
 	}
 	return found, nil
 }

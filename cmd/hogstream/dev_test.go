@@ -77,3 +77,7 @@ func TestATimelineFollowsAContactsNumbersAndNotTheClocksOfTopics(t *testing.T) {
 	require.Equal(t, 1, strings.Count(b.String(), "numbers begin again, in era 7\n"))
 	require.Less(t, strings.Index(b.String(), "begin again"), strings.LastIndex(b.String(), "#1"))
 }
+
+func TestATimelineHasAtLeastOneEntry(t *testing.T) {
+	require.ErrorContains(t, (&contactsShowCmd{Limit: -1}).Run(t.Context(), nil), "--limit is -1")
+}
