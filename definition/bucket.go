@@ -1,0 +1,74 @@
+package definition
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hogstream/hogstream/predicate"
+)
+
+// Kinds of a bucket.
+const (
+	KindDynamic = "dynamic" // the criteria decide who is a member
+	KindManual  = "manual"  // somebody says who is a member
+)
+
+// Entry limits of a bucket. They gate the telling of a join, not the join.
+const (
+	EntryUnlimited     = "unlimited"       // each join is told
+	EntryOnce          = "once"            // the first join of a contact is told
+	EntryOncePerPeriod = "once_per_period" // a join is told when the last leave is an entry period ago
+)
+
+// How those join who satisfy a new or changed bucket when it is filled.
+const (
+	JoinsSilent = "silent" // nobody is told
+	JoinsTold   = "told"   // as if they had joined by themselves
+)
+
+// Bucket is a group of contacts that is kept up to date: those who satisfy its criteria,
+// or those whom somebody put into it. The zero value of a field that has a default means
+// the default.
+type Bucket struct {
+	ID          string // unique and stable: it stands in facts and commands
+	Name        string // for people
+	Description string // for people
+	// Enabled: a bucket that is not keeps its members, is not evaluated and tells nothing.
+	Enabled  bool
+	Kind     string              // KindDynamic, the default, or KindManual
+	Criteria predicate.Condition // of a dynamic bucket only
+
+	EntryLimit  string        // EntryUnlimited (default), EntryOnce or EntryOncePerPeriod
+	EntryPeriod time.Duration // of EntryOncePerPeriod, since the last leave
+	MinDwell    time.Duration // who stops to satisfy the criteria leaves this long after the join at the earliest
+	MaxDwell    time.Duration // everybody leaves this long after the join at the latest; 0 is never
+	// ReconcileJoins says whether time alone may make somebody join; nil is true.
+	ReconcileJoins *bool
+	Dwell          []Dwell // when it is told that somebody is still a member
+	Joins          string  // JoinsSilent (default) or JoinsTold
+
+	// Hints of other systems. They are read and shown; nothing needs them, for every turn
+	// by time has its timer.
+	TimeBased      *bool
+	FastExpiry     bool
+	ReconcileEvery time.Duration
+
+	// File is where it was defined, for faults. It is no part of the canonical form.
+	File string
+}
+
+// Dwell is a time after which it is told that somebody is still a member: once after After,
+// or each Every. One of the two is set.
+type Dwell struct {
+	After time.Duration
+	Every time.Duration
+}
+
+// Label tells a dwell from others of its bucket: after-604800000, every-86400000, in
+// milliseconds.
+func (d Dwell) Label() string {
+	if d.Every != 0 {
+		return fmt.Sprintf("every-%d", d.Every.Milliseconds())
+	}
+	return fmt.Sprintf("after-%d", d.After.Milliseconds())
+}
