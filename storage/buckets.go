@@ -1,0 +1,193 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// BucketTransition is that a contact joined a bucket, or left it.
+type BucketTransition struct {
+	ContactID string
+	Partition int32
+	BucketID  string
+	Epoch     int64 // which join of the contact it is, from 1; a leave has that of its join
+	Entered   bool  // else it left
+	At        time.Time
+	Source    string // of a join
+	Reason    string // of a leave
+	// Until is when somebody put in by hand leaves, MaxDwellAt when anybody does; zero for
+	// never. A join that is known already sets Until anew.
+	Until, MaxDwellAt time.Time
+}
+
+// place is what tells a join, and the leave that ends it, from others.
+func (t *BucketTransition) place() bucketPlace { return bucketPlace{t.BucketID, t.ContactID, t.Epoch} }
+
+type bucketPlace struct {
+	bucket, contact string
+	epoch           int64
+}
+
+// The counters are written in the statements that write the rows, from the rows that were
+// written indeed: whatever is sent twice, counter = rows.
+const (
+	countedBuckets = `
+INSERT INTO bucket_counts AS c (bucket_id, partition, entered, left_, entered_secs, left_secs)
+SELECT bucket_id, partition, sum(entered), sum(left_), sum(entered_secs), sum(left_secs) FROM changed
+GROUP BY bucket_id, partition ORDER BY bucket_id, partition
+ON CONFLICT (bucket_id, partition) DO UPDATE
+SET entered = c.entered + excluded.entered, left_ = c.left_ + excluded.left_,
+    entered_secs = c.entered_secs + excluded.entered_secs, left_secs = c.left_secs + excluded.left_secs`
+	countedDays = `
+INSERT INTO bucket_days AS d (bucket_id, day, partition, entered, left_)
+SELECT bucket_id, day, partition, sum(entered), sum(left_) FROM daily
+GROUP BY bucket_id, day, partition ORDER BY bucket_id, day, partition
+ON CONFLICT (bucket_id, day, partition) DO UPDATE
+SET entered = d.entered + excluded.entered, left_ = d.left_ + excluded.left_`
+
+	// A row that is inserted has no xmax; one whose join was known already is locked first.
+	saveJoins = `
+WITH joined AS (
+    INSERT INTO bucket_members AS m (bucket_id, contact_id, epoch, partition, entered_at, source, until, max_dwell_at)
+    SELECT v.* FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::timestamptz[]) AS v
+    ON CONFLICT (bucket_id, contact_id, epoch) DO UPDATE SET until = excluded.until WHERE m.left_at IS NULL
+    RETURNING bucket_id, partition, entered_at, xmax = 0 AS is_new
+), changed AS (
+    SELECT bucket_id, partition, 1 AS entered, 0 AS left_, extract(epoch FROM entered_at) AS entered_secs, 0 AS left_secs FROM joined WHERE is_new
+), daily AS (
+    SELECT bucket_id, partition, (entered_at AT TIME ZONE 'UTC')::date AS day, 1 AS entered, 0 AS left_ FROM joined WHERE is_new
+), counted AS (` + countedBuckets + `)` + countedDays
+
+	saveLeaves = `
+WITH ended AS (
+    UPDATE bucket_members AS m SET left_at = v.at, reason = v.reason
+    FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::timestamptz[], $5::text[]) AS v (bucket_id, contact_id, epoch, at, reason)
+    WHERE m.bucket_id = v.bucket_id AND m.contact_id = v.contact_id AND m.epoch = v.epoch AND m.left_at IS NULL
+    RETURNING m.bucket_id, m.partition, m.left_at
+), changed AS (
+    SELECT bucket_id, partition, 0 AS entered, 1 AS left_, 0 AS entered_secs, extract(epoch FROM left_at) AS left_secs FROM ended
+), daily AS (
+    SELECT bucket_id, partition, (left_at AT TIME ZONE 'UTC')::date AS day, 0 AS entered, 1 AS left_ FROM ended
+), counted AS (` + countedBuckets + `)` + countedDays
+
+	// uncounted takes rows that were removed off the counters.
+	uncounted = `, changed AS (
+    SELECT bucket_id, partition, -1 AS entered, CASE WHEN left_at IS NULL THEN 0 ELSE -1 END AS left_,
+           -extract(epoch FROM entered_at) AS entered_secs, -coalesce(extract(epoch FROM left_at), 0) AS left_secs
+    FROM removed
+), daily AS (
+    SELECT bucket_id, partition, (entered_at AT TIME ZONE 'UTC')::date AS day, -1 AS entered, 0 AS left_ FROM removed
+    UNION ALL
+    SELECT bucket_id, partition, (left_at AT TIME ZONE 'UTC')::date, 0, -1 FROM removed WHERE left_at IS NOT NULL
+), counted AS (` + countedBuckets + `), counted_days AS (` + countedDays + `)
+SELECT count(*) FROM removed`
+
+	// Of a contact that was merged away what it was a member of stays, until its survivor is
+	// erased, whom identity noted with everybody that was merged into them.
+	forgetMembers = `
+WITH gone AS (
+    SELECT n AS id FROM unnest($1::text[]::uuid[]) AS n
+    WHERE NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = n AND i.merged_into IS NOT NULL)
+       OR EXISTS (SELECT FROM erased_contacts AS e WHERE e.contact_id = n)
+    UNION
+    SELECT i.contact_id FROM identities AS i WHERE i.merged_into = ANY ($1::text[]::uuid[])
+), removed AS (
+    DELETE FROM bucket_members AS m USING gone WHERE m.contact_id = gone.id RETURNING m.*
+)` + uncounted
+)
+
+// SaveBucketTransitions writes what happened to members of buckets, with the counters, in
+// one round trip of at most three statements, however many there are. Several transitions
+// of one contact and bucket are in the order in which they happened. Of the contacts in
+// forget, which ended, nothing is left when they were erased, and nothing of those who had
+// been merged into them; of one that was merged away itself its rows stay.
+//
+// What was written before changes nothing, nor does the leave of a join that is not known:
+// the bucket was purged.
+func (tx *Tx) SaveBucketTransitions(ctx context.Context, transitions []BucketTransition, forget []string) error {
+	var batch pgx.Batch
+	if joins := distinctTransitions(transitions, true); len(joins) > 0 {
+		queueJoins(&batch, joins)
+	}
+	if leaves := distinctTransitions(transitions, false); len(leaves) > 0 {
+		queueLeaves(&batch, leaves)
+	}
+	if len(forget) > 0 {
+		batch.Queue(forgetMembers, forget)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("save %d transitions of buckets, forget %d contacts: %w", len(transitions), len(forget), err)
+	}
+	return nil
+}
+
+// distinctTransitions are the joins, or the leaves, the last of each place: one statement
+// must not touch a row twice.
+func distinctTransitions(all []BucketTransition, entered bool) []*BucketTransition {
+	found := make([]*BucketTransition, 0, len(all))
+	seen := make(map[bucketPlace]bool, len(all))
+	for i := len(all) - 1; i >= 0; i-- {
+		t := &all[i]
+		if t.Entered == entered && !seen[t.place()] {
+			seen[t.place()] = true
+			found = append(found, t)
+		}
+	}
+	slices.Reverse(found)
+	return found
+}
+
+func queueJoins(batch *pgx.Batch, joins []*BucketTransition) {
+	n := len(joins)
+	buckets, contacts, epochs, partitions := make([]string, n), make([]string, n), make([]int64, n), make([]int32, n)
+	at, sources, until, maxDwell := make([]time.Time, n), make([]string, n), make([]*time.Time, n), make([]*time.Time, n)
+	for i, t := range joins {
+		buckets[i], contacts[i], epochs[i], partitions[i] = t.BucketID, t.ContactID, t.Epoch, t.Partition
+		at[i], sources[i], until[i], maxDwell[i] = t.At, t.Source, optionalTime(t.Until), optionalTime(t.MaxDwellAt)
+	}
+	batch.Queue(saveJoins, buckets, contacts, epochs, partitions, at, sources, until, maxDwell)
+}
+
+func queueLeaves(batch *pgx.Batch, leaves []*BucketTransition) {
+	n := len(leaves)
+	buckets, contacts, epochs := make([]string, n), make([]string, n), make([]int64, n)
+	at, reasons := make([]time.Time, n), make([]string, n)
+	for i, t := range leaves {
+		buckets[i], contacts[i], epochs[i], at[i], reasons[i] = t.BucketID, t.ContactID, t.Epoch, t.At, t.Reason
+	}
+	batch.Queue(saveLeaves, buckets, contacts, epochs, at, reasons)
+}
+
+// PurgeBucket removes at most limit rows of a bucket, whoever they are of, from rows and
+// counters, and says how many: none when nothing is left of it. A transaction each, so
+// that none is long.
+func (db *DB) PurgeBucket(ctx context.Context, bucket string, limit int) (removed int64, err error) {
+	const purge = `
+WITH removed AS (
+    DELETE FROM bucket_members AS m
+    WHERE m.ctid IN (SELECT ctid FROM bucket_members WHERE bucket_id = $1 ORDER BY contact_id, epoch LIMIT $2 FOR UPDATE)
+    RETURNING m.*
+)` + uncounted
+	if err := db.sql.QueryRow(ctx, purge, bucket, limit).Scan(&removed); err != nil || removed > 0 {
+		return removed, wrapBucket(err, "purge", bucket)
+	}
+	const counters = `
+WITH counts AS (DELETE FROM bucket_counts WHERE bucket_id = $1 AND entered = 0)
+DELETE FROM bucket_days WHERE bucket_id = $1 AND entered = 0 AND left_ = 0`
+	_, err = db.sql.Exec(ctx, counters, bucket)
+	return 0, wrapBucket(err, "purge", bucket)
+}
+
+func wrapBucket(err error, what, bucket string) error {
+	if err != nil {
+		return fmt.Errorf("%s bucket %s: %w", what, bucket, err)
+	}
+	return nil
+}
