@@ -208,6 +208,9 @@ const (
 	SignalTimer    = "timer"    // What is due, as armed under Epoch
 	SignalHandover = "handover" // State of a contact that was merged into this one
 	SignalRecord   = "record"   // State encloses a record: forwarded by a contact that was merged away, or redriven
+	SignalFill     = "fill"     // the contacts of the partition behind What are filled with the definitions of version Epoch
+	// What somebody tells it to do with a contact.
+	SignalCommand = "command" // What is to be done, as State says
 )
 
 // Signal is a value of topic signals: something processors tell each other. A type
@@ -219,9 +222,10 @@ type Signal struct {
 	ContactID  string    `avro:"contactId"`
 	OccurredAt time.Time `avro:"occurredAt"`
 	Epoch      int64     `avro:"epoch"`
-	// What names what is due (timer).
+	// What names what is due (timer) or to be done (command), or is the last contact that was
+	// passed, empty at first (fill).
 	What string `avro:"what"`
-	// State is the handed over state, a JSON document of the processor's own.
+	// State is what is handed over, or what a command says: a JSON document of the processor's own.
 	State *string `avro:"state"`
 
 	Merged  *MergedSignal  `avro:"merged"`

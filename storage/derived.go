@@ -14,9 +14,12 @@ import (
 type Derived struct {
 	ContactID string
 	Partition int32
-	Seq, Era  int64 // the number of the last record applied, and the era it counts in
-	Written   int64 // the number of its own last fact
-	Epoch     int64 // of the timer that was armed last
+	// State is what the processor keeps of it; nil when that is nothing. SaveDerived leaves
+	// what is there when it is nil, but of one that ended.
+	State    []byte
+	Seq, Era int64 // the number of the last record applied, and the era it counts in
+	Written  int64 // the number of its own last fact
+	Epoch    int64 // of the timer that was armed last
 	// Took are the contacts whose state this one has taken in.
 	Took []string
 	// Heard are the numbers of the last facts of other writers.
@@ -61,12 +64,12 @@ type DerivedStates struct {
 }
 
 // LoadDerived loads where a processor stands with contacts, in one round trip and without
-// locks: the caller owns their partitions. It fails with ErrTooMuch when what waits of
-// several is more than 64 MiB.
+// locks: the caller owns their partitions. It fails with ErrTooMuch when the states of
+// several, or what waits of them, is more than 64 MiB.
 func (tx *Tx) LoadDerived(ctx context.Context, processor string, contacts []string) (*DerivedStates, error) {
 	const (
 		rows = `
-SELECT contact_id::text, partition, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
+SELECT contact_id::text, partition, state, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
 FROM derived_contacts WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
 		held = `
 SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
@@ -79,10 +82,14 @@ FROM timers WHERE owner = $1 AND contact_id = ANY ($2::text[]::uuid[])`
 	found := &DerivedStates{Contacts: make(map[string]*Derived, len(contacts)), Held: make(map[string][]HeldRecord), Timers: make(map[string][]Timer)}
 	var batch pgx.Batch
 	batch.Queue(rows, processor, contacts).Query(func(rows pgx.Rows) error {
+		size := 0
 		for rows.Next() {
 			d := &Derived{}
-			if err := rows.Scan(&d.ContactID, &d.Partition, &d.Seq, &d.Era, &d.Written, &d.Epoch, &d.Took, &d.Heard, &d.Survivor, &d.Last, &d.LastEra, &d.Ended); err != nil {
+			if err := rows.Scan(&d.ContactID, &d.Partition, &d.State, &d.Seq, &d.Era, &d.Written, &d.Epoch, &d.Took, &d.Heard, &d.Survivor, &d.Last, &d.LastEra, &d.Ended); err != nil {
 				return err
+			}
+			if size += len(d.State); size > maxStates && len(contacts) > 1 {
+				return ErrTooMuch
 			}
 			found.Contacts[d.ContactID] = d
 		}
@@ -130,63 +137,67 @@ type DerivedChanges struct {
 	Disarmed []Timer
 }
 
-// SaveDerived writes the changes of a batch in a fixed number of statements. Listeners of
-// ChannelTimers hear when the earliest of the timers is due.
+// SaveDerived writes the changes of a batch in a fixed number of statements and one round
+// trip. Listeners of ChannelTimers hear when the earliest of the timers is due.
 func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChanges) error {
-	if err := tx.saveDerivedContacts(ctx, processor, ch.Contacts); err != nil {
+	var batch pgx.Batch
+	if err := saveDerivedContacts(&batch, processor, ch.Contacts); err != nil {
 		return err
 	}
-	if err := tx.releaseRecords(ctx, processor, ch.Released); err != nil {
+	releaseRecords(&batch, processor, ch.Released)
+	if err := holdRecords(&batch, processor, ch.Held); err != nil {
 		return err
 	}
-	if err := tx.holdRecords(ctx, processor, ch.Held); err != nil {
-		return err
-	}
-	if err := tx.disarmTimers(ctx, processor, ch.Disarmed); err != nil {
-		return err
-	}
-	return tx.armTimers(ctx, processor, ch.Armed)
-}
-
-func (tx *Tx) saveDerivedContacts(ctx context.Context, processor string, contacts []*Derived) error {
-	if len(contacts) == 0 {
+	disarmTimers(&batch, processor, ch.Disarmed)
+	armTimers(&batch, processor, ch.Armed)
+	if batch.Len() == 0 {
 		return nil
 	}
-	const upsert = `
-INSERT INTO derived_contacts AS d (processor, contact_id, partition, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended_at)
-SELECT $1, v.contact_id, v.partition, v.seq, v.era, v.written, v.epoch, v.took::uuid[], v.heard::jsonb, nullif(v.survivor, '')::uuid, v.last_seq, v.last_era,
-       CASE WHEN v.ended THEN now() END
-FROM unnest($2::text[]::uuid[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::boolean[])
-     AS v (contact_id, partition, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended)
-ON CONFLICT (processor, contact_id) DO UPDATE
-SET partition = excluded.partition, seq = excluded.seq, era = excluded.era, written = excluded.written, epoch = excluded.epoch, took = excluded.took,
-    heard = excluded.heard, survivor = excluded.survivor, last_seq = excluded.last_seq, last_era = excluded.last_era, ended_at = coalesce(d.ended_at, excluded.ended_at)`
-	n := len(contacts)
-	ids, partitions, ended := make([]string, n), make([]int32, n), make([]bool, n)
-	seqs, eras, written, epochs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	took, heard, survivors := make([]string, n), make([]string, n), make([]string, n)
-	last, lastEras := make([]int64, n), make([]int64, n)
-	for i, c := range contacts {
-		numbers, err := json.Marshal(c.Heard)
-		if err != nil {
-			return fmt.Errorf("contact %s of %s: %w", c.ContactID, processor, err)
-		}
-		if c.Heard == nil {
-			numbers = []byte("{}")
-		}
-		ids[i], partitions[i], ended[i] = c.ContactID, c.Partition, c.Ended
-		seqs[i], eras[i], written[i], epochs[i] = c.Seq, c.Era, c.Written, c.Epoch
-		took[i], heard[i], survivors[i] = "{"+strings.Join(c.Took, ",")+"}", string(numbers), c.Survivor
-		last[i], lastEras[i] = c.Last, c.LastEra
-	}
-	_, err := tx.sql.Exec(ctx, upsert, processor, ids, partitions, seqs, eras, written, epochs, took, heard, survivors, last, lastEras, ended)
-	if err != nil {
-		return fmt.Errorf("save %d contacts of %s: %w", n, processor, err)
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("save %d contacts, %d records that wait and %d timers of %s: %w",
+			len(ch.Contacts), len(ch.Held), len(ch.Armed), processor, err)
 	}
 	return nil
 }
 
-func (tx *Tx) holdRecords(ctx context.Context, processor string, held []HeldRecord) error {
+func saveDerivedContacts(batch *pgx.Batch, processor string, contacts []*Derived) error {
+	if len(contacts) == 0 {
+		return nil
+	}
+	const upsert = `
+INSERT INTO derived_contacts AS d (processor, contact_id, partition, state, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended_at)
+SELECT $1, v.contact_id, v.partition, v.state, v.seq, v.era, v.written, v.epoch, v.took::uuid[], v.heard::jsonb, nullif(v.survivor, '')::uuid, v.last_seq, v.last_era,
+       CASE WHEN v.ended THEN now() END
+FROM unnest($2::text[]::uuid[], $3::integer[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::boolean[])
+     AS v (contact_id, partition, state, seq, era, written, epoch, took, heard, survivor, last_seq, last_era, ended)
+ON CONFLICT (processor, contact_id) DO UPDATE
+SET partition = excluded.partition, state = CASE WHEN excluded.ended_at IS NULL THEN coalesce(excluded.state, d.state) END,
+    seq = excluded.seq, era = excluded.era, written = excluded.written, epoch = excluded.epoch, took = excluded.took,
+    heard = excluded.heard, survivor = excluded.survivor, last_seq = excluded.last_seq, last_era = excluded.last_era, ended_at = coalesce(d.ended_at, excluded.ended_at)`
+	n := len(contacts)
+	ids, partitions, states, ended := make([]string, n), make([]int32, n), make([][]byte, n), make([]bool, n)
+	seqs, eras, written, epochs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	took, heard, survivors := make([]string, n), make([]string, n), make([]string, n)
+	last, lastEras := make([]int64, n), make([]int64, n)
+	for i, c := range contacts {
+		heard[i] = "{}"
+		if len(c.Heard) > 0 {
+			numbers, err := json.Marshal(c.Heard)
+			if err != nil {
+				return fmt.Errorf("contact %s of %s: %w", c.ContactID, processor, err)
+			}
+			heard[i] = string(numbers)
+		}
+		ids[i], partitions[i], states[i], ended[i] = c.ContactID, c.Partition, c.State, c.Ended
+		seqs[i], eras[i], written[i], epochs[i] = c.Seq, c.Era, c.Written, c.Epoch
+		took[i], survivors[i] = "{"+strings.Join(c.Took, ",")+"}", c.Survivor
+		last[i], lastEras[i] = c.Last, c.LastEra
+	}
+	batch.Queue(upsert, processor, ids, partitions, states, seqs, eras, written, epochs, took, heard, survivors, last, lastEras, ended)
+	return nil
+}
+
+func holdRecords(batch *pgx.Batch, processor string, held []HeldRecord) error {
 	if len(held) == 0 {
 		return nil
 	}
@@ -205,24 +216,19 @@ SET contact_id = excluded.contact_id, seq = excluded.seq, era = excluded.era, he
 		}
 		ids[i], seqs[i], eras[i], headers[i], values[i] = h.ContactID, h.Seq, h.Era, string(text), h.Value
 	}
-	if _, err := tx.sql.Exec(ctx, insert, processor, topics, partitions, offsets, ids, seqs, eras, headers, values); err != nil {
-		return fmt.Errorf("hold %d records for %s: %w", n, processor, err)
-	}
+	batch.Queue(insert, processor, topics, partitions, offsets, ids, seqs, eras, headers, values)
 	return nil
 }
 
-func (tx *Tx) releaseRecords(ctx context.Context, processor string, released []HeldRecord) error {
+func releaseRecords(batch *pgx.Batch, processor string, released []HeldRecord) {
 	if len(released) == 0 {
-		return nil
+		return
 	}
 	const remove = `
 DELETE FROM derived_held AS h USING unnest($2::text[], $3::integer[], $4::bigint[]) AS v (topic, partition, "offset")
 WHERE h.processor = $1 AND h.topic = v.topic AND h.partition = v.partition AND h."offset" = v."offset"`
 	topics, partitions, offsets := places(released)
-	if _, err := tx.sql.Exec(ctx, remove, processor, topics, partitions, offsets); err != nil {
-		return fmt.Errorf("release %d records of %s: %w", len(released), processor, err)
-	}
-	return nil
+	batch.Queue(remove, processor, topics, partitions, offsets)
 }
 
 func places(held []HeldRecord) (topics []string, partitions []int32, offsets []int64) {
@@ -268,60 +274,4 @@ FROM derived_held WHERE held_at < $1 GROUP BY processor ORDER BY processor`
 func (db *DB) CleanDerivedMarks(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return db.clean(ctx, "marks of derived processors", `
 DELETE FROM derived_contacts WHERE ctid IN (SELECT ctid FROM derived_contacts WHERE ended_at < $1 LIMIT $2)`, before, limit)
-}
-
-// DerivedDocument is the state of a contact as a document.
-type DerivedDocument struct {
-	ContactID string
-	Partition int32
-	JSON      []byte // nil when nothing of it may be left
-}
-
-// LoadDerivedDocuments loads the documents of a processor, by contact.
-func (tx *Tx) LoadDerivedDocuments(ctx context.Context, processor string, contacts []string) (map[string][]byte, error) {
-	const load = `SELECT contact_id::text, state FROM derived_documents WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
-	rows, err := tx.sql.Query(ctx, load, processor, contacts)
-	if err != nil {
-		return nil, fmt.Errorf("load documents of %s: %w", processor, err)
-	}
-	documents := make(map[string][]byte)
-	var id string
-	var text string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &text}, func() error { documents[id] = []byte(text); return nil }); err != nil {
-		return nil, fmt.Errorf("load documents of %s: %w", processor, err)
-	}
-	return documents, nil
-}
-
-// SaveDerivedDocuments writes documents of a processor, and removes those without JSON.
-func (tx *Tx) SaveDerivedDocuments(ctx context.Context, processor string, documents []DerivedDocument) error {
-	const (
-		upsert = `
-INSERT INTO derived_documents (processor, contact_id, partition, state)
-SELECT $1, v.contact_id, v.partition, v.state
-FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[]) AS v (contact_id, partition, state)
-ON CONFLICT (processor, contact_id) DO UPDATE SET partition = excluded.partition, state = excluded.state`
-		remove = `DELETE FROM derived_documents WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
-	)
-	var ids, gone []string
-	var partitions []int32
-	var texts []string
-	for _, d := range documents {
-		if d.JSON == nil {
-			gone = append(gone, d.ContactID)
-			continue
-		}
-		ids, partitions, texts = append(ids, d.ContactID), append(partitions, d.Partition), append(texts, string(d.JSON))
-	}
-	if len(gone) > 0 {
-		if _, err := tx.sql.Exec(ctx, remove, processor, gone); err != nil {
-			return fmt.Errorf("remove documents of %s: %w", processor, err)
-		}
-	}
-	if len(ids) > 0 {
-		if _, err := tx.sql.Exec(ctx, upsert, processor, ids, partitions, texts); err != nil {
-			return fmt.Errorf("save documents of %s: %w", processor, err)
-		}
-	}
-	return nil
 }

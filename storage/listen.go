@@ -26,11 +26,13 @@ const (
 // database, so the schema is part of it.
 const channelSQL = `'hogstream.' || current_schema() || '.' || $1::text`
 
+const notifySQL = `SELECT pg_notify(` + channelSQL + `, $2)`
+
 // Notify sends payload (under 8000 bytes) on channel to every listener of this
 // schema when the transaction commits. Equal notifications of one transaction are
 // sent once. Commits that notify pass one at a time, so one a transaction is plenty.
 func (tx *Tx) Notify(ctx context.Context, channel, payload string) error {
-	if _, err := tx.sql.Exec(ctx, `SELECT pg_notify(`+channelSQL+`, $2)`, channel, payload); err != nil {
+	if _, err := tx.sql.Exec(ctx, notifySQL, channel, payload); err != nil {
 		return fmt.Errorf("notify %s: %w", channel, err)
 	}
 	return nil

@@ -24,15 +24,15 @@ type Timer struct {
 // transaction.
 const ChannelTimers = "timers"
 
-func (tx *Tx) armTimers(ctx context.Context, processor string, armed []Timer) error {
+func armTimers(batch *pgx.Batch, processor string, armed []Timer) {
 	if len(armed) == 0 {
-		return nil
+		return
 	}
 	const upsert = `
 INSERT INTO timers (owner, contact_id, what, partition, due, epoch, hops, armed_at)
 SELECT $1, v.* FROM unnest($2::text[]::uuid[], $3::text[], $4::integer[], $5::timestamptz[], $6::bigint[], $7::integer[], $8::timestamptz[]) AS v
 ON CONFLICT (owner, contact_id, what) DO UPDATE
-SET partition = excluded.partition, due = excluded.due, epoch = excluded.epoch, hops = excluded.hops, armed_at = excluded.armed_at, sent = false`
+SET partition = excluded.partition, due = excluded.due, epoch = excluded.epoch, hops = excluded.hops, armed_at = excluded.armed_at, sent_at = NULL`
 	n := len(armed)
 	ids, whats, partitions, dues := make([]string, n), make([]string, n), make([]int32, n), make([]time.Time, n)
 	epochs, hops, armedAt := make([]int64, n), make([]int32, n), make([]time.Time, n)
@@ -44,15 +44,13 @@ SET partition = excluded.partition, due = excluded.due, epoch = excluded.epoch, 
 			earliest = t.Due
 		}
 	}
-	if _, err := tx.sql.Exec(ctx, upsert, processor, ids, whats, partitions, dues, epochs, hops, armedAt); err != nil {
-		return fmt.Errorf("arm %d timers of %s: %w", n, processor, err)
-	}
-	return tx.Notify(ctx, ChannelTimers, earliest.UTC().Format(time.RFC3339Nano))
+	batch.Queue(upsert, processor, ids, whats, partitions, dues, epochs, hops, armedAt)
+	batch.Queue(notifySQL, ChannelTimers, earliest.UTC().Format(time.RFC3339Nano))
 }
 
-func (tx *Tx) disarmTimers(ctx context.Context, processor string, disarmed []Timer) error {
+func disarmTimers(batch *pgx.Batch, processor string, disarmed []Timer) {
 	if len(disarmed) == 0 {
-		return nil
+		return
 	}
 	const remove = `
 DELETE FROM timers AS t USING unnest($2::text[]::uuid[], $3::text[]) AS v (contact_id, what)
@@ -61,10 +59,7 @@ WHERE t.owner = $1 AND t.contact_id = v.contact_id AND t.what = v.what`
 	for i, t := range disarmed {
 		ids[i], whats[i] = t.ContactID, t.What
 	}
-	if _, err := tx.sql.Exec(ctx, remove, processor, ids, whats); err != nil {
-		return fmt.Errorf("disarm %d timers of %s: %w", len(disarmed), processor, err)
-	}
-	return nil
+	batch.Queue(remove, processor, ids, whats)
 }
 
 // DueTimer is a timer that is due, and the processor that it is for.
@@ -79,9 +74,9 @@ type DueTimer struct {
 func (tx *Tx) TakeDueTimers(ctx context.Context, by time.Time, limit int) ([]DueTimer, error) {
 	const take = `
 WITH due AS (
-    SELECT owner, contact_id, what FROM timers WHERE NOT sent AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT owner, contact_id, what FROM timers WHERE sent_at IS NULL AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
 )
-UPDATE timers AS t SET sent = true FROM due AS d
+UPDATE timers AS t SET sent_at = clock_timestamp() FROM due AS d
 WHERE t.owner = d.owner AND t.contact_id = d.contact_id AND t.what = d.what
 RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.hops, t.armed_at`
 	rows, err := tx.sql.Query(ctx, take, by, limit)
@@ -103,7 +98,7 @@ RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.ho
 // NextTimer is when the next timer is due that was not sent; zero for none. now is the
 // server's clock.
 func (db *DB) NextTimer(ctx context.Context) (due, now time.Time, err error) {
-	const next = `SELECT (SELECT due FROM timers WHERE NOT sent ORDER BY due LIMIT 1), clock_timestamp()`
+	const next = `SELECT (SELECT due FROM timers WHERE sent_at IS NULL ORDER BY due LIMIT 1), clock_timestamp()`
 	var at *time.Time
 	if err := db.sql.QueryRow(ctx, next).Scan(&at, &now); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return due, now, fmt.Errorf("look for the next timer: %w", err)

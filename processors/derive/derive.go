@@ -1,7 +1,6 @@
 // Package derive is the frame of processors that derive state of contacts from what
 // processor contacts says on topics events and lifecycle. A processor on it is a state of
-// a contact, a pure function of state, record and time, and two set-based statements that
-// load and save the states of many contacts.
+// a contact and a pure function of state, record and time; the frame keeps the states.
 //
 // What the frame promises its processor:
 //   - Each numbered record of a contact is stepped once and in the order of its numbers,
@@ -9,6 +8,8 @@
 //     processor began is taken over from Postgres, silently.
 //   - When a contact is merged away, the survivor is given the loser's state in the same
 //     step as contact.merged. A contact that was erased stays so.
+//   - When definitions change, the state of each contact is filled with them from Postgres,
+//     as of the record that was stepped last: nothing counts twice, nothing is left out.
 //   - Timers are told once, at the earliest when they are due, unless they were armed anew
 //     or left out by a later step.
 //   - Facts are numbered, say after which record they became true, and count their hops;
@@ -18,48 +19,100 @@ package derive
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
-// Processor is what the frame runs. S is its state of a contact, which encodes to JSON
-// and back without loss, for it travels to the survivor of a merge. The zero S is that
-// of a contact of which nothing is known.
+// Processor is what the frame runs. S is its state of a contact; the zero S is that of a
+// contact of which nothing is known.
 type Processor[S any] interface {
 	// Name is the name of the processor, of its group, and in signals, rows and dead
 	// letters. It never changes.
 	Name() string
+	// At is the logic as of a transaction: with the definitions that are in use then. It is
+	// called for each batch, so it costs little when nothing has changed.
+	At(ctx context.Context, tx *storage.Tx) (Logic[S], error)
+	// Encode and Decode make bytes of a state and a state of them, without loss: so it is
+	// kept, and travels to the survivor of a merge. JSON has both.
+	Encode(s S) ([]byte, error)
+	Decode(text []byte) (S, error)
+	// Save writes what queries need beside the states, in a fixed number of statements.
+	Save(ctx context.Context, tx *storage.Tx, changed []Change[S]) error
+}
+
+// Logic is what a processor makes of records. All of it is pure: it knows no clock and no
+// database, and the same goes in and comes out.
+type Logic[S any] interface {
 	// Wants says whether a derived fact (bucket.*, journey.*, email.*) is of interest,
 	// which its own are not. Numbered records come always.
 	Wants(factType string) bool
 	// TakeOver is the state of a contact of which Postgres knows this, and the timers that
 	// follow from it.
 	TakeOver(k *Known, now time.Time) (S, []Timer)
-	// Step says what follows from a record. It is pure: state, record and now, nothing
-	// else, and it changes neither. An error is the record's fault: it becomes a dead
-	// letter, and the state stays as it was.
+	// Step says what follows from a record. It may change the state that it is given and
+	// return it, but not when it returns an error, which is the record's fault: that becomes
+	// a dead letter, and the state stays as it was. A panic is as much.
 	Step(s S, r *Record[S], now time.Time) (Result[S], error)
-
-	Store[S]
+	// HandOver is what a contact that is merged away says last, in its own name, and the
+	// state that its survivor is given.
+	HandOver(s S, contact string, now time.Time) (S, []schemas.Message)
 }
 
-// Store loads and saves states. Documents is one.
-type Store[S any] interface {
-	// Load loads the states of contacts with a fixed number of statements. One without a
-	// state is missing in the answer.
-	Load(ctx context.Context, tx *storage.Tx, contacts []string) (map[string]S, error)
-	// Save writes states with a fixed number of statements.
-	Save(ctx context.Context, tx *storage.Tx, changed []Change[S]) error
+// Refills is a Logic whose definitions change. A state that is behind the version in use
+// is filled when the contact stands where Postgres has it, at the latest with its next
+// record; until then Step goes on with the definitions that have not changed since.
+type Refills[S any] interface {
+	Logic[S]
+	// Version is that of the definitions in use. It grows, from 1 on.
+	Version() int64
+	// VersionOf is the version that a state is filled with.
+	VersionOf(s S) int64
+	// Names are the stored events that Refill looks at of a state of a version; nil for none.
+	Names(version int64) []string
+	// Refill is the state with the definitions in use, and what follows from that. Of k it is
+	// given at least the events that Names says, as of the record that was stepped last. It
+	// may change s as Step may; after an error the state stays behind.
+	Refill(s S, k *Known, now time.Time) (Result[S], error)
 }
+
+// JSON keeps states as JSON, and nothing beside them. A Processor embeds it.
+type JSON[S any] struct{}
+
+// Encode implements Processor.
+func (JSON[S]) Encode(s S) ([]byte, error) {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode a state: %w", err)
+	}
+	return text, nil
+}
+
+// Decode implements Processor.
+func (JSON[S]) Decode(text []byte) (s S, err error) {
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("decode a state: %w", err)
+	}
+	return s, nil
+}
+
+// Save implements Processor: there is nothing to write.
+func (JSON[S]) Save(context.Context, *storage.Tx, []Change[S]) error { return nil }
 
 // Change is a state that was changed.
 type Change[S any] struct {
 	ContactID string
 	Partition int32
 	State     S
-	Forget    bool // the contact ended: nothing of it may be left
+	// Survivor is whom the contact was merged into just now. State is what it has handed
+	// over, and the last that is saved of it.
+	Survivor string
+	// Forget says that the contact was erased, or that it had been merged into one that was:
+	// nothing of it may be left. State is the zero one, and Partition that of the one erased.
+	Forget bool
 }
 
 // Known is what Postgres knows of a contact when it is taken over.
@@ -72,21 +125,29 @@ type Known struct {
 	Events []storage.StoredEvent
 }
 
-// Record is what a step is about: one of Event, Fact and Timer is set.
+// Record is what a step is about: one of Event, Fact, Timer and Command is set.
 type Record[S any] struct {
 	ID         string
 	ContactID  string
 	OccurredAt time.Time
-	// Seq and Era are its place in the order of the contact. A timer and a derived fact
-	// have that of the record that was stepped last.
+	// Seq and Era are its place in the order of the contact. A timer, a command and a derived
+	// fact have that of the record that was stepped last.
 	Seq, Era int64
 
 	Event *schemas.Event
 	Fact  *schemas.Fact
 	Timer *Timer
+	// Command is what somebody tells the processor to do with the contact.
+	Command *Command
 	// Loser is beside contact.merged what the loser had; nil when that had been taken in
 	// before, by the take-over or with another loser's.
 	Loser *Loser[S]
+}
+
+// Command is a signal of type command.
+type Command struct {
+	What string // is to be done
+	JSON string // with this; empty for nothing
 }
 
 // Loser is the state that a contact had when it was merged away.
@@ -99,6 +160,8 @@ type Loser[S any] struct {
 // Result is what follows from a step.
 type Result[S any] struct {
 	State S
+	// Same says that the state has not changed: it is not written.
+	Same bool
 	// Outputs are published in this order. A fact is numbered, and what has hops has them
 	// counted, by the frame; an id that is left out is derived.
 	Outputs []schemas.Message

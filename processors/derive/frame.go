@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -61,16 +62,33 @@ func (f *Frame[S]) Topics() []schemas.Topic { return Topics() }
 
 // States are the states of contacts, as of the last batch that was applied.
 func (f *Frame[S]) States(ctx context.Context, tx *storage.Tx, contacts []string) (map[string]S, error) {
-	return f.p.Load(ctx, tx, contacts)
+	found, err := tx.LoadDerived(ctx, f.p.Name(), contacts)
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[string]S, len(found.Contacts))
+	for id, row := range found.Contacts {
+		if row.State == nil {
+			continue
+		}
+		if states[id], err = f.p.Decode(row.State); err != nil {
+			return nil, fmt.Errorf("state of contact %s: %w", id, err)
+		}
+	}
+	return states, nil
 }
 
 // Apply implements loop.Processor.
 func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
-	batch, err := f.decode(b)
+	logic, err := f.p.At(ctx, tx)
+	if err != nil {
+		return err
+	}
+	batch, err := f.decode(b, logic)
 	if err != nil || len(batch) == 0 {
 		return err
 	}
-	w, err := f.load(ctx, tx, b, batch)
+	w, err := f.load(ctx, tx, b, logic, batch)
 	if err != nil {
 		return err
 	}
@@ -85,19 +103,22 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 }
 
 // GaveUp implements loop.GivesUp: the record takes its number, so that those behind it go
-// on. What waits for it is stepped with the contact's next record.
+// on.
 func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r *stream.Record) error {
 	if r.Seq == 0 || r.Topic == schemas.TopicSignals || uuid.Validate(string(r.Key)) != nil {
 		return nil
 	}
-	in := &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era, fresh: true}
-	w, err := f.load(ctx, tx, b, []*incoming{in})
+	logic, err := f.p.At(ctx, tx)
 	if err != nil {
 		return err
 	}
-	if c := w.of(in); !c.row.Ended && c.hold(in, 0) && at(&c.row, in.seq, in.era) == 0 {
-		c.release(in)
-		c.row.Seq, c.row.Era, c.touched = in.seq, in.era, true
+	in := &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era, fresh: true}
+	w, err := f.load(ctx, tx, b, logic, []*incoming{in})
+	if err != nil {
+		return err
+	}
+	if err := w.machine.handle(w.of(in), in); err != nil {
+		return fmt.Errorf("go on after what contact %s was to be given: %w", r.Key, err)
 	}
 	return w.save(ctx, tx)
 }
@@ -108,7 +129,11 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 	if err != nil {
 		return uuid.Nil, err
 	}
-	w := &work[S]{f: f, machine: machine[S]{p: f.p, codec: f.codec, out: b, now: now.UTC()}}
+	logic, err := f.p.At(ctx, tx)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	w := &work[S]{f: f, machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, now: now.UTC()}}
 	cause := &stream.Record{Topic: schemas.TopicSignals, Partition: partition} // what is handed over has no other
 	last, err := tx.TakeContacts(ctx, partition, after, f.chunk, func(t *storage.Taken) error {
 		c, err := w.machine.takeOver(t, cause)
@@ -126,7 +151,7 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 
 // decode reads the batch, gives up what nobody can read, and sorts it: what is numbered
 // comes first and by number, so that nearly nothing has to wait.
-func (f *Frame[S]) decode(b *loop.Batch) ([]*incoming, error) {
+func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) ([]*incoming, error) {
 	batch := make([]*incoming, 0, len(b.Records))
 	for _, r := range b.Records {
 		in, err := decode(f.codec, r)
@@ -146,7 +171,7 @@ func (f *Frame[S]) decode(b *loop.Batch) ([]*incoming, error) {
 		case err != nil:
 			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		if f.concerns(in) {
+		if f.concerns(in, logic) {
 			in.fresh = true
 			batch = append(batch, in)
 		}
@@ -161,12 +186,12 @@ func (f *Frame[S]) decode(b *loop.Batch) ([]*incoming, error) {
 }
 
 // concerns says that the record is for this processor.
-func (f *Frame[S]) concerns(in *incoming) bool {
+func (f *Frame[S]) concerns(in *incoming, logic Logic[S]) bool {
 	switch in.kind() {
-	case handover, command:
+	case handover, direct:
 		return in.signal.For == f.p.Name()
 	case derived:
-		return f.p.Wants(in.fact.Type)
+		return logic.Wants(in.fact.Type)
 	}
 	return in.kind() == numbered
 }
@@ -183,7 +208,7 @@ type work[S any] struct {
 func (w *work[S]) of(in *incoming) *contact[S] { return w.contacts[string(in.cause.Key)] }
 
 // load reads the state of everybody in the batch.
-func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, batch []*incoming) (*work[S], error) {
+func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logic Logic[S], batch []*incoming) (*work[S], error) {
 	w := &work[S]{f: f, contacts: make(map[string]*contact[S], len(batch))}
 	var ids []string
 	for _, in := range batch {
@@ -198,15 +223,13 @@ func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, batc
 	if err != nil {
 		return nil, err
 	}
-	states, err := f.p.Load(ctx, tx, ids)
-	if err != nil {
-		return nil, err
-	}
 	for id, c := range w.contacts {
 		if row := found.Contacts[id]; row != nil {
-			c.row = *row
+			c.row, c.loaded, c.exists, c.row.State = *row, row.State, true, nil
 		}
-		c.state = states[id]
+		if c.state, err = decodeState(f.p, c.loaded); err != nil {
+			return nil, fmt.Errorf("state of contact %s: %w", id, err)
+		}
 		c.timers, c.stored = found.Timers[id], found.Timers[id]
 		for _, h := range found.Held[id] {
 			in, err := f.waiting(h)
@@ -217,7 +240,7 @@ func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, batc
 			c.held = slices.Insert(c.held, i, in)
 		}
 	}
-	w.machine = machine[S]{p: f.p, codec: f.codec, out: b, now: found.Now}
+	w.machine = machine[S]{p: f.p, l: logic, codec: f.codec, out: b, now: found.Now, alone: len(b.Records) == 1}
 	return w, nil
 }
 
@@ -258,14 +281,15 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 	var ch storage.DerivedChanges
 	var states []Change[S]
 	for _, c := range w.order {
+		if err := w.encode(c); err != nil {
+			return err
+		}
 		if c.touched {
 			ch.Contacts = append(ch.Contacts, &c.row)
 			ch.Armed = append(ch.Armed, missing(c.timers, c.stored, sameEpoch)...)
 			ch.Disarmed = append(ch.Disarmed, missing(c.stored, c.timers, sameName)...)
 		}
-		if c.stepped {
-			states = append(states, Change[S]{ContactID: c.row.ContactID, Partition: c.row.Partition, State: c.state, Forget: c.row.Ended})
-		}
+		states = append(states, c.changes()...)
 		for _, in := range c.dropped {
 			ch.Released = append(ch.Released, heldRow(in))
 		}
@@ -283,6 +307,36 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 		return nil
 	}
 	return w.f.p.Save(ctx, tx, states)
+}
+
+// encode makes the state of a contact that was changed part of its row.
+func (w *work[S]) encode(c *contact[S]) (err error) {
+	if !c.stepped || c.row.Ended {
+		return nil
+	}
+	text, err := w.f.p.Encode(c.state)
+	if err != nil {
+		return fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
+	}
+	if !bytes.Equal(text, c.loaded) {
+		c.row.State, c.touched = text, true
+	}
+	return nil
+}
+
+// changes are what Save is told of a contact.
+func (c *contact[S]) changes() (all []Change[S]) {
+	if c.stepped && (!c.row.Ended || c.row.Survivor != "") {
+		change := Change[S]{ContactID: c.row.ContactID, Partition: c.row.Partition, State: c.state}
+		if c.row.Ended {
+			change.State, change.Survivor = c.last, c.row.Survivor
+		}
+		all = append(all, change)
+	}
+	for _, id := range c.forget {
+		all = append(all, Change[S]{ContactID: id, Partition: c.row.Partition, Forget: true})
+	}
+	return all
 }
 
 func sameEpoch(a, b storage.Timer) bool { return a.Epoch == b.Epoch }

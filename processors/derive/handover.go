@@ -30,12 +30,22 @@ func (m *machine[S]) handOver(c *contact[S], cause *stream.Record) error {
 			return err
 		}
 	}
+	last := c.state
 	c.end(c.row.Survivor)
+	c.last = last
 	return nil
 }
 
+// sayLast publishes what a contact that is merged away says last. When it was taken over as
+// one, nothing was ever told of it, and nothing is told now.
+func (m *machine[S]) sayLast(c *contact[S], in *incoming) error {
+	state, said := m.l.HandOver(c.state, c.row.ContactID, m.now)
+	c.state = state
+	return m.publish(c, schemas.Derive(c.row.ContactID, "last:"+m.p.Name(), 0), in.cause, said, in.hops()+1, m.now)
+}
+
 func (m *machine[S]) handoverOf(c *contact[S]) (*schemas.Signal, error) {
-	state, err := json.Marshal(c.state)
+	state, err := m.p.Encode(c.state)
 	if err != nil {
 		return nil, fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
 	}

@@ -55,7 +55,7 @@ const (
 	numbered              // by contacts; takes its place
 	derived               // a fact of another processor, which waits for its cause
 	handover              // waits for contact.merged
-	command               // a signal that acts when it is read
+	direct                // a signal that acts when it is read
 )
 
 func (in *incoming) kind() kind {
@@ -63,7 +63,7 @@ func (in *incoming) kind() kind {
 	case in.signal != nil && in.signal.Type == schemas.SignalHandover:
 		return handover
 	case in.signal != nil:
-		return command
+		return direct
 	case in.seq > 0:
 		return numbered
 	case in.fact != nil && in.fact.WriterSeq > 0:
@@ -71,6 +71,9 @@ func (in *incoming) kind() kind {
 	}
 	return unordered
 }
+
+// isOf says that the record is a signal of a type.
+func (in *incoming) isOf(typ string) bool { return in.signal != nil && in.signal.Type == typ }
 
 // hops is how many facts led to the record.
 func (in *incoming) hops() int {
@@ -93,14 +96,14 @@ func (in *incoming) merges() string {
 
 // handed is what a loser hands over: the State of a signal.
 type handed struct {
-	Loser string          `json:"loser"`
-	Took  []string        `json:"took,omitempty"`
-	State json.RawMessage `json:"state"`
+	Loser string   `json:"loser"`
+	Took  []string `json:"took,omitempty"`
+	State []byte   `json:"state"`
 }
 
 func (in *incoming) handed() (handed, error) {
 	var h handed
-	if in.signal.State == nil {
+	if in.kind() != handover || in.signal.State == nil {
 		return h, errors.New("a hand-over without a state")
 	}
 	if err := json.Unmarshal([]byte(*in.signal.State), &h); err != nil {
@@ -114,9 +117,6 @@ func (in *incoming) handed() (handed, error) {
 
 // loser is whose hand-over it is; empty for another record, and for one that cannot be read.
 func (in *incoming) loser() string {
-	if in.kind() != handover {
-		return ""
-	}
 	h, err := in.handed()
 	if err != nil {
 		return ""

@@ -1,7 +1,6 @@
 package derive
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,9 +20,11 @@ type outlet interface {
 // machine applies records to contacts.
 type machine[S any] struct {
 	p     Processor[S]
+	l     Logic[S]
 	codec *schemas.Codec
 	out   outlet
 	now   time.Time
+	alone bool // the batch is one record: it cannot be halved to find the one at fault
 	off   rule
 }
 
@@ -33,9 +34,9 @@ func (m *machine[S]) handle(c *contact[S], in *incoming) error {
 		return m.late(c, in)
 	}
 	var err error
-	if in.kind() == command {
+	if in.kind() == direct {
 		err = m.obey(c, in)
-	} else if in.kind() != derived || m.p.Wants(in.fact.Type) {
+	} else if in.kind() != derived || m.l.Wants(in.fact.Type) {
 		c.hold(in, m.off)
 	}
 	if err != nil {
@@ -53,10 +54,13 @@ func (m *machine[S]) settle(c *contact[S], in *incoming) error {
 			return err
 		}
 	}
-	if c.row.Survivor != "" && !c.row.Ended && (c.complete() || m.off.has(ruleLast)) {
-		return m.handOver(c, in.cause)
+	if c.row.Survivor == "" || c.row.Ended || !c.complete() && !m.off.has(ruleLast) {
+		return nil
 	}
-	return nil
+	if err := m.sayLast(c, in); err != nil {
+		return err
+	}
+	return m.handOver(c, in.cause)
 }
 
 // obey does what a signal says.
@@ -71,11 +75,18 @@ func (m *machine[S]) obey(c *contact[S], in *incoming) error {
 		return m.due(c, in)
 	case s.Type == schemas.SignalRecord:
 		return m.again(c, in)
+	case s.Type == schemas.SignalCommand && c.known():
+		r := &Record[S]{ID: in.id, ContactID: c.row.ContactID, OccurredAt: s.OccurredAt, Command: &Command{What: s.What}}
+		if s.State != nil {
+			r.Command.JSON = *s.State
+		}
+		return m.step(c, r, in.cause, 0, m.now)
 	}
 	return nil
 }
 
 func (m *machine[S]) erase(c *contact[S]) {
+	c.forget = append(append(c.forget, c.row.ContactID), c.row.Took...)
 	c.end("")
 	if m.off.has(ruleOwnMark) {
 		c.row.Ended, c.row.Seq = false, 0
@@ -87,10 +98,13 @@ func (m *machine[S]) erase(c *contact[S]) {
 func (m *machine[S]) late(c *contact[S], in *incoming) error {
 	switch {
 	case c.row.Survivor == "":
+		if h, err := in.handed(); err == nil {
+			c.forget = append(append(c.forget, h.Loser), h.Took...)
+		}
 		return nil
-	case in.kind() == handover, in.kind() == command && in.signal.Type == schemas.SignalRecord:
+	case in.kind() == handover, in.isOf(schemas.SignalRecord), in.isOf(schemas.SignalCommand):
 		return m.forwardSignal(c, in)
-	case in.kind() == derived && m.p.Wants(in.fact.Type):
+	case in.kind() == derived && m.l.Wants(in.fact.Type):
 		return m.forwardFact(c, in)
 	}
 	return nil
@@ -141,7 +155,7 @@ func (m *machine[S]) takeIn(c *contact[S], loser string) (*Loser[S], error) {
 		return nil, err
 	}
 	l := &Loser[S]{ContactID: loser, Took: h.Took}
-	if err := json.Unmarshal(h.State, &l.State); err != nil {
+	if l.State, err = m.p.Decode(h.State); err != nil {
 		return nil, fmt.Errorf("state of loser %s: %w", loser, err)
 	}
 	c.took(append([]string{loser}, h.Took...)...)
@@ -186,7 +200,7 @@ func (m *machine[S]) again(c *contact[S], in *incoming) error {
 			}
 			c.hear(inner.fact)
 		}
-	case handover, command:
+	case handover, direct:
 		return m.handle(c, inner)
 	}
 	r := &Record[S]{ID: inner.id, ContactID: c.row.ContactID, Event: inner.event, Fact: inner.fact}
@@ -203,27 +217,77 @@ func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hop
 	case r.Fact != nil:
 		r.OccurredAt = r.Fact.OccurredAt
 	}
-	result, err := m.guarded(c.state, r, now)
+	before, known, err := m.before(c, hops)
+	if err != nil {
+		return err
+	}
+	result, err := guarded(known, func() (Result[S], error) { return m.l.Step(c.state, r, now) })
 	reason := "failed"
 	if err == nil && hops+1 > maxHops && anyHops(result.Outputs) {
 		reason, err = "loop", fmt.Errorf("%d facts followed from one another up to %s %s, and more would follow: a circle", hops, cause.Type, cause.ID)
 	}
 	if err != nil {
-		return m.giveUp(&incoming{cause: cause}, reason, err)
+		return errors.Join(m.giveUp(&incoming{cause: cause}, reason, err), m.restore(c, before, known))
 	}
-	c.state, c.stepped = result.State, true
-	c.arm(result.Timers, hops, now)
-	return m.publish(c, r, cause, result.Outputs, hops+1, now)
+	return m.accept(c, r.ID, cause, &result, hops, now)
 }
 
-// guarded turns a panic of the processor into an error: it is as deterministic as one.
-func (m *machine[S]) guarded(s S, r *Record[S], now time.Time) (result Result[S], err error) {
+// accept takes over what the logic says.
+func (m *machine[S]) accept(c *contact[S], causeID string, cause *stream.Record, result *Result[S], hops int, now time.Time) error {
+	c.state = result.State
+	c.stepped = c.stepped || !result.Same
+	c.arm(result.Timers, hops, now)
+	return m.publish(c, causeID, cause, result.Outputs, hops+1, now)
+}
+
+// before is the state as it is now, which a step that fails may leave half changed: as it
+// was loaded, or made of it where that is worth it.
+func (m *machine[S]) before(c *contact[S], hops int) (state []byte, known bool, err error) {
+	switch {
+	case !c.stepped:
+		return c.loaded, true, nil
+	case m.alone || hops >= maxHops:
+		if state, err = m.p.Encode(c.state); err != nil {
+			return nil, false, fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
+		}
+		return state, true, nil
+	}
+	return nil, false, nil
+}
+
+// restore goes back to the state before a step, where that is known; else the step only
+// returned an error, and so it left the state alone.
+func (m *machine[S]) restore(c *contact[S], before []byte, known bool) (err error) {
+	if !known {
+		return nil
+	}
+	if c.state, err = decodeState(m.p, before); err != nil {
+		return fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
+	}
+	return nil
+}
+
+// decodeState is a state as it was encoded; the zero one when it was not.
+func decodeState[S any](p Processor[S], text []byte) (s S, err error) {
+	if text == nil {
+		return s, nil
+	}
+	return p.Decode(text)
+}
+
+// guarded turns a panic of the logic into an error, for it is as deterministic as one, if
+// the state before it is known. Else the batch fails, and its records come again in
+// smaller ones.
+func guarded[S any](known bool, call func() (Result[S], error)) (result Result[S], err error) {
 	defer func() {
+		if !known {
+			return
+		}
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %s", schemas.PanicText(p))
 		}
 	}()
-	return m.p.Step(s, r, now)
+	return call()
 }
 
 func (m *machine[S]) giveUp(in *incoming, reason string, failure error) error {

@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -18,13 +19,17 @@ const someone = "00000000-0000-4000-8000-000000000001"
 
 // stepper is a processor whose step a test writes.
 type stepper struct {
-	Documents[[]string]
+	JSON[[]string]
 	step func(s []string, r *Record[[]string], now time.Time) (Result[[]string], error)
 }
 
-func (stepper) Name() string                                   { return simName }
-func (stepper) Wants(t string) bool                            { return t == schemas.FactJourneyCompleted }
-func (stepper) TakeOver(*Known, time.Time) ([]string, []Timer) { return nil, nil }
+func (stepper) Name() string                                               { return simName }
+func (stepper) Wants(t string) bool                                        { return t == schemas.FactJourneyCompleted }
+func (stepper) TakeOver(*Known, time.Time) ([]string, []Timer)             { return nil, nil }
+func (p stepper) At(context.Context, *storage.Tx) (Logic[[]string], error) { return p, nil }
+func (stepper) HandOver(s []string, _ string, _ time.Time) ([]string, []schemas.Message) {
+	return s, nil
+}
 func (p stepper) Step(s []string, r *Record[[]string], now time.Time) (Result[[]string], error) {
 	return p.step(s, r, now)
 }
@@ -43,7 +48,7 @@ type bench struct {
 func newBench(t *testing.T, step func(s []string, r *Record[[]string], now time.Time) (Result[[]string], error)) *bench {
 	t.Helper()
 	b := &bench{t: t, c: &contact[[]string]{row: storage.Derived{ContactID: someone}}}
-	b.m = machine[[]string]{p: stepper{step: step}, codec: schemas.NewCodec(), out: b, now: time.Unix(1_700_000_000, 0).UTC()}
+	b.m = machine[[]string]{p: stepper{step: step}, l: stepper{step: step}, alone: true, codec: schemas.NewCodec(), out: b, now: time.Unix(1_700_000_000, 0).UTC()}
 	return b
 }
 

@@ -11,14 +11,21 @@ import (
 type contact[S any] struct {
 	row    storage.Derived
 	state  S
+	last   S // of one that was merged away just now
 	held   []*incoming
 	timers []storage.Timer
 
-	stored  []storage.Timer // the timers that stand in Postgres
+	loaded  []byte          // the state that stands in Postgres
+	stored  []storage.Timer // the timers that do
 	dropped []*incoming     // of held, rows that are to be removed
+	forget  []string        // contacts of which nothing may be left
+	exists  bool            // it has a row
 	touched bool            // row or timers are to be written
 	stepped bool            // the state is to be written
 }
+
+// known says that there is such a contact: records of it have come, or it was taken over.
+func (c *contact[S]) known() bool { return c.exists || c.row.Seq > 0 }
 
 // at compares a place with the last number applied: behind it (-1), the next one (0) or
 // further on (1). A contact begins with number 1, in whatever era.

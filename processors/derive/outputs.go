@@ -10,13 +10,13 @@ import (
 )
 
 // publish emits what a step said, each with its place.
-func (m *machine[S]) publish(c *contact[S], r *Record[S], cause *stream.Record, outputs []schemas.Message, hops int, now time.Time) error {
+func (m *machine[S]) publish(c *contact[S], causeID string, cause *stream.Record, outputs []schemas.Message, hops int, now time.Time) error {
 	for i, o := range outputs {
 		switch o := o.(type) {
 		case *schemas.Fact:
 			c.row.Written++
 			c.touched = true
-			number(o, &c.row, r.ID, i, now)
+			number(o, &c.row, causeID, i, now)
 			o.Hops = hops
 		case *schemas.Input:
 			o.Hops = hops

@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -471,7 +472,8 @@ func (w *world) handle(d *deriver, id string, in *incoming, out *sink) {
 }
 
 func (w *world) machine(out outlet) *machine[tally] {
-	return &machine[tally]{p: tallier{off: w.off, fault: w.fault}, codec: w.codec, out: out, now: w.now(), off: w.off}
+	t := tallier{off: w.off, fault: w.fault}
+	return &machine[tally]{p: t, l: t, codec: w.codec, out: out, now: w.now(), off: w.off}
 }
 
 // tick sends timers, stale ones too; false when there were none.
@@ -581,13 +583,17 @@ type tally struct {
 }
 
 type tallier struct {
-	Documents[tally]
+	JSON[tally]
 	off   rule
 	fault func(string, ...any)
 }
 
 func (tallier) Name() string      { return simName }
 func (tallier) Wants(string) bool { return true }
+
+func (t tallier) At(context.Context, *storage.Tx) (Logic[tally], error) { return t, nil }
+
+func (tallier) HandOver(s tally, _ string, _ time.Time) (tally, []schemas.Message) { return s, nil }
 
 func (tallier) TakeOver(k *Known, _ time.Time) (tally, []Timer) {
 	var s tally

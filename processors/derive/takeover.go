@@ -24,7 +24,7 @@ func (m *machine[S]) takeOver(t *storage.Taken, cause *stream.Record) (*contact[
 		c.row.Survivor, c.row.Took = t.Survivor, t.Losers
 	}
 	var timers []Timer
-	c.state, timers = m.p.TakeOver(&Known{Contact: t.Contact, Events: t.Events}, m.now)
+	c.state, timers = m.l.TakeOver(&Known{Contact: t.Contact, Events: t.Events}, m.now)
 	c.stepped = true
 	if t.Contact != nil {
 		c.arm(timers, 0, m.now)

@@ -25,7 +25,7 @@ func quiet(s []string, r *Record[[]string], now time.Time) (Result[[]string], er
 
 func TestATimerGoesThroughPostgresAndTheLogToItsStepWithinASecond(t *testing.T) {
 	env, db := streamtest.New(t, streamtest.Partitions(1)), storagetest.New(t)
-	frame, err := New(stepper{Documents: Documents[[]string]{Processor: simName}, step: quiet}, env.Codec, nil)
+	frame, err := New(stepper{step: quiet}, env.Codec, nil)
 	require.NoError(t, err)
 	cfg := env.Config
 	cfg.Instance = "a"

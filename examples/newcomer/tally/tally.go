@@ -2,12 +2,14 @@
 package tally
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // Name is the processor's name, which never changes.
@@ -20,31 +22,39 @@ type State struct {
 
 // New makes the processor.
 func New(codec *schemas.Codec, reg prometheus.Registerer) (*derive.Frame[State], error) {
-	return derive.New(tally{derive.Documents[State]{Processor: Name}}, codec, reg)
+	return derive.New(tally{}, codec, reg)
 }
 
-// tally keeps its states as documents. One that must look things up across contacts has
-// tables of its own, and a Load and a Save for them.
-type tally struct{ derive.Documents[State] }
+// tally keeps its states as JSON and nothing beside them. One whose members are looked up
+// across contacts has tables of its own, and a Save that writes them.
+type tally struct{ derive.JSON[State] }
 
 // Name implements derive.Processor.
 func (tally) Name() string { return Name }
 
-// Wants implements derive.Processor: facts of other processors do not matter here.
+// At implements derive.Processor: there are no definitions, and so its logic never changes.
+func (t tally) At(context.Context, *storage.Tx) (derive.Logic[State], error) { return t, nil }
+
+// Wants implements derive.Logic: facts of other processors do not matter here.
 func (tally) Wants(string) bool { return false }
 
-// TakeOver implements derive.Processor.
+// TakeOver implements derive.Logic.
 func (tally) TakeOver(k *derive.Known, _ time.Time) (State, []derive.Timer) {
 	return State{Events: len(k.Events)}, nil
 }
 
-// Step implements derive.Processor.
+// Step implements derive.Logic.
 func (tally) Step(s State, r *derive.Record[State], _ time.Time) (derive.Result[State], error) {
 	switch {
 	case r.Event != nil:
 		s.Events++
 	case r.Loser != nil: // the contact has taken in another
 		s.Events += r.Loser.State.Events
+	default:
+		return derive.Result[State]{State: s, Same: true}, nil
 	}
 	return derive.Result[State]{State: s}, nil
 }
+
+// HandOver implements derive.Logic: who is merged away says nothing.
+func (tally) HandOver(s State, _ string, _ time.Time) (State, []schemas.Message) { return s, nil }
