@@ -157,3 +157,13 @@ func BenchmarkState(b *testing.B) {
 		}
 	})
 }
+
+// What a person asks for one contact and one condition.
+func BenchmarkExplain(b *testing.B) {
+	set := benchSet(b, 25)
+	s := contactWithHistory(set, aNow)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		set.Explain(i%5, s, nil, aNow)
+	}
+}

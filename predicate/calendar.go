@@ -58,7 +58,7 @@ func (z *zones) of(v view) *time.Location {
 	if v.event != nil {
 		return z.deployment
 	}
-	if name := v.state.value(zoneID); name.kind == typeText {
+	if name := readValue(v.state.raw(zoneID)); name.kind == typeText {
 		if zone := z.find(name.text); zone != nil {
 			return zone
 		}

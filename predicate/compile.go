@@ -235,7 +235,7 @@ func (c *compiler) sequence(e *expr) node {
 		first.then, then.firsts = then, append(then.firsts, first)
 	}
 	return &sequenceNode{
-		leg: first.id, gap: e.within.Microseconds(), lookback: e.lookback.Microseconds(),
+		leg: first.id, then: then.id, gap: e.within.Microseconds(), lookback: e.lookback.Microseconds(),
 		missing: e.check == checkNotFollowed, newest: size,
 	}
 }

@@ -91,11 +91,11 @@ func (n *totalNode) windowed(entries []entry) verdict {
 // newestValue is a property of the newest event of a leg.
 type newestValue uint64
 
-func (n newestValue) value(v view) value {
+func (n newestValue) raw(v view) string {
 	if l := v.state.find(uint64(n)); l != nil {
-		return readValue(l.raw)
+		return l.raw
 	}
-	return value{}
+	return ""
 }
 
 // recentNode holds while the newest event is in a window.
@@ -127,6 +127,7 @@ func (n eventSeen) moment(v view) (Moment, bool) {
 // strictly later, by at most gap.
 type sequenceNode struct {
 	leg      uint64
+	then     uint64
 	gap      int64 // 0: any
 	lookback int64 // 0: for ever
 	missing  bool  // not_followed
@@ -138,12 +139,16 @@ func (n *sequenceNode) eval(v view) verdict {
 	out := verdict{false, never}
 	for i := range firsts[:min(n.newest, len(firsts))] {
 		first := &firsts[i]
-		followed := first.amount != never && (n.gap == 0 || first.amount <= first.at+n.gap)
-		if followed != n.missing {
+		if n.followed(first) != n.missing {
 			out = either(out, window(n.span(first.at), v.now))
 		}
 	}
 	return out
+}
+
+// followed says whether the other event came in time.
+func (n *sequenceNode) followed(first *entry) bool {
+	return first.amount != never && (n.gap == 0 || first.amount <= first.at+n.gap)
 }
 
 // span is when a first event counts.

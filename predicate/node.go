@@ -9,6 +9,8 @@ import (
 // may turn the answer: nothing turns it before.
 type node interface {
 	eval(v view) verdict
+	// observe notes what the node looks at; it is asked of leaves, to explain them.
+	observe(o *observer)
 }
 
 // verdict is an answer and when it may turn.
@@ -87,18 +89,18 @@ func (n notNode) eval(v view) verdict { return n.inner.eval(v).not() }
 
 // valueSource is where a comparison finds its left side.
 type valueSource interface {
-	value(v view) value
+	raw(v view) string // JSON, "" for none
 }
 
 // contactProperty is a property of the contact, by the id of its path.
 type contactProperty uint64
 
-func (p contactProperty) value(v view) value { return v.state.value(uint64(p)) }
+func (p contactProperty) raw(v view) string { return v.state.raw(uint64(p)) }
 
 // eventProperty is a property of the event that is being filtered, by slot.
 type eventProperty int
 
-func (p eventProperty) value(v view) value { return readValue(v.event.at(int(p))) }
+func (p eventProperty) raw(v view) string { return v.event.at(int(p)) }
 
 // compareNode compares a value that time does not touch.
 type compareNode struct {
@@ -108,7 +110,7 @@ type compareNode struct {
 }
 
 func (n *compareNode) eval(v view) verdict {
-	return verdict{n.test(n.of.value(v), n.want), never}
+	return verdict{n.test(readValue(n.of.raw(v)), n.want), never}
 }
 
 // momentSource is where a comparison of dates finds its left side; false for none.
@@ -120,7 +122,7 @@ type momentSource interface {
 type textMoment struct{ of valueSource }
 
 func (m textMoment) moment(v view) (Moment, bool) {
-	actual := m.of.value(v)
+	actual := readValue(m.of.raw(v))
 	if actual.kind != typeText {
 		return Moment{}, false
 	}

@@ -10,6 +10,7 @@ import (
 // complements of eq and exists, and so true for it.
 type operator struct {
 	word    string
+	plain   string // in plain words
 	wants   operandKind
 	folds   bool   // may ignore case
 	negates string // the operator that it is the complement of
@@ -50,25 +51,25 @@ type operators []operator
 
 // propertyOperators are all that a property can be compared by, in the order of the docs.
 var propertyOperators = operators{
-	{word: "eq", wants: wantsScalar, folds: true, doc: "the same value of the same type", test: testIn},
-	{word: "neq", wants: wantsScalar, folds: true, negates: "eq", doc: "not `eq`"},
-	{word: "in", wants: wantsList, folds: true, doc: "`eq` to one of the list", test: testIn},
-	{word: "gt", wants: wantsNumber, doc: "a greater number", test: numeric(func(a, b float64) bool { return a > b })},
-	{word: "gte", wants: wantsNumber, doc: "this number or a greater one", test: numeric(func(a, b float64) bool { return a >= b })},
-	{word: "lt", wants: wantsNumber, doc: "a smaller number", test: numeric(func(a, b float64) bool { return a < b })},
-	{word: "lte", wants: wantsNumber, doc: "this number or a smaller one", test: numeric(func(a, b float64) bool { return a <= b })},
-	{word: opBetween, wants: wantsPair, doc: "a number or date between two, both included", test: testBetween},
-	{word: "contains", wants: wantsText, folds: true, doc: "text with this in it", test: textual(strings.Contains)},
-	{word: "prefix", wants: wantsText, folds: true, doc: "text that begins with this", test: textual(strings.HasPrefix)},
-	{word: "suffix", wants: wantsText, folds: true, doc: "text that ends with this", test: textual(strings.HasSuffix)},
-	{word: "list_contains", wants: wantsScalar, folds: true, doc: "a list with an item that is `eq`", test: testListContains},
-	{word: opBefore, wants: wantsMoment, doc: "an earlier date"},
-	{word: opOnOrBefore, wants: wantsMoment, doc: "this date or an earlier one"},
-	{word: opAfter, wants: wantsMoment, doc: "a later date"},
-	{word: opOnOrAfter, wants: wantsMoment, doc: "this date or a later one"},
-	{word: opOnDate, wants: wantsDay, doc: "an instant or date on this calendar date"},
-	{word: "exists", wants: wantsNothing, doc: "any value but null", test: func(actual value, _ *operand) bool { return actual.kind > typeNull }},
-	{word: "not_exists", wants: wantsNothing, negates: "exists", doc: "not `exists`"},
+	{word: "eq", plain: "is", wants: wantsScalar, folds: true, doc: "the same value of the same type", test: testIn},
+	{word: "neq", plain: "is not", wants: wantsScalar, folds: true, negates: "eq", doc: "not `eq`"},
+	{word: "in", plain: "is one of", wants: wantsList, folds: true, doc: "`eq` to one of the list", test: testIn},
+	{word: "gt", plain: "more than", wants: wantsNumber, doc: "a greater number", test: numeric(func(a, b float64) bool { return a > b })},
+	{word: "gte", plain: "at least", wants: wantsNumber, doc: "this number or a greater one", test: numeric(func(a, b float64) bool { return a >= b })},
+	{word: "lt", plain: "less than", wants: wantsNumber, doc: "a smaller number", test: numeric(func(a, b float64) bool { return a < b })},
+	{word: "lte", plain: "at most", wants: wantsNumber, doc: "this number or a smaller one", test: numeric(func(a, b float64) bool { return a <= b })},
+	{word: opBetween, plain: "between", wants: wantsPair, doc: "a number or date between two, both included", test: testBetween},
+	{word: "contains", plain: "contains", wants: wantsText, folds: true, doc: "text with this in it", test: textual(strings.Contains)},
+	{word: "prefix", plain: "begins with", wants: wantsText, folds: true, doc: "text that begins with this", test: textual(strings.HasPrefix)},
+	{word: "suffix", plain: "ends with", wants: wantsText, folds: true, doc: "text that ends with this", test: textual(strings.HasSuffix)},
+	{word: "list_contains", plain: "has the item", wants: wantsScalar, folds: true, doc: "a list with an item that is `eq`", test: testListContains},
+	{word: opBefore, plain: "before", wants: wantsMoment, doc: "an earlier date"},
+	{word: opOnOrBefore, plain: "on or before", wants: wantsMoment, doc: "this date or an earlier one"},
+	{word: opAfter, plain: "after", wants: wantsMoment, doc: "a later date"},
+	{word: opOnOrAfter, plain: "on or after", wants: wantsMoment, doc: "this date or a later one"},
+	{word: opOnDate, plain: "on", wants: wantsDay, doc: "an instant or date on this calendar date"},
+	{word: "exists", plain: "exists", wants: wantsNothing, doc: "any value but null", test: func(actual value, _ *operand) bool { return actual.kind > typeNull }},
+	{word: "not_exists", plain: "does not exist", wants: wantsNothing, negates: "exists", doc: "not `exists`"},
 }
 
 func (o operators) find(word string) *operator {

@@ -152,13 +152,13 @@ func (s *State) leg(id uint64, mode legMode) *leg {
 	return &s.legs[at]
 }
 
-// value is what a property holds.
-func (s *State) value(id uint64) value {
+// raw is the JSON of a property, "" for none.
+func (s *State) raw(id uint64) string {
 	at, found := slices.BinarySearchFunc(s.properties, id, func(p property, id uint64) int { return cmp.Compare(p.id, id) })
 	if !found {
-		return value{}
+		return ""
 	}
-	return readValue(s.properties[at].raw)
+	return s.properties[at].raw
 }
 
 // merge takes in the legs of another, with the sizes of the set that both belong to.

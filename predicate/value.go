@@ -26,6 +26,9 @@ const (
 	typeObject
 )
 
+// valueNames are for people.
+var valueNames = [...]string{"absent", "null", "true or false", "a number", "text", "a list", "an object"}
+
 // readValue reads a JSON value; what is none is absent. Numbers are 64-bit floating
 // point, as for JavaScript.
 func readValue(raw string) value {
