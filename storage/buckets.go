@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,12 +14,14 @@ type BucketTransition struct {
 	Partition int32
 	BucketID  string
 	Epoch     int64 // which join of the contact it is, from 1; a leave has that of its join
-	Entered   bool  // else it left
-	At        time.Time
-	Source    string // of a join
-	Reason    string // of a leave
+	// Entered is a join. Kept says that the member goes on, with other ends than before. What
+	// is neither is a leave.
+	Entered, Kept bool
+	At            time.Time
+	Source        string // of a join
+	Reason        string // of a leave
 	// Until is when somebody put in by hand leaves, MaxDwellAt when anybody does; zero for
-	// never. A join that is known already sets Until anew.
+	// never.
 	Until, MaxDwellAt time.Time
 }
 
@@ -49,18 +50,22 @@ GROUP BY bucket_id, day, partition ORDER BY bucket_id, day, partition
 ON CONFLICT (bucket_id, day, partition) DO UPDATE
 SET entered = d.entered + excluded.entered, left_ = d.left_ + excluded.left_`
 
-	// A row that is inserted has no xmax; one whose join was known already is locked first.
 	saveJoins = `
 WITH joined AS (
-    INSERT INTO bucket_members AS m (bucket_id, contact_id, epoch, partition, entered_at, source, until, max_dwell_at)
+    INSERT INTO bucket_members (bucket_id, contact_id, epoch, partition, entered_at, source, until, max_dwell_at)
     SELECT v.* FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::timestamptz[]) AS v
-    ON CONFLICT (bucket_id, contact_id, epoch) DO UPDATE SET until = excluded.until WHERE m.left_at IS NULL
-    RETURNING bucket_id, partition, entered_at, xmax = 0 AS is_new
+    ON CONFLICT (bucket_id, contact_id, epoch) DO NOTHING
+    RETURNING bucket_id, partition, entered_at
 ), changed AS (
-    SELECT bucket_id, partition, 1 AS entered, 0 AS left_, extract(epoch FROM entered_at) AS entered_secs, 0 AS left_secs FROM joined WHERE is_new
+    SELECT bucket_id, partition, 1 AS entered, 0 AS left_, extract(epoch FROM entered_at) AS entered_secs, 0 AS left_secs FROM joined
 ), daily AS (
-    SELECT bucket_id, partition, (entered_at AT TIME ZONE 'UTC')::date AS day, 1 AS entered, 0 AS left_ FROM joined WHERE is_new
+    SELECT bucket_id, partition, (entered_at AT TIME ZONE 'UTC')::date AS day, 1 AS entered, 0 AS left_ FROM joined
 ), counted AS (` + countedBuckets + `)` + countedDays
+
+	saveKept = `
+UPDATE bucket_members AS m SET until = v.until, max_dwell_at = v.max_dwell_at
+FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]) AS v (bucket_id, contact_id, epoch, until, max_dwell_at)
+WHERE m.bucket_id = v.bucket_id AND m.contact_id = v.contact_id AND m.epoch = v.epoch AND m.left_at IS NULL`
 
 	saveLeaves = `
 WITH ended AS (
@@ -101,19 +106,23 @@ WITH gone AS (
 )
 
 // SaveBucketTransitions writes what happened to members of buckets, with the counters, in
-// one round trip of at most three statements, however many there are. Several transitions
+// one round trip of at most four statements, however many there are. Several transitions
 // of one contact and bucket are in the order in which they happened. Of the contacts in
 // forget, which ended, nothing is left when they were erased, and nothing of those who had
 // been merged into them; of one that was merged away itself its rows stay.
 //
-// What was written before changes nothing, nor does the leave of a join that is not known:
-// the bucket was purged.
+// What was written before changes nothing; nor does what goes on or ends without its join,
+// as when the bucket was purged.
 func (tx *Tx) SaveBucketTransitions(ctx context.Context, transitions []BucketTransition, forget []string) error {
 	var batch pgx.Batch
-	if joins := distinctTransitions(transitions, true); len(joins) > 0 {
+	joins, kept, leaves := sortTransitions(transitions)
+	if len(joins) > 0 {
 		queueJoins(&batch, joins)
 	}
-	if leaves := distinctTransitions(transitions, false); len(leaves) > 0 {
+	if len(kept) > 0 {
+		queueKept(&batch, kept)
+	}
+	if len(leaves) > 0 {
 		queueLeaves(&batch, leaves)
 	}
 	if len(forget) > 0 {
@@ -128,20 +137,24 @@ func (tx *Tx) SaveBucketTransitions(ctx context.Context, transitions []BucketTra
 	return nil
 }
 
-// distinctTransitions are the joins, or the leaves, the last of each place: one statement
-// must not touch a row twice.
-func distinctTransitions(all []BucketTransition, entered bool) []*BucketTransition {
-	found := make([]*BucketTransition, 0, len(all))
-	seen := make(map[bucketPlace]bool, len(all))
+// sortTransitions parts them by kind, of each place the last: one statement must not touch a
+// row twice.
+func sortTransitions(all []BucketTransition) (joins, kept, leaves []*BucketTransition) {
+	seenJoins, seenKept, seenLeaves := map[bucketPlace]bool{}, map[bucketPlace]bool{}, map[bucketPlace]bool{}
 	for i := len(all) - 1; i >= 0; i-- {
-		t := &all[i]
-		if t.Entered == entered && !seen[t.place()] {
-			seen[t.place()] = true
-			found = append(found, t)
+		kind, seen := &leaves, seenLeaves
+		switch t := &all[i]; {
+		case t.Entered:
+			kind, seen = &joins, seenJoins
+		case t.Kept:
+			kind, seen = &kept, seenKept
+		}
+		if place := all[i].place(); !seen[place] {
+			seen[place] = true
+			*kind = append(*kind, &all[i])
 		}
 	}
-	slices.Reverse(found)
-	return found
+	return joins, kept, leaves
 }
 
 func queueJoins(batch *pgx.Batch, joins []*BucketTransition) {
@@ -153,6 +166,17 @@ func queueJoins(batch *pgx.Batch, joins []*BucketTransition) {
 		at[i], sources[i], until[i], maxDwell[i] = t.At, t.Source, optionalTime(t.Until), optionalTime(t.MaxDwellAt)
 	}
 	batch.Queue(saveJoins, buckets, contacts, epochs, partitions, at, sources, until, maxDwell)
+}
+
+func queueKept(batch *pgx.Batch, kept []*BucketTransition) {
+	n := len(kept)
+	buckets, contacts, epochs := make([]string, n), make([]string, n), make([]int64, n)
+	until, maxDwell := make([]*time.Time, n), make([]*time.Time, n)
+	for i, t := range kept {
+		buckets[i], contacts[i], epochs[i] = t.BucketID, t.ContactID, t.Epoch
+		until[i], maxDwell[i] = optionalTime(t.Until), optionalTime(t.MaxDwellAt)
+	}
+	batch.Queue(saveKept, buckets, contacts, epochs, until, maxDwell)
 }
 
 func queueLeaves(batch *pgx.Batch, leaves []*BucketTransition) {

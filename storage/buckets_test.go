@@ -33,9 +33,10 @@ func (m *membersModel) apply(tr storage.BucketTransition) {
 		m.rows = append(m.rows, storage.BucketMember{
 			BucketID: tr.BucketID, ContactID: tr.ContactID, Epoch: tr.Epoch, UserID: tr.ContactID, EnteredAt: tr.At, Source: tr.Source, Until: tr.Until, MaxDwellAt: tr.MaxDwellAt,
 		})
-	case tr.Entered && m.rows[i].LeftAt.IsZero():
-		m.rows[i].Until = tr.Until
-	case !tr.Entered && i >= 0 && m.rows[i].LeftAt.IsZero():
+	case tr.Entered, i < 0 || !m.rows[i].LeftAt.IsZero():
+	case tr.Kept:
+		m.rows[i].Until, m.rows[i].MaxDwellAt = tr.Until, tr.MaxDwellAt
+	default:
 		m.rows[i].LeftAt, m.rows[i].Reason = tr.At, tr.Reason
 	}
 }
@@ -137,7 +138,8 @@ func (c *bucketsCase) transition(contact string) storage.BucketTransition {
 	place := [2]string{bucket, contact}
 	c.at = c.at.Add(time.Duration(rapid.Int64Range(0, int64(20*24*time.Hour/time.Microsecond)).Draw(c.T, "after")) * time.Microsecond)
 	tr := storage.BucketTransition{ContactID: contact, Partition: c.partition(contact), BucketID: bucket, At: c.at, Source: "event", Reason: "criteria"}
-	tr.Entered = rapid.Bool().Draw(c.T, "entered")
+	kind := rapid.SampledFrom([]string{"entered", "left", "kept"}).Draw(c.T, "kind")
+	tr.Entered, tr.Kept = kind == "entered", kind == "kept"
 	if rapid.Bool().Draw(c.T, "until") {
 		tr.Until, tr.MaxDwellAt = c.at.Add(time.Hour), c.at.Add(time.Minute)
 	}
@@ -150,13 +152,8 @@ func (c *bucketsCase) transition(contact string) storage.BucketTransition {
 
 func (c *bucketsCase) save(transitions []storage.BucketTransition, forget ...string) {
 	require.NoError(c, c.db.InBatch(c.t.Context(), func(tx *storage.Tx) error { return tx.SaveBucketTransitions(c.t.Context(), transitions, forget) }))
-	// One statement for joins, then one for leaves: what a batch says twice of a join it says the same.
-	for _, entered := range []bool{true, false} {
-		for _, tr := range transitions {
-			if tr.Entered == entered {
-				c.model.apply(tr)
-			}
-		}
+	for _, tr := range transitions {
+		c.model.apply(tr)
 	}
 	for _, contact := range forget {
 		c.model.forget(contact)
@@ -173,14 +170,14 @@ func (c *bucketsCase) batch() {
 	for range rapid.IntRange(0, 12).Draw(c.T, "transitions") {
 		c.before = append(c.before, c.transition(rapid.SampledFrom(c.contacts).Draw(c.T, "contact")))
 	}
-	// A leave is the last of its join, at one time.
-	seen := map[string]bool{}
+	// In one batch a join comes before what follows from it, and a leave is its end.
+	begun, ended := map[string]bool{}, map[string]bool{}
 	c.before = slices.DeleteFunc(c.before, func(tr storage.BucketTransition) bool {
 		place := fmt.Sprint(tr.BucketID, tr.ContactID, tr.Epoch)
-		if seen[place] && tr.Entered || seen[place+"left"] {
+		if begun[place] && tr.Entered || ended[place] {
 			return true
 		}
-		seen[place], seen[place+"left"] = true, !tr.Entered
+		begun[place], ended[place] = true, !tr.Entered && !tr.Kept
 		return false
 	})
 	c.save(c.before)
@@ -319,8 +316,8 @@ func TestCountersOfBucketsEqualTheirRowsThroughJoinsLeavesMergesErasuresAndPurge
 		}
 		again := func() { c.save(c.before) }
 		steps := map[string]func(){"batch": c.batch, "batch again": again, "merge": c.merge, "erase": c.erase, "purge": c.purge}
-		names := append(slices.Sorted(maps.Keys(steps)), "batch", "batch", "batch")
-		for _, step := range rapid.SliceOfN(rapid.SampledFrom(names), 1, 10).Draw(rt, "steps") {
+		names := append(slices.Sorted(maps.Keys(steps)), "batch", "batch", "merge", "erase")
+		for _, step := range rapid.SliceOfN(rapid.SampledFrom(names), 1, 14).Draw(rt, "steps") {
 			steps[step]()
 			c.check()
 		}
@@ -344,6 +341,32 @@ func TestAJoinAndALeaveAndANewJoinInOneBatchAreThreeTransitions(t *testing.T) {
 	counts, err := db.BucketCountsOf(t.Context(), "b")
 	require.NoError(t, err)
 	require.Equal(t, []int64{1, 2, 1}, []int64{counts.Active, counts.Entered, counts.Left})
+}
+
+func TestAfterAnErasureNoJoinIsLeftNorOneOfThoseWhoHadBeenMergedIn(t *testing.T) {
+	t.Parallel()
+	db, loser, survivor, other := storagetest.New(t), uuid.NewString(), uuid.NewString(), uuid.NewString()
+	save := func(transitions []storage.BucketTransition, forget ...string) {
+		require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error { return tx.SaveBucketTransitions(t.Context(), transitions, forget) }))
+	}
+	var joins, leave []storage.BucketTransition
+	for i, contact := range []string{loser, survivor, other} {
+		_, err := storagetest.SQL(db).Exec(t.Context(), `INSERT INTO identities (contact_id, first_seen_at) VALUES ($1, now())`, contact)
+		require.NoError(t, err)
+		joins = append(joins, storage.BucketTransition{ContactID: contact, Partition: int32(i), BucketID: "b", Epoch: 1, Entered: true, At: noon, Source: "event"})
+	}
+	save(joins)
+	_, err := storagetest.SQL(db).Exec(t.Context(), `UPDATE identities SET merged_into = $2 WHERE contact_id = $1`, loser, survivor)
+	require.NoError(t, err)
+	leave = append(leave, storage.BucketTransition{ContactID: loser, BucketID: "b", Epoch: 1, At: noon, Reason: "merged"})
+	save(leave, loser)
+	require.Equal(t, 3, count(t, db, "bucket_members"), "a merge moves nothing")
+
+	save(nil, survivor)
+	require.Equal(t, 1, count(t, db, "bucket_members"))
+	counts, err := db.BucketCountsOf(t.Context(), "b")
+	require.NoError(t, err)
+	require.Equal(t, []int64{1, 1, 0}, []int64{counts.Active, counts.Entered, counts.Left})
 }
 
 func TestMembersAreReadInChunksAndOnceEachWhileOthersJoinAndLeave(t *testing.T) {
