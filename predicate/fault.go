@@ -51,6 +51,15 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// NotKnown says that a word is none of those that are known, and which was probably
+// meant; it is empty for one that is.
+func NotKnown(word string, known []string) string {
+	if slices.Contains(known, word) {
+		return ""
+	}
+	return oneOf(word, known)
+}
+
 // oneOf says that a word is none of those that are known, and which was probably meant.
 func oneOf(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
@@ -97,8 +106,9 @@ func distance(a, b string) int {
 	return previous[len(b)]
 }
 
-// sorted keeps the order of the text: parser and checks come by in turn.
-func (f Faults) sorted() Faults {
+// Sorted puts them in the order of the text: parser and checks come by in turn. It sorts
+// in place.
+func (f Faults) Sorted() Faults {
 	slices.SortStableFunc(f, func(a, b Fault) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line

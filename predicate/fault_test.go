@@ -113,7 +113,7 @@ func TestWhatIsWrittenWrongIsRefusedWithTheFix(t *testing.T) {
 		`{type: not, condition: 5}`:                                                                                        "condition: is a number: write a map",
 		`{type: composite, operator: and, conditions: {a: 1}}`:                                                             "conditions: is a map: write a list",
 		`{type: bucket, bucketId: &x vip}`:                                                                                 "is anchor of YAML",
-		"":                                                                                                                 "holds 1 documents",
+		"":                                                                                                                 "holds 0 documents",
 		"a: 1\na: 2":                                                                                                       `c.yaml:2:1: is no YAML: mapping key "a" already defined`,
 		"{type: property, property: a, operator: eq, value: .inf}":                                                         "is infinity of YAML",
 		strings.Repeat("{type: not, condition: ", 80) + "{type: identified}" + strings.Repeat("}", 80):                     "nests deeper than 64 levels",

@@ -27,6 +27,18 @@ func (s *Set) Inputs(i int) Inputs {
 	return in
 }
 
+// Inputs are what a condition looks at, each once; nothing when it cannot be compiled.
+func (c Condition) Inputs() Inputs {
+	var buckets []string
+	asked(&Named{Condition: c}, func(e *expr, _ string) { buckets = append(buckets, e.bucketID) })
+	most := Limits{Count: maxLimit, Sequence: maxLimit, Total: maxLimit}
+	set, err := Compile([]Named{{Condition: c}}, Options{Limits: most, Buckets: buckets})
+	if err != nil {
+		return Inputs{}
+	}
+	return set.Inputs(0)
+}
+
 func (in *Inputs) property(p Path) {
 	if !slices.ContainsFunc(in.Properties, func(known Path) bool { return slices.Equal(known, p) }) {
 		in.Properties = append(in.Properties, p)

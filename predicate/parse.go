@@ -3,14 +3,14 @@ package predicate
 // load reads a condition and refuses what can never be true or never be false.
 func (r *reader) load(t *tree, path string) (Condition, error) {
 	if len(r.faults) > 0 {
-		return Condition{}, r.faults.sorted()
+		return Condition{}, r.faults.Sorted()
 	}
 	e := r.condition(t, path)
 	if len(r.faults) == 0 {
 		r.faults = append(r.faults, constants(r.file, path, e)...)
 	}
 	if len(r.faults) > 0 {
-		return Condition{}, r.faults.sorted()
+		return Condition{}, r.faults.Sorted()
 	}
 	return Condition{e}, nil
 }

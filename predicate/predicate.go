@@ -44,13 +44,16 @@ type Limits struct {
 // retention.
 func DefaultLimits() Limits { return Limits{Count: 1000, Sequence: 100, Total: 1000} }
 
+// maxLimit is beyond what anybody counts, and bounds a state.
+const maxLimit = 100_000
+
 // Validate says which limit cannot be.
 func (l Limits) Validate() error {
 	for _, bound := range []struct {
 		name string
 		n    int
 	}{{"Count", l.Count}, {"Sequence", l.Sequence}, {"Total", l.Total}} {
-		if bound.n < 1 || bound.n > 100_000 {
+		if bound.n < 1 || bound.n > maxLimit {
 			return fmt.Errorf("limits: %s is %d: use 1 to 100,000", bound.name, bound.n)
 		}
 	}

@@ -3,6 +3,7 @@ package predicate
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -12,21 +13,38 @@ import (
 // ParseYAML reads a condition from the text of a YAML file. The file's name is for the
 // faults alone. The error is [Faults], with all that is wrong.
 func ParseYAML(file string, text []byte) (Condition, error) {
+	documents, err := Documents(file, text)
+	if err != nil {
+		return Condition{}, err
+	}
+	if len(documents) != 1 {
+		r := &reader{file: file}
+		r.note(1, 1, "", "holds %d documents: write one condition", len(documents))
+		return Condition{}, r.faults
+	}
+	return FromNode(file, "", documents[0])
+}
+
+// Documents are the documents of a YAML file of at most 256 KiB, without empty ones.
+// Errors as [ParseYAML].
+func Documents(file string, text []byte) ([]ast.Node, error) {
 	r := &reader{file: file}
 	if len(text) > maxText {
 		r.note(1, 1, "", "is longer than %d KiB", maxText>>10)
-		return Condition{}, r.faults
+		return nil, r.faults
 	}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		r.yamlFault(err)
-		return Condition{}, r.faults
+		return nil, r.faults
 	}
-	if len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil {
-		r.note(1, 1, "", "holds %d documents: write one condition", len(parsed.Docs))
-		return Condition{}, r.faults
+	var out []ast.Node
+	for _, document := range parsed.Docs {
+		if document.Body != nil && document.Body.Type() != ast.CommentType {
+			out = append(out, document.Body)
+		}
 	}
-	return FromNode(file, "", parsed.Docs[0].Body)
+	return out, nil
 }
 
 // FromNode reads a condition from a part of a YAML file that was parsed already; path is
@@ -34,6 +52,17 @@ func ParseYAML(file string, text []byte) (Condition, error) {
 func FromNode(file, path string, node ast.Node) (Condition, error) {
 	r := &reader{file: file}
 	return r.load(r.yaml(node, path, 0), path)
+}
+
+// DurationFromNode reads a duration from a part of a YAML file that was parsed already, as
+// [FromNode] does a condition.
+func DurationFromNode(file, path string, node ast.Node) (time.Duration, error) {
+	r := &reader{file: file}
+	d := r.duration(r.yaml(node, path, 0), path)
+	if len(r.faults) > 0 {
+		return 0, r.faults
+	}
+	return d, nil
 }
 
 func (r *reader) yamlFault(err error) {

@@ -1,0 +1,97 @@
+package definition
+
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/hogstream/hogstream/predicate"
+)
+
+// field is one key of a bucket's file. Reader and JSON Schema are made from the table.
+type field struct {
+	name     string
+	doc      string
+	required bool
+	schema   map[string]any
+	read     func(r *reader, at ast.Node, path string, b *Bucket)
+}
+
+// fields is what a bucket's file may say.
+func fields() []field {
+	return []field{
+		{"id", "Unique and stable: it stands in facts and commands.", true, textSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.ID = r.text(at, path) }},
+		{"name", "What people call it.", true, textSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Name = r.text(at, path) }},
+		{"description", "What it is for.", false, textSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Description = r.text(at, path) }},
+		{"enabled", "Whether it is evaluated. When it is not, its members stay as they are.", true, booleanSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Enabled = r.boolean(at, path) }},
+		wordField("kind", "dynamic: the criteria decide who is a member; manual: somebody does.", kinds(),
+			func(b *Bucket) *string { return &b.Kind }),
+		{"criteria", "Who is a member.", false, map[string]any{"$ref": "#/$defs/condition"},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Criteria = r.condition(at, path) }},
+		wordField("entryLimit", "Which joins of a contact are told.", entryLimits(), func(b *Bucket) *string { return &b.EntryLimit }),
+		durationField("entryPeriod", "With once_per_period: how long after the last leave a join is told again.",
+			func(b *Bucket) *time.Duration { return &b.EntryPeriod }),
+		durationField("minDwell", "Who no longer satisfies the criteria leaves this long after the join at the earliest.",
+			func(b *Bucket) *time.Duration { return &b.MinDwell }),
+		durationField("maxDwell", "Every member leaves this long after the join at the latest.",
+			func(b *Bucket) *time.Duration { return &b.MaxDwell }),
+		{"reconcileJoins", "Whether time alone may make somebody a member; true unless it is false.", false, booleanSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.ReconcileJoins = pointer(r.boolean(at, path)) }},
+		{"dwell", "When it is told that somebody is still a member.", false, dwellSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Dwell = r.dwell(at, path) }},
+		wordField("joins", "Whether it is told that somebody joined when a new or changed bucket is filled.", joins(),
+			func(b *Bucket) *string { return &b.Joins }),
+		{"timeBased", "A hint of other systems; not needed.", false, booleanSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.TimeBased = pointer(r.boolean(at, path)) }},
+		{"fastExpiry", "A hint of other systems; not needed: every change by time is told when it is due.", false, booleanSchema(),
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.FastExpiry = r.boolean(at, path) }},
+		durationField("reconcileEvery", "A hint of other systems; not needed.",
+			func(b *Bucket) *time.Duration { return &b.ReconcileEvery }),
+	}
+}
+
+// refusals are keys of other systems that have another place here.
+var refusals = map[string]string{
+	"syncToPostHog":      postHogFix,
+	"postHogPropertyKey": postHogFix,
+}
+
+const postHogFix = "is not said here: a destination of kind posthog has the setting bucketProperty; leave it out"
+
+func required() []string {
+	var names []string
+	for _, f := range fields() {
+		if f.required {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+func wordField(name, doc string, known []string, at func(*Bucket) *string) field {
+	return field{name, doc, false, map[string]any{"enum": known},
+		func(r *reader, node ast.Node, path string, b *Bucket) { *at(b) = r.word(node, path, known) }}
+}
+
+func durationField(name, doc string, at func(*Bucket) *time.Duration) field {
+	return field{name, doc, false, durationSchema(),
+		func(r *reader, node ast.Node, path string, b *Bucket) { *at(b) = r.duration(node, path) }}
+}
+
+func (r *reader) duration(at ast.Node, path string) time.Duration {
+	d, err := predicate.DurationFromNode(r.file, path, at)
+	r.others(err)
+	return d
+}
+
+func (r *reader) condition(at ast.Node, path string) predicate.Condition {
+	c, err := predicate.FromNode(r.file, path, at)
+	r.others(err)
+	return c
+}
+
+func pointer[T any](v T) *T { return &v }

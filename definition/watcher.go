@@ -1,0 +1,97 @@
+package definition
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hogstream/hogstream/storage"
+)
+
+// watchRetry is the pause after the set in use could not be read.
+const watchRetry = 250 * time.Millisecond
+
+// Watcher knows the set in use, from shortly after it was applied, wherever that was. Safe
+// for concurrent use.
+type Watcher struct {
+	db *storage.DB
+
+	mu      sync.Mutex
+	set     *Set
+	changed chan struct{} // closed when there is another set
+}
+
+// NewWatcher returns a Watcher that knows an empty set until Run runs.
+func NewWatcher(db *storage.DB) *Watcher {
+	return &Watcher{db: db, set: &Set{}, changed: make(chan struct{})}
+}
+
+// Run keeps the set up to date until ctx ends, and returns nil then. An outage of the
+// database delays it and loses nothing.
+func (w *Watcher) Run(ctx context.Context) error {
+	told := make(chan struct{}, 1)
+	tell := func(string) {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	}
+	listening := make(chan error, 1)
+	go func() { listening <- w.db.Listen(ctx, storage.ChannelDefinitions, tell) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return <-listening
+		case <-told:
+		}
+		if w.Refresh(ctx) != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(watchRetry):
+				tell("")
+			}
+		}
+	}
+}
+
+// Refresh reads the set in use now.
+func (w *Watcher) Refresh(ctx context.Context) error {
+	set, err := Current(ctx, w.db)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.set = set
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return nil
+}
+
+// Set is the set in use, as far as it is known here. It does not change.
+func (w *Watcher) Set() *Set {
+	set, _ := w.state()
+	return set
+}
+
+func (w *Watcher) state() (*Set, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.set, w.changed
+}
+
+// Wait returns when the set known here is of this version or a later one.
+func (w *Watcher) Wait(ctx context.Context, version int64) error {
+	for {
+		set, changed := w.state()
+		if set.Version >= version {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for version %d of the definitions: %w", version, context.Cause(ctx))
+		case <-changed:
+		}
+	}
+}
