@@ -91,25 +91,16 @@ WITH ended AS (
 ), counted AS (` + countedBuckets + `), counted_days AS (` + countedDays + `)
 SELECT count(*) FROM removed`
 
-	// Of a contact that was merged away what it was a member of stays, until its survivor is
-	// erased, whom identity noted with everybody that was merged into them.
 	forgetMembers = `
-WITH gone AS (
-    SELECT n AS id FROM unnest($1::text[]::uuid[]) AS n
-    WHERE NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = n AND i.merged_into IS NOT NULL)
-       OR EXISTS (SELECT FROM erased_contacts AS e WHERE e.contact_id = n)
-    UNION
-    SELECT i.contact_id FROM identities AS i WHERE i.merged_into = ANY ($1::text[]::uuid[])
-), removed AS (
-    DELETE FROM bucket_members AS m USING gone WHERE m.contact_id = gone.id RETURNING m.*
+WITH removed AS (
+    DELETE FROM bucket_members WHERE contact_id = ANY ($1::text[]::uuid[]) RETURNING *
 )` + uncounted
 )
 
 // SaveBucketTransitions writes what happened to members of buckets, with the counters, in
 // one round trip of at most four statements, however many there are. Several transitions
 // of one contact and bucket are in the order in which they happened. Of the contacts in
-// forget, which ended, nothing is left when they were erased, and nothing of those who had
-// been merged into them; of one that was merged away itself its rows stay.
+// forget nothing is left.
 //
 // What was written before changes nothing; nor does what goes on or ends without its join,
 // as when the bucket was purged.
