@@ -109,7 +109,11 @@ func (r *reader) place(path string) string {
 	return fmt.Sprintf("%s:%d:%d", r.file, line, column)
 }
 
+// position is where a node begins; a map does with its first key.
 func position(at ast.Node) (line, column int) {
+	if pairs, ok := mapping(at); ok && len(pairs) > 0 && at.GetToken().Value == ":" {
+		at = pairs[0].Key
+	}
 	if at != nil && at.GetToken() != nil && at.GetToken().Position != nil {
 		return at.GetToken().Position.Line, at.GetToken().Position.Column
 	}
