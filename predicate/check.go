@@ -1,6 +1,7 @@
 package predicate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,6 +59,7 @@ func (e *expr) walk(path string, visit func(e *expr, path string)) {
 	if e == nil {
 		return
 	}
+	path = cmp.Or(e.short, path)
 	visit(e, path)
 	for i, inner := range e.conditions {
 		if e.kind == kindNot {
@@ -291,14 +293,15 @@ func (c *checker) amount() {
 	}
 }
 
+// filterKinds are the conditions that may stand in where.
+var filterKinds = []string{kindProperty, kindComposite, kindNot}
+
 // filter checks what events are filtered by: it is decided when the event comes, by its
 // properties alone.
 func (c *checker) filter(field string, where *expr) {
 	where.walk(join(c.path, field), func(e *expr, path string) {
 		inner := &checker{file: c.file, path: path, e: e}
-		switch e.kind {
-		case kindProperty, kindComposite, kindNot:
-		default:
+		if !slices.Contains(filterKinds, e.kind) {
 			inner.fault("type", "%s cannot filter events: use property, composite or not", e.kind)
 		}
 		if e.kind == kindProperty && slices.ContainsFunc(e.moments(), func(m Moment) bool { return m.relative }) {

@@ -42,7 +42,8 @@ type expr struct {
 
 	conditions []*expr // composite; not has one
 
-	source *tree // nil for what was built
+	source *tree  // nil for what was built
+	short  string // its path, of a comparison in the short form
 }
 
 // Path is the name of a property, or the names on the way to a nested one. Dots are part

@@ -36,6 +36,9 @@ func (f Fault) String() string {
 // faultAt is a fault of a field of a condition that stands at path.
 func faultAt(file, path string, e *expr, field, format string, args ...any) Fault {
 	line, column := e.place(field)
+	if e != nil && e.short != "" && field == "value" {
+		field = "" // stands where the path leads
+	}
 	return Fault{File: file, Line: line, Column: column, Path: join(path, field), Message: fmt.Sprintf(format, args...)}
 }
 

@@ -128,7 +128,8 @@ func fields() []field {
 		nameField("zone", "The IANA time zone of calendar dates, such as Europe/Berlin; by default the contact's property timezone, else the deployment's.", func(e *expr) *string { return &e.zone }),
 		nameField("eventName", "The exact name of the event, or the type of a fact such as email.clicked.", func(e *expr) *string { return &e.eventName }),
 		wordField("check", "What to ask.", func(e *expr) *string { return &e.check }, checkFollowed),
-		{"where", "Only events whose properties satisfy this; a list is all of them.", whereSchema, readWhere,
+		{"where", "Only events whose properties satisfy this: a condition, {property: value}, {property: {operator: value}}; a list is all of them.", whereSchema,
+			func(r *reader, _ *form, at *tree, path string, e *expr) { e.where = r.where(at, path) },
 			func(e *expr) any { return writeExpr(e.where) }},
 		durationField("within", "How long: of an event, the time up to now; of a sequence, from the first to the other.", func(e *expr) *time.Duration { return &e.within }),
 		durationField("lookback", "Only first events in the time up to now.", func(e *expr) *time.Duration { return &e.lookback }),
@@ -207,20 +208,6 @@ func readConditions(r *reader, _ *form, at *tree, path string, e *expr) {
 	}
 	for i, item := range at.items {
 		e.conditions = append(e.conditions, r.condition(item, index(path, i)))
-	}
-}
-
-// readWhere takes a condition, or a list of which all must hold.
-func readWhere(r *reader, _ *form, at *tree, path string, e *expr) {
-	if at.kind != treeList {
-		e.where = r.condition(at, path)
-		return
-	}
-	all := &expr{kind: kindComposite, operator: operatorAnd, source: at}
-	readConditions(r, nil, at, path, all)
-	e.where = all
-	if len(all.conditions) == 1 {
-		e.where = all.conditions[0]
 	}
 }
 

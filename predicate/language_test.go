@@ -161,8 +161,44 @@ func (l *language) moment(calendar, relative bool) any {
 func (l *language) step(c object) {
 	c["eventName"] = draw(l.t, "event", eventNames)
 	if chance(l.t, "filtered") {
-		c["where"] = l.filter(1)
+		c["where"] = l.where()
 	}
+}
+
+// where is a condition, the short form, or a list of these.
+func (l *language) where() any {
+	switch draw(l.t, "where", []string{"long", "short", "list"}) {
+	case "short":
+		return l.short()
+	case "list":
+		return []any{l.filter(1), l.short()}
+	}
+	return l.filter(1)
+}
+
+// short is the short form of comparisons of properties.
+func (l *language) short() object {
+	out := object{}
+	for range rapid.IntRange(1, 2).Draw(l.t, "properties") {
+		name := draw(l.t, "property", []string{"plan", "amount", "when", "tags"})
+		c := object{"property": name}
+		l.comparison(c, false)
+		op, value := c["operator"].(string), c["value"]
+		plain := c["ignoreCase"] == nil && c["zone"] == nil && chance(l.t, "plain")
+		switch {
+		case op == "exists" || op == "not_exists":
+			out[name] = object{op: rapid.Bool().Draw(l.t, "is so")}
+		case plain && (op == "eq" || op == "in"):
+			out[name] = value
+		default:
+			delete(c, "property")
+			delete(c, "operator")
+			delete(c, "value")
+			c[op] = value
+			out[name] = c
+		}
+	}
+	return out
 }
 
 func (l *language) filter(depth int) object {

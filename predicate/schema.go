@@ -13,34 +13,101 @@ import (
 //go:embed condition.schema.json
 var Schema []byte
 
+// SelectorSchema is the JSON Schema of a [Selector], as [Schema] is that of a condition.
+//
+//go:embed selector.schema.json
+var SelectorSchema []byte
+
 // newSchema makes Schema.
 func newSchema() []byte {
-	definitions := map[string]any{
-		"condition": conditionUnion(),
-		"step":      formSchema(stepForm()),
-		"duration":  durationDefinition(),
-		"path":      pathDefinition(),
-		"value":     valueDefinition(),
-	}
-	for _, f := range forms() {
-		definitions[f.kind] = formSchema(f)
-	}
-	text, err := json.MarshalIndent(map[string]any{
-		"$schema": "https://json-schema.org/draft/2020-12/schema",
-		"title":   "A condition",
-		"$ref":    "#/$defs/condition",
-		"$defs":   definitions,
-	}, "", "  ")
+	definitions := formDefinitions(kinds())
+	definitions["step"], definitions["duration"] = formSchema(stepForm()), durationDefinition()
+	return schemaText("A condition", ref("condition"), definitions)
+}
+
+// newSelectorSchema makes SelectorSchema.
+func newSelectorSchema() []byte {
+	definitions := formDefinitions(filterKinds)
+	definitions["rule"] = ruleDefinition()
+	rules := map[string]any{"type": "array", "minItems": 1, "items": ref("rule")}
+	return schemaText("A selector of records", map[string]any{"anyOf": []any{ref("rule"), rules}}, definitions)
+}
+
+func schemaText(title string, top, definitions map[string]any) []byte {
+	top["$schema"], top["title"], top["$defs"] = "https://json-schema.org/draft/2020-12/schema", title, definitions
+	text, err := json.MarshalIndent(top, "", "  ")
 	if err != nil {
 		panic(err) // maps of text
 	}
 	return append(text, '\n')
 }
 
+// formDefinitions are the forms of some kinds, and what they refer to.
+func formDefinitions(kinds []string) map[string]any {
+	definitions := map[string]any{
+		"condition":  conditionUnion(kinds),
+		"short":      shortDefinition(),
+		"comparison": comparisonDefinition(),
+		"path":       pathDefinition(),
+		"value":      valueDefinition(),
+	}
+	for _, kind := range kinds {
+		definitions[kind] = formSchema(findForm(kind))
+	}
+	return definitions
+}
+
+func ruleDefinition() map[string]any {
+	described := func(s map[string]any, doc string) map[string]any {
+		s["description"] = doc
+		return s
+	}
+	return map[string]any{
+		"type": "object", "minProperties": 1, "additionalProperties": false,
+		"properties": map[string]any{
+			"event":     described(textSchema(nil), "The name of an event or the type of a fact; or how these begin, such as order.*; event.tracked:order.* are product events alone."),
+			"where":     described(whereSchema(nil), findField("where").doc),
+			"bucket":    described(textSchema(nil), "The contact is a member of this bucket."),
+			"notBucket": described(textSchema(nil), "The contact is no member of this bucket."),
+		},
+	}
+}
+
+// shortDefinition is the short form of where.
+func shortDefinition() map[string]any {
+	long := func(other string) any { return map[string]any{"required": []string{"operator", other}} }
+	return map[string]any{
+		"type": "object", "minProperties": 1,
+		"propertyNames":        map[string]any{"minLength": 1},
+		"properties":           map[string]any{"type": map[string]any{"not": map[string]any{"type": "string"}, "$ref": "#/$defs/comparison"}},
+		"additionalProperties": ref("comparison"),
+		"not":                  map[string]any{"anyOf": []any{long("property"), long("conditions")}},
+	}
+}
+
+// comparisonDefinition is what stands behind the name of a property in the short form.
+func comparisonDefinition() map[string]any {
+	options := map[string]any{"ignoreCase": booleanSchema(nil), "zone": textSchema(nil)}
+	var some []any
+	for _, op := range propertyOperators {
+		options[op.word] = operandSchema(op.wants)
+		if op.wants == wantsNothing {
+			options[op.word] = booleanSchema(nil)
+		}
+		some = append(some, map[string]any{"required": []string{op.word}})
+	}
+	return map[string]any{"anyOf": []any{
+		operandSchema(wantsScalar),
+		operandSchema(wantsList),
+		map[string]any{"type": "object", "properties": options, "additionalProperties": false, "anyOf": some},
+	}}
+}
+
 // conditionUnion picks the form by its type, so that an editor completes its keys alone.
-func conditionUnion() map[string]any {
+func conditionUnion(kinds []string) map[string]any {
 	var choices []any
-	for _, f := range forms() {
+	for _, kind := range kinds {
+		f := findForm(kind)
 		choices = append(choices, map[string]any{
 			"if":   map[string]any{"properties": map[string]any{"type": map[string]any{"const": f.kind}}, "required": []string{"type"}},
 			"then": ref(f.kind),
@@ -48,7 +115,7 @@ func conditionUnion() map[string]any {
 	}
 	return map[string]any{
 		"type": "object", "required": []string{"type"},
-		"properties": map[string]any{"type": map[string]any{"enum": kinds(), "description": "What is asked."}},
+		"properties": map[string]any{"type": map[string]any{"enum": kinds, "description": "What is asked."}},
 		"allOf":      choices,
 	}
 }
@@ -123,8 +190,9 @@ func conditionsSchema(*form) map[string]any {
 	return map[string]any{"type": "array", "minItems": 1, "items": ref("condition")}
 }
 
-func whereSchema(f *form) map[string]any {
-	return map[string]any{"anyOf": []any{ref("condition"), conditionsSchema(f)}}
+func whereSchema(*form) map[string]any {
+	one := map[string]any{"anyOf": []any{ref("condition"), ref("short")}}
+	return map[string]any{"anyOf": []any{ref("condition"), ref("short"), map[string]any{"type": "array", "minItems": 1, "items": one}}}
 }
 
 func wordSchema(name string) func(*form) map[string]any {

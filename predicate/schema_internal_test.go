@@ -14,7 +14,9 @@ var update = flag.Bool("update", false, "write files that are made from the code
 func TestThePublishedSchemaIsWhatTheCodeMakes(t *testing.T) {
 	if *update {
 		require.NoError(t, os.WriteFile("condition.schema.json", newSchema(), 0o600))
+		require.NoError(t, os.WriteFile("selector.schema.json", newSelectorSchema(), 0o600))
 		return
 	}
 	require.Equal(t, string(newSchema()), string(Schema))
+	require.Equal(t, string(newSelectorSchema()), string(SelectorSchema))
 }

@@ -13,8 +13,8 @@ import (
 	p "github.com/hogstream/hogstream/predicate"
 )
 
-func compiledSchema(t *testing.T) *jsonschema.Schema {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(p.Schema))
+func compiledSchema(t *testing.T, text []byte) *jsonschema.Schema {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	require.NoError(t, err)
 	c := jsonschema.NewCompiler()
 	require.NoError(t, c.AddResource("condition.schema.json", doc))
@@ -30,7 +30,7 @@ func instance(t require.TestingT, text string) any {
 }
 
 func TestThePublishedSchemaTakesEveryForm(t *testing.T) {
-	schema := compiledSchema(t)
+	schema := compiledSchema(t, p.Schema)
 	rapid.Check(t, func(t *rapid.T) {
 		l := &language{t: t, base: draw(t, "base", bases).at, buckets: []string{"b"}}
 		form := l.condition(3)
@@ -43,7 +43,7 @@ func TestThePublishedSchemaTakesEveryForm(t *testing.T) {
 }
 
 func TestThePublishedSchemaRefusesWhatTheLoaderRefuses(t *testing.T) {
-	schema := compiledSchema(t)
+	schema := compiledSchema(t, p.Schema)
 	for _, text := range []string{
 		`{}`,
 		`{"type":"evnt"}`,

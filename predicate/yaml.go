@@ -13,16 +13,25 @@ import (
 // ParseYAML reads a condition from the text of a YAML file. The file's name is for the
 // faults alone. The error is [Faults], with all that is wrong.
 func ParseYAML(file string, text []byte) (Condition, error) {
-	documents, err := Documents(file, text)
+	node, err := oneDocument(file, text, "condition")
 	if err != nil {
 		return Condition{}, err
 	}
+	return FromNode(file, "", node)
+}
+
+// oneDocument is the only one of a text.
+func oneDocument(file string, text []byte, what string) (ast.Node, error) {
+	documents, err := Documents(file, text)
+	if err != nil {
+		return nil, err
+	}
 	if len(documents) != 1 {
 		r := &reader{file: file}
-		r.note(1, 1, "", "holds %d documents: write one condition", len(documents))
-		return Condition{}, r.faults
+		r.note(1, 1, "", "holds %d documents: write one %s", len(documents), what)
+		return nil, r.faults
 	}
-	return FromNode(file, "", documents[0])
+	return documents[0], nil
 }
 
 // Documents are the documents of a YAML file of at most 256 KiB, without empty ones.
