@@ -21,9 +21,9 @@ import (
 const takenAtOnce = 1000
 
 // Topics are what a derived processor reads: all that is numbered of a contact, and its
-// own signals.
+// own signals. A change comes before the event that brought it, and signals after both.
 func Topics() []schemas.Topic {
-	return []schemas.Topic{schemas.TopicEvents, schemas.TopicLifecycle, schemas.TopicSignals}
+	return []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents, schemas.TopicSignals}
 }
 
 // Frame is a Processor as the loop runs it. It keeps nothing between batches and is safe

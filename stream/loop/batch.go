@@ -21,7 +21,9 @@ type Processor interface {
 	// metrics and dead letters. It never changes.
 	Name() string
 	// Topics are what it consumes. With several, all have the same number of
-	// partitions, and partition i of all of them has one owner.
+	// partitions, and partition i of all of them has one owner; records come in the order
+	// in which they were appended, as far as that is known, and of the same time in the
+	// order of the topics.
 	Topics() []schemas.Topic
 	// Apply handles a batch within tx: a constant number of statements, whatever
 	// the batch's size. It may be called again with the same records when tx

@@ -44,6 +44,9 @@ func (c *Config) Hook(at func(step string, partitions []int32) error) { c.hooks.
 // Without switches rules off.
 func (c *Config) Without(off Rule) { c.hooks.off = off }
 
+// Unordered takes the records of several topics as they are fetched.
+func (c *Config) Unordered() { c.hooks.unordered = true }
+
 // Timing are the durations that only tests change.
 type Timing = timing
 

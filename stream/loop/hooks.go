@@ -3,6 +3,8 @@ package loop
 // loopHooks are what tests reach into the loop with. The zero value does nothing.
 type loopHooks struct {
 	off rule
+	// unordered takes the records of several topics as they are fetched.
+	unordered bool
 	// at is called at a step; it may block, and an error ends the step with it
 	// (errCrash: the worker).
 	at func(step string, partitions []int32) error

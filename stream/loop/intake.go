@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -27,6 +28,7 @@ type intake struct {
 	limit   int           // records and bytes that may wait before fetching pauses
 	most    int           // bytes
 	waiting []*kgo.Record // taken in and not yet in a batch
+	ordered *inOrder      // nil with one topic, which is in order
 	reading map[string]map[int32]bool
 	arrived chan struct{} // a token: there is something to take in
 	wanted  chan struct{} // a token: the worker has nothing to do
@@ -51,13 +53,17 @@ type intake struct {
 const fetchPace = 5 * time.Millisecond
 
 func newIntake(cfg Config) (*intake, error) {
-	client, err := cfg.Kafka.NewClient("intake."+cfg.Processor.Name(), cfg.Logger,
+	several := len(cfg.Processor.Topics()) > 1 && !cfg.hooks.unordered
+	bounds := []kgo.Opt{kgo.FetchMaxPartitionBytes(fetchBytes / 4)}
+	if several {
+		bounds = []kgo.Opt{kgo.FetchMaxPartitionBytes(orderedFetchBytes), kgo.FetchMaxWait(orderedFetchWait)}
+	}
+	client, err := cfg.Kafka.NewClient("intake."+cfg.Processor.Name(), cfg.Logger, append(bounds,
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxBytes(fetchBytes),
-		kgo.FetchMaxPartitionBytes(fetchBytes/4),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +73,13 @@ func newIntake(cfg Config) (*intake, error) {
 		arrived: make(chan struct{}, 1), wanted: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	in.change = sync.NewCond(&in.mu)
+	if several {
+		var topics []string
+		for _, t := range cfg.Processor.Topics() {
+			topics = append(topics, cfg.Kafka.Topic(t))
+		}
+		in.ordered = newInOrder(topics, in.most, cfg.timing.Overdue, cfg.Logger.With(zap.String("processor", cfg.Processor.Name())))
+	}
 	go in.run()
 	return in, nil
 }
@@ -103,7 +116,20 @@ func (in *intake) begin() (context.Context, bool) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	in.cancel = cancel
+	if due := in.overdueAt(); !due.IsZero() {
+		late := time.AfterFunc(time.Until(due), cancel)
+		context.AfterFunc(ctx, func() { late.Stop() })
+	}
 	return ctx, true
+}
+
+// overdueAt is when what was fetched need not wait any longer for what was not; zero when
+// nothing waits. The mutex is held.
+func (in *intake) overdueAt() time.Time {
+	if in.ordered == nil {
+		return time.Time{}
+	}
+	return in.ordered.due()
 }
 
 // mayPoll says that there is room and nobody changes what is read. The mutex is held.
@@ -139,6 +165,24 @@ func (in *intake) keep(fetches kgo.Fetches) {
 			}
 		}
 	}
+	if in.ordered != nil {
+		in.sort()
+	}
+}
+
+// sort takes what is next in order from what was fetched of several topics. The mutex is
+// held.
+func (in *intake) sort() {
+	before := len(in.fetched)
+	in.fetched = in.ordered.release(in.fetched, time.Now())
+	in.size += bytesOf(in.fetched[before:])
+	pause, resume := in.ordered.throttle()
+	if len(pause) > 0 {
+		in.client.PauseFetchPartitions(pause)
+	}
+	if len(resume) > 0 {
+		in.client.ResumeFetchPartitions(resume)
+	}
 }
 
 func (in *intake) keepPartition(topic string, p *kgo.FetchPartition) {
@@ -155,6 +199,10 @@ func (in *intake) keepPartition(topic string, p *kgo.FetchPartition) {
 		in.broken = append(in.broken, fetchFault{p.Partition, fmt.Errorf("fetch %s/%d: %w", topic, p.Partition, p.Err)})
 	default:
 		in.err = fmt.Errorf("fetch %s/%d: %w", topic, p.Partition, p.Err)
+	}
+	if in.ordered != nil {
+		in.ordered.add(topic, p)
+		return
 	}
 	in.size += bytesOf(p.Records)
 	in.fetched = append(in.fetched, p.Records...)
@@ -185,6 +233,7 @@ func (in *intake) still() (goOn func()) {
 type logPlace struct {
 	id     uuid.UUID
 	offset int64
+	end    int64 // of the log
 }
 
 // seek makes the partition be read from these places (by topic), forgetting
@@ -200,6 +249,11 @@ func (in *intake) seek(partition int32, at map[string]logPlace) {
 		}
 		in.reading[t][partition] = true
 		in.expect(t, partition, o.id)
+	}
+	if in.ordered != nil {
+		in.mu.Lock()
+		in.ordered.read(partition, at)
+		in.mu.Unlock()
 	}
 	in.client.AddConsumePartitions(add)
 }
@@ -260,6 +314,12 @@ func (in *intake) drop(partition int32) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.fetched = without(in.fetched, partition)
+	if in.ordered == nil {
+		return
+	}
+	for _, topic := range in.ordered.forget(partition) {
+		in.client.ResumeFetchPartitions(map[string][]int32{topic: {partition}})
+	}
 }
 
 func without(records []*kgo.Record, partition int32) []*kgo.Record {

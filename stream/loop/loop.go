@@ -70,6 +70,11 @@ type timing struct {
 	// Recheck is how often a stopped partition is looked at again, so
 	// that `processors accept` needs no restart. Default 10 s.
 	Recheck time.Duration
+	// Overdue is how long the other topics of a partition wait for one that has records and
+	// brings none: its leader is away, or a transaction is open there. They go on without it
+	// then, until it brings something: a processor that needs the order waits by itself
+	// (derive holds). Default 10 s, longer than the election of a leader takes.
+	Overdue time.Duration
 }
 
 const (
@@ -113,6 +118,7 @@ func (c Config) withDefaults() Config {
 	stream.SetDefault(&c.timing.Txn, 8*time.Second)
 	stream.SetDefault(&c.timing.Idle, 5*time.Second)
 	stream.SetDefault(&c.timing.Recheck, 10*time.Second)
+	stream.SetDefault(&c.timing.Overdue, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}

@@ -214,7 +214,7 @@ func (w *worker) begin(p *part, f found, d decision) {
 	from := make(map[string]logPlace, len(p.ranges))
 	for topic, r := range p.ranges {
 		p.at[topic], p.ids[topic] = r.Next, cmp.Or(r.TopicID, f.ids[topic])
-		from[w.topicName(topic)] = logPlace{p.ids[topic], r.Next}
+		from[w.topicName(topic)] = logPlace{p.ids[topic], r.Next, f.ends[topic]}
 	}
 	if p.reason != "" {
 		w.log.Info("processor.partition_goes_on", zap.Int32("partition", p.number))

@@ -1,0 +1,148 @@
+package tally
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream/loop"
+	"github.com/hogstream/hogstream/stream/streamtest"
+)
+
+// live is a derived processor in its loop, on a broker and a database.
+type live struct {
+	*streamtest.Env
+	t  *testing.T
+	db *storage.DB
+}
+
+func newLive(t *testing.T, partitions int32) *live {
+	return &live{Env: streamtest.New(t, streamtest.Partitions(partitions)), t: t, db: storagetest.New(t)}
+}
+
+// instance is one that runs the processor.
+type instance struct {
+	*live
+	figures *prometheus.Registry
+	cancel  context.CancelFunc
+	ended   chan error
+}
+
+func (l *live) start(opts ...func(*loop.Config)) *instance {
+	l.t.Helper()
+	r := &instance{live: l, figures: prometheus.NewRegistry(), ended: make(chan error, 1)}
+	p, err := New(l.Codec, r.figures)
+	require.NoError(l.t, err)
+	cfg := loop.Config{Kafka: l.Config, DB: l.db, Encoder: l.Codec, Processor: p, Logger: zaptest.NewLogger(l.t)}
+	cfg.Kafka.Instance = "a"
+	for _, o := range opts {
+		o(&cfg)
+	}
+	running, err := loop.New(cfg)
+	require.NoError(l.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() { r.ended <- running.Run(ctx) }()
+	l.t.Cleanup(r.stop)
+	return r
+}
+
+func (r *instance) stop() {
+	r.t.Helper()
+	r.cancel()
+	select {
+	case err := <-r.ended:
+		r.ended <- nil
+		require.NoError(r.t, err)
+	case <-time.After(streamtest.Patience):
+		require.FailNow(r.t, "the processor does not end")
+	}
+}
+
+// held is how many records had to wait as rows.
+func (r *instance) held() float64 {
+	r.t.Helper()
+	families, err := r.figures.Gather()
+	require.NoError(r.t, err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if f.GetName() == "hogstream_derive_records_total" && label.GetValue() == "held" {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return 0
+}
+
+func (l *live) awaitTakenOver(partitions int) {
+	l.t.Helper()
+	l.Eventually(func(ctx context.Context) (bool, error) {
+		rows, err := l.db.LoadProgress(ctx, Name, nil)
+		through := len(rows) == partitions
+		for _, row := range rows {
+			through = through && row.TakingOver == nil
+		}
+		return through, err
+	}, "all partitions are taken over")
+}
+
+func (l *live) awaitCounts(contacts []string, want ...int) {
+	l.t.Helper()
+	l.Eventually(func(ctx context.Context) (bool, error) {
+		found, err := states(ctx, l.db, contacts...)
+		counts := make([]int, len(contacts))
+		for i, id := range contacts {
+			counts[i] = found[id].Events
+		}
+		return slices.Equal(counts, want), err
+	}, "%v events", want)
+}
+
+func contactID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
+
+// Each event comes behind a change of its contact. Records of one topic are much larger
+// than those of the other, so a fetch brings a piece of the one and all of the other.
+func TestTopicsThatAreReadFarApartHaveHardlyAnythingWait(t *testing.T) {
+	for name, factSize := range map[string]int{"events behind lifecycle": 0, "lifecycle behind events": 10_000} {
+		t.Run(name, func(t *testing.T) {
+			const people, each = 200, 4
+			l := newLive(t, 2)
+			first := l.start()
+			l.awaitTakenOver(2)
+			first.stop()
+
+			contacts, want := make([]string, people), make([]int, people)
+			long := strings.Repeat("x", 10_000)
+			for i := range contacts {
+				contacts[i], want[i] = contactID(i), each
+			}
+			for n := range int64(each) {
+				facts, events := make([]schemas.Message, people), make([]schemas.Message, people)
+				for i, id := range contacts {
+					f, e := fact(id, schemas.FactContactUpdated, 2*n+1), event(id, 2*n+2)
+					f.Contact.Properties, e.Properties = long[:factSize], long[factSize:]
+					facts[i], events[i] = f, e
+				}
+				l.Append(facts...)
+				l.Append(events...)
+			}
+			r := l.start(func(c *loop.Config) { c.MaxBatchRecords = 100 })
+			l.awaitCounts(contacts, want...)
+			r.stop()
+			t.Logf("%v of %d records were rows", r.held(), 2*people*each)
+			require.LessOrEqual(t, r.held(), float64(people/2), "of %d records: those that were appended in the same millisecond", 2*people*each)
+		})
+	}
+}
