@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -33,7 +34,7 @@ func (c *Config) Rebuild(ctx context.Context, processor string, progress func(re
 	}
 	defer admin.Close()
 	return processors.Rebuild(ctx, processor, processors.RebuildDeps{
-		Deps: processors.Deps{Settings: c.processorSettings(), Codec: codec},
+		Deps: processors.Deps{Settings: c.processorSettings(), Codec: codec, Definitions: definition.NewWatcher(db)},
 		DB:   db, Admin: admin, Kafka: c.StreamConfig(), Session: c.Kafka.SessionTimeout, Progress: progress,
 	})
 }

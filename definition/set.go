@@ -17,6 +17,8 @@ type Set struct {
 	AppliedBy string        // who or what applied it, such as "dev" or the name of an API key
 	Buckets   []BucketInUse // by id
 	Failing   []Failing     // by file
+
+	events map[string]bool // that buckets look at, by name
 }
 
 // BucketInUse is a bucket of the set in use, with its defaults filled in. Its Enabled is
@@ -61,6 +63,19 @@ func (s *Set) Find(id string) *BucketInUse {
 	return &s.Buckets[i]
 }
 
+// LooksAt says whether a bucket, enabled or not, looks at an event of this name.
+func (s *Set) LooksAt(event string) bool { return s.events[event] }
+
+func eventsOf(buckets []BucketInUse) map[string]bool {
+	out := map[string]bool{}
+	for _, b := range buckets {
+		for _, event := range b.Criteria.Inputs().Events {
+			out[event.Name] = true
+		}
+	}
+	return out
+}
+
 // FailingOf is what is wrong with the definition of a bucket that is in use in its last
 // good form; nil when nothing is.
 func (s *Set) FailingOf(id string) *Failing {
@@ -91,7 +106,7 @@ func Current(ctx context.Context, from Reader) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		set = &Set{Version: stored.Version, Hash: stored.Hash, AppliedAt: stored.AppliedAt, AppliedBy: stored.AppliedBy, Buckets: buckets}
+		set = &Set{Version: stored.Version, Hash: stored.Hash, AppliedAt: stored.AppliedAt, AppliedBy: stored.AppliedBy, Buckets: buckets, events: eventsOf(buckets)}
 	}
 	faults, err := from.DefinitionFaults(ctx)
 	if err != nil {

@@ -55,18 +55,63 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh reads the set in use now.
+// Refresh reads the set in use, when no transaction is at hand.
 func (w *Watcher) Refresh(ctx context.Context) error {
 	set, err := Current(ctx, w.db)
 	if err != nil {
 		return err
 	}
+	w.keep(set)
+	return nil
+}
+
+func (w *Watcher) keep(set *Set) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.set = set
 	close(w.changed)
 	w.changed = make(chan struct{})
-	return nil
+}
+
+// At is the set in use as of the transaction. It is one small statement when that is
+// known already.
+func (w *Watcher) At(ctx context.Context, tx *storage.Tx) (*Set, error) {
+	version, err := tx.DefinitionVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.version(ctx, tx, version)
+}
+
+// Hold is At, and has the set stay in use until the transaction ends.
+func (w *Watcher) Hold(ctx context.Context, tx *storage.Tx) (*Set, error) {
+	version, err := tx.HoldDefinitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.version(ctx, tx, version)
+}
+
+// Referenced returns who says which events some bucket looks at, whether it is enabled or
+// not. It holds the set: an event that comes after a bucket was applied is told apart by
+// what that bucket looks at, however late this process hears of it.
+func (w *Watcher) Referenced(ctx context.Context, tx *storage.Tx) (func(event string) bool, error) {
+	set, err := w.Hold(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	return set.LooksAt, nil
+}
+
+func (w *Watcher) version(ctx context.Context, tx *storage.Tx, version int64) (*Set, error) {
+	if set := w.Set(); set.Version == version {
+		return set, nil
+	}
+	set, err := Current(ctx, tx)
+	if err == nil && set.Version > w.Set().Version {
+		w.keep(set)
+	}
+	return set, err
 }
 
 // Set is the set in use, as far as it is known here. It does not change.

@@ -1,6 +1,7 @@
 package processors_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -8,8 +9,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -366,12 +371,41 @@ func TestListsNeedAnEmail(t *testing.T) {
 func TestEventsAreKeptAsConfigured(t *testing.T) {
 	for mode, want := range map[string]int{contacts.EventsAll: 2, contacts.EventsReferenced: 1, contacts.EventsNone: 0} {
 		t.Run(mode, func(t *testing.T) {
-			p := newPump(t, contacts.Config{Events: mode, Referenced: func(name string) bool { return name == "wanted" }})
+			p := newPump(t, contacts.Config{Events: mode, Referenced: func(context.Context, *storage.Tx) (func(string) bool, error) {
+				return func(name string) bool { return name == "wanted" }, nil
+			}})
 			p.do(event("wanted", user("U")), event("other", user("U")))
 			require.Equal(t, want, p.count("events", "true"))
 			require.Len(t, p.events, 2)
 		})
 	}
+}
+
+func TestAnEventThatABucketLooksAtIsKeptFromTheMomentTheBucketIsInUse(t *testing.T) {
+	db := storagetest.New(t)
+	// Nobody tells this one what is applied: it asks in the transaction.
+	definitions := definition.NewWatcher(db)
+	p := newPumpOn(t.Context(), t, db, contacts.Config{Events: contacts.EventsReferenced, Referenced: definitions.Referenced})
+	opts := definition.Options{Limits: predicate.DefaultLimits()}
+	use := func(buckets ...definition.Bucket) {
+		files, err := definition.Built(buckets, opts)
+		require.NoError(t, err)
+		_, err = definition.Apply(t.Context(), db, files, opts, "test")
+		require.NoError(t, err)
+	}
+	bought := definition.Bucket{ID: "b", Name: "B", Criteria: predicate.All(
+		predicate.Event("bought").Exists(), predicate.Event("left").Then(predicate.Event("came")).Ever())}
+	send := func() { p.do(event("bought", user("U")), event("came", user("U")), event("other", user("U"))) }
+
+	send()
+	require.Zero(t, p.count("events", "true"))
+	use(bought)
+	send()
+	require.Equal(t, 2, p.count("events", "true"), "also for a bucket that is not enabled: once it is, it is filled from what is stored")
+	require.Zero(t, p.count("events", "name = 'other'"))
+	use()
+	send()
+	require.Equal(t, 2, p.count("events", "true"))
 }
 
 func TestAnInputFromInsideFollowsMergesAndStopsAtADeletion(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
@@ -47,8 +48,9 @@ type Settings struct {
 // Deps are what processors are made from.
 type Deps struct {
 	Settings
-	Codec      *schemas.Codec
-	Registerer prometheus.Registerer // of figures; may be nil
+	Codec       *schemas.Codec
+	Definitions *definition.Watcher
+	Registerer  prometheus.Registerer // of figures; may be nil
 	// Followers are the processors that contacts tells of merges and deletions.
 	Followers []string
 	// Repeats is how many records back of a partition one may be repeated, where broker
@@ -93,9 +95,5 @@ func newIdentity(d Deps) (loop.Processor, error) {
 }
 
 func newContacts(d Deps) (loop.Processor, error) {
-	return contacts.New(contacts.Config{Events: d.Events, Referenced: referenced, Followers: d.Followers, Repeats: d.Repeats}, d.Codec, d.Registerer)
+	return contacts.New(contacts.Config{Events: d.Events, Referenced: d.Definitions.Referenced, Followers: d.Followers, Repeats: d.Repeats}, d.Codec, d.Registerer)
 }
-
-// referenced says whether a definition needs the history of an event. There are
-// no definitions yet, so none does.
-func referenced(string) bool { return false }

@@ -76,7 +76,7 @@ type rebuilding struct {
 // offsets, the marks of contacts that ended, and stored events that are missing. Contacts
 // are numbered in a new era from then on.
 func rebuildContacts(ctx context.Context, r *rebuilding, tx *storage.Tx, at offsets) error {
-	p, err := contacts.New(contacts.Config{Events: r.Events, Referenced: referenced}, r.Codec, nil)
+	p, err := contacts.New(contacts.Config{Events: r.Events, Referenced: r.Definitions.Referenced}, r.Codec, nil)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,11 @@ import (
 // to be wrong with definitions has changed; for [DB.Listen].
 const ChannelDefinitions = "definitions"
 
+const (
+	definitionVersion = `SELECT coalesce((SELECT version FROM definition_sets ORDER BY version DESC LIMIT 1), 0)`
+	definitionsLock   = `hashtextextended(current_schema() || '.definitions', 0)`
+)
+
 // DefinitionSet is a set of definitions that is or was in use.
 type DefinitionSet struct {
 	Version   int64
@@ -32,8 +37,7 @@ type DefinitionFault struct {
 // DefinitionVersion is the version of the set in use, 0 when nothing was ever applied. It
 // is one look at an index.
 func (q queries) DefinitionVersion(ctx context.Context) (version int64, err error) {
-	const load = `SELECT coalesce((SELECT version FROM definition_sets ORDER BY version DESC LIMIT 1), 0)`
-	if err := q.sql.QueryRow(ctx, load).Scan(&version); err != nil {
+	if err := q.sql.QueryRow(ctx, definitionVersion).Scan(&version); err != nil {
 		return 0, fmt.Errorf("read the version of the definitions: %w", err)
 	}
 	return version, nil
@@ -89,10 +93,23 @@ func (q queries) DefinitionFaults(ctx context.Context) ([]DefinitionFault, error
 	return faults, nil
 }
 
+// HoldDefinitions reads the version of the set in use, and has it stay in use until the
+// transaction ends. Many may hold it at once; who changes it waits for them.
+func (tx *Tx) HoldDefinitions(ctx context.Context) (version int64, err error) {
+	const hold = `SELECT pg_advisory_xact_lock_shared(` + definitionsLock + `)`
+	batch := &pgx.Batch{}
+	batch.Queue(hold) // a statement of its own: the next one sees what was committed meanwhile
+	batch.Queue(definitionVersion).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
+	if err := tx.sql.SendBatch(ctx, batch).Close(); err != nil {
+		return 0, fmt.Errorf("hold the definitions in use: %w", err)
+	}
+	return version, nil
+}
+
 // LockDefinitions makes the caller the only one that changes definitions until its
-// transaction ends.
+// transaction ends, and waits for those that hold them.
 func (tx *Tx) LockDefinitions(ctx context.Context) error {
-	const lock = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.definitions', 0))`
+	const lock = `SELECT pg_advisory_xact_lock(` + definitionsLock + `)`
 	if _, err := tx.sql.Exec(ctx, lock); err != nil {
 		return fmt.Errorf("lock definitions: %w", err)
 	}

@@ -1,6 +1,7 @@
 package contacts
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -349,15 +350,18 @@ func (w *work) publishEvent(st *state, r *record, in input) error {
 	if err := w.batch.Emit(r.cause, e); err != nil {
 		return err
 	}
-	if w.cfg.stores(e.Name) {
+	if w.stores(e.Name) {
 		w.events = append(w.events, stored(e))
 	}
 	return nil
 }
 
-// stores says whether events of a name are kept in Postgres.
-func (c *Config) stores(name string) bool {
-	return c.Events != EventsNone && (c.Events != EventsReferenced || c.Referenced(name))
+// stores returns who says whether events of a name are kept in Postgres.
+func (c *Config) stores(ctx context.Context, tx *storage.Tx) (func(name string) bool, error) {
+	if c.Events == EventsReferenced {
+		return c.Referenced(ctx, tx)
+	}
+	return func(string) bool { return c.Events != EventsNone }, nil
 }
 
 func stored(e *schemas.Event) storage.StoredEvent {

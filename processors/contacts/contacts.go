@@ -57,9 +57,10 @@ const (
 type Config struct {
 	// Events is one of the Events… constants; empty means all.
 	Events string
-	// Referenced says whether some definition needs the history of an event
-	// name; for EventsReferenced.
-	Referenced func(name string) bool
+	// Referenced returns who says whether some definition needs the history of an event
+	// name, as of the transaction; for EventsReferenced. What it says holds until the
+	// transaction ends.
+	Referenced func(ctx context.Context, tx *storage.Tx) (func(name string) bool, error)
 	// Followers are the later processors that hold state of contacts: they are
 	// told of merges and deletions by a signal each.
 	Followers []string
@@ -133,6 +134,9 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 	}
 	w, err := p.load(ctx, tx, b, records)
 	if err != nil {
+		return err
+	}
+	if w.stores, err = p.cfg.stores(ctx, tx); err != nil {
 		return err
 	}
 	outcomes := make(map[string]int)
@@ -267,7 +271,8 @@ type work struct {
 	order   []*state // each once, as they came
 	pending map[string]*storage.PendingAnswer
 
-	era int64 // of contacts that are new
+	era    int64                  // of contacts that are new
+	stores func(name string) bool // events of which name are kept
 
 	changedPending []*storage.PendingAnswer
 	answers        []storage.Answer

@@ -90,6 +90,10 @@ func (p *Processor) StoresEvents() bool { return p.cfg.Events != EventsNone }
 // RestoreEvents stores the events on topic events that are kept in Postgres and are
 // missing there, after RestoreMarks.
 func (p *Processor) RestoreEvents(ctx context.Context, tx *storage.Tx, records []*stream.Record) error {
+	stores, err := p.cfg.stores(ctx, tx)
+	if err != nil {
+		return err
+	}
 	var events []storage.StoredEvent
 	for _, r := range records {
 		e, err := p.codec.DecodeEvent(r.Value)
@@ -99,7 +103,7 @@ func (p *Processor) RestoreEvents(ctx context.Context, tx *storage.Tx, records [
 		if err != nil {
 			return fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		if e.Validate() == nil && p.cfg.stores(e.Name) {
+		if e.Validate() == nil && stores(e.Name) {
 			events = append(events, stored(e))
 		}
 	}
