@@ -277,3 +277,6 @@ func (s *Set) Fit(state *State) {
 	}
 	state.properties = slices.DeleteFunc(state.properties, func(p property) bool { return s.readers[p.id] == nil })
 }
+
+// LooksAt says whether some condition looks at the events or facts of a name.
+func (s *Set) LooksAt(name string) bool { return s.events[name] != nil }
