@@ -9,14 +9,13 @@ import (
 
 // Facts that are not in the catalog yet, or are not for destinations.
 const (
-	factBucketDwell   = "bucket.dwell"
 	factJourneyFailed = "journey.failed"
 )
 
 // isFact says that a name is a fact's and no product event's: who sends an event of this
 // name fakes no fact.
 func isFact(name string) bool {
-	return name == factBucketDwell || name == factJourneyFailed ||
+	return name == factJourneyFailed ||
 		name != schemas.TypeEventTracked && slices.Contains(schemas.Catalog(), name)
 }
 
@@ -24,7 +23,7 @@ func isFact(name string) bool {
 var aliases = map[string]string{
 	"bucket:entered":     schemas.FactBucketEntered,
 	"bucket:left":        schemas.FactBucketLeft,
-	"bucket:dwell":       factBucketDwell,
+	"bucket:dwell":       schemas.FactBucketDwell,
 	"journey:completed":  schemas.FactJourneyCompleted,
 	"journey:failed":     factJourneyFailed,
 	"email.link_clicked": schemas.FactEmailClicked,

@@ -111,6 +111,10 @@ func payload(f *schemas.Fact) map[string]any {
 		out["bucketId"], out["bucketName"], out["transition"] = b.BucketID, b.BucketName, b.Transition
 		out["entryCount"], out["source"] = b.EntryCount, b.Source
 		put("reason", b.Reason)
+		put("label", b.Label)
+		if b.DwellCount != nil {
+			out["dwellCount"] = *b.DwellCount
+		}
 	}
 	if u := f.Unsubscribed; u != nil {
 		out["scope"] = u.Scope

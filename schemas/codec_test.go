@@ -81,7 +81,7 @@ func sampleFact() *Fact {
 			ptr("l1"), ptr("hard"), ptr("no such user"), ptr("abuse"), &at,
 		},
 		Journey: &JourneyFact{"onboarding", "Onboarding", idA, &later, ptr("done")},
-		Bucket:  &BucketTransition{"power", "Power users", "entered", 2, "event", ptr("criteria")},
+		Bucket:  &BucketTransition{"power", "Power users", "entered", 2, "event", ptr("criteria"), ptr("every-3600000"), ptr(int64(3))},
 	}
 }
 

@@ -43,7 +43,7 @@ func golden(t *testing.T, name string, content []byte) []byte {
 }
 
 // newest are the versions of schemas that have more than one.
-var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 3, TopicContacts: 2, TopicSignals: 2}
+var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 4, TopicContacts: 2, TopicSignals: 2}
 
 func TestBytesOnceWrittenDecodeForEver(t *testing.T) {
 	c := NewCodec()
@@ -114,7 +114,21 @@ func TestFactsWithoutFormerNamesStayReadable(t *testing.T) {
 	require.Equal(t, want, &got)
 }
 
+// What was written before a dwell was told has none.
+func TestFactsWithoutADwellStayReadable(t *testing.T) {
+	want := sampleFact()
+	withoutDwell(want)
+	w, err := newWriter(1, string(golden(t, "fact.v3.avsc", nil)))
+	require.NoError(t, err)
+	var got Fact
+	require.NoError(t, w.readOther(golden(t, "fact.v3.bin", nil)[wireHeader:], &got))
+	require.Equal(t, want, &got)
+}
+
+func withoutDwell(f *Fact) { f.Bucket.Label, f.Bucket.DwellCount = nil, nil }
+
 func withoutNames(f *Fact) {
+	withoutDwell(f)
 	f.Contact.Merged, f.Contact.AnonymousIDs = nil, nil
 	f.Merged.LoserMerged, f.Merged.Merged, f.Merged.AnonymousIDs = nil, nil, nil
 }

@@ -17,6 +17,7 @@ const (
 	FactJourneyCompleted    = "journey.completed"
 	FactBucketEntered       = "bucket.entered"
 	FactBucketLeft          = "bucket.left"
+	FactBucketDwell         = "bucket.dwell"
 	FactContactMerged       = "contact.merged"
 	FactContactConflict     = "contact.conflict"
 
@@ -31,7 +32,7 @@ func Catalog() []string {
 	return []string{
 		FactContactCreated, FactContactUpdated, FactContactDeleted, FactContactUnsubscribed,
 		FactEmailSent, FactEmailDelivered, FactEmailOpened, FactEmailClicked, FactEmailBounced, FactEmailComplained,
-		FactJourneyCompleted, FactBucketEntered, FactBucketLeft,
+		FactJourneyCompleted, FactBucketEntered, FactBucketLeft, FactBucketDwell,
 		FactContactMerged, FactContactConflict, TypeEventTracked,
 	}
 }
@@ -145,12 +146,16 @@ type JourneyFact struct {
 	Reason      *string    `avro:"reason"`
 }
 
-// BucketTransition is the payload of bucket.entered and bucket.left.
+// BucketTransition is the payload of bucket.entered, bucket.left and bucket.dwell.
 type BucketTransition struct {
 	BucketID   string  `avro:"bucketId"`
 	BucketName string  `avro:"bucketName"`
-	Transition string  `avro:"transition"` // entered | left
+	Transition string  `avro:"transition"` // entered | left | dwell
 	EntryCount int64   `avro:"entryCount"` // epoch of the membership, 1 for the first
 	Source     string  `avro:"source"`     // event | reconcile | backfill | manual
-	Reason     *string `avro:"reason"`
+	Reason     *string `avro:"reason"`     // of bucket.left: criteria | maxDwell | manual | merged
+	// Of bucket.dwell: which of the bucket's it is, such as after-604800000, and how often
+	// its time has passed.
+	Label      *string `avro:"label"`
+	DwellCount *int64  `avro:"dwellCount"`
 }

@@ -211,6 +211,8 @@ func (m *BucketTransition) wire(w *wire) {
 	w.long(&m.EntryCount)
 	w.string(&m.Source)
 	w.nullString(&m.Reason)
+	w.nullString(&m.Label)
+	null(w, &m.DwellCount, wireLong)
 }
 
 func (m *Signal) wire(w *wire) {

@@ -324,6 +324,10 @@ func writeBucket(o *object, f *schemas.Fact) {
 	o.int("entryCount", b.EntryCount)
 	o.str("source", b.Source)
 	o.strIfSet("reason", b.Reason)
+	if b.DwellCount != nil {
+		o.int("dwellCount", *b.DwellCount)
+	}
+	o.strIfSet("label", b.Label)
 	o.str("contactId", f.ContactID)
 }
 

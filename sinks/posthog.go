@@ -226,7 +226,12 @@ func (s *posthog) person(props *object, p *Payload, t shown) {
 		return
 	}
 	name := s.cfg.BucketProperty + p.Fact.Bucket.BucketID
-	if p.Fact.Type == schemas.FactBucketEntered {
+	switch reason := p.Fact.Bucket.Reason; {
+	case p.Fact.Type == schemas.FactBucketDwell:
+		return // nothing has changed
+	case p.Fact.Type == schemas.FactBucketLeft && reason != nil && *reason == "merged":
+		return // PostHog has one person of both, and what the survivor enters is said by its own facts
+	case p.Fact.Type == schemas.FactBucketEntered:
 		props.key("$set")
 		set := begin(props.b)
 		set.key(InQuotes(name))

@@ -95,9 +95,34 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 		require.Equal(t, "hogstream", item.Fields["$lib"])
 	}
 	require.Equal(t, "email.link_clicked", items[7].Name)
-	require.Equal(t, "order.completed", items[15].Name)
+	require.Equal(t, "order.completed", items[16].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["$set"].(map[string]any)["email"])
 	require.NotContains(t, items[4].Fields, "$set")
+}
+
+// PostHog has one person of both, and the survivor may well be a member.
+func TestAMergeTakesNoBucketFromThePersonAtPosthogAndADwellChangesNothing(t *testing.T) {
+	v := sinktest.NewPosthog("phc_x")
+	dest := vendor(t, "posthog", v, map[string]any{"apiKey": "phc_x", "bucketProperty": "bucket_"})
+	d := newDeliverer(t, Config{AllowLoopback: true})
+	merged := sinktest.Fact(schemas.FactBucketLeft)
+	merged.Bucket.Reason = new("merged")
+	records := []*stream.Record{}
+	for i, f := range []*schemas.Fact{
+		sinktest.Fact(schemas.FactBucketEntered), merged, sinktest.Fact(schemas.FactBucketDwell), sinktest.Fact(schemas.FactBucketLeft),
+	} {
+		records = append(records, sinktest.Record(f, int64(i)))
+	}
+	out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: records})
+	require.Equal(t, delivery.Delivered, out.Verdict, "%+v", out)
+	items := v.Items()
+	require.Len(t, items, 4)
+	require.Equal(t, map[string]any{"bucket_power": true}, items[0].Fields["$set"])
+	for _, item := range items[:3] {
+		require.NotContains(t, item.Fields, "$unset")
+	}
+	require.NotContains(t, items[2].Fields, "$set")
+	require.Equal(t, []any{"bucket_power"}, items[3].Fields["$unset"])
 }
 
 func TestANameThatPosthogKnewAPersonByIsTiedByTheMildestEventThatDoes(t *testing.T) {
@@ -350,7 +375,7 @@ func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
 	require.Equal(t, "identify", items[0].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["email"])
 	require.Equal(t, "email.sent", items[4].Name)
-	require.Equal(t, "order.completed", items[15].Name)
+	require.Equal(t, "order.completed", items[16].Name)
 }
 
 func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {

@@ -46,6 +46,7 @@ type Logic struct {
 	opts    Options
 	known   map[string]*definition.BucketInUse // all of the set
 	failing map[string]error
+	observe func(bucketID string) // tests count evaluations; nil
 
 	// followsItself: conditions look at facts on buckets, so that one may lead to another.
 	followsItself bool

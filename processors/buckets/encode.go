@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/hogstream/hogstream/predicate"
 )
 
 // stateVersion is the first byte of an encoded state. A new layout has another number,

@@ -1,7 +1,6 @@
 package buckets
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -225,4 +224,3 @@ func (w *work) result() derive.Result[State] {
 	}
 	return out
 }
-

@@ -61,10 +61,13 @@ func Fact(typ string) *schemas.Fact {
 		f.EmailFact = email
 	case schemas.FactJourneyCompleted:
 		f.Journey = &schemas.JourneyFact{JourneyID: "onboarding", JourneyName: "Onboarding", StateID: "0192f000-0000-7000-8000-0000000000ab", CompletedAt: new(at("2026-01-02T03:04:05Z"))}
-	case schemas.FactBucketEntered, schemas.FactBucketLeft:
+	case schemas.FactBucketEntered, schemas.FactBucketLeft, schemas.FactBucketDwell:
 		f.Bucket = &schemas.BucketTransition{BucketID: "power", BucketName: "Power users", Transition: typ[len("bucket."):], EntryCount: 2, Source: "event"}
 		if typ == schemas.FactBucketLeft {
 			f.Bucket.Reason = new("criteria")
+		}
+		if typ == schemas.FactBucketDwell {
+			f.Bucket.Label, f.Bucket.DwellCount = new("every-3600000"), new(int64(3))
 		}
 	}
 	return f
