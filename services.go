@@ -24,7 +24,7 @@ import (
 func (a *App) services() ([]service, error) {
 	var services []service
 	if a.cfg.Plays(RoleProcessors) {
-		loops, err := a.processors()
+		loops, filling, err := a.processors()
 		if err != nil {
 			return nil, err
 		}
@@ -38,7 +38,11 @@ func (a *App) services() ([]service, error) {
 		if err != nil {
 			return nil, err
 		}
-		services = append(services, service{"derived state", watch.Run})
+		kicker, err := derive.NewKicker(derive.KickerConfig{DB: a.db, Log: a.log, Processors: filling, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, service{"derived state", watch.Run}, service{"filling", kicker.Run})
 		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased}, service{"contact partitions", a.placeContacts})
 	}
 	if a.cfg.Plays(RoleSinks) {
@@ -57,12 +61,12 @@ func (a *App) numbersBehind(ctx context.Context, before time.Time) (string, erro
 	return a.admin.Behind(ctx, map[string]schemas.Topic{identity.Name: schemas.TopicIngest, contacts.Name: schemas.TopicResolved}, before)
 }
 
-func (a *App) processors() ([]service, error) {
+// processors are the loops, and those processors that are filled when definitions change.
+func (a *App) processors() (services []service, filling []derive.Filling, err error) {
 	incarnation := ""
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
-	var services []service
 	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics, Followers: processors.Followers()}
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
@@ -70,7 +74,10 @@ func (a *App) processors() ([]service, error) {
 	for _, line := range processors.All() {
 		p, err := line.New(deps)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if f, ok := p.(derive.Filling); ok {
+			filling = append(filling, f)
 		}
 		loop, err := loop.New(loop.Config{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
@@ -79,12 +86,12 @@ func (a *App) processors() ([]service, error) {
 			Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return processorState(loop) }})
 		services = append(services, service{"processor " + p.Name(), loop.Run})
 	}
-	return services, nil
+	return services, filling, nil
 }
 
 // repeatedTransactions is how many batches of records may lie between a record and its

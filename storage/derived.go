@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -135,6 +134,7 @@ type DerivedChanges struct {
 	Released []HeldRecord // applied; their places count
 	Armed    []Timer      // new or armed anew
 	Disarmed []Timer
+	Fills    []Fill // as they stand now
 }
 
 // SaveDerived writes the changes of a batch in a fixed number of statements and one round
@@ -150,6 +150,7 @@ func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChan
 	}
 	disarmTimers(&batch, processor, ch.Disarmed)
 	armTimers(&batch, processor, ch.Armed)
+	moveFills(&batch, processor, ch.Fills)
 	if batch.Len() == 0 {
 		return nil
 	}
@@ -190,7 +191,7 @@ SET partition = excluded.partition, state = CASE WHEN excluded.ended_at IS NULL 
 		}
 		ids[i], partitions[i], states[i], ended[i] = c.ContactID, c.Partition, c.State, c.Ended
 		seqs[i], eras[i], written[i], epochs[i] = c.Seq, c.Era, c.Written, c.Epoch
-		took[i], survivors[i] = "{"+strings.Join(c.Took, ",")+"}", c.Survivor
+		took[i], survivors[i] = uuidArray(c.Took), c.Survivor
 		last[i], lastEras[i] = c.Last, c.LastEra
 	}
 	batch.Queue(upsert, processor, ids, partitions, states, seqs, eras, written, epochs, took, heard, survivors, last, lastEras, ended)

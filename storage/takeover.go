@@ -22,6 +22,21 @@ type Taken struct {
 	Events []StoredEvent // of the contact and of all that were merged into it
 }
 
+// takenRow are the columns of a contact c and of its events ev, as scanTaken reads them;
+// takenEvents makes those of events e.
+const (
+	takenRow = `
+       coalesce(c.external_id, ''), coalesce(c.email, ''), coalesce(c.anonymous_id, ''), coalesce(c.identifiers::text, '[]'),
+       coalesce(c.merged::text[], '{}'), coalesce(c.properties::text, ''), coalesce(c.version, 0), coalesce(c.seq, 0), coalesce(c.era, 0),
+       c.first_seen_at, c.last_seen_at, c.created_at, c.updated_at,
+       ev.ids, ev.owners, ev.names, ev.properties, ev.occurred, ev.received, ev.sources, ev.seqs, ev.eras`
+	takenEvents = `array_agg(e.id::text ORDER BY e.occurred_at, e.id) AS ids, array_agg(e.contact_id::text ORDER BY e.occurred_at, e.id) AS owners,
+           array_agg(e.name ORDER BY e.occurred_at, e.id) AS names, array_agg(e.properties::text ORDER BY e.occurred_at, e.id) AS properties,
+           array_agg(e.occurred_at ORDER BY e.occurred_at, e.id) AS occurred, array_agg(e.received_at ORDER BY e.occurred_at, e.id) AS received,
+           array_agg(e.source ORDER BY e.occurred_at, e.id) AS sources, array_agg(e.seq ORDER BY e.occurred_at, e.id) AS seqs,
+           array_agg(e.era ORDER BY e.occurred_at, e.id) AS eras`
+)
+
 // TakeContacts reads at most limit contacts of a partition whose ids are above after, in
 // their order, with their stored events, and those that ended: one statement, so that
 // each is as of one moment. fn is called for each and may not use the transaction. It
@@ -41,19 +56,11 @@ WITH RECURSIVE chunk AS (
 ), grouped AS (
     SELECT k.id, k.alive, coalesce(k.survivor::text, '') AS survivor, ARRAY(SELECT loser FROM lost AS l WHERE l.id = k.id) AS losers FROM chunk AS k
 )
-SELECT g.id, g.survivor, g.losers::text[], g.alive,
-       coalesce(c.external_id, ''), coalesce(c.email, ''), coalesce(c.anonymous_id, ''), coalesce(c.identifiers::text, '[]'),
-       coalesce(c.merged::text[], '{}'), coalesce(c.properties::text, ''), coalesce(c.version, 0), coalesce(c.seq, 0), coalesce(c.era, 0),
-       c.first_seen_at, c.last_seen_at, c.created_at, c.updated_at,
-       ev.ids, ev.owners, ev.names, ev.properties, ev.occurred, ev.received, ev.sources, ev.seqs, ev.eras
+SELECT g.id, g.survivor, g.losers::text[], g.alive, ` + takenRow + `
 FROM grouped AS g
 LEFT JOIN contacts AS c ON c.id = g.id
 LEFT JOIN LATERAL (
-    SELECT array_agg(e.id::text ORDER BY e.occurred_at, e.id) AS ids, array_agg(e.contact_id::text ORDER BY e.occurred_at, e.id) AS owners,
-           array_agg(e.name ORDER BY e.occurred_at, e.id) AS names, array_agg(e.properties::text ORDER BY e.occurred_at, e.id) AS properties,
-           array_agg(e.occurred_at ORDER BY e.occurred_at, e.id) AS occurred, array_agg(e.received_at ORDER BY e.occurred_at, e.id) AS received,
-           array_agg(e.source ORDER BY e.occurred_at, e.id) AS sources, array_agg(e.seq ORDER BY e.occurred_at, e.id) AS seqs,
-           array_agg(e.era ORDER BY e.occurred_at, e.id) AS eras
+    SELECT ` + takenEvents + `
     FROM events AS e WHERE e.contact_id = ANY (ARRAY[g.id] || coalesce(c.merged, '{}') || g.losers)
 ) AS ev ON g.alive OR g.survivor <> ''
 ORDER BY g.id`

@@ -95,6 +95,20 @@ RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.ho
 	return taken, nil
 }
 
+// ForgetSending takes timers that were sent before a time, at most limit of them, for ones
+// that never were, and says how many: their signals are lost, or wait for very long. Those
+// that another ticker has in hand are left out.
+func (db *DB) ForgetSending(ctx context.Context, before time.Time, limit int) (int64, error) {
+	const forget = `
+UPDATE timers SET sent_at = NULL
+WHERE ctid IN (SELECT ctid FROM timers WHERE sent_at < $1 ORDER BY sent_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
+	done, err := db.sql.Exec(ctx, forget, before, limit)
+	if err != nil {
+		return 0, fmt.Errorf("look for timers that were sent and not taken: %w", err)
+	}
+	return done.RowsAffected(), nil
+}
+
 // NextTimer is when the next timer is due that was not sent; zero for none. now is the
 // server's clock.
 func (db *DB) NextTimer(ctx context.Context) (due, now time.Time, err error) {

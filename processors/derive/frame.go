@@ -33,6 +33,8 @@ type Frame[S any] struct {
 	codec *schemas.Codec
 	seen  *prometheus.CounterVec
 	chunk int // how many contacts a step of the take-over reads
+	// How many contacts a step of a filling passes, with no other records and beside them.
+	alone, beside int
 }
 
 var (
@@ -42,9 +44,9 @@ var (
 
 // New puts a processor into the frame. Its figures are registered on reg unless that is nil.
 func New[S any](p Processor[S], codec *schemas.Codec, reg prometheus.Registerer) (*Frame[S], error) {
-	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
+	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, alone: filledAlone, beside: filledBeside, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "derive", Name: "records_total", ConstLabels: prometheus.Labels{"processor": p.Name()},
-		Help: "Records of a derived processor by what became of them: handled, held (they wait for earlier ones of their contact), undecodable, taken_over (contacts). A batch that is run again counts again.",
+		Help: "Records of a derived processor by what became of them: handled, held (they wait for earlier ones of their contact), undecodable; and contacts: taken_over, filled, unfilled (it failed). A batch that is run again counts again.",
 	}, []string{"outcome"})}
 	if reg != nil {
 		if err := reg.Register(f.seen); err != nil {
@@ -84,12 +86,15 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 	if err != nil {
 		return err
 	}
-	batch, err := f.decode(b, logic)
-	if err != nil || len(batch) == 0 {
+	batch, fills, err := f.decode(b, logic)
+	if err != nil || len(batch)+len(fills) == 0 {
 		return err
 	}
-	w, err := f.load(ctx, tx, b, logic, batch)
+	w, err := f.load(ctx, tx, b, logic, batch, fills)
 	if err != nil {
+		return err
+	}
+	if err := w.fill(ctx, tx); err != nil {
 		return err
 	}
 	for _, in := range batch {
@@ -97,28 +102,49 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
 		}
 	}
+	if err := w.fillAgain(ctx, tx); err != nil {
+		return err
+	}
+	if err := w.moveOn(); err != nil {
+		return err
+	}
 	f.seen.WithLabelValues("handled").Add(float64(len(batch)))
+	f.seen.WithLabelValues("filled").Add(float64(w.machine.filled))
+	f.seen.WithLabelValues("unfilled").Add(float64(w.machine.unfilled))
 	b.Decided()
 	return w.save(ctx, tx)
 }
 
 // GaveUp implements loop.GivesUp: the record takes its number, so that those behind it go
-// on.
+// on. A step of a filling is passed over: its contacts are filled with their next records.
 func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r *stream.Record) error {
-	if r.Seq == 0 || r.Topic == schemas.TopicSignals || uuid.Validate(string(r.Key)) != nil {
-		return nil
-	}
 	logic, err := f.p.At(ctx, tx)
 	if err != nil {
 		return err
 	}
-	in := &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era, fresh: true}
-	w, err := f.load(ctx, tx, b, logic, []*incoming{in})
+	var batch, fills []*incoming
+	switch {
+	case r.Topic == schemas.TopicSignals:
+		if in, err := decode(f.codec, r); err == nil && f.isFill(in) {
+			fills = append(fills, in)
+		}
+	case r.Seq > 0 && uuid.Validate(string(r.Key)) == nil:
+		batch = append(batch, &incoming{cause: r, id: r.ID, seq: r.Seq, era: r.Era, fresh: true})
+	}
+	if len(batch)+len(fills) == 0 {
+		return nil
+	}
+	w, err := f.load(ctx, tx, b, logic, batch, fills)
 	if err != nil {
 		return err
 	}
-	if err := w.machine.handle(w.of(in), in); err != nil {
-		return fmt.Errorf("go on after what contact %s was to be given: %w", r.Key, err)
+	for _, in := range batch {
+		if err := w.machine.handle(w.of(in), in); err != nil {
+			return fmt.Errorf("go on after what contact %s was to be given: %w", r.Key, err)
+		}
+	}
+	if err := w.moveOn(); err != nil {
+		return err
 	}
 	return w.save(ctx, tx)
 }
@@ -145,14 +171,18 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 	if err != nil {
 		return uuid.Nil, err
 	}
+	if err := w.noteTakeOver(ctx, tx, partition, after == uuid.Nil, last == uuid.Nil); err != nil {
+		return uuid.Nil, err
+	}
 	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))
 	return last, w.save(ctx, tx)
 }
 
 // decode reads the batch, gives up what nobody can read, and sorts it: what is numbered
-// comes first and by number, so that nearly nothing has to wait.
-func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) ([]*incoming, error) {
-	batch := make([]*incoming, 0, len(b.Records))
+// comes first and by number, so that nearly nothing has to wait. Steps of a filling are
+// apart: they are about many contacts.
+func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) (batch, fills []*incoming, err error) {
+	batch = make([]*incoming, 0, len(b.Records))
 	for _, r := range b.Records {
 		in, err := decode(f.codec, r)
 		if err == nil && uuid.Validate(string(r.Key)) != nil {
@@ -163,15 +193,18 @@ func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) ([]*incoming, error) {
 		case errors.Is(err, schemas.ErrUndecodable):
 			f.seen.WithLabelValues("undecodable").Inc()
 			if err := b.DeadLetter(r, "processor:"+f.p.Name(), "undecodable", err); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if in.seq == 0 || uuid.Validate(string(r.Key)) != nil {
 				continue
 			}
 		case err != nil:
-			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+			return nil, nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		if f.concerns(in, logic) {
+		switch {
+		case f.isFill(in):
+			fills = append(fills, in)
+		case f.concerns(in, logic):
 			in.fresh = true
 			batch = append(batch, in)
 		}
@@ -182,7 +215,11 @@ func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) ([]*incoming, error) {
 		}
 		return cmp.Or(cmp.Compare(a.era, b.era), cmp.Compare(a.seq, b.seq))
 	})
-	return batch, nil
+	return batch, fills, nil
+}
+
+func (f *Frame[S]) isFill(in *incoming) bool {
+	return in.isOf(schemas.SignalFill) && in.signal.For == f.p.Name()
 }
 
 // concerns says that the record is for this processor.
@@ -202,46 +239,81 @@ type work[S any] struct {
 	machine  machine[S]
 	contacts map[string]*contact[S]
 	order    []*contact[S] // each once, as they came
+	fills    []pass
+	limit    int            // how many contacts a step of a filling passes
+	moved    []storage.Fill // where fillings stand now
 }
 
 // of is the contact of a record.
 func (w *work[S]) of(in *incoming) *contact[S] { return w.contacts[string(in.cause.Key)] }
 
-// load reads the state of everybody in the batch.
-func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logic Logic[S], batch []*incoming) (*work[S], error) {
-	w := &work[S]{f: f, contacts: make(map[string]*contact[S], len(batch))}
-	var ids []string
-	for _, in := range batch {
-		id := string(in.cause.Key)
-		if w.contacts[id] == nil {
-			c := &contact[S]{row: storage.Derived{ContactID: id, Partition: in.cause.Partition}}
-			w.contacts[id] = c
-			w.order, ids = append(w.order, c), append(ids, id)
-		}
+// load reads the state of everybody in the batch, and of those who are to be filled: fewer
+// of them when all together is too much.
+func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logic Logic[S], batch, fills []*incoming) (*work[S], error) {
+	limit := f.alone
+	if len(batch) > 0 {
+		limit = f.beside
 	}
-	found, err := tx.LoadDerived(ctx, f.p.Name(), ids)
+	for {
+		w := &work[S]{
+			f: f, contacts: make(map[string]*contact[S], len(batch)), limit: limit,
+			machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, alone: len(b.Records) == 1},
+		}
+		for _, in := range batch {
+			w.add(string(in.cause.Key), in.cause).inBatch = true
+		}
+		err := w.passes(ctx, tx, fills)
+		if err == nil {
+			err = w.read(ctx, tx)
+		}
+		if !errors.Is(err, storage.ErrTooMuch) || len(w.fills) == 0 || limit == 1 {
+			return w, err
+		}
+		limit = max(1, limit/8)
+	}
+}
+
+// add takes a contact into the batch.
+func (w *work[S]) add(id string, cause *stream.Record) *contact[S] {
+	c := w.contacts[id]
+	if c == nil {
+		c = &contact[S]{row: storage.Derived{ContactID: id, Partition: cause.Partition}, cause: cause}
+		w.contacts[id], w.order = c, append(w.order, c)
+	}
+	return c
+}
+
+// read loads what is kept of the contacts of the batch.
+func (w *work[S]) read(ctx context.Context, tx *storage.Tx) error {
+	ids := make([]string, len(w.order))
+	for i, c := range w.order {
+		ids[i] = c.row.ContactID
+	}
+	found, err := tx.LoadDerived(ctx, w.f.p.Name(), ids)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for id, c := range w.contacts {
+	for _, c := range w.order {
+		id := c.row.ContactID
 		if row := found.Contacts[id]; row != nil {
-			c.row, c.loaded, c.exists, c.row.State = *row, row.State, true, nil
+			c.row, c.loaded, c.exists = *row, row.State, true
+			c.row.State = nil
 		}
-		if c.state, err = decodeState(f.p, c.loaded); err != nil {
-			return nil, fmt.Errorf("state of contact %s: %w", id, err)
+		if c.state, err = decodeState(w.f.p, c.loaded); err != nil {
+			return fmt.Errorf("state of contact %s: %w", id, err)
 		}
 		c.timers, c.stored = found.Timers[id], found.Timers[id]
 		for _, h := range found.Held[id] {
-			in, err := f.waiting(h)
+			in, err := w.f.waiting(h)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			i, _ := slices.BinarySearchFunc(c.held, in, byPlace)
 			c.held = slices.Insert(c.held, i, in)
 		}
 	}
-	w.machine = machine[S]{p: f.p, l: logic, codec: f.codec, out: b, now: found.Now, alone: len(b.Records) == 1}
-	return w, nil
+	w.machine.now = found.Now
+	return nil
 }
 
 // waiting is a record that waits, as it was read.
@@ -278,7 +350,7 @@ func heldRow(in *incoming) storage.HeldRecord {
 
 // save writes what the batch changed.
 func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
-	var ch storage.DerivedChanges
+	ch := storage.DerivedChanges{Fills: w.moved}
 	var states []Change[S]
 	for _, c := range w.order {
 		if err := w.encode(c); err != nil {

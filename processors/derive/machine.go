@@ -26,6 +26,8 @@ type machine[S any] struct {
 	now   time.Time
 	alone bool // the batch is one record: it cannot be halved to find the one at fault
 	off   rule
+
+	filled, unfilled int // contacts
 }
 
 // handle applies a record to its contact, or has it wait, and then whatever waited for it.

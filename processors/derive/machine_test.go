@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -207,34 +206,4 @@ func TestADerivedFactIsSteppedOnceAndNotBeforeItsCause(t *testing.T) {
 	b.handle(fact(1, 2))
 	b.handle(fact(2, 2))
 	require.Equal(t, []string{"one", "two", schemas.FactJourneyCompleted, schemas.FactJourneyCompleted}, b.c.state)
-}
-
-// A definition that is added at any moment is filled from Postgres, which may be ahead of
-// the log and behind what was read, and goes on with the records after.
-func TestALaterDefinitionCountsEachRecordOnce(t *testing.T) {
-	check := func(draw func(n int) int, off rule) (counted int) {
-		const records = 8
-		filled := draw(records + 1) // what Postgres had
-		read := draw(filled + 1)    // what was read before the definition was there
-		since := Since{Seq: int64(filled)}
-		counted = filled
-		for seq := read + 1; seq <= records; seq++ {
-			if off.has(ruleSince) || !since.Covers(int64(seq), 0) {
-				counted++
-			}
-		}
-		return counted - records
-	}
-	rapid.Check(t, func(rt *rapid.T) {
-		require.Zero(rt, check(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") }, 0))
-	})
-	require.NotZero(t, check(func(n int) int { return n / 2 }, ruleSince), "no fault appears without the rule")
-
-	since := Since{Seq: 5, Era: 1, Losers: []string{"a"}}
-	require.True(t, since.Covers(9, 0))
-	require.True(t, since.Covers(5, 1))
-	require.False(t, since.Covers(6, 1))
-	require.False(t, since.Covers(1, 2))
-	require.True(t, since.CoversLoser("a"))
-	require.False(t, since.CoversLoser("b"))
 }

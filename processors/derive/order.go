@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 )
 
 // contact is a contact as a batch sees it.
@@ -15,6 +16,10 @@ type contact[S any] struct {
 	held   []*incoming
 	timers []storage.Timer
 
+	cause   *stream.Record  // why it is in the batch
+	inBatch bool            // there are records of it
+	looked  bool            // what Postgres knows of it was read, for it was behind
+	ahead   *Known          // that, while the contact has not come so far
 	loaded  []byte          // the state that stands in Postgres
 	stored  []storage.Timer // the timers that do
 	dropped []*incoming     // of held, rows that are to be removed

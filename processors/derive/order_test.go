@@ -28,6 +28,7 @@ func TestRulesOfTheOrderOfAContactAreEachNeeded(t *testing.T) {
 		"wait":      func(w *world) { w.off = ruleWait },
 		"own mark":  func(w *world) { w.off = ruleOwnMark },
 		"once":      func(w *world) { w.off = ruleOnce },
+		"equal":     func(w *world) { w.off = ruleEqual },
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NotEmpty(t, firstFault(without), "no fault appears without the rule")

@@ -22,12 +22,13 @@ import (
 // postgres runs the frame of a world on a real database: whole batches, loaded and saved,
 // and the take-over by its statement.
 type postgres struct {
-	w     *world
-	t     require.TestingT
-	ctx   context.Context
-	db    *storage.DB
-	frame *Frame[tally]
-	after map[int]uuid.UUID
+	w      *world
+	t      require.TestingT
+	ctx    context.Context
+	db     *storage.DB
+	frame  *Frame[tally]
+	kicker *Kicker
+	after  map[int]uuid.UUID
 	// known is what was written of contacts.
 	rows   map[string]int64
 	marks  map[string]string
@@ -37,14 +38,17 @@ type postgres struct {
 func TestTheFrameOnPostgresAgreesWithTheWholeHistory(t *testing.T) {
 	db := storagetest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		_, err := storagetest.SQL(db).Exec(t.Context(), `DELETE FROM contacts; DELETE FROM contact_marks; DELETE FROM events; DELETE FROM derived_contacts; DELETE FROM derived_held; DELETE FROM timers`)
+		_, err := storagetest.SQL(db).Exec(t.Context(), `DELETE FROM contacts; DELETE FROM contact_marks; DELETE FROM events; DELETE FROM derived_contacts; DELETE FROM derived_held; DELETE FROM timers; DELETE FROM derived_fills; DELETE FROM processor_progress`)
 		require.NoError(rt, err)
 		w := newWorld(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") })
 		w.pg = &postgres{w: w, t: rt, ctx: t.Context(), db: db, after: map[int]uuid.UUID{}, rows: map[string]int64{}, marks: map[string]string{}, events: map[string]bool{}}
-		w.pg.frame, err = New(tallier{fault: w.fault}, w.codec, nil)
+		w.pg.frame, err = New(tallier{fault: w.fault, versions: w.inUse}, w.codec, nil)
 		require.NoError(rt, err)
-		w.pg.frame.chunk = 1
-		require.Empty(rt, w.run(rapid.IntRange(10, 40).Draw(rt, "steps")))
+		w.pg.frame.chunk, w.pg.frame.alone, w.pg.frame.beside = 1, 2, 1
+		w.pg.kicker, err = NewKicker(KickerConfig{DB: db, Log: w.pg, Processors: []Filling{w.pg.frame}})
+		require.NoError(rt, err)
+		require.NoError(rt, db.StartTakeOver(t.Context(), simName, map[int32]storage.Ranges{0: {}, 1: {}}))
+		require.Empty(rt, w.run(rapid.IntRange(20, 80).Draw(rt, "steps")))
 	})
 }
 
@@ -63,6 +67,22 @@ func (g *postgres) inBatch(fn func(tx *storage.Tx) error) {
 		err = g.db.InBatch(g.ctx, fn)
 	}
 	require.NoError(g.t, err)
+}
+
+// kick asks for the steps that are missing; true while the filling is not through.
+func (g *postgres) kick() bool {
+	require.NoError(g.t, g.kicker.look(g.ctx, g.frame))
+	done, err := g.db.FillProgress(g.ctx, simName, g.w.version)
+	require.NoError(g.t, err)
+	return !done.Done
+}
+
+// Append implements stream.Appender: what the kicker sends.
+func (g *postgres) Append(_ context.Context, msgs ...schemas.Message) error {
+	for _, m := range msgs {
+		g.w.append(m)
+	}
+	return nil
 }
 
 func (g *postgres) apply(p int, d *deriver, records []*stream.Record) {
@@ -84,7 +104,14 @@ func (g *postgres) takeOver(p int, d *deriver) {
 		for _, m := range g.messages(b.Outputs()) {
 			g.w.append(m)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		at := &last
+		if last == uuid.Nil {
+			at = nil
+		}
+		return tx.MoveTakeOver(g.ctx, simName, int32(p), at, 1)
 	})
 	if g.after[p] = last; last == uuid.Nil {
 		d.phase = 2

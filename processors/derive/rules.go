@@ -12,7 +12,7 @@ const (
 	ruleWait                      // contact.merged waits for the hand-over
 	ruleOwnMark                   // a contact that ended leaves a mark of the processor's own
 	ruleOnce                      // a second hand-over of one loser is ignored
-	ruleSince                     // a later definition does not take in what it was filled from
+	ruleEqual                     // a contact is filled only when it stands where Postgres has it
 )
 
 func (r rule) has(x rule) bool { return r&x != 0 }

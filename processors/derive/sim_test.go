@@ -37,11 +37,15 @@ type world struct {
 
 	derived [simPartitions]*deriver
 	pg      *postgres // nil when all is in memory
+	version int64     // of the definitions in use
 	count   int
 	trouble string
 }
 
-const simPartitions = 2
+const (
+	simPartitions = 2
+	simVersions   = 3 // at most, but for one that comes when all has happened
+)
 
 var simTopics = []schemas.Topic{schemas.TopicEvents, schemas.TopicLifecycle, schemas.TopicSignals}
 
@@ -68,6 +72,7 @@ type deriver struct {
 	contacts map[string]*contact[tally]
 	unsent   []schemas.Message
 	silent   map[string]bool // taken over with a row
+	filled   int64           // the version for which everybody was passed, in memory
 }
 
 func newWorld(draw func(n int) int) *world {
@@ -111,7 +116,7 @@ func (w *world) now() time.Time {
 func (w *world) run(steps int) string {
 	begin := w.draw(steps) // when the derived processor is there for the first time
 	for step := range steps {
-		switch w.draw(9) {
+		switch w.draw(11) {
 		case 0, 1:
 			w.input()
 		case 2:
@@ -122,12 +127,17 @@ func (w *world) run(steps int) string {
 			w.otherWriter()
 		case 5:
 			w.tick(w.draw(2) == 0)
+		case 6:
+			w.version = min(w.version+1, simVersions)
+		case 7:
+			w.pass(w.draw(simPartitions))
 		default:
 			if step >= begin {
 				w.derive(w.draw(simPartitions))
 			}
 		}
 	}
+	w.version += int64(w.draw(2))
 	w.draw = func(n int) int { return n - 1 } // everything, and no kills
 	for w.trouble == "" && w.rest() {
 	}
@@ -144,6 +154,7 @@ func (w *world) rest() (busy bool) {
 		w.say(p)
 		w.publish(p)
 		w.derive(p)
+		busy = w.pass(p) || busy
 	}
 	return w.tick(true) || busy
 }
@@ -244,9 +255,14 @@ func (w *world) fact(p int, row *storage.Contact, typ string, fill func(*schemas
 func (w *world) event(p int, r resolved) {
 	row := w.row(p, r.contact)
 	row.Seq++
-	w.stored = append(w.stored, storage.StoredEvent{ID: r.event, ContactID: row.ID, Name: "e", Seq: row.Seq, OccurredAt: w.now()})
-	w.unsent[p] = append(w.unsent[p], send{message: &schemas.Event{ID: r.event, ContactID: row.ID, Name: "e", Properties: "{}", OccurredAt: w.now(), Seq: row.Seq}})
+	w.stored = append(w.stored, storage.StoredEvent{ID: r.event, ContactID: row.ID, Name: w.name(), Seq: row.Seq, OccurredAt: w.now()})
+	w.unsent[p] = append(w.unsent[p], send{message: &schemas.Event{ID: r.event, ContactID: row.ID, Name: w.name(), Properties: "{}", OccurredAt: w.now(), Seq: row.Seq}})
 }
+
+// name is that of the event that comes now: each definition counts those of one name.
+func (w *world) name() string { return nameOf(int64(w.count)) }
+
+func nameOf(definition int64) string { return fmt.Sprintf("e%d", definition%simVersions) }
 
 func (w *world) absorb(p int, r resolved) {
 	if row := w.rows[r.contact]; row != nil && slices.Contains(row.Merged, r.other) {
@@ -406,12 +422,17 @@ func (w *world) known(id string) *storage.Taken {
 	} else {
 		return nil
 	}
+	t.Events = w.eventsOf(owners)
+	return t
+}
+
+func (w *world) eventsOf(owners []string) (events []storage.StoredEvent) {
 	for _, e := range w.stored {
 		if slices.Contains(owners, e.ContactID) {
-			t.Events = append(t.Events, e)
+			events = append(events, e)
 		}
 	}
-	return t
+	return events
 }
 
 // losersOf follows the marks that lead to a contact.
@@ -466,13 +487,48 @@ func (w *world) handle(d *deriver, id string, in *incoming, out *sink) {
 			d.contacts[id] = c
 		}
 	}
-	if err := w.machine(out).handle(c, in); err != nil {
+	m := w.machine(out)
+	w.refill(m, c)
+	if err := m.handle(c, in); err != nil {
 		w.fault("handle: %v", err)
 	}
+	w.refill(m, c)
+}
+
+// refill fills a contact that is behind, if it stands where Postgres has it.
+func (w *world) refill(m *machine[tally], c *contact[tally]) {
+	t := w.known(c.row.ContactID)
+	if t == nil || t.Contact == nil || c.row.Ended {
+		return
+	}
+	c.ahead = &Known{Contact: t.Contact, Events: w.eventsOf(slices.Concat([]string{c.row.ContactID}, t.Contact.Merged, c.row.Took))}
+	if err := m.refill(c); err != nil {
+		w.fault("fill: %v", err)
+	}
+	c.ahead = nil
+}
+
+// pass fills everybody of a partition, once for a version; true when it did. Who is not
+// where Postgres has him is left to his next record.
+func (w *world) pass(p int) bool {
+	d := w.derived[p]
+	if w.pg != nil {
+		return w.pg.kick()
+	}
+	if d.phase < 2 || len(d.unsent) > 0 || d.filled == w.version {
+		return false
+	}
+	d.filled = w.version
+	out := &sink{w: w}
+	for _, id := range slices.Sorted(maps.Keys(d.contacts)) {
+		w.refill(w.machine(out), d.contacts[id])
+	}
+	d.unsent = out.sent
+	return true
 }
 
 func (w *world) machine(out outlet) *machine[tally] {
-	t := tallier{off: w.off, fault: w.fault}
+	t := tallier{off: w.off, fault: w.fault, versions: w.inUse, version: w.version}
 	return &machine[tally]{p: t, l: t, codec: w.codec, out: out, now: w.now(), off: w.off}
 }
 
@@ -546,6 +602,7 @@ func (w *world) judgeLiving(id string, row *storage.Contact, c *contact[tally], 
 	if got := slices.Sorted(slices.Values(c.state.Events)); !slices.Equal(got, want) {
 		w.fault("%s counts %v instead of %v", id, got, want)
 	}
+	w.judgeDefinitions(id, row, c)
 	if c.row.Seq != row.Seq {
 		w.fault("%s stands at %d, its last record is %d", id, c.row.Seq, row.Seq)
 	}
@@ -570,6 +627,27 @@ func (w *world) judgeLiving(id string, row *storage.Contact, c *contact[tally], 
 	}
 }
 
+// judgeDefinitions compares what definitions count with the whole history.
+func (w *world) judgeDefinitions(id string, row *storage.Contact, c *contact[tally]) {
+	if c.state.Version != w.version {
+		w.fault("%s is filled with version %d of %d", id, c.state.Version, w.version)
+	}
+	for d := int64(1); d <= w.version; d++ {
+		var want []string
+		for _, e := range w.stored {
+			if e.Name == nameOf(d) && (e.ContactID == id || slices.Contains(row.Merged, e.ContactID)) {
+				want = append(want, e.ID)
+			}
+		}
+		slices.Sort(want)
+		if got := slices.Sorted(slices.Values(c.state.Counted[d])); !slices.Equal(got, want) {
+			w.fault("definition %d of %s counts %v instead of %v", d, id, got, want)
+		}
+	}
+}
+
+func (w *world) inUse() int64 { return w.version }
+
 // --- the processor ---
 
 const simName = "tally"
@@ -580,23 +658,77 @@ type tally struct {
 	Facts  []string  `json:"facts"`
 	Told   []int64   `json:"told"`
 	Due    time.Time `json:"due"`
+	// Version is that of the definitions it is filled with, Counted what each of them counts.
+	Version int64              `json:"version"`
+	Counted map[int64][]string `json:"counted"`
 }
 
 type tallier struct {
 	JSON[tally]
-	off   rule
-	fault func(string, ...any)
+	off      rule
+	fault    func(string, ...any)
+	versions func() int64 // in use now
+	version  int64        // as of a batch
 }
 
 func (tallier) Name() string      { return simName }
 func (tallier) Wants(string) bool { return true }
 
-func (t tallier) At(context.Context, *storage.Tx) (Logic[tally], error) { return t, nil }
+func (t tallier) At(context.Context, *storage.Tx) (Logic[tally], error) {
+	t.version = t.versions()
+	return t, nil
+}
+
+func (t tallier) Version() int64        { return t.version }
+func (tallier) VersionOf(s tally) int64 { return s.Version }
+
+func (t tallier) Names(version int64) (names []string) {
+	for d := version + 1; d <= t.version; d++ {
+		names = append(names, nameOf(d))
+	}
+	return names
+}
+
+// Refill counts for the definitions that came since.
+func (t tallier) Refill(s tally, k *Known, _ time.Time) (Result[tally], error) {
+	return Result[tally]{State: t.count(s, k), Timers: s.timers()}, nil
+}
+
+func (t tallier) count(s tally, k *Known) tally {
+	counted := maps.Clone(s.Counted)
+	if counted == nil {
+		counted = map[int64][]string{}
+	}
+	for d := s.Version + 1; d <= t.version; d++ {
+		counted[d] = nil
+		for _, e := range k.Events {
+			if e.Name == nameOf(d) {
+				counted[d] = append(counted[d], e.ID)
+			}
+		}
+	}
+	s.Version, s.Counted = t.version, counted
+	return s
+}
+
+// takeIn brings two states to the older of their versions.
+func (s tally) takeIn(loser tally) tally {
+	if len(loser.Told)+len(loser.Events) == 0 && loser.Version == 0 {
+		return s // nothing was ever known of it
+	}
+	s.Version = min(s.Version, loser.Version)
+	counted := map[int64][]string{}
+	for d := int64(1); d <= s.Version; d++ {
+		counted[d] = slices.Concat(s.Counted[d], loser.Counted[d])
+	}
+	s.Counted = counted
+	return s
+}
 
 func (tallier) HandOver(s tally, _ string, _ time.Time) (tally, []schemas.Message) { return s, nil }
 
-func (tallier) TakeOver(k *Known, _ time.Time) (tally, []Timer) {
-	var s tally
+func (t tallier) TakeOver(k *Known, _ time.Time) (tally, []Timer) {
+	s := t.count(tally{}, k)
 	for _, e := range k.Events {
 		s.Events = append(s.Events, e.ID)
 	}
@@ -611,8 +743,21 @@ func (s tally) timers() []Timer {
 }
 
 func (t tallier) Step(s tally, r *Record[tally], now time.Time) (Result[tally], error) {
+	if r.Seq == 1 && len(s.Told) == 0 && s.Version == 0 { // it is new
+		s.Version = t.version
+	}
 	switch {
 	case r.Event != nil:
+		counted := maps.Clone(s.Counted)
+		for d := int64(1); d <= s.Version; d++ {
+			if r.Event.Name == nameOf(d) {
+				if counted == nil {
+					counted = map[int64][]string{}
+				}
+				counted[d] = append(slices.Clone(counted[d]), r.Event.ID)
+			}
+		}
+		s.Counted = counted
 		s.Events = append(slices.Clone(s.Events), r.Event.ID)
 		s.Due = now.Add(time.Hour)
 	case r.Timer != nil:
@@ -629,6 +774,7 @@ func (t tallier) Step(s tally, r *Record[tally], now time.Time) (Result[tally], 
 		}
 		s.Facts = append(slices.Clone(s.Facts), r.Fact.ID)
 	case r.Loser != nil:
+		s = s.takeIn(r.Loser.State)
 		s.Events = append(slices.Clone(s.Events), r.Loser.State.Events...)
 		s.Facts = append(slices.Clone(s.Facts), r.Loser.State.Facts...)
 	}

@@ -4,6 +4,8 @@
 // What it promises:
 //   - A timer is sent once or more, never before it is due by Postgres's clock, and
 //     within a second after it. The processor knows by its epoch one that came again.
+//   - One that was sent and is not taken for an hour is sent again: its signal may have been
+//     lost with its topic.
 //   - Nothing is looked for again and again: the next due is known, and who arms an earlier
 //     one says so. No more than what is sent at once is in memory.
 //   - While what was sent before is not yet applied by identity and contacts, timers wait, an
@@ -44,6 +46,7 @@ const (
 	longestWait = time.Hour        // for them
 	lookAgain   = time.Second      // when timers wait, or another ticker has them in hand
 	clockCheck  = time.Minute      // a clock that is set back or forward is noticed so soon
+	takenWithin = time.Hour        // of its being sent a timer is taken, or it is sent again
 )
 
 // Ticker sends timers. There is one in each process that runs processors; several share
@@ -53,7 +56,8 @@ type Ticker struct {
 	wake chan struct{}
 	next atomic.Int64 // when the next timer is due that is known of, in Unix nanoseconds; 0 while it is not known
 
-	waiting string // who timers wait for
+	looked  time.Time // when timers that are not taken were looked for, by Postgres's clock
+	waiting string    // who timers wait for
 	late    prometheus.Histogram
 	held    prometheus.Gauge
 }
@@ -128,6 +132,9 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	if again, err := t.sendAgain(ctx, now); err != nil || again {
+		return 0, err
+	}
 	if due.IsZero() {
 		return clockCheck, nil
 	}
@@ -148,6 +155,24 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		return lookAgain, nil
 	}
 	return 0, nil
+}
+
+// sendAgain looks, now and then, for timers that were sent long ago and are not taken; true
+// when there are any, which are due now.
+func (t *Ticker) sendAgain(ctx context.Context, now time.Time) (bool, error) {
+	if since := now.Sub(t.looked); since >= 0 && since < clockCheck {
+		return false, nil
+	}
+	n, err := t.cfg.DB.ForgetSending(ctx, now.Add(-takenWithin), sentAtOnce)
+	if err != nil {
+		return false, err
+	}
+	if n == 0 {
+		t.looked = now
+		return false, nil
+	}
+	t.cfg.Logger.Warn("timers.not_taken", zap.Int64("sent_again", n))
+	return true, nil
 }
 
 // sendBy is up to when a timer must have been due to be sent now.

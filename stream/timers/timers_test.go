@@ -149,7 +149,24 @@ func TestTickersShareTheWorkAndSendEachTimerOnce(t *testing.T) {
 		require.False(t, seen[s.ContactID], s.ContactID)
 		seen[s.ContactID] = true
 	}
-	due, _, err := db.NextTimer(t.Context())
+	require.Eventually(t, func() bool { // a ticker commits after it appended
+		due, _, err := db.NextTimer(t.Context())
+		require.NoError(t, err)
+		return due.IsZero()
+	}, streamtest.Patience, 10*time.Millisecond)
+}
+
+func TestATimerThatWasSentAndIsNotTakenForAnHourIsSentAgain(t *testing.T) {
+	db, l := storagetest.New(t), newLog()
+	due := time.Now().Add(-2 * time.Hour)
+	arm(t, db,
+		storage.Timer{ContactID: contact(1), What: "leave", Due: due, Epoch: 1},
+		storage.Timer{ContactID: contact(2), What: "leave", Due: due, Epoch: 1})
+	_, err := storagetest.SQL(db).Exec(t.Context(), `
+UPDATE timers SET sent_at = now() - CASE contact_id WHEN $1::uuid THEN interval '61 minutes' ELSE interval '59 minutes' END`, contact(1))
 	require.NoError(t, err)
-	require.Zero(t, due)
+	run(t, db, l, nobody)
+	require.Equal(t, contact(1), l.await(t, 1)[0].ContactID)
+	arm(t, db, storage.Timer{ContactID: contact(3), What: "leave", Due: time.Now(), Epoch: 1})
+	require.Equal(t, contact(3), l.await(t, 2)[1].ContactID, "one that may still be on its way is not")
 }
