@@ -128,8 +128,8 @@ func TestTheWordsOfOlderDefinitionsAreAliasesOfFacts(t *testing.T) {
 
 func TestEveryFormSurvivesBeingWrittenAndReadAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := &language{t: t, base: draw(t, "base", bases).at, buckets: []string{"b"}}
-		c := readForm(t, l.condition(3))
+		l := &language{T: t, Base: draw(t, "base", bases).At, Buckets: []string{"b"}}
+		c := readForm(t, l.Condition(3))
 
 		text, err := json.Marshal(c)
 		require.NoError(t, err)

@@ -95,7 +95,7 @@ func turns(times []time.Time, last bool) time.Time {
 // the whole history.
 func agreesWithTheModel(t *rapid.T, r *run, form object, e *p.Explanation) {
 	w := &r.contacts[0].world
-	require.Equal(t, w.holds(form, r.now.UnixMicro()), e.Holds, "%s", marshal(form))
+	require.Equal(t, w.Holds(form, r.now.UnixMicro()), e.Holds, "%s", marshal(form))
 	require.Equal(t, form["type"], e.Type)
 	require.NotEmpty(t, e.Text)
 	switch form["type"] {
@@ -106,7 +106,7 @@ func agreesWithTheModel(t *rapid.T, r *run, form object, e *p.Explanation) {
 	case "not":
 		agreesWithTheModel(t, r, form["condition"].(object), &e.Conditions[0])
 	case "property":
-		sawTheValue(t, lookUp(w.properties, form["property"]), e)
+		sawTheValue(t, lookUp(w.Properties, form["property"]), e)
 	case "event":
 		sawTheEvents(t, r, form, e)
 	}
@@ -122,11 +122,11 @@ func sawTheValue(t *rapid.T, want any, e *p.Explanation) {
 
 func sawTheEvents(t *rapid.T, r *run, form object, e *p.Explanation) {
 	w := &r.contacts[0].world
-	list := w.matching(form["eventName"], form["where"])
+	list := w.Matching(form["eventName"], form["where"])
 	for _, seen := range e.Saw.Events {
 		require.Condition(t, func() bool {
 			for _, h := range list {
-				if h.id == seen.ID.String() && h.at == seen.At.UnixMicro() {
+				if h.ID == seen.ID.String() && h.At == seen.At.UnixMicro() {
 					return true
 				}
 			}
@@ -146,7 +146,7 @@ func sawTheEvents(t *rapid.T, r *run, form object, e *p.Explanation) {
 		require.Len(t, within, *e.Saw.Count)
 	}
 	for _, seen := range e.Saw.Events {
-		require.Equal(t, list[seen.Nth-1].id, seen.ID.String(), "the n-th newest")
+		require.Equal(t, list[seen.Nth-1].ID, seen.ID.String(), "the n-th newest")
 		if seen.Decides && !e.Next.IsZero() {
 			require.Equal(t, seen.At.UnixMicro()+length(form["within"])+1, e.Next.UnixMicro(), "it turns when this one leaves")
 		}

@@ -230,14 +230,14 @@ func TestASelectorSurvivesBeingWrittenAndReadAgain(t *testing.T) {
 }
 
 func drawSelector(t *rapid.T) (any, *language) {
-	l := &language{t: t, base: draw(t, "base", bases).at}
+	l := &language{T: t, Base: draw(t, "base", bases).At}
 	one := func() object {
 		out := object{}
 		if rapid.Bool().Draw(t, "names an event") {
 			out["event"] = draw(t, "event", append([]string{"order.*", "event.tracked", "event.tracked:order.*"}, eventNames...))
 		}
 		if rapid.Bool().Draw(t, "asks for properties") {
-			out["where"] = l.where()
+			out["where"] = l.Where()
 		}
 		if len(out) == 0 || chance(t, "asks for a bucket") {
 			out[draw(t, "membership", []string{"bucket", "notBucket"})] = draw(t, "bucket", []string{"b1", "b2"})
@@ -260,7 +260,7 @@ func TestAFilterAgreesWithTheModel(t *testing.T) {
 		}
 		f, err := p.CompileFilter(s, p.FilterOptions{})
 		require.NoError(t, err)
-		r := p.Record{Name: draw(t, "name", eventNames), Properties: marshal(l.properties())}
+		r := p.Record{Name: draw(t, "name", eventNames), Properties: marshal(l.Properties())}
 		members := memberOf(rapid.SliceOf(rapid.SampledFrom([]string{"b1", "b2"})).Draw(t, "members"))
 		for _, id := range f.Buckets() {
 			require.Contains(t, s.Canonical(), `ucket":"`+id+`"`)
@@ -275,14 +275,14 @@ func TestAFilterAgreesWithTheModel(t *testing.T) {
 }
 
 func ruleTakes(rule object, r *p.Record, members memberOf) bool {
-	w := world{zone: time.UTC}
+	w := world{Zone: time.UTC}
 	text, _ := rule["event"].(string)
 	name := strings.TrimPrefix(strings.TrimPrefix(text, "event.tracked"), ":")
 	prefix, open := strings.CutSuffix(name, "*")
 	named := name == "" || name == r.Name || open && strings.HasPrefix(r.Name, prefix)
 	in, asksIn := rule["bucket"].(string)
 	out, asksOut := rule["notBucket"].(string)
-	return named && w.passes(rule["where"], parsed(r.Properties)) && (!asksIn || members.Has(in)) && (!asksOut || !members.Has(out))
+	return named && w.Passes(rule["where"], parsed(r.Properties)) && (!asksIn || members.Has(in)) && (!asksOut || !members.Has(out))
 }
 
 func TestTheSchemaOfSelectorsRefusesWhatTheLoaderRefuses(t *testing.T) {

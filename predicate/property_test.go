@@ -16,7 +16,31 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/predicate/predicatetest"
 )
+
+// The language and the model are predicatetest's, by the names they have here.
+type (
+	object   = predicatetest.Object
+	language = predicatetest.Language
+	world    = predicatetest.World
+)
+
+var (
+	bases      = predicatetest.Bases
+	spans      = predicatetest.Spans
+	eventNames = predicatetest.EventNames
+)
+
+func draw[T any](t *rapid.T, label string, list []T) T { return predicatetest.Draw(t, label, list) }
+func chance(t *rapid.T, label string) bool             { return predicatetest.Chance(t, label) }
+func parsed(canonical string) object                   { return predicatetest.Parsed(canonical) }
+func lookUp(o object, path any) any                    { return predicatetest.LookUp(o, path) }
+func length(canonical any) int64                       { return predicatetest.Length(canonical) }
+func recent(list []predicatetest.Happening, since int64) []predicatetest.Happening {
+	return predicatetest.Recent(list, since)
+}
+func duration(span string) time.Duration { return predicatetest.Duration(span) }
 
 // contact is one contact: what the product keeps, and what the model remembers.
 type contact struct {
@@ -44,18 +68,18 @@ var testLimits = predicate.Limits{Count: 5, Sequence: 100, Total: 100}
 
 func newRun(t *rapid.T) *run {
 	base := draw(t, "base", bases)
-	r := &run{t: t, l: &language{t: t, base: base.at}, now: base.at}
+	r := &run{t: t, l: &language{T: t, Base: base.At}, now: base.At}
 	var named []predicate.Named
 	buckets := map[string]object{}
 	for i := range rapid.IntRange(1, 4).Draw(t, "conditions") {
 		id := fmt.Sprintf("c%d", i)
-		condition := readForm(t, r.l.condition(2))
+		condition := readForm(t, r.l.Condition(2))
 		named = append(named, predicate.Named{ID: id, Bucket: true, Condition: condition})
 		buckets[id] = parsed(condition.Canonical())
-		r.l.buckets = append(r.l.buckets, id)
+		r.l.Buckets = append(r.l.Buckets, id)
 	}
 	named = rapid.Permutation(named).Draw(t, "order")
-	zone, err := time.LoadLocation(base.zone)
+	zone, err := time.LoadLocation(base.Zone)
 	require.NoError(t, err)
 	r.set, err = predicate.Compile(named, predicate.Options{Limits: testLimits, Zone: zone})
 	require.NoError(t, err)
@@ -63,7 +87,9 @@ func newRun(t *rapid.T) *run {
 		r.forms = append(r.forms, buckets[r.set.ID(i)])
 	}
 	for i := range r.contacts {
-		r.contacts[i].world = world{zone: zone, sequence: testLimits.Sequence, buckets: buckets}
+		w := &r.contacts[i].world
+		*w = world{Zone: zone, Sequence: testLimits.Sequence}
+		w.Members = func(id string, now int64) bool { return w.Holds(buckets[id], now) }
 	}
 	r.verdicts = make([]predicate.Verdict, r.set.Len())
 	for i := range r.verdicts { // nothing is known: as a new contact is evaluated
@@ -88,17 +114,17 @@ func (r *run) record() predicate.Record {
 	rec := predicate.Record{ID: uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(r.t, "id"))}
 	switch draw(r.t, "record", []string{"event", "event", "event", "mail", "contact"}) {
 	case "event":
-		rec.Name, rec.At = draw(r.t, "event", eventNames), r.l.instant()
-		rec.Properties = marshal(r.l.properties())
+		rec.Name, rec.At = draw(r.t, "event", eventNames), r.l.Instant()
+		rec.Properties = marshal(r.l.Properties())
 	case "mail":
-		rec.Name, rec.At = draw(r.t, "mail", []string{"email.sent", "email.opened", "email.clicked"}), r.l.instant()
+		rec.Name, rec.At = draw(r.t, "mail", []string{"email.sent", "email.opened", "email.clicked"}), r.l.Instant()
 		rec.Properties = marshal(object{"templateKey": draw(r.t, "template", []string{"t1", "t2"})})
 	case "contact":
-		rec.Contact = marshal(r.l.properties())
+		rec.Contact = marshal(r.l.Properties())
 	}
 	rec.HasUserID, rec.HasEmail = chance(r.t, "user id"), chance(r.t, "email")
 	if chance(r.t, "seen") {
-		rec.FirstSeen, rec.LastSeen = r.l.instant(), r.l.instant()
+		rec.FirstSeen, rec.LastSeen = r.l.Instant(), r.l.Instant()
 	}
 	return rec
 }
@@ -116,7 +142,7 @@ func (r *run) apply(c *contact, rec predicate.Record) []int {
 	if !slices.ContainsFunc(r.known, func(k predicate.Record) bool { return k.ID == rec.ID }) {
 		r.known = append(r.known, rec)
 	}
-	c.world.tell(rec)
+	tell(&c.world, rec)
 	touched := r.set.Apply(&c.state, &rec, nil)
 	if chance(r.t, "stored") {
 		c.state = stored(r.t, &c.state)
@@ -124,24 +150,17 @@ func (r *run) apply(c *contact, rec predicate.Record) []int {
 	return touched
 }
 
-func (w *world) tell(rec predicate.Record) {
+func tell(w *world, rec predicate.Record) {
 	if rec.Name != "" {
-		w.history = append(w.history, happening{rec.ID.String(), rec.Name, rec.At.UnixMicro(), parsed(rec.Properties)})
+		w.History = append(w.History, predicatetest.Happening{ID: rec.ID.String(), Name: rec.Name, At: rec.At.UnixMicro(), Properties: parsed(rec.Properties)})
 	}
 	if rec.Contact != "" {
-		w.properties = parsed(rec.Contact)
+		w.Properties = parsed(rec.Contact)
 	}
-	w.userID, w.email = w.userID || rec.HasUserID, w.email || rec.HasEmail
+	w.UserID, w.Email = w.UserID || rec.HasUserID, w.Email || rec.HasEmail
 	if !rec.FirstSeen.IsZero() {
-		w.seenBetween(rec.FirstSeen.UnixMicro(), rec.LastSeen.UnixMicro())
+		w.SeenBetween(rec.FirstSeen.UnixMicro(), rec.LastSeen.UnixMicro())
 	}
-}
-
-func (w *world) seenBetween(first, last int64) {
-	if w.firstSeen == 0 || first < w.firstSeen {
-		w.firstSeen = first
-	}
-	w.lastSeen = max(w.lastSeen, last)
 }
 
 func stored(t require.TestingT, s *predicate.State) predicate.State {
@@ -176,8 +195,8 @@ func (r *run) evaluate(touched []int) {
 func (r *run) agree() {
 	w := &r.contacts[0].world
 	for i, form := range r.forms {
-		require.Equal(r.t, w.holds(form, r.now.UnixMicro()), r.verdicts[i].Holds,
-			"%s at %s of %s", marshal(form), r.now.UTC().Format(time.RFC3339Nano), w.told())
+		require.Equal(r.t, w.Holds(form, r.now.UnixMicro()), r.verdicts[i].Holds,
+			"%s at %s of %s", marshal(form), r.now.UTC().Format(time.RFC3339Nano), w.Told())
 	}
 }
 
@@ -197,14 +216,14 @@ func (r *run) next() (time.Time, bool) {
 func (r *run) nothingTurnsBefore() {
 	w := &r.contacts[0].world
 	next, turns := r.next()
-	probe := r.l.instant().Add(duration(draw(r.t, "probe", spans)) + time.Duration(rapid.IntRange(0, 1).Draw(r.t, "after"))*time.Microsecond)
+	probe := r.l.Instant().Add(duration(draw(r.t, "probe", spans)) + time.Duration(rapid.IntRange(0, 1).Draw(r.t, "after"))*time.Microsecond)
 	for _, at := range []time.Time{probe, next.Add(-time.Microsecond)} {
 		if at.Before(r.now) || turns && !at.Before(next) {
 			continue
 		}
 		for i, form := range r.forms {
-			require.Equal(r.t, r.verdicts[i].Holds, w.holds(form, at.UnixMicro()),
-				"%s turned at %s already, before %s; of %s", marshal(form), at, next, w.told())
+			require.Equal(r.t, r.verdicts[i].Holds, w.Holds(form, at.UnixMicro()),
+				"%s turned at %s already, before %s; of %s", marshal(form), at, next, w.Told())
 		}
 	}
 }
@@ -245,12 +264,12 @@ func (r *run) merge() []int {
 	} else {
 		r.set.Merge(&a.state, &b.state)
 	}
-	a.world.history = append(a.world.history, b.world.history...)
-	a.world.userID, a.world.email = a.world.userID || b.world.userID, a.world.email || b.world.email
-	if b.world.firstSeen != 0 {
-		a.world.seenBetween(b.world.firstSeen, b.world.lastSeen)
+	a.world.History = append(a.world.History, b.world.History...)
+	a.world.UserID, a.world.Email = a.world.UserID || b.world.UserID, a.world.Email || b.world.Email
+	if b.world.FirstSeen != 0 {
+		a.world.SeenBetween(b.world.FirstSeen, b.world.LastSeen)
 	}
-	properties := maps.Clone(a.world.properties)
+	properties := maps.Clone(a.world.Properties)
 	if properties == nil {
 		properties = object{}
 	}

@@ -32,8 +32,8 @@ func instance(t require.TestingT, text string) any {
 func TestThePublishedSchemaTakesEveryForm(t *testing.T) {
 	schema := compiledSchema(t, p.Schema)
 	rapid.Check(t, func(t *rapid.T) {
-		l := &language{t: t, base: draw(t, "base", bases).at, buckets: []string{"b"}}
-		form := l.condition(3)
+		l := &language{T: t, Base: draw(t, "base", bases).At, Buckets: []string{"b"}}
+		form := l.Condition(3)
 		text, err := json.Marshal(form)
 		require.NoError(t, err)
 		require.NoError(t, schema.Validate(instance(t, string(text))), "as written: %s", text)

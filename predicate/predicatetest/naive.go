@@ -1,4 +1,8 @@
-package predicate_test
+// Package predicatetest helps tests that ask whether what is kept of a contact answers as
+// the whole history would: random conditions and records, and an evaluator that reads the
+// canonical JSON of a condition and looks at everything each time. It shares no code with
+// package predicate.
+package predicatetest
 
 import (
 	"encoding/json"
@@ -11,60 +15,61 @@ import (
 	"time"
 )
 
-// The naive evaluator: it reads the canonical JSON of a condition and looks at the whole
-// history each time. It shares no code with the product.
-
-// happening is an event as it was recorded.
-type happening struct {
-	id         string
-	name       string
-	at         int64 // microseconds
-	properties map[string]any
+// Happening is an event as it was recorded.
+type Happening struct {
+	ID         string
+	Name       string
+	At         int64 // microseconds
+	Properties map[string]any
 }
 
-// world is everything that was ever said of a contact.
-type world struct {
-	history             []happening
-	properties          map[string]any
-	firstSeen, lastSeen int64
-	userID, email       bool
-	zone                *time.Location // the deployment's
-	sequence            int            // so many of the newest events
-	buckets             map[string]map[string]any
+// World is everything that was ever said of a contact.
+type World struct {
+	History             []Happening
+	Properties          map[string]any
+	FirstSeen, LastSeen int64 // microseconds; 0 is not known
+	UserID, Email       bool
+	Zone                *time.Location // the deployment's
+	Sequence            int            // so many of the newest events
+	// Members says whether it is a member of a bucket at an instant.
+	Members func(bucketID string, now int64) bool
 }
 
-type object = map[string]any
+// Object is a JSON object.
+type Object = map[string]any
 
-// told is for people.
-func (w *world) told() string {
-	out := fmt.Sprintf("contact %v, seen %d to %d;", w.properties, w.firstSeen, w.lastSeen)
-	for _, h := range w.history {
-		out += fmt.Sprintf(" %s at %s %v;", h.name, time.UnixMicro(h.at).UTC().Format(time.RFC3339Nano), h.properties)
+// Told is for people.
+func (w *World) Told() string {
+	out := fmt.Sprintf("contact %v, seen %d to %d;", w.Properties, w.FirstSeen, w.LastSeen)
+	for _, h := range w.History {
+		out += fmt.Sprintf(" %s at %s %v;", h.Name, time.UnixMicro(h.At).UTC().Format(time.RFC3339Nano), h.Properties)
 	}
 	return out
 }
 
-func parsed(canonical string) object {
-	out := object{}
+// Parsed is a canonical condition, or another JSON object.
+func Parsed(canonical string) Object {
+	out := Object{}
 	if err := json.Unmarshal([]byte(canonical), &out); err != nil {
 		panic(err)
 	}
 	return out
 }
 
-func (w *world) holds(c object, now int64) bool {
+// Holds says whether a condition does at an instant, in microseconds.
+func (w *World) Holds(c Object, now int64) bool {
 	switch c["type"] {
 	case "composite":
 		for _, inner := range c["conditions"].([]any) {
-			if w.holds(inner.(object), now) == (c["operator"] == "or") {
+			if w.Holds(inner.(Object), now) == (c["operator"] == "or") {
 				return c["operator"] == "or"
 			}
 		}
 		return c["operator"] == "and"
 	case "not":
-		return !w.holds(c["condition"].(object), now)
+		return !w.Holds(c["condition"].(Object), now)
 	case "property":
-		return w.compares(c, lookUp(w.properties, c["property"]), now, w.zoneOf(c))
+		return w.compares(c, LookUp(w.Properties, c["property"]), now, w.zoneOf(c))
 	case "event":
 		return w.event(c, now)
 	case "seen":
@@ -72,56 +77,58 @@ func (w *world) holds(c object, now int64) bool {
 	case "sequence":
 		return w.sequenceHolds(c, now)
 	case "bucket":
-		return w.holds(w.buckets[c["bucketId"].(string)], now)
+		return w.Members(c["bucketId"].(string), now)
 	case "identified":
 		switch c["by"] {
 		case "userId":
-			return w.userID
+			return w.UserID
 		case "email":
-			return w.email
+			return w.Email
 		}
-		return w.userID || w.email
+		return w.UserID || w.Email
 	case "email_engagement":
 		return w.mail(c, now)
 	}
 	panic(c["type"])
 }
 
-// matching are the distinct events of a name that pass a filter, newest first.
-func (w *world) matching(name any, where any) []happening {
-	var out []happening
-	for _, h := range w.history {
-		known := slices.ContainsFunc(out, func(o happening) bool { return o.id == h.id })
-		if h.name == name && !known && w.passes(where, h.properties) {
+// Matching are the distinct events of a name that pass a filter, newest first.
+func (w *World) Matching(name any, where any) []Happening {
+	var out []Happening
+	for _, h := range w.History {
+		known := slices.ContainsFunc(out, func(o Happening) bool { return o.ID == h.ID })
+		if h.Name == name && !known && w.Passes(where, h.Properties) {
 			out = append(out, h)
 		}
 	}
-	slices.SortFunc(out, func(a, b happening) int {
-		if a.at != b.at {
-			return int(b.at - a.at)
+	slices.SortFunc(out, func(a, b Happening) int {
+		if a.At != b.At {
+			return int(b.At - a.At)
 		}
-		return strings.Compare(b.id, a.id)
+		return strings.Compare(b.ID, a.ID)
 	})
 	return out
 }
 
-func (w *world) passes(where any, properties map[string]any) bool {
+// Passes says whether an event passes a filter; nil passes all.
+func (w *World) Passes(where any, properties map[string]any) bool {
 	if where == nil {
 		return true
 	}
-	filter := world{properties: properties, zone: w.zone}
-	delete(filter.properties, "timezone") // an event has no zone of its own
-	return filter.holds(where.(object), 0)
+	filter := World{Properties: properties, Zone: w.Zone}
+	delete(filter.Properties, "timezone") // an event has no zone of its own
+	return filter.Holds(where.(Object), 0)
 }
 
-func recent(list []happening, since int64) []happening {
-	return slices.DeleteFunc(slices.Clone(list), func(h happening) bool { return h.at < since })
+// Recent are those of a list that happened at an instant or later.
+func Recent(list []Happening, since int64) []Happening {
+	return slices.DeleteFunc(slices.Clone(list), func(h Happening) bool { return h.At < since })
 }
 
-func (w *world) event(c object, now int64) bool {
-	list := w.matching(c["eventName"], c["where"])
+func (w *World) event(c Object, now int64) bool {
+	list := w.Matching(c["eventName"], c["where"])
 	if c["within"] != nil {
-		list = recent(list, now-length(c["within"]))
+		list = Recent(list, now-Length(c["within"]))
 	}
 	switch c["check"] {
 	case "exists":
@@ -136,7 +143,7 @@ func (w *world) event(c object, now int64) bool {
 	case "total":
 		total := new(big.Rat)
 		for _, h := range list {
-			if n, ok := lookUp(h.properties, c["of"]).(float64); ok {
+			if n, ok := LookUp(h.Properties, c["of"]).(float64); ok {
 				total.Add(total, rat(n))
 			}
 		}
@@ -146,14 +153,14 @@ func (w *world) event(c object, now int64) bool {
 	if len(list) == 0 {
 		return compareNothing(c)
 	}
-	if c["within"] != nil && !slices.ContainsFunc(list, func(h happening) bool { return h.id == w.matching(c["eventName"], c["where"])[0].id }) {
+	if c["within"] != nil && !slices.ContainsFunc(list, func(h Happening) bool { return h.ID == w.Matching(c["eventName"], c["where"])[0].ID }) {
 		return false
 	}
-	return w.compares(c, lookUp(list[0].properties, c["of"]), now, w.zoneOf(c))
+	return w.compares(c, LookUp(list[0].Properties, c["of"]), now, w.zoneOf(c))
 }
 
 // compareNothing is a comparison of the last value when there is no event.
-func compareNothing(c object) bool {
+func compareNothing(c Object) bool {
 	return c["within"] == nil && (c["operator"] == "neq" || c["operator"] == "not_exists")
 }
 
@@ -167,69 +174,78 @@ func compareRat(operator any, a, b *big.Rat) bool {
 	return map[any]bool{"eq": c == 0, "gt": c > 0, "gte": c >= 0, "lt": c < 0, "lte": c <= 0}[operator]
 }
 
-func (w *world) seen(c object, now int64) bool {
-	at := w.firstSeen
+// SeenBetween widens when it was seen.
+func (w *World) SeenBetween(first, last int64) {
+	if w.FirstSeen == 0 || first < w.FirstSeen {
+		w.FirstSeen = first
+	}
+	w.LastSeen = max(w.LastSeen, last)
+}
+
+func (w *World) seen(c Object, now int64) bool {
+	at := w.FirstSeen
 	if c["check"] == "last" {
-		at = w.lastSeen
+		at = w.LastSeen
 	}
 	if c["eventName"] != nil {
-		list := w.matching(c["eventName"], c["where"])
+		list := w.Matching(c["eventName"], c["where"])
 		if len(list) == 0 {
 			return false
 		}
-		at = list[len(list)-1].at
+		at = list[len(list)-1].At
 		if c["check"] == "last" {
-			at = list[0].at
+			at = list[0].At
 		}
 	}
 	return at != 0 && datesHold(c, day{instant: at}, now, w.zoneOf(c))
 }
 
-func (w *world) newest(step any) []happening {
-	list := w.matching(step.(object)["eventName"], step.(object)["where"])
-	return list[:min(len(list), w.sequence)]
+func (w *World) newest(step any) []Happening {
+	list := w.Matching(step.(Object)["eventName"], step.(Object)["where"])
+	return list[:min(len(list), w.Sequence)]
 }
 
-func (w *world) sequenceHolds(c object, now int64) bool {
+func (w *World) sequenceHolds(c Object, now int64) bool {
 	firsts, thens := w.newest(c["first"]), w.newest(c["then"])
 	if c["occurrence"] == "last" && len(firsts) > 1 {
 		firsts = firsts[:1]
 	}
 	for _, a := range firsts {
-		if c["lookback"] != nil && a.at < now-length(c["lookback"]) {
+		if c["lookback"] != nil && a.At < now-Length(c["lookback"]) {
 			continue
 		}
-		followed := slices.ContainsFunc(thens, func(b happening) bool {
-			return b.at > a.at && (c["within"] == nil || b.at-a.at <= length(c["within"]))
+		followed := slices.ContainsFunc(thens, func(b Happening) bool {
+			return b.At > a.At && (c["within"] == nil || b.At-a.At <= Length(c["within"]))
 		})
 		if c["check"] != "not_followed" && followed {
 			return true
 		}
-		if c["check"] == "not_followed" && !followed && now > a.at+length(c["within"]) {
+		if c["check"] == "not_followed" && !followed && now > a.At+Length(c["within"]) {
 			return true
 		}
 	}
 	return false
 }
 
-func (w *world) mail(c object, now int64) bool {
-	where := object{"type": "property", "property": "templateKey", "operator": "eq", "value": c["templateKey"]}
+func (w *World) mail(c Object, now int64) bool {
+	where := Object{"type": "property", "property": "templateKey", "operator": "eq", "value": c["templateKey"]}
 	what, negative := strings.CutPrefix(c["check"].(string), "not_")
-	opened := w.holds(object{"type": "sequence", "occurrence": "last",
-		"first": object{"eventName": "email.sent", "where": where},
-		"then":  object{"eventName": "email." + what, "where": where}}, now)
-	sent := len(w.matching("email.sent", where)) > 0
+	opened := w.Holds(Object{"type": "sequence", "occurrence": "last",
+		"first": Object{"eventName": "email.sent", "where": where},
+		"then":  Object{"eventName": "email." + what, "where": where}}, now)
+	sent := len(w.Matching("email.sent", where)) > 0
 	return sent && opened != negative
 }
 
-func lookUp(properties map[string]any, path any) any {
+// LookUp is the value at a path; nil for none.
+func LookUp(properties map[string]any, path any) any {
 	names, ok := path.([]any)
 	if !ok {
 		names = []any{path}
 	}
 	var at any = properties
 	for _, name := range names {
-		inner, ok := at.(object)
+		inner, ok := at.(Object)
 		if !ok {
 			return nil
 		}
@@ -240,18 +256,18 @@ func lookUp(properties map[string]any, path any) any {
 	return at
 }
 
-func (w *world) zoneOf(c object) *time.Location {
-	for _, name := range []any{c["zone"], w.properties["timezone"]} {
+func (w *World) zoneOf(c Object) *time.Location {
+	for _, name := range []any{c["zone"], w.Properties["timezone"]} {
 		if text, ok := name.(string); ok && text != "" && text != "Local" {
 			if zone, err := time.LoadLocation(text); err == nil {
 				return zone
 			}
 		}
 	}
-	return w.zone
+	return w.Zone
 }
 
-func lower(c object, v any) any {
+func lower(c Object, v any) any {
 	if text, ok := v.(string); ok && c["ignoreCase"] == true {
 		return strings.ToLower(text)
 	}
@@ -266,7 +282,7 @@ func isScalar(v any) bool {
 	return false
 }
 
-func (w *world) compares(c object, actual any, now int64, zone *time.Location) bool {
+func (w *World) compares(c Object, actual any, now int64, zone *time.Location) bool {
 	want := c["value"]
 	equal := func(a, b any) bool { return isScalar(a) && lower(c, a) == lower(c, b) }
 	text := func(test func(a, b string) bool) bool {
@@ -338,7 +354,7 @@ func dateIn(instant int64, zone *time.Location) int64 {
 	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400
 }
 
-func datesHold(c object, actual day, now int64, zone *time.Location) bool {
+func datesHold(c Object, actual day, now int64, zone *time.Location) bool {
 	test := func(operator any, want any) bool {
 		a, b, ok := comparable(actual, want.(string), now, zone)
 		return ok && map[any]bool{"before": a < b, "on_or_before": a <= b, "after": a > b, "on_or_after": a >= b, "on_date": a == b}[operator]
@@ -382,11 +398,11 @@ func shiftOf(text string) int64 {
 	return total
 }
 
-// length is a duration of the canonical form in microseconds.
-func length(v any) int64 {
+// Length is a duration of the canonical form in microseconds.
+func Length(v any) int64 {
 	total := 0.0
 	for part, seconds := range map[string]float64{"hours": 3600, "minutes": 60, "seconds": 1} {
-		if n, ok := v.(object)[part].(float64); ok {
+		if n, ok := v.(Object)[part].(float64); ok {
 			total += n * seconds
 		}
 	}
