@@ -18,7 +18,7 @@ func (a *App) console() []web.Route {
 		DB: a.db, Destinations: a.operations,
 		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
 		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
-		Values:      a.codec, Logger: a.tel.Logger.Logger,
+		Values:      a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
 	})
 }
 

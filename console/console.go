@@ -33,7 +33,9 @@ type Deps struct {
 	Records     Records
 	DeadLetters DeadLetters
 	Values      Values
-	Logger      *zap.Logger
+	// Log is where commands to processors are appended.
+	Log    Appender
+	Logger *zap.Logger
 }
 
 type console struct {
@@ -48,6 +50,7 @@ func Routes(deps Deps) []web.Route {
 		c.webhookRoutes(), c.sampleRoutes(), c.parkedRoutes(),
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),
+		c.bucketRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(),
 	)
 	for i := range routes {
 		routes[i].Errors = inWords

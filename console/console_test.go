@@ -50,12 +50,13 @@ type server struct {
 	positions *positions
 	backfills *backfills
 	log       *log
+	told      *told
 	unseeing  bool // the key may not see what failures tell of the network
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, db: storagetest.New(t), positions: &positions{}, backfills: &backfills{}, log: &log{}}
+	s := &server{t: t, db: storagetest.New(t), positions: &positions{}, backfills: &backfills{}, log: &log{}, told: &told{}}
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { s.arrived.Add(1) }))
 	t.Cleanup(receiver.Close)
 	s.receiver = receiver.URL
@@ -67,7 +68,7 @@ func newServer(t *testing.T) *server {
 	s.ops = destinations.New(s.db, storage.NewDestinations(s.db, box), ends{}, deliverer, zap.NewNop())
 	routes := console.Routes(console.Deps{
 		DB: s.db, Destinations: s.ops,
-		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Logger: zap.NewNop(),
+		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Logger: zap.NewNop(),
 	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)

@@ -46,8 +46,12 @@ type contactQuery struct {
 }
 
 type contactResponse struct {
-	Contact contactJSON `json:"contact"`
+	Contact     contactJSON  `json:"contact"`
+	Memberships []memberJSON `json:"memberships" doc:"Buckets that it is a member of, then those that it left, the newest joins first; a hundred at most."`
 }
+
+// shownMemberships is how many memberships of a contact are shown.
+const shownMemberships = 100
 
 func contactOf(c *storage.Contact) contactJSON {
 	out := contactJSON{
@@ -108,7 +112,8 @@ func (c *console) getContact(r *web.Request) (out contactResponse, err error) {
 	case contact == nil:
 		return out, web.ErrNotFound
 	}
-	return contactResponse{contactOf(contact)}, nil
+	memberships, err := c.DB.BucketMemberships(r.Context(), contact.ID, shownMemberships)
+	return contactResponse{contactOf(contact), membersOf(memberships)}, err
 }
 
 func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {

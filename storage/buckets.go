@@ -89,7 +89,7 @@ WITH ended AS (
     UNION ALL
     SELECT bucket_id, partition, (left_at AT TIME ZONE 'UTC')::date, 0, -1 FROM removed WHERE left_at IS NOT NULL
 ), counted AS (` + countedBuckets + `), counted_days AS (` + countedDays + `)
-SELECT count(*) FROM removed`
+SELECT count(*), coalesce(array_agg(DISTINCT contact_id::text), '{}') FROM removed`
 
 	forgetMembers = `
 WITH removed AS (
@@ -180,24 +180,23 @@ func queueLeaves(batch *pgx.Batch, leaves []*BucketTransition) {
 	batch.Queue(saveLeaves, buckets, contacts, epochs, at, reasons)
 }
 
-// PurgeBucket removes at most limit rows of a bucket, whoever they are of, from rows and
-// counters, and says how many: none when nothing is left of it. A transaction each, so
-// that none is long.
-func (db *DB) PurgeBucket(ctx context.Context, bucket string, limit int) (removed int64, err error) {
+// PurgeBucket removes at most limit rows of a bucket, from rows and counters, and says how
+// many and of which contacts: none when nothing is left of it.
+func (tx *Tx) PurgeBucket(ctx context.Context, bucket string, limit int) (removed int64, contacts []string, err error) {
 	const purge = `
 WITH removed AS (
     DELETE FROM bucket_members AS m
     WHERE m.ctid IN (SELECT ctid FROM bucket_members WHERE bucket_id = $1 ORDER BY contact_id, epoch LIMIT $2 FOR UPDATE)
     RETURNING m.*
 )` + uncounted
-	if err := db.sql.QueryRow(ctx, purge, bucket, limit).Scan(&removed); err != nil || removed > 0 {
-		return removed, wrapBucket(err, "purge", bucket)
+	if err := tx.sql.QueryRow(ctx, purge, bucket, limit).Scan(&removed, &contacts); err != nil || removed > 0 {
+		return removed, contacts, wrapBucket(err, "purge", bucket)
 	}
 	const counters = `
 WITH counts AS (DELETE FROM bucket_counts WHERE bucket_id = $1 AND entered = 0)
 DELETE FROM bucket_days WHERE bucket_id = $1 AND entered = 0 AND left_ = 0`
-	_, err = db.sql.Exec(ctx, counters, bucket)
-	return 0, wrapBucket(err, "purge", bucket)
+	_, err = tx.sql.Exec(ctx, counters, bucket)
+	return 0, nil, wrapBucket(err, "purge", bucket)
 }
 
 func wrapBucket(err error, what, bucket string) error {

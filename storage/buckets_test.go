@@ -174,15 +174,27 @@ func (c *bucketsCase) erase() {
 func (c *bucketsCase) purge() {
 	bucket := rapid.SampledFrom(c.buckets).Draw(c.T, "bucket")
 	limit := rapid.IntRange(1, 3).Draw(c.T, "limit")
+	var gone []string
 	for {
-		n, err := c.db.PurgeBucket(c.t.Context(), bucket, limit)
-		require.NoError(c, err)
+		var n int64
+		var of []string
+		require.NoError(c, c.db.InTx(c.t.Context(), func(tx *storage.Tx) (err error) {
+			n, of, err = tx.PurgeBucket(c.t.Context(), bucket, limit)
+			return err
+		}))
+		require.LessOrEqual(c, int64(len(of)), n)
+		gone = append(gone, of...)
 		require.LessOrEqual(c, n, int64(limit))
 		if n == 0 {
 			break
 		}
 	}
-	c.model.rows = slices.DeleteFunc(c.model.rows, func(r storage.BucketMember) bool { return r.BucketID == bucket })
+	c.model.rows = slices.DeleteFunc(c.model.rows, func(r storage.BucketMember) bool {
+		if r.BucketID == bucket {
+			require.Contains(c, gone, r.ContactID)
+		}
+		return r.BucketID == bucket
+	})
 	require.Zero(c, count(c.t, c.db, "bucket_counts WHERE bucket_id = '"+bucket+"'")+count(c.t, c.db, "bucket_days WHERE bucket_id = '"+bucket+"'"))
 }
 

@@ -127,6 +127,15 @@ FROM timers WHERE owner = $1 AND contact_id = ANY ($2::text[]::uuid[])`
 	return found, nil
 }
 
+// IsDerived says whether a processor has seen a contact.
+func (db *DB) IsDerived(ctx context.Context, processor, contact string) (is bool, err error) {
+	const look = `SELECT EXISTS (SELECT FROM derived_contacts WHERE processor = $1 AND contact_id = $2::text::uuid)`
+	if err := db.sql.QueryRow(ctx, look, processor, contact).Scan(&is); err != nil {
+		return false, fmt.Errorf("look for contact %s at %s: %w", contact, processor, err)
+	}
+	return is, nil
+}
+
 // DerivedChanges is what a batch changes.
 type DerivedChanges struct {
 	Contacts []*Derived

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -78,6 +80,15 @@ type answered struct {
 // Answered is a body under a status of its own.
 func Answered(status int, body any) any { return answered{status, body} }
 
+// Stream is an answer that is written as it is made: the body of a handler whose route
+// names its media type in Answers. Its time is not limited, but that of each write is. When
+// Write fails, or the client hangs up, the answer breaks off, so that nobody takes a part
+// of it for the whole.
+type Stream struct {
+	Media Media
+	Write func(ctx context.Context, w io.Writer) error
+}
+
 // Param is a part of the path as it was written.
 func (r *Request) Param(name string) string { return chi.URLParam(r.Request, name) }
 
@@ -112,15 +123,59 @@ func (a *accepted) checked(route Route) func(*Exchange, *http.Request) {
 			err = route.Errors(err)
 		}
 		own, answers := body.(answered)
+		long, streams := body.(Stream)
 		switch {
 		case err != nil:
 			x.failHandled(r, err, route.NotFound)
+		case streams:
+			x.stream(r, long, route)
 		case answers:
 			x.Encode(own.status, own.body)
 		default:
 			x.Encode(cmp.Or(route.Status, http.StatusOK), body)
 		}
 	}
+}
+
+// Of an answer that is written as it is made: the size of its writes, and what each may take,
+// for a client that reads no more would hold it up for ever.
+const (
+	streamWrite     = 32 << 10
+	streamWriteTime = time.Minute
+)
+
+// stream answers with what is written as it is made. Without a byte of it there can still be
+// an error; after the first the connection is all there is to say it with.
+func (x *Exchange) stream(r *http.Request, s Stream, route Route) {
+	x.Header().Set("Content-Type", string(s.Media))
+	if r.Method == http.MethodHead {
+		return
+	}
+	body := bufio.NewWriterSize(timedWriter{x}, streamWrite)
+	err := s.Write(r.Context(), body)
+	if err == nil {
+		err = body.Flush()
+	}
+	switch {
+	case err == nil:
+		return
+	case x.written == 0:
+		x.failHandled(r, err, route.NotFound)
+		return
+	case r.Context().Err() == nil:
+		x.edge.log.Warn("http.broken_off", zap.String("route", routeOf(r)), zap.String("request_id", x.RequestID), zap.Error(err))
+	}
+	x.Err = err
+	panic(http.ErrAbortHandler)
+}
+
+// timedWriter gives each write its own time.
+type timedWriter struct{ x *Exchange }
+
+// Write implements io.Writer.
+func (w timedWriter) Write(p []byte) (int, error) {
+	_ = http.NewResponseController(w.x).SetWriteDeadline(time.Now().Add(streamWriteTime)) // a recorder has none
+	return w.x.Write(p)
 }
 
 // failHandled answers with the error of a handler, telling the sender's fault from ours.
