@@ -76,13 +76,14 @@ func moveFills(batch *pgx.Batch, processor string, fills []Fill) {
 		return
 	}
 	const upsert = `
-INSERT INTO derived_fills AS f (processor, partition, version, after, passed, total, behind, done_at)
-SELECT $1, v.partition, v.version, v.after, v.passed, v.total, v.behind, CASE WHEN v.done THEN now() END
+INSERT INTO derived_fills AS f (processor, partition, version, after, passed, total, behind, done_at, filled)
+SELECT $1, v.partition, v.version, v.after, v.passed, v.total, v.behind, CASE WHEN v.done THEN now() END, CASE WHEN v.done THEN v.version ELSE 0 END
 FROM unnest($2::integer[], $3::bigint[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[])
      AS v (partition, version, after, passed, total, behind, done)
 ON CONFLICT (processor, partition) DO UPDATE
 SET version = excluded.version, after = excluded.after, passed = excluded.passed, total = excluded.total, behind = excluded.behind,
-    started_at = CASE WHEN f.version = excluded.version THEN f.started_at ELSE now() END, updated_at = now(), done_at = excluded.done_at`
+    started_at = CASE WHEN f.version = excluded.version THEN f.started_at ELSE now() END, updated_at = now(), done_at = excluded.done_at,
+    filled = greatest(f.filled, excluded.filled)`
 	n := len(fills)
 	partitions, versions, after := make([]int32, n), make([]int64, n), make([]uuid.UUID, n)
 	passed, totals, behind, done := make([]int64, n), make([]int64, n), make([]int64, n), make([]bool, n)
@@ -137,6 +138,7 @@ LEFT JOIN LATERAL (
 type FillPart struct {
 	Fill
 	First      string        // the first contact of the partition; empty when there is none
+	Filled     int64         // the newest version with which all contacts have been passed
 	TakingOver bool          // contacts of the partition are still taken over
 	Still      time.Duration // for how long it did not move; only of one that has begun
 }
@@ -150,7 +152,7 @@ func (db *DB) FillParts(ctx context.Context, processor string, version int64) ([
 SELECT p.partition, p.taking_over IS NOT NULL,
        coalesce((SELECT d.contact_id::text FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = p.partition AND d.ended_at IS NULL
                  ORDER BY d.contact_id LIMIT 1), ''),
-       f.version, f.after, f.passed, f.total, f.behind, f.done_at IS NOT NULL, extract(epoch FROM clock_timestamp() - f.updated_at)::float8
+       f.version, f.after, f.passed, f.total, f.behind, f.done_at IS NOT NULL, coalesce(f.filled, 0), extract(epoch FROM clock_timestamp() - f.updated_at)::float8
 FROM processor_progress AS p LEFT JOIN derived_fills AS f ON f.processor = p.processor AND f.partition = p.partition
 WHERE p.processor = $1 ORDER BY p.partition`
 	rows, err := db.sql.Query(ctx, look, processor)
@@ -162,7 +164,7 @@ WHERE p.processor = $1 ORDER BY p.partition`
 		var of, passed, total, behind *int64
 		var after *uuid.UUID
 		var still *float64
-		err := row.Scan(&p.Partition, &p.TakingOver, &p.First, &of, &after, &passed, &total, &behind, &p.Done, &still)
+		err := row.Scan(&p.Partition, &p.TakingOver, &p.First, &of, &after, &passed, &total, &behind, &p.Done, &p.Filled, &still)
 		if err != nil || of == nil {
 			return p, err
 		}
@@ -186,6 +188,9 @@ type FillProgress struct {
 	Total  int64 // contacts, as far as partitions have begun
 	Behind int64 // of those passed, contacts that are to be filled with a later record
 	Done   bool
+	// Filled is the newest version with which all contacts of all partitions have been
+	// passed: what has not changed since is there in full.
+	Filled int64
 }
 
 // FillProgress says how far a processor is filled with the definitions of a version. A
@@ -195,9 +200,15 @@ func (db *DB) FillProgress(ctx context.Context, processor string, version int64)
 	if err != nil {
 		return FillProgress{}, err
 	}
-	all := FillProgress{Done: len(parts) > 0}
+	all := FillProgress{Done: len(parts) > 0, Filled: version}
+	if !all.Done {
+		all.Filled = 0
+	}
 	for i := range parts {
 		p := &parts[i]
+		if p.First != "" || p.TakingOver {
+			all.Filled = min(all.Filled, p.Filled)
+		}
 		all.Passed, all.Total, all.Behind = all.Passed+p.Passed, all.Total+p.Total, all.Behind+p.Behind
 		all.Done = all.Done && p.Through()
 	}
