@@ -148,7 +148,8 @@ func (a *App) openSinks() (err error) {
 	a.deliverer, err = sinks.New(sinks.Config{
 		Version: Version, Kinds: kinds, OwnKinds: a.added.kinds, Timeout: a.cfg.Delivery.Timeout,
 		Lines: a.cfg.Log.Attempts, AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks, Proxy: proxy,
-		Own: &sinks.OwnKafka{Owns: a.admin.Config.Owns, ClusterID: a.admin.ClusterID},
+		Memberships: a.db.BucketsOf,
+		Own:         &sinks.OwnKafka{Owns: a.admin.Config.Owns, ClusterID: a.admin.ClusterID},
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {
 		return fmt.Errorf("open sinks: %w", err)

@@ -142,7 +142,7 @@ func deliver(ctx context.Context, env *surroundings, destinations *storage.Desti
 	if o.instance == "" {
 		o.instance = "bench"
 	}
-	deliverer, err := sinks.New(sinks.Config{AllowLoopback: true, AllowHTTP: true}, o.decoder, log, nil)
+	deliverer, err := sinks.New(sinks.Config{AllowLoopback: true, AllowHTTP: true, Memberships: env.db.BucketsOf}, o.decoder, log, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -257,6 +257,14 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	require.InDelta(t, 0, one["lag"], 0)
 	require.Contains(t, one, "lastError")
 
+	for _, filter := range []any{".type", map[string]any{"event": "contact.*"}, []any{map[string]any{"event": "a"}, map[string]any{"event": "b"}}, ""} {
+		sent, err := json.Marshal(map[string]any{"filter": filter})
+		require.NoError(t, err)
+		require.Equal(t, filter, s.request(http.MethodPatch, "/webhooks/"+id, string(sent), http.StatusOK)["filter"])
+	}
+	wrong := s.request(http.MethodPatch, "/webhooks/"+id, `{"filter":{"evnt":"a"}}`, http.StatusBadRequest)
+	require.Contains(t, fmt.Sprint(wrong), `did you mean \"event\"?`)
+
 	changed := s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
 	require.Nil(t, changed["config"])
 	require.Nil(t, changed["description"])

@@ -42,16 +42,16 @@ type (
 	// WebhookSettings are what a destination is made and changed by. What they must be is
 	// the business of its kind.
 	WebhookSettings struct {
-		Name                *string  `json:"name,omitempty" minLength:"1" maxLength:"100" doc:"Unique; made from kind and host when left out."`
-		Kind                *string  `json:"kind,omitempty" minLength:"1" maxLength:"100" doc:"webhook (the default), posthog, segment, slack."`
-		URL                 *string  `json:"url,omitempty" maxLength:"2048"`
-		Disabled            *bool    `json:"disabled,omitempty"`
-		Filter              *string  `json:"filter,omitempty" maxLength:"65536" doc:"jq; what it does not say true to is not sent."`
-		Transform           *string  `json:"transform,omitempty" maxLength:"65536" doc:"jq; makes the data that is sent."`
-		RateLimit           *float64 `json:"rateLimit,omitempty" minimum:"0" doc:"Requests a second, 0 for no limit."`
-		Concurrency         *int     `json:"concurrency,omitempty" minimum:"0" doc:"Requests in flight."`
-		RetryHorizonSeconds *int     `json:"retryHorizonSeconds,omitempty" minimum:"0"`
-		DeliveryLog         *string  `json:"deliveryLog,omitempty" maxLength:"100" doc:"all, failures or off."`
+		Name                *string         `json:"name,omitempty" minLength:"1" maxLength:"100" doc:"Unique; made from kind and host when left out."`
+		Kind                *string         `json:"kind,omitempty" minLength:"1" maxLength:"100" doc:"webhook (the default), posthog, segment, slack."`
+		URL                 *string         `json:"url,omitempty" maxLength:"2048"`
+		Disabled            *bool           `json:"disabled,omitempty"`
+		Filter              json.RawMessage `json:"filter,omitempty" doc:"What it does not say true to is not sent: jq as a text, or a condition on records (docs/conditions.md, Filters) as an object or a list of these; an empty text for none."`
+		Transform           *string         `json:"transform,omitempty" maxLength:"65536" doc:"jq; makes the data that is sent."`
+		RateLimit           *float64        `json:"rateLimit,omitempty" minimum:"0" doc:"Requests a second, 0 for no limit."`
+		Concurrency         *int            `json:"concurrency,omitempty" minimum:"0" doc:"Requests in flight."`
+		RetryHorizonSeconds *int            `json:"retryHorizonSeconds,omitempty" minimum:"0"`
+		DeliveryLog         *string         `json:"deliveryLog,omitempty" maxLength:"100" doc:"all, failures or off."`
 	}
 	webhookRequest struct {
 		WebhookSettings
@@ -149,18 +149,34 @@ func (c *console) createWebhook(r *web.Request, req *webhookRequest) (*destinati
 	take(&s.Kind, req.Kind)
 	take(&s.URL, req.URL)
 	take(&s.Disabled, req.Disabled)
-	take(&s.Filter, req.Filter)
 	take(&s.Transform, req.Transform)
 	take(&s.RateLimit, req.RateLimit)
 	take(&s.Concurrency, req.Concurrency)
 	take(&s.RetryHorizon, seconds(req.RetryHorizonSeconds))
 	take(&s.DeliveryLog, req.DeliveryLog)
+	filter, err := filterOf(req.Filter)
+	if err != nil {
+		return nil, err
+	}
+	take(&s.Filter, filter)
 	created, err := c.Destinations.Create(r.Context(), s)
 	if err != nil {
 		return nil, err
 	}
 	c.audit(r, "webhooks", created.ID, detailOf(r, &created.View))
 	return created, nil
+}
+
+// filterOf is the filter of a request, nil when it has none.
+func filterOf(sent json.RawMessage) (*destinations.Filter, error) {
+	if sent == nil {
+		return nil, nil //nolint:nilnil // a field that was left out is no error
+	}
+	var f destinations.Filter
+	if err := f.UnmarshalJSON(sent); err != nil {
+		return nil, err
+	}
+	return &f, nil
 }
 
 func take[T any](to, from *T) {
@@ -190,9 +206,13 @@ func (c *console) getWebhook(r *web.Request) (*destinations.View, error) {
 
 // updateWebhook is PATCH /webhooks/{id}.
 func (c *console) updateWebhook(r *web.Request, req *webhookPatch) (*destinations.Created, error) {
+	filter, err := filterOf(req.Filter)
+	if err != nil {
+		return nil, err
+	}
 	p := destinations.Patch{
 		Name: req.Name, Kind: req.Kind, URL: req.URL, Description: req.Description, EventTypes: req.EventTypes, Config: json.RawMessage(req.Config),
-		Disabled: req.Disabled, Filter: req.Filter, Transform: req.Transform, RateLimit: req.RateLimit, Concurrency: req.Concurrency,
+		Disabled: req.Disabled, Filter: filter, Transform: req.Transform, RateLimit: req.RateLimit, Concurrency: req.Concurrency,
 		RetryHorizon: seconds(req.RetryHorizonSeconds), DeliveryLog: req.DeliveryLog,
 	}
 	if p.Description == nil && slices.Contains(r.Sent(), "description") { // null clears

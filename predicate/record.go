@@ -71,11 +71,14 @@ func FromFact(f *schemas.Fact) (Record, error) {
 	return r, nil
 }
 
-// properties are those of the event, made from the fact's payload when it is one: under
-// the names of the catalog.
+// properties are those of the event. Those of a fact that carries the contact are the
+// contact's; of others they are made from the payload, under the names of the catalog.
 func (r *Record) properties() string {
-	if r.fact == nil {
+	switch {
+	case r.fact == nil:
 		return r.Properties
+	case r.Contact != "":
+		return r.Contact
 	}
 	text, err := json.Marshal(payload(r.fact))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 
+	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
@@ -28,13 +29,14 @@ const keptOfAnswer = 1 << 10
 
 // opened is a destination made ready, at one of its revisions.
 type opened struct {
-	revision int64
-	dest     *storage.Destination
-	kind     *Kind
-	sink     Sink
-	program  *program.Program // nil without filter and transform
-	series   *series
-	err      error // the settings cannot be used
+	revision  int64
+	dest      *storage.Destination
+	kind      *Kind
+	sink      Sink
+	condition *predicate.Filter // on records; nil without one
+	program   *program.Program  // nil without filter and transform in jq
+	series    *series
+	err       error // the settings cannot be used
 }
 
 // open makes a destination ready, once for each revision. The pointer is
@@ -111,7 +113,9 @@ func (d *Deliverer) newOpened(dest *storage.Destination) *opened {
 		return o
 	}
 	o.kind = kind
-	o.sink, o.err = kind.Open(dest, d.client.Guard())
+	if o.condition, o.err = d.condition(dest); o.err == nil {
+		o.sink, o.err = kind.Open(dest, d.client.Guard())
+	}
 	return o
 }
 
@@ -192,13 +196,14 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del delivery.Deliver
 // build decodes the records, has filter and transform run, and builds the request. What
 // is computed here counts towards the CPU limit of backfills; false when ctx ended first.
 func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery, a *attempt) bool {
-	if o.program == nil {
+	if o.program == nil && o.condition == nil {
 		return del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
 	}
 	if !del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a) }) {
 		return false
 	}
-	o.shape(ctx, del, a) // in worker processes, for as long as it takes: outside the CPU limit
+	d.choose(ctx, o, del, a) // may wait for Postgres: outside the CPU limit
+	o.shape(ctx, del, a)     // in worker processes, for as long as it takes
 	return del.CPULimiter.Do(ctx, func() { a.write(o) })
 }
 

@@ -220,7 +220,7 @@ func (e *editing) edit(rng *rand.Rand) string {
 		return "url"
 	case 3:
 		filter := []string{"", `.data.event == "step"`, `.data.event != "extra"`}[rng.IntN(3)]
-		update(destinations.Patch{Filter: &filter})
+		update(destinations.Patch{Filter: &destinations.Filter{JQ: filter}})
 		return "filter " + filter
 	case 4:
 		types := [][]string{{"event.tracked"}, {"event.tracked:step"}, {"event.tracked", "contact.*"}}[rng.IntN(3)]

@@ -26,7 +26,7 @@ func programs(dest *storage.Destination) program.Source {
 // shape filters and transforms the payloads of an attempt. Those that are not to be sent
 // are set apart.
 func (o *opened) shape(ctx context.Context, del delivery.Delivery, a *attempt) {
-	if a.unable != nil || len(a.Payloads) == 0 {
+	if o.program == nil || a.unable != nil || len(a.Payloads) == 0 {
 		return
 	}
 	results, err := o.program.Run(ctx, envelopes(a.Payloads))
@@ -58,8 +58,17 @@ func (o *opened) shape(ctx context.Context, del delivery.Delivery, a *attempt) {
 	a.Payloads = kept
 }
 
-// shapeOne is shape for a payload that is tried; nil says that it is not to be sent.
-func (o *opened) shapeOne(ctx context.Context, p *Payload) (*Payload, error) {
+// shapeOne is choose and shape for a payload that is tried; nil says that it is not to be sent.
+func (d *Deliverer) shapeOne(ctx context.Context, o *opened, p *Payload) (*Payload, error) {
+	if o.condition != nil {
+		choices, err := d.chosen(ctx, o.condition, []*Payload{p})
+		if err != nil {
+			return nil, err
+		}
+		if c := choices[0]; !c.takes {
+			return nil, c.err
+		}
+	}
 	if o.program == nil {
 		return p, nil
 	}

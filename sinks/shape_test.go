@@ -22,7 +22,7 @@ func shaped(t *testing.T, filter, transform string, p *Payload) (*Payload, error
 	d := newDeliverer(t, Config{AllowLoopback: true})
 	o := d.ready(&storage.Destination{Kind: "webhook", URL: "http://localhost", Secret: signing.NewSecret(), Filter: filter, Transform: transform})
 	require.NoError(t, o.err)
-	return o.shapeOne(t.Context(), p)
+	return d.shapeOne(t.Context(), o, p)
 }
 
 func TestATransformWritesTheEnvelopeAndKeepsLargeNumbers(t *testing.T) {

@@ -61,6 +61,9 @@ type Config struct {
 	// Proxy is what all requests over HTTP go through, see [transport.ParseProxy];
 	// nil for none.
 	Proxy *url.URL
+	// Memberships looks up who is a member of which buckets, for filters that ask for it;
+	// nil refuses these.
+	Memberships Memberships
 	// Own is the Kafka that this deployment lives on; nil lets destinations of kind
 	// kafka write to any topic.
 	Own *OwnKafka

@@ -36,7 +36,7 @@ func (d *Deliverer) Try(ctx context.Context, dest *storage.Destination, p *Paylo
 		return t
 	}
 	if shaped {
-		out, err := t.opened.shapeOne(ctx, p)
+		out, err := d.shapeOne(ctx, t.opened, p)
 		var source *program.SourceError
 		switch {
 		case errors.As(err, &source):

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -155,6 +156,31 @@ func (db *DB) IsBucketMember(ctx context.Context, bucket, contact string) (is bo
 		return false, nil
 	}
 	return is, wrapBucket(err, "look for a member of", bucket)
+}
+
+// BucketsOf says of which of the buckets contacts are members now, in one statement. Of a
+// contact that is a member of none there is nothing.
+func (db *DB) BucketsOf(ctx context.Context, contacts, buckets []string) (map[string][]string, error) {
+	const sql = `
+		SELECT contact_id::text, array_agg(DISTINCT bucket_id)
+		FROM bucket_members
+		WHERE contact_id = ANY($1::text[]::uuid[]) AND bucket_id = ANY($2) AND left_at IS NULL
+		GROUP BY contact_id`
+	contacts = slices.DeleteFunc(slices.Clone(contacts), func(id string) bool { return uuid.Validate(id) != nil })
+	out := map[string][]string{}
+	rows, err := db.sql.Query(ctx, sql, contacts, buckets)
+	if err == nil {
+		var contact string
+		var of []string
+		_, err = pgx.ForEachRow(rows, []any{&contact, &of}, func() error {
+			out[contact] = slices.Clone(of)
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read buckets of contacts: %w", err)
+	}
+	return out, nil
 }
 
 // CountBucketMembers counts the joins of a contact to a bucket that a filter takes.

@@ -303,6 +303,23 @@ func TestAJoinAndALeaveAndANewJoinInOneBatchAreThreeTransitions(t *testing.T) {
 	require.Equal(t, []int64{1, 2, 1}, []int64{counts.Active, counts.Entered, counts.Left})
 }
 
+func TestTheBucketsOfManyContactsAreReadInOneStatement(t *testing.T) {
+	t.Parallel()
+	db, ann, bob := storagetest.New(t), uuid.NewString(), uuid.NewString()
+	tr := func(contact, bucket string, epoch int64, entered bool) storage.BucketTransition {
+		return storage.BucketTransition{ContactID: contact, BucketID: bucket, Epoch: epoch, Entered: entered, At: noon.Add(time.Duration(epoch) * time.Minute), Source: "event", Reason: "criteria"}
+	}
+	require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveBucketTransitions(t.Context(), []storage.BucketTransition{
+			tr(ann, "keen", 1, true), tr(ann, "keen", 1, false), tr(ann, "keen", 2, true), tr(ann, "new", 1, true), tr(ann, "other", 1, true),
+			tr(bob, "keen", 1, true), tr(bob, "keen", 1, false),
+		}, nil)
+	}))
+	of, err := db.BucketsOf(t.Context(), []string{ann, bob, uuid.NewString(), "no id"}, []string{"keen", "new"})
+	require.NoError(t, err)
+	require.Equal(t, map[string][]string{ann: {"keen", "new"}}, of)
+}
+
 func TestMembersAreReadInChunksAndOnceEachWhileOthersJoinAndLeave(t *testing.T) {
 	t.Parallel()
 	db := storagetest.New(t)

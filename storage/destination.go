@@ -35,14 +35,17 @@ type Destination struct {
 	Status                         DestinationStatus
 	StatusReason                   string
 	Filter                         string // jq, "" for none
-	Transform                      string // jq, "" for none
-	RateLimit                      float64
-	Concurrency                    int           // requests in flight in one process; 0 means the default
-	RetryHorizon                   time.Duration // 0 means the default
-	DeliveryLog                    string        // all | failures | off; "" means the default
-	LastDeliveryAt                 *time.Time
-	CreatedAt                      time.Time
-	UpdatedAt                      time.Time
+	// Selector is the condition on records instead of a filter in jq: the JSON of a
+	// predicate.Selector, "" for none.
+	Selector       string
+	Transform      string // jq, "" for none
+	RateLimit      float64
+	Concurrency    int           // requests in flight in one process; 0 means the default
+	RetryHorizon   time.Duration // 0 means the default
+	DeliveryLog    string        // all | failures | off; "" means the default
+	LastDeliveryAt *time.Time
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
 	// Revision grows with every change; instances compare it to see changes.
 	Revision int64
 	// Unreadable says why secret and config could not be opened, "" when they

@@ -34,7 +34,7 @@ func NewDestinations(db *DB, box *Box) *Destinations { return &Destinations{db: 
 
 const destinationColumns = `id::text, name, kind, url, description, event_types, config, secret, previous_secret,
 	previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency, retry_horizon_seconds,
-	delivery_log, last_delivery_at, created_at, updated_at, revision, signing_key, previous_signing_key, sealed_url`
+	delivery_log, last_delivery_at, created_at, updated_at, revision, signing_key, previous_signing_key, sealed_url, selector`
 
 // List returns all destinations, newest first.
 func (s *Destinations) List(ctx context.Context) ([]*Destination, error) {
@@ -78,7 +78,7 @@ func (s *Destinations) scan(row pgx.CollectableRow) (*Destination, error) {
 	var horizon int64
 	err := row.Scan(&d.ID, &d.Name, &d.Kind, &d.URL, &d.Description, &d.EventTypes, &in.config, &in.secret, &in.previousSecret,
 		&d.PreviousSecretUntil, &d.Status, &d.StatusReason, &d.Filter, &d.Transform, &d.RateLimit, &d.Concurrency, &horizon,
-		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision, &in.signingKey, &in.previousSigningKey, &in.url)
+		&d.DeliveryLog, &d.LastDeliveryAt, &d.CreatedAt, &d.UpdatedAt, &d.Revision, &in.signingKey, &in.previousSigningKey, &in.url, &d.Selector)
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +135,8 @@ func (s *Destinations) Insert(ctx context.Context, tx *Tx, d *Destination) error
 	const sql = `
 		INSERT INTO destinations (id, name, kind, url, description, event_types, config, secret, secret_prefix,
 			previous_secret, previous_secret_until, status, status_reason, filter, transform, rate_limit, concurrency,
-			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key, sealed_url)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+			retry_horizon_seconds, delivery_log, signing_key, previous_signing_key, sealed_url, selector)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
 		RETURNING created_at, updated_at, revision`
 	err := tx.sql.QueryRow(ctx, sql, s.values(d)...).Scan(&d.CreatedAt, &d.UpdatedAt, &d.Revision)
 	if err != nil {
@@ -154,8 +154,8 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 			name = $2, kind = $3, url = $4, description = $5, event_types = $6, config = $7, secret = $8,
 			secret_prefix = $9, previous_secret = $10, previous_secret_until = $11, status = $12, status_reason = $13,
 			filter = $14, transform = $15, rate_limit = $16, concurrency = $17, retry_horizon_seconds = $18,
-			delivery_log = $19, signing_key = $20, previous_signing_key = $21, sealed_url = $22, revision = revision + 1, updated_at = now()
-		WHERE id = $1 AND revision = $23
+			delivery_log = $19, signing_key = $20, previous_signing_key = $21, sealed_url = $22, selector = $23, revision = revision + 1, updated_at = now()
+		WHERE id = $1 AND revision = $24
 		RETURNING created_at, updated_at, revision`
 	if d.Unreadable != "" {
 		return fmt.Errorf("update destination %s: its secrets would be lost: %s", d.Name, d.Unreadable)
@@ -170,7 +170,7 @@ func (s *Destinations) Update(ctx context.Context, tx *Tx, d *Destination) error
 	return tx.Notify(ctx, ChannelDestinations, d.ID)
 }
 
-// values are the parameters $1 to $22 of Insert and Update.
+// values are the parameters $1 to $23 of Insert and Update.
 func (s *Destinations) values(d *Destination) []any {
 	var prefix *string
 	if d.Secret != "" {
@@ -188,7 +188,7 @@ func (s *Destinations) values(d *Destination) []any {
 		s.sealed(d, "previous_secret", []byte(d.PreviousSecret)), d.PreviousSecretUntil, string(d.Status), d.StatusReason, d.Filter, d.Transform,
 		d.RateLimit, d.Concurrency, int64(d.RetryHorizon / time.Second), d.DeliveryLog,
 		s.sealed(d, "signing_key", []byte(d.SigningKey)), s.sealed(d, "previous_signing_key", []byte(d.PreviousSigningKey)),
-		s.sealed(d, "sealed_url", []byte(d.URL)),
+		s.sealed(d, "sealed_url", []byte(d.URL)), d.Selector,
 	}
 }
 

@@ -37,7 +37,7 @@ func sampleDestination(name string) *storage.Destination {
 		ID: uuid.NewString(), Name: name, Kind: "webhook", URL: "https://example.com/hook", Description: &description,
 		EventTypes: []string{"contact.*", "event.tracked:order.completed"}, Config: json.RawMessage(`{"headers":{"x":"sesame"}}`),
 		Secret: "whsec_currentcurrent", PreviousSecret: "whsec_previous", PreviousSecretUntil: &until,
-		Filter: ".type", Transform: ".", RateLimit: 12.5, Concurrency: 7, RetryHorizon: time.Hour, DeliveryLog: "failures",
+		Filter: ".type", Selector: `{"event":"a"}`, Transform: ".", RateLimit: 12.5, Concurrency: 7, RetryHorizon: time.Hour, DeliveryLog: "failures",
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/predicate"
 )
 
 type destinationsCmd struct {
@@ -72,7 +74,8 @@ type settingsFlags struct {
 	Description  *string        `help:"What it is for."`
 	Config       string         `help:"Settings of the kind, a JSON object, without secrets: it stands in the shell's history. Where it is shown as ***, the stored value stays."`
 	ConfigFile   string         `help:"A file with the settings of the kind, for those that hold a key; - for standard input." placeholder:"FILE"`
-	Filter       *string        `help:"jq: what it does not say true to is not sent."`
+	Filter       *string        `help:"jq: what it does not say true to is not sent; empty for none."`
+	Select       string         `help:"Instead of --filter, a condition on records, in YAML or JSON: {event: order.completed, where: {amount: {gt: 100}}, bucket: keen}."`
 	Transform    *string        `help:"jq: makes what is sent."`
 	RateLimit    *float64       `help:"Requests a second, 0 for no limit."`
 	Concurrency  *int           `help:"Requests in flight in each process, 0 for the default."`
@@ -92,11 +95,29 @@ func (f *settingsFlags) body() (map[string]any, error) {
 	if f.RetryHorizon != nil {
 		body["retryHorizonSeconds"] = int64(f.RetryHorizon.Seconds())
 	}
+	if err := f.selectInto(body); err != nil {
+		return nil, err
+	}
 	config, err := f.config()
 	if config != nil {
 		body["config"] = config
 	}
 	return body, err
+}
+
+// selectInto reads the condition on records, which is sent as the filter.
+func (f *settingsFlags) selectInto(body map[string]any) error {
+	switch {
+	case f.Select == "":
+		return nil
+	case f.Filter != nil:
+		return errors.New("give either --filter or --select")
+	}
+	condition, err := predicate.ParseSelectorYAML("--select", []byte(f.Select))
+	if err == nil {
+		body["filter"] = condition
+	}
+	return err
 }
 
 // config is the settings of the kind, nil when none are given.

@@ -450,7 +450,7 @@ func TestAKindWithAKeyHasNoSecretAndItsTestNamesATestPerson(t *testing.T) {
 
 func TestSettingsWithBrokenJQAreRefusedAtCreation(t *testing.T) {
 	o := newOperations(t)
-	_, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}, Filter: ".["})
+	_, err := o.Create(t.Context(), Settings{URL: "https://example.com", EventTypes: []string{"*"}, Filter: Filter{JQ: ".["}})
 	var wrong *InvalidError
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, "filter", wrong.Field)

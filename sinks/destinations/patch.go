@@ -27,7 +27,7 @@ type Patch struct {
 	// unless the destination moves to another receiver.
 	Config       json.RawMessage
 	Disabled     *bool
-	Filter       *string
+	Filter       *Filter
 	Transform    *string
 	RateLimit    *float64
 	Concurrency  *int
@@ -96,7 +96,9 @@ func (p *Patch) apply(kind *sinks.Kind, d *storage.Destination) error {
 	}
 	set(&d.Name, p.Name)
 	set(&d.Kind, p.Kind)
-	set(&d.Filter, p.Filter)
+	if p.Filter != nil {
+		d.Filter, d.Selector = p.Filter.JQ, p.Filter.stored()
+	}
 	set(&d.Transform, p.Transform)
 	set(&d.RateLimit, p.RateLimit)
 	set(&d.Concurrency, p.Concurrency)

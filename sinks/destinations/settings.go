@@ -35,12 +35,13 @@ type Settings struct {
 	// empty has one made.
 	SigningKey string
 	Disabled   bool
-	// Filter and Transform are jq, "" for none.
-	Filter, Transform string
-	RateLimit         float64 // requests a second, 0 for no limit
-	Concurrency       int     // requests in flight, 0 for the default
-	RetryHorizon      time.Duration
-	DeliveryLog       string // all | failures | off, "" for the default
+	Filter     Filter
+	// Transform is jq, "" for none.
+	Transform    string
+	RateLimit    float64 // requests a second, 0 for no limit
+	Concurrency  int     // requests in flight, 0 for the default
+	RetryHorizon time.Duration
+	DeliveryLog  string // all | failures | off, "" for the default
 }
 
 // Create makes a destination that is sent everything appended after the call
@@ -73,7 +74,7 @@ func (o *Operations) destinationOf(s Settings) *storage.Destination {
 	d := &storage.Destination{
 		ID: uuid.Must(uuid.NewV7()).String(), Name: s.Name, Kind: s.Kind, URL: strings.TrimSpace(s.URL),
 		Description: s.Description, EventTypes: s.EventTypes, Config: s.Config,
-		Status: storage.DestinationActive, Filter: s.Filter, Transform: s.Transform,
+		Status: storage.DestinationActive, Filter: s.Filter.JQ, Selector: s.Filter.stored(), Transform: s.Transform,
 		RateLimit: s.RateLimit, Concurrency: s.Concurrency, RetryHorizon: s.RetryHorizon, DeliveryLog: s.DeliveryLog,
 	}
 	if d.Kind == "" {

@@ -29,7 +29,7 @@ type View struct {
 	Name                string                    `json:"name"`
 	State               storage.DestinationStatus `json:"state" enum:"active,paused,suspended"`
 	StateReason         string                    `json:"stateReason"`
-	Filter              string                    `json:"filter"`
+	Filter              any                       `json:"filter" doc:"jq as a text, empty for none, or a condition on records as an object or a list of these."`
 	Transform           string                    `json:"transform"`
 	RateLimit           float64                   `json:"rateLimit"`
 	Concurrency         int                       `json:"concurrency"`
@@ -79,7 +79,7 @@ func (o *Operations) view(d *storage.Destination) View {
 		ID: d.ID, URL: redactURL(d.URL, kind), Description: d.Description, EventTypes: d.EventTypes, Kind: d.Kind,
 		Config: redactConfig(d.Config, kind), Status: "enabled", LastDeliveryAt: schemas.ISOTimeOf(d.LastDeliveryAt),
 		CreatedAt: schemas.ISOTime{Time: d.CreatedAt}, UpdatedAt: schemas.ISOTime{Time: d.UpdatedAt}, Name: d.Name, State: d.Status, StateReason: d.StatusReason,
-		Filter: d.Filter, Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
+		Filter: filterOf(d.Filter, d.Selector), Transform: d.Transform, RateLimit: d.RateLimit, Concurrency: d.Concurrency,
 		RetryHorizonSeconds: int64(d.RetryHorizon / time.Second), DeliveryLog: d.DeliveryLog,
 		PreviousSecretUntil: schemas.ISOTimeOf(d.PreviousSecretUntil), Revision: d.Revision,
 		DestinationHealth: storage.DestinationHealth{Circuit: "closed", Owners: []storage.DestinationOwner{}, Stopped: []storage.StoppedCursor{}},
