@@ -234,6 +234,19 @@ func TestAKeyThatIsNotUnderstoodIsNotMade(t *testing.T) {
 	require.Empty(t, s.audit())
 }
 
+func TestAFilterIsSentAsTextOfJQOrAsACondition(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	id, _ := s.request(http.MethodPost, "/webhooks", `{"url":"`+s.receiver+`","eventTypes":["contact.*"]}`, http.StatusCreated)["id"].(string)
+	for _, filter := range []any{".type", map[string]any{"event": "contact.*"}, []any{map[string]any{"event": "a"}, map[string]any{"event": "b"}}, ""} {
+		sent, err := json.Marshal(map[string]any{"filter": filter})
+		require.NoError(t, err)
+		require.Equal(t, filter, s.request(http.MethodPatch, "/webhooks/"+id, string(sent), http.StatusOK)["filter"])
+	}
+	wrong := s.request(http.MethodPatch, "/webhooks/"+id, `{"filter":{"evnt":"a"}}`, http.StatusBadRequest)
+	require.Contains(t, fmt.Sprint(wrong), `did you mean \"event\"?`)
+}
+
 func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -256,14 +269,6 @@ func TestADestinationIsMadeChangedTestedAndDeleted(t *testing.T) {
 	require.NotContains(t, one, "secret")
 	require.InDelta(t, 0, one["lag"], 0)
 	require.Contains(t, one, "lastError")
-
-	for _, filter := range []any{".type", map[string]any{"event": "contact.*"}, []any{map[string]any{"event": "a"}, map[string]any{"event": "b"}}, ""} {
-		sent, err := json.Marshal(map[string]any{"filter": filter})
-		require.NoError(t, err)
-		require.Equal(t, filter, s.request(http.MethodPatch, "/webhooks/"+id, string(sent), http.StatusOK)["filter"])
-	}
-	wrong := s.request(http.MethodPatch, "/webhooks/"+id, `{"filter":{"evnt":"a"}}`, http.StatusBadRequest)
-	require.Contains(t, fmt.Sprint(wrong), `did you mean \"event\"?`)
 
 	changed := s.request(http.MethodPatch, "/webhooks/"+id, `{"description":null,"config":null,"disabled":true}`, http.StatusOK)
 	require.Nil(t, changed["config"])
