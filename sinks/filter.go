@@ -12,10 +12,6 @@ import (
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
-// Memberships says of which of the buckets contacts are members now; of a contact that is
-// a member of none there is nothing.
-type Memberships func(ctx context.Context, contacts, buckets []string) (map[string][]string, error)
-
 // condition makes the condition on records of a destination ready, nil without one. The
 // error begins with the field.
 func (d *Deliverer) condition(dest *storage.Destination) (*predicate.Filter, error) {
@@ -102,8 +98,7 @@ func (d *Deliverer) chosen(ctx context.Context, f *predicate.Filter, payloads []
 	if len(open) == 0 {
 		return choices, nil
 	}
-	slices.Sort(contacts)
-	of, err := d.cfg.Memberships(ctx, slices.Compact(contacts), f.Buckets())
+	of, err := d.lookUps.of(ctx, contacts, f.Buckets())
 	if err != nil {
 		return nil, err
 	}

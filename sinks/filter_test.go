@@ -3,8 +3,10 @@ package sinks
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -112,4 +114,55 @@ func TestATrialTellsWhatTheConditionLeavesOut(t *testing.T) {
 		require.Equal(t, want, trial.Send(t.Context()).Verdict)
 		trial.Close()
 	}
+}
+
+func TestAttemptsThatWaitForMembershipsShareTheNextStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers, asked := make(chan error), [][]string{}
+		l := newLookUps(func(ctx context.Context, contacts, buckets []string) (map[string][]string, error) {
+			asked = append(asked, append(slices.Clone(contacts), buckets...))
+			found := map[string][]string{}
+			for _, contact := range contacts {
+				found[contact] = []string{"of " + contact}
+			}
+			select {
+			case err := <-answers:
+				return found, err
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
+		type result struct {
+			of  []string
+			err error
+		}
+		start := func(ctx context.Context, contact, bucket string) chan result {
+			out := make(chan result, 1)
+			go func() {
+				found, err := l.of(ctx, []string{contact}, []string{bucket})
+				out <- result{found[contact], err}
+			}()
+			synctest.Wait()
+			return out
+		}
+		ended, end := context.WithCancel(t.Context())
+		first := start(ended, "c1", "b1")
+		second, third, again := start(t.Context(), "c3", "b1"), start(t.Context(), "c2", "b2"), start(t.Context(), "c3", "b1")
+		gone := start(ended, "c4", "b1")
+		end() // the statement that is under way is of others too, and goes on
+		synctest.Wait()
+		require.ErrorIs(t, (<-gone).err, context.Canceled)
+		answers <- nil
+		require.Equal(t, result{of: []string{"of c1"}}, <-first)
+		broken := errors.New("postgres is away")
+		answers <- broken
+		for contact, out := range map[string]chan result{"c3": second, "c2": third} {
+			require.Equal(t, result{[]string{"of " + contact}, broken}, <-out)
+		}
+		<-again
+		require.Equal(t, [][]string{{"c1", "b1"}, {"c2", "c3", "c4", "b1", "b2"}}, asked)
+
+		late := start(t.Context(), "c5", "b1")
+		require.ErrorIs(t, (<-late).err, context.DeadlineExceeded, "nobody waits for ever")
+	})
 }

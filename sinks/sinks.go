@@ -275,6 +275,7 @@ type Deliverer struct {
 	agent   []string // the User-Agent, as a header's values
 	metrics *metrics
 	workers *program.Workers
+	lookUps *lookUps // of memberships
 
 	opening sync.Mutex
 	opened  sync.Map // destination id → *opened
@@ -305,7 +306,7 @@ func New(cfg Config, codec Decoder, log *zap.Logger, reg prometheus.Registerer) 
 		return nil, fmt.Errorf("prepare for filters and transforms: %w", err)
 	}
 	return &Deliverer{
-		cfg: cfg, kinds: kinds, codec: codec, log: log, metrics: m, workers: workers,
+		cfg: cfg, kinds: kinds, codec: codec, log: log, metrics: m, workers: workers, lookUps: newLookUps(cfg.Memberships),
 		client: transport.New(transport.Config{
 			AllowLoopback: cfg.AllowLoopback, AllowHTTP: cfg.AllowHTTP, AllowNetworks: cfg.AllowNetworks, Proxy: cfg.Proxy,
 		}),
