@@ -14,7 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/buckets"
 	"github.com/hogstream/hogstream/processors/contacts"
+	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/processors/identity"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream/loop"
@@ -24,6 +27,7 @@ import (
 var table = []Processor{
 	{Name: identity.Name, Topics: identity.Topics(), Format: 1, New: newIdentity, rebuild: rebuildIdentity},
 	{Name: contacts.Name, Topics: contacts.Topics(), Format: contacts.Format, New: newContacts, rebuild: rebuildContacts},
+	{Name: buckets.Name, Topics: derive.Topics(), Format: 1, New: newBuckets},
 }
 
 // Processor is a line of the table.
@@ -50,6 +54,7 @@ type Deps struct {
 	Settings
 	Codec       *schemas.Codec
 	Definitions *definition.Watcher
+	Limits      predicate.Limits      // of conditions; the zero value is predicate.DefaultLimits
 	Registerer  prometheus.Registerer // of figures; may be nil
 	// Followers are the processors that contacts tells of merges and deletions.
 	Followers []string
@@ -96,4 +101,12 @@ func newIdentity(d Deps) (loop.Processor, error) {
 
 func newContacts(d Deps) (loop.Processor, error) {
 	return contacts.New(contacts.Config{Events: d.Events, Referenced: d.Definitions.Referenced, Followers: d.Followers, Repeats: d.Repeats}, d.Codec, d.Registerer)
+}
+
+func newBuckets(d Deps) (loop.Processor, error) {
+	limits := d.Limits
+	if limits == (predicate.Limits{}) {
+		limits = predicate.DefaultLimits()
+	}
+	return buckets.New(buckets.Options{Limits: limits}, d.Codec, d.Registerer)
 }

@@ -34,7 +34,7 @@ func TestTheTableSaysOfEachProcessorWhatItSaysOfItself(t *testing.T) {
 	}
 	require.Len(t, processors.Names(), len(seen))
 	_, err := processors.Find("nobody")
-	require.EqualError(t, err, `no processor "nobody": use identity or contacts`)
+	require.EqualError(t, err, `no processor "nobody": use identity or contacts or buckets`)
 }
 
 func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {
@@ -54,7 +54,7 @@ func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {
 		Session: sessionTimeout, Progress: func(n int) { read = n },
 	}
 	require.ErrorIs(t, processors.Rebuild(t.Context(), contacts.Name, deps), processors.ErrRunning)
-	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), "use identity or contacts")
+	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), "use identity or contacts or buckets")
 	stop()
 	env.Eventually(func(ctx context.Context) (bool, error) {
 		alive, err := admin.Members(ctx, processors.Names()...)
