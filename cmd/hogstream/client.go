@@ -126,6 +126,26 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 
 // send is call with a body that is JSON already.
 func (c *client) send(ctx context.Context, method, path string, query url.Values, body []byte, result any) error {
+	resp, err := c.do(ctx, method, path, query, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", path, err)
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, result)
+}
+
+// maxAnswer bounds what is read of an answer into memory.
+const maxAnswer = 64 << 20
+
+// do sends a request; the answer is a success, and the caller closes its body.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -135,7 +155,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.key)
 	req.Header.Set("Accept", "application/json")
@@ -148,20 +168,17 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("cannot reach %s (HOGSTREAM_URL, --url): %w", c.base, err)
+		return nil, fmt.Errorf("cannot reach %s (HOGSTREAM_URL, --url): %w", c.base, err)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", path, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", path, err)
 	}
-	if resp.StatusCode >= 300 {
-		return answerError(resp, answer)
-	}
-	if result == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, result)
+	return nil, answerError(resp, answer)
 }
 
 // destination is a client and the path of a destination given by id or name.
@@ -176,6 +193,11 @@ func (f apiFlags) destination(ctx context.Context, idOrName string) (api *client
 // pages reads a list that is handed out in pages: at most limit of its members,
 // which stand under name in each answer.
 func pages[T any](ctx context.Context, api *client, path, name string, query url.Values, limit, most int) ([]T, error) {
+	return pagesWith[T](ctx, api, path, name, query, limit, most, func(map[string]json.RawMessage) error { return nil })
+}
+
+// pagesWith is pages that has each answer looked at.
+func pagesWith[T any](ctx context.Context, api *client, path, name string, query url.Values, limit, most int, look func(map[string]json.RawMessage) error) ([]T, error) {
 	found := []T{}
 	for len(found) < limit {
 		query.Set("limit", strconv.Itoa(min(most, limit-len(found))))
@@ -185,7 +207,10 @@ func pages[T any](ctx context.Context, api *client, path, name string, query url
 		}
 		var part []T
 		var next *string
-		if err := errors.Join(json.Unmarshal(page[name], &part), json.Unmarshal(page["nextCursor"], &next)); err != nil {
+		if page["nextCursor"] == nil {
+			page["nextCursor"] = json.RawMessage("null")
+		}
+		if err := errors.Join(json.Unmarshal(page[name], &part), json.Unmarshal(page["nextCursor"], &next), look(page)); err != nil {
 			return nil, fmt.Errorf("read the answer of %s: %w", path, err)
 		}
 		found = append(found, part...)

@@ -69,7 +69,8 @@ func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	var found struct {
-		Contact json.RawMessage `json:"contact"`
+		Contact     json.RawMessage `json:"contact"`
+		Memberships []bucketMember  `json:"memberships"`
 	}
 	if err := api.call(ctx, "GET", "/v1/admin/contacts/"+url.PathEscape(c.ID), nil, nil, &found); err != nil {
 		return err
@@ -87,8 +88,10 @@ func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	timeline := newest(append(records, deliveries...), c.Limit)
-	return out.value(map[string]any{"contact": found.Contact, "timeline": timeline}, func(w io.Writer) {
+	return out.value(map[string]any{"contact": found.Contact, "memberships": found.Memberships, "timeline": timeline}, func(w io.Writer) {
 		contact.print(w)
+		printMemberships(w, found.Memberships)
+		fmt.Fprintln(w)
 		printTimeline(w, timeline)
 		if len(timeline) == 0 {
 			fmt.Fprintf(w, "nothing within %s: --since looks further back\n", c.Since)
@@ -248,7 +251,6 @@ func (s *shownContact) print(w io.Writer) {
 	if len(s.Merged) > 0 {
 		fmt.Fprintf(w, "  merged      %s\n", strings.Join(s.Merged, ", "))
 	}
-	fmt.Fprintln(w)
 }
 
 // printTimeline is the timeline for people, who are told why numbers begin again.
