@@ -168,15 +168,7 @@ func (c *console) listMembers(r *web.Request, q *memberQuery) (out memberPage, e
 // contactNamed is the contact of a userId as members have it: an external id, an anonymous
 // id, or a contact's own; nil when nobody has it.
 func (c *console) contactNamed(ctx context.Context, id string) (*storage.Contact, error) {
-	contact, err := c.contact(ctx, id)
-	if err != nil || contact != nil {
-		return contact, err
-	}
-	found, err := c.DB.FindContacts(ctx, []schemas.Identifier{{Kind: schemas.KindAnonymous, Value: id}})
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
+	return c.DB.ContactNamed(ctx, id, schemas.KindExternal, schemas.KindAnonymous)
 }
 
 // addMember is POST /buckets/{id}/members.

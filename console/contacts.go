@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"github.com/google/uuid"
-
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/web"
@@ -117,15 +115,5 @@ func (c *console) getContact(r *web.Request) (out contactResponse, err error) {
 }
 
 func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {
-	if own, err := uuid.Parse(id); err == nil {
-		contact, err := c.DB.GetContact(ctx, own.String())
-		if !storage.IsNotFound(err) {
-			return contact, err
-		}
-	}
-	found, err := c.DB.FindContacts(ctx, []schemas.Identifier{{Kind: schemas.KindExternal, Value: id}})
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
+	return c.DB.ContactNamed(ctx, id, schemas.KindExternal)
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // listedContacts are those that are not deleted and match a search, $1.
@@ -57,4 +59,29 @@ func (db *DB) WalkContacts(ctx context.Context, search string, limit int, cursor
 		next, err = writeCursor(contacts[limit-1].ID)
 	}
 	return contacts, next, err
+}
+
+// ContactNamed is the contact that an id names: its own, also of one that was merged away,
+// or an identifier of the first of the kinds that somebody has; nil when nobody has it.
+func (db *DB) ContactNamed(ctx context.Context, id string, kinds ...string) (*Contact, error) {
+	if own, err := uuid.Parse(id); err == nil {
+		contact, err := db.GetContact(ctx, own.String())
+		if !IsNotFound(err) {
+			return contact, err
+		}
+	}
+	for _, kind := range kinds {
+		found, err := db.FindContacts(ctx, []schemas.Identifier{{Kind: kind, Value: id}})
+		if err != nil || len(found) > 0 {
+			return first(found), err
+		}
+	}
+	return nil, nil
+}
+
+func first(contacts []*Contact) *Contact {
+	if len(contacts) == 0 {
+		return nil
+	}
+	return contacts[0]
 }
