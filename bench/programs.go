@@ -60,7 +60,7 @@ func programsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		figures: []figure{
 			ratioFigure(shapedHook.name+" / without", ratios(shapedHook.rates, hook.rates), 0.5),
 			ratioFigure(chosenHook.name+" / without", ratios(chosenHook.rates, hook.rates), 0.9),
-			ratioFigure(memberHook.name+" / without", ratios(memberHook.rates, hook.rates), 0),
+			ratioFigure(memberHook.name+" / without", ratios(memberHook.rates, hook.rates), 0.9),
 			ratioFigure(shapedBatches.name+" / without", ratios(shapedBatches.rates, batches.rates), 0.5),
 			ratioFigure(chosenBatches.name+" / without", ratios(chosenBatches.rates, batches.rates), 0.9),
 			ratioFigure(memberBatches.name+" / without", ratios(memberBatches.rates, batches.rates), 0),
