@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/ingest"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
@@ -43,6 +45,8 @@ type App struct {
 	deliverer    *sinks.Deliverer
 	destinations *storage.Destinations
 	operations   *destinations.Operations
+	definitions  *definition.Watcher
+	differing    atomic.Int64 // definitions here from those in use
 
 	lock      *dataLock // of the data directory; nil where it proves nothing
 	moved     []string  // servers of dev mode that are not where they were
@@ -77,7 +81,11 @@ func New(cfg Config, with ...Option) (*App, error) {
 		}
 		cfg.Instance = name
 	}
-	return &App{cfg: cfg, added: added}, nil
+	app := &App{cfg: cfg, added: added}
+	if _, err := app.readDefinitions(); err != nil {
+		return nil, err
+	}
+	return app, nil
 }
 
 // newInstanceName is unique, and says where the instance was first started.
@@ -100,6 +108,9 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
 	}
 	a.resealDestinations(ctx)
 	a.seedDestinations(ctx)
+	if err := a.startDefinitions(ctx); err != nil {
+		return err
+	}
 	services, err := a.services()
 	if err != nil {
 		return err

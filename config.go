@@ -14,6 +14,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/stream"
@@ -45,6 +48,8 @@ type Config struct {
 	Presets  PresetsConfig  `embed:"" group:"Destinations"`
 	Log      LogConfig      `embed:"" group:"Telemetry"`
 	Local    LocalConfig    `embed:"" group:"Developer's instance"`
+
+	Definitions DefinitionsConfig `embed:"" group:"Definitions"`
 
 	Roles         []Role `help:"Roles this process plays." env:"HOGSTREAM_ROLES" default:"ingest,processors,sinks" enum:"ingest,processors,sinks" group:"Process"`
 	Instance      string `help:"Name of this instance, stable over restarts and unique among running ones. Generated and kept in the data directory when not set." env:"HOGSTREAM_INSTANCE" group:"Process"`
@@ -133,6 +138,12 @@ type DeliveryConfig struct {
 	LogRetention time.Duration `name:"delivery-log-retention" help:"How long attempts are kept." env:"DELIVERY_LOG_RETENTION" default:"720h"`
 	AllowCIDRs   []string      `name:"delivery-allow-cidrs" help:"Private networks that destinations may be in." env:"DELIVERY_ALLOW_CIDRS"`
 	ProxyURL     string        `name:"delivery-proxy-url" help:"Proxy that requests to destinations go through: http, https or socks5, with user:password@ if it wants them." env:"DELIVERY_PROXY_URL"`
+}
+
+// DefinitionsConfig is about files of definitions, of buckets for now.
+type DefinitionsConfig struct {
+	Dir   string `name:"definitions-dir" help:"Directory of definitions (buckets/*.yaml). dev watches and applies it (./definitions when not set); serve says how it differs from what is in use." env:"DEFINITIONS_DIR" type:"path"`
+	Apply bool   `name:"definitions-apply" help:"Apply the definitions of that directory when serve starts." env:"DEFINITIONS_APPLY"`
 }
 
 // PresetsConfig says which kinds of destination there are, and which destinations
@@ -230,6 +241,7 @@ func (c *Config) ValidateServing() error {
 	need(c.HTTP.IdempotencyTime >= 0, "IDEMPOTENCY_WINDOW is %s: it must not be negative", c.HTTP.IdempotencyTime)
 	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
 	need(c.AdminAPIKey == "" || len(c.AdminAPIKey) >= leastAdminKey, "ADMIN_API_KEY has %d characters: it must have at least %d, for example from `openssl rand -hex 32`", len(c.AdminAPIKey), leastAdminKey)
+	need(!c.Definitions.Apply || c.Definitions.Dir != "", "DEFINITIONS_APPLY is set and DEFINITIONS_DIR is not: name the directory whose definitions are to be applied")
 	if _, err := c.Keys(); err != nil {
 		errs = append(errs, err)
 	}
@@ -281,6 +293,13 @@ func (k *KafkaConfig) Retention() map[schemas.Topic]time.Duration {
 		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionEvents,
 		schemas.TopicEmailRequests: k.RetentionEmails, schemas.TopicDeadLetters: k.RetentionLetters,
 	}
+}
+
+// DefinitionOptions are what definitions are checked against.
+func (c *Config) DefinitionOptions() definition.Options {
+	limits := predicate.DefaultLimits()
+	limits.Retention = max(0, c.Database.EventsRetention) // a negative one is for ever
+	return definition.Options{Limits: limits, NoEvents: c.Database.EventsMode == contacts.EventsNone}
 }
 
 // Keys are the encryption keys, the one that seals first.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/sinks"
 )
 
@@ -15,6 +16,10 @@ type options struct {
 	kinds      []sinks.Kind
 	middleware []func(http.Handler) http.Handler
 	progress   func(step string)
+
+	buckets []definition.Bucket
+	built   bool // buckets were given, were it none
+	applied func(*definition.Outcome, error)
 }
 
 // WithSinks adds kinds of destination beside those that Hogstream has. They are always
@@ -34,6 +39,21 @@ func WithSinks(kinds ...sinks.Kind) Option {
 // concurrent use. The separate listener for metrics (METRICS_ADDR) goes without them.
 func WithMiddleware(middleware ...func(http.Handler) http.Handler) Option {
 	return func(o *options) { o.middleware = append(o.middleware, middleware...) }
+}
+
+// WithBuckets defines buckets in Go, beside those of files. They are put in use when the
+// process starts, in the place of those that a program defined before: give every process
+// the same, and no bucket to take the last ones away. One that has a fault, or an id that
+// stands twice or in a file, is an error of New.
+func WithBuckets(buckets ...definition.Bucket) Option {
+	return func(o *options) { o.buckets, o.built = append(o.buckets, buckets...), true }
+}
+
+// WithDefinitionsApplied has fn called each time RunDev has applied the files of
+// DEFINITIONS_DIR, after each save, or could not. Faults of files are no error, but
+// in the outcome. It is called from one goroutine at a time.
+func WithDefinitionsApplied(fn func(*definition.Outcome, error)) Option {
+	return func(o *options) { o.applied = fn }
 }
 
 // WithProgress has fn called with what RunDev begins to do while it starts, such as

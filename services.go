@@ -22,7 +22,10 @@ import (
 
 // services builds what the roles of this process need to run, besides the API.
 func (a *App) services() ([]service, error) {
-	var services []service
+	services := []service{{"definitions", a.definitions.Run}, {"definitions in use", a.watchDefinitions}}
+	if a.cfg.Definitions.Dir != "" {
+		services = append(services, service{"definition files", a.watchFiles})
+	}
 	if a.cfg.Plays(RoleProcessors) {
 		loops, filling, err := a.processors()
 		if err != nil {
@@ -67,7 +70,7 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
-	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Registerer: a.tel.Metrics, Followers: processors.Followers()}
+	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Definitions: a.definitions, Registerer: a.tel.Metrics, Followers: processors.Followers()}
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}

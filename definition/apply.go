@@ -27,6 +27,14 @@ type Change struct {
 	Fields []string `json:"fields,omitempty"` // of a changed one: what differs
 }
 
+// String is what a person reads: keen: changed (criteria, maxDwell).
+func (c Change) String() string {
+	if len(c.Fields) == 0 {
+		return c.ID + ": " + c.What
+	}
+	return c.ID + ": " + c.What + " (" + strings.Join(c.Fields, ", ") + ")"
+}
+
 // What a [Change] says.
 const (
 	Added   = "added"

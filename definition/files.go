@@ -38,16 +38,17 @@ const bucketsDir = "buckets"
 // a file is in Faulty; the others are read all the same. Names of files in faults begin
 // with dir. It is an error when there is no such directory, or the limits cannot be.
 func Load(dir string, opts Options) (*Files, error) {
-	if err := opts.Limits.Validate(); err != nil {
-		return nil, err
-	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("no directory of definitions at %s: make one with `hogstream init %s`", dir, dir)
 	}
-	return load(os.DirFS(dir), dir, opts)
+	return LoadFS(os.DirFS(dir), dir, opts)
 }
 
-func load(from fs.FS, dir string, opts Options) (*Files, error) {
+// LoadFS is Load from another place than a directory; dir stands for it in faults.
+func LoadFS(from fs.FS, dir string, opts Options) (*Files, error) {
+	if err := opts.Limits.Validate(); err != nil {
+		return nil, err
+	}
 	names, err := definitionFiles(from)
 	if err != nil {
 		return nil, err

@@ -39,10 +39,10 @@ type BucketInUse struct {
 // Failing is a file that had faults when definitions were applied last. What is in use of
 // its definitions is their last good form.
 type Failing struct {
-	File   string   // below the directory of definitions
-	IDs    []string // of the definitions in it, as far as they are known
-	Faults string   // a line each
-	Since  time.Time
+	File   string    `json:"file"`          // below the directory of definitions
+	IDs    []string  `json:"ids,omitempty"` // of the definitions in it, as far as they are known
+	Faults string    `json:"faults"`        // a line each
+	Since  time.Time `json:"since"`
 }
 
 // newInUse puts a definition in use.

@@ -126,16 +126,17 @@ func (w *Watcher) state() (*Set, <-chan struct{}) {
 	return w.set, w.changed
 }
 
-// Wait returns when the set known here is of this version or a later one.
-func (w *Watcher) Wait(ctx context.Context, version int64) error {
+// Next returns the set known here once it is another one than before, which [Watcher.Set]
+// or Next returned. What is known to fail may be all that differs.
+func (w *Watcher) Next(ctx context.Context, before *Set) (*Set, error) {
 	for {
 		set, changed := w.state()
-		if set.Version >= version {
-			return nil
+		if set != before {
+			return set, nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for version %d of the definitions: %w", version, context.Cause(ctx))
+			return nil, fmt.Errorf("wait for definitions: %w", context.Cause(ctx))
 		case <-changed:
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
 )
 
 type devCmd struct {
@@ -29,12 +31,31 @@ func (c *devCmd) Run(ctx context.Context, out *output) error {
 			return err
 		}
 	}
+	c.Definitions.Dir = cmp.Or(c.Definitions.Dir, defaultDefinitions)
+	if err := makeDefinitions(c.Definitions.Dir); err != nil {
+		return fmt.Errorf("make definitions to begin with: %w", err)
+	}
 	told := tellSteps(stderr, stepEvery)
 	defer told.done()
 	return untilStopped(ctx, hogstream.RunDev(ctx, c.Config, func(r *hogstream.Running) {
 		told.done()
 		_ = out.value(r, func(w io.Writer) { printReady(w, r, c) })
-	}, hogstream.WithProgress(told.step)))
+	}, hogstream.WithProgress(told.step), hogstream.WithDefinitionsApplied(func(applied *definition.Outcome, err error) {
+		c.tellApplied(out, applied, err)
+	})))
+}
+
+// tellApplied says what came of a save in the directory of definitions.
+func (c *devCmd) tellApplied(out *output, applied *definition.Outcome, err error) {
+	if err != nil {
+		fmt.Fprintf(stderr, "definitions are not applied: %v\n", err)
+		return
+	}
+	to := out.W
+	if out.JSON { // which is where the instance is, and nothing else
+		to = stderr
+	}
+	printApplied(to, c.Definitions.Dir, applied)
 }
 
 // maxLog bounds what dev mode's log holds of runs before.
@@ -117,6 +138,7 @@ Hogstream is ready.
   Registry  %s
   Postgres  %s
   Data      %s
+  Buckets   %s   (applied at each save)
   Logs      %s
   API key   %s
 
@@ -125,5 +147,5 @@ Next, in another terminal, a receiver for what comes out:
   %s listen%s
 
 Ctrl-C stops it; what it knows stays in %s.
-`, r.URL, r.URL, r.URL, strings.Join(r.Brokers, ","), r.Registry, r.Database, c.DataDir, logs, r.APIKey, programName(), dataDirFlag(c.DataDir), c.DataDir)
+`, r.URL, r.URL, r.URL, strings.Join(r.Brokers, ","), r.Registry, r.Database, c.DataDir, filepath.Join(c.Definitions.Dir, "buckets"), logs, r.APIKey, programName(), dataDirFlag(c.DataDir), c.DataDir)
 }

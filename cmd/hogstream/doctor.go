@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -198,12 +199,40 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 	} else if err := db.RequireSchema(ctx); err != nil {
 		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
 	} else {
-		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"})
+		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db))
 		if len(cfg.Kafka.Brokers) > 0 {
 			findings = append(findings, formatsFinding(ctx, cfg, db))
 		}
 	}
 	return append(findings, clockFinding(ctx, db))
+}
+
+// definitionsFinding compares the files that the settings name with what is in use.
+func definitionsFinding(ctx context.Context, cfg hogstream.Config, db *storage.DB) finding {
+	const what = "definitions"
+	set, err := definition.Current(ctx, db)
+	if err != nil {
+		return ill(what, err, "mend postgres first")
+	}
+	if len(set.Failing) > 0 {
+		f := set.Failing[0]
+		return ill(what, fmt.Errorf("%s has faults since %s: %s", f.File, f.Since.Local().Format(time.DateTime), f.Faults), "mend the file and `hogstream apply`; its last good form is in use meanwhile")
+	}
+	note := fmt.Sprintf("version %d with %s", set.Version, counted(len(set.Buckets), "bucket"))
+	if cfg.Definitions.Dir == "" {
+		return finding{What: what, OK: true, Note: note}
+	}
+	files, err := load("", &cfg)
+	if err != nil {
+		return ill(what, err, "set DEFINITIONS_DIR to where the definitions are")
+	}
+	if faults := files.Faults(); len(faults) > 0 {
+		return ill(what, faults, "mend the files (`hogstream check`)")
+	}
+	if changes, _ := definition.Compare(set, files, cfg.DefinitionOptions()); len(changes) > 0 {
+		return ill(what, fmt.Errorf("%s differs from %s: %s", cfg.Definitions.Dir, note, changes[0]), "`hogstream apply`, or bring the files up to date")
+	}
+	return finding{What: what, OK: true, Note: note + ", as " + cfg.Definitions.Dir + " says"}
 }
 
 // formatsFinding compares the formats that this binary knows with those that are written.

@@ -29,6 +29,9 @@ type cli struct {
 	Serve        serveCmd        `cmd:"" help:"Run roles against your Kafka, schema registry and Postgres."`
 	Demo         demoCmd         `cmd:"" help:"Stream a shop's clickstream through everything and check what comes out."`
 	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date."`
+	Init         initCmd         `cmd:"" help:"Write definitions to begin with: buckets for the example shop."`
+	Check        checkCmd        `cmd:"" help:"Check definitions without asking a server; fails when one has a fault."`
+	Apply        applyCmd        `cmd:"" help:"Put definitions in use, for all instances."`
 	Doctor       doctorCmd       `cmd:"" help:"Check Kafka, registry, Postgres, schema and clock; say what to mend."`
 	Topics       topicsCmd       `cmd:"" help:"Look at topics and the records on them."`
 	Processors   processorsCmd   `cmd:"" help:"See how far processors are; mend one that stopped."`

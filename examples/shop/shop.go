@@ -3,17 +3,30 @@ package shop
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"time"
 )
 
 //go:embed online-shop-events.csv
 var file []byte
+
+//go:embed definitions
+var definitions embed.FS
+
+// Definitions are buckets for the shop: a directory of definitions.
+func Definitions() fs.FS {
+	dir, err := fs.Sub(definitions, "definitions")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return dir
+}
 
 // Event is one line of the clickstream.
 type Event struct {

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/user"
+	"strings"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/storage"
+)
+
+type checkCmd struct {
+	Dir string `arg:"" optional:"" help:"Directory of definitions; DEFINITIONS_DIR, or ./definitions, when not given."`
+	infraFlags
+}
+
+// definitionFault is a fault as --json has it.
+type definitionFault struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Path    string `json:"path,omitempty"`
+	Message string `json:"message"`
+}
+
+// Run reads the files and asks no server.
+func (c *checkCmd) Run(out *output) error {
+	files, err := load(c.Dir, &c.Config)
+	if err != nil {
+		return err
+	}
+	faults := []definitionFault{}
+	for _, f := range files.Faults() {
+		faults = append(faults, definitionFault{f.File, f.Line, f.Column, f.Path, f.Message})
+	}
+	err = out.value(map[string]any{"dir": files.Dir, "buckets": len(files.Buckets), "faults": faults}, func(w io.Writer) {
+		for _, f := range files.Faults() {
+			fmt.Fprintln(w, f)
+		}
+		if len(faults) == 0 {
+			fmt.Fprintf(w, "%s: %s, no faults\n", files.Dir, counted(len(files.Buckets), "bucket"))
+		}
+	})
+	return errors.Join(err, faulty(len(faults)))
+}
+
+// load reads the definitions of a directory, or of the one that the settings name.
+func load(dir string, cfg *hogstream.Config) (*definition.Files, error) {
+	return definition.Load(cmp.Or(dir, cfg.Definitions.Dir, defaultDefinitions), cfg.DefinitionOptions())
+}
+
+func faulty(faults int) error {
+	if faults == 0 {
+		return nil
+	}
+	return errors.New(counted(faults, "fault") + " in the definitions")
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+type applyCmd struct {
+	Dir string `arg:"" optional:"" help:"Directory of definitions; DEFINITIONS_DIR, or ./definitions, when not given."`
+	infraFlags
+}
+
+// Run puts the definitions in use, for all instances. With a fault nothing is changed.
+func (c *applyCmd) Run(ctx context.Context, out *output) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	files, err := load(c.Dir, &cfg)
+	if err != nil {
+		return err
+	}
+	if faults := files.Faults(); len(faults) > 0 {
+		return fmt.Errorf("%w\n%w: nothing was applied", faults, faulty(len(faults)))
+	}
+	if cfg.Database.URL == "" {
+		return fmt.Errorf("DATABASE_URL is not set: give a postgres:// URL")
+	}
+	db, err := storage.Open(ctx, storage.Config{URL: cfg.Database.URL, MaxConns: 2})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.RequireSchema(ctx); err != nil {
+		return err
+	}
+	done, err := definition.Apply(ctx, db, files, cfg.DefinitionOptions(), whoRuns())
+	if err != nil {
+		return err
+	}
+	return out.value(appliedOf(done), func(w io.Writer) { printApplied(w, files.Dir, done) })
+}
+
+// whoRuns names the person at the command line.
+func whoRuns() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return "hogstream apply by " + u.Username
+	}
+	return "hogstream apply"
+}
+
+// applied is an outcome as --json has it.
+type applied struct {
+	Version int64                `json:"version"`
+	Changed bool                 `json:"changed"`
+	Changes []definition.Change  `json:"changes"`
+	Failing []definition.Failing `json:"failing"`
+}
+
+func appliedOf(out *definition.Outcome) applied {
+	return applied{out.Set.Version, out.Changed, append([]definition.Change{}, out.Changes...), append([]definition.Failing{}, out.Set.Failing...)}
+}
+
+// printApplied says what came of applying definitions.
+func printApplied(w io.Writer, dir string, out *definition.Outcome) {
+	switch {
+	case out.Changed:
+		fmt.Fprintf(w, "%s is in use as version %d\n", dir, out.Set.Version)
+	default:
+		fmt.Fprintf(w, "%s: nothing changed, version %d is in use\n", dir, out.Set.Version)
+	}
+	for _, c := range out.Changes {
+		fields := ""
+		if len(c.Fields) > 0 {
+			fields = " (" + strings.Join(c.Fields, ", ") + ")"
+		}
+		fmt.Fprintf(w, "  %-8s %s%s\n", c.What, c.ID, fields)
+	}
+	for _, f := range out.Set.Failing {
+		for line := range strings.SplitSeq(f.Faults, "\n") {
+			fmt.Fprintf(w, "  FAULT    %s\n", line)
+		}
+		fmt.Fprintf(w, "           its last good form stays in use; it fails since %s\n", f.Since.Local().Format("2006-01-02 15:04:05"))
+	}
+}
