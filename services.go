@@ -70,7 +70,7 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
-	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Definitions: a.definitions, Registerer: a.tel.Metrics, Followers: processors.Followers()}
+	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers()}
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}
