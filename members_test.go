@@ -9,6 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
 )
@@ -70,4 +73,65 @@ func TestAProgramAsksWhoIsInABucket(t *testing.T) {
 	for _, err := range members.All(ctx, "buyers") {
 		require.ErrorIs(t, err, context.Canceled)
 	}
+}
+
+func TestAContactIsPutIntoABucketTakenOutAndForgottenInARunningInstance(t *testing.T) {
+	inDev(t, devConfig(t), func(r *hogstream.Running) {
+		e := &erasing{t: t, run: r}
+		db, err := storage.Open(t.Context(), storage.Config{URL: r.Database})
+		require.NoError(t, err)
+		defer db.Close()
+		opts := definition.Options{Limits: predicate.DefaultLimits()}
+		define := func(buckets ...definition.Bucket) {
+			files, err := definition.Built(buckets, opts)
+			require.NoError(t, err)
+			_, err = definition.Apply(t.Context(), db, files, opts, "test")
+			require.NoError(t, err)
+		}
+		beta := definition.Bucket{ID: "beta", Name: "Beta", Enabled: true, Kind: definition.KindManual}
+		lookers := definition.Bucket{ID: "lookers", Name: "Lookers", Enabled: true, Criteria: predicate.Event("looked").Exists()}
+		define(beta, lookers)
+		cfg := hogstream.Config{}
+		r.FillIn(&cfg)
+		members, err := hogstream.OpenMembers(t.Context(), cfg)
+		require.NoError(t, err)
+		defer members.Close()
+		becomes := func(bucket string, want bool) {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				has, err := members.Has(t.Context(), bucket, "u1")
+				return err == nil && has == want
+			}, 30*time.Second, 20*time.Millisecond)
+		}
+		e.send("POST", "/v1/events", `{"name":"looked","userId":"u1"}`)
+		becomes("lookers", true)
+		e.send("POST", "/v1/admin/buckets/beta/members", `{"userId":"u1"}`)
+		becomes("beta", true)
+		e.send("DELETE", "/v1/admin/buckets/beta/members/u1", "")
+		becomes("beta", false)
+		e.send("POST", "/v1/admin/buckets/beta/members", `{"userId":"u1"}`)
+		becomes("beta", true)
+
+		joins := func() (counts []int64) {
+			shown, err := db.ContactNamed(t.Context(), "u1", schemas.KindExternal)
+			require.NoError(t, err)
+			list, err := db.BucketMemberships(t.Context(), shown.ID, 10)
+			require.NoError(t, err)
+			for _, m := range list {
+				if m.BucketID == "beta" {
+					counts = append(counts, m.Epoch)
+				}
+			}
+			return counts
+		}
+		require.Equal(t, []int64{2, 1}, joins())
+		define(lookers)
+		e.send("POST", "/v1/admin/buckets/beta/purge", "")
+		require.Empty(t, joins())
+		define(beta, lookers)
+		e.send("POST", "/v1/admin/buckets/beta/members", `{"userId":"u1"}`)
+		becomes("beta", true)
+		require.Equal(t, []int64{1}, joins(), "it was forgotten")
+		becomes("lookers", true)
+	})
 }

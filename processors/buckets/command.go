@@ -1,10 +1,10 @@
 package buckets
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hogstream/hogstream/processors/derive"
@@ -22,26 +22,65 @@ type Member struct {
 	Until *time.Time `json:"until,omitempty"`
 }
 
-func readCommand(c *derive.Command) (Member, error) {
-	var m Member
-	if c.What != CommandMember {
-		return m, fmt.Errorf("command %q is unknown: the one there is is %q", c.What, CommandMember)
-	}
-	dec := json.NewDecoder(bytes.NewReader([]byte(c.JSON)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
-		return m, fmt.Errorf("command %s: %w", c.What, err)
-	}
-	if m.Bucket == "" {
-		return m, errors.New("command member: bucket is missing: name a manual bucket")
-	}
-	return m, nil
+// CommandForget is the command that has nothing of a bucket be left of a contact, as if it
+// had never been a member; its JSON is a Forget. It is for buckets that are purged.
+const CommandForget = "forget"
+
+// Forget names the bucket to be forgotten.
+type Forget struct {
+	Bucket string `json:"bucket"`
 }
 
-// obey puts the contact into a manual bucket, or takes it out.
+// obey does what a command says.
 func (l *Logic) obey(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
-	c, err := readCommand(r.Command)
-	if err != nil {
+	switch r.Command.What {
+	case CommandMember:
+		return l.setMember(s, r, now)
+	case CommandForget:
+		return l.forget(s, r, now)
+	}
+	return derive.Result[State]{}, fmt.Errorf("command %q is unknown: use one of %s, %s", r.Command.What, CommandMember, CommandForget)
+}
+
+// readCommand reads the JSON of a command.
+func readCommand(c *derive.Command, into any) error {
+	dec := json.NewDecoder(strings.NewReader(c.JSON))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("command %s: %w", c.What, err)
+	}
+	return nil
+}
+
+// forget has nothing be known of the contact in a bucket. One that was defined again
+// meanwhile is evaluated as if it were new.
+func (l *Logic) forget(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
+	var c Forget
+	if err := readCommand(r.Command, &c); err != nil {
+		return derive.Result[State]{}, err
+	}
+	w := l.work(s, r.ContactID)
+	w.begin(micros(now), sourceManual)
+	at, found := w.s.search(c.Bucket)
+	if found {
+		w.s.members, w.changed = slices.Delete(w.s.members, at, at+1), true
+	}
+	if number := w.d.set.Index(c.Bucket); found && number >= 0 {
+		w.touch([]int{number})
+	}
+	if w.fresh {
+		w.touchAll()
+	}
+	if err := w.settle(); err != nil {
+		return derive.Result[State]{}, err
+	}
+	return w.result(), nil
+}
+
+// setMember puts the contact into a manual bucket, or takes it out.
+func (l *Logic) setMember(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
+	var c Member
+	if err := readCommand(r.Command, &c); err != nil {
 		return derive.Result[State]{}, err
 	}
 	b := l.manual(c.Bucket)
