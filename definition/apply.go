@@ -159,6 +159,14 @@ func Compare(inUse *Set, files *Files, opts Options) ([]Change, []Failing) {
 	return differences(inUse, buckets), failing
 }
 
+// Next is the set that would be in use if files were applied to a set, without applying
+// them; its hash is left out.
+func Next(inUse *Set, files *Files, opts Options) *Set {
+	buckets, failing := plan(inUse, files, opts)
+	revise(inUse, buckets, inUse.Version+1)
+	return &Set{Version: inUse.Version + 1, Buckets: buckets, Failing: failing}
+}
+
 // differences are by id.
 func differences(before *Set, buckets []BucketInUse) []Change {
 	var out []Change

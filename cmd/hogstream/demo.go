@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -45,6 +46,7 @@ type demoSummary struct {
 	P50             time.Duration  `json:"p50"`
 	P95             time.Duration  `json:"p95"`
 	P99             time.Duration  `json:"p99"`
+	Buckets         []bucketMoves  `json:"buckets"`
 	// Wrong lists the figures that do not hold.
 	Wrong []string `json:"wrong,omitempty"`
 }
@@ -65,6 +67,10 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	cfg.HTTP.RateLimit = 0
 	cfg.Log.Level = "warn"
+	cfg.Definitions.Dir = filepath.Join(dir, defaultDefinitions)
+	if _, err := writeDefinitions(cfg.Definitions.Dir); err != nil {
+		return err
+	}
 	if !c.Keep {
 		defer os.RemoveAll(dir)
 	}
@@ -88,9 +94,17 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
+	set, moved, err := rehearseShop(events)
+	if err != nil {
+		return err
+	}
+	moves := countMoves(set, moved)
 	select {
 	case running := <-ready:
-		sent, took, err = c.stream(ctx, running, events, receiver, url, out)
+		sent, took, err = c.stream(ctx, running, lastIsNow(events, time.Now()), receiver, url, out)
+		if err == nil {
+			err = addLive(ctx, cfg, running, moves)
+		}
 	case err := <-ended:
 		return err
 	}
@@ -99,7 +113,7 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	if err := errors.Join(err, <-ended); err != nil {
 		return err
 	}
-	summary := summarize(sent, receiver, took, buyersOf(events))
+	summary := summarize(sent, receiver, took, buyersOf(events), moves)
 	if err := out.value(summary, summary.print); err != nil {
 		return err
 	}
@@ -116,7 +130,7 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 		return sent, 0, err
 	}
 	var dest destination
-	body := map[string]any{"url": url, "name": "demo", "eventTypes": []string{"*", schemas.TypeEventTracked}}
+	body := map[string]any{"url": url, "name": "demo", "eventTypes": []string{"contact.*", "bucket.*", schemas.TypeEventTracked}}
 	if err := api.call(ctx, "POST", "/v1/admin/webhooks", nil, body, &dest); err != nil {
 		return sent, 0, fmt.Errorf("create the destination: %w", err)
 	}
@@ -207,7 +221,7 @@ func clickSequence(m *sinktest.Message) (key string, seq int64, ok bool) {
 	return m.ContactID, data.Properties.N, true
 }
 
-func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duration, buyers int) demoSummary {
+func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duration, buyers int, moves []bucketMoves) demoSummary {
 	st := receiver.Stats()
 	lat := receiver.Latencies()
 	slices.Sort(lat)
@@ -221,7 +235,7 @@ func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duratio
 		EventsIn: sum.Accepted, Rejected: sum.Rejected, ContactsCreated: st.ByType[schemas.FactContactCreated],
 		Facts: st.ByType, Deliveries: st.Taken, Duplicates: st.Duplicates, OrderViolations: st.OrderViolations,
 		BadSignatures: st.BadSignatures, EventsPerSecond: float64(sum.Accepted) / took.Seconds(),
-		P50: at(0.50), P95: at(0.95), P99: at(0.99),
+		P50: at(0.50), P95: at(0.95), P99: at(0.99), Buckets: moves,
 	}
 	must := func(name string, got, want int64) {
 		if got != want {
@@ -232,7 +246,15 @@ func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duratio
 	must("contacts created", int64(s.ContactsCreated), shopContacts)
 	must(schemas.TypeEventTracked, int64(s.Facts[schemas.TypeEventTracked]), shopEvents)
 	must(schemas.FactContactUpdated, int64(s.Facts[schemas.FactContactUpdated]), int64(buyers))
-	must("deliveries", int64(s.Deliveries), int64(shopEvents+shopContacts+buyers))
+	transitions := 0
+	for _, b := range moves {
+		transitions += b.Live.Entered + b.Live.Left
+		// What only happens cannot end by time: it is the same live as in the rehearsal.
+		if b.Bucket == "buyers" {
+			must("members of buyers", int64(b.Live.Members), int64(b.Members))
+		}
+	}
+	must("deliveries", int64(s.Deliveries), int64(shopEvents+shopContacts+buyers+transitions))
 	must("duplicates", int64(s.Duplicates), 0)
 	must("order violations", int64(s.OrderViolations), 0)
 	must("bad signatures", int64(s.BadSignatures), 0)
@@ -258,4 +280,6 @@ func (s demoSummary) print(w io.Writer) {
 		{"accept to delivered p99", s.P99.String()},
 	}...)
 	table(w, []string{"figure", "value"}, rows)
+	fmt.Fprintln(w)
+	printMoves(w, s.Buckets)
 }
