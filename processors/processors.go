@@ -39,9 +39,14 @@ type Processor struct {
 	// New makes the processor. Its figures are registered unless Deps has no Registerer.
 	New func(Deps) (loop.Processor, error)
 
-	// rebuild restores the state from the log; nil when that is not possible.
+	// rebuild restores the state from the log; nil when that is not possible, and of one that
+	// derives, which takes over anew what Postgres knows.
 	rebuild rebuildFunc
 }
+
+// Derives says that the processor holds state of contacts that it derives from what contacts
+// says: it reads signals.
+func (p Processor) Derives() bool { return slices.Contains(p.Topics, schemas.TopicSignals) }
 
 // Settings are what an operator sets of processors.
 type Settings struct {
@@ -79,7 +84,7 @@ func Names() []string {
 func Followers() []string {
 	var names []string
 	for _, p := range table {
-		if slices.Contains(p.Topics, schemas.TopicSignals) {
+		if p.Derives() {
 			names = append(names, p.Name)
 		}
 	}

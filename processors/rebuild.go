@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,19 +48,26 @@ type offsets map[schemas.Topic]map[int32]int64
 
 // Rebuild restores a processor's state from the log and publishes nothing.
 // After the loss of a database, contacts is rebuilt
-// before identity. No processor may be alive meanwhile, also an idle one; when one is,
+// before identity. A processor that derives state of contacts takes over anew what contacts
+// knows when it is started next, as it does at its first start; so do all of them when
+// contacts is rebuilt. No processor may be alive meanwhile, also an idle one; when one is,
 // nothing is changed and the error, which wraps ErrRunning, names it.
 func Rebuild(ctx context.Context, name string, d RebuildDeps) error {
 	p, err := Find(name)
 	if err != nil {
 		return err
 	}
-	if p.rebuild == nil {
+	d.Registerer = nil // it is the running processor's
+	r := &rebuilding{RebuildDeps: d, now: time.Now(), derived: slices.DeleteFunc(All(), func(p Processor) bool { return !p.Derives() })}
+	switch {
+	case p.Derives():
+		err = r.takeOverAnew(ctx, p)
+	case p.rebuild != nil:
+		err = r.run(ctx, p)
+	default:
 		return fmt.Errorf("the state of processor %s cannot be rebuilt from the log", name)
 	}
-	d.Registerer = nil // it is the running processor's
-	r := &rebuilding{RebuildDeps: d, now: time.Now()}
-	if err := r.run(ctx, p); err != nil {
+	if err != nil {
 		return fmt.Errorf("rebuild %s: %w", name, err)
 	}
 	return nil
@@ -68,8 +76,9 @@ func Rebuild(ctx context.Context, name string, d RebuildDeps) error {
 // rebuilding is a rebuild under way.
 type rebuilding struct {
 	RebuildDeps
-	now  time.Time
-	read int
+	now     time.Time
+	read    int
+	derived []Processor // that hold state of contacts
 }
 
 // rebuildContacts restores the snapshots, which are the state at the group's committed
@@ -102,7 +111,10 @@ func rebuildContacts(ctx context.Context, r *rebuilding, tx *storage.Tx, at offs
 			return err
 		}
 	}
-	return p.FinishRebuild(ctx, tx, r.now)
+	if err := p.FinishRebuild(ctx, tx, r.now); err != nil {
+		return err
+	}
+	return r.clearDerived(ctx, tx)
 }
 
 // rebuildDays are days whose events are stored in partitions of their own; those of older
@@ -166,6 +178,57 @@ func (r *rebuilding) run(ctx context.Context, p Processor) error {
 		}
 		return err
 	})
+}
+
+// takeOverAnew clears the state of a processor that derives. The rest is done by whoever
+// owns a partition next, a step at a time.
+func (r *rebuilding) takeOverAnew(ctx context.Context, p Processor) error {
+	if err := r.nobodyAlive(ctx); err != nil {
+		return err
+	}
+	return r.DB.InLongTx(ctx, func(tx *storage.Tx) error {
+		if err := r.clear(ctx, tx, p); err != nil {
+			return err
+		}
+		return r.nobodyAlive(ctx)
+	})
+}
+
+// clearDerived clears all processors that derive: what they know counts in an era that is
+// over.
+func (r *rebuilding) clearDerived(ctx context.Context, tx *storage.Tx) error {
+	for _, p := range r.derived {
+		if err := r.clear(ctx, tx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clears is a processor whose state can be taken over anew. Implemented by *derive.Frame.
+type clears interface {
+	Clear(ctx context.Context, tx *storage.Tx) error
+}
+
+// clear removes the state of a processor that derives, and has it begin at the ends of its
+// topics as they are now.
+func (r *rebuilding) clear(ctx context.Context, tx *storage.Tx, p Processor) error {
+	made, err := p.New(r.Deps)
+	if err != nil {
+		return err
+	}
+	cleared, ok := made.(clears)
+	if !ok {
+		return fmt.Errorf("processor %s reads signals, and its state cannot be cleared", p.Name)
+	}
+	ends, err := loop.NoteEnds(ctx, r.Admin.Client, r.Kafka, p.Topics)
+	if err != nil {
+		return err
+	}
+	if err := cleared.Clear(ctx, tx); err != nil {
+		return err
+	}
+	return tx.TakeOverAnew(ctx, p.Name, ends, p.Format)
 }
 
 // committed are the offsets that a processor's group has committed.

@@ -183,7 +183,7 @@ FROM unnest($2::text[]::uuid[], $3::integer[], $4::bytea[], $5::bigint[], $6::bi
 ON CONFLICT (processor, contact_id) DO UPDATE
 SET partition = excluded.partition, state = CASE WHEN excluded.ended_at IS NULL THEN coalesce(excluded.state, d.state) END,
     seq = excluded.seq, era = excluded.era, written = excluded.written, epoch = excluded.epoch, took = excluded.took,
-    heard = excluded.heard, survivor = excluded.survivor, last_seq = excluded.last_seq, last_era = excluded.last_era, ended_at = coalesce(d.ended_at, excluded.ended_at)`
+    heard = excluded.heard, survivor = excluded.survivor, last_seq = excluded.last_seq, last_era = excluded.last_era, ended_at = CASE WHEN excluded.ended_at IS NOT NULL THEN coalesce(d.ended_at, excluded.ended_at) END`
 	n := len(contacts)
 	ids, partitions, states, ended := make([]string, n), make([]int32, n), make([][]byte, n), make([]bool, n)
 	seqs, eras, written, epochs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)

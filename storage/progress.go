@@ -42,10 +42,12 @@ type Progress struct {
 	// TakingOver is the contact up to which the partition was taken over from Postgres; nil
 	// when that is through, or the processor takes nothing over.
 	TakingOver *uuid.UUID
+	// Era is the era of contacts as of which it took over; nil when it takes nothing over.
+	Era *int64
 }
 
 const lockProgress = `
-SELECT partition, ranges, format, published, accepted, updated_at, taking_over
+SELECT partition, ranges, format, published, accepted, updated_at, taking_over, era
 FROM processor_progress
 WHERE processor = $1 AND partition = ANY($2)
 ORDER BY partition
@@ -63,7 +65,7 @@ func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []i
 	found := make(map[int32]Progress, len(partitions))
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver, &p.Era); err != nil {
 			return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
 		}
 		found[p.Partition] = p
@@ -75,7 +77,7 @@ func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []i
 }
 
 const loadProgress = `
-SELECT partition, ranges, format, pending, published, accepted, updated_at, taking_over
+SELECT partition, ranges, format, pending, published, accepted, updated_at, taking_over, era
 FROM processor_progress
 WHERE processor = $1 AND ($2::integer[] IS NULL OR partition = ANY($2))
 ORDER BY partition`
@@ -91,7 +93,7 @@ func (db *DB) LoadProgress(ctx context.Context, processor string, partitions []i
 	var found []Progress
 	for rows.Next() {
 		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver); err != nil {
+		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Pending, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver, &p.Era); err != nil {
 			return nil, fmt.Errorf("load progress of %s: %w", processor, err)
 		}
 		found = append(found, p)

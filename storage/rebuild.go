@@ -26,6 +26,24 @@ func (tx *Tx) ClearContacts(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// ClearDerived removes the states that a derived processor keeps, what waits for it, and
+// its timers. Whom it knows is a mark from then on until the take-over says otherwise: who
+// is nobody any more counts as erased. The numbers of its facts and of its timers go on, so
+// that what it says later is no repeat, and what was sent for a timer is stale.
+func (tx *Tx) ClearDerived(ctx context.Context, processor string) error {
+	for _, sql := range []string{
+		`UPDATE derived_contacts SET state = NULL, seq = 0, era = 0, took = '{}', survivor = NULL, last_seq = 0, last_era = 0, ended_at = now()
+			WHERE processor = $1 AND ended_at IS NULL`,
+		`DELETE FROM derived_held WHERE processor = $1`,
+		`DELETE FROM timers WHERE owner = $1`,
+	} {
+		if _, err := tx.sql.Exec(ctx, sql, processor); err != nil {
+			return fmt.Errorf("clear the state of %s: %w", processor, err)
+		}
+	}
+	return nil
+}
+
 // RestoreContacts writes snapshots and tombstones (Ended). An ended contact
 // counts as deleted until a snapshot names it as merged. Numbers of the contacts begin
 // anew, in the present era.

@@ -124,14 +124,43 @@ func scanTaken(rows pgx.Rows, partition int32) (*Taken, error) {
 	return t, nil
 }
 
+// Numbering is what of processor contacts a take-over needs: the processor and the format
+// in which its records are numbered.
+const (
+	Numbering       = "contacts"
+	NumberingFormat = 2
+)
+
+// TakeOverWaits says what the take-over of any processor waits for, "" for nothing. It
+// goes by the numbers of contacts, so records without one may not come any more; and by
+// the partitions of their rows. A partition that contacts has not begun is written by
+// whoever begins it, which is no reason to wait.
+func (db *DB) TakeOverWaits(ctx context.Context) (string, error) {
+	const ask = `
+SELECT coalesce((SELECT array_agg(partition ORDER BY partition) FROM processor_progress WHERE processor = $1 AND format < $2), '{}'),
+       EXISTS (SELECT FROM contacts WHERE partition IS NULL) OR EXISTS (SELECT FROM contact_marks WHERE partition IS NULL)`
+	var unnumbered []int32
+	var unplaced bool
+	if err := db.sql.QueryRow(ctx, ask, Numbering, NumberingFormat).Scan(&unnumbered, &unplaced); err != nil {
+		return "", fmt.Errorf("ask what a take-over waits for: %w", err)
+	}
+	switch {
+	case len(unnumbered) > 0:
+		return fmt.Sprintf("contacts does not number its records yet on partitions %v (format %d): it does when processors run and none of them is of an older release", unnumbered, NumberingFormat), nil
+	case unplaced:
+		return "the partitions of contacts that an older release wrote are being filled in, within minutes while maintenance runs", nil
+	}
+	return "", nil
+}
+
 // StartTakeOver inserts the rows of all partitions of a processor that is started for the
 // first time and takes over what Postgres knows: with the noted ends of its topics, of all
 // partitions in one statement, for what one partition hands over lies behind the ends of
 // all others. Rows that exist stay.
 func (db *DB) StartTakeOver(ctx context.Context, processor string, ends map[int32]Ranges) error {
 	const insert = `
-INSERT INTO processor_progress (processor, partition, ranges, published, taking_over)
-SELECT $1, v.partition, v.ranges::jsonb, true, '00000000-0000-0000-0000-000000000000'
+INSERT INTO processor_progress (processor, partition, ranges, published, taking_over, era)
+SELECT $1, v.partition, v.ranges::jsonb, true, '00000000-0000-0000-0000-000000000000', (` + presentEra + `)
 FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
 ON CONFLICT (processor, partition) DO NOTHING`
 	partitions := slices.Sorted(maps.Keys(ends))
@@ -143,6 +172,36 @@ ON CONFLICT (processor, partition) DO NOTHING`
 		return fmt.Errorf("start the take-over of %s: %w", processor, err)
 	}
 	return nil
+}
+
+// TakeOverAnew has a processor whose state was cleared take over once more, from these
+// ends of its topics on: as StartTakeOver, also where there are rows. What waited to be
+// published is dropped. knows is as for StartProgress.
+func (tx *Tx) TakeOverAnew(ctx context.Context, processor string, ends map[int32]Ranges, knows int32) error {
+	const upsert = `
+INSERT INTO processor_progress AS p (processor, partition, ranges, published, accepted, taking_over, era)
+SELECT $1, v.partition, v.ranges::jsonb, true, true, '00000000-0000-0000-0000-000000000000', (` + presentEra + `)
+FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
+ON CONFLICT (processor, partition) DO UPDATE
+SET ranges = excluded.ranges, pending = NULL, published = true, accepted = true, taking_over = excluded.taking_over, era = excluded.era,
+    declared = $4, updated_at = now()`
+	partitions := slices.Sorted(maps.Keys(ends))
+	ranges := make([]string, len(partitions))
+	for i, p := range partitions {
+		ranges[i] = ends[p].json()
+	}
+	if _, err := tx.sql.Exec(ctx, upsert, processor, partitions, ranges, knows); err != nil {
+		return fmt.Errorf("take over for %s anew: %w", processor, err)
+	}
+	return nil
+}
+
+// PresentEra is the era of contacts that a rebuild began last; 0 before the first.
+func (db *DB) PresentEra(ctx context.Context) (era int64, err error) {
+	if err := db.sql.QueryRow(ctx, presentEra).Scan(&era); err != nil {
+		return 0, fmt.Errorf("read the era of contacts: %w", err)
+	}
+	return era, nil
 }
 
 // MoveTakeOver notes up to which contact a partition is taken over; nil when it is through.

@@ -275,7 +275,7 @@ func judgeFormats(p processors.Processor, f loop.Formats) (note string, err erro
 	case len(f.Holding) > 0:
 		note += fmt.Sprintf(", and %d when no instance of an older release runs: now %s", p.Format, strings.Join(f.Holding, ", "))
 	default:
-		note += fmt.Sprintf(", and %d from the next record of a partition on", p.Format)
+		note += fmt.Sprintf(", and %d when processors run", p.Format)
 	}
 	return note, nil
 }

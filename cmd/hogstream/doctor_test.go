@@ -115,7 +115,7 @@ func TestTheDoctorSaysWhichFormatsAreWrittenAndWhatHoldsAHigherOneBack(t *testin
 		"nothing yet":            {loop.Formats{}, "contacts 2", ""},
 		"the highest":            {loop.Formats{Partitions: map[int32][]int32{2: {0, 1}}}, "contacts 2", ""},
 		"an older instance":      {loop.Formats{Partitions: map[int32][]int32{1: {0, 1}}, Holding: []string{"b"}}, "contacts 1, and 2 when no instance of an older release runs: now b", ""},
-		"not all have risen":     {loop.Formats{Partitions: map[int32][]int32{1: {0}, 2: {1}}}, "contacts 1, and 2 from the next record of a partition on", ""},
+		"not all have risen":     {loop.Formats{Partitions: map[int32][]int32{1: {0}, 2: {1}}}, "contacts 1, and 2 when processors run", ""},
 		"written by a newer one": {loop.Formats{Partitions: map[int32][]int32{2: {0}, 3: {1, 2}}}, "", "contacts is in format 3 on partitions 1-2, and this binary knows up to 2"},
 	} {
 		t.Run(name, func(t *testing.T) {

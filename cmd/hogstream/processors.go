@@ -56,6 +56,7 @@ func (c *processorsLsCmd) Run(ctx context.Context, out *output) error {
 		}
 		table(w, []string{"processor", "partition", "format", "topic", "committed", "applied", "end", "lag", "published"}, rows)
 		printStoppedProcessors(w, all)
+		printWaitingProcessors(w, all)
 	})
 }
 
@@ -115,7 +116,15 @@ func (c *processorsRebuildCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
+	p, err := processors.Find(c.Processor)
+	if err != nil {
+		return err
+	}
 	return out.value(map[string]any{"processor": c.Processor, "recordsRead": records}, func(w io.Writer) {
+		if p.Derives() {
+			fmt.Fprintf(w, "The state of %s is cleared. When it is started next it takes over what is known of each contact, and tells none of that.\n", c.Processor)
+			return
+		}
 		fmt.Fprintf(w, "%s is rebuilt from %d records and goes on from its committed offsets.\n", c.Processor, records)
 		fmt.Fprintln(w, "Not restored, for no topic holds them: idempotency keys, answers somebody waited for, parked records.")
 	})

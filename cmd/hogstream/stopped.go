@@ -85,3 +85,22 @@ func printStoppedProcessors(w io.Writer, partitions []loop.ProcessorPartition) {
 		fmt.Fprintln(w, mend)
 	}
 }
+
+// printWaitingProcessors says which partitions of processors that derive are not read yet,
+// and why.
+func printWaitingProcessors(w io.Writer, partitions []loop.ProcessorPartition) {
+	waiting := map[string][]int32{}
+	for _, p := range partitions {
+		switch {
+		case p.Waits != "":
+			line := fmt.Sprintf("%s waits on partitions %%s: %s", p.Processor, p.Waits)
+			waiting[line] = append(waiting[line], p.Partition)
+		case p.TakingOver:
+			line := p.Processor + " takes over what is known of contacts on partitions %s"
+			waiting[line] = append(waiting[line], p.Partition)
+		}
+	}
+	for _, line := range slices.Sorted(maps.Keys(waiting)) {
+		fmt.Fprintln(w, strings.Replace(line, "%s", numberRanges(waiting[line]), 1))
+	}
+}

@@ -98,6 +98,9 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 		return err
 	}
 	for _, in := range batch {
+		if w.of(in).isOfFormerEra(in) {
+			return fmt.Errorf("%s of contact %s is of era %d, which began without %s: %w", in.cause.Type, in.cause.Key, in.era, f.p.Name(), loop.ErrElsewhere)
+		}
 		if err := w.machine.handle(w.of(in), in); err != nil {
 			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
 		}
@@ -175,7 +178,52 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 		return uuid.Nil, err
 	}
 	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))
+	if err := w.goOn(ctx, tx); err != nil {
+		return uuid.Nil, err
+	}
 	return last, w.save(ctx, tx)
+}
+
+// Clears is a Processor whose Save writes something.
+type Clears interface {
+	// Clear removes what Save has written, before all contacts are taken over anew.
+	Clear(ctx context.Context, tx *storage.Tx) error
+}
+
+// Clear removes all states, so that they are taken over anew (storage.TakeOverAnew). What is
+// said later has numbers that were not used before.
+func (f *Frame[S]) Clear(ctx context.Context, tx *storage.Tx) error {
+	if err := tx.ClearDerived(ctx, f.p.Name()); err != nil {
+		return err
+	}
+	if p, ok := f.p.(Clears); ok {
+		return p.Clear(ctx, tx)
+	}
+	return nil
+}
+
+// goOn has contacts that were known before go on with their numbers.
+func (w *work[S]) goOn(ctx context.Context, tx *storage.Tx) error {
+	ids := make([]string, len(w.order))
+	for i, c := range w.order {
+		ids[i] = c.row.ContactID
+	}
+	found, err := tx.LoadDerived(ctx, w.f.p.Name(), ids)
+	if err != nil {
+		return err
+	}
+	for _, c := range w.order {
+		was := found.Contacts[c.row.ContactID]
+		if was == nil {
+			continue
+		}
+		c.row.Written, c.row.Heard = was.Written, was.Heard
+		c.row.Epoch += was.Epoch
+		for i := range c.timers {
+			c.timers[i].Epoch += was.Epoch
+		}
+	}
+	return nil
 }
 
 // decode reads the batch, gives up what nobody can read, and sorts it: what is numbered

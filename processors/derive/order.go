@@ -44,6 +44,12 @@ func at(row *storage.Derived, seq, era int64) int {
 	return 1
 }
 
+// isOfFormerEra says that the contact stands in an era before that of the record. A
+// rebuild of contacts has everybody taken over anew, so it did not know this processor.
+func (c *contact[S]) isOfFormerEra(in *incoming) bool {
+	return in.kind() == numbered && c.row.Seq > 0 && !c.row.Ended && in.era > c.row.Era
+}
+
 // hold keeps a record until it may be applied, unless it was before, or waits already.
 // It says whether it was kept.
 func (c *contact[S]) hold(in *incoming, off rule) bool {

@@ -31,7 +31,7 @@ type Processor interface {
 	// storage.InBatch, in which sequential scans, hash joins and merge joins are off:
 	// a statement reaches its rows by an index.
 	//
-	// What becomes of an error: when the batch holds too much (ErrBatchTooLarge from
+	// What becomes of an error: ErrElsewhere has it found out where the partition stands. When the batch holds too much (ErrBatchTooLarge from
 	// Emit, storage.ErrTooMuch) the records come again in smaller ones. What passes
 	// (storage.IsRetryable, storage.IsUnavailable, schemas.ErrRegistryUnavailable) or
 	// is ours to mend (a refusal of Postgres that is not about the data) is waited

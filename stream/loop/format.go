@@ -93,6 +93,28 @@ func (w *worker) agree(ctx context.Context, b *batch) {
 	}
 }
 
+// toRaise are partitions that are read and may be written in a higher format now. They do
+// not wait for a record: others wait for the format (storage.TakeOverWaits).
+func (w *worker) toRaise(ctx context.Context, now time.Time) []*part {
+	b := w.emptyBatch()
+	for _, p := range w.parts {
+		if p.stage == ready && w.formats.due(p.format, w.assignment, now) {
+			b.add(p)
+		}
+	}
+	if len(b.parts) == 0 {
+		return nil
+	}
+	w.agree(ctx, b)
+	var raise []*part
+	for _, a := range b.parts {
+		if w.formats.of(a.part.format) > a.part.format {
+			raise = append(raise, a.part)
+		}
+	}
+	return raise
+}
+
 // noteRaised tells of partitions that are in a higher format now.
 func (w *worker) noteRaised(b *batch) {
 	raised := make(map[int32][]int32) // partitions by format

@@ -25,9 +25,14 @@ type ProcessorPartition struct {
 	Published bool `json:"published"`
 	// Accepted says that the offsets were named by an operator and nothing was
 	// processed since.
-	Accepted     bool      `json:"accepted"`
-	PendingBytes int       `json:"pendingBytes"`
-	UpdatedAt    time.Time `json:"updatedAt"`
+	Accepted     bool `json:"accepted"`
+	PendingBytes int  `json:"pendingBytes"`
+	// TakingOver says that the processor is not reading yet: it takes over what Postgres
+	// knows, or waits to (Waits).
+	TakingOver bool `json:"takingOver,omitempty"`
+	// Waits says what it waits for, and by which command it goes on if not by itself.
+	Waits     string    `json:"waits,omitempty"`
+	UpdatedAt time.Time `json:"updatedAt"`
 }
 
 // TopicPosition is where Postgres and the group stand on a topic's partition.
@@ -69,10 +74,25 @@ func ListProcessor(ctx context.Context, a *stream.Admin, db *storage.DB, process
 	if err != nil {
 		return nil, fmt.Errorf("processor %s: fetch the group's offsets: %w", processor, err)
 	}
+	waits, err := db.TakeOverWaits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	era, err := db.PresentEra(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]ProcessorPartition, len(rows))
 	for i, row := range rows {
 		p := ProcessorPartition{Processor: processor, Partition: row.Partition, Format: row.Format, Published: row.Published,
-			Accepted: row.Accepted, PendingBytes: len(row.Pending), UpdatedAt: row.UpdatedAt.UTC()}
+			Accepted: row.Accepted, PendingBytes: len(row.Pending), TakingOver: row.TakingOver != nil, UpdatedAt: row.UpdatedAt.UTC()}
+		former := found{takesOver: true, era: era, row: &row}.formerEra()
+		switch {
+		case former != "":
+			p.Waits = former + ": " + anew(processor)
+		case p.TakingOver:
+			p.Waits = waits
+		}
 		for _, topic := range slices.Sorted(maps.Keys(row.Ranges)) {
 			t := schemas.Topic(topic)
 			name := a.Config.Topic(t)

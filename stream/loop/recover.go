@@ -27,6 +27,7 @@ const (
 	actPublish             // applied, not published: publish pending, do not run the records again
 	actStop                // a mismatch, for an operator
 	actLeave               // written by a newer release, which goes on with it
+	actAnew                // the state is of an era that is over; an operator has it taken over anew
 )
 
 // found is what is known of a partition right after an assignment, by topic
@@ -35,6 +36,7 @@ type found struct {
 	partition int32
 	knows     int32            // the highest format of this binary
 	takesOver bool             // the processor begins with what Postgres knows
+	era       int64            // of contacts, if it does
 	committed map[string]int64 // none when the group has no offset
 	row       *storage.Progress
 	left      storage.Ranges // of topics that are no longer consumed
@@ -58,6 +60,9 @@ func decide(topics []string, f found, off rule) decision {
 	}
 	if why := f.newerFormat(); why != "" {
 		return decision{act: actLeave, why: why}
+	}
+	if why := f.formerEra(); why != "" {
+		return decision{act: actAnew, why: why}
 	}
 	if why := f.otherLog(); why != "" {
 		return decision{act: actStop, why: why}
@@ -104,6 +109,15 @@ func (f found) otherLog() string {
 		}
 	}
 	return ""
+}
+
+// formerEra says that contacts were rebuilt since the processor took over, without it; ""
+// when they were not. The numbers that it goes by count in an era that is over.
+func (f found) formerEra() string {
+	if !f.takesOver || f.row.Era == nil || *f.row.Era >= f.era {
+		return ""
+	}
+	return fmt.Sprintf("its state is of era %d, and contacts were rebuilt in era %d, by a command that did not know this processor", *f.row.Era, f.era)
 }
 
 // lag is how much of the logs is not applied: all of one that the row does not stand on.
@@ -225,6 +239,11 @@ func (f found) rangeOf(topic string) (storage.Range, bool) {
 	}
 	r, ok := f.row.Ranges[topic]
 	return r, ok
+}
+
+// anew is what an operator can do about a partition whose state is of a former era.
+func anew(processor string) string {
+	return fmt.Sprintf("stop all processors and take it over anew with `hogstream processors rebuild %s`", processor)
 }
 
 // advice is what an operator can do about a stopped partition.

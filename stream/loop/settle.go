@@ -94,6 +94,9 @@ func (w *worker) settleOnce(ctx context.Context, open []*part) error {
 		case actLeave:
 			w.metrics.setLag(p.number, f.lag())
 			w.halt(p, d.why, true)
+		case actAnew:
+			w.metrics.setLag(p.number, f.lag())
+			w.halt(p, d.why+": "+anew(w.name), false)
 		}
 	}
 	if note {
@@ -146,6 +149,12 @@ func (w *worker) look(ctx context.Context, open []*part) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+	var era int64
+	if w.takesOver != nil {
+		if era, err = w.cfg.DB.PresentEra(ctx); err != nil {
+			return nil, err
+		}
+	}
 	ids, err := stream.TopicIDs(ctx, w.member.client, names...) // before the bounds
 	if err != nil {
 		return nil, err
@@ -160,7 +169,7 @@ func (w *worker) look(ctx context.Context, open []*part) ([]found, error) {
 	}
 	all := make([]found, len(numbers))
 	for i, n := range numbers {
-		f := found{partition: n, knows: w.formats.highest, takesOver: w.takesOver != nil, row: byNumber[n],
+		f := found{partition: n, knows: w.formats.highest, takesOver: w.takesOver != nil, era: era, row: byNumber[n],
 			committed: make(map[string]int64), starts: make(map[string]int64), ends: make(map[string]int64), ids: make(map[string]uuid.UUID)}
 		for j, topic := range w.topics {
 			f.committed[topic] = committed.get(names[j], n)
@@ -219,7 +228,7 @@ func (w *worker) begin(p *part, f found, d decision) {
 	if p.reason != "" {
 		w.log.Info("processor.partition_goes_on", zap.Int32("partition", p.number))
 	}
-	p.stage, p.reason, p.active = ready, "", time.Now()
+	p.stage, p.reason, p.waits, p.active = ready, "", false, time.Now()
 	w.metrics.setStopped(p.number, false)
 	w.metrics.setFormat(p.number, p.format)
 	w.noteStopped()
@@ -250,7 +259,7 @@ func (w *worker) halt(p *part, reason string, newer bool) {
 	if p.reason != reason {
 		w.log.Error("processor.partition_stopped", zap.Int32("partition", p.number), zap.String("why", reason))
 	}
-	p.stage, p.reason, p.newer, p.doubt = halted, reason, newer, ""
+	p.stage, p.reason, p.newer, p.waits, p.doubt = halted, reason, newer, false, ""
 	p.recheck = time.Now().Add(w.cfg.timing.Recheck)
 	w.metrics.setStopped(p.number, true)
 	w.noteStopped()

@@ -7,8 +7,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
@@ -17,31 +19,41 @@ import (
 // that others own, for what one partition's take-over hands to another must lie behind
 // the end that is noted there.
 func (w *worker) noteEnds(ctx context.Context) error {
-	names := make([]string, len(w.topics))
-	for i, topic := range w.topics {
-		names[i] = w.topicName(topic)
-	}
-	ids, err := stream.TopicIDs(ctx, w.member.client, names...) // before the ends
+	rows, err := NoteEnds(ctx, w.member.client, w.cfg.Kafka, w.cfg.Processor.Topics())
 	if err != nil {
 		return err
 	}
-	ends, err := kadm.NewClient(w.member.client).ListCommittedOffsets(ctx, names...)
+	return w.cfg.DB.StartTakeOver(ctx, w.name, rows)
+}
+
+// NoteEnds are the ends of topics, as a reader of committed records can reach them, by
+// partition.
+func NoteEnds(ctx context.Context, client *kgo.Client, cfg stream.Config, topics []schemas.Topic) (map[int32]storage.Ranges, error) {
+	names := make([]string, len(topics))
+	for i, topic := range topics {
+		names[i] = cfg.Topic(topic)
+	}
+	ids, err := stream.TopicIDs(ctx, client, names...) // before the ends
+	if err != nil {
+		return nil, err
+	}
+	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, names...)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("list the ends of the topics: %w", err)
+		return nil, fmt.Errorf("list the ends of the topics: %w", err)
 	}
 	rows := make(map[int32]storage.Ranges)
-	for i, topic := range w.topics {
+	for i, topic := range topics {
 		for n, end := range ends[names[i]] {
 			if rows[n] == nil {
 				rows[n] = make(storage.Ranges)
 			}
-			rows[n][topic] = storage.Range{From: end.Offset, Next: end.Offset, TopicID: ids[names[i]]}
+			rows[n][string(topic)] = storage.Range{From: end.Offset, Next: end.Offset, TopicID: ids[names[i]]}
 		}
 	}
-	return w.cfg.DB.StartTakeOver(ctx, w.name, rows)
+	return rows, nil
 }
 
 // takeOverTime is for how long partitions are taken over before they are looked at again.
@@ -49,6 +61,19 @@ const takeOverTime = 5 * time.Second
 
 // takeOver takes over what Postgres knows of partitions, a step at a time.
 func (w *worker) takeOver(ctx context.Context, all []found) error {
+	if len(all) == 0 {
+		return nil
+	}
+	why, err := w.cfg.DB.TakeOverWaits(ctx)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		for _, f := range all {
+			w.wait(w.parts[f.partition], why)
+		}
+		return nil
+	}
 	until := time.Now().Add(takeOverTime)
 	for _, f := range all {
 		for through := false; !through; {
@@ -63,6 +88,19 @@ func (w *worker) takeOver(ctx context.Context, all []found) error {
 		w.log.Info("processor.taken_over", zap.Int32("partition", f.partition))
 	}
 	return nil
+}
+
+// waitsAgain is how often it is asked whether a take-over has to wait any longer.
+const waitsAgain = time.Second
+
+// wait leaves a partition whose take-over cannot begin yet.
+func (w *worker) wait(p *part, why string) {
+	if p.reason != why {
+		w.log.Info("processor.take_over_waits", zap.Int32("partition", p.number), zap.String("for", why))
+	}
+	p.stage, p.reason, p.newer, p.waits, p.doubt = halted, why, false, true, ""
+	p.recheck = time.Now().Add(min(waitsAgain, w.cfg.timing.Recheck))
+	w.noteStopped()
 }
 
 // takeOverStep publishes its outputs before it commits: after a crash they come again, as

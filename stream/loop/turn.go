@@ -358,6 +358,10 @@ func (w *worker) notApplied(b *batch, err error) error {
 		w.narrow.tooLarge(len(b.records))
 		return nil
 	}
+	if errors.Is(err, ErrElsewhere) {
+		w.unsettleAll(b)
+		return fmt.Errorf("%w: %w", errStale, err)
+	}
 	if !poison(err) || w.narrow.condemns(b.records) {
 		return err
 	}
@@ -370,6 +374,10 @@ func (w *worker) notApplied(b *batch, err error) error {
 	}
 	return nil
 }
+
+// ErrElsewhere is wrapped by an error of Apply that says that the state is not of the
+// records that come: the table of recovery is asked where the partition stands.
+var ErrElsewhere = errors.New("the state is not of these records")
 
 // poison tells a failure that will not go away by waiting. What Postgres
 // refuses for another reason than the data (a missing table, a permission) is

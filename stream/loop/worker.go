@@ -68,6 +68,7 @@ type part struct {
 	doubt     string               // a mismatch seen once
 	reason    string               // why it is halted
 	newer     bool                 // it is halted because a newer release wrote it
+	waits     bool                 // it is halted until its take-over may begin, by itself
 	recheck   time.Time            // when a halted partition is looked at again
 }
 
@@ -120,7 +121,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 }
 
 // turn does what there is to do: follow the assignment, settle partitions that
-// are new or whose last publish failed, tidy idle ones, and take a batch
+// are new or whose last publish failed, raise formats, tidy idle ones, and take a batch
 // through apply and publish; or it waits for records.
 func (w *worker) turn(ctx context.Context) error {
 	w.follow()
@@ -128,6 +129,9 @@ func (w *worker) turn(ctx context.Context) error {
 		return err
 	}
 	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	if err := w.raise(ctx, time.Now()); err != nil {
 		return err
 	}
 	if err := w.tidy(ctx, time.Now()); err != nil {
@@ -221,6 +225,8 @@ func (w *worker) nextDue() time.Time {
 		switch {
 		case p.stage == halted:
 			at = p.recheck
+		case p.stage == ready && p.format < w.formats.highest:
+			at = w.formats.askedAt.Add(askFormatsAgain)
 		case p.stage == ready && !p.tidied():
 			at = p.active.Add(w.cfg.timing.Idle)
 		default:
@@ -245,6 +251,18 @@ func (p *part) ahead() bool {
 		}
 	}
 	return false
+}
+
+// raise writes partitions in a higher format as soon as all members of the group know it.
+func (w *worker) raise(ctx context.Context, now time.Time) error {
+	b := w.emptyBatch()
+	for _, p := range w.toRaise(ctx, now) {
+		b.add(p)
+	}
+	if len(b.parts) == 0 {
+		return nil
+	}
+	return w.process(ctx, b)
 }
 
 // tidy moves the offsets of idle partitions over transaction markers and
@@ -360,7 +378,7 @@ func (w *worker) recovered() {
 func (w *worker) noteStopped() {
 	var all []StoppedPartition
 	for _, p := range w.parts {
-		if p.stage == halted {
+		if p.stage == halted && !p.waits {
 			all = append(all, StoppedPartition{p.number, p.reason, p.newer})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
+	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/streamtest"
 )
@@ -33,6 +34,7 @@ func newLive(t *testing.T, partitions int32) *live {
 // instance is one that runs the processor.
 type instance struct {
 	*live
+	loop    *loop.Loop
 	figures *prometheus.Registry
 	cancel  context.CancelFunc
 	ended   chan error
@@ -51,7 +53,7 @@ func (l *live) start(opts ...func(*loop.Config)) *instance {
 	running, err := loop.New(cfg)
 	require.NoError(l.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
+	r.loop, r.cancel = running, cancel
 	go func() { r.ended <- running.Run(ctx) }()
 	l.t.Cleanup(r.stop)
 	return r
@@ -145,4 +147,116 @@ func TestTopicsThatAreReadFarApartHaveHardlyAnythingWait(t *testing.T) {
 			require.LessOrEqual(t, r.held(), float64(people/2), "of %d records: those that were appended in the same millisecond", 2*people*each)
 		})
 	}
+}
+
+// contactsWrite notes that processor contacts writes this format on these partitions.
+func (l *live) contactsWrite(format int32, partitions ...int32) {
+	l.t.Helper()
+	_, err := storagetest.SQL(l.db).Exec(l.t.Context(), `
+		INSERT INTO processor_progress (processor, partition, ranges, published, format) SELECT $1, p, '{}', true, $2 FROM unnest($3::integer[]) AS p
+		ON CONFLICT (processor, partition) DO UPDATE SET format = $2, declared = $2`, storage.Numbering, format, partitions)
+	require.NoError(l.t, err)
+}
+
+func (l *live) list() []loop.ProcessorPartition {
+	l.t.Helper()
+	admin, err := stream.OpenAdmin(l.Config, zaptest.NewLogger(l.t))
+	require.NoError(l.t, err)
+	defer admin.Close()
+	all, err := loop.ListProcessor(l.t.Context(), admin, l.db, Name)
+	require.NoError(l.t, err)
+	return all
+}
+
+// In the middle of an upgrade an older release says things without numbers, which nobody
+// who goes by numbers would count.
+func TestATakeOverWaitsUntilContactsNumbersItsRecordsEverywhere(t *testing.T) {
+	l := newLive(t, 2)
+	l.contactsWrite(1, 0)
+	l.contactsWrite(storage.NumberingFormat, 1)
+	id := contactOn(l.Env, 0)
+	r := l.start()
+	l.Eventually(func(context.Context) (bool, error) {
+		all := l.list()
+		return len(all) == 2 && all[0].TakingOver && strings.Contains(all[0].Waits, "does not number its records yet on partitions [0]"), nil
+	}, "it says what it waits for")
+	require.NoError(t, r.loop.Ready(), "a process that waits does not hold up an upgrade")
+	require.Empty(t, r.loop.Stopped())
+
+	l.Append(event(id, 0)) // by the older release, behind the noted end
+	store(t, l.Env, l.db, &storage.Contact{ID: id}, event(id, 0))
+	l.contactsWrite(storage.NumberingFormat, 0)
+	l.awaitTakenOver(2)
+	l.Append(event(id, 1))
+	l.awaitCounts([]string{id}, 2)
+	for _, p := range l.list() {
+		require.False(t, p.TakingOver)
+		require.Empty(t, p.Waits)
+	}
+}
+
+func TestATakeOverWaitsForThePartitionsOfContactsFromBefore(t *testing.T) {
+	l := newLive(t, 1)
+	id := contactOn(l.Env, 0)
+	store(t, l.Env, l.db, &storage.Contact{ID: id, Seq: 1}, event(id, 1))
+	_, err := storagetest.SQL(l.db).Exec(t.Context(), `UPDATE contacts SET partition = NULL`)
+	require.NoError(t, err)
+	l.start()
+	l.Eventually(func(context.Context) (bool, error) {
+		all := l.list()
+		return len(all) == 1 && strings.Contains(all[0].Waits, "being filled in"), nil
+	}, "it says what it waits for")
+	_, err = l.db.PlaceContacts(t.Context(), l.PartitionOf, 10)
+	require.NoError(t, err)
+	l.awaitCounts([]string{id}, 1)
+}
+
+// A rebuild of contacts by a command that does not know the processor begins an era in
+// which its numbers mean nothing.
+func TestAProcessorWhoseEraIsOverStopsAndSaysByWhichCommandItGoesOn(t *testing.T) {
+	l := newLive(t, 1)
+	id := contactOn(l.Env, 0)
+	r := l.start()
+	l.awaitTakenOver(1)
+	l.Append(event(id, 1), event(id, 2))
+	l.awaitCounts([]string{id}, 2)
+
+	_, err := storagetest.SQL(l.db).Exec(t.Context(), `INSERT INTO contact_eras VALUES (5, now())`)
+	require.NoError(t, err)
+	later := event(id, 1)
+	later.Era = 5
+	l.Append(later)
+	stopped := func(r *instance) {
+		l.Eventually(func(context.Context) (bool, error) { return len(r.loop.Stopped()) == 1, nil }, "it stops")
+		require.Contains(t, r.loop.Stopped()[0].Reason, "`hogstream processors rebuild tally`")
+	}
+	stopped(r)
+	require.Contains(t, l.list()[0].Waits, "`hogstream processors rebuild tally`")
+	r.stop()
+	r = l.start()
+	stopped(r)
+	r.stop()
+
+	store(t, l.Env, l.db, &storage.Contact{ID: id, Seq: 1, Era: 5}, event(id, 1), event(id, 2), event(id, 3))
+	l.takeOverAnew()
+	l.start()
+	l.awaitCounts([]string{id}, 3)
+}
+
+// takeOverAnew is what the command does.
+func (l *live) takeOverAnew() {
+	l.t.Helper()
+	p, err := New(l.Codec, nil)
+	require.NoError(l.t, err)
+	admin, err := stream.OpenAdmin(l.Config, zaptest.NewLogger(l.t))
+	require.NoError(l.t, err)
+	defer admin.Close()
+	ends, err := loop.NoteEnds(l.t.Context(), admin.Client, l.Config, p.Topics())
+	require.NoError(l.t, err)
+	require.NoError(l.t, l.db.InTx(l.t.Context(), func(tx *storage.Tx) error {
+		if err := p.Clear(l.t.Context(), tx); err != nil {
+			return err
+		}
+		return tx.TakeOverAnew(l.t.Context(), Name, ends, 1)
+	}))
 }
