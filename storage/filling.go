@@ -182,6 +182,41 @@ WHERE p.processor = $1 ORDER BY p.partition`
 	return parts, nil
 }
 
+// PassEmptyPartitions notes that partitions without contacts are filled with a version, so
+// that whoever comes to them later, who begins with it, is not taken for somebody who waits.
+// It must know the version before: the rows of progress are locked, so that no apply that
+// read an older one is under way.
+func (tx *Tx) PassEmptyPartitions(ctx context.Context, processor string, version int64) error {
+	const (
+		empty = `
+SELECT p.partition FROM processor_progress AS p
+WHERE p.processor = $1 AND p.taking_over IS NULL
+  AND NOT EXISTS (SELECT FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = p.partition AND d.ended_at IS NULL)
+  AND NOT EXISTS (SELECT FROM derived_fills AS f WHERE f.processor = $1 AND f.partition = p.partition AND f.version >= $2)
+ORDER BY p.partition FOR UPDATE OF p`
+		pass = `
+INSERT INTO derived_fills AS f (processor, partition, version, after, passed, total, behind, done_at, filled)
+SELECT $1, v.partition, $2, '00000000-0000-0000-0000-000000000000', 0, 0, 0, now(), $2 FROM unnest($3::integer[]) AS v (partition)
+WHERE NOT EXISTS (SELECT FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = v.partition AND d.ended_at IS NULL)
+ON CONFLICT (processor, partition) DO UPDATE
+SET version = excluded.version, after = excluded.after, passed = 0, total = 0, behind = 0, started_at = now(), updated_at = now(),
+    done_at = excluded.done_at, filled = excluded.filled
+WHERE f.version < excluded.version`
+	)
+	rows, err := tx.sql.Query(ctx, empty, processor, version)
+	if err != nil {
+		return fmt.Errorf("look for partitions of %s without contacts: %w", processor, err)
+	}
+	partitions, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil || len(partitions) == 0 {
+		return err
+	}
+	if _, err := tx.sql.Exec(ctx, pass, processor, version, partitions); err != nil {
+		return fmt.Errorf("pass partitions of %s without contacts: %w", processor, err)
+	}
+	return nil
+}
+
 // FillProgress is how far a processor is filled with the definitions of a version.
 type FillProgress struct {
 	Passed int64 // contacts

@@ -376,6 +376,24 @@ func TestAFillingThatDoesNotMoveIsAskedForAgain(t *testing.T) {
 	require.Equal(t, next.Epoch, asked[0].Epoch)
 }
 
+func TestWhoComesToAnEmptyPartitionAfterAChangeIsNotTakenForSomebodyWhoWaits(t *testing.T) {
+	f := newFills(t, 0)
+	_, err := storagetest.SQL(f.db).Exec(t.Context(), `INSERT INTO processor_progress (processor, partition, ranges, published) VALUES ($1, 0, '{}', true)
+		ON CONFLICT DO NOTHING`, simName)
+	require.NoError(t, err)
+	f.p.version.Store(2)
+	kicker, err := NewKicker(KickerConfig{DB: f.db, Log: appender(func(schemas.Message) {}), Processors: []Filling{f.frame}})
+	require.NoError(t, err)
+	require.NoError(t, kicker.look(t.Context(), f.frame))
+	_, err = storagetest.SQL(f.db).Exec(t.Context(), `INSERT INTO derived_contacts (processor, contact_id, partition, seq, era, written, epoch, took, heard, last_seq, last_era)
+		VALUES ($1, gen_random_uuid(), 0, 1, 0, 0, 0, '{}', '{}', 0, 0)`, simName)
+	require.NoError(t, err)
+	progress, err := f.db.FillProgress(t.Context(), simName, 2)
+	require.NoError(t, err)
+	require.True(t, progress.Done)
+	require.EqualValues(t, 2, progress.Filled)
+}
+
 type appender func(schemas.Message)
 
 func (a appender) Append(_ context.Context, msgs ...schemas.Message) error {

@@ -95,7 +95,10 @@ func (k *Kicker) look(ctx context.Context, p Filling) error {
 	var version int64
 	err := k.cfg.DB.InTx(ctx, func(tx *storage.Tx) (err error) {
 		version, err = p.FillVersion(ctx, tx)
-		return err
+		if err != nil || version == 0 {
+			return err
+		}
+		return tx.PassEmptyPartitions(ctx, p.Name(), version)
 	})
 	if err != nil || version == 0 {
 		return err
