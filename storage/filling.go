@@ -194,7 +194,7 @@ WHERE p.processor = $1 AND p.taking_over IS NULL
   AND NOT EXISTS (SELECT FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = p.partition AND d.ended_at IS NULL)
   AND NOT EXISTS (SELECT FROM derived_fills AS f WHERE f.processor = $1 AND f.partition = p.partition AND f.version >= $2)
 ORDER BY p.partition FOR UPDATE OF p`
-		pass = `
+		settle = `
 INSERT INTO derived_fills AS f (processor, partition, version, after, passed, total, behind, done_at, filled)
 SELECT $1, v.partition, $2, '00000000-0000-0000-0000-000000000000', 0, 0, 0, now(), $2 FROM unnest($3::integer[]) AS v (partition)
 WHERE NOT EXISTS (SELECT FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = v.partition AND d.ended_at IS NULL)
@@ -211,7 +211,7 @@ WHERE f.version < excluded.version`
 	if err != nil || len(partitions) == 0 {
 		return err
 	}
-	if _, err := tx.sql.Exec(ctx, pass, processor, version, partitions); err != nil {
+	if _, err := tx.sql.Exec(ctx, settle, processor, version, partitions); err != nil {
 		return fmt.Errorf("pass partitions of %s without contacts: %w", processor, err)
 	}
 	return nil
