@@ -46,7 +46,7 @@ func newDevWorld(t *testing.T) (*world, *process) {
 		os.RemoveAll(dir)
 	})
 	w.dataDir = dir
-	p := w.newProcess("dev", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+dir)
+	p := w.newProcess("dev", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+dir, "DEFINITIONS_DIR="+filepath.Join(dir, "definitions"))
 	p.start()
 	p.waitReady()
 	w.lookInto(p)
@@ -177,7 +177,7 @@ func TestTheSecondDevOnADirectorySaysWhoHoldsIt(t *testing.T) {
 	notShort(t)
 	beside(t)
 	w, p := newDevWorld(t)
-	second := w.newProcess("second", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+w.dataDir)
+	second := w.newProcess("second", []string{"dev"}, "HOGSTREAM_INSTANCE=", "HOGSTREAM_DATA_DIR="+w.dataDir, "DEFINITIONS_DIR="+filepath.Join(w.dataDir, "definitions"))
 	second.start()
 	<-second.ended()
 	require.Contains(t, second.tail(5), fmt.Sprint("is held by process ", p.pid()))

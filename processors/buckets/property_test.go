@@ -594,7 +594,7 @@ func TestFaultMembersAreThoseWhoSatisfyTheCriteriaOverTheirWholeHistory(t *testi
 
 func membersAgree(t *rapid.T) {
 	s := newSim(t)
-	for range rapid.IntRange(1, 15).Draw(t, "steps") {
+	for range rapid.IntRange(1, 40).Draw(t, "steps") {
 		switch predicatetest.Draw(t, "step", []string{"record", "record", "record", "time", "time", "fire", "merge", "erase", "command", "define", "define", "refill", "rest"}) {
 		case "record":
 			s.record(s.contact())

@@ -105,7 +105,7 @@ func (w *work) evaluate(i int) {
 		}
 		m = w.s.member(b.ID)
 	}
-	m.next, m.parked, m.deferred = next, false, 0
+	m.next, m.deferred = next, 0
 	if w.source == sourceEvent {
 		m.barred = false
 	}
