@@ -81,6 +81,7 @@ type one struct {
 var all = []one{
 	{"ingest", ingestBench},
 	{"processors", processorsBench},
+	{"buckets", bucketsBench},
 	{"lanes", lanesBench},
 	{"order", orderBench},
 	{"unordered", unorderedBench},

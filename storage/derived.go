@@ -65,18 +65,24 @@ type DerivedStates struct {
 // LoadDerived loads where a processor stands with contacts, in one round trip and without
 // locks: the caller owns their partitions. It fails with ErrTooMuch when the states of
 // several, or what waits of them, is more than 64 MiB.
+//
+// OFFSET 0 keeps each look-up a look-up by contact, also while there are no statistics: with
+// contact_id = ANY a new table was read whole for each of the ids.
 func (tx *Tx) LoadDerived(ctx context.Context, processor string, contacts []string) (*DerivedStates, error) {
 	const (
 		rows = `
-SELECT contact_id::text, partition, state, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
-FROM derived_contacts WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+SELECT d.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
+    SELECT contact_id::text, partition, state, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
+    FROM derived_contacts WHERE processor = $1 AND contact_id = v.id OFFSET 0) AS d`
 		held = `
-SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
-FROM derived_held WHERE processor = $1 AND contact_id = ANY ($2::text[]::uuid[])
-ORDER BY held_at, topic, "offset"`
+SELECT h.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
+    SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
+    FROM derived_held WHERE processor = $1 AND contact_id = v.id OFFSET 0) AS h
+ORDER BY h.held_at, h.topic, h."offset"`
 		timers = `
-SELECT contact_id::text, partition, what, due, epoch, hops, armed_at
-FROM timers WHERE owner = $1 AND contact_id = ANY ($2::text[]::uuid[])`
+SELECT t.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
+    SELECT contact_id::text, partition, what, due, epoch, hops, armed_at
+    FROM timers WHERE owner = $1 AND contact_id = v.id OFFSET 0) AS t`
 	)
 	found := &DerivedStates{Contacts: make(map[string]*Derived, len(contacts)), Held: make(map[string][]HeldRecord), Timers: make(map[string][]Timer)}
 	var batch pgx.Batch
