@@ -76,5 +76,5 @@ func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
 }
 
 func TestAnUnknownBenchIsNamedWithThoseThereAre(t *testing.T) {
-	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors lanes order unordered batches")
+	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors buckets lanes order unordered batches")
 }
