@@ -45,6 +45,9 @@ func (a *App) services() ([]service, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := a.tel.Metrics.Register(newBucketMembers(a.db, a.tel.Logger.Logger)); err != nil {
+			return nil, fmt.Errorf("register figures: %w", err)
+		}
 		services = append(services, service{"derived state", watch.Run}, service{"filling", kicker.Run})
 		services = append(services, service{"maintenance", a.maintain}, service{"erasure", a.clearErased}, service{"contact partitions", a.placeContacts})
 	}

@@ -408,7 +408,34 @@ func TestTheDashboardShowsOnlyFiguresThatExist(t *testing.T) {
 	require.NoError(t, err)
 	var dashboard any
 	require.NoError(t, json.Unmarshal(raw, &dashboard))
-	names := regexp.MustCompile(`hogstream_[a-z_]+`).FindAllString(string(raw), -1)
+	requireFigures(t, raw)
+}
+
+func TestEachAlertIsOnFiguresThatExistAndHasItsPlaceInTheRunbook(t *testing.T) {
+	raw, err := os.ReadFile("prometheus/rules.yml")
+	require.NoError(t, err)
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert string `yaml:"alert"`
+				Expr  string `yaml:"expr"`
+			} `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	require.NoError(t, yaml.Unmarshal(raw, &rules))
+	runbook, err := os.ReadFile("../docs/operate.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, rules.Groups)
+	for _, rule := range rules.Groups[0].Rules {
+		require.Contains(t, string(runbook), "`"+rule.Alert+"`")
+		requireFigures(t, []byte(rule.Expr))
+	}
+}
+
+// requireFigures requires that each metric that is named in a text is declared in the code.
+func requireFigures(t *testing.T, text []byte) {
+	t.Helper()
+	names := regexp.MustCompile(`hogstream_[a-z_]+`).FindAllString(string(text), -1)
 	require.NotEmpty(t, names)
 	literals := literals(t)
 	for _, name := range names {

@@ -2,6 +2,8 @@ package buckets
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,8 +16,20 @@ import (
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*derive.Frame[State], error) {
-	return derive.New(&processor{opts: opts}, encoder, reg)
+	p := &processor{opts: opts, moves: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "buckets", Name: "transitions_total",
+		Help: "Contacts that joined and left buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left), and by whether it was told. A batch that is run again counts again.",
+	}, []string{"bucket", "kind", "told"}), labels: map[string]bool{}}
+	if reg != nil {
+		if err := reg.Register(p.moves); err != nil {
+			return nil, fmt.Errorf("processor %s: register figures: %w", Name, err)
+		}
+	}
+	return derive.New(p, encoder, reg)
 }
+
+// maxLabels bounds how many buckets have figures of their own.
+const maxLabels = 200
 
 // processor implements derive.Processor. It is safe for concurrent use.
 type processor struct {
@@ -24,6 +38,33 @@ type processor struct {
 
 	mu    sync.Mutex
 	logic *Logic // of the version that was in use last
+
+	moves  *prometheus.CounterVec
+	labels map[string]bool // buckets that have figures of their own
+}
+
+// count adds a transition to the figures.
+func (p *processor) count(t *Transition) {
+	if t.Kept {
+		return
+	}
+	kind := "left"
+	if t.Entered {
+		kind = "entered"
+	}
+	p.moves.WithLabelValues(p.label(t.BucketID), kind, strconv.FormatBool(t.Told)).Inc()
+}
+
+func (p *processor) label(bucket string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.labels[bucket] {
+		if len(p.labels) >= maxLabels {
+			return "other"
+		}
+		p.labels[bucket] = true
+	}
+	return bucket
 }
 
 // Name implements derive.Processor.
@@ -50,7 +91,7 @@ func (p *processor) At(ctx context.Context, tx *storage.Tx) (derive.Logic[State]
 }
 
 // Save implements derive.Processor: it writes members where they are looked up.
-func (*processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.Change[State]) error {
+func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.Change[State]) error {
 	var transitions []storage.BucketTransition
 	var forget []string
 	for i := range changed {
@@ -60,6 +101,7 @@ func (*processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.Cha
 			continue
 		}
 		for _, t := range c.State.Transitions() {
+			p.count(&t)
 			transitions = append(transitions, storage.BucketTransition{
 				ContactID: t.ContactID, Partition: c.Partition, BucketID: t.BucketID, Epoch: t.Epoch, Entered: t.Entered, Kept: t.Kept,
 				At: t.At, Source: t.Source, Reason: t.Reason, Until: t.Until, MaxDwellAt: t.MaxDwellAt,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type Frame[S any] struct {
 	p     Processor[S]
 	codec *schemas.Codec
 	seen  *prometheus.CounterVec
+	took  prometheus.Histogram
 	chunk int // how many contacts a step of the take-over reads
 	// How many contacts a step of a filling passes, with no other records and beside them.
 	alone, beside int
@@ -47,9 +49,12 @@ func New[S any](p Processor[S], codec *schemas.Codec, reg prometheus.Registerer)
 	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, alone: filledAlone, beside: filledBeside, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "derive", Name: "records_total", ConstLabels: prometheus.Labels{"processor": p.Name()},
 		Help: "Records of a derived processor by what became of them: handled, held (they wait for earlier ones of their contact), undecodable; and contacts: taken_over, filled, unfilled (it failed). A batch that is run again counts again.",
-	}, []string{"outcome"})}
+	}, []string{"outcome"}), took: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "hogstream", Subsystem: "derive", Name: "step_seconds", ConstLabels: prometheus.Labels{"processor": p.Name()},
+		Help: "Time of the processor's own work on a record, without loading and saving: the mean of each batch.", Buckets: prometheus.ExponentialBuckets(1e-6, 4, 8),
+	})}
 	if reg != nil {
-		if err := reg.Register(f.seen); err != nil {
+		if err := errors.Join(reg.Register(f.seen), reg.Register(f.took)); err != nil {
 			return nil, fmt.Errorf("processor %s: register figures: %w", p.Name(), err)
 		}
 	}
@@ -97,6 +102,7 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 	if err := w.fill(ctx, tx); err != nil {
 		return err
 	}
+	begun := time.Now()
 	for _, in := range batch {
 		if w.of(in).isOfFormerEra(in) {
 			return fmt.Errorf("%s of contact %s is of era %d, which began without %s: %w", in.cause.Type, in.cause.Key, in.era, f.p.Name(), loop.ErrElsewhere)
@@ -104,6 +110,9 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 		if err := w.machine.handle(w.of(in), in); err != nil {
 			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
 		}
+	}
+	if len(batch) > 0 {
+		f.took.Observe(time.Since(begun).Seconds() / float64(len(batch)))
 	}
 	if err := w.fillAgain(ctx, tx); err != nil {
 		return err
