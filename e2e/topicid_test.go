@@ -43,10 +43,10 @@ func TestPositionsOnATopicThatWasMadeAnewAreStoppedUntilAnOperatorSaysFromWhereT
 	for n := range partitions {
 		w.cli(nil, "processors", "accept", "identity", "--partition", fmt.Sprint(n), "--offset", "ingest=0")
 	}
-	w.waitProcessed()
 	for n := range partitions { // the log of facts, which it reads too, is the same
 		w.cli(nil, "processors", "accept", "buckets", "--partition", fmt.Sprint(n), "--offset", "events=0")
 	}
+	w.waitProcessed()
 	require.NoError(t, w.wantRecords(schemas.TopicEvents, second.events()))
 	w.waitDelivered(2*first.events() + second.events()) // the facts: topic lifecycle is the same
 	w.cli(nil, "replay", "oracle", "--rewind", "--to", "start", "--topic", "events", "--yes")
