@@ -93,8 +93,8 @@ func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
 		}
 		t.Run(string(topic.Topic), func(t *testing.T) {
 			variable := "RETENTION_" + strings.ToUpper(strings.ReplaceAll(string(topic.Topic), "-", "_"))
-			if topic.KeptLike == schemas.TopicEvents {
-				variable = "RETENTION_EVENTS" // it is kept as long
+			if topic.Topic == schemas.TopicSignals {
+				variable = "RETENTION_EVENTS" // they are kept as long
 			}
 			cfg, err := hogstream.ConfigFromEnv()
 			require.NoError(t, err)
