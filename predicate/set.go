@@ -239,16 +239,23 @@ func (s *Set) Merge(into, from *State) {
 }
 
 // Fill gives state what is missing in it of a history, for conditions that are new:
-// history is a state that Apply made of the contact's stored events alone. Of a total that
-// state has, state's own stands, for it may be of more events than are stored.
+// history is a state that Apply made of the contact's stored events alone. The total of all
+// that state has stands, for it may be of more events than are stored; what is missing of the
+// newest, for a window, is taken from history.
 func (s *Set) Fill(state, history *State) {
 	for i := range history.legs {
 		other := &history.legs[i]
 		spec := s.legs[other.id]
-		if spec == nil || spec.mode == modeAmounts && state.find(other.id) != nil {
+		if spec == nil {
 			continue
 		}
-		state.leg(other.id, spec.mode).merge(other, spec.size)
+		kept := state.find(other.id)
+		if kept == nil || spec.mode != modeAmounts {
+			state.leg(other.id, spec.mode).merge(other, spec.size)
+			continue
+		}
+		kept.entries = union(kept.entries, other.entries)
+		kept.trim(spec.size)
 	}
 	s.followAcross(state)
 }
