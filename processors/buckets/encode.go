@@ -241,5 +241,8 @@ func (d *decoder) membership(clock int64) membership {
 	return m
 }
 
-// codec makes bytes of states.
+// codec makes bytes and copies of states.
 type codec struct{}
+
+// Clone implements derive.Processor.
+func (codec) Clone(s State) (State, error) { return s.clone(), nil }

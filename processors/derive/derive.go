@@ -40,6 +40,8 @@ type Processor[S any] interface {
 	// kept, and travels to the survivor of a merge. JSON has both.
 	Encode(s S) ([]byte, error)
 	Decode(text []byte) (S, error)
+	// Clone is a copy that steps of the other leave alone, with what is not encoded.
+	Clone(s S) (S, error)
 	// Save writes what queries need beside the states, in a fixed number of statements.
 	Save(ctx context.Context, tx *storage.Tx, changed []Change[S]) error
 }
@@ -97,6 +99,15 @@ func (JSON[S]) Decode(text []byte) (s S, err error) {
 		return s, fmt.Errorf("decode a state: %w", err)
 	}
 	return s, nil
+}
+
+// Clone implements Processor.
+func (j JSON[S]) Clone(s S) (S, error) {
+	text, err := j.Encode(s)
+	if err != nil {
+		return s, err
+	}
+	return j.Decode(text)
 }
 
 // Save implements Processor: there is nothing to write.

@@ -160,14 +160,14 @@ func (m *machine[S]) refill(c *contact[S]) error {
 		return nil
 	}
 	c.ahead = nil
-	before, known, err := m.before(c, 0)
+	before, err := m.before(c, 0)
 	if err != nil {
 		return err
 	}
-	result, err := guarded(known, func() (Result[S], error) { return r.Refill(c.state, k, m.now) })
+	result, err := guarded(before.known, func() (Result[S], error) { return r.Refill(c.state, k, m.now) })
 	if err != nil { // it stays behind, and counts as that
 		m.unfilled++
-		return m.restore(c, before, known)
+		return m.restore(c, &before)
 	}
 	m.filled++
 	id := schemas.Derive(c.row.ContactID, fmt.Sprintf("fill:%s:%d", m.p.Name(), r.Version()), int(c.row.Seq))

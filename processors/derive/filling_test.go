@@ -510,3 +510,27 @@ func TestAPanicLeavesTheStateAsItWasOrFailsTheBatch(t *testing.T) {
 	loaded.handle(event("bad", 2, 0))
 	require.Equal(t, []string{"one"}, loaded.c.state, "what was loaded can be had again")
 }
+
+// noting has in its state what is for Save alone, and is not encoded.
+type noting struct{ stepper }
+
+func (n noting) Encode(s []string) ([]byte, error) {
+	return n.stepper.Encode(slices.DeleteFunc(slices.Clone(s), func(text string) bool { return text == "note" }))
+}
+
+func (noting) Clone(s []string) ([]string, error) { return slices.Clone(s), nil }
+
+func TestAStepThatFailsTakesNothingFromWhatStepsBeforeItHadToSave(t *testing.T) {
+	b := newBench(t, func(s []string, r *Record[[]string], now time.Time) (Result[[]string], error) {
+		if r.Event.Name == "bad" {
+			s[0] = "half changed"
+			panic("broken")
+		}
+		return names(append(slices.Clone(s), "note"), r, now)
+	})
+	b.m.p = noting{stepper{}}
+	b.handle(event("one", 1, 0))
+	b.handle(event("bad", 2, 0))
+	require.Equal(t, []string{"note", "one"}, b.c.state)
+	require.Len(t, b.letters, 1)
+}

@@ -219,17 +219,17 @@ func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hop
 	case r.Fact != nil:
 		r.OccurredAt = r.Fact.OccurredAt
 	}
-	before, known, err := m.before(c, hops)
+	before, err := m.before(c, hops)
 	if err != nil {
 		return err
 	}
-	result, err := guarded(known, func() (Result[S], error) { return m.l.Step(c.state, r, now) })
+	result, err := guarded(before.known, func() (Result[S], error) { return m.l.Step(c.state, r, now) })
 	reason := "failed"
 	if err == nil && hops+1 > maxHops && anyHops(result.Outputs) {
 		reason, err = "loop", fmt.Errorf("%d facts followed from one another up to %s %s, and more would follow: a circle", hops, cause.Type, cause.ID)
 	}
 	if err != nil {
-		return errors.Join(m.giveUp(&incoming{cause: cause}, reason, err), m.restore(c, before, known))
+		return errors.Join(m.giveUp(&incoming{cause: cause}, reason, err), m.restore(c, &before))
 	}
 	return m.accept(c, r.ID, cause, &result, hops, now)
 }
@@ -242,28 +242,38 @@ func (m *machine[S]) accept(c *contact[S], causeID string, cause *stream.Record,
 	return m.publish(c, causeID, cause, result.Outputs, hops+1, now)
 }
 
-// before is the state as it is now, which a step that fails may leave half changed: as it
-// was loaded, or made of it where that is worth it.
-func (m *machine[S]) before(c *contact[S], hops int) (state []byte, known bool, err error) {
+// earlier is the state before a step, which one that fails may leave half changed.
+type earlier[S any] struct {
+	known  bool
+	loaded bool // it is as it was loaded
+	state  S    // a copy; of one that is not as it was loaded
+}
+
+// before keeps the state as it is now: as it was loaded, or a copy where that is worth it.
+func (m *machine[S]) before(c *contact[S], hops int) (e earlier[S], err error) {
 	switch {
 	case !c.stepped:
-		return c.loaded, true, nil
+		return earlier[S]{known: true, loaded: true}, nil
 	case m.alone || hops >= maxHops:
-		if state, err = m.p.Encode(c.state); err != nil {
-			return nil, false, fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
+		if e.state, err = m.p.Clone(c.state); err != nil {
+			return e, fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
 		}
-		return state, true, nil
+		e.known = true
 	}
-	return nil, false, nil
+	return e, nil
 }
 
 // restore goes back to the state before a step, where that is known; else the step only
 // returned an error, and so it left the state alone.
-func (m *machine[S]) restore(c *contact[S], before []byte, known bool) (err error) {
-	if !known {
+func (m *machine[S]) restore(c *contact[S], e *earlier[S]) (err error) {
+	switch {
+	case !e.known:
+		return nil
+	case !e.loaded:
+		c.state = e.state
 		return nil
 	}
-	if c.state, err = decodeState(m.p, before); err != nil {
+	if c.state, err = decodeState(m.p, c.loaded); err != nil {
 		return fmt.Errorf("state of contact %s: %w", c.row.ContactID, err)
 	}
 	return nil
