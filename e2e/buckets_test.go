@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -98,7 +99,49 @@ func TestFaultEveryTransitionOfABucketIsToldOnceWhoeverIsKilled(t *testing.T) {
 		w.verifyBuckets(l)
 		one.stop()
 		two.stop()
+		w.rebuildBuckets(one, l)
 	})
+}
+
+// rebuildBuckets has everybody taken over anew by the command, and goes on: nothing is told
+// meanwhile, members stay, and whoever enters again does so with the next epoch.
+func (w *world) rebuildBuckets(p *process, l load) {
+	t := w.t
+	t.Helper()
+	shown, facts := w.bucketRows(), len(w.read(schemas.TopicLifecycle))
+	w.eventually("the sessions to run out", func(context.Context) error {
+		_, err := w.tryCLI("processors", "rebuild", "buckets")
+		return err
+	})
+	p.start()
+	p.waitReady()
+	w.waitTakenOver("buckets")
+	w.waitFilled()
+	require.Equal(t, shown, w.bucketRows())
+	require.Len(t, w.read(schemas.TopicLifecycle), facts)
+
+	e := l.event(0, 1)
+	e.IdempotencyKey = ""
+	require.NoError(t, w.client().sendBatch(w.ctx(), []event{e}))
+	w.eventually("an entry with the next epoch", func(context.Context) error {
+		for _, r := range w.read(schemas.TopicLifecycle) {
+			if f, err := w.codec.DecodeFact(r.Value); err == nil && f.Type == schemas.FactBucketEntered && f.Bucket.BucketID == "odd" && f.Bucket.EntryCount == 13 {
+				return nil
+			}
+		}
+		return errors.New("nobody entered odd for the 13th time")
+	})
+	w.verifyMemberRows()
+	p.stop()
+}
+
+// bucketRows are all memberships, also those that ended.
+func (w *world) bucketRows() (rows string) {
+	w.t.Helper()
+	err := storagetest.SQL(w.db).QueryRow(w.ctx(), `
+		SELECT string_agg(concat_ws(' ', bucket_id, contact_id, epoch, entered_at, left_at), E'\n' ORDER BY bucket_id, contact_id, epoch) FROM bucket_members`).Scan(&rows)
+	require.NoError(w.t, err)
+	return rows
 }
 
 // waitTakenOver waits until a processor has taken over all partitions.

@@ -205,13 +205,3 @@ func wrapBucket(err error, what, bucket string) error {
 	}
 	return nil
 }
-
-// ClearBuckets removes all members, counters and days, before everybody is taken over anew.
-func (tx *Tx) ClearBuckets(ctx context.Context) error {
-	for _, table := range []string{"bucket_members", "bucket_counts", "bucket_days"} {
-		if _, err := tx.sql.Exec(ctx, "DELETE FROM "+table); err != nil {
-			return fmt.Errorf("clear %s: %w", table, err)
-		}
-	}
-	return nil
-}

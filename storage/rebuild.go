@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // ClearContacts removes what RestoreContacts and processor contacts write, but
@@ -26,13 +28,14 @@ func (tx *Tx) ClearContacts(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// ClearDerived removes the states that a derived processor keeps, what waits for it, and
-// its timers. Whom it knows is a mark from then on until the take-over says otherwise: who
-// is nobody any more counts as erased. The numbers of its facts and of its timers go on, so
-// that what it says later is no repeat, and what was sent for a timer is stale.
+// ClearDerived removes what waits for a derived processor, and its timers. Whom it knows is a
+// mark from then on until the take-over says otherwise, which is given the state from
+// before: who is nobody any more counts as erased, ForgetUntaken takes the state away. The
+// numbers of its facts and of its timers go on, so that what it says later is no repeat,
+// and what was sent for a timer is stale.
 func (tx *Tx) ClearDerived(ctx context.Context, processor string) error {
 	for _, sql := range []string{
-		`UPDATE derived_contacts SET state = NULL, seq = 0, era = 0, took = '{}', survivor = NULL, last_seq = 0, last_era = 0, ended_at = now()
+		`UPDATE derived_contacts SET seq = 0, era = 0, took = '{}', survivor = NULL, last_seq = 0, last_era = 0, ended_at = now()
 			WHERE processor = $1 AND ended_at IS NULL`,
 		`DELETE FROM derived_held WHERE processor = $1`,
 		`DELETE FROM timers WHERE owner = $1`,
@@ -42,6 +45,23 @@ func (tx *Tx) ClearDerived(ctx context.Context, processor string) error {
 		}
 	}
 	return nil
+}
+
+// ForgetUntaken removes the states of contacts of a partition that a take-over anew did not
+// come to, for they are nobody any more, and returns their ids.
+func (tx *Tx) ForgetUntaken(ctx context.Context, processor string, partition int32) ([]string, error) {
+	const forget = `
+UPDATE derived_contacts SET state = NULL WHERE processor = $1 AND partition = $2 AND ended_at IS NOT NULL AND state IS NOT NULL
+RETURNING contact_id::text`
+	rows, err := tx.sql.Query(ctx, forget, processor, partition)
+	if err != nil {
+		return nil, fmt.Errorf("forget who was not taken over for %s: %w", processor, err)
+	}
+	gone, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("forget who was not taken over for %s: %w", processor, err)
+	}
+	return gone, nil
 }
 
 // RestoreContacts writes snapshots and tombstones (Ended). An ended contact

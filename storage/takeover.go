@@ -20,6 +20,9 @@ type Taken struct {
 	// Losers are, of one that was merged away, those that had been merged into it.
 	Losers []string
 	Events []StoredEvent // of the contact and of all that were merged into it
+	// Before is what the processor kept of it, when it is taken over anew: State, Written,
+	// Epoch and Heard. Nil otherwise.
+	Before *Derived
 }
 
 // takenRow are the columns of a contact c and of its events ev, as scanTaken reads them;
@@ -37,11 +40,11 @@ const (
            array_agg(e.era ORDER BY e.occurred_at, e.id) AS eras`
 )
 
-// TakeContacts reads at most limit contacts of a partition whose ids are above after, in
-// their order, with their stored events, and those that ended: one statement, so that
-// each is as of one moment. fn is called for each and may not use the transaction. It
+// TakeContacts reads for a processor at most limit contacts of a partition whose ids are
+// above after, in their order, with their stored events, and those that ended: one
+// statement, so that each is as of one moment. fn is called for each and may not use the transaction. It
 // returns the last id, and the zero id when nothing is left.
-func (tx *Tx) TakeContacts(ctx context.Context, partition int32, after uuid.UUID, limit int, fn func(*Taken) error) (uuid.UUID, error) {
+func (tx *Tx) TakeContacts(ctx context.Context, processor string, partition int32, after uuid.UUID, limit int, fn func(*Taken) error) (uuid.UUID, error) {
 	const load = `
 WITH RECURSIVE chunk AS (
     SELECT id, alive, survivor FROM (
@@ -56,24 +59,31 @@ WITH RECURSIVE chunk AS (
 ), grouped AS (
     SELECT k.id, k.alive, coalesce(k.survivor::text, '') AS survivor, ARRAY(SELECT loser FROM lost AS l WHERE l.id = k.id) AS losers FROM chunk AS k
 )
-SELECT g.id, g.survivor, g.losers::text[], g.alive, ` + takenRow + `
+SELECT g.id, g.survivor, g.losers::text[], g.alive, ` + takenRow + `, d.state, d.written, d.epoch, d.heard
 FROM grouped AS g
 LEFT JOIN contacts AS c ON c.id = g.id
+LEFT JOIN derived_contacts AS d ON d.processor = $4 AND d.contact_id = g.id
 LEFT JOIN LATERAL (
     SELECT ` + takenEvents + `
     FROM events AS e WHERE e.contact_id = ANY (ARRAY[g.id] || coalesce(c.merged, '{}') || g.losers)
 ) AS ev ON g.alive OR g.survivor <> ''
 ORDER BY g.id`
-	rows, err := tx.sql.Query(ctx, load, partition, after, limit)
+	rows, err := tx.sql.Query(ctx, load, partition, after, limit, processor)
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("take over contacts of partition %d: %w", partition, err)
 	}
 	defer rows.Close()
 	n, last := 0, after
 	for rows.Next() {
-		t, err := scanTaken(rows, partition)
+		var before Derived
+		var written, epoch *int64
+		t, err := scanTaken(rows, partition, &before.State, &written, &epoch, &before.Heard)
 		if err != nil {
 			return uuid.Nil, fmt.Errorf("take over contacts of partition %d: %w", partition, err)
+		}
+		if written != nil {
+			before.Written, before.Epoch = *written, *epoch
+			t.Before = &before
 		}
 		if last, err = uuid.Parse(t.ContactID); err != nil {
 			return uuid.Nil, err
@@ -92,7 +102,8 @@ ORDER BY g.id`
 	return last, nil
 }
 
-func scanTaken(rows pgx.Rows, partition int32) (*Taken, error) {
+// scanTaken reads a row, with what stands behind it.
+func scanTaken(rows pgx.Rows, partition int32, more ...any) (*Taken, error) {
 	t, c := &Taken{Partition: partition}, &Contact{Partition: partition}
 	var alive bool
 	var identifiers []byte
@@ -100,9 +111,9 @@ func scanTaken(rows pgx.Rows, partition int32) (*Taken, error) {
 	var ids, owners, names, properties, sources []string
 	var occurred, received []time.Time
 	var seqs, eras []int64
-	err := rows.Scan(&t.ContactID, &t.Survivor, &t.Losers, &alive, &c.ExternalID, &c.Email, &c.AnonymousID, &identifiers,
+	err := rows.Scan(append([]any{&t.ContactID, &t.Survivor, &t.Losers, &alive, &c.ExternalID, &c.Email, &c.AnonymousID, &identifiers,
 		&c.Merged, &c.Properties, &c.Version, &c.Seq, &c.Era, &first, &last, &created, &updated,
-		&ids, &owners, &names, &properties, &occurred, &received, &sources, &seqs, &eras)
+		&ids, &owners, &names, &properties, &occurred, &received, &sources, &seqs, &eras}, more...)...)
 	if err != nil {
 		return nil, err
 	}

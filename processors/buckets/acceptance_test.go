@@ -261,12 +261,26 @@ func TestATakeOverIsSilentAndEndsAreSetAsAtAJoin(t *testing.T) {
 	s := newStageOf(t, "ann", quiet(func(b *definition.Bucket) { b.MaxDwell, b.Dwell = 30*day, []definition.Dwell{{After: 7 * day}} }))
 	s.now = start.Add(20 * day)
 	active := storage.StoredEvent{ID: s.identifier(), Name: "active", Properties: "{}", OccurredAt: start, ReceivedAt: start}
-	s.state, s.timers = s.logic.TakeOver(&derive.Known{Contact: &s.row, Events: []storage.StoredEvent{active}}, s.now)
+	s.state, s.timers = s.logic.TakeOver(buckets.State{}, &derive.Known{Contact: &s.row, Events: []storage.StoredEvent{active}}, s.now)
 	tr := s.state.Transitions()
 	require.Len(t, tr, 1)
 	assert.Equal(t, [3]any{"backfill", false, s.now.Add(30 * day)}, [3]any{tr[0].Source, tr[0].Told, tr[0].MaxDwellAt})
 	s.after(31 * day)
 	s.says("dwell quiet 1 reconcile after-604800000 1", "left quiet 1 reconcile maxDwell")
+}
+
+func TestATakeOverAnewIsSilentAndGoesOnWithEpochsAndWithWhoWasPutInByHand(t *testing.T) {
+	beta := definition.Bucket{ID: "beta", Name: "Beta", Enabled: true, Kind: definition.KindManual}
+	s := newStage(t, beta, pro())
+	s.updated(`{"plan":"pro"}`)
+	s.member("beta", true, new(start.Add(time.Hour)))
+	s.says("entered pro 1 event", "entered beta 1 manual")
+	s.state, s.timers = s.logic.TakeOver(s.state, &derive.Known{Contact: &s.row}, s.now)
+	assert.Empty(t, s.state.Transitions(), "nothing has changed")
+	s.updated(`{"plan":"free"}`)
+	s.until(start.Add(time.Hour))
+	s.updated(`{"plan":"pro"}`)
+	s.says("left pro 1 event criteria", "left beta 1 reconcile manual", "entered pro 2 event")
 }
 
 // Cases 29 and 31.

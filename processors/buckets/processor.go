@@ -110,6 +110,3 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 	}
 	return tx.SaveBucketTransitions(ctx, transitions, forget)
 }
-
-// Clear implements derive.Clears: members are those that the take-over finds.
-func (*processor) Clear(ctx context.Context, tx *storage.Tx) error { return tx.ClearBuckets(ctx) }

@@ -72,6 +72,17 @@ func (s *State) clone() State {
 	return out
 }
 
+// memberships is a state of which these are known alone, to be evaluated anew.
+func (s *State) memberships() State {
+	out := State{clock: s.clock, members: slices.Clone(s.members)}
+	for i := range out.members {
+		m := &out.members[i]
+		m.next, m.deferred, m.tick, m.parked = 0, 0, 0, false
+		m.fired = slices.Clone(m.fired)
+	}
+	return out
+}
+
 // Transitions are those since the state was loaded, as they happened.
 func (s *State) Transitions() []Transition { return s.changes }
 

@@ -103,9 +103,9 @@ func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) (derive.Re
 }
 
 // TakeOver implements derive.Logic. Whoever satisfies the criteria is a member, silently.
-func (l *Logic) TakeOver(k *derive.Known, now time.Time) (State, []derive.Timer) {
-	var s State
-	w := l.work(s, "")
+// Taken over anew, memberships go on with their epochs, and those by hand stay.
+func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
+	w := l.work(before.memberships(), "")
 	w.begin(micros(now), sourceBackfill)
 	w.silent = true
 	w.know(k, &w.s.facts)
@@ -117,6 +117,7 @@ func (l *Logic) TakeOver(k *derive.Known, now time.Time) (State, []derive.Timer)
 	if err := w.settle(); err != nil {
 		panic(err) // nothing is told, so nothing follows from it
 	}
+	w.renew(0)
 	result := w.result()
 	return result.State, result.Timers
 }

@@ -53,8 +53,9 @@ type Logic[S any] interface {
 	// which its own are not. Numbered records come always.
 	Wants(factType string) bool
 	// TakeOver is the state of a contact of which Postgres knows this, and the timers that
-	// follow from it.
-	TakeOver(k *Known, now time.Time) (S, []Timer)
+	// follow from it. before is what was kept of it when it is taken over anew, with the zero
+	// S otherwise: what no history tells is to be carried on from it.
+	TakeOver(before S, k *Known, now time.Time) (S, []Timer)
 	// Step says what follows from a record. It may change the state that it is given and
 	// return it, but not when it returns an error, which is the record's fault: that becomes
 	// a dead letter, and the state stays as it was. A panic is as much.

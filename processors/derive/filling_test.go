@@ -47,7 +47,7 @@ func (versioned) HandOver(s filledState, _ string, _ time.Time) (filledState, []
 	return s, nil
 }
 
-func (p versioned) TakeOver(*Known, time.Time) (filledState, []Timer) {
+func (p versioned) TakeOver(filledState, *Known, time.Time) (filledState, []Timer) {
 	return filledState{Version: p.Version()}, nil
 }
 

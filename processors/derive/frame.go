@@ -173,7 +173,7 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 	}
 	w := &work[S]{f: f, machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, now: now.UTC()}}
 	cause := &stream.Record{Topic: schemas.TopicSignals, Partition: partition} // what is handed over has no other
-	last, err := tx.TakeContacts(ctx, partition, after, f.chunk, func(t *storage.Taken) error {
+	last, err := tx.TakeContacts(ctx, f.p.Name(), partition, after, f.chunk, func(t *storage.Taken) error {
 		c, err := w.machine.takeOver(t, cause)
 		if err == nil {
 			w.order = append(w.order, c)
@@ -187,52 +187,29 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 		return uuid.Nil, err
 	}
 	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))
-	if err := w.goOn(ctx, tx); err != nil {
-		return uuid.Nil, err
+	if err := w.save(ctx, tx); err != nil || last != uuid.Nil {
+		return last, err
 	}
-	return last, w.save(ctx, tx)
+	return last, f.forgetUntaken(ctx, tx, partition)
 }
 
-// Clears is a Processor whose Save writes something.
-type Clears interface {
-	// Clear removes what Save has written, before all contacts are taken over anew.
-	Clear(ctx context.Context, tx *storage.Tx) error
+// forgetUntaken forgets whom a take-over anew did not come to.
+func (f *Frame[S]) forgetUntaken(ctx context.Context, tx *storage.Tx, partition int32) error {
+	gone, err := tx.ForgetUntaken(ctx, f.p.Name(), partition)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	forget := make([]Change[S], len(gone))
+	for i, id := range gone {
+		forget[i] = Change[S]{ContactID: id, Partition: partition, Forget: true}
+	}
+	return f.p.Save(ctx, tx, forget)
 }
 
-// Clear removes all states, so that they are taken over anew (storage.TakeOverAnew). What is
-// said later has numbers that were not used before.
+// Clear has everybody taken over anew (storage.TakeOverAnew), with the state from before.
+// What is said later has numbers that were not used before.
 func (f *Frame[S]) Clear(ctx context.Context, tx *storage.Tx) error {
-	if err := tx.ClearDerived(ctx, f.p.Name()); err != nil {
-		return err
-	}
-	if p, ok := f.p.(Clears); ok {
-		return p.Clear(ctx, tx)
-	}
-	return nil
-}
-
-// goOn has contacts that were known before go on with their numbers.
-func (w *work[S]) goOn(ctx context.Context, tx *storage.Tx) error {
-	ids := make([]string, len(w.order))
-	for i, c := range w.order {
-		ids[i] = c.row.ContactID
-	}
-	found, err := tx.LoadDerived(ctx, w.f.p.Name(), ids)
-	if err != nil {
-		return err
-	}
-	for _, c := range w.order {
-		was := found.Contacts[c.row.ContactID]
-		if was == nil {
-			continue
-		}
-		c.row.Written, c.row.Heard = was.Written, was.Heard
-		c.row.Epoch += was.Epoch
-		for i := range c.timers {
-			c.timers[i].Epoch += was.Epoch
-		}
-	}
-	return nil
+	return tx.ClearDerived(ctx, f.p.Name())
 }
 
 // decode reads the batch, gives up what nobody can read, and sorts it: what is numbered

@@ -24,7 +24,7 @@ type stepper struct {
 
 func (stepper) Name() string                                               { return simName }
 func (stepper) Wants(t string) bool                                        { return t == schemas.FactJourneyCompleted }
-func (stepper) TakeOver(*Known, time.Time) ([]string, []Timer)             { return nil, nil }
+func (stepper) TakeOver([]string, *Known, time.Time) ([]string, []Timer)   { return nil, nil }
 func (p stepper) At(context.Context, *storage.Tx) (Logic[[]string], error) { return p, nil }
 func (stepper) HandOver(s []string, _ string, _ time.Time) ([]string, []schemas.Message) {
 	return s, nil

@@ -727,7 +727,7 @@ func (s tally) takeIn(loser tally) tally {
 
 func (tallier) HandOver(s tally, _ string, _ time.Time) (tally, []schemas.Message) { return s, nil }
 
-func (t tallier) TakeOver(k *Known, _ time.Time) (tally, []Timer) {
+func (t tallier) TakeOver(_ tally, k *Known, _ time.Time) (tally, []Timer) {
 	s := t.count(tally{}, k)
 	for _, e := range k.Events {
 		s.Events = append(s.Events, e.ID)

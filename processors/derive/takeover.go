@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/hogstream/hogstream/storage"
@@ -12,6 +13,14 @@ import (
 // the survivor has not taken it in yet.
 func (m *machine[S]) takeOver(t *storage.Taken, cause *stream.Record) (*contact[S], error) {
 	c := &contact[S]{row: storage.Derived{ContactID: t.ContactID, Partition: t.Partition}, touched: true}
+	var before S
+	if t.Before != nil { // its numbers go on
+		c.row.Written, c.row.Epoch, c.row.Heard = t.Before.Written, t.Before.Epoch, t.Before.Heard
+		var err error
+		if before, err = decodeState(m.p, t.Before.State); err != nil {
+			return nil, fmt.Errorf("state of contact %s from before: %w", t.ContactID, err)
+		}
+	}
 	switch {
 	case t.Contact != nil:
 		c.row.Seq, c.row.Era, c.row.Took = t.Contact.Seq, t.Contact.Era, slices.Clone(t.Contact.Merged)
@@ -19,16 +28,22 @@ func (m *machine[S]) takeOver(t *storage.Taken, cause *stream.Record) (*contact[
 		return nil, nil
 	case t.Survivor == "":
 		c.end("")
+		if t.Before != nil && t.Before.State != nil {
+			c.forget = append(c.forget, t.ContactID)
+		}
 		return c, nil
 	default:
 		c.row.Survivor, c.row.Took = t.Survivor, t.Losers
 	}
 	var timers []Timer
-	c.state, timers = m.l.TakeOver(&Known{Contact: t.Contact, Events: t.Events}, m.now)
+	c.state, timers = m.l.TakeOver(before, &Known{Contact: t.Contact, Events: t.Events}, m.now)
 	c.stepped = true
 	if t.Contact != nil {
 		c.arm(timers, 0, m.now)
 		return c, nil
+	}
+	if t.Before != nil && t.Before.State != nil { // it was told of, and this is silent
+		c.state, _ = m.l.HandOver(c.state, t.ContactID, m.now)
 	}
 	if m.off.has(ruleMarkHand) {
 		c.end(t.Survivor)

@@ -39,7 +39,7 @@ func (t tally) At(context.Context, *storage.Tx) (derive.Logic[State], error) { r
 func (tally) Wants(string) bool { return false }
 
 // TakeOver implements derive.Logic.
-func (tally) TakeOver(k *derive.Known, _ time.Time) (State, []derive.Timer) {
+func (tally) TakeOver(_ State, k *derive.Known, _ time.Time) (State, []derive.Timer) {
 	return State{Events: len(k.Events)}, nil
 }
 
