@@ -62,7 +62,7 @@ WITH RECURSIVE chunk AS (
 SELECT g.id, g.survivor, g.losers::text[], g.alive, ` + takenRow + `, d.state, d.written, d.epoch, d.heard
 FROM grouped AS g
 LEFT JOIN contacts AS c ON c.id = g.id
-LEFT JOIN derived_contacts AS d ON d.processor = $4 AND d.contact_id = g.id
+LEFT JOIN LATERAL (SELECT state, written, epoch, heard FROM derived_contacts WHERE processor = $4 AND contact_id = g.id OFFSET 0) AS d ON true
 LEFT JOIN LATERAL (
     SELECT ` + takenEvents + `
     FROM events AS e WHERE e.contact_id = ANY (ARRAY[g.id] || coalesce(c.merged, '{}') || g.losers)
