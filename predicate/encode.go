@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // stateVersion is the first byte of an encoded state. A new layout has another number,
@@ -37,7 +39,7 @@ func (s *State) AppendBinary(out []byte) ([]byte, error) {
 	out = binary.AppendUvarint(out, uint64(len(s.properties)))
 	for _, p := range s.properties {
 		out = binary.BigEndian.AppendUint64(out, p.id)
-		out = appendText(out, p.raw)
+		out = packed.AppendText(out, p.raw)
 	}
 	out = binary.AppendUvarint(out, uint64(len(s.legs)))
 	for i := range s.legs {
@@ -48,10 +50,6 @@ func (s *State) AppendBinary(out []byte) ([]byte, error) {
 
 // MarshalBinary is AppendBinary to nothing.
 func (s *State) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
-
-func appendText(out []byte, text string) []byte {
-	return append(binary.AppendUvarint(out, uint64(len(text))), text...)
-}
 
 // append writes the times as what lies between them: they are near each other.
 func (l *leg) append(out []byte) []byte {
@@ -75,7 +73,7 @@ func (l *leg) append(out []byte) []byte {
 	case modeAmounts:
 		out = binary.AppendVarint(out, l.total)
 	case modeValue:
-		out = appendText(out, l.raw)
+		out = packed.AppendText(out, l.raw)
 	}
 	return out
 }
@@ -91,94 +89,44 @@ func (e *entry) distance() int64 {
 // UnmarshalBinary reads what AppendBinary wrote, of any version. It refuses anything else
 // with [ErrState], and keeps nothing of data.
 func (s *State) UnmarshalBinary(data []byte) error {
-	d := &decoder{data: data}
-	if version := d.byte(); d.err == nil && version != stateVersion {
+	d := &decoder{packed.NewReader(data, ErrState)}
+	if version := d.Byte(); d.Err() == nil && version != stateVersion {
 		return fmt.Errorf("%w: version %d, this program knows %d", ErrState, version, stateVersion)
 	}
 	out := d.state()
-	if d.err == nil && len(d.data) > 0 {
-		d.fail("something follows")
+	if d.Err() == nil && len(d.Rest()) > 0 {
+		d.Fail("something follows")
 	}
-	if d.err != nil {
-		return d.err
+	if d.Err() != nil {
+		return d.Err()
 	}
 	*s = out
 	return nil
 }
 
-// decoder reads from data until the first fault; after it everything is zero.
-type decoder struct {
-	data []byte
-	err  error
-}
-
-func (d *decoder) fail(what string) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", ErrState, what)
-	}
-	d.data = nil
-}
-
-func (d *decoder) take(n int) []byte {
-	if n < 0 || n > len(d.data) {
-		d.fail("ends too early")
-		return nil
-	}
-	out := d.data[:n]
-	d.data = d.data[n:]
-	return out
-}
-
-func (d *decoder) byte() byte {
-	if b := d.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
+// decoder reads an encoded state.
+type decoder struct{ *packed.Reader }
 
 func (d *decoder) id() uint64 {
-	if b := d.take(8); b != nil {
+	if b := d.Take(8); b != nil {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
 }
 
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.data)
-	if n <= 0 {
-		d.fail("no number")
-		return 0
-	}
-	d.data = d.data[n:]
-	return v
-}
-
-// count reads how many things of at least size bytes follow.
-func (d *decoder) count(size int) int {
-	v, n := binary.Uvarint(d.data)
-	if n <= 0 || v > uint64((len(d.data)-n)/size) {
-		d.fail("no count")
-		return 0
-	}
-	d.data = d.data[n:]
-	return int(v)
-}
-
-func (d *decoder) text() string { return string(d.take(d.count(1))) }
-
 func (d *decoder) state() State {
-	flags := d.byte()
+	flags := d.Byte()
 	if flags&^(flagUserID|flagEmail) != 0 {
-		d.fail("unknown flags")
+		d.Fail("unknown flags")
 	}
-	out := State{hasUserID: flags&flagUserID != 0, hasEmail: flags&flagEmail != 0, firstSeen: d.int(), lastSeen: d.int()}
+	out := State{hasUserID: flags&flagUserID != 0, hasEmail: flags&flagEmail != 0, firstSeen: d.Int(), lastSeen: d.Int()}
 	before := uint64(0)
-	for i := range d.count(9) {
-		p := property{d.id(), d.text()}
+	for i := range d.Count(9) {
+		p := property{d.id(), d.Text()}
 		d.ascends(i, before, p.id)
 		out.properties, before = append(out.properties, p), p.id
 	}
-	for i := range d.count(10) {
+	for i := range d.Count(10) {
 		l := d.leg()
 		d.ascends(i, before, l.id)
 		out.legs, before = append(out.legs, l), l.id
@@ -189,41 +137,41 @@ func (d *decoder) state() State {
 // ascends: lists are searched by halves, so they must be in order.
 func (d *decoder) ascends(i int, before, id uint64) {
 	if i > 0 && id <= before {
-		d.fail("not in order")
+		d.Fail("not in order")
 	}
 }
 
 func (d *decoder) leg() leg {
-	l := leg{id: d.id(), mode: legMode(d.byte())}
+	l := leg{id: d.id(), mode: legMode(d.Byte())}
 	if l.mode >= modes {
-		d.fail("unknown kind of leg")
+		d.Fail("unknown kind of leg")
 		return l
 	}
-	n := d.count(1 + len(uuid.UUID{}))
+	n := d.Count(1 + len(uuid.UUID{}))
 	l.entries = make([]entry, 0, n)
 	before := int64(0)
 	for i := range n {
-		e := entry{at: before - d.int()}
-		copy(e.id[:], d.take(len(e.id)))
+		e := entry{at: before - d.Int()}
+		copy(e.id[:], d.Take(len(e.id)))
 		switch l.mode {
 		case modeAmounts:
-			e.amount = d.int()
+			e.amount = d.Int()
 		case modeFollowed:
-			e.amount = e.at + d.int()
+			e.amount = e.at + d.Int()
 			if e.amount <= e.at {
 				e.amount = never
 			}
 		}
 		if i > 0 && l.entries[i-1].order(&e) >= 0 {
-			d.fail("not in order")
+			d.Fail("not in order")
 		}
 		l.entries, before = append(l.entries, e), e.at
 	}
 	switch l.mode {
 	case modeAmounts:
-		l.total = d.int()
+		l.total = d.Int()
 	case modeValue:
-		l.raw = d.text()
+		l.raw = d.Text()
 	}
 	return l
 }

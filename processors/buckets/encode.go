@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // stateVersion is the first byte of an encoded state. A new layout has another number,
@@ -41,7 +43,7 @@ func (codec) Encode(s State) ([]byte, error) {
 		out = binary.AppendVarint(out, n)
 	}
 	for _, text := range []string{s.person.userID, s.person.email, s.person.anonymousID} {
-		out = appendText(out, text)
+		out = packed.AppendText(out, text)
 	}
 	kept := 0
 	for i := range s.members {
@@ -58,13 +60,9 @@ func (codec) Encode(s State) ([]byte, error) {
 	return s.facts.AppendBinary(out)
 }
 
-func appendText(out []byte, text string) []byte {
-	return append(binary.AppendUvarint(out, uint64(len(text))), text...)
-}
-
 // append writes instants as their distance to the clock, which is short.
 func (m *membership) append(out []byte, clock int64) []byte {
-	out = appendText(out, m.bucket)
+	out = packed.AppendText(out, m.bucket)
 	flags := uint64(0)
 	instants := m.instants()
 	for i, set := range []bool{m.active, m.barred, m.parked, m.adoptee, m.number != m.epoch} {
@@ -94,7 +92,7 @@ func (m *membership) append(out []byte, clock int64) []byte {
 	if len(m.fired) > 0 {
 		out = binary.AppendUvarint(out, uint64(len(m.fired)))
 		for _, f := range m.fired {
-			out = binary.AppendVarint(appendText(out, f.label), f.ordinal)
+			out = binary.AppendVarint(packed.AppendText(out, f.label), f.ordinal)
 		}
 	}
 	return out
@@ -112,130 +110,73 @@ func (codec) Decode(data []byte) (State, error) {
 	if len(data) == 0 {
 		return State{}, nil
 	}
-	d := &decoder{data: data}
-	if version := d.byte(); version != stateVersion {
+	d := &decoder{packed.NewReader(data, ErrState)}
+	if version := d.Byte(); version != stateVersion {
 		return State{}, fmt.Errorf("%w: version %d, this program knows %d", ErrState, version, stateVersion)
 	}
 	s := d.state()
-	if d.err != nil {
-		return State{}, d.err
+	if d.Err() != nil {
+		return State{}, d.Err()
 	}
 	return s, nil
 }
 
-// decoder reads from data until the first fault; after it everything is zero.
-type decoder struct {
-	data []byte
-	err  error
-}
-
-func (d *decoder) fail(what string) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", ErrState, what)
-	}
-	d.data = nil
-}
-
-func (d *decoder) byte() byte {
-	if len(d.data) == 0 {
-		d.fail("ends too early")
-		return 0
-	}
-	b := d.data[0]
-	d.data = d.data[1:]
-	return b
-}
-
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.data)
-	if n <= 0 {
-		d.fail("no number")
-		return 0
-	}
-	d.data = d.data[n:]
-	return v
-}
-
-func (d *decoder) uint() uint64 {
-	v, n := binary.Uvarint(d.data)
-	if n <= 0 {
-		d.fail("no number")
-		return 0
-	}
-	d.data = d.data[n:]
-	return v
-}
-
-// count reads how many things of at least size bytes follow.
-func (d *decoder) count(size int) int {
-	v := d.uint()
-	if v > uint64(len(d.data)/size) {
-		d.fail("no count")
-		return 0
-	}
-	return int(v)
-}
-
-func (d *decoder) text() string {
-	n := d.count(1)
-	text := string(d.data[:n])
-	d.data = d.data[n:]
-	return text
-}
+// decoder reads an encoded state.
+type decoder struct{ *packed.Reader }
 
 func (d *decoder) state() State {
-	switch known := d.byte(); {
+	switch known := d.Byte(); {
 	case known > 1:
-		d.fail("unknown flags")
+		d.Fail("unknown flags")
 	case known == 0:
-		if len(d.data) > 0 {
-			d.fail("something follows")
+		if len(d.Rest()) > 0 {
+			d.Fail("something follows")
 		}
 		return State{}
 	}
-	s := State{known: true, version: d.int(), clock: d.int(), due: d.int()}
-	s.person = person{userID: d.text(), email: d.text(), anonymousID: d.text()}
-	n := d.count(4)
+	s := State{known: true, version: d.Int(), clock: d.Int(), due: d.Int()}
+	s.person = person{userID: d.Text(), email: d.Text(), anonymousID: d.Text()}
+	n := d.Count(4)
 	s.members = make([]membership, 0, n)
 	for i := range n {
 		m := d.membership(s.clock)
 		if i > 0 && m.bucket <= s.members[i-1].bucket { // the list is searched by halves
-			d.fail("not in order")
+			d.Fail("not in order")
 		}
 		s.members = append(s.members, m)
 	}
-	if d.err != nil {
+	if d.Err() != nil {
 		return State{}
 	}
-	if err := s.facts.UnmarshalBinary(d.data); err != nil {
-		d.fail(err.Error())
+	if err := s.facts.UnmarshalBinary(d.Rest()); err != nil {
+		d.Fail(err.Error())
 	}
 	return s
 }
 
 func (d *decoder) membership(clock int64) membership {
-	m := membership{bucket: d.text()}
-	flags := d.uint()
+	m := membership{bucket: d.Text()}
+	flags := d.Uint()
 	if flags >= flagsEnd {
-		d.fail("unknown flags")
+		d.Fail("unknown flags")
 	}
 	for i, set := range []*bool{&m.active, &m.barred, &m.parked, &m.adoptee} {
 		*set = flags&(1<<i) != 0
 	}
-	m.epoch = d.int()
+	m.epoch = d.Int()
 	m.number = m.epoch
 	if flags&flagNumber != 0 {
-		m.number = d.int()
+		m.number = d.Int()
 	}
-	m.entered = d.int() + clock
+	m.entered = d.Int() + clock
 	for i, at := range m.instants() {
 		if flags&(flagLeft<<i) != 0 {
-			*at = d.int() + clock
+			*at = d.Int() + clock
 		}
 	}
 	if flags&flagFired != 0 {
-		for range d.count(2) {
-			m.fired = append(m.fired, fired{d.text(), d.int()})
+		for range d.Count(2) {
+			m.fired = append(m.fired, fired{d.Text(), d.Int()})
 		}
 	}
 	return m

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 	"github.com/hogstream/hogstream/stream"
 )
 
@@ -51,16 +52,16 @@ func encodePending(outputs []*Output) []byte {
 const usualFrame = 160
 
 func (o *Output) appendTo(b []byte, version byte) []byte {
-	b = appendField(b, string(o.Topic))
-	b = appendField(b, o.Key)
+	b = packed.AppendText(b, string(o.Topic))
+	b = packed.AppendText(b, o.Key)
 	if o.Value == nil {
 		b = append(b, 0)
 	} else {
 		b = append(b, 1)
-		b = appendField(b, o.Value)
+		b = packed.AppendText(b, o.Value)
 	}
-	b = appendField(b, o.Meta.ID)
-	b = appendField(b, o.Meta.Type)
+	b = packed.AppendText(b, o.Meta.ID)
+	b = packed.AppendText(b, o.Meta.Type)
 	if o.Meta.OccurredAt.IsZero() {
 		b = append(b, 0)
 	} else {
@@ -72,13 +73,8 @@ func (o *Output) appendTo(b []byte, version byte) []byte {
 		b = binary.AppendUvarint(b, uint64(o.Meta.Seq))
 		b = binary.AppendUvarint(b, uint64(o.Meta.Era))
 	}
-	b = appendField(b, o.Trace.Parent)
-	return appendField(b, o.Trace.State)
-}
-
-func appendField[T string | []byte](b []byte, field T) []byte {
-	b = binary.AppendUvarint(b, uint64(len(field)))
-	return append(b, field...)
+	b = packed.AppendText(b, o.Trace.Parent)
+	return packed.AppendText(b, o.Trace.State)
 }
 
 // decodePending returns the records of pending outputs, ready to be produced.
@@ -94,81 +90,32 @@ func decodePending(cfg stream.Config, pending []byte) ([]*kgo.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errPending, err)
 	}
-	r := fieldReader{b: block}
-	count := r.uvarint()
+	r := packed.NewReader(block, errPending)
+	count := r.Uint()
 	var records []*kgo.Record
 	for range count {
-		records = append(records, r.record(cfg, version))
-		if r.bad {
-			return nil, fmt.Errorf("%w: cut off", errPending)
+		records = append(records, readOutput(r, cfg, version))
+		if err := r.Err(); err != nil {
+			return nil, err
 		}
 	}
 	return records, nil
 }
 
-// fieldReader reads fields until one is cut off; from then on bad is set.
-type fieldReader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *fieldReader) record(cfg stream.Config, version byte) *kgo.Record {
-	topic, key := r.text(), r.text()
+func readOutput(r *packed.Reader, cfg stream.Config, version byte) *kgo.Record {
+	topic, key := r.Text(), r.Text()
 	var value []byte
-	if r.flag() {
-		value = r.bytes()
+	if r.Byte() == 1 {
+		value = r.Bytes()
 	}
-	m := schemas.Meta{ID: r.text(), Type: r.text()}
-	if r.flag() {
-		m.OccurredAt = time.Unix(r.varint(), int64(r.uvarint())).UTC()
+	m := schemas.Meta{ID: r.Text(), Type: r.Text()}
+	if r.Byte() == 1 {
+		m.OccurredAt = time.Unix(r.Int(), int64(r.Uint())).UTC()
 	}
 	if version == pendingNumbered {
-		m.Seq, m.Era = int64(r.uvarint()), int64(r.uvarint())
+		m.Seq, m.Era = int64(r.Uint()), int64(r.Uint())
 	}
-	return stream.NewKafkaRecord(cfg.Topic(schemas.Topic(topic)), key, value, m, stream.Trace{Parent: r.text(), State: r.text()})
-}
-
-func (r *fieldReader) uvarint() uint64 {
-	x, n := binary.Uvarint(r.b)
-	return consume(r, x, n)
-}
-
-func (r *fieldReader) varint() int64 {
-	x, n := binary.Varint(r.b)
-	return consume(r, x, n)
-}
-
-func consume[T any](r *fieldReader, x T, n int) T {
-	if n <= 0 {
-		var zero T
-		r.b, r.bad = nil, true
-		return zero
-	}
-	r.b = r.b[n:]
-	return x
-}
-
-func (r *fieldReader) bytes() []byte {
-	n := r.uvarint()
-	if n > uint64(len(r.b)) {
-		r.b, r.bad = nil, true
-		return nil
-	}
-	field := r.b[:n:n]
-	r.b = r.b[n:]
-	return field
-}
-
-func (r *fieldReader) text() string { return string(r.bytes()) }
-
-func (r *fieldReader) flag() bool {
-	if len(r.b) == 0 {
-		r.bad = true
-		return false
-	}
-	set := r.b[0] == 1
-	r.b = r.b[1:]
-	return set
+	return stream.NewKafkaRecord(cfg.Topic(schemas.Topic(topic)), key, value, m, stream.Trace{Parent: r.Text(), State: r.Text()})
 }
 
 // kafkaRecords makes the outputs ready to be produced. Records, headers and
