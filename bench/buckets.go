@@ -31,19 +31,11 @@ func bucketsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.say("  %d contacts are made", benchContacts)
-	if err := seedContacts(ctx, env); err != nil {
+	b, err := newProcessorsRun(ctx, cfg, env)
+	if err != nil {
 		return nil, err
 	}
-	b := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
-	if b.log, err = stream.OpenLog(ctx, env.kafka, env.codec, cfg.Logger, nil); err != nil {
-		return nil, err
-	}
-	env.onClose(func() error { return b.log.Close(context.WithoutCancel(ctx)) })
 	if err := placeContacts(ctx, env); err != nil {
-		return nil, err
-	}
-	if _, err := b.ours(ctx, cfg.scaled(processorEvents/8), "warm-up"); err != nil {
 		return nil, err
 	}
 	b.cost = costs{}
@@ -75,7 +67,6 @@ func bucketsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		added = append(added, (b.cost.process[i]+b.cost.postgres[i]-before)/before)
 		ratios = append(ratios, three[i]/two[i])
 	}
-	added1 := costFigure("CPU that buckets adds, of that of identity and contacts", "×", added, 0.8)
 	return &section{
 		title: "Buckets",
 		about: fmt.Sprintf("%s events as in the bench of identity and contacts, through these two, and then through them and `buckets` with %d buckets, "+
@@ -85,7 +76,7 @@ func bucketsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			rateFigure("identity and contacts", two, 0),
 			rateFigure("identity, contacts and buckets", three, 0),
 			ratioFigure("throughput of the three / of the two", ratios, 0.5),
-			added1,
+			costFigure("CPU that buckets adds, of that of identity and contacts", "×", added, 0.8),
 			costFigure("CPU of the process, an event, without buckets", "µs", alone.process, 0),
 			costFigure("CPU of the process, an event, with buckets", "µs", b.cost.process, 0),
 			costFigure("CPU of Postgres, an event, without buckets", "µs", alone.postgres, 0),
@@ -184,9 +175,9 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 		}
 		wg.Go(func() { errs[i] = l.Run(ctx) })
 	}
-	err = awaitCount(ctx, reg, "hogstream_processor_outputs_total", contacts.Name, float64(3*n))
+	err = awaitCount(ctx, reg, "hogstream_processor_outputs_total", "processor", contacts.Name, float64(3*n))
 	if err == nil {
-		err = awaitHandled(ctx, reg, float64(2*n))
+		err = awaitCount(ctx, reg, "hogstream_derive_records_total", "outcome", "handled", float64(2*n))
 	}
 	took := time.Since(begun)
 	p.cost.add(before, p.env.used(), n)
@@ -194,24 +185,6 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 	stop()
 	wg.Wait()
 	return float64(n) / took.Seconds(), errors.Join(err, errors.Join(errs...))
-}
-
-// awaitHandled waits until buckets has handled so many records.
-func awaitHandled(ctx context.Context, reg prometheus.Gatherer, n float64) error {
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for until := time.Now().Add(10 * time.Minute); time.Now().Before(until); {
-		got, err := counter(reg, "hogstream_derive_records_total", "outcome", "handled")
-		if err != nil || got >= n {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return errors.New("buckets did not come to the end in ten minutes")
 }
 
 func (p *processorsRun) awaitTakenOver(ctx context.Context) error {

@@ -41,12 +41,12 @@ func profile(cfg Config, name string) (stop func()) {
 }
 
 // awaitCount waits until a counter of a processor has reached n.
-func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, processor string, n float64) error {
+func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, label, value string, n float64) error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	var last float64
 	for progress := time.Now(); ; {
-		got, err := counter(reg, name, "processor", processor)
+		got, err := counter(reg, name, label, value)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, processor st
 			last, progress = got, time.Now()
 		}
 		if time.Since(progress) > time.Minute {
-			return fmt.Errorf("%s of %s stands at %.0f of %.0f for a minute", name, processor, got, n)
+			return fmt.Errorf("%s of %s stands at %.0f of %.0f for a minute", name, value, got, n)
 		}
 		select {
 		case <-tick.C:

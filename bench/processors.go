@@ -37,20 +37,11 @@ func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.say("  %d contacts are made", benchContacts)
-	if err := seedContacts(ctx, env); err != nil {
+	bench, err := newProcessorsRun(ctx, cfg, env)
+	if err != nil {
 		return nil, err
 	}
-	bench := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
-	if bench.log, err = stream.OpenLog(ctx, env.kafka, env.codec, cfg.Logger, nil); err != nil {
-		return nil, err
-	}
-	env.onClose(func() error { return bench.log.Close(context.WithoutCancel(ctx)) })
-
 	var ours, bare, ratios []float64
-	if _, err := bench.ours(ctx, cfg.scaled(processorEvents/8), "warm-up"); err != nil { // warms caches and prepared statements
-		return nil, err
-	}
 	for i := range cfg.rounds(3) {
 		a, err := bench.ours(ctx, cfg.scaled(processorEvents), fmt.Sprintf("processors-%d", i+1))
 		if err != nil {
@@ -94,6 +85,22 @@ type processorsRun struct {
 	cost  costs
 }
 
+// newProcessorsRun makes the contacts, and warms caches and prepared statements.
+func newProcessorsRun(ctx context.Context, cfg Config, env *surroundings) (*processorsRun, error) {
+	cfg.say("  %d contacts are made", benchContacts)
+	if err := seedContacts(ctx, env); err != nil {
+		return nil, err
+	}
+	p := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
+	var err error
+	if p.log, err = stream.OpenLog(ctx, env.kafka, env.codec, cfg.Logger, nil); err != nil {
+		return nil, err
+	}
+	env.onClose(func() error { return p.log.Close(context.WithoutCancel(ctx)) })
+	_, err = p.ours(ctx, cfg.scaled(processorEvents/8), "warm-up")
+	return p, err
+}
+
 // ours returns events a second: the backlog is appended beforehand, and the
 // clock runs from the start of the loops until the last output is published.
 func (p *processorsRun) ours(ctx context.Context, n int, name string) (float64, error) {
@@ -114,7 +121,7 @@ func (p *processorsRun) ours(ctx context.Context, n int, name string) (float64, 
 	for i, l := range loops {
 		wg.Go(func() { errs[i] = l.Run(ctx) })
 	}
-	err = awaitCount(ctx, reg, "hogstream_processor_outputs_total", contacts.Name, float64(3*n))
+	err = awaitCount(ctx, reg, "hogstream_processor_outputs_total", "processor", contacts.Name, float64(3*n))
 	took := time.Since(begun)
 	p.cost.add(before, p.env.used(), n)
 	endProfile()

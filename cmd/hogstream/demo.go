@@ -223,19 +223,12 @@ func clickSequence(m *sinktest.Message) (key string, seq int64, ok bool) {
 
 func summarize(sum importSummary, receiver *sinktest.Receiver, took time.Duration, buyers int, moves []bucketMoves) demoSummary {
 	st := receiver.Stats()
-	lat := receiver.Latencies()
-	slices.Sort(lat)
-	at := func(q float64) time.Duration {
-		if len(lat) == 0 {
-			return 0
-		}
-		return lat[min(len(lat)-1, int(q*float64(len(lat))))].Round(100 * time.Microsecond)
-	}
+	p := percentiles(receiver.Latencies(), 0.50, 0.95, 0.99)
 	s := demoSummary{
 		EventsIn: sum.Accepted, Rejected: sum.Rejected, ContactsCreated: st.ByType[schemas.FactContactCreated],
 		Facts: st.ByType, Deliveries: st.Taken, Duplicates: st.Duplicates, OrderViolations: st.OrderViolations,
 		BadSignatures: st.BadSignatures, EventsPerSecond: float64(sum.Accepted) / took.Seconds(),
-		P50: at(0.50), P95: at(0.95), P99: at(0.99), Buckets: moves,
+		P50: p[0], P95: p[1], P99: p[2], Buckets: moves,
 	}
 	must := func(name string, got, want int64) {
 		if got != want {

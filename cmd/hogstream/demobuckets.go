@@ -166,7 +166,8 @@ func addLive(ctx context.Context, cfg hogstream.Config, running *hogstream.Runni
 		return err
 	}
 	for id, live := range byID {
-		live.P50, live.P99 = quantiles(entered[id])
+		p := percentiles(entered[id], 0.50, 0.99)
+		live.P50, live.P99 = p[0], p[1]
 	}
 	return countMembers(ctx, running, byID)
 }
@@ -217,15 +218,16 @@ func waitForBuckets(ctx context.Context, kafka stream.Config, before time.Time) 
 	}
 }
 
-func quantiles(latencies []time.Duration) (p50, p99 time.Duration) {
-	if len(latencies) == 0 {
-		return 0, 0
-	}
+// percentiles are those of latencies, which are sorted; zero without any.
+func percentiles(latencies []time.Duration, of ...float64) []time.Duration {
+	out := make([]time.Duration, len(of))
 	slices.Sort(latencies)
-	at := func(q float64) time.Duration {
-		return latencies[min(len(latencies)-1, int(q*float64(len(latencies))))].Round(100 * time.Microsecond)
+	for i, q := range of {
+		if len(latencies) > 0 {
+			out[i] = latencies[min(len(latencies)-1, int(q*float64(len(latencies))))].Round(100 * time.Microsecond)
+		}
 	}
-	return at(0.50), at(0.99)
+	return out
 }
 
 func printMoves(w io.Writer, moves []bucketMoves) {
