@@ -2,6 +2,7 @@ package buckets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -19,9 +20,12 @@ func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*deri
 	p := &processor{opts: opts, moves: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "buckets", Name: "transitions_total",
 		Help: "Contacts that joined and left buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left), and by whether it was told. A batch that is run again counts again.",
-	}, []string{"bucket", "kind", "told"}), labels: map[string]bool{}}
+	}, []string{"bucket", "kind", "told"}), labels: map[string]bool{}, failing: prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "hogstream", Subsystem: "buckets", Name: "failing",
+		Help: "Enabled buckets that this process cannot evaluate, such as windows beyond its EVENTS_RETENTION; their members stay as they are.",
+	})}
 	if reg != nil {
-		if err := reg.Register(p.moves); err != nil {
+		if err := errors.Join(reg.Register(p.moves), reg.Register(p.failing)); err != nil {
 			return nil, fmt.Errorf("processor %s: register figures: %w", Name, err)
 		}
 	}
@@ -39,8 +43,9 @@ type processor struct {
 	mu    sync.Mutex
 	logic *Logic // of the version that was in use last
 
-	moves  *prometheus.CounterVec
-	labels map[string]bool // buckets that have figures of their own
+	moves   *prometheus.CounterVec
+	failing prometheus.Gauge
+	labels  map[string]bool // buckets that have figures of their own
 }
 
 // count adds a transition to the figures.
@@ -87,6 +92,7 @@ func (p *processor) At(ctx context.Context, tx *storage.Tx) (derive.Logic[State]
 		return nil, err
 	}
 	p.logic = Compile(set, p.opts)
+	p.failing.Set(float64(len(p.logic.Failing())))
 	return p.logic, nil
 }
 

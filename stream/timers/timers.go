@@ -60,6 +60,7 @@ type Ticker struct {
 	waiting string    // who timers wait for
 	late    prometheus.Histogram
 	held    prometheus.Gauge
+	overdue prometheus.Gauge
 }
 
 // New makes a Ticker.
@@ -78,9 +79,12 @@ func New(cfg Config) (*Ticker, error) {
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "hogstream", Subsystem: "timers", Name: "waiting", Help: "1 while timers that are due wait because identity or contacts are behind.",
 		}),
+		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "hogstream", Subsystem: "timers", Name: "overdue_seconds", Help: "For how long the earliest timer that was not sent has been due; 0 when none is due.",
+		}),
 	}
 	if cfg.Registerer != nil {
-		for _, c := range []prometheus.Collector{t.late, t.held} {
+		for _, c := range []prometheus.Collector{t.late, t.held, t.overdue} {
 			if err := cfg.Registerer.Register(c); err != nil {
 				return nil, fmt.Errorf("timers: register figures: %w", err)
 			}
@@ -132,6 +136,7 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	t.overdue.Set(overdue(due, now).Seconds())
 	if again, err := t.sendAgain(ctx, now); err != nil || again {
 		return 0, err
 	}
@@ -155,6 +160,14 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		return lookAgain, nil
 	}
 	return 0, nil
+}
+
+// overdue is for how long the next timer has been due; a zero time is no timer.
+func overdue(due, now time.Time) time.Duration {
+	if due.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(due))
 }
 
 // sendAgain looks, now and then, for timers that were sent long ago and are not taken; true

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
@@ -75,9 +76,11 @@ func arm(t *testing.T, db *storage.DB, armed ...storage.Timer) {
 
 func contact(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
-func run(t *testing.T, db *storage.DB, l *log, behind func() string) {
+// run runs a ticker, and returns its figures.
+func run(t *testing.T, db *storage.DB, l *log, behind func() string) *prometheus.Registry {
 	t.Helper()
-	ticker, err := timers.New(timers.Config{DB: db, Log: l, Logger: zaptest.NewLogger(t),
+	reg := prometheus.NewRegistry()
+	ticker, err := timers.New(timers.Config{DB: db, Log: l, Logger: zaptest.NewLogger(t), Registerer: reg,
 		Behind: func(context.Context, time.Time) (string, error) { return behind(), nil }})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -87,6 +90,21 @@ func run(t *testing.T, db *storage.DB, l *log, behind func() string) {
 		cancel()
 		require.NoError(t, <-ended)
 	})
+	return reg
+}
+
+// overdue is the figure of the timer that has been due for longest, in seconds.
+func overdue(t *testing.T, reg *prometheus.Registry) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == "hogstream_timers_overdue_seconds" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatal("there is no such figure")
+	return 0
 }
 
 func nobody() string { return "" }
@@ -112,7 +130,7 @@ func TestTimersWaitForIdentityAndContactsForAnHourAtMost(t *testing.T) {
 	arm(t, db,
 		storage.Timer{ContactID: contact(1), What: "leave", Due: now.Add(-time.Minute), Epoch: 1},
 		storage.Timer{ContactID: contact(2), What: "leave", Due: now.Add(-61 * time.Minute), Epoch: 1})
-	run(t, db, l, func() string {
+	reg := run(t, db, l, func() string {
 		if behind.Load() {
 			return "contacts, partition 3"
 		}
@@ -123,8 +141,14 @@ func TestTimersWaitForIdentityAndContactsForAnHourAtMost(t *testing.T) {
 		due, _, err := db.NextTimer(t.Context())
 		return err == nil && due.Sub(now.Add(-time.Minute)).Abs() < time.Millisecond
 	}, streamtest.Patience, 10*time.Millisecond, "the other waits")
+	is := func(want func(float64) bool) {
+		t.Helper()
+		require.Eventually(t, func() bool { return want(overdue(t, reg)) }, streamtest.Patience, 10*time.Millisecond, "it is said for how long")
+	}
+	is(func(s float64) bool { return s >= 60 && s < 61*60 })
 	behind.Store(false)
 	require.Equal(t, contact(1), l.await(t, 2)[1].ContactID)
+	is(func(s float64) bool { return s == 0 })
 }
 
 func TestATimerThatCouldNotBeAppendedIsSentAgain(t *testing.T) {
