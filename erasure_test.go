@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,7 +49,12 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 	hook, err := receiver.Start("127.0.0.1:0")
 	require.NoError(t, err)
 	defer receiver.Close()
-	inDev(t, devConfig(t), func(r *hogstream.Running) {
+	cfg := devConfig(t)
+	cfg.Definitions.Dir = t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(cfg.Definitions.Dir, "buckets"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "buckets", "looked.yaml"), []byte(
+		`{id: looked, name: Looked, enabled: true, criteria: {type: event, eventName: looked, check: exists, within: 1h}}`), 0o600))
+	inDev(t, cfg, func(r *hogstream.Running) {
 		db, err := pgx.Connect(t.Context(), r.Database)
 		require.NoError(t, err)
 		defer func() { _ = db.Close(context.WithoutCancel(t.Context())) }()
@@ -64,7 +71,15 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 		places := e.delivered(contacts)
 		require.NotEmpty(t, places)
 
+		e.eventually(func() bool { return e.derived(contacts)["timers"] > 0 }, func() string { return fmt.Sprint(e.derived(contacts)) })
+		require.Positive(t, e.derived(contacts)["members"])
+
 		e.erase()
+		e.eventually(func() bool {
+			left := e.derived(contacts)
+			return left["states"]+left["members"]+left["timers"]+left["held"] == 0
+		}, func() string { return fmt.Sprint(e.derived(contacts)) })
+		require.Zero(t, e.counted("looked"))
 		e.eventually(func() bool { return len(e.tablesWithMark()) == 0 }, func() string { return fmt.Sprint(e.tablesWithMark()) })
 		e.requireNothingPending()
 
@@ -238,6 +253,27 @@ func (e *erasing) tablesWithMark() (found []string) {
 		}
 	}
 	return found
+}
+
+// derived counts what is kept of contacts by processors that derive state.
+func (e *erasing) derived(contacts []string) map[string]int {
+	e.t.Helper()
+	found := map[string]int{}
+	for what, from := range map[string]string{
+		"states": "derived_contacts WHERE state IS NOT NULL AND", "members": "bucket_members WHERE", "timers": "timers WHERE", "held": "derived_held WHERE",
+	} {
+		var n int
+		require.NoError(e.t, e.db.QueryRow(e.t.Context(), "SELECT count(*) FROM "+from+" contact_id = ANY ($1::text[]::uuid[])", contacts).Scan(&n))
+		found[what] = n
+	}
+	return found
+}
+
+// counted is how many joins of a bucket are counted.
+func (e *erasing) counted(bucket string) (n int) {
+	e.t.Helper()
+	require.NoError(e.t, e.db.QueryRow(e.t.Context(), "SELECT coalesce(sum(entered), 0) FROM bucket_counts WHERE bucket_id = $1", bucket).Scan(&n))
+	return n
 }
 
 // requireNothingPending waits until no processor keeps what it has published, which is

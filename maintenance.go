@@ -102,8 +102,8 @@ func (c *Config) daysBehind() int {
 }
 
 // clearErased clears what tables still hold of people who were erased: at once when
-// somebody is, and once more a while later. It reads the whole delivery log, so it
-// rests for long after it took long.
+// somebody is, again when what was under way then has ended and is written, and once more
+// a while later. It reads the whole delivery log, so it rests for long after it took long.
 func (a *App) clearErased(ctx context.Context) error {
 	wake := make(chan struct{}, 1)
 	var hearing sync.WaitGroup
@@ -116,7 +116,8 @@ func (a *App) clearErased(ctx context.Context) error {
 			}
 		})
 	})
-	for {
+	const written = 2 * time.Second // after an attempt ended
+	for next := time.Minute; ; {
 		began := time.Now()
 		if _, err := a.db.ClearErased(ctx, began); err != nil && ctx.Err() == nil {
 			a.tel.Logger.Warn("erasure.not_cleared", zap.Error(err))
@@ -126,12 +127,14 @@ func (a *App) clearErased(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-rest.C:
 		}
-		again := time.NewTimer(time.Minute)
+		again := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-again.C:
+			next = time.Minute
 		case <-wake:
+			next = a.cfg.Delivery.Timeout + written
 		}
 	}
 }
