@@ -125,6 +125,8 @@ type HTTPConfig struct {
 type DataConfig struct {
 	Workers      int `name:"workers" aliases:"threads" help:"Members each processor runs in this process." env:"PROCESSOR_WORKERS,PROCESSOR_THREADS" default:"1"`
 	BatchRecords int `name:"batch-records" help:"Records a processor applies at once, at most." env:"PROCESSOR_BATCH_RECORDS" default:"5000"`
+	// TimeZone is the deployment's: the same for all processes.
+	TimeZone string `name:"time-zone" help:"IANA time zone of calendar dates in conditions that name none, of contacts without property timezone." env:"TIME_ZONE" default:"UTC"`
 }
 
 // DeliveryConfig is about destinations.
@@ -242,6 +244,9 @@ func (c *Config) ValidateServing() error {
 	need(len(c.Roles) > 0, "HOGSTREAM_ROLES is empty: name at least one of %v", Roles())
 	need(c.AdminAPIKey == "" || len(c.AdminAPIKey) >= leastAdminKey, "ADMIN_API_KEY has %d characters: it must have at least %d, for example from `openssl rand -hex 32`", len(c.AdminAPIKey), leastAdminKey)
 	need(!c.Definitions.Apply || c.Definitions.Dir != "", "DEFINITIONS_APPLY is set and DEFINITIONS_DIR is not: name the directory whose definitions are to be applied")
+	if _, err := c.Zone(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.Keys(); err != nil {
 		errs = append(errs, err)
 	}
@@ -300,6 +305,15 @@ func (c *Config) DefinitionOptions() definition.Options {
 	limits := predicate.DefaultLimits()
 	limits.Retention = max(0, c.Database.EventsRetention) // a negative one is for ever
 	return definition.Options{Limits: limits, NoEvents: c.Database.EventsMode == contacts.EventsNone}
+}
+
+// Zone is the deployment's time zone.
+func (c *Config) Zone() (*time.Location, error) {
+	zone, err := predicate.LoadZone(c.Data.TimeZone)
+	if err != nil {
+		return nil, fmt.Errorf("TIME_ZONE: %w", err)
+	}
+	return zone, nil
 }
 
 // Keys are the encryption keys, the one that seals first.

@@ -44,6 +44,17 @@ func TestNewSaysWhatIsWrongWithOwnBuckets(t *testing.T) {
 	require.ErrorContains(t, err, "DEFINITIONS_DIR is not")
 }
 
+func TestATimeZoneThatIsNoneIsNamedBeforeServing(t *testing.T) {
+	cfg := servingConfig(t)
+	zone, err := cfg.Zone()
+	require.NoError(t, err)
+	require.Equal(t, time.UTC, zone)
+	for _, name := range []string{"Local", "", "Europe/Bärlin", "+02:00"} {
+		cfg.Data.TimeZone = name
+		require.ErrorContains(t, cfg.ValidateServing(), "TIME_ZONE: \""+name+"\" is no time zone: write an IANA name such as Europe/Berlin")
+	}
+}
+
 func TestADevelopersInstanceAppliesDefinitionsAtEachSave(t *testing.T) {
 	cfg := devConfig(t)
 	cfg.Roles = []hogstream.Role{hogstream.RoleIngest}

@@ -16,6 +16,10 @@ import (
 // (processors.Rebuild). progress, which may be nil, is told how many records were read
 // so far.
 func (c *Config) Rebuild(ctx context.Context, processor string, progress func(records int)) error {
+	settings, err := c.processorSettings()
+	if err != nil {
+		return err
+	}
 	codec, err := c.Codec()
 	if err != nil {
 		return err
@@ -34,12 +38,13 @@ func (c *Config) Rebuild(ctx context.Context, processor string, progress func(re
 	}
 	defer admin.Close()
 	return processors.Rebuild(ctx, processor, processors.RebuildDeps{
-		Deps: processors.Deps{Settings: c.processorSettings(), Codec: codec, Definitions: definition.NewWatcher(db)},
+		Deps: processors.Deps{Settings: settings, Codec: codec, Definitions: definition.NewWatcher(db)},
 		DB:   db, Admin: admin, Kafka: c.StreamConfig(), Session: c.Kafka.SessionTimeout, Progress: progress,
 	})
 }
 
 // processorSettings are the settings that processors are made with.
-func (c *Config) processorSettings() processors.Settings {
-	return processors.Settings{IdempotencyWindow: c.HTTP.IdempotencyTime, Events: c.Database.EventsMode}
+func (c *Config) processorSettings() (processors.Settings, error) {
+	zone, err := c.Zone()
+	return processors.Settings{IdempotencyWindow: c.HTTP.IdempotencyTime, Events: c.Database.EventsMode, Zone: zone}, err
 }

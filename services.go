@@ -73,7 +73,11 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 	if a.ownBroker { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
-	deps := processors.Deps{Settings: a.cfg.processorSettings(), Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers()}
+	settings, err := a.cfg.processorSettings()
+	if err != nil {
+		return nil, nil, err
+	}
+	deps := processors.Deps{Settings: settings, Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers()}
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}
@@ -142,6 +146,10 @@ func (a *App) openSinks() (err error) {
 	if err != nil {
 		return err
 	}
+	zone, err := a.cfg.Zone()
+	if err != nil {
+		return err
+	}
 	kinds, err := a.cfg.EnabledKinds()
 	if err != nil {
 		return err
@@ -154,8 +162,8 @@ func (a *App) openSinks() (err error) {
 	a.deliverer, err = sinks.New(sinks.Config{
 		Version: Version, Kinds: kinds, OwnKinds: a.added.kinds, Timeout: a.cfg.Delivery.Timeout,
 		Lines: a.cfg.Log.Attempts, AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks, Proxy: proxy,
-		Memberships: a.db.BucketsOf,
-		Own:         &sinks.OwnKafka{Owns: a.admin.Config.Owns, ClusterID: a.admin.ClusterID},
+		Memberships: a.db.BucketsOf, Zone: zone,
+		Own: &sinks.OwnKafka{Owns: a.admin.Config.Owns, ClusterID: a.admin.ClusterID},
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {
 		return fmt.Errorf("open sinks: %w", err)

@@ -29,9 +29,9 @@ func dayStart(day int64, zone *time.Location) int64 {
 	}
 }
 
-// loadZone finds an IANA time zone. UTC has a name; what is empty or means the machine's
-// own zone has not.
-func loadZone(name string) (*time.Location, error) {
+// LoadZone finds an IANA time zone by its name, such as Europe/Berlin or UTC. What is empty
+// or means the machine's own zone is an error, which says what to write.
+func LoadZone(name string) (*time.Location, error) {
 	if name == "" || name == "Local" || len(name) > 64 {
 		return nil, fmt.Errorf("%q is no time zone: write an IANA name such as Europe/Berlin", name)
 	}
@@ -73,7 +73,7 @@ func (z *zones) find(name string) *time.Location {
 	if known {
 		return zone
 	}
-	zone, err := loadZone(name)
+	zone, err := LoadZone(name)
 	if err != nil {
 		zone = nil
 	}

@@ -182,7 +182,7 @@ func orAll(known []string) []string {
 func (c *checker) zone() {
 	if !slices.ContainsFunc(c.e.moments(), func(m Moment) bool { return m.calendar }) {
 		c.fault("zone", "belongs to calendar dates: leave it out")
-	} else if _, err := loadZone(c.e.zone); err != nil {
+	} else if _, err := LoadZone(c.e.zone); err != nil {
 		c.fault("zone", "%s", err)
 	}
 }

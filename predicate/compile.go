@@ -178,7 +178,7 @@ func (c *compiler) date(e *expr, left momentSource) node {
 	}
 	switch {
 	case e.zone != "":
-		n.zone, _ = loadZone(e.zone) // was checked
+		n.zone, _ = LoadZone(e.zone) // was checked
 	case c.filter == nil && moments[0].calendar:
 		c.watch(Path{zoneProperty})
 	}

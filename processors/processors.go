@@ -52,6 +52,9 @@ func (p Processor) Derives() bool { return slices.Contains(p.Topics, schemas.Top
 type Settings struct {
 	IdempotencyWindow time.Duration // how long identity remembers an idempotency key; 0 is its default
 	Events            string        // which events contacts keeps in Postgres: all, referenced or none; "" is all
+	// Zone is the deployment's, of calendar dates in conditions that name none, of contacts
+	// without one; nil is UTC.
+	Zone *time.Location
 }
 
 // Deps are what processors are made from.
@@ -113,5 +116,5 @@ func newBuckets(d Deps) (loop.Processor, error) {
 	if limits == (predicate.Limits{}) {
 		limits = predicate.DefaultLimits()
 	}
-	return buckets.New(buckets.Options{Limits: limits}, d.Codec, d.Registerer)
+	return buckets.New(buckets.Options{Limits: limits, Zone: d.Zone}, d.Codec, d.Registerer)
 }

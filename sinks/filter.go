@@ -22,7 +22,7 @@ func (d *Deliverer) condition(dest *storage.Destination) (*predicate.Filter, err
 	if err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
-	f, err := predicate.CompileFilter(s, predicate.FilterOptions{})
+	f, err := predicate.CompileFilter(s, predicate.FilterOptions{Zone: d.cfg.Zone})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("filter: %w", err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,6 +37,23 @@ func TestADestinationIsSentWhatItsConditionTakesWithoutAWorker(t *testing.T) {
 	require.Equal(t, delivery.Skipped, deliver().Verdict)
 	require.Equal(t, 3, r.Stats().Requests)
 	require.Nil(t, d.open(dest).program)
+}
+
+func TestACalendarDateInAFilterIsOfTheDeploymentsZone(t *testing.T) {
+	zone, err := time.LoadLocation("Pacific/Auckland")
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		zone *time.Location
+		want delivery.Verdict
+	}{"UTC": {nil, delivery.Skipped}, "Auckland": {zone, delivery.Delivered}} {
+		_, dest := receiving(t, sinktest.Options{})
+		dest.Selector = `{"event":"order.completed","where":{"at":{"on_date":"2026-03-10"}}}`
+		event := sinktest.Event()
+		event.Properties = `{"at":"2026-03-09T12:00:00Z"}` // the 10th has begun in Auckland
+		d := newDeliverer(t, Config{AllowLoopback: true, Zone: c.zone})
+		out := d.Deliver(t.Context(), delivery.Delivery{Destination: dest, Records: []*stream.Record{sinktest.Record(event, 1)}})
+		require.Equal(t, c.want, out.Verdict, name)
+	}
 }
 
 func TestABatchIsSentWithoutWhatItsConditionDrops(t *testing.T) {

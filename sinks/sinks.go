@@ -64,6 +64,8 @@ type Config struct {
 	// Memberships looks up who is a member of which buckets, for filters that ask for it;
 	// nil refuses these.
 	Memberships Memberships
+	// Zone is the deployment's, of calendar dates in filters that name none; nil is UTC.
+	Zone *time.Location
 	// Own is the Kafka that this deployment lives on; nil lets destinations of kind
 	// kafka write to any topic.
 	Own *OwnKafka

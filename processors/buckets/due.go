@@ -82,6 +82,7 @@ func (w *work) dwell(until int64) {
 			ordinal := m.passed(d, until)
 			if ordinal > last && m.instantOf(d, last+1) <= w.at {
 				m.fire(label, ordinal)
+				w.s.dwelt = append(w.s.dwelt, m.bucket)
 				w.tell(b, w.dwelt(b, m, label, ordinal, m.instantOf(d, ordinal)))
 			}
 		}

@@ -1,10 +1,12 @@
 package buckets_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/definition"
@@ -40,4 +42,26 @@ func TestABucketThatAProcessCannotEvaluateIsAFigure(t *testing.T) {
 		}
 	}
 	t.Fatal("there is no such figure")
+}
+
+func TestEveryJoinLeaveAndDwellIsCounted(t *testing.T) {
+	db, reg := storagetest.New(t), prometheus.NewRegistry()
+	p, err := buckets.NewProcessor(buckets.Options{Limits: predicate.DefaultLimits()}, reg)
+	require.NoError(t, err)
+	s := newStage(t, pro(once, func(b *definition.Bucket) { b.Dwell = []definition.Dwell{{Every: time.Hour}} }))
+	s.updated(`{"plan":"pro"}`)
+	s.after(2 * time.Hour)
+	s.updated(`{}`)
+	s.updated(`{"plan":"pro"}`)
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return p.Save(t.Context(), tx, []derive.Change[buckets.State]{{ContactID: s.id, State: s.state}})
+	}))
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP hogstream_buckets_transitions_total Contacts that joined, left and dwelt in buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left, dwell), and by whether it was told. A batch that is run again counts again.
+# TYPE hogstream_buckets_transitions_total counter
+hogstream_buckets_transitions_total{bucket="pro",kind="dwell",told="true"} 2
+hogstream_buckets_transitions_total{bucket="pro",kind="entered",told="false"} 1
+hogstream_buckets_transitions_total{bucket="pro",kind="entered",told="true"} 1
+hogstream_buckets_transitions_total{bucket="pro",kind="left",told="true"} 1
+`), "hogstream_buckets_transitions_total"))
 }

@@ -17,9 +17,17 @@ import (
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*derive.Frame[State], error) {
+	p, err := newProcessor(opts, reg)
+	if err != nil {
+		return nil, err
+	}
+	return derive.New(p, encoder, reg)
+}
+
+func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	p := &processor{opts: opts, moves: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "buckets", Name: "transitions_total",
-		Help: "Contacts that joined and left buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left), and by whether it was told. A batch that is run again counts again.",
+		Help: "Contacts that joined, left and dwelt in buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left, dwell), and by whether it was told. A batch that is run again counts again.",
 	}, []string{"bucket", "kind", "told"}), labels: map[string]bool{}, failing: prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "hogstream", Subsystem: "buckets", Name: "failing",
 		Help: "Enabled buckets that this process cannot evaluate, such as windows beyond its EVENTS_RETENTION; their members stay as they are.",
@@ -29,7 +37,7 @@ func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*deri
 			return nil, fmt.Errorf("processor %s: register figures: %w", Name, err)
 		}
 	}
-	return derive.New(p, encoder, reg)
+	return p, nil
 }
 
 // maxLabels bounds how many buckets have figures of their own.
@@ -48,16 +56,24 @@ type processor struct {
 	labels  map[string]bool // buckets that have figures of their own
 }
 
-// count adds a transition to the figures.
-func (p *processor) count(t *Transition) {
-	if t.Kept {
-		return
+// count adds what happened to a contact to the figures.
+func (p *processor) count(s *State) {
+	for i := range s.changes {
+		t := &s.changes[i]
+		switch {
+		case t.Entered:
+			p.move(t.BucketID, "entered", t.Told)
+		case !t.Kept:
+			p.move(t.BucketID, "left", t.Told)
+		}
 	}
-	kind := "left"
-	if t.Entered {
-		kind = "entered"
+	for _, bucket := range s.dwelt {
+		p.move(bucket, "dwell", true)
 	}
-	p.moves.WithLabelValues(p.label(t.BucketID), kind, strconv.FormatBool(t.Told)).Inc()
+}
+
+func (p *processor) move(bucket, kind string, told bool) {
+	p.moves.WithLabelValues(p.label(bucket), kind, strconv.FormatBool(told)).Inc()
 }
 
 func (p *processor) label(bucket string) string {
@@ -106,8 +122,8 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 			forget = append(forget, c.ContactID)
 			continue
 		}
+		p.count(&c.State)
 		for _, t := range c.State.Transitions() {
-			p.count(&t)
 			transitions = append(transitions, storage.BucketTransition{
 				ContactID: t.ContactID, Partition: c.Partition, BucketID: t.BucketID, Epoch: t.Epoch, Entered: t.Entered, Kept: t.Kept,
 				At: t.At, Source: t.Source, Reason: t.Reason, Until: t.Until, MaxDwellAt: t.MaxDwellAt,

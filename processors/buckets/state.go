@@ -24,6 +24,7 @@ type State struct {
 	members []membership // by bucket
 
 	changes []Transition // since it was loaded
+	dwelt   []string     // buckets of which a dwell was told since then
 }
 
 // person is who it is, for facts.
@@ -58,7 +59,7 @@ type fired struct {
 // clone is a copy that shares nothing that is changed.
 func (s *State) clone() State {
 	out := *s
-	out.members, out.changes = slices.Clone(s.members), slices.Clip(s.changes)
+	out.members, out.changes, out.dwelt = slices.Clone(s.members), slices.Clip(s.changes), slices.Clip(s.dwelt)
 	for i := range out.members {
 		out.members[i].fired = slices.Clone(out.members[i].fired)
 	}

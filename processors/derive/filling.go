@@ -167,6 +167,7 @@ func (m *machine[S]) refill(c *contact[S]) error {
 	result, err := guarded(before.known, func() (Result[S], error) { return r.Refill(c.state, k, m.now) })
 	if err != nil { // it stays behind, and counts as that
 		m.unfilled++
+		m.why = fmt.Errorf("contact %s: %w", c.row.ContactID, err)
 		return m.restore(c, &before)
 	}
 	m.filled++

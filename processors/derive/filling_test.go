@@ -13,7 +13,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -248,9 +250,16 @@ func TestAContactThatCannotBeFilledStaysBehindAndHoldsUpNobody(t *testing.T) {
 		return Result[filledState]{}, nil
 	}
 	f.frame = f.newFrame()
-	require.Nil(t, f.apply(2, ""))
+	core, logged := observer.New(zap.WarnLevel)
+	require.Nil(t, f.batch(func(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
+		b.Log = zap.New(core)
+		return f.frame.Apply(ctx, tx, b)
+	}, &schemas.Signal{ID: "fill", Type: schemas.SignalFill, For: simName, ContactID: f.ids[0], Epoch: 2}))
 	require.Equal(t, []int64{2, 1, 1, 2, 2}, f.versions())
 	require.Equal(t, int64(2), f.progress().Behind)
+	said := logged.FilterMessage("derive.unfilled").All()
+	require.Len(t, said, 1)
+	require.Equal(t, map[string]any{"contacts": int64(2), "last": "contact " + f.ids[2] + ": panic: a value of type string"}, said[0].ContextMap())
 }
 
 func TestAStepOfAFillingThatIsGivenUpIsPassedOver(t *testing.T) {

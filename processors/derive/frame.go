@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -123,6 +124,9 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 	f.seen.WithLabelValues("handled").Add(float64(len(batch)))
 	f.seen.WithLabelValues("filled").Add(float64(w.machine.filled))
 	f.seen.WithLabelValues("unfilled").Add(float64(w.machine.unfilled))
+	if w.machine.unfilled > 0 {
+		b.Log.Warn("derive.unfilled", zap.Int("contacts", w.machine.unfilled), zap.NamedError("last", w.machine.why))
+	}
 	b.Decided()
 	return w.save(ctx, tx)
 }

@@ -27,7 +27,8 @@ type machine[S any] struct {
 	alone bool // the batch is one record: it cannot be halved to find the one at fault
 	off   rule
 
-	filled, unfilled int // contacts
+	filled, unfilled int   // contacts
+	why              error // the last of those could not be filled
 }
 
 // handle applies a record to its contact, or has it wait, and then whatever waited for it.

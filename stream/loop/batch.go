@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -67,6 +68,8 @@ type Batch struct {
 	Records []*stream.Record
 	// Now is the time of the decision, the same for the whole batch.
 	Now time.Time
+	// Log is for what an operator should hear of. A batch that is run again says it again.
+	Log *zap.Logger
 
 	enc     stream.Encoder
 	outputs []Output
@@ -90,7 +93,7 @@ type Output struct {
 
 // NewBatch makes a batch; used by the loop and by processors' tests.
 func NewBatch(enc stream.Encoder, now time.Time, records []*stream.Record) *Batch {
-	return &Batch{Records: records, Now: now, enc: enc, outputs: make([]Output, 0, 2*len(records))}
+	return &Batch{Records: records, Now: now, Log: zap.NewNop(), enc: enc, outputs: make([]Output, 0, 2*len(records))}
 }
 
 // Format is the format in which state and outputs of the records of a partition are

@@ -120,6 +120,7 @@ func (w *worker) takeOverStep(ctx context.Context, f found) (through bool, err e
 			return nil // another owner was here
 		}
 		out := NewBatch(w.cfg.Encoder, time.Now(), nil)
+		out.Log = w.log
 		last, err := w.takesOver.TakeOver(ctx, tx, out, f.partition, *at)
 		if err != nil {
 			return err

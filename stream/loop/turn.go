@@ -173,7 +173,7 @@ func (w *worker) applyOnce(ctx context.Context, b *batch) error {
 			return err
 		}
 		out := NewBatch(w.cfg.Encoder, time.Now(), b.records)
-		out.formats = b.formats()
+		out.formats, out.Log = b.formats(), w.log
 		packed := sync.OnceValue(func() packing { return w.pack(b, out.Outputs()) })
 		var early sync.WaitGroup
 		out.whenDecided = func() { early.Go(func() { packed() }) }
