@@ -82,6 +82,7 @@ var all = []one{
 	{"ingest", ingestBench},
 	{"processors", processorsBench},
 	{"buckets", bucketsBench},
+	{"evaluation", evaluationBench},
 	{"lanes", lanesBench},
 	{"order", orderBench},
 	{"unordered", unorderedBench},

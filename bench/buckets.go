@@ -95,8 +95,8 @@ func placeContacts(ctx context.Context, env *surroundings) error {
 	}
 }
 
-// defineBuckets are the buckets of the bench.
-func defineBuckets() []definition.Bucket {
+// defineBuckets are n buckets, of which five look at each event, three of these with a window.
+func defineBuckets(n int) []definition.Bucket {
 	event := predicate.Event("product.viewed")
 	looking := []predicate.Condition{
 		event.Within(predicate.Hours(1)).AtLeast(3),
@@ -105,10 +105,10 @@ func defineBuckets() []definition.Bucket {
 		event.Total("price").Gte(1000),
 		event.AtLeast(20),
 	}
-	list := make([]definition.Bucket, benchBuckets)
+	list := make([]definition.Bucket, n)
 	for i := range list {
 		other := predicate.Event("other." + strconv.Itoa(i))
-		c := predicate.Any(other.Within(predicate.Days(i+1)).AtLeast(3), predicate.Prop("never"+strconv.Itoa(i)).Eq("set"))
+		c := predicate.Any(other.Within(predicate.Days(1+i%30)).AtLeast(3), predicate.Prop("never"+strconv.Itoa(i)).Eq("set"))
 		if i < len(looking) {
 			c = looking[i]
 		}
@@ -120,7 +120,7 @@ func defineBuckets() []definition.Bucket {
 // useBuckets defines the buckets and waits until everybody is taken over.
 func (p *processorsRun) useBuckets(ctx context.Context) error {
 	opts := definition.Options{Limits: predicate.DefaultLimits()}
-	files, err := definition.Built(defineBuckets(), opts)
+	files, err := definition.Built(defineBuckets(benchBuckets), opts)
 	if err != nil {
 		return err
 	}

@@ -178,12 +178,17 @@ func (p *processorsRun) event() *schemas.Input {
 	p.clock = p.clock.Add(time.Microsecond)
 	user := contactUser(p.sent * stride % benchContacts)
 	name := "product.viewed"
-	properties := `{"productId":"p-` + strconv.Itoa(p.sent%997) + `","price":129.5,"currency":"EUR","category":"trousers","position":` + strconv.Itoa(p.sent%40) + `}`
+	properties := viewedProperties(p.sent)
 	patch := `{"visits":` + strconv.Itoa(p.sent) + `}`
 	return &schemas.Input{
 		ID: uuid.Must(uuid.NewV7()).String(), Type: schemas.InputEvent, ReceivedAt: p.clock, OccurredAt: p.clock, Source: "api",
 		UserID: &user, Event: &name, EventProperties: &properties, ContactProperties: &patch,
 	}
+}
+
+// viewedProperties are those of a product that was looked at.
+func viewedProperties(i int) string {
+	return `{"productId":"p-` + strconv.Itoa(i%997) + `","price":129.5,"currency":"EUR","category":"trousers","position":` + strconv.Itoa(i%40) + `}`
 }
 
 func contactUser(i int) string { return fmt.Sprintf("user-%06d", i) }

@@ -58,9 +58,9 @@ func rateFigure(what string, rates []float64, atLeast float64) figure {
 // costFigure reports the median of what must not exceed a bound; 0 is no target.
 func costFigure(what, unit string, values []float64, atMost float64) figure {
 	m := median(values)
-	f := figure{what: what, value: fmt.Sprintf("%.1f %s", m, unit), rounds: join(values, "%.1f")}
+	f := figure{what: what, value: strings.TrimSpace(fmt.Sprintf("%.1f %s", m, unit)), rounds: join(values, "%.1f")}
 	if atMost > 0 {
-		f.target, f.met = fmt.Sprintf("≤ %g %s", atMost, unit), m <= atMost
+		f.target, f.met = strings.TrimSpace(fmt.Sprintf("≤ %g %s", atMost, unit)), m <= atMost
 	}
 	return f
 }
