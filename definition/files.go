@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hogstream/hogstream/definition/node"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -122,7 +123,7 @@ func (c *collection) add(name string, text []byte) {
 		return
 	}
 	for _, document := range documents {
-		r := &reader{file: c.display(name)}
+		r := &reader{Reader: node.Reader{File: c.display(name)}}
 		b := r.bucket(document)
 		b.File = name
 		file.reads = append(file.reads, &bucketRead{b, r})
@@ -153,18 +154,18 @@ func (c *collection) checkTogether(opts Options) {
 	var right []*bucketRead
 	var buckets []Bucket
 	for _, read := range c.all() {
-		if len(read.reader.faults) == 0 {
+		if len(read.reader.Faults) == 0 {
 			right, buckets = append(right, read), append(buckets, read.Bucket)
 		}
 	}
 	for i, faults := range compile(buckets, known, opts) {
 		r := right[i].reader
 		for _, fault := range faults {
-			fault.File = r.file
+			fault.File = r.File
 			if fault.Line == 0 {
 				fault.Line, fault.Column = r.position("criteria")
 			}
-			r.faults = append(r.faults, fault)
+			r.Faults = append(r.Faults, fault)
 		}
 	}
 }
@@ -176,11 +177,11 @@ func (c *collection) result() ([]Bucket, []Faulty) {
 	for _, file := range c.files {
 		bad := Faulty{File: file.name, Faults: file.faults, unread: len(file.faults) > 0}
 		for _, read := range file.reads {
-			if len(read.reader.faults) == 0 {
+			if len(read.reader.Faults) == 0 {
 				buckets = append(buckets, read.Bucket)
 				continue
 			}
-			bad.Faults = append(bad.Faults, read.reader.faults...)
+			bad.Faults = append(bad.Faults, read.reader.Faults...)
 			if read.ID != "" {
 				bad.IDs = append(bad.IDs, read.ID)
 			}

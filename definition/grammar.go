@@ -21,13 +21,13 @@ type field struct {
 func fields() []field {
 	return []field{
 		{"id", "Unique and stable: it stands in facts and commands.", true, textSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.ID = r.text(at, path) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.ID = r.Text(at, path) }},
 		{"name", "What people call it.", true, textSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.Name = r.text(at, path) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Name = r.Text(at, path) }},
 		{"description", "What it is for.", false, textSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.Description = r.text(at, path) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Description = r.Text(at, path) }},
 		{"enabled", "Whether it is evaluated. When it is not, its members stay as they are.", true, booleanSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.Enabled = r.boolean(at, path) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.Enabled = r.Boolean(at, path) }},
 		wordField("kind", "dynamic: the criteria decide who is a member; manual: somebody does.", kinds(),
 			func(b *Bucket) *string { return &b.Kind }),
 		{"criteria", "Who is a member.", false, map[string]any{"$ref": "#/$defs/condition"},
@@ -40,15 +40,15 @@ func fields() []field {
 		durationField("maxDwell", "Every member leaves this long after the join at the latest.",
 			func(b *Bucket) *time.Duration { return &b.MaxDwell }),
 		{"reconcileJoins", "Whether time alone may make somebody a member; true unless it is false.", false, booleanSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.ReconcileJoins = pointer(r.boolean(at, path)) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.ReconcileJoins = pointer(r.Boolean(at, path)) }},
 		{"dwell", "When it is told that somebody is still a member.", false, dwellSchema(),
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.Dwell = r.dwell(at, path) }},
 		wordField("joins", "Whether it is told that somebody joined when a new or changed bucket is filled.", joins(),
 			func(b *Bucket) *string { return &b.Joins }),
 		{"timeBased", "A hint of other systems; not needed.", false, booleanSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.TimeBased = pointer(r.boolean(at, path)) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.TimeBased = pointer(r.Boolean(at, path)) }},
 		{"fastExpiry", "A hint of other systems; not needed: every change by time is told when it is due.", false, booleanSchema(),
-			func(r *reader, at ast.Node, path string, b *Bucket) { b.FastExpiry = r.boolean(at, path) }},
+			func(r *reader, at ast.Node, path string, b *Bucket) { b.FastExpiry = r.Boolean(at, path) }},
 		durationField("reconcileEvery", "A hint of other systems; not needed.",
 			func(b *Bucket) *time.Duration { return &b.ReconcileEvery }),
 	}
@@ -74,23 +74,17 @@ func required() []string {
 
 func wordField(name, doc string, known []string, at func(*Bucket) *string) field {
 	return field{name, doc, false, map[string]any{"enum": known},
-		func(r *reader, node ast.Node, path string, b *Bucket) { *at(b) = r.word(node, path, known) }}
+		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Word(value, path, known) }}
 }
 
 func durationField(name, doc string, at func(*Bucket) *time.Duration) field {
 	return field{name, doc, false, durationSchema(),
-		func(r *reader, node ast.Node, path string, b *Bucket) { *at(b) = r.duration(node, path) }}
-}
-
-func (r *reader) duration(at ast.Node, path string) time.Duration {
-	d, err := predicate.DurationFromNode(r.file, path, at)
-	r.others(err)
-	return d
+		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Duration(value, path) }}
 }
 
 func (r *reader) condition(at ast.Node, path string) predicate.Condition {
-	c, err := predicate.FromNode(r.file, path, at)
-	r.others(err)
+	c, err := predicate.FromNode(r.File, path, at)
+	r.Take(err)
 	return c
 }
 
