@@ -36,5 +36,5 @@ func (r records) ReadRecord(ctx context.Context, topic schemas.Topic, partition 
 
 // FindRecord implements console.Records.
 func (r records) FindRecord(ctx context.Context, id string) (*stream.Record, error) {
-	return reader.FindRecord(ctx, r.admin, id, soughtByID, schemas.TopicLifecycle, schemas.TopicEvents)
+	return reader.FindRecord(ctx, r.admin, id, soughtByID, schemas.FedTopics()...)
 }

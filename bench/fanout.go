@@ -194,10 +194,10 @@ type decodings struct {
 	n atomic.Int64
 }
 
-// DecodeFact implements sinks.Decoder.
-func (d *decodings) DecodeFact(value []byte) (*schemas.Fact, error) {
+// DecodeSent implements sinks.Decoder.
+func (d *decodings) DecodeSent(topic schemas.Topic, value []byte) (schemas.Message, error) {
 	d.n.Add(1)
-	return d.Decoder.DecodeFact(value)
+	return d.Decoder.DecodeSent(topic, value)
 }
 
 // writtenBytes is what a process has written, to its connections too.

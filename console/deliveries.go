@@ -196,7 +196,8 @@ func parsePlace(text string) (place, bool) {
 	partition, err1 := strconv.ParseInt(parts[n-2], 10, 32)
 	offset, err2 := strconv.ParseInt(parts[n-1], 10, 64)
 	p := place{schemas.Topic(strings.Join(parts[:n-2], "-")), int32(partition), offset}
-	return p, err1 == nil && err2 == nil && (p.topic == schemas.TopicLifecycle || p.topic == schemas.TopicEvents)
+	_, fed := schemas.FeedOf(p.topic)
+	return p, err1 == nil && err2 == nil && fed
 }
 
 // deliveryFilter finds the attempts of {delivery}: a record's place, or the

@@ -121,26 +121,6 @@ func (c *Codec) DecodeFact(value []byte) (*Fact, error) {
 	return decode[Fact](c, TopicLifecycle, value)
 }
 
-// DecodeSent decodes a value of a topic that destinations are sent: an [*Event] or a
-// [*Fact].
-func (c *Codec) DecodeSent(topic Topic, value []byte) (Message, error) {
-	switch topic {
-	case TopicEvents:
-		e, err := c.DecodeEvent(value)
-		if err != nil {
-			return nil, err
-		}
-		return e, nil
-	case TopicLifecycle:
-		f, err := c.DecodeFact(value)
-		if err != nil {
-			return nil, err
-		}
-		return f, nil
-	}
-	return nil, fmt.Errorf("topic %s holds nothing for destinations", topic)
-}
-
 // DecodeContact decodes a value of topic contacts; errors as DecodeInput. A
 // tombstone has no value and is the caller's to tell apart.
 func (c *Codec) DecodeContact(value []byte) (*Contact, error) {

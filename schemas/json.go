@@ -127,21 +127,6 @@ func appendBase64(out, b []byte) []byte {
 	return append(out, '"')
 }
 
-// MessageFromJSON reads what JSON renders of a topic that destinations are sent:
-// an [*Event] or a [*Fact]. JSON documents may be embedded or strings; fields that
-// this program does not know are passed over.
-func MessageFromJSON(topic Topic, text []byte) (Message, error) {
-	switch topic {
-	case TopicEvents:
-		e := &Event{}
-		return e, readMessage(text, e)
-	case TopicLifecycle:
-		f := &Fact{}
-		return f, readMessage(text, f)
-	}
-	return nil, fmt.Errorf("topic %q: only records of %s and %s can be read from JSON", topic, TopicEvents, TopicLifecycle)
-}
-
 // readMessage fills a message. The names of our fields differ from those of the
 // schema in case alone, so that encoding/json finds them; documents are strings here.
 func readMessage(text []byte, message any) error {

@@ -116,14 +116,13 @@ func (s Subscription) WantsEvents() bool {
 	return s.allEvents || len(s.events) > 0 || len(s.eventPrefixes) > 0
 }
 
-// Topics are the topics that hold what is wanted, lifecycle first.
+// Topics are the topics that hold what is wanted, in the order of [Feeds].
 func (s Subscription) Topics() []Topic {
 	var topics []Topic
-	if s.WantsFacts() {
-		topics = append(topics, TopicLifecycle)
-	}
-	if s.WantsEvents() {
-		topics = append(topics, TopicEvents)
+	for _, f := range feeds {
+		if f.wanted(s) {
+			topics = append(topics, f.Topic)
+		}
 	}
 	return topics
 }

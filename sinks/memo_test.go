@@ -26,9 +26,9 @@ type countingDecoder struct {
 	n atomic.Int64
 }
 
-func (c *countingDecoder) DecodeEvent(value []byte) (*schemas.Event, error) {
+func (c *countingDecoder) DecodeSent(topic schemas.Topic, value []byte) (schemas.Message, error) {
 	c.n.Add(1)
-	return c.Codec.DecodeEvent(value)
+	return c.Codec.DecodeSent(topic, value)
 }
 
 func TestARecordIsDecodedOnceForAllDestinationsAndAttempts(t *testing.T) {

@@ -60,21 +60,11 @@ func (d *Deliverer) Payload(r *stream.Record) (*Payload, error) {
 
 // decode decodes a record and writes its envelope.
 func (d *Deliverer) decode(r *stream.Record) (*Payload, error) {
-	switch r.Topic {
-	case schemas.TopicEvents:
-		e, err := d.codec.DecodeEvent(r.Value)
-		if err != nil {
-			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
-		}
-		return eventPayload(e)
-	case schemas.TopicLifecycle:
-		f, err := d.codec.DecodeFact(r.Value)
-		if err != nil {
-			return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
-		}
-		return factPayload(f)
+	m, err := d.codec.DecodeSent(r.Topic, r.Value)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
 	}
-	return nil, fmt.Errorf("topic %s holds nothing for destinations", r.Topic)
+	return PayloadOf(m)
 }
 
 // PayloadOf is a message as destinations see it: an [*schemas.Event] or an

@@ -261,10 +261,10 @@ type Attempt struct {
 	Number int
 }
 
-// Decoder turns record values into messages. Implemented by *schemas.Codec.
+// Decoder turns values of topics of [schemas.Feeds] into messages. Implemented by
+// *schemas.Codec.
 type Decoder interface {
-	DecodeFact(value []byte) (*schemas.Fact, error)
-	DecodeEvent(value []byte) (*schemas.Event, error)
+	DecodeSent(topic schemas.Topic, value []byte) (schemas.Message, error)
 }
 
 // Deliverer makes attempts for the lanes. It is safe for concurrent use.

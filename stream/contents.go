@@ -2,8 +2,6 @@ package stream
 
 import (
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/hogstream/hogstream/schemas"
 )
@@ -11,7 +9,7 @@ import (
 // Contents decodes what destinations are sent, for records whose headers do not say
 // what they are. Implemented by *schemas.Codec.
 type Contents interface {
-	// DecodeSent decodes a value of topic events or lifecycle. An error that is
+	// DecodeSent decodes a value of a topic of [schemas.Feeds]. An error that is
 	// [schemas.ErrRegistryUnavailable] says nothing about the value.
 	DecodeSent(topic schemas.Topic, value []byte) (schemas.Message, error)
 }
@@ -47,21 +45,11 @@ func Describe(r *Record, contents Contents) error {
 // saysAll says whether headers and key of a record tell all that is asked of them, or
 // the record is none that destinations are sent.
 func saysAll(r *Record) bool {
-	var known bool
-	switch r.Topic {
-	case schemas.TopicEvents:
-		known = strings.HasPrefix(r.Type, eventPrefix)
-	case schemas.TopicLifecycle:
-		known = slices.Contains(factTypes, r.Type)
-	default:
+	feed, ok := schemas.FeedOf(r.Topic)
+	if !ok {
 		return true
 	}
-	return known && len(r.ID) == uuidLen && !r.OccurredAt.IsZero() && len(r.Key) > 0
+	return feed.Names(r.Type) && len(r.ID) == uuidLen && !r.OccurredAt.IsZero() && len(r.Key) > 0
 }
 
-const (
-	eventPrefix = schemas.TypeEventTracked + ":"
-	uuidLen     = 36
-)
-
-var factTypes = slices.DeleteFunc(schemas.Catalog(), func(typ string) bool { return typ == schemas.TypeEventTracked })
+const uuidLen = 36

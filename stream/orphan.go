@@ -17,7 +17,7 @@ type Orphans struct {
 }
 
 // positioned are the topics that processors and destinations have positions on.
-var positioned = []schemas.Topic{schemas.TopicIngest, schemas.TopicResolved, schemas.TopicEvents, schemas.TopicLifecycle}
+var positioned = append([]schemas.Topic{schemas.TopicIngest, schemas.TopicResolved}, schemas.FedTopics()...)
 
 // Orphans compares every position that Postgres has with the topics as they are now.
 // A topic that does not exist is an error.

@@ -70,7 +70,7 @@ func (o *Operations) addLag(ctx context.Context, views []View) error {
 	// Read after the cursors: what was finished lies before the ends.
 	bounded, cancel := context.WithTimeout(ctx, lagWithin)
 	defer cancel()
-	ends, err := o.ends.EndOffsets(bounded, schemas.TopicLifecycle, schemas.TopicEvents)
+	ends, err := o.ends.EndOffsets(bounded, schemas.FedTopics()...)
 	if err != nil {
 		return err
 	}

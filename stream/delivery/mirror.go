@@ -80,7 +80,7 @@ func (s *Sinks) mirrorOnce(ctx context.Context, adm *kadm.Client) error {
 			live[c.DestinationID] = append(live[c.DestinationID], c)
 		}
 	}
-	ids, err := s.kafka.IDsOf(ctx, s.reader.Far, []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents})
+	ids, err := s.kafka.IDsOf(ctx, s.reader.Far, schemas.FedTopics())
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func (s *Sinks) skip(ctx context.Context) {
 // skipRound takes turns among the skips that are ready, a piece each, until none of
 // them can go on.
 func (s *Sinks) skipRound(ctx context.Context, admin *stream.Admin) error {
-	log, err := reader.NewScanner(ctx, admin, schemas.TopicLifecycle, schemas.TopicEvents)
+	log, err := reader.NewScanner(ctx, admin, schemas.FedTopics()...)
 	if err != nil {
 		return err
 	}

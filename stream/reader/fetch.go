@@ -335,7 +335,7 @@ func (r *Reader) findLeaders(ctx context.Context) {
 
 func (r *Reader) lookUpLeaders(ctx context.Context) error {
 	req := kmsg.NewPtrMetadataRequest()
-	for _, topic := range []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents} {
+	for _, topic := range schemas.FedTopics() {
 		t := kmsg.NewMetadataRequestTopic()
 		t.Topic = kmsg.StringPtr(r.kafka.Topic(topic))
 		req.Topics = append(req.Topics, t)
