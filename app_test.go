@@ -51,7 +51,7 @@ func reachableDir(t *testing.T) string {
 }
 
 // inDev runs f while a developer's instance runs on cfg, and expects it to stop cleanly.
-func inDev(t *testing.T, cfg hogstream.Config, f func(*hogstream.Running)) {
+func inDev(t *testing.T, cfg hogstream.Config, f func(*hogstream.Running), with ...hogstream.Option) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
@@ -60,7 +60,7 @@ func inDev(t *testing.T, cfg hogstream.Config, f func(*hogstream.Running)) {
 		defer stop()
 		reached = true
 		f(r)
-	})
+	}, with...)
 	require.NoError(t, err)
 	require.True(t, reached, "the instance must become ready within a minute")
 }

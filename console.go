@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/explain"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/reader"
@@ -18,6 +19,7 @@ func (a *App) console() []web.Route {
 		DB: a.db, Destinations: a.operations,
 		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
 		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
+		Explain:     explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits),
 		Values:      a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
 	})
 }

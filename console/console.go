@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/explain"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/web"
@@ -33,6 +34,8 @@ type Deps struct {
 	Records     Records
 	DeadLetters DeadLetters
 	Values      Values
+	// Explain says why somebody is in a bucket, and what became of records.
+	Explain *explain.Explainer
 	// Log is where commands to processors are appended.
 	Log    Appender
 	Logger *zap.Logger
@@ -50,7 +53,7 @@ func Routes(deps Deps) []web.Route {
 		c.webhookRoutes(), c.sampleRoutes(), c.parkedRoutes(),
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),
-		c.bucketRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(),
+		c.bucketRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
 	)
 	for i := range routes {
 		routes[i].Errors = inWords

@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/console"
+	"github.com/hogstream/hogstream/explain"
+	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
@@ -68,7 +70,7 @@ func newServer(t *testing.T) *server {
 	s.ops = destinations.New(s.db, storage.NewDestinations(s.db, box), ends{}, deliverer, zap.NewNop())
 	routes := console.Routes(console.Deps{
 		DB: s.db, Destinations: s.ops,
-		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Logger: zap.NewNop(),
+		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Explain: explain.New(s.db, nil, schemas.NewCodec(), predicate.DefaultLimits()), Logger: zap.NewNop(),
 	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)

@@ -23,6 +23,9 @@ type Explanation struct {
 	// Why says what was missing, of another type, or out of its window, when the answer
 	// comes of that.
 	Why string `json:"why,omitempty"`
+	// Turned is when the answer of a leaf turned last, and by what, as far as that is known.
+	// [Set.Explain] leaves it out, for a state does not say; [Set.Replay] fills it in.
+	Turned *Turn `json:"turned,omitempty"`
 	// Conditions are those of a composite, or the one of a not.
 	Conditions []Explanation `json:"conditions,omitempty"`
 }
@@ -61,6 +64,16 @@ type SawEvent struct {
 	// newest, whose property was compared; the one whose time was compared; of a sequence the
 	// first event that is not followed, or what followed.
 	Decides bool `json:"decides,omitempty"`
+	// Place is where its record stands, if somebody looked that up.
+	Place *Place `json:"place,omitempty"`
+}
+
+// Place is where a record stands on the log, in the words of Kafka.
+type Place struct {
+	Topic      string    `json:"topic"` // without the prefix of a deployment
+	Partition  int32     `json:"partition"`
+	Offset     int64     `json:"offset"`
+	AppendedAt time.Time `json:"appendedAt"`
 }
 
 // Explain says of a condition what [Set.Evaluate] says, and why: the tree of the condition

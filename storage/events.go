@@ -97,6 +97,24 @@ LIMIT $7`
 	return found, next, err
 }
 
+// NewestEvents are the stored events of some names of a contact, given by its own id and
+// those that were merged into it: of each at most limit, the newest by when they happened.
+func (db *DB) NewestEvents(ctx context.Context, ids, names []string, limit int) ([]StoredEvent, error) {
+	const list = `
+SELECT e.* FROM unnest($1::text[]::uuid[]) AS v (id), LATERAL (
+    SELECT id, contact_id, name, properties::text, occurred_at, received_at, source, seq, era
+    FROM events WHERE contact_id = v.id AND name = ANY ($2) ORDER BY occurred_at DESC LIMIT $3) AS e`
+	rows, err := db.sql.Query(ctx, list, ids, names, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list newest events of %v: %w", ids, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StoredEvent])
+	if err != nil {
+		return nil, fmt.Errorf("list newest events of %v: %w", ids, err)
+	}
+	return found, nil
+}
+
 // optionalTime is nil for the zero time.
 func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {

@@ -121,6 +121,9 @@ func (codec) Decode(data []byte) (State, error) {
 	return s, nil
 }
 
+// DecodeState reads the state of a contact as the processor keeps it.
+func DecodeState(data []byte) (State, error) { return codec{}.Decode(data) }
+
 // decoder reads an encoded state.
 type decoder struct{ *packed.Reader }
 

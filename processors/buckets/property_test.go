@@ -587,10 +587,19 @@ func (s *sim) agreeOn(c *simContact, b *definition.BucketInUse) {
 	holds := c.world.Holds(s.forms[b.ID], s.now.UnixMicro())
 	member := c.state.Has(b.ID)
 	last := c.last[b.ID]
+	e := s.logic.Explain(c.state, b.ID, s.now)
+	require.Equal(s.t, member, e.Member)
+	require.Equal(s.t, holds, e.Criteria.Holds)
+	why := e.Reasons[0].Code
 	switch {
-	case member && !holds && s.now.Before(last.At.Add(b.MinDwell)): // is held
-	case !member && holds && (last.Reason == "maxDwell" || b.ReconcileJoins != nil): // may not join by time
+	case member && !holds && s.now.Before(last.At.Add(b.MinDwell)):
+		require.Equal(s.t, buckets.BecauseMinDwell, why)
+	case !member && holds && last.Reason == "maxDwell":
+		require.Contains(s.t, []string{buckets.BecauseMaxDwell, buckets.BecauseReconcileJoins}, why)
+	case !member && holds && b.ReconcileJoins != nil:
+		require.Equal(s.t, buckets.BecauseReconcileJoins, why)
 	default:
+		require.Equal(s.t, buckets.BecauseCriteria, why)
 		require.Equal(s.t, holds, member, "%s %s at %s of %s, %+v", b.ID, marshal(s.forms[b.ID]), s.now.UTC().Format(time.RFC3339Nano), c.world.Told(), last)
 	}
 }

@@ -142,19 +142,11 @@ func (w *work) join(b *definition.BucketInUse, m *membership, until int64) {
 
 // tells says whether a join is told.
 func (w *work) tells(b *definition.BucketInUse, m *membership) bool {
-	switch {
-	case w.silent, w.source == sourceBackfill && b.Joins != definition.JoinsTold, !b.Enabled:
+	if w.silent || w.source == sourceBackfill && b.Joins != definition.JoinsTold || !b.Enabled {
 		return false
-	case m.epoch == 0:
-		return true
 	}
-	switch b.EntryLimit {
-	case definition.EntryOnce:
-		return false
-	case definition.EntryOncePerPeriod:
-		return b.EntryPeriod == 0 || m.left == 0 || w.at-m.left >= b.EntryPeriod.Microseconds()
-	}
-	return true
+	told, _ := limitTells(b, m, w.at)
+	return told
 }
 
 // leave ends a membership; nil is a bucket that is not in use, of which nothing is told.

@@ -53,12 +53,19 @@ func NewScanner(ctx context.Context, a *stream.Admin, topics ...schemas.Topic) (
 // means that there is nothing to read there yet. An offset below the log's start
 // is an error that is kerr.OffsetOutOfRange.
 func (s *Scanner) Read(ctx context.Context, key stream.TopicPartition, offset int64, maxBytes int32) (*Chunk, error) {
+	return s.read(ctx, key, offset, maxBytes, scanWait)
+}
+
+// scanWait is how long a read waits for records at the end of the log.
+const scanWait = 100 * time.Millisecond
+
+func (s *Scanner) read(ctx context.Context, key stream.TopicPartition, offset int64, maxBytes int32, wait time.Duration) (*Chunk, error) {
 	l, ok := s.Leaders[key]
 	if !ok {
 		return nil, fmt.Errorf("%s has no partition %d", key.Topic, key.Partition)
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis = int32((100 * time.Millisecond).Milliseconds())
+	req.MaxWaitMillis = int32(wait.Milliseconds())
 	req.MinBytes, req.MaxBytes, req.IsolationLevel, req.SessionEpoch = 1, max(maxBytes, 1<<20), 1, -1
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = s.cfg.Topic(key.Topic), l.ID
