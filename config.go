@@ -81,7 +81,7 @@ type KafkaConfig struct {
 	AppendTimeout     time.Duration     `name:"kafka-append-timeout" help:"How long a request waits for the brokers' acknowledgement before it is answered 503." env:"KAFKA_APPEND_TIMEOUT" default:"5s"`
 	RetentionIngest   time.Duration     `name:"retention-ingest" help:"Retention of topic ingest; negative for ever." env:"RETENTION_INGEST" default:"168h"`
 	RetentionResolved time.Duration     `name:"retention-resolved" help:"Retention of topic resolved; negative for ever." env:"RETENTION_RESOLVED" default:"168h"`
-	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topics events and signals; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
+	RetentionEvents   time.Duration     `name:"retention-events" help:"Retention of topics events, signals and outbox; negative for ever." env:"RETENTION_EVENTS" default:"720h"`
 	RetentionFacts    time.Duration     `name:"retention-lifecycle" help:"Retention of topic lifecycle; negative for ever." env:"RETENTION_LIFECYCLE" default:"2160h"`
 	RetentionEmails   time.Duration     `name:"retention-email-requests" help:"Retention of topic email-requests; negative for ever." env:"RETENTION_EMAIL_REQUESTS" default:"168h"`
 	RetentionLetters  time.Duration     `name:"retention-dead-letters" help:"Retention of topic dead-letters; negative for ever." env:"RETENTION_DEAD_LETTERS" default:"2160h"`
@@ -290,12 +290,12 @@ func (c *Config) checkTakeover() error {
 }
 
 // Retention is how long each topic that deletes keeps its records; a negative one
-// is for ever. Signals are kept as long as events: a processor that begins or catches
-// up reads both.
+// is for ever. Signals and outbox are kept as long as events: a processor that begins or
+// catches up reads both, and what it asks for may follow late.
 func (k *KafkaConfig) Retention() map[schemas.Topic]time.Duration {
 	return map[schemas.Topic]time.Duration{
 		schemas.TopicIngest: k.RetentionIngest, schemas.TopicResolved: k.RetentionResolved, schemas.TopicEvents: k.RetentionEvents,
-		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionEvents,
+		schemas.TopicLifecycle: k.RetentionFacts, schemas.TopicSignals: k.RetentionEvents, schemas.TopicOutbox: k.RetentionEvents,
 		schemas.TopicEmailRequests: k.RetentionEmails, schemas.TopicDeadLetters: k.RetentionLetters,
 	}
 }

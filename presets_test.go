@@ -93,7 +93,7 @@ func TestTheRetentionOfEveryTopicCanBeSet(t *testing.T) {
 		}
 		t.Run(string(topic.Topic), func(t *testing.T) {
 			variable := "RETENTION_" + strings.ToUpper(strings.ReplaceAll(string(topic.Topic), "-", "_"))
-			if topic.Topic == schemas.TopicSignals {
+			if topic.Topic == schemas.TopicSignals || topic.Topic == schemas.TopicOutbox {
 				variable = "RETENTION_EVENTS" // they are kept as long
 			}
 			cfg, err := hogstream.ConfigFromEnv()

@@ -28,6 +28,8 @@ var (
 	emailRequestSchema string
 	//go:embed avro/dead-letter.avsc
 	deadLetterSchema string
+	//go:embed avro/outbox.avsc
+	outboxSchema string
 )
 
 // EmbeddedSchemas returns the value schema (Avro, as JSON) of every topic. The
@@ -42,6 +44,7 @@ func EmbeddedSchemas() map[Topic]string {
 		TopicSignals:       signalSchema,
 		TopicEmailRequests: emailRequestSchema,
 		TopicDeadLetters:   deadLetterSchema,
+		TopicOutbox:        outboxSchema,
 	}
 }
 

@@ -137,6 +137,11 @@ func (c *Codec) DecodeEmailRequest(value []byte) (*EmailRequest, error) {
 	return decode[EmailRequest](c, TopicEmailRequests, value)
 }
 
+// DecodeOutbox decodes a value of topic outbox; errors as DecodeInput.
+func (c *Codec) DecodeOutbox(value []byte) (*Outbox, error) {
+	return decode[Outbox](c, TopicOutbox, value)
+}
+
 // DecodeDeadLetter decodes a value of topic dead-letters; errors as DecodeInput.
 func (c *Codec) DecodeDeadLetter(value []byte) (*DeadLetter, error) {
 	return decode[DeadLetter](c, TopicDeadLetters, value)

@@ -89,7 +89,12 @@ func sampleSignal() *Signal {
 	return &Signal{
 		idA, "timer", "journeys", idB, at, 4, "wait-1", ptr(`{"step":2}`),
 		&MergedSignal{idB, 43, 2}, &DeletedSignal{44, 2},
+		&Receipt{idA, OutboxCall, idB, ReceiptAccepted, true, 3, ptr(201), ptr("rcv_1"), ptr(`{"id":"rcv_1"}`), "HTTP 500", 2},
 	}
+}
+
+func sampleOutbox() *Outbox {
+	return &Outbox{idA, idB, at, idB, OutboxCall, nasty, map[string]string{"X-One": "1", "X-Two": "ü"}, later, "journeys", 7, 3}
 }
 
 func sampleEmailRequest() *EmailRequest {
@@ -111,7 +116,7 @@ func sampleDeadLetter() *DeadLetter {
 func samples() []Message {
 	return []Message{
 		sampleInput(), sampleResolved(), sampleEvent(), sampleFact(), sampleContact(), sampleSignal(),
-		sampleEmailRequest(), sampleDeadLetter(),
+		sampleEmailRequest(), sampleDeadLetter(), sampleOutbox(),
 	}
 }
 
@@ -132,6 +137,8 @@ func decodeAny(c *Codec, topic Topic, value []byte) (Message, error) {
 		return c.DecodeSignal(value)
 	case TopicEmailRequests:
 		return c.DecodeEmailRequest(value)
+	case TopicOutbox:
+		return c.DecodeOutbox(value)
 	}
 	return c.DecodeDeadLetter(value)
 }
@@ -149,7 +156,7 @@ func TestEveryMessageComesBackAsItWas(t *testing.T) {
 
 func TestAnAlmostEmptyMessageComesBack(t *testing.T) {
 	c := NewCodec()
-	for _, m := range []Message{&Input{}, &Resolved{}, &Event{}, &Fact{}, &Contact{}, &Signal{}, &EmailRequest{}, &DeadLetter{}} {
+	for _, m := range []Message{&Input{}, &Resolved{}, &Event{}, &Fact{}, &Contact{}, &Signal{}, &EmailRequest{}, &DeadLetter{}, &Outbox{}} {
 		value, err := c.Encode(m)
 		require.NoError(t, err)
 		got, err := decodeAny(c, m.Topic(), value)

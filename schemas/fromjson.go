@@ -28,6 +28,8 @@ func NewMessage(topic Topic) (Message, error) {
 		return &Signal{}, nil
 	case TopicEmailRequests:
 		return &EmailRequest{}, nil
+	case TopicOutbox:
+		return &Outbox{}, nil
 	case TopicDeadLetters:
 		return &DeadLetter{}, nil
 	}

@@ -111,6 +111,18 @@ func (m *EmailRequest) Meta() Meta {
 }
 
 // Topic implements Message.
+func (*Outbox) Topic() Topic { return TopicOutbox }
+
+// Key implements Message.
+func (m *Outbox) Key() string { return m.ContactID }
+
+// Meta has the type `<kind>:<destination>`, so that a destination finds what is addressed
+// to it without decoding.
+func (m *Outbox) Meta() Meta {
+	return Meta{ID: m.ID, Type: m.Kind + ":" + m.Destination, OccurredAt: m.OccurredAt}
+}
+
+// Topic implements Message.
 func (*DeadLetter) Topic() Topic { return TopicDeadLetters }
 
 // Key is the key of the source record, as it was.

@@ -211,6 +211,8 @@ const (
 	SignalFill     = "fill"     // the contacts of the partition behind What are filled with the definitions of version Epoch
 	// What somebody tells it to do with a contact.
 	SignalCommand = "command" // What is to be done, as State says
+	// What came of an outbox record that it asked for.
+	SignalReceipt = "receipt"
 )
 
 // Signal is a value of topic signals: something processors tell each other. A type
@@ -230,6 +232,7 @@ type Signal struct {
 
 	Merged  *MergedSignal  `avro:"merged"`
 	Deleted *DeletedSignal `avro:"deleted"`
+	Receipt *Receipt       `avro:"receipt"`
 }
 
 // MergedSignal tells of a contact that was merged away. Its last number on topics
@@ -263,6 +266,65 @@ type EmailRequest struct {
 	JourneyID      *string   `avro:"journeyId"`
 	JourneyStateID *string   `avro:"journeyStateId"`
 	SkipPreference bool      `avro:"skipPreference"`
+}
+
+// OutboxCall is the kind of an outbox record whose body is sent as a request of its own.
+const OutboxCall = "call"
+
+// Outbox is a value of topic outbox: something a processor asks one destination for. The
+// processor is told what came of it by a [Receipt].
+type Outbox struct {
+	ID          string            `avro:"id"` // derived: the same record asked for again is the same
+	ContactID   string            `avro:"contactId"`
+	OccurredAt  time.Time         `avro:"occurredAt"`
+	Destination string            `avro:"destination"` // its id
+	Kind        string            `avro:"kind"`        // OutboxCall
+	Body        string            `avro:"body"`        // sent as it is
+	Headers     map[string]string `avro:"headers"`     // of the request, beside those of the destination
+	NotAfter    time.Time         `avro:"notAfter"`    // it is not sent any more from then on
+	Asker       string            `avro:"asker"`       // the processor that is told
+	Epoch       int64             `avro:"epoch"`       // the asker's, told in the receipt
+	Hops        int               `avro:"hops"`        // as of an Input
+}
+
+// Results of a Receipt.
+const (
+	ReceiptAccepted  = "accepted"  // the receiver took it
+	ReceiptRefused   = "refused"   // the receiver will not take it, or there is none that could
+	ReceiptGivenUp   = "given up"  // tried for as long as the destination retries, or skipped by an operator: there is a dead letter
+	ReceiptExpired   = "expired"   // not accepted by NotAfter
+	ReceiptCancelled = "cancelled" // the asker took it back in time
+	ReceiptErased    = "erased"    // the contact was erased before it was accepted
+)
+
+// Receipt is what came of an outbox record. There is one for each; "given up" may be
+// followed by a final one.
+type Receipt struct {
+	OutboxID    string  `avro:"outboxId"`
+	Kind        string  `avro:"kind"`        // the outbox record's
+	Destination string  `avro:"destination"` // id
+	Result      string  `avro:"result"`      // one of the Receipt… constants
+	Final       bool    `avro:"final"`       // it follows "given up": the dead letter was redriven
+	Attempts    int     `avro:"attempts"`
+	Status      *int    `avro:"status"`     // of the last answer over HTTP
+	ReceiverID  *string `avro:"receiverId"` // what the receiver calls what it accepted
+	Body        *string `avro:"body"`       // the first part of the answer's body, as text
+	Reason      string  `avro:"reason"`     // why it was not accepted, without words of the receiver's
+	Hops        int     `avro:"hops"`       // those of the outbox record
+}
+
+// ReceiptOf makes the signal of a receipt: its id follows from the outbox record and from
+// whether it is final, so that a repeat is known by it, whatever it says.
+func ReceiptOf(o *Outbox, r Receipt, now time.Time) *Signal {
+	r.OutboxID, r.Kind, r.Destination, r.Hops = o.ID, o.Kind, o.Destination, o.Hops
+	ordinal := 0
+	if r.Final {
+		ordinal = 1
+	}
+	return &Signal{
+		ID: Derive(o.ID, SignalReceipt, ordinal), Type: SignalReceipt, For: o.Asker, ContactID: o.ContactID,
+		OccurredAt: now, Epoch: o.Epoch, What: o.Kind, Receipt: &r,
+	}
 }
 
 // DeadLetter is a value of topic dead-letters: what could not be processed or delivered.

@@ -15,6 +15,7 @@ const (
 	TopicContacts      Topic = "contacts"
 	TopicSignals       Topic = "signals"
 	TopicEmailRequests Topic = "email-requests"
+	TopicOutbox        Topic = "outbox"
 	TopicDeadLetters   Topic = "dead-letters"
 )
 
@@ -30,8 +31,9 @@ type TopicSpec struct {
 	ContactKeyed bool
 }
 
-// Topics lists every topic with its cleanup policy and default retention. The
-// slice is a fresh copy at each call.
+// Topics lists every topic with its cleanup policy and default retention, the newest
+// last: without a registry the order gives schemas their ids. The slice is a fresh copy
+// at each call.
 func Topics() []TopicSpec {
 	const day = 24 * time.Hour
 	return []TopicSpec{
@@ -43,5 +45,6 @@ func Topics() []TopicSpec {
 		{Topic: TopicSignals, Retention: 30 * day, ContactKeyed: true},
 		{Topic: TopicEmailRequests, Retention: 7 * day, ContactKeyed: true},
 		{Topic: TopicDeadLetters, Retention: 90 * day},
+		{Topic: TopicOutbox, Retention: 30 * day, ContactKeyed: true},
 	}
 }

@@ -226,6 +226,7 @@ func (m *Signal) wire(w *wire) {
 	w.nullString(&m.State)
 	null(w, &m.Merged, (*MergedSignal).wire)
 	null(w, &m.Deleted, (*DeletedSignal).wire)
+	null(w, &m.Receipt, (*Receipt).wire)
 }
 
 func (m *MergedSignal) wire(w *wire) {
@@ -237,6 +238,34 @@ func (m *MergedSignal) wire(w *wire) {
 func (m *DeletedSignal) wire(w *wire) {
 	w.long(&m.Seq)
 	w.long(&m.Era)
+}
+
+func (m *Receipt) wire(w *wire) {
+	w.string(&m.OutboxID)
+	w.string(&m.Kind)
+	w.string(&m.Destination)
+	w.string(&m.Result)
+	w.bool(&m.Final)
+	w.count(&m.Attempts)
+	null(w, &m.Status, wireInt)
+	w.nullString(&m.ReceiverID)
+	w.nullString(&m.Body)
+	w.string(&m.Reason)
+	w.count(&m.Hops)
+}
+
+func (m *Outbox) wire(w *wire) {
+	w.string(&m.ID)
+	w.string(&m.ContactID)
+	w.time(&m.OccurredAt)
+	w.string(&m.Destination)
+	w.string(&m.Kind)
+	w.string(&m.Body)
+	table(w, &m.Headers, wireString)
+	w.time(&m.NotAfter)
+	w.string(&m.Asker)
+	w.long(&m.Epoch)
+	w.count(&m.Hops)
 }
 
 func (m *EmailRequest) wire(w *wire) {

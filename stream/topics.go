@@ -134,7 +134,7 @@ func (a *Admin) CreateTopics(ctx context.Context) (created []string, err error) 
 	if err != nil {
 		return created, fmt.Errorf("ensure topics: %w", err)
 	}
-	a.keepSignals(ctx, configs)
+	a.keepAsEvents(ctx, configs)
 	if problems := a.check(found, configs); len(problems) > 0 {
 		return created, &TopicsError{Problems: problems}
 	}
@@ -227,31 +227,36 @@ func (a *Admin) topicConfig(spec schemas.TopicSpec) map[string]*string {
 	return conf
 }
 
-// keepSignals has topic signals, which was made with a shorter retention once, kept as
-// long as events. What it is not allowed to change, check reports.
-func (a *Admin) keepSignals(ctx context.Context, configs map[string]map[string]string) {
-	name := a.Config.Topic(schemas.TopicSignals)
-	retention, short := a.signalsShort(configs)
-	if !short {
-		return
+// keptAsEvents are the topics that are kept as long as events: a processor that catches up
+// reads signals beside them, and what it asks for may follow late.
+var keptAsEvents = []schemas.Topic{schemas.TopicSignals, schemas.TopicOutbox}
+
+// keepAsEvents has these topics, which may have been made with a shorter retention once,
+// kept as long as events. What it is not allowed to change, check reports.
+func (a *Admin) keepAsEvents(ctx context.Context, configs map[string]map[string]string) {
+	for _, topic := range keptAsEvents {
+		name := a.Config.Topic(topic)
+		retention, short := a.keptShorter(topic, configs)
+		if !short {
+			continue
+		}
+		change := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: retentionMS, Value: kadm.StringPtr(retention)}}
+		altered, err := a.Kadm.AlterTopicConfigs(ctx, change, name)
+		if err == nil && len(altered) == 1 && altered[0].Err == nil {
+			configs[name][retentionMS] = retention
+		}
 	}
-	change := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: retentionMS, Value: kadm.StringPtr(retention)}}
-	altered, err := a.Kadm.AlterTopicConfigs(ctx, change, name)
-	if err != nil || len(altered) != 1 || altered[0].Err != nil {
-		return
-	}
-	configs[name][retentionMS] = retention
 }
 
 const retentionMS = "retention.ms"
 
-// signalsShort says whether topic signals is kept for less than topic events, and the
-// retention of that one.
-func (a *Admin) signalsShort(configs map[string]map[string]string) (events string, short bool) {
+// keptShorter says whether a topic is to be kept as long as topic events and is kept for
+// less, and the retention of that one.
+func (a *Admin) keptShorter(topic schemas.Topic, configs map[string]map[string]string) (events string, short bool) {
 	events = configs[a.Config.Topic(schemas.TopicEvents)][retentionMS]
 	want, err := strconv.ParseInt(events, 10, 64)
-	got, err2 := strconv.ParseInt(configs[a.Config.Topic(schemas.TopicSignals)][retentionMS], 10, 64)
-	return events, err == nil && err2 == nil && got >= 0 && (want < 0 || got < want)
+	got, err2 := strconv.ParseInt(configs[a.Config.Topic(topic)][retentionMS], 10, 64)
+	return events, slices.Contains(keptAsEvents, topic) && err == nil && err2 == nil && got >= 0 && (want < 0 || got < want)
 }
 
 // awaitTopics waits until all topics exist and each partition has a leader.
@@ -336,7 +341,7 @@ func (a *Admin) check(found kadm.TopicDetails, configs map[string]map[string]str
 		}
 		a.checkPartitions(spec, len(found[name].Partitions), contactPartitions, report)
 		a.checkConfig(spec, name, configs[name], report)
-		if retention, short := a.signalsShort(configs); short && spec.Topic == schemas.TopicSignals {
+		if retention, short := a.keptShorter(spec.Topic, configs); short {
 			report("retention.ms is less than that of topic events: a processor that catches up reads both", a.alter(name, retentionMS+"="+retention))
 		}
 	}

@@ -14,6 +14,8 @@
 //     or left out by a later step.
 //   - Facts are numbered, say after which record they became true, and count their hops;
 //     a chain that goes in circles ends in a dead letter.
+//   - What a step puts on outbox bears who asks and about whom; its receipt is a step, also
+//     when the contact was merged away meanwhile.
 //   - A record that fails becomes a dead letter and takes its number: the next ones go on.
 package derive
 
@@ -137,7 +139,7 @@ type Known struct {
 	Events []storage.StoredEvent
 }
 
-// Record is what a step is about: one of Event, Fact, Timer and Command is set.
+// Record is what a step is about: one of Event, Fact, Timer, Command and Receipt is set.
 type Record[S any] struct {
 	ID         string
 	ContactID  string
@@ -151,6 +153,11 @@ type Record[S any] struct {
 	Timer *Timer
 	// Command is what somebody tells the processor to do with the contact.
 	Command *Command
+	// Receipt is what came of an outbox record that the processor asked for, under the epoch
+	// that it gave it. It may come again, see [Asks]; never does one of a contact that is not
+	// known or was erased.
+	Receipt      *schemas.Receipt
+	ReceiptEpoch int64
 	// Loser is beside contact.merged what the loser had; nil when that had been taken in
 	// before, by the take-over or with another loser's.
 	Loser *Loser[S]

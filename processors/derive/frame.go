@@ -263,7 +263,7 @@ func (f *Frame[S]) isFill(in *incoming) bool {
 // concerns says that the record is for this processor.
 func (f *Frame[S]) concerns(in *incoming, logic Logic[S]) bool {
 	switch in.kind() {
-	case handover, direct:
+	case handover, direct, receipt:
 		return in.signal.For == f.p.Name()
 	case derived:
 		return logic.Wants(in.fact.Type)

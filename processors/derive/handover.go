@@ -21,7 +21,7 @@ func (m *machine[S]) handOver(c *contact[S], cause *stream.Record) error {
 	}
 	for _, in := range c.held {
 		switch in.kind() {
-		case handover:
+		case handover, receipt:
 			err = m.forwardSignal(c, in)
 		case derived:
 			err = m.forwardFact(c, in)

@@ -55,6 +55,7 @@ const (
 	numbered              // by contacts; takes its place
 	derived               // a fact of another processor, which waits for its cause
 	handover              // waits for contact.merged
+	receipt               // waits while a hand-over does, which may have what was asked for
 	direct                // a signal that acts when it is read
 )
 
@@ -62,6 +63,8 @@ func (in *incoming) kind() kind {
 	switch {
 	case in.signal != nil && in.signal.Type == schemas.SignalHandover:
 		return handover
+	case in.isOf(schemas.SignalReceipt) && in.signal.Receipt != nil:
+		return receipt
 	case in.signal != nil:
 		return direct
 	case in.seq > 0:
@@ -82,6 +85,8 @@ func (in *incoming) hops() int {
 		return in.event.Hops
 	case in.fact != nil:
 		return in.fact.Hops
+	case in.kind() == receipt:
+		return in.signal.Receipt.Hops
 	}
 	return 0
 }

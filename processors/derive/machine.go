@@ -105,7 +105,7 @@ func (m *machine[S]) late(c *contact[S], in *incoming) error {
 			c.forget = append(append(c.forget, h.Loser), h.Took...)
 		}
 		return nil
-	case in.kind() == handover, in.isOf(schemas.SignalRecord), in.isOf(schemas.SignalCommand):
+	case in.kind() == handover, in.isOf(schemas.SignalRecord), in.isOf(schemas.SignalCommand), in.kind() == receipt:
 		return m.forwardSignal(c, in)
 	case in.kind() == derived && m.l.Wants(in.fact.Type):
 		return m.forwardFact(c, in)
@@ -123,6 +123,14 @@ func (m *machine[S]) apply(c *contact[S], in *incoming) error {
 		c.hear(in.fact)
 	}
 	c.touched = true
+	if in.kind() == receipt {
+		if !c.known() {
+			return nil
+		}
+		r.Receipt, r.OccurredAt = in.signal.Receipt, in.signal.OccurredAt
+		r.ReceiptEpoch = in.signal.Epoch
+		return m.step(c, r, in.cause, in.hops(), m.now)
+	}
 	if in.event == nil && in.fact == nil {
 		return nil // given up
 	}
@@ -203,7 +211,7 @@ func (m *machine[S]) again(c *contact[S], in *incoming) error {
 			}
 			c.hear(inner.fact)
 		}
-	case handover, direct:
+	case handover, direct, receipt:
 		return m.handle(c, inner)
 	}
 	r := &Record[S]{ID: inner.id, ContactID: c.row.ContactID, Event: inner.event, Fact: inner.fact}

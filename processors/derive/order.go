@@ -66,6 +66,7 @@ func (c *contact[S]) hold(in *incoming, off rule) bool {
 		if slices.Contains(c.row.Took, in.loser()) && !off.has(ruleOnce) {
 			return false
 		}
+	case receipt:
 	default:
 		return false
 	}
@@ -110,6 +111,10 @@ func (c *contact[S]) ready(off rule) *incoming {
 			}
 		case derived:
 			if in.era < c.row.Era || in.fact.CauseSeq <= c.row.Seq {
+				return in
+			}
+		case receipt:
+			if !slices.ContainsFunc(c.held, func(h *incoming) bool { return h.kind() == handover }) {
 				return in
 			}
 		}

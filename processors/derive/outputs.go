@@ -20,6 +20,9 @@ func (m *machine[S]) publish(c *contact[S], causeID string, cause *stream.Record
 			o.Hops = hops
 		case *schemas.Input:
 			o.Hops = hops
+		case *schemas.Outbox:
+			m.address(o, c.row.ContactID, causeID, i, now)
+			o.Hops = hops
 		}
 		if err := m.out.Emit(cause, o); err != nil {
 			return err
@@ -40,11 +43,22 @@ func number(f *schemas.Fact, row *storage.Derived, cause string, ordinal int, no
 	}
 }
 
+// address says who asks, and about whom.
+func (m *machine[S]) address(o *schemas.Outbox, contact, cause string, ordinal int, now time.Time) {
+	o.ContactID, o.Asker = contact, m.p.Name()
+	if o.ID == "" {
+		o.ID = schemas.Derive(cause, "outbox:"+m.p.Name(), ordinal)
+	}
+	if o.OccurredAt.IsZero() {
+		o.OccurredAt = now
+	}
+}
+
 // anyHops says that something of it may cause what caused it.
 func anyHops(outputs []schemas.Message) bool {
 	return slices.ContainsFunc(outputs, func(o schemas.Message) bool {
 		switch o.(type) {
-		case *schemas.Fact, *schemas.Input:
+		case *schemas.Fact, *schemas.Input, *schemas.Outbox:
 			return true
 		}
 		return false
