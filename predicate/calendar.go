@@ -2,6 +2,7 @@ package predicate
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 )
@@ -29,59 +30,74 @@ func dayStart(day int64, zone *time.Location) int64 {
 	}
 }
 
-// LoadZone finds an IANA time zone by its name, such as Europe/Berlin or UTC. What is empty
-// or means the machine's own zone is an error, which says what to write.
+// zones remembers the zones that contacts named, and the names that are none, for
+// loading one reads files.
+var zones struct {
+	sync.RWMutex
+	known map[string]*time.Location // nil: no zone
+}
+
+// maxZones is more than there are. A contact may name anything, so names that are none are
+// forgotten beyond it.
+const maxZones = 2000
+
+// LoadZone finds an IANA time zone by its exact name, each at one address. UTC has a name; what
+// is empty or means the machine's own zone has not, nor have offsets such as +05:30. The
+// error says what to write. It is safe for concurrent use.
 func LoadZone(name string) (*time.Location, error) {
-	if name == "" || name == "Local" || len(name) > 64 {
-		return nil, fmt.Errorf("%q is no time zone: write an IANA name such as Europe/Berlin", name)
-	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
+	zone := findZone(name)
+	if zone == nil {
 		return nil, fmt.Errorf("%q is no time zone: write an IANA name such as Europe/Berlin", name)
 	}
 	return zone, nil
 }
 
-// zones remembers the zones that contacts named, and the names that are none, for
-// loading one reads files. It is bounded: a contact may name anything.
-type zones struct {
-	deployment *time.Location
-	mu         sync.RWMutex
-	known      map[string]*time.Location // nil: no zone
-}
-
-const maxZones = 2000
-
-// of is the zone of the contact, else of the deployment. An event that is being filtered
-// has that of the deployment: what was filtered stays filtered when a contact moves.
-func (z *zones) of(v view) *time.Location {
-	if v.event != nil {
-		return z.deployment
+// findZone is nil for a name that is none.
+func findZone(name string) *time.Location {
+	if name == "" || name == "Local" || len(name) > 64 {
+		return nil
 	}
-	if name := readValue(v.state.raw(zoneID)); name.kind == typeText {
-		if zone := z.find(name.text); zone != nil {
-			return zone
-		}
-	}
-	return z.deployment
-}
-
-func (z *zones) find(name string) *time.Location {
-	z.mu.RLock()
-	zone, known := z.known[name]
-	z.mu.RUnlock()
+	zones.RLock()
+	zone, known := zones.known[name]
+	zones.RUnlock()
 	if known {
 		return zone
 	}
-	zone, err := LoadZone(name)
+	zone, err := time.LoadLocation(name)
 	if err != nil {
 		zone = nil
 	}
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if z.known == nil || len(z.known) >= maxZones {
-		z.known = map[string]*time.Location{}
+	return rememberZone(name, zone)
+}
+
+// rememberZone returns the one that was remembered first.
+func rememberZone(name string, zone *time.Location) *time.Location {
+	zones.Lock()
+	defer zones.Unlock()
+	if before := zones.known[name]; before != nil {
+		return before
 	}
-	z.known[name] = zone
+	if zones.known == nil {
+		zones.known = map[string]*time.Location{}
+	}
+	if len(zones.known) >= maxZones {
+		maps.DeleteFunc(zones.known, func(_ string, zone *time.Location) bool { return zone == nil })
+	}
+	zones.known[name] = zone
 	return zone
+}
+
+// zoneOf is the zone of the contact, else of the deployment. An event that is being
+// filtered has that of the deployment: what was filtered stays filtered when a contact
+// moves.
+func zoneOf(v view, deployment *time.Location) *time.Location {
+	if v.event != nil {
+		return deployment
+	}
+	if name := readValue(v.state.raw(zoneID)); name.kind == typeText {
+		if zone := findZone(name.text); zone != nil {
+			return zone
+		}
+	}
+	return deployment
 }

@@ -26,7 +26,7 @@ func Compile(list []Named, opts Options) (*Set, error) {
 	}
 	ordered, faults := order(list, opts.Buckets)
 	c := &compiler{opts: opts, set: &Set{
-		ids: map[string]int{}, zones: zones{deployment: cmp.Or(opts.Zone, time.UTC)},
+		ids: map[string]int{}, zone: cmp.Or(opts.Zone, time.UTC),
 		events: map[string]*eventSpec{}, legs: map[uint64]*legSpec{},
 		readers: map[uint64][]int{}, membership: map[string][]int{},
 	}, faults: faults}
@@ -167,7 +167,7 @@ func (c *compiler) compare(e *expr, left valueSource) node {
 
 // date compares a date.
 func (c *compiler) date(e *expr, left momentSource) node {
-	n := &dateNode{of: left, zones: &c.set.zones}
+	n := &dateNode{of: left, deployment: c.set.zone}
 	moments := e.moments()
 	operators := []string{e.operator}
 	if e.operator == opBetween {
@@ -178,7 +178,7 @@ func (c *compiler) date(e *expr, left momentSource) node {
 	}
 	switch {
 	case e.zone != "":
-		n.zone, _ = LoadZone(e.zone) // was checked
+		n.zone = findZone(e.zone) // was checked
 	case c.filter == nil && moments[0].calendar:
 		c.watch(Path{zoneProperty})
 	}

@@ -40,7 +40,7 @@ func CompileFilter(s Selector, opts FilterOptions) (*Filter, error) {
 	}
 	var faults Faults
 	event := &eventSpec{}
-	c := &compiler{set: &Set{zones: zones{deployment: cmp.Or(opts.Zone, time.UTC)}}, filter: event}
+	c := &compiler{set: &Set{zone: cmp.Or(opts.Zone, time.UTC)}, filter: event}
 	out := &Filter{buckets: s.buckets()}
 	for _, id := range out.buckets {
 		if opts.Buckets != nil && !slices.Contains(opts.Buckets, id) {

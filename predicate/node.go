@@ -131,10 +131,10 @@ func (m textMoment) moment(v view) (Moment, bool) {
 
 // dateNode compares a date. What operator and moment say is joined by and.
 type dateNode struct {
-	of    momentSource
-	sides []dateSide
-	zones *zones
-	zone  *time.Location // nil: the contact's, else the deployment's
+	of         momentSource
+	sides      []dateSide
+	zone       *time.Location // nil: the contact's, else the deployment's
+	deployment *time.Location
 }
 
 type dateSide struct {
@@ -151,7 +151,7 @@ func (n *dateNode) eval(v view) verdict {
 	for _, side := range n.sides {
 		zone := n.zone
 		if zone == nil && side.moment.calendar {
-			zone = n.zones.of(v)
+			zone = zoneOf(v, n.deployment)
 		}
 		holds = holds.and(spanOf(side.operator, actual, side.moment, zone))
 	}

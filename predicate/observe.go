@@ -117,7 +117,7 @@ func (n *dateNode) observe(o *observer) {
 	for _, side := range n.sides {
 		zone := n.zone
 		if zone == nil {
-			zone = n.zones.of(o.view)
+			zone = zoneOf(o.view, n.deployment)
 		}
 		o.saw.With = append(o.saw.With, side.moment.atInstant(o.view.now, zone).String())
 		switch {

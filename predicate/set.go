@@ -33,7 +33,7 @@ type Options struct {
 type Set struct {
 	conditions []compiled
 	ids        map[string]int
-	zones      zones
+	zone       *time.Location // the deployment's
 
 	events     map[string]*eventSpec // by name
 	legs       map[uint64]*legSpec
