@@ -58,7 +58,7 @@ func Apply(ctx context.Context, db *storage.DB, files *Files, opts Options, by s
 	if err := opts.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	return change(ctx, db, by, func(inUse *Set) ([]BucketInUse, []Failing, error) {
+	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
 		buckets, failing := plan(inUse, files, opts)
 		return buckets, failing, nil
 	})
@@ -67,7 +67,7 @@ func Apply(ctx context.Context, db *storage.DB, files *Files, opts Options, by s
 // Switch enables or disables a bucket, whatever its definition says, until it is switched
 // back or its definition is removed.
 func Switch(ctx context.Context, db *storage.DB, bucketID string, enabled bool, by string) (*Outcome, error) {
-	return change(ctx, db, by, func(inUse *Set) ([]BucketInUse, []Failing, error) {
+	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
 		if inUse.Find(bucketID) == nil {
 			return nil, nil, fmt.Errorf("bucket %q: %w", bucketID, ErrUnknown)
 		}
@@ -98,7 +98,7 @@ func RequireUnused(ctx context.Context, tx *storage.Tx, bucketID string) error {
 }
 
 // change makes the next version of the set of what next says.
-func change(ctx context.Context, db *storage.DB, by string, next func(inUse *Set) ([]BucketInUse, []Failing, error)) (*Outcome, error) {
+func change(ctx context.Context, db *storage.DB, by string, next func(tx *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error)) (*Outcome, error) {
 	var out *Outcome
 	err := db.InTx(ctx, func(tx *storage.Tx) error {
 		if err := tx.LockDefinitions(ctx); err != nil {
@@ -108,7 +108,7 @@ func change(ctx context.Context, db *storage.DB, by string, next func(inUse *Set
 		if err != nil {
 			return err
 		}
-		buckets, failing, err := next(inUse)
+		buckets, failing, err := next(tx, inUse)
 		if err != nil {
 			return err
 		}

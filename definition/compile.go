@@ -17,6 +17,8 @@ type Options struct {
 	Limits predicate.Limits
 	// NoEvents says that no events are stored, so no condition may look at them.
 	NoEvents bool
+	// Referenced says that only events are stored that some bucket in use looks at.
+	Referenced bool
 }
 
 // compile checks criteria beside each other: windows, thresholds, buckets that are unknown

@@ -90,6 +90,7 @@ func (s *Set) FailingOf(id string) *Failing {
 // Reader is where the set in use is read: a *storage.Tx or a *storage.DB.
 type Reader interface {
 	DefinitionSet(ctx context.Context) (*storage.DefinitionSet, error)
+	DefinitionSets(ctx context.Context, below int64, limit int) ([]storage.DefinitionSet, error)
 	DefinitionFaults(ctx context.Context) ([]storage.DefinitionFault, error)
 }
 
@@ -102,11 +103,9 @@ func Current(ctx context.Context, from Reader) (*Set, error) {
 	}
 	set := &Set{}
 	if stored != nil {
-		buckets, err := decode(stored.Body)
-		if err != nil {
+		if set, err = readSet(stored); err != nil {
 			return nil, err
 		}
-		set = &Set{Version: stored.Version, Hash: stored.Hash, AppliedAt: stored.AppliedAt, AppliedBy: stored.AppliedBy, Buckets: buckets, events: eventsOf(buckets)}
 	}
 	faults, err := from.DefinitionFaults(ctx)
 	if err != nil {
@@ -116,4 +115,13 @@ func Current(ctx context.Context, from Reader) (*Set, error) {
 		set.Failing = append(set.Failing, Failing{f.File, f.IDs, f.Faults, f.Since})
 	}
 	return set, nil
+}
+
+// readSet reads a stored set.
+func readSet(stored *storage.DefinitionSet) (*Set, error) {
+	buckets, err := decode(stored.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &Set{Version: stored.Version, Hash: stored.Hash, AppliedAt: stored.AppliedAt, AppliedBy: stored.AppliedBy, Buckets: buckets, events: eventsOf(buckets)}, nil
 }

@@ -31,6 +31,7 @@ type cli struct {
 	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date."`
 	Init         initCmd         `cmd:"" help:"Write definitions to begin with: buckets for the example shop."`
 	Check        checkCmd        `cmd:"" help:"Check definitions without asking a server; fails when one has a fault."`
+	Plan         planCmd         `cmd:"" help:"Say what apply would change, and who would enter and leave buckets; exits with 2 when there is a change."`
 	Apply        applyCmd        `cmd:"" help:"Put definitions in use, for all instances."`
 	Doctor       doctorCmd       `cmd:"" help:"Check Kafka, registry, Postgres, schema and clock; say what to mend."`
 	Topics       topicsCmd       `cmd:"" help:"Look at topics and the records on them."`
@@ -72,7 +73,8 @@ func main() {
 const interrupted = 130
 
 // run parses args and runs the command; it returns the exit code: 0, 1 for a
-// failure, 2 for a wrong call, 130 when ctx ended it before it was done.
+// failure, 2 for a wrong call, 130 when ctx ended it before it was done, or what the
+// command says.
 func run(ctx context.Context, args []string) int {
 	var c cli
 	parser, err := newParser(ctx, &c, os.Stdout)
@@ -83,17 +85,34 @@ func run(ctx context.Context, args []string) int {
 	kctx, err := parser.Parse(withNegatives(args))
 	if err != nil {
 		fail(&c, withHelp(err))
-		return 2
+		return wrongCall(err)
 	}
+	var own exitCode
 	err = kctx.Run(&output{JSON: c.JSON, W: &terminal{to: os.Stdout}}, parser)
 	switch {
 	case err == nil:
 		return 0
 	case isInterrupted(ctx, err):
 		return interrupted // the person knows
+	case errors.As(err, &own):
+		return int(own)
 	}
 	fail(&c, err)
 	return 1
+}
+
+// wrongCall is the exit code of a call that cannot be read: 2, but of plan, where that says
+// that there are changes.
+func wrongCall(err error) int {
+	var call *kong.ParseError
+	if errors.As(err, &call) && call.Context != nil {
+		for _, p := range call.Context.Path {
+			if p.Command != nil && p.Command.Name == "plan" {
+				return 1
+			}
+		}
+	}
+	return 2
 }
 
 var negative = regexp.MustCompile(`^-\d`)

@@ -103,11 +103,11 @@ func (w *work[S]) fill(ctx context.Context, tx *storage.Tx) error {
 	if len(behind) == 0 {
 		return nil
 	}
-	rows := make([]*storage.Derived, len(behind))
+	rows, versions := make([]*storage.Derived, len(behind)), make([]int64, len(behind))
 	for i, c := range behind {
-		rows[i], c.looked = &c.row, true
+		rows[i], versions[i], c.looked = &c.row, r.VersionOf(c.state), true
 	}
-	return tx.KnownContacts(ctx, rows, namesFor(r, behind), func(t *storage.Taken) error {
+	return tx.KnownContacts(ctx, rows, namesFor(r, versions), func(t *storage.Taken) error {
 		c := w.contacts[t.ContactID]
 		t.Contact.Partition = c.row.Partition
 		c.ahead = &Known{Contact: t.Contact, Events: t.Events}
@@ -129,15 +129,12 @@ func (w *work[S]) fillAgain(ctx context.Context, tx *storage.Tx) error {
 	return w.fill(ctx, tx)
 }
 
-// namesFor are the events that are needed to fill contacts, each once.
-func namesFor[S any](r Refills[S], behind []*contact[S]) []string {
+// namesFor are the events that are needed to fill states of versions, each once.
+func namesFor[S any](r Refills[S], versions []int64) []string {
 	var names []string
-	seen := make(map[int64]bool)
-	for _, c := range behind {
-		if v := r.VersionOf(c.state); !seen[v] {
-			seen[v] = true
-			names = append(names, r.Names(v)...)
-		}
+	slices.Sort(versions)
+	for _, v := range slices.Compact(versions) {
+		names = append(names, r.Names(v)...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
