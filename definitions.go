@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/processors/buckets"
 	"github.com/hogstream/hogstream/storage"
 )
 
@@ -76,14 +78,61 @@ func (a *App) applyDefinitions(ctx context.Context) (*definition.Outcome, error)
 }
 
 func (a *App) apply(ctx context.Context, files *definition.Files) (*definition.Outcome, error) {
+	members := a.foresee(ctx, files)
 	out, err := definition.Apply(ctx, a.db, files, a.cfg.DefinitionOptions(), a.cfg.Instance)
 	if err != nil {
 		return nil, fmt.Errorf("apply definitions: %w", err)
+	}
+	out.Members = members
+	for _, r := range out.Broken {
+		a.tel.Logger.Warn("definitions.removed_while_asked_for", zap.String("bucket", r.Bucket), zap.String(r.Kind, r.Name))
 	}
 	if out.Changed {
 		a.tel.Logger.Info("definitions.applied", zap.Int64("version", out.Set.Version), zap.Strings("changes", inWords(out.Changes)))
 	}
 	return out, nil
+}
+
+// foreseeFor is for how long a save in dev mode looks who would enter and leave.
+const foreseeFor = 2 * time.Second
+
+// foresee looks, in dev mode, who would enter and leave when files are applied. It is for a
+// person to read, and no reason not to apply them: nil when it fails.
+func (a *App) foresee(ctx context.Context, files *definition.Files) *definition.Forecast {
+	if !a.cfg.Dev || a.added.applied == nil {
+		return nil
+	}
+	members, err := a.foreseeMembers(ctx, files)
+	if err != nil && ctx.Err() == nil {
+		a.tel.Logger.Warn("definitions.not_foreseen", zap.Error(err))
+	}
+	return members
+}
+
+func (a *App) foreseeMembers(ctx context.Context, files *definition.Files) (*definition.Forecast, error) {
+	inUse, err := definition.Current(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := definition.NewPlan(inUse, files, a.cfg.DefinitionOptions())
+	if err != nil || len(plan.Moving()) == 0 {
+		return nil, err
+	}
+	return a.foreseePlan(ctx, plan, 0, time.Now().Add(foreseeFor))
+}
+
+// foreseePlan looks who would enter and leave, with what is left of the process's cores and
+// connections.
+func (a *App) foreseePlan(ctx context.Context, plan *definition.Plan, sample int, until time.Time) (*definition.Forecast, error) {
+	zone, err := a.cfg.Zone()
+	if err != nil {
+		return nil, err
+	}
+	f := buckets.Foresight{
+		DB: a.db, Options: buckets.Options{Limits: a.cfg.DefinitionOptions().Limits, Zone: zone},
+		Workers: max(1, runtime.GOMAXPROCS(0)/2), Sample: sample, Until: until,
+	}
+	return f.Foresee(ctx, plan)
 }
 
 // watchFiles applies the files after each save, or says how they differ from what is in

@@ -18,6 +18,10 @@ type Outcome struct {
 	Set     *Set     // in use now
 	Changed bool     // whether it is another version than before
 	Changes []Change // against the version before, by id
+	// Broken are filters of destinations that ask for buckets which were removed.
+	Broken []Reference
+	// Members is what was foreseen of it; nil when nobody looked.
+	Members *Forecast
 }
 
 // Change is a bucket that differs from what was in use.
@@ -55,13 +59,19 @@ var ErrInUse = errors.New("the bucket is in use")
 // Files replace what was applied from files, and definitions built in Go what was built in
 // Go; neither removes the other.
 func Apply(ctx context.Context, db *storage.DB, files *Files, opts Options, by string) (*Outcome, error) {
-	if err := opts.Limits.Validate(); err != nil {
-		return nil, err
-	}
-	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
-		buckets, failing := plan(inUse, files, opts)
-		return buckets, failing, nil
+	var broken []Reference
+	out, err := change(ctx, db, by, func(tx *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
+		p, err := NewPlan(inUse, files, opts)
+		if err != nil {
+			return nil, nil, err
+		}
+		broken, err = p.Broken(ctx, tx)
+		return p.Next.Buckets, p.Next.Failing, err
 	})
+	if err == nil {
+		out.Broken = broken
+	}
+	return out, err
 }
 
 // Switch enables or disables a bucket, whatever its definition says, until it is switched

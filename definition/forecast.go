@@ -16,7 +16,14 @@ type Forecast struct {
 	Whole    bool      `json:"whole" doc:"false: there was no time for all contacts, and who enters and leaves is of those that were looked at."`
 	Waiting  int64     `json:"waiting" doc:"Contacts of which records are still under way; they are looked at as Postgres has them."`
 	Failed   int64     `json:"failed" doc:"Contacts of which the definitions fail; they would stay as they are."`
+	Filling  *Filling  `json:"filling,omitempty" doc:"While contacts are still passed with the set in use: what that has still to do to these buckets is in the numbers."`
 	Effects  []Effect  `json:"effects" doc:"By bucket."`
+}
+
+// Filling is how far contacts have been passed with the set in use.
+type Filling struct {
+	Passed int64 `json:"passed"`
+	Total  int64 `json:"total"`
 }
 
 // Effect is what a plan would do to the members of a bucket.

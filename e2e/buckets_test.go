@@ -61,7 +61,7 @@ func (w *world) define(dir, text string) {
 	w.t.Helper()
 	require.NoError(w.t, os.MkdirAll(filepath.Join(dir, "buckets"), 0o755))
 	require.NoError(w.t, os.WriteFile(filepath.Join(dir, "buckets", "all.yaml"), []byte(text), 0o600))
-	w.cli(nil, "apply", dir)
+	w.cli(nil, "apply", dir, "--yes")
 }
 
 // Two processes share the work; either is killed now and then, also while definitions

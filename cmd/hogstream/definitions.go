@@ -11,7 +11,6 @@ import (
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/definition"
-	"github.com/hogstream/hogstream/storage"
 )
 
 type checkCmd struct {
@@ -70,46 +69,32 @@ func counted(n int, what string) string {
 
 type applyCmd struct {
 	Dir string `arg:"" optional:"" help:"Directory of definitions; DEFINITIONS_DIR, or ./definitions, when not given."`
-	infraFlags
+	carryOutFlags
 }
 
 // Run puts the definitions in use, for all instances. With a fault nothing is changed.
 func (c *applyCmd) Run(ctx context.Context, out *output) error {
-	cfg, err := c.config()
+	p, err := openPlanner(ctx, c.infraFlags)
 	if err != nil {
 		return err
 	}
-	files, err := load(c.Dir, &cfg)
+	defer p.db.Close()
+	if err := p.want(ctx, c.Dir, 0); err != nil {
+		return fmt.Errorf("%w: nothing was applied", err)
+	}
+	done, err := p.carryOut(ctx, out, &c.carryOutFlags, "hogstream apply")
 	if err != nil {
 		return err
 	}
-	if faults := files.Faults(); len(faults) > 0 {
-		return fmt.Errorf("%w\n%w: nothing was applied", faults, faulty(len(faults)))
-	}
-	if cfg.Database.URL == "" {
-		return fmt.Errorf("DATABASE_URL is not set: give a postgres:// URL")
-	}
-	db, err := storage.Open(ctx, storage.Config{URL: cfg.Database.URL, MaxConns: 2})
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	if err := db.RequireSchema(ctx); err != nil {
-		return err
-	}
-	done, err := definition.Apply(ctx, db, files, cfg.DefinitionOptions(), whoRuns())
-	if err != nil {
-		return err
-	}
-	return out.value(appliedOf(done), func(w io.Writer) { printApplied(w, files.Dir, done) })
+	return out.value(appliedOf(done), func(w io.Writer) { printApplied(w, p.dir, done) })
 }
 
-// whoRuns names the person at the command line.
-func whoRuns() string {
+// whoRuns names a command and the person who runs it.
+func whoRuns(command string) string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
-		return "hogstream apply by " + u.Username
+		return command + " by " + u.Username
 	}
-	return "hogstream apply"
+	return command
 }
 
 // applied is an outcome as --json has it.
@@ -138,6 +123,10 @@ func printApplied(w io.Writer, dir string, out *definition.Outcome) {
 			fields = " (" + strings.Join(c.Fields, ", ") + ")"
 		}
 		fmt.Fprintf(w, "  %-8s %s%s\n", c.What, c.ID, fields)
+	}
+	printForecast(w, out.Members)
+	for _, r := range out.Broken {
+		fmt.Fprintf(w, "  WARNING  %s, which was removed: its members stay as they are\n", r)
 	}
 	for _, f := range out.Set.Failing {
 		for line := range strings.SplitSeq(f.Faults, "\n") {

@@ -33,6 +33,9 @@ type cli struct {
 	Check        checkCmd        `cmd:"" help:"Check definitions without asking a server; fails when one has a fault."`
 	Plan         planCmd         `cmd:"" help:"Say what apply would change, and who would enter and leave buckets; exits with 2 when there is a change."`
 	Apply        applyCmd        `cmd:"" help:"Put definitions in use, for all instances."`
+	History      historyCmd      `cmd:"" help:"List the versions of the definitions: when, by whom, what changed."`
+	Diff         diffCmd         `cmd:"" help:"Show how two versions of the definitions differ."`
+	Rollback     rollbackCmd     `cmd:"" help:"Put a version of the definitions in use again."`
 	Doctor       doctorCmd       `cmd:"" help:"Check Kafka, registry, Postgres, schema and clock; say what to mend."`
 	Topics       topicsCmd       `cmd:"" help:"Look at topics and the records on them."`
 	Processors   processorsCmd   `cmd:"" help:"See how far processors are; mend one that stopped."`
@@ -87,7 +90,7 @@ func run(ctx context.Context, args []string) int {
 		fail(&c, withHelp(err))
 		return wrongCall(err)
 	}
-	var own exitCode
+	var own exitError
 	err = kctx.Run(&output{JSON: c.JSON, W: &terminal{to: os.Stdout}}, parser)
 	switch {
 	case err == nil:

@@ -22,14 +22,14 @@ import (
 	"github.com/hogstream/hogstream/storage"
 )
 
-// exitCode ends the program with a code of its own. What there was to say is said.
-type exitCode int
+// exitError ends the program with a code of its own. What there was to say is said.
+type exitError int
 
 // Error implements error.
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// hasChanges is the exit code of a plan that changes something, so that a pipeline can tell.
-const hasChanges exitCode = 2
+// errChanges is the exit code of a plan that changes something, so that a pipeline can tell.
+const errChanges exitError = 2
 
 // forecastFlags say how a plan looks at members.
 type forecastFlags struct {
@@ -69,7 +69,7 @@ func (c *planCmd) Run(ctx context.Context, out *output) error {
 		}
 	})
 	if err == nil && p.report.Changed {
-		err = hasChanges
+		err = errChanges
 	}
 	return err
 }
@@ -148,13 +148,17 @@ func (p *planner) make(ctx context.Context, flags forecastFlags, export string, 
 }
 
 func (p *planner) foresee(ctx context.Context, flags forecastFlags, export string, quiet bool) (*definition.Forecast, error) {
+	zone, err := p.cfg.Zone()
+	if err != nil {
+		return nil, err
+	}
 	to, err := openExport(export)
 	if err != nil {
 		return nil, err
 	}
 	seen := &lookedAt{quiet: quiet}
 	f := buckets.Foresight{
-		DB: p.db, Options: buckets.Options{Limits: p.opts.Limits}, Workers: runtime.GOMAXPROCS(0), Sample: flags.Sample, Passed: seen.at,
+		DB: p.db, Options: buckets.Options{Limits: p.opts.Limits, Zone: zone}, Workers: runtime.GOMAXPROCS(0), Sample: flags.Sample, Passed: seen.at,
 	}
 	if to != nil {
 		f.Each = to.write
@@ -318,6 +322,9 @@ func printForecast(w io.Writer, f *definition.Forecast) {
 	}
 	if !f.Whole {
 		fmt.Fprintf(w, "\nThere was no time for all: %d of %d contacts were looked at.\n", f.Contacts, f.Total)
+	}
+	if f.Filling != nil {
+		fmt.Fprintf(w, "\nThe set in use is still being filled (%d of %d contacts): what is left of that is in the numbers.\n", f.Filling.Passed, f.Filling.Total)
 	}
 	if f.Waiting > 0 {
 		fmt.Fprintf(w, "\nOf %s records are still under way to the processor.\n", counted(int(f.Waiting), "contact"))

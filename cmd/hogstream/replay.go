@@ -245,12 +245,17 @@ var errNobodyToAsk = errors.New("nobody to ask: add --yes to go on")
 // confirm asks the person at the terminal, who may also end ctx with Ctrl-C. Without
 // one, --yes is needed.
 func confirm(ctx context.Context, question string) error {
-	info, err := os.Stdin.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !somebodyToAsk() {
 		return errNobodyToAsk
 	}
 	fmt.Fprintf(stderr, "%s [y/N] ", question)
 	return confirmed(ctx, os.Stdin)
+}
+
+// somebodyToAsk says whether a terminal is what is read from.
+func somebodyToAsk() bool {
+	info, err := os.Stdin.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // confirmed reads the answer. A read cannot be interrupted, so it is left behind when

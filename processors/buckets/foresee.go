@@ -45,6 +45,9 @@ func (f *Foresight) Foresee(ctx context.Context, p *definition.Plan) (*definitio
 	if err != nil {
 		return nil, err
 	}
+	if out.Filling, err = f.filling(ctx, p.InUse.Version); err != nil {
+		return nil, err
+	}
 	t := &teller{f: f, of: map[string]*definition.Effect{}}
 	for i := range out.Effects {
 		e := &out.Effects[i]
@@ -65,6 +68,15 @@ func (f *Foresight) Foresee(ctx context.Context, p *definition.Plan) (*definitio
 	}
 	out.At, out.Contacts, out.Waiting, out.Failed, out.Whole = seen.At, seen.Passed, seen.Waiting, seen.Failed, seen.Whole
 	return out, err
+}
+
+// filling is how far the set in use is filled; nil when that is done, or there is none.
+func (f *Foresight) filling(ctx context.Context, version int64) (*definition.Filling, error) {
+	fill, err := f.DB.FillProgress(ctx, Name, version)
+	if err != nil || version == 0 || fill.Done {
+		return nil, err
+	}
+	return &definition.Filling{Passed: fill.Passed, Total: fill.Total}, nil
 }
 
 // teller sums who enters and leaves.

@@ -299,3 +299,89 @@ func agreeOn(t failing, forecast *definition.Forecast, moves map[string]bool, to
 	}
 	require.Len(t, told, int(facts))
 }
+
+// storedPlans is a deployment with contacts, each with properties.
+func storedPlans(t *testing.T, properties ...string) *plans {
+	p := newPlans(t.Context(), t, storagetest.New(t))
+	var contacts []*storage.Contact
+	for i, text := range properties {
+		contacts = append(contacts, &storage.Contact{ID: contactID(i), Properties: text, FirstSeenAt: start, LastSeenAt: start})
+	}
+	p.store(contacts, nil)
+	p.takeOver()
+	return p
+}
+
+func numbers(f *definition.Forecast) (out []string) {
+	for _, e := range f.Effects {
+		out = append(out, fmt.Sprintf("%s: %d+%d-%d told %d", e.Bucket, e.Members, e.Enter, e.Leave, e.Told))
+	}
+	return out
+}
+
+func TestARollbackGivesTheOldMembersBack(t *testing.T) {
+	p := storedPlans(t, `{"plan":"pro"}`, `{"plan":"free"}`, `{"plan":"pro"}`)
+	pros, free := bucket("b", predicate.Prop("plan").Eq("pro")), bucket("b", predicate.Prop("plan").Eq("free"))
+	first := p.built(pros, bucket("same", predicate.Prop("plan").Eq("free")))
+	p.apply(first, p.plan(first))
+	before := p.members()
+	require.Len(t, before, 3)
+	second := p.built(free)
+	forecast, _ := p.foresee(p.plan(second))
+	require.Equal(t, []string{"b: 2+1-2 told 2"}, numbers(forecast))
+	p.apply(second, p.plan(second))
+	require.NotEqual(t, before, p.members())
+
+	old, err := definition.Version(p.ctx, p.db, 1)
+	require.NoError(t, err)
+	back := &definition.Former{Set: old}
+	forecast, moves := p.foresee(p.plan(back))
+	require.Equal(t, []string{"b: 1+2-1 told 1", "same: 1+0-0 told 0"}, numbers(forecast))
+	require.Len(t, moves, 3)
+	p.apply(back, p.plan(back))
+	require.Equal(t, before, p.members())
+}
+
+func TestAPlanSaysThatTheSetInUseIsStillBeingFilled(t *testing.T) {
+	p := storedPlans(t, `{"plan":"pro"}`, `{"plan":"free"}`)
+	first := p.built(bucket("b", predicate.Prop("plan").Eq("pro")))
+	_, err := definition.ApplyPlan(p.ctx, p.db, first, p.opts, "test", p.plan(first).Basis)
+	require.NoError(t, err)
+	second := p.built(bucket("b", predicate.Prop("plan").Eq("pro")), bucket("c", predicate.InBucket("b")))
+	forecast, _ := p.foresee(p.plan(second))
+	require.Equal(t, &definition.Filling{Passed: 0, Total: 2}, forecast.Filling)
+	require.Equal(t, []string{"c: 0+1-0 told 0"}, numbers(forecast), "with what is still to be filled, but of what the plan changes alone")
+	p.apply(second, p.plan(second))
+	forecast, _ = p.foresee(p.plan(p.built(bucket("b", predicate.Prop("plan").Eq("x")))))
+	require.Nil(t, forecast.Filling)
+	require.Equal(t, []string{"b: 1+0-1 told 1"}, numbers(forecast))
+}
+
+func TestAPlanCountsContactsOfWhichRecordsAreUnderWay(t *testing.T) {
+	p := storedPlans(t, `{}`, `{"plan":"pro"}`)
+	_, err := storagetest.SQL(p.db).Exec(p.ctx, `UPDATE contacts SET seq = seq + 1 WHERE id = $1`, contactID(1))
+	require.NoError(t, err)
+	forecast, _ := p.foresee(p.plan(p.built(bucket("b", predicate.Prop("plan").Eq("pro")))))
+	require.Equal(t, int64(1), forecast.Waiting)
+	require.Equal(t, []string{"b: 0+1-0 told 0"}, numbers(forecast))
+}
+
+func TestAPlanForWhichThereIsNoTimeSaysSo(t *testing.T) {
+	p := storedPlans(t, `{"plan":"pro"}`)
+	f := buckets.Foresight{DB: p.db, Options: buckets.Options{Limits: simLimits}, Until: time.Now().Add(-time.Second)}
+	forecast, err := f.Foresee(p.ctx, p.plan(p.built(bucket("b", predicate.Prop("plan").Eq("pro")))))
+	require.NoError(t, err)
+	require.False(t, forecast.Whole)
+	require.Zero(t, forecast.Contacts)
+	require.Equal(t, int64(1), forecast.Total)
+}
+
+func TestAnExportThatFailsEndsThePlan(t *testing.T) {
+	p := storedPlans(t, `{"plan":"pro"}`, `{"plan":"pro"}`)
+	full := errors.New("disk full")
+	calls := 0
+	f := buckets.Foresight{DB: p.db, Options: buckets.Options{Limits: simLimits}, Each: func(definition.Move) error { calls++; return full }}
+	_, err := f.Foresee(p.ctx, p.plan(p.built(bucket("b", predicate.Prop("plan").Eq("pro")))))
+	require.ErrorIs(t, err, full)
+	require.Equal(t, 1, calls)
+}

@@ -1,0 +1,74 @@
+package definition
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/goccy/go-yaml"
+)
+
+// Entry is a version that is or was in use.
+type Entry struct {
+	Version   int64     `json:"version"`
+	AppliedAt time.Time `json:"appliedAt" format:"date-time"`
+	AppliedBy string    `json:"appliedBy" doc:"Who or what applied it."`
+	Buckets   int       `json:"buckets" doc:"How many there are in it."`
+	Changes   []Change  `json:"changes" doc:"Against the version before, by bucket."`
+	Summary   string    `json:"summary" doc:"The changes in a line."`
+}
+
+// History are the newest versions below one, newest first, at most limit; 0 is all. Whether
+// there are older ones is said by the last, which is version 1 when there are none.
+func History(ctx context.Context, from Reader, below int64, limit int) ([]Entry, error) {
+	stored, err := from.DefinitionSets(ctx, below, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	sets := make([]*Set, len(stored), len(stored)+1)
+	for i := range stored {
+		if sets[i], err = readSet(&stored[i]); err != nil {
+			return nil, err
+		}
+	}
+	sets = append(sets, &Set{}) // before the first
+	out := make([]Entry, min(limit, len(stored)))
+	for i := range out {
+		s := sets[i]
+		changes := differences(sets[i+1], s.Buckets)
+		out[i] = Entry{s.Version, s.AppliedAt, s.AppliedBy, len(s.Buckets), append([]Change{}, changes...), Summary(changes)}
+	}
+	return out, nil
+}
+
+// Difference is a bucket that two sets say otherwise.
+type Difference struct {
+	Change
+	Diff string `json:"diff" doc:"A unified diff of the two definitions in their one form, as YAML."`
+}
+
+// Diff is what changes from one set to another, by id.
+func Diff(a, b *Set) []Difference {
+	out := []Difference{}
+	for _, c := range differences(a, b.Buckets) {
+		name := func(s *Set) string { return fmt.Sprintf("version %d/%s", s.Version, c.ID) }
+		out = append(out, Difference{c, udiff.Unified(name(a), name(b), a.Find(c.ID).text(), b.Find(c.ID).text())})
+	}
+	return out
+}
+
+// text is the bucket as YAML, in its one form; empty for none.
+func (b *BucketInUse) text() string {
+	if b == nil {
+		return ""
+	}
+	text, err := yaml.JSONToYAML([]byte(b.declared().Canonical()))
+	if err != nil {
+		panic(fmt.Sprintf("definition: the canonical form of %s is no YAML: %v", b.ID, err)) // JSON is
+	}
+	if b.Switched != nil {
+		text = append(text, fmt.Sprintf("# switched by an administrator: enabled is %t\n", *b.Switched)...)
+	}
+	return string(text)
+}
