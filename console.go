@@ -20,7 +20,8 @@ func (a *App) console() []web.Route {
 		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
 		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
 		Explain:     explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits),
-		Values:      a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
+		Checked:     a.cfg.DefinitionOptions(), Foresee: a.foreseePlan,
+		Values: a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
 	})
 }
 

@@ -12,10 +12,13 @@
 package console
 
 import (
+	"context"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/explain"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
@@ -36,6 +39,10 @@ type Deps struct {
 	Values      Values
 	// Explain says why somebody is in a bucket, and what became of records.
 	Explain *explain.Explainer
+	// Checked is what definitions are checked against, Foresee says who would enter and leave
+	// buckets, as far as there is time until then, naming so many of each.
+	Checked definition.Options
+	Foresee func(ctx context.Context, p *definition.Plan, sample int, until time.Time) (*definition.Forecast, error)
 	// Log is where commands to processors are appended.
 	Log    Appender
 	Logger *zap.Logger
@@ -54,6 +61,7 @@ func Routes(deps Deps) []web.Route {
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),
 		c.bucketRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
+		c.definitionRoutes(),
 	)
 	for i := range routes {
 		routes[i].Errors = inWords

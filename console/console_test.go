@@ -71,6 +71,7 @@ func newServer(t *testing.T) *server {
 	routes := console.Routes(console.Deps{
 		DB: s.db, Destinations: s.ops,
 		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Explain: explain.New(s.db, nil, schemas.NewCodec(), predicate.DefaultLimits()), Logger: zap.NewNop(),
+		Checked: definitionOptions, Foresee: s.foresee,
 	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)

@@ -54,8 +54,7 @@ func LoadFS(from fs.FS, dir string, opts Options) (*Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Files{Dir: dir}
-	c := &collection{dir: dir}
+	var texts []Text
 	for _, name := range names {
 		text, err := fs.ReadFile(from, name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -64,15 +63,64 @@ func LoadFS(from fs.FS, dir string, opts Options) (*Files, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read definitions: %w", err)
 		}
-		c.add(name, text)
+		texts = append(texts, Text{name, string(text)})
 	}
-	c.checkTogether(opts)
-	f.Buckets, f.Faulty = c.result()
+	return read(dir, texts, opts), nil
+}
+
+// Text is a file that is given as such.
+type Text struct {
+	Name string `json:"name" required:"true" minLength:"1" maxLength:"200" doc:"Below the directory of definitions, such as buckets/keen.yaml."`
+	Text string `json:"text" required:"true" maxLength:"1000000"`
+}
+
+// Read is LoadFS of files that are given. One that Load would not read is a fault.
+func Read(files []Text, opts Options) (*Files, error) {
+	if err := opts.Limits.Validate(); err != nil {
+		return nil, err
+	}
+	var misplaced []Faulty
+	var texts []Text
+	seen := map[string]bool{}
+	for _, file := range files {
+		fault := predicate.Fault{File: file.Name}
+		switch {
+		case path.Dir(file.Name) != bucketsDir || !isDefinition(path.Base(file.Name)):
+			fault.Message = "is no file of definitions: name it as it stands below the directory, such as " + bucketsDir + "/keen.yaml"
+		case seen[file.Name]:
+			fault.Message = "is given twice"
+		default:
+			texts = append(texts, file)
+		}
+		if seen[file.Name] = true; fault.Message != "" {
+			misplaced = append(misplaced, Faulty{File: file.Name, Faults: predicate.Faults{fault}, unread: true})
+		}
+	}
+	slices.SortFunc(texts, func(a, b Text) int { return cmp.Compare(a.Name, b.Name) })
+	f := read(".", texts, opts)
+	f.Faulty = append(f.Faulty, misplaced...)
 	return f, nil
 }
 
-// definitionFiles are the names of the files to read. What begins with a dot is an
-// editor's.
+func read(dir string, texts []Text, opts Options) *Files {
+	f := &Files{Dir: dir}
+	c := &collection{dir: dir}
+	for _, file := range texts {
+		c.add(file.Name, []byte(file.Text))
+	}
+	c.checkTogether(opts)
+	f.Buckets, f.Faulty = c.result()
+	return f
+}
+
+// isDefinition says whether a file of this name is read. What begins with a dot is an
+// editor's; keen_test.yaml is a test of definitions.
+func isDefinition(name string) bool {
+	ext := path.Ext(name)
+	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".") && !strings.HasSuffix(strings.TrimSuffix(name, ext), "_test")
+}
+
+// definitionFiles are the names of the files to read.
 func definitionFiles(from fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(from, bucketsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -83,8 +131,7 @@ func definitionFiles(from fs.FS) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		ext := path.Ext(e.Name())
-		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml") {
+		if !e.IsDir() && isDefinition(e.Name()) {
 			names = append(names, path.Join(bucketsDir, e.Name()))
 		}
 	}

@@ -3,21 +3,21 @@ package definition
 import (
 	"context"
 	"fmt"
-	"time"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
 
 // Forecast is what a plan would do to members, as far as contacts were looked at.
 type Forecast struct {
-	At       time.Time `json:"at" format:"date-time" doc:"As of when, by the clock of Postgres."`
-	Contacts int64     `json:"contacts" doc:"Contacts that were looked at."`
-	Total    int64     `json:"total" doc:"Contacts that there are."`
-	Whole    bool      `json:"whole" doc:"false: there was no time for all contacts, and who enters and leaves is of those that were looked at."`
-	Waiting  int64     `json:"waiting" doc:"Contacts of which records are still under way; they are looked at as Postgres has them."`
-	Failed   int64     `json:"failed" doc:"Contacts of which the definitions fail; they would stay as they are."`
-	Filling  *Filling  `json:"filling,omitempty" doc:"While contacts are still passed with the set in use: what that has still to do to these buckets is in the numbers."`
-	Effects  []Effect  `json:"effects" doc:"By bucket."`
+	At       schemas.ISOTime `json:"at" format:"date-time" doc:"As of when, by the clock of Postgres."`
+	Contacts int64           `json:"contacts" doc:"Contacts that were looked at."`
+	Total    int64           `json:"total" doc:"Contacts that there are."`
+	Whole    bool            `json:"whole" doc:"false: there was no time for all contacts, and who enters and leaves is of those that were looked at."`
+	Waiting  int64           `json:"waiting" doc:"Contacts of which records are still under way; they are looked at as Postgres has them."`
+	Failed   int64           `json:"failed" doc:"Contacts of which the definitions fail; they would stay as they are."`
+	Filling  *Filling        `json:"filling,omitempty" doc:"While contacts are still passed with the set in use: what that has still to do to these buckets is in the numbers."`
+	Effects  []Effect        `json:"effects" doc:"By bucket."`
 }
 
 // Filling is how far contacts have been passed with the set in use.

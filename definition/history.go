@@ -3,20 +3,21 @@ package definition
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/goccy/go-yaml"
+
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // Entry is a version that is or was in use.
 type Entry struct {
-	Version   int64     `json:"version"`
-	AppliedAt time.Time `json:"appliedAt" format:"date-time"`
-	AppliedBy string    `json:"appliedBy" doc:"Who or what applied it."`
-	Buckets   int       `json:"buckets" doc:"How many there are in it."`
-	Changes   []Change  `json:"changes" doc:"Against the version before, by bucket."`
-	Summary   string    `json:"summary" doc:"The changes in a line."`
+	Version   int64           `json:"version"`
+	AppliedAt schemas.ISOTime `json:"appliedAt" format:"date-time"`
+	AppliedBy string          `json:"appliedBy" doc:"Who or what applied it."`
+	Buckets   int             `json:"buckets" doc:"How many there are in it."`
+	Changes   []Change        `json:"changes" doc:"Against the version before, by bucket."`
+	Summary   string          `json:"summary" doc:"The changes in a line."`
 }
 
 // History are the newest versions below one, newest first, at most limit; 0 is all. Whether
@@ -37,7 +38,7 @@ func History(ctx context.Context, from Reader, below int64, limit int) ([]Entry,
 	for i := range out {
 		s := sets[i]
 		changes := differences(sets[i+1], s.Buckets)
-		out[i] = Entry{s.Version, s.AppliedAt, s.AppliedBy, len(s.Buckets), append([]Change{}, changes...), Summary(changes)}
+		out[i] = Entry{s.Version, schemas.ISOTime{Time: s.AppliedAt}, s.AppliedBy, len(s.Buckets), append([]Change{}, changes...), Summary(changes)}
 	}
 	return out, nil
 }

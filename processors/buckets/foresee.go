@@ -38,7 +38,7 @@ func (f *Foresight) Foresee(ctx context.Context, p *definition.Plan) (*definitio
 	if out.Total, err = f.DB.CountContacts(ctx); err != nil {
 		return nil, err
 	}
-	if out.At, err = f.DB.Clock(ctx); err != nil || len(out.Effects) == 0 {
+	if out.At.Time, err = f.DB.Clock(ctx); err != nil || len(out.Effects) == 0 {
 		return out, err
 	}
 	counts, err := f.DB.BucketCounts(ctx)
@@ -66,7 +66,7 @@ func (f *Foresight) Foresee(ctx context.Context, p *definition.Plan) (*definitio
 	if t.err != nil {
 		return nil, t.err
 	}
-	out.At, out.Contacts, out.Waiting, out.Failed, out.Whole = seen.At, seen.Passed, seen.Waiting, seen.Failed, seen.Whole
+	out.At.Time, out.Contacts, out.Waiting, out.Failed, out.Whole = seen.At, seen.Passed, seen.Waiting, seen.Failed, seen.Whole
 	return out, err
 }
 
