@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/definition"
-	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/web"
 )
 
@@ -167,14 +166,14 @@ func (c *console) files(texts []definition.Text) (definition.Wanted, error) {
 func refusedPlan(err error) error {
 	var moved *definition.MovedError
 	var broken *definition.BrokenError
-	var faults predicate.Faults
+	var former *definition.NotAllowedError
 	switch {
 	case errors.As(err, &moved):
 		return refuse(http.StatusConflict, moved.Error(), "make a new plan")
 	case errors.As(err, &broken):
 		return refuse(http.StatusConflict, broken.Error(), "change the filters of those destinations first, or keep the buckets")
-	case errors.As(err, &faults):
-		return refuse(http.StatusConflict, "The version cannot be put in use again: "+faults.Error(), "apply files in which that is mended")
+	case errors.As(err, &former):
+		return refuse(http.StatusConflict, former.Error(), "apply files in which that is mended")
 	}
 	return err
 }

@@ -34,7 +34,7 @@ type Plan struct {
 }
 
 // NewPlan says what would change if these were put in use instead of the set in use. The
-// error is [predicate.Faults] when a former set is not allowed any more.
+// error is a [*NotAllowedError] when a former set is not allowed any more.
 func NewPlan(inUse *Set, want Wanted, opts Options) (*Plan, error) {
 	if err := opts.Limits.Validate(); err != nil {
 		return nil, err
@@ -267,6 +267,18 @@ func bucketsAsked(selector string) []string {
 // ErrNoVersion is what [Version] returns (wrapped) for a version that never was in use.
 var ErrNoVersion = errors.New("no such version of the definitions")
 
+// NotAllowedError says that what was in use once would have faults now, as when a window is
+// longer than events are kept.
+type NotAllowedError struct {
+	Version int64
+	Faults  predicate.Faults
+}
+
+// Error names the faults.
+func (e *NotAllowedError) Error() string {
+	return fmt.Sprintf("version %d cannot be put in use again: %v", e.Version, e.Faults)
+}
+
 // Former is a set that was in use before, to be put in use again.
 type Former struct{ *Set }
 
@@ -284,7 +296,7 @@ func (f *Former) next(inUse *Set, opts Options) ([]BucketInUse, []Failing, error
 		}
 	}
 	if len(wrong) > 0 {
-		return nil, nil, wrong.Sorted()
+		return nil, nil, &NotAllowedError{f.Version, wrong.Sorted()}
 	}
 	return slices.Clone(f.Buckets), inUse.Failing, nil
 }

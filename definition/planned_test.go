@@ -167,9 +167,9 @@ func TestAVersionThatIsNotAllowedAnyMoreIsNotPutInUseAgain(t *testing.T) {
 	opts := options()
 	opts.Limits.Retention = 24 * time.Hour
 	_, err := d.NewPlan(current(t, db), former(t, db, 1), opts)
-	var faults p.Faults
-	require.ErrorAs(t, err, &faults)
-	require.ErrorContains(t, err, `bucket "long": criteria`)
+	var refused *d.NotAllowedError
+	require.ErrorAs(t, err, &refused)
+	require.ErrorContains(t, err, `version 1 cannot be put in use again: bucket "long": criteria`)
 }
 
 func TestTheHistorySaysWhenByWhomAndWhat(t *testing.T) {
