@@ -47,6 +47,7 @@ type ages struct {
 	erased  time.Duration // hashes of erased identifiers
 	marks   time.Duration // of contacts that ended
 	letters time.Duration // marks of dead letters
+	outbox  time.Duration // notes that outbox records were taken back
 	events  time.Duration
 }
 
@@ -84,6 +85,7 @@ func (c *Config) ages() ages {
 		erased:  plus(longest(k.RetentionIngest, k.RetentionLetters), beyondRetention),
 		marks:   plus(longest(topics...), beyondRetention),
 		letters: plus(longest(k.RetentionLetters), beyondRetention),
+		outbox:  plus(longest(k.RetentionEvents), beyondRetention),
 		events:  longest(c.Database.EventsRetention),
 	}
 }
@@ -186,6 +188,7 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 		{"contact marks", a.clean(ctx, now, keep.marks, a.db.CleanContactMarks)},
 		{"marks of derived processors", a.clean(ctx, now, keep.marks, a.db.CleanDerivedMarks)},
 		{"marks of dead letters", a.clean(ctx, now, keep.letters, a.db.CleanLetterMarks)},
+		{"what is left of outbox records", a.clean(ctx, now, keep.outbox, a.db.CleanOutbox)},
 		{"partitions of old events", func() error {
 			if keep.events < 0 {
 				return nil

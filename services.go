@@ -123,7 +123,7 @@ func (a *App) delivery() (service, error) {
 		SessionTimeout: a.cfg.Kafka.SessionTimeout, Concurrency: a.cfg.Delivery.Concurrency,
 		RetryHorizon: a.cfg.Delivery.RetryHorizon, DeliveryLog: a.cfg.Delivery.Log, LogRetention: a.cfg.Delivery.LogRetention,
 	}, delivery.Deps{
-		Kafka: kafka, DB: a.db, Appender: a.log, Deliverer: a.deliverer,
+		Kafka: kafka, DB: a.db, Appender: a.log, Codec: a.codec, Deliverer: a.deliverer,
 		Destinations: a.destinations, Log: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	if err != nil {

@@ -160,7 +160,7 @@ func deliver(ctx context.Context, env *surroundings, destinations *storage.Desti
 		watched = o.watch(deliverer)
 	}
 	s, err := delivery.NewSinks(delivery.Config{Instance: o.instance, InstanceID: o.instance}, delivery.Deps{
-		Kafka: env.kafka, DB: env.db, Appender: appender, Deliverer: watched, Log: log, Destinations: destinations, Registerer: o.registerer,
+		Kafka: env.kafka, DB: env.db, Appender: appender, Codec: env.codec, Deliverer: watched, Log: log, Destinations: destinations, Registerer: o.registerer,
 	})
 	if err != nil {
 		d.close()

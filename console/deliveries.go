@@ -279,6 +279,9 @@ func (c *console) recordAt(ctx context.Context, delivery string) (*stream.Record
 	if !ok {
 		return nil, refuse(http.StatusNotFound, noDelivery, "name it as <topic>-<partition>-<offset>, for example lifecycle-3-1042")
 	}
+	if feed, _ := schemas.FeedOf(p.topic); feed.Answers {
+		return nil, refuse(http.StatusConflict, "What processors ask a destination for is sent once, and they were told what came of it", "when it was given up, retry its dead letter")
+	}
 	record, err := c.Records.ReadRecord(ctx, p.topic, p.partition, p.offset)
 	if err == nil && record == nil {
 		err = refuse(http.StatusNotFound, "The log does not have this record any more", "")

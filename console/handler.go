@@ -33,6 +33,7 @@ var known = []struct {
 	{replay.ErrNoLetter, http.StatusNotFound, "DLQ entry not found", ""},
 	{replay.ErrLetterDone, http.StatusConflict, "Entry is not in pending state", ""},
 	{replay.ErrLetterLost, http.StatusConflict, "", "discard the entry"},
+	{replay.ErrLetterLate, http.StatusConflict, "", "discard the entry"},
 	{replay.ErrLetterErased, http.StatusConflict, "The person of this entry was erased", "discard the entry"},
 }
 

@@ -56,7 +56,7 @@ type (
 	webhookRequest struct {
 		WebhookSettings
 		Description *string    `json:"description,omitempty" maxLength:"500"`
-		EventTypes  []string   `json:"eventTypes" minItems:"1" nullable:"false" doc:"Catalog names, patterns such as contact.*, event.tracked or event.tracked:<name>."`
+		EventTypes  []string   `json:"eventTypes" minItems:"1" nullable:"false" doc:"Catalog names, patterns such as contact.*, event.tracked or event.tracked:<name>; outbox for what processors ask this destination for."`
 		Config      web.Object `json:"config,omitempty" doc:"Settings of the kind."`
 		Secret      string     `json:"secret,omitempty" minLength:"1" maxLength:"256" doc:"whsec_ and 24 to 64 bytes in base64. Made when left out."`
 		SigningKey  string     `json:"signingKey,omitempty" minLength:"1" maxLength:"256" doc:"With config.ed25519: whsk_ and the private key in base64. Made when left out, never shown."`

@@ -4,11 +4,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // Feed is a topic that destinations are sent. All of them are keyed by contact id.
 type Feed struct {
 	Topic Topic
+	// Answers says that its records are addressed to one destination each, and that whoever
+	// asked is told what came of them. What was asked for once is not sent again: there is no
+	// rewind, backfill or skip of it.
+	Answers bool
 
 	wanted  func(Subscription) bool               // whether a destination reads it
 	named   func(typ string) bool                 // whether the type in a header is one of its records'
@@ -17,8 +23,12 @@ type Feed struct {
 }
 
 // feeds is the table, in the order in which the records of a contact are delivered that
-// wait beside each other: lifecycle before events.
+// wait beside each other: what was asked for, then facts before events.
 var feeds = []Feed{
+	{
+		Topic: TopicOutbox, Answers: true, wanted: Subscription.WantsOutbox, decode: decoded((*Codec).DecodeOutbox),
+		named: func(typ string) bool { _, addressed := AddressOf(typ); return addressed },
+	},
 	{
 		Topic: TopicLifecycle, wanted: Subscription.WantsFacts, decode: decoded((*Codec).DecodeFact), message: messageOf[Fact],
 		named: func(typ string) bool { return slices.Contains(factTypes, typ) },
@@ -51,6 +61,23 @@ func FeedOf(topic Topic) (Feed, bool) {
 		}
 	}
 	return Feed{}, false
+}
+
+// Answering are the topics of [Feeds] that answer.
+func Answering(topics []Topic) []Topic {
+	return slices.DeleteFunc(slices.Clone(topics), func(t Topic) bool { f, ok := FeedOf(t); return !ok || !f.Answers })
+}
+
+// Replayable are the topics that do not answer.
+func Replayable(topics []Topic) []Topic {
+	return slices.DeleteFunc(slices.Clone(topics), func(t Topic) bool { f, ok := FeedOf(t); return !ok || f.Answers })
+}
+
+// AddressOf is the id of the destination that an outbox record is addressed to, by the type in
+// its header: `<kind>:<destination>`. false for another type.
+func AddressOf(typ string) (destination string, ok bool) {
+	kind, destination, found := strings.Cut(typ, ":")
+	return destination, found && kind != "" && kind != TypeEventTracked && uuid.Validate(destination) == nil && len(destination) == 36
 }
 
 // Names says whether a type in a header is one that records of the feed have.

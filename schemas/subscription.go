@@ -14,7 +14,12 @@ type Subscription struct {
 	allEvents     bool
 	events        map[string]bool
 	eventPrefixes []string
+	outbox        bool
+	addressee     string // of outbox records; "" for nobody
 }
+
+// SubscribeOutbox is the entry of a destination that takes outbox records.
+const SubscribeOutbox = "outbox"
 
 // ParseSubscription compiles the event types of a destination:
 //
@@ -23,6 +28,7 @@ type Subscription struct {
 //	event.tracked                    every product event
 //	event.tracked:order.completed    product events of one name
 //	event.tracked:order.*            product events whose name starts so
+//	outbox                           what processors ask this destination for
 //
 // An error names the entry at fault and what to write instead.
 func ParseSubscription(eventTypes []string) (Subscription, error) {
@@ -41,6 +47,9 @@ func ParseSubscription(eventTypes []string) (Subscription, error) {
 func (s *Subscription) add(entry string) error {
 	name, isEvent := strings.CutPrefix(entry, TypeEventTracked)
 	switch {
+	case entry == SubscribeOutbox:
+		s.outbox = true
+		return nil
 	case entry == TypeWebhookTest:
 		return fmt.Errorf("%q cannot be subscribed to: the test operation sends it whatever the subscription says", entry)
 	case isEvent && name == "":
@@ -91,11 +100,25 @@ func (s *Subscription) addFacts(entry string) error {
 		entry, strings.Join(Catalog(), ", "), TypeEventTracked+":"+entry)
 }
 
+// For is the subscription of the destination with an id: the outbox records that it takes are
+// those that are addressed to it. Without it none are.
+func (s Subscription) For(destinationID string) Subscription {
+	if s.outbox {
+		s.addressee = destinationID
+	}
+	return s
+}
+
 // Matches reports whether a record is wanted, given the type in its header: a
-// fact's type, or `event.tracked:<name>`.
+// fact's type, `event.tracked:<name>`, or that of an outbox record.
 func (s Subscription) Matches(typ string) bool {
 	if s.facts[typ] {
 		return true
+	}
+	if s.addressee != "" {
+		if to, addressed := AddressOf(typ); addressed {
+			return to == s.addressee
+		}
 	}
 	if !s.WantsEvents() {
 		return false
@@ -115,6 +138,9 @@ func (s Subscription) WantsFacts() bool { return len(s.facts) > 0 }
 func (s Subscription) WantsEvents() bool {
 	return s.allEvents || len(s.events) > 0 || len(s.eventPrefixes) > 0
 }
+
+// WantsOutbox reports whether the destination takes outbox records.
+func (s Subscription) WantsOutbox() bool { return s.outbox }
 
 // Topics are the topics that hold what is wanted, in the order of [Feeds].
 func (s Subscription) Topics() []Topic {

@@ -68,3 +68,33 @@ func TestTheCatalogBeginsWithTheThirteenNamesThatClientsKnow(t *testing.T) {
 	_, err := ParseSubscription([]string{TypeWebhookTest})
 	require.ErrorContains(t, err, "webhook.test", "only a test makes one")
 }
+
+func TestADestinationTakesTheOutboxRecordsThatAreAddressedToIt(t *testing.T) {
+	o := &Outbox{ID: idA, ContactID: idB, Kind: OutboxCall, Destination: idB}
+	typ := o.Meta().Type
+	to, addressed := AddressOf(typ)
+	require.True(t, addressed)
+	require.Equal(t, idB, to)
+
+	s, err := ParseSubscription([]string{SubscribeOutbox})
+	require.NoError(t, err)
+	require.Equal(t, []Topic{TopicOutbox}, s.Topics())
+	require.False(t, s.Matches(typ), "it is nobody's yet")
+	require.True(t, s.For(idB).Matches(typ))
+	require.False(t, s.For(idA).Matches(typ))
+
+	all, err := ParseSubscription([]string{"*", TypeEventTracked})
+	require.NoError(t, err)
+	require.False(t, all.For(idB).Matches(typ), "no pattern covers it")
+	require.Equal(t, []Topic{TopicLifecycle, TopicEvents}, all.Topics())
+
+	for _, other := range []string{"call", "call:x", ":" + idB, TypeEventTracked + ":" + idB, ""} {
+		_, addressed := AddressOf(other)
+		require.False(t, addressed, other)
+	}
+}
+
+func TestWhatAnswersCannotBeReplayed(t *testing.T) {
+	require.Equal(t, []Topic{TopicOutbox}, Answering(FedTopics()))
+	require.Equal(t, []Topic{TopicLifecycle, TopicEvents}, Replayable(FedTopics()))
+}

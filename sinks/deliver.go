@@ -24,8 +24,12 @@ import (
 	"github.com/hogstream/hogstream/stream/delivery"
 )
 
-// keptOfAnswer is how much of an answer stands in the delivery log.
-const keptOfAnswer = 1 << 10
+const (
+	// keptOfAnswer is how much of an answer stands in the delivery log.
+	keptOfAnswer = 1 << 10
+	// toldOfAnswer is how much of the answer to a call its asker is told.
+	toldOfAnswer = 16 << 10
+)
 
 // opened is a destination made ready, at one of its revisions.
 type opened struct {
@@ -78,6 +82,20 @@ func (d *Deliverer) CheckSettings(dest *storage.Destination) error {
 		o.close()
 	}
 	return o.err
+}
+
+// CheckOutbox says whether a destination, whose settings are right, can take outbox records.
+// The error begins with the field.
+func (d *Deliverer) CheckOutbox(dest *storage.Destination) error {
+	o := d.newOpened(dest)
+	if o.err != nil {
+		return o.err
+	}
+	defer o.close()
+	if !o.takesCalls() {
+		return fmt.Errorf("eventTypes: %q: %s", schemas.SubscribeOutbox, noCalls(dest.Kind))
+	}
+	return nil
 }
 
 // CheckPrograms has a worker compile filter and transform. The error is a
@@ -197,10 +215,13 @@ func (d *Deliverer) deliver(ctx context.Context, o *opened, del delivery.Deliver
 // is computed here counts towards the CPU limit of backfills; false when ctx ended first.
 func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery, a *attempt) bool {
 	if o.program == nil && o.condition == nil {
-		return del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a); a.write(o) })
+		return del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, o, del, a); a.write(o) })
 	}
-	if !del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, del, a) }) {
+	if !del.CPULimiter.Do(ctx, func() { d.decodeAll(ctx, o, del, a) }) {
 		return false
+	}
+	if a.isCall() {
+		return del.CPULimiter.Do(ctx, func() { a.write(o) })
 	}
 	d.choose(ctx, o, del, a) // may wait for Postgres: outside the CPU limit
 	o.shape(ctx, del, a)     // in worker processes, for as long as it takes
@@ -208,7 +229,7 @@ func (d *Deliverer) build(ctx context.Context, o *opened, del delivery.Delivery,
 }
 
 // decodeAll makes payloads of the records.
-func (d *Deliverer) decodeAll(ctx context.Context, del delivery.Delivery, a *attempt) {
+func (d *Deliverer) decodeAll(ctx context.Context, o *opened, del delivery.Delivery, a *attempt) {
 	a.Payloads = make([]*Payload, 0, len(del.Records))
 	payload := d.Payload
 	if del.ReplayID != "" { // nobody else is there; what others need stays remembered
@@ -226,10 +247,27 @@ func (d *Deliverer) decodeAll(ctx context.Context, del delivery.Delivery, a *att
 			return
 		case err != nil:
 			a.setApart(i, delivery.Result{Verdict: delivery.Reject, Err: err.Error()})
+		case p.Call != nil && !o.takesCalls():
+			a.setApart(i, delivery.Result{Verdict: delivery.Reject, Err: noCalls(o.dest.Kind)})
 		default:
 			a.Payloads = append(a.Payloads, p)
 		}
 	}
+}
+
+// takesCalls says whether outbox records may be sent to the destination.
+func (o *opened) takesCalls() bool {
+	_, calls := o.sink.(Caller)
+	return calls
+}
+
+func noCalls(kind string) string {
+	return delivery.FailureNoOutbox + ": destinations of kind " + kind + " cannot be called"
+}
+
+// isCall says that the attempt is a call: it is one payload, of a kind that delivers one by one.
+func (a *Attempt) isCall() bool {
+	return len(a.Payloads) == 1 && a.Payloads[0] != nil && a.Payloads[0].Call != nil
 }
 
 // setApart notes what comes of a record that no request is made for.
@@ -300,7 +338,11 @@ func (d *Deliverer) send(ctx context.Context, o *opened, at *attempt) reply {
 	}
 	d.complete(ctx, at.request, &at.Attempt)
 	start := time.Now()
-	ans, err := d.client.Send(ctx, at.request, max(o.kind.Answer, keptOfAnswer))
+	kept := max(o.kind.Answer, keptOfAnswer)
+	if at.isCall() {
+		kept = max(kept, toldOfAnswer)
+	}
+	ans, err := d.client.Send(ctx, at.request, kept)
 	now := time.Now()
 	return reply{answer: ans, failure: err, notes: at.request.Notes, ended: ctx.Err(), at: now, latency: now.Sub(start)}
 }
@@ -325,7 +367,10 @@ func outcomeOf(sink Sink, a *Attempt, r *reply) delivery.Outcome {
 func judged(sink Sink, a *Attempt, r *reply) delivery.Outcome {
 	ans := r.answer
 	verdict, reason := sink.Judge(a, ans)
-	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Latency: r.latency, Response: excerpt(ans.Body)}
+	out := delivery.Outcome{Verdict: verdict, Status: ans.Status, Latency: r.latency, Response: excerpt(ans.Body, keptOfAnswer)}
+	if a.isCall() {
+		out.Answer = excerpt(ans.Body, toldOfAnswer)
+	}
 	if verdict == delivery.Delivered {
 		return noted(out, len(a.Payloads), r.notes)
 	}
@@ -432,12 +477,12 @@ func errorClass(out *delivery.Outcome) string {
 	return out.Class()
 }
 
-// excerpt is what of an answer stands in the delivery log.
-func excerpt(body []byte) []byte {
-	if len(body) <= keptOfAnswer {
+// excerpt is the first part of an answer.
+func excerpt(body []byte, most int) []byte {
+	if len(body) <= most {
 		return body
 	}
-	return transport.TrimPartialRune(body[:keptOfAnswer])
+	return transport.TrimPartialRune(body[:most])
 }
 
 // logOutcome writes one wide line. A success is ordinary and stands in the

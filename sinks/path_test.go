@@ -68,7 +68,7 @@ func newPathTelling(t *testing.T, timeout time.Duration, log *zap.Logger, reg pr
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := delivery.NewSinks(cfg, delivery.Deps{Kafka: env.Config, DB: db, Appender: env.Log(), Deliverer: d, Destinations: store, Log: log, Registerer: reg})
+	s, err := delivery.NewSinks(cfg, delivery.Deps{Kafka: env.Config, DB: db, Appender: env.Log(), Codec: env.Codec, Deliverer: d, Destinations: store, Log: log, Registerer: reg})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

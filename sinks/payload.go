@@ -6,6 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/delivery"
 )
 
 // Payload is a record as destinations see it. It is read-only.
@@ -22,9 +23,12 @@ type Payload struct {
 
 	// Person is who it is about.
 	Person Person
-	// Event and Fact: one of them is set, except for webhook.test.
+	// Event, Fact and Call: one of them is set, except for webhook.test.
 	Event *schemas.Event
 	Fact  *schemas.Fact
+	// Call is what a processor asks the destination for: Envelope is its body, as it is. Neither
+	// filter nor transform is applied to it.
+	Call *schemas.Outbox
 
 	// Transformed says that a transform of the destination wrote Type, Envelope
 	// and Data.
@@ -67,16 +71,29 @@ func (d *Deliverer) decode(r *stream.Record) (*Payload, error) {
 	return PayloadOf(m)
 }
 
-// PayloadOf is a message as destinations see it: an [*schemas.Event] or an
-// [*schemas.Fact].
+// PayloadOf is a message as destinations see it: an [*schemas.Event], an [*schemas.Fact] or
+// an [*schemas.Outbox].
 func PayloadOf(m schemas.Message) (*Payload, error) {
 	switch m := m.(type) {
 	case *schemas.Event:
 		return eventPayload(m)
 	case *schemas.Fact:
 		return factPayload(m)
+	case *schemas.Outbox:
+		return callPayload(m)
 	}
 	return nil, fmt.Errorf("topic %s holds nothing for destinations", m.Topic())
+}
+
+// callPayload is what a processor asks for, as it is.
+func callPayload(o *schemas.Outbox) (*Payload, error) {
+	if o.Kind != schemas.OutboxCall {
+		return nil, fmt.Errorf(delivery.FailureNoOutbox+": of kind %q, while this release knows %q alone", o.Kind, schemas.OutboxCall)
+	}
+	return &Payload{
+		ID: o.ID, Type: o.Kind, OccurredAt: o.OccurredAt, Envelope: []byte(o.Body), Data: []byte(o.Body),
+		Person: Person{ContactID: o.ContactID}, Call: o,
+	}, nil
 }
 
 // eventPayload is a product event as type event.tracked.

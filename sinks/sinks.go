@@ -151,6 +151,13 @@ type Sink interface {
 	Judge(a *Attempt, ans *transport.Answer) (verdict delivery.Verdict, reason string)
 }
 
+// Caller is a Sink that takes outbox records too: Build makes the request of a payload with
+// a Call. Its kind delivers one by one.
+type Caller interface {
+	Sink
+	TakesCalls()
+}
+
 // ItemJudge is a Sink whose receiver answers for each payload by itself: its Judge
 // returns [delivery.Partial] then.
 type ItemJudge interface {

@@ -99,15 +99,39 @@ func (w *webhook) Build(a *Attempt) (*transport.Request, error) {
 	for name, values := range w.header {
 		header[name] = values
 	}
+	if p.Call != nil {
+		if err := addCallHeaders(header, p.Call.Headers); err != nil {
+			return nil, err
+		}
+	}
 	header["Webhook-Id"] = []string{id}
 	header["Webhook-Timestamp"] = []string{timestamp}
 	header["Webhook-Signature"] = []string{string(sig)}
 	return &transport.Request{URL: w.url, Header: header, Body: p.Envelope}, nil
 }
 
+// TakesCalls implements [Caller].
+func (w *webhook) TakesCalls() {}
+
 // Judge implements [Sink].
 func (w *webhook) Judge(_ *Attempt, ans *transport.Answer) (delivery.Verdict, string) {
 	return JudgeStatus(ans.Status), ""
+}
+
+// addCallHeaders adds the headers of a call; it may name the type of its body.
+func addCallHeaders(to http.Header, headers map[string]string) error {
+	own := make(map[string]string, len(headers))
+	for name, value := range headers {
+		if http.CanonicalHeaderKey(name) == "Content-Type" && httpguts.ValidHeaderFieldValue(value) {
+			to["Content-Type"] = []string{value}
+			continue
+		}
+		own[name] = value
+	}
+	if err := addHeaders(to, own); err != nil {
+		return fmt.Errorf(delivery.FailureHeaders+": %w", err)
+	}
+	return nil
 }
 
 // reservedHeaders are ours or the protocol's to set.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -38,17 +39,25 @@ type CursorStart struct {
 	TopicID   uuid.UUID // of the log that Offset is on; zero while unknown
 }
 
-// CreateCursors makes the live cursors of a destination at the given places.
-// Cursors that exist stay as they are.
+// CreateCursors makes the live cursors of a destination at the given places; on topic outbox
+// where its place stands, at the start without one: what came before was refused. Cursors that
+// exist stay as they are.
 func (q queries) CreateCursors(ctx context.Context, destinationID string, starts []CursorStart) error {
 	const sql = `
-		INSERT INTO cursors (destination_id, topic, partition, position, topic_id)
-		SELECT $1, s.topic, s.partition, s.position, s.topic_id
+		INSERT INTO cursors (destination_id, topic, partition, position, topic_id, epoch)
+		SELECT $1, s.topic, s.partition, CASE WHEN s.topic = $6 THEN COALESCE(p.position, 0) ELSE s.position END, s.topic_id,
+			1 + COALESCE((SELECT max(k.epoch) FROM skips k WHERE k.destination_id = $1 AND k.topic = s.topic AND k.partition = s.partition), 0)
 		FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::uuid[]) AS s (topic, partition, position, topic_id)
+		LEFT JOIN outbox_places p ON p.partition = s.partition
 		ORDER BY s.topic, s.partition
 		ON CONFLICT DO NOTHING`
 	topics, partitions, offsets, ids := splitStarts(starts)
-	if _, err := q.sql.Exec(ctx, sql, destinationID, topics, partitions, offsets, ids); err != nil {
+	if slices.Contains(topics, topicOutbox) {
+		if err := q.shareOutboxPlaces(ctx); err != nil {
+			return err
+		}
+	}
+	if _, err := q.sql.Exec(ctx, sql, destinationID, topics, partitions, offsets, ids, topicOutbox); err != nil {
 		return fmt.Errorf("create cursors of destination %s: %w", destinationID, err)
 	}
 	return nil
@@ -56,8 +65,13 @@ func (q queries) CreateCursors(ctx context.Context, destinationID string, starts
 
 // DeleteCursors removes the live cursors of a destination on a topic that it no
 // longer subscribes to, and what it has parked of it; subscribing again starts at the
-// end.
+// end. What it leaves open on topic outbox is refused.
 func (tx *Tx) DeleteCursors(ctx context.Context, destinationID, topic string) error {
+	if topic == topicOutbox {
+		if err := tx.refuseOutbox(ctx, destinationID, "the destination takes no outbox records any more"); err != nil {
+			return err
+		}
+	}
 	const sql = `DELETE FROM cursors WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
 	const records = `DELETE FROM parked_records WHERE destination_id = $1 AND replay_id = $2 AND topic = $3`
 	_, err := tx.sql.Exec(ctx, sql, destinationID, LiveReplay, topic)

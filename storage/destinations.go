@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -219,15 +220,33 @@ func (s *Destinations) SetStatus(ctx context.Context, id string, status Destinat
 	return changed, err
 }
 
-// Delete removes a destination with its cursors, and reports whether it was there.
+// Delete removes a destination with its cursors, and reports whether it was there. What it
+// leaves open on topic outbox is refused.
 func (s *Destinations) Delete(ctx context.Context, id string) (deleted bool, err error) {
+	if uuid.Validate(id) != nil {
+		return false, nil
+	}
 	err = s.db.InRetriedTx(ctx, func(tx *Tx) error {
-		tag, err := tx.sql.Exec(ctx, `DELETE FROM destinations WHERE id::text = $1`, id)
+		if _, err := tx.sql.Exec(ctx, `SELECT FROM destinations WHERE id = $1 FOR UPDATE`, id); err != nil {
+			return fmt.Errorf("delete destination %s: %w", id, err)
+		}
+		if err := tx.refuseOutbox(ctx, id, "the destination was deleted"); err != nil {
+			return err
+		}
+		tag, err := tx.sql.Exec(ctx, `DELETE FROM destinations WHERE id = $1`, id)
 		if err != nil {
 			return fmt.Errorf("delete destination %s: %w", id, err)
 		}
 		if deleted = tag.RowsAffected() > 0; !deleted {
 			return nil
+		}
+		const parked = `
+			DELETE FROM parked_records r
+			WHERE destination_id = $1 AND NOT EXISTS (SELECT FROM skips k WHERE k.id = r.replay_id AND k.refused IS NOT NULL)`
+		for _, sql := range []string{parked, `DELETE FROM skips WHERE destination_id = $1 AND refused IS NULL`} {
+			if _, err := tx.sql.Exec(ctx, sql, id); err != nil {
+				return fmt.Errorf("delete what destination %s has parked: %w", id, err)
+			}
 		}
 		return tx.Notify(ctx, ChannelDestinations, id)
 	})

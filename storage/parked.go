@@ -53,6 +53,10 @@ type ParkedRecord struct {
 	Value       []byte
 	Since       time.Duration // how long its key had been failing by then
 	ParkedAt    time.Time     // set by Postgres
+	// Of a record of topic outbox: when it is too late to send it, and the record without what
+	// is sent, which outlives Value.
+	NotAfter *time.Time
+	Ask      []byte
 
 	Epoch int64 // of its cursor, for ParkRecords
 	Skip  bool  // to be given up; filled by LoadParkedRecords
@@ -64,13 +68,13 @@ type ParkedRecord struct {
 func (tx *Tx) ParkRecords(ctx context.Context, records []ParkedRecord) error {
 	const sql = `
 		INSERT INTO parked_records (destination_id, replay_id, partition, record_key, topic, "offset", append_time,
-			record_id, record_type, occurred_at, trace_parent, trace_state, value, since_ms)
+			record_id, record_type, occurred_at, trace_parent, trace_state, value, since_ms, not_after, ask)
 		SELECT w.destination_id, COALESCE(k.id, w.replay_id), w.partition, w.record_key, w.topic, w."offset", w.append_time,
-			w.record_id, w.record_type, w.occurred_at, w.trace_parent, w.trace_state, w.value, w.since_ms
+			w.record_id, w.record_type, w.occurred_at, w.trace_parent, w.trace_state, w.value, w.since_ms, w.not_after, w.ask
 		FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::timestamptz[], $8::text[],
-			$9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::bytea[], $14::bigint[], $15::bigint[])
+			$9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::bytea[], $14::bigint[], $15::bigint[], $17::timestamptz[], $18::bytea[])
 		  AS w (destination_id, replay_id, partition, record_key, topic, "offset", append_time, record_id,
-			record_type, occurred_at, trace_parent, trace_state, value, since_ms, epoch)
+			record_type, occurred_at, trace_parent, trace_state, value, since_ms, epoch, not_after, ask)
 		LEFT JOIN cursors c ON c.destination_id = w.destination_id AND c.replay_id = w.replay_id
 		  AND c.topic = w.topic AND c.partition = w.partition AND c.epoch = w.epoch
 		LEFT JOIN skips k ON c.epoch IS NULL AND w.replay_id = $16 AND k.destination_id = w.destination_id
@@ -91,15 +95,17 @@ func (tx *Tx) ParkRecords(ctx context.Context, records []ParkedRecord) error {
 	appended, occurred := make([]time.Time, n), make([]*time.Time, n)
 	ids, types, parents, states := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	values, since, epochs := make([][]byte, n), make([]int64, n), make([]int64, n)
+	notAfter, asks := make([]*time.Time, n), make([][]byte, n)
 	for i := range records {
 		r := &records[i]
 		appended[i], ids[i], types[i], parents[i], states[i] = r.AppendTime, r.RecordID, r.RecordType, r.TraceParent, r.TraceState
 		values[i], since[i], epochs[i] = r.Value, r.Since.Milliseconds(), r.Epoch
+		notAfter[i], asks[i] = r.NotAfter, r.Ask
 		if !r.OccurredAt.IsZero() {
 			occurred[i] = &r.OccurredAt
 		}
 	}
-	_, err := tx.sql.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs, LiveReplay)
+	_, err := tx.sql.Exec(ctx, sql, destinations, replays, partitions, keys, topics, offsets, appended, ids, types, occurred, parents, states, values, since, epochs, LiveReplay, notAfter, asks)
 	if err == nil {
 		_, err = tx.sql.Exec(ctx, begin, destinations, replays, partitions, keys, topics, offsets)
 	}
@@ -313,12 +319,12 @@ func (db *DB) NextParked(ctx context.Context, tracks []ParkedTrack, until time.T
 }
 
 const parkedRecordColumns = `r.topic, r."offset", r.append_time, r.record_id, r.record_type, r.occurred_at,
-	r.trace_parent, r.trace_state, r.value, r.since_ms, r.parked_at`
+	r.trace_parent, r.trace_state, r.value, r.since_ms, r.parked_at, r.not_after, r.ask`
 
 func (r *ParkedRecord) columns(occurred **time.Time, since *int64) []any {
 	return []any{
 		&r.Topic, &r.Offset, &r.AppendTime, &r.RecordID, &r.RecordType, occurred,
-		&r.TraceParent, &r.TraceState, &r.Value, since, &r.ParkedAt,
+		&r.TraceParent, &r.TraceState, &r.Value, since, &r.ParkedAt, &r.NotAfter, &r.Ask,
 	}
 }
 

@@ -28,6 +28,9 @@ type Skip struct {
 	EndOffset     int64  // exclusive
 	EventTypes    []string
 	TopicID       *uuid.UUID // of the log that this is a part of; nil while unknown
+	// Refused, of topic outbox, is why what is open is refused: its destination was deleted, or
+	// ceased to read the topic. Empty for what becomes dead letters.
+	Refused string
 }
 
 // LockCursors locks the live cursors of a destination until tx ends and returns them.
@@ -118,9 +121,10 @@ func (db *DB) GetSkip(ctx context.Context, id string) (*Skip, error) {
 
 func (db *DB) querySkips(ctx context.Context, what, where string, arg any) ([]Skip, error) {
 	sql := `
-		SELECT k.id::text, k.destination_id::text, d.name, k.topic, k.partition, k.epoch, k.position, k.finished, k.end_offset, k.event_types, k.topic_id
+		SELECT k.id::text, k.destination_id::text, COALESCE(k.destination, d.name), k.topic, k.partition, k.epoch, k.position, k.finished, k.end_offset,
+			k.event_types, k.topic_id, COALESCE(k.refused, '')
 		FROM skips k
-		JOIN destinations d ON d.id = k.destination_id ` + where + `
+		LEFT JOIN destinations d ON d.id = k.destination_id ` + where + ` AND (d.id IS NOT NULL OR k.refused IS NOT NULL)
 		ORDER BY k.created_at, k.id`
 	rows, err := db.sql.Query(ctx, sql, arg)
 	if err != nil {

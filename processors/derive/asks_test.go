@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -110,4 +111,18 @@ func TestAReceiptFollowsAContactThatWasMergedAwayAndWaitsForItsHandOver(t *testi
 	erased.handle(&schemas.Signal{ID: "d", Type: schemas.SignalDeleted, For: simName, ContactID: someone, Deleted: &schemas.DeletedSignal{Seq: 1}})
 	erased.handle(receiptFor(uuid.NewString(), schemas.Receipt{Result: schemas.ReceiptErased}))
 	require.Empty(t, erased.c.state)
+}
+
+func TestAStepTakesBackWhatItAskedFor(t *testing.T) {
+	id := uuid.NewString()
+	b := newBench(t, func(s []string, r *Record[[]string], _ time.Time) (Result[[]string], error) {
+		if r.Event.Name == "bad" {
+			return Result[[]string]{Cancel: []string{uuid.NewString()}}, errors.New("cannot be done")
+		}
+		return Result[[]string]{State: s, Cancel: []string{id}}, nil
+	})
+	b.handle(event("bad", 1, 0))
+	require.Empty(t, b.m.cancelled)
+	b.handle(event("one", 2, 0))
+	require.Equal(t, []string{id}, b.m.cancelled)
 }

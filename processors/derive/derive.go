@@ -184,6 +184,9 @@ type Result[S any] struct {
 	// Outputs are published in this order. A fact is numbered, and what has hops has them
 	// counted, by the frame; an id that is left out is derived.
 	Outputs []schemas.Message
+	// Cancel takes outbox records back, by their ids: what was not sent by then is not sent any
+	// more, which its receipt says.
+	Cancel []string
 	// Timers are all that are armed after the step: what is not named here is not told.
 	Timers []Timer
 }

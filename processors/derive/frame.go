@@ -413,6 +413,9 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 	if err := tx.SaveDerived(ctx, w.f.p.Name(), &ch); err != nil {
 		return err
 	}
+	if err := tx.CancelOutbox(ctx, w.machine.cancelled); err != nil {
+		return err
+	}
 	if len(states) == 0 {
 		return nil
 	}

@@ -27,8 +27,9 @@ type machine[S any] struct {
 	alone bool // the batch is one record: it cannot be halved to find the one at fault
 	off   rule
 
-	filled, unfilled int   // contacts
-	why              error // the last of those could not be filled
+	filled, unfilled int      // contacts
+	cancelled        []string // outbox records that steps took back
+	why              error    // the last of those could not be filled
 }
 
 // handle applies a record to its contact, or has it wait, and then whatever waited for it.
@@ -248,6 +249,7 @@ func (m *machine[S]) accept(c *contact[S], causeID string, cause *stream.Record,
 	c.state = result.State
 	c.stepped = c.stepped || !result.Same
 	c.arm(result.Timers, hops, now)
+	m.cancelled = append(m.cancelled, result.Cancel...)
 	return m.publish(c, causeID, cause, result.Outputs, hops+1, now)
 }
 

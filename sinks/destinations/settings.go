@@ -156,6 +156,11 @@ func (o *Operations) check(ctx context.Context, d *storage.Destination) (schemas
 	if err := o.deliverer.CheckLoop(ctx, d); err != nil {
 		return none, invalid(err)
 	}
+	if sub.WantsOutbox() {
+		if err := o.deliverer.CheckOutbox(d); err != nil {
+			return none, invalid(err)
+		}
+	}
 	return sub, o.checkPrograms(ctx, d)
 }
 

@@ -103,7 +103,7 @@ func (w *world) startWith(name string, deliverer delivery.Deliverer, change ...f
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := delivery.NewSinks(cfg, delivery.Deps{Kafka: w.Config, DB: w.db, Appender: w.Log(), Deliverer: deliverer, Destinations: w.store, Log: w.Logger})
+	s, err := delivery.NewSinks(cfg, delivery.Deps{Kafka: w.Config, DB: w.db, Appender: w.Log(), Codec: w.Codec, Deliverer: deliverer, Destinations: w.store, Log: w.Logger})
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{Sinks: s, cancel: cancel, done: make(chan error, 1)}

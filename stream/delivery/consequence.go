@@ -25,6 +25,10 @@ type situation struct {
 	firstFailed, lastFailed time.Time
 	asked                   time.Time     // until when the receiver has asked to wait
 	failing                 time.Duration // how much open time they have failed for
+	// Of records of a topic that answers: which they are, nil when none is, and when the first of
+	// them is too late.
+	asks     []bool
+	notAfter time.Time
 
 	// Their key.
 	loaded   bool // it is parked: the record came from Postgres
@@ -116,9 +120,12 @@ func (s *situation) ofRecords(out *Outcome, now time.Time, cfg *Config, chance f
 	switch s.verdict(out) {
 	case Delivered:
 		return consequence{fate: finish, accepted: !s.letters}
-	case Skipped, Erased:
+	case Skipped, Erased, Expired, Cancelled:
 		return consequence{fate: finish}
 	case Reject:
+		if s.isAsked(0) {
+			return consequence{fate: finish} // the receipt says all, and whoever asked decides
+		}
 		return consequence{fate: bury, reason: "rejected"}
 	case Split:
 		return consequence{fate: split}
@@ -126,6 +133,17 @@ func (s *situation) ofRecords(out *Outcome, now time.Time, cfg *Config, chance f
 		return s.dividedBy(out)
 	}
 	return s.again(out, now, cfg, chance) // Retry, and Refuse and Gone until an operator has mended it
+}
+
+// isAsked says whether a record has a receipt.
+func (s *situation) isAsked(i int) bool { return s.asks != nil && s.asks[i] }
+
+// inTime is a time to look at the records again: no later than it is too late to send them.
+func (s *situation) inTime(at time.Time) time.Time {
+	if !s.notAfter.IsZero() && s.notAfter.Before(at) {
+		return s.notAfter
+	}
+	return at
 }
 
 // verdict is the outcome's, as far as it can be true of this attempt.
@@ -153,12 +171,12 @@ func (s *situation) again(out *Outcome, now time.Time, cfg *Config, chance float
 	case !s.letters && s.failing >= s.horizon:
 		q.fate, q.reason = bury, "expired"
 	case s.loaded, s.holdsUp(now) && len(s.records) == 1:
-		q.fate, q.at = park, s.parkedUntil(out, now, cfg, chance)
+		q.fate, q.at = park, s.inTime(s.parkedUntil(out, now, cfg, chance))
 	case s.holdsUp(now):
 		q.fate = split // one of the batch is at fault: halves, until it is alone
 	default:
 		q.fate = retry
-		q.at = now.Add(backoff(s.tries, cfg.BackoffBase, cfg.BackoffMax, chance, out.RetryAfter))
+		q.at = s.inTime(now.Add(backoff(s.tries, cfg.BackoffBase, cfg.BackoffMax, chance, out.RetryAfter)))
 		if parkAt := s.firstFailed.Add(parkAfter); s.parkable && q.at.After(parkAt) && now.Before(parkAt) {
 			q.lookAt = parkAt
 		}
@@ -170,7 +188,7 @@ func (s *situation) again(out *Outcome, now time.Time, cfg *Config, chance float
 // before that: they may have come to hold up their lane.
 func (s *situation) whileWaiting(out *Outcome, notBefore, now time.Time, cfg *Config, chance float64) consequence {
 	if s.holdsUp(now) && len(s.records) == 1 {
-		return consequence{fate: park, at: s.parkedUntil(out, now, cfg, chance)}
+		return consequence{fate: park, at: s.inTime(s.parkedUntil(out, now, cfg, chance))}
 	}
 	return consequence{fate: retry, at: notBefore}
 }
@@ -216,6 +234,8 @@ func (s *situation) dividedBy(out *Outcome) consequence {
 		result := out.Results[i]
 		q.accepted = q.accepted || result.Verdict == Delivered
 		switch key := string(r.Key); {
+		case result.Verdict == Reject && !waits[key] && s.isAsked(i):
+			q.each[i] = finish
 		case result.Verdict == Reject && !waits[key]:
 			q.each[i] = bury
 		case (result.Verdict == Delivered || result.Verdict == Skipped) && !waits[key]:

@@ -71,6 +71,11 @@ const (
 	Partial
 	// Erased: the record is about somebody who was erased; finished, no request made.
 	Erased
+	// Expired: it was too late for a record of a topic that answers; finished, no request made.
+	Expired
+	// Cancelled: whoever asked for a record of a topic that answers took it back; finished, no
+	// request made.
+	Cancelled
 )
 
 // String is the verdict as it stands in logs, metrics and the delivery log.
@@ -92,9 +97,16 @@ func (v Verdict) String() string {
 		return "partial"
 	case Erased:
 		return "erased"
+	case Expired:
+		return "expired"
+	case Cancelled:
+		return "cancelled"
 	}
 	return "unknown"
 }
+
+// sent says whether a request was made.
+func (v Verdict) sent() bool { return v != Skipped && v != Erased && v != Expired && v != Cancelled }
 
 // Outcome is what came of an attempt.
 type Outcome struct {
@@ -106,6 +118,10 @@ type Outcome struct {
 	// the record. It begins with the class of the failure; others are told Class. No secrets.
 	Err      string
 	Response []byte // at most the first KiB of the body
+	// Answer is the first part of the body that the asker of an outbox record is told, and Reason
+	// why it was refused without a request; the latter has no words of the receiver's.
+	Answer []byte
+	Reason string
 	// Results is what came of each record, in the order of Delivery.Records, when the
 	// verdict is Partial: Delivered, Skipped, Reject, and anything else for Retry. A
 	// delivery has them too when it did not carry all of a record.
@@ -140,11 +156,13 @@ const (
 	FailureBlocked   = "blocked by the guard on connections"
 	FailureSettings  = "settings of the destination"
 	FailureRegistry  = "registry"
+	FailureNoOutbox  = "takes no such outbox records"
+	FailureHeaders   = "headers of the call"
 )
 
 var (
 	failureClasses = []string{
-		FailureTimeout, FailureCancelled, FailureDNS, FailureTLS, FailureRefused, FailureLost, FailureNetwork, FailureBlocked, FailureSettings, FailureRegistry,
+		FailureTimeout, FailureCancelled, FailureDNS, FailureTLS, FailureRefused, FailureLost, FailureNetwork, FailureBlocked, FailureSettings, FailureRegistry, FailureNoOutbox, FailureHeaders,
 		"filter or transform", "filter", "transform", "decode",
 	}
 	statusClass = regexp.MustCompile(`^HTTP \d{3}\b`)

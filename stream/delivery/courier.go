@@ -25,7 +25,9 @@ type courierEnv struct {
 	metrics   *sinkMetrics
 	loader    *loader // nil: nothing is parked
 	db        *storage.DB
-	erased    *erasures          // nil: nobody is
+	erased    *noted // contacts that were erased; nil: nobody is
+	cancelled *noted // outbox records that were taken back; nil: none was
+	codec     OutboxCodec
 	cpu       *reader.CPULimiter // of backfills
 	// suspend records that a destination is suspended; it retries by itself.
 	suspend func(dest *storage.Destination, reason string)
@@ -34,6 +36,7 @@ type courierEnv struct {
 
 	held    atomic.Int64 // bytes of records admitted and not finished, of all couriers
 	tracks  atomic.Int64 // of all couriers
+	notes   atomic.Int64 // how often somebody was erased, or an outbox record taken back
 	stopped atomic.Bool  // no new attempt starts
 }
 
@@ -118,7 +121,7 @@ func (c *courier) update(dest *storage.Destination) error {
 		c.env.log.Error("delivery.destination_unreadable", zap.String("destination", dest.Name), zap.String("id", c.id), zap.String("reason", dest.Unreadable))
 	}
 	c.narrowed = c.narrowed || c.dest != nil && !slices.Equal(c.dest.EventTypes, dest.EventTypes)
-	c.dest, c.subscription = dest, subscription
+	c.dest, c.subscription = dest, subscription.For(dest.ID)
 	c.maxRecords, c.maxBytes = c.env.deliverer.Batch(dest)
 	c.maxRecords = max(c.maxRecords, 1)
 	if c.maxBytes <= 0 {

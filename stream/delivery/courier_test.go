@@ -11,6 +11,7 @@ import (
 	"time"
 	"weak"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -37,10 +38,15 @@ type courierBench struct {
 	flying  map[string]bool
 	calls   map[string]int
 	letters []*schemas.DeadLetter
+
+	topic    schemas.Topic
+	receipts []*schemas.Receipt // in the order in which they were appended
+	began    time.Time
+	lasts    time.Duration // what is asked for may be sent for so long
 }
 
 func newCourierBench(t *testing.T, change func(*Config)) *courierBench {
-	b := &courierBench{t: t, took: map[string][]int64{}, at: map[int64]time.Time{}, flying: map[string]bool{}, calls: map[string]int{},
+	b := &courierBench{t: t, topic: FeedUnder(t), id: uuid.NewString(), began: time.Now(), lasts: lasting, took: map[string][]int64{}, at: map[int64]time.Time{}, flying: map[string]bool{}, calls: map[string]int{},
 		answer: func(Delivery) Outcome { return Outcome{Status: 200} }}
 	cfg := Config{Instance: "test", MaxUnflushed: 1 << 30, Window: 1 << 20, WindowBytes: 1 << 30, HeldBytes: 1 << 40}
 	if change != nil {
@@ -50,17 +56,21 @@ func newCourierBench(t *testing.T, change func(*Config)) *courierBench {
 	metrics, err := newSinkMetrics(nil)
 	require.NoError(t, err)
 	env := &courierEnv{cfg: cfg, deliverer: b, appender: b, log: zap.NewNop(), metrics: metrics,
-		flush: newFlusher(cfg, nil, zap.NewNop(), metrics), suspend: func(*storage.Destination, string) {}}
+		codec: schemas.NewCodec(), flush: newFlusher(cfg, nil, zap.NewNop(), metrics), suspend: func(*storage.Destination, string) {}}
 	b.courier, err = newCourier(env, b.destination(1, storage.DestinationActive))
 	require.NoError(t, err)
 	b.holding = newHolding(storage.Lease{}, time.Now(), 1000*time.Hour)
-	b.track = b.courier.newTrack(b.holding, trackKey{}, []*place{{topic: schemas.TopicLifecycle, cursor: NewCursor(0, nil), end: -1}}, nil)
+	b.track = b.courier.newTrack(b.holding, trackKey{}, []*place{{topic: b.topic, cursor: NewCursor(0, nil), end: -1, answers: b.answers()}}, nil)
 	b.courier.add(b.track)
 	return b
 }
 
 func (b *courierBench) destination(revision int64, status storage.DestinationStatus) *storage.Destination {
-	return &storage.Destination{ID: b.id, Name: "crm", Kind: "webhook", EventTypes: []string{"*"}, Status: status, Revision: revision}
+	types := []string{"*"}
+	if b.answers() {
+		types = []string{schemas.SubscribeOutbox}
+	}
+	return &storage.Destination{ID: b.id, Name: "crm", Kind: "webhook", EventTypes: types, Status: status, Revision: revision}
 }
 
 func (b *courierBench) Batch(*storage.Destination) (int, int) { return 1, 0 }
@@ -90,16 +100,21 @@ func (b *courierBench) Append(_ context.Context, msgs ...schemas.Message) error 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range msgs {
-		b.letters = append(b.letters, m.(*schemas.DeadLetter))
+		switch m := m.(type) {
+		case *schemas.DeadLetter:
+			b.letters = append(b.letters, m)
+		case *schemas.Signal:
+			b.receipts = append(b.receipts, m.Receipt)
+		}
 	}
 	return nil
 }
 
 // append puts records on the log, one for each key given, and feeds them.
 func (b *courierBench) append(keys ...string) {
-	c := &reader.Chunk{From: b.next, To: b.next + int64(len(keys)), Kinds: []string{schemas.FactContactUpdated}, Kind: make([]uint16, len(keys))}
+	c := &reader.Chunk{From: b.next, To: b.next + int64(len(keys)), Kinds: b.kinds(), Kind: make([]uint16, len(keys))}
 	for _, k := range keys {
-		c.Records = append(c.Records, stream.Record{Topic: schemas.TopicLifecycle, Offset: b.next, Key: []byte(k), Type: schemas.FactContactUpdated})
+		c.Records = append(c.Records, b.record(b.next, k))
 		b.next++
 	}
 	b.courier.mu.Lock()
@@ -183,162 +198,172 @@ func (b *courierBench) tried(key string) (calls, letters int) {
 }
 
 func TestOrderOfEachContactSurvivesAnyMixtureOfFailures(t *testing.T) {
-	for seed := range uint64(20) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newCourierBench(t, func(c *Config) { c.Concurrency = 16 })
-				var mu sync.Mutex
-				rnd := rand.New(rand.NewPCG(seed, 1))
-				b.set(func(Delivery) Outcome {
-					mu.Lock()
-					n, pause := rnd.IntN(10), time.Duration(rnd.IntN(50))*time.Millisecond
-					mu.Unlock()
-					letPass(pause)
-					switch n {
-					case 0, 1:
-						return Outcome{Verdict: Retry, Err: "reset"}
-					case 2:
-						return Outcome{Verdict: Retry, Status: 429, RetryAfter: 3 * time.Second}
+	OnEveryFeed(t, func(t *testing.T) {
+		for seed := range uint64(20) {
+			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newCourierBench(t, func(c *Config) { c.Concurrency = 16 })
+					var mu sync.Mutex
+					rnd := rand.New(rand.NewPCG(seed, 1))
+					b.set(func(Delivery) Outcome {
+						mu.Lock()
+						n, pause := rnd.IntN(10), time.Duration(rnd.IntN(50))*time.Millisecond
+						mu.Unlock()
+						letPass(pause)
+						switch n {
+						case 0, 1:
+							return Outcome{Verdict: Retry, Err: "reset"}
+						case 2:
+							return Outcome{Verdict: Retry, Status: 429, RetryAfter: 3 * time.Second}
+						}
+						return Outcome{Status: 200}
+					})
+					want := map[string][]int64{}
+					for range 2000 {
+						mu.Lock()
+						k := fmt.Sprint("key-", rnd.IntN(100)*rnd.IntN(100)/100) // some hot, most not
+						mu.Unlock()
+						want[k] = append(want[k], b.next)
+						b.append(k)
 					}
-					return Outcome{Status: 200}
+					letPass(24 * time.Hour)
+					synctest.Wait()
+					require.Equal(t, want, b.took)
+					require.Equal(t, b.next, b.position())
+					require.Zero(t, b.track.open+b.track.openBytes+len(b.track.lanes)+b.courier.flying+len(b.courier.later))
+					require.Zero(t, b.courier.env.held.Load())
 				})
-				want := map[string][]int64{}
-				for range 2000 {
-					mu.Lock()
-					k := fmt.Sprint("key-", rnd.IntN(100)*rnd.IntN(100)/100) // some hot, most not
-					mu.Unlock()
-					want[k] = append(want[k], b.next)
-					b.append(k)
-				}
-				letPass(24 * time.Hour)
-				synctest.Wait()
-				require.Equal(t, want, b.took)
-				require.Equal(t, b.next, b.position())
-				require.Zero(t, b.track.open+b.track.openBytes+len(b.track.lanes)+b.courier.flying+len(b.courier.later))
-				require.Zero(t, b.courier.env.held.Load())
 			})
-		})
-	}
+		}
+	})
 }
 
 func TestOneContactThatFailsForTenMinutesDelaysNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newCourierBench(t, func(c *Config) { c.Concurrency = 4 })
-		start := time.Now()
-		b.set(func(d Delivery) Outcome {
-			letPass(time.Millisecond)
-			if string(d.Records[0].Key) == "bad" && time.Since(start) < 10*time.Minute {
-				return Outcome{Verdict: Retry, Status: 500}
+	OnEveryFeed(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newCourierBench(t, func(c *Config) { c.Concurrency = 4 })
+			start := time.Now()
+			b.set(func(d Delivery) Outcome {
+				letPass(time.Millisecond)
+				if string(d.Records[0].Key) == "bad" && time.Since(start) < 10*time.Minute {
+					return Outcome{Verdict: Retry, Status: 500}
+				}
+				return Outcome{Status: 200}
+			})
+			sent := map[int64]time.Time{}
+			for i := range 6000 {
+				sent[b.next] = time.Now()
+				b.append(fmt.Sprint("good-", i%50))
+				if i%10 == 0 {
+					b.append("bad")
+				}
+				letPass(100 * time.Millisecond)
 			}
-			return Outcome{Status: 200}
+			letPass(time.Hour)
+			synctest.Wait()
+			require.Equal(t, b.next, b.position())
+			require.Len(t, b.took["bad"], 600)
+			for offset, at := range sent {
+				require.LessOrEqual(t, b.at[offset].Sub(at), 2*time.Millisecond, "offset %d", offset)
+			}
 		})
-		sent := map[int64]time.Time{}
-		for i := range 6000 {
-			sent[b.next] = time.Now()
-			b.append(fmt.Sprint("good-", i%50))
-			if i%10 == 0 {
-				b.append("bad")
-			}
-			letPass(100 * time.Millisecond)
-		}
-		letPass(time.Hour)
-		synctest.Wait()
-		require.Equal(t, b.next, b.position())
-		require.Len(t, b.took["bad"], 600)
-		for offset, at := range sent {
-			require.LessOrEqual(t, b.at[offset].Sub(at), 2*time.Millisecond, "offset %d", offset)
-		}
 	})
 }
 
 func TestARecordThatFailsForTheWholeHorizonExpiresAndTheHorizonStandsStillWhilePaused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newCourierBench(t, nil)
-		b.set(func(d Delivery) Outcome {
-			if string(d.Records[0].Key) == "bad" && d.Records[0].Offset == 0 {
-				return Outcome{Verdict: Retry, Status: 503}
+	OnEveryFeed(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newCourierBench(t, nil)
+			b.set(func(d Delivery) Outcome {
+				if string(d.Records[0].Key) == "bad" && d.Records[0].Offset == 0 {
+					return Outcome{Verdict: Retry, Status: 503}
+				}
+				return Outcome{Status: 200}
+			})
+			b.append("bad", "bad")
+			accepts := func(hours int) { // the horizon counts time in which others are accepted
+				for range 2 * hours {
+					b.append("good")
+					letPass(30 * time.Minute)
+				}
 			}
-			return Outcome{Status: 200}
+			accepts(36)
+			require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
+			letPass(1000 * time.Hour)
+			synctest.Wait()
+			b.holding.renewed(time.Now(), 1000*time.Hour)
+			calls, letters := b.tried("bad")
+			require.Zero(t, letters)
+			require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
+			accepts(35)
+			synctest.Wait()
+			more, letters := b.tried("bad")
+			require.Zero(t, letters)
+			require.Greater(t, more, calls)
+			accepts(2)
+			synctest.Wait()
+			require.Len(t, b.letters, 1)
+			require.Equal(t, "expired", b.letters[0].Reason)
+			require.EqualValues(t, 0, b.letters[0].Offset)
+			require.Equal(t, []int64{1}, b.took["bad"])
+			require.Equal(t, b.next, b.position())
 		})
-		b.append("bad", "bad")
-		accepts := func(hours int) { // the horizon counts time in which others are accepted
-			for range 2 * hours {
-				b.append("good")
-				letPass(30 * time.Minute)
-			}
-		}
-		accepts(36)
-		require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
-		letPass(1000 * time.Hour)
-		synctest.Wait()
-		b.holding.renewed(time.Now(), 1000*time.Hour)
-		calls, letters := b.tried("bad")
-		require.Zero(t, letters)
-		require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
-		accepts(35)
-		synctest.Wait()
-		more, letters := b.tried("bad")
-		require.Zero(t, letters)
-		require.Greater(t, more, calls)
-		accepts(2)
-		synctest.Wait()
-		require.Len(t, b.letters, 1)
-		require.Equal(t, "expired", b.letters[0].Reason)
-		require.EqualValues(t, 0, b.letters[0].Offset)
-		require.Equal(t, []int64{1}, b.took["bad"])
-		require.Equal(t, b.next, b.position())
 	})
 }
 
 func TestAfterAnOutageOfFourHoursEverythingArrivesInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newCourierBench(t, func(c *Config) { c.Concurrency = 8 })
-		start := time.Now()
-		b.set(func(Delivery) Outcome {
-			if time.Since(start) < 4*time.Hour {
-				return Outcome{Verdict: Retry, Err: "connection refused"}
+	OnEveryFeed(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newCourierBench(t, func(c *Config) { c.Concurrency = 8 })
+			start := time.Now()
+			b.set(func(Delivery) Outcome {
+				if time.Since(start) < 4*time.Hour {
+					return Outcome{Verdict: Retry, Err: "connection refused"}
+				}
+				return Outcome{Status: 200}
+			})
+			for i := range 1000 {
+				b.append(fmt.Sprint("key-", i%20))
 			}
-			return Outcome{Status: 200}
+			letPass(5 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, b.next, b.position())
+			for k, offsets := range b.took {
+				require.IsIncreasing(t, offsets, k)
+				require.Len(t, offsets, 50, k)
+			}
 		})
-		for i := range 1000 {
-			b.append(fmt.Sprint("key-", i%20))
-		}
-		letPass(5 * time.Hour)
-		synctest.Wait()
-		require.Equal(t, b.next, b.position())
-		for k, offsets := range b.took {
-			require.IsIncreasing(t, offsets, k)
-			require.Len(t, offsets, 50, k)
-		}
 	})
 }
 
 func TestAnAttemptStartsOnlyIfItsDeadlineEndsWithinTheLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newCourierBench(t, func(c *Config) { c.Lease, c.Deadline = 30*time.Second, 15*time.Second })
-		b.holding.renewed(time.Now(), 30*time.Second)
-		b.append("early")
-		letPass(15 * time.Second)
-		b.append("late", "later")
-		synctest.Wait()
-		require.Equal(t, map[string]int{"early": 1}, b.calls)
-		b.holding.renewed(time.Now(), 30*time.Second)
-		b.courier.release(b.track)
-		synctest.Wait()
-		require.EqualValues(t, 3, b.position())
+	OnEveryFeed(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newCourierBench(t, func(c *Config) { c.Lease, c.Deadline = 30*time.Second, 15*time.Second })
+			b.holding.renewed(time.Now(), 30*time.Second)
+			b.append("early")
+			letPass(15 * time.Second)
+			b.append("late", "later")
+			synctest.Wait()
+			require.Equal(t, map[string]int{"early": 1}, b.calls)
+			b.holding.renewed(time.Now(), 30*time.Second)
+			b.courier.release(b.track)
+			synctest.Wait()
+			require.EqualValues(t, 3, b.position())
 
-		// A retry that falls due after the lease waits for it too.
-		b.set(func(Delivery) Outcome { return Outcome{Verdict: Retry, RetryAfter: time.Minute} })
-		b.append("retried")
-		letPass(2 * time.Minute)
-		synctest.Wait()
-		calls, _ := b.tried("retried")
-		require.Equal(t, 1, calls)
-		b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
-		b.holding.renewed(time.Now(), 30*time.Second)
-		b.courier.release(b.track)
-		synctest.Wait()
-		require.EqualValues(t, 4, b.position())
+			// A retry that falls due after the lease waits for it too.
+			b.set(func(Delivery) Outcome { return Outcome{Verdict: Retry, RetryAfter: time.Minute} })
+			b.append("retried")
+			letPass(2 * time.Minute)
+			synctest.Wait()
+			calls, _ := b.tried("retried")
+			require.Equal(t, 1, calls)
+			b.set(func(Delivery) Outcome { return Outcome{Status: 200} })
+			b.holding.renewed(time.Now(), 30*time.Second)
+			b.courier.release(b.track)
+			synctest.Wait()
+			require.EqualValues(t, 4, b.position())
+		})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -80,6 +81,30 @@ func (c *Cursor) Finish(offset int64) bool {
 	c.slots[i].done = true
 	c.open--
 	c.dropDone()
+	return true
+}
+
+// FinishAhead closes a record at or beyond Next that was not admitted; false when it is
+// finished already, or lies before.
+func (c *Cursor) FinishAhead(offset int64) bool {
+	if offset < c.next {
+		return false
+	}
+	i := sort.Search(len(c.restored)/2, func(i int) bool { return c.restored[2*i+1] >= offset }) * 2
+	switch {
+	case i < len(c.restored) && c.restored[i] <= offset && offset < c.restored[i+1]:
+		return false
+	case i < len(c.restored) && c.restored[i+1] == offset: // it follows a range
+		c.restored[i+1] = offset + 1
+		if i+2 < len(c.restored) && c.restored[i+2] == offset+1 {
+			c.restored = slices.Delete(c.restored, i+1, i+3)
+		}
+	case i < len(c.restored) && c.restored[i] == offset+1: // it precedes one
+		c.restored[i] = offset
+	default:
+		c.restored = slices.Insert(c.restored, i, offset, offset+1)
+	}
+	c.skipRestored()
 	return true
 }
 

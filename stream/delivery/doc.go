@@ -20,4 +20,6 @@
 //	settle.go              carries that out
 //	retry.go, parking.go   what waits, in memory and in Postgres; loader.go brings it back
 //	cursor.go, flush.go    how far a destination is, and when that is written
+//	receipts.go            what whoever asked is told, before that
+//	ending.go, strays.go   what ends without an attempt: it stands still, or is nobody's
 package delivery

@@ -11,18 +11,19 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 )
 
-// erasures are the contacts that were erased, all of them in memory (some 40 bytes
-// each): every attempt asks, so it must cost nothing. What is asked is right from the
-// moment at which the notification of an erasure arrives, which is a few milliseconds
-// after it is committed; where notifications fail, from the next look on. While
-// Postgres is away nobody is erased. Safe for concurrent use.
-type erasures struct {
-	db  *storage.DB
-	log *zap.Logger
+// noted are ids that are noted in Postgres, all of them in memory (some 40 bytes each):
+// contacts that were erased, and outbox records that were taken back. Every attempt asks, so it
+// must cost nothing. What is asked is right from the moment at which the notification of a note
+// arrives, which is a few milliseconds after it is committed; where notifications fail, from
+// the next look on. While Postgres is away nothing is noted. Safe for concurrent use.
+type noted struct {
+	each func(ctx context.Context, since time.Time, fn func(id uuid.UUID, at time.Time)) error
+	log  *zap.Logger
+	// told is called when some may have come.
+	told func()
 
 	mu    sync.RWMutex
 	ids   map[uuid.UUID]struct{}
@@ -31,7 +32,7 @@ type erasures struct {
 }
 
 const (
-	// erasedLook is the poll interval for erasures whose notification was lost, and
+	// erasedLook is the poll interval for notes whose notification was lost, and
 	// erasedOverlap how far back it looks: a transaction may take that long.
 	erasedLook    = 5 * time.Second
 	erasedOverlap = time.Minute
@@ -40,17 +41,17 @@ const (
 	erasedAgain = 10 * time.Minute
 )
 
-func newErasures(db *storage.DB, log *zap.Logger) *erasures {
-	return &erasures{db: db, log: log, ids: map[uuid.UUID]struct{}{}}
+func newNoted(each func(context.Context, time.Time, func(uuid.UUID, time.Time)) error, log *zap.Logger, told func()) *noted {
+	return &noted{each: each, log: log, told: told, ids: map[uuid.UUID]struct{}{}}
 }
 
 // has says whether a record is about somebody who was erased and must not leave: all
 // that is keyed by them but the fact that they were deleted, which receivers wait for.
-func (e *erasures) has(r *stream.Record) bool {
+func (e *noted) has(r *stream.Record) bool {
 	return e.hasKey(string(r.Key)) && r.Type != schemas.FactContactDeleted
 }
 
-func (e *erasures) hasKey(key string) bool {
+func (e *noted) hasKey(key string) bool {
 	if e == nil {
 		return false
 	}
@@ -68,13 +69,13 @@ func (e *erasures) hasKey(key string) bool {
 }
 
 // load reads all of them.
-func (e *erasures) load(ctx context.Context) error {
+func (e *noted) load(ctx context.Context) error {
 	e.mu.Lock()
 	e.fresh = map[uuid.UUID]struct{}{}
 	e.mu.Unlock()
 	ids := map[uuid.UUID]struct{}{}
 	var until time.Time
-	err := e.db.EachErased(ctx, time.Time{}, func(id uuid.UUID, at time.Time) {
+	err := e.each(ctx, time.Time{}, func(id uuid.UUID, at time.Time) {
 		ids[id] = struct{}{}
 		until = later(until, at)
 	})
@@ -89,14 +90,14 @@ func (e *erasures) load(ctx context.Context) error {
 }
 
 // look adds those that came since the last look.
-func (e *erasures) look(ctx context.Context) error {
+func (e *noted) look(ctx context.Context) error {
 	e.mu.RLock()
 	since := e.until.Add(-erasedOverlap)
 	e.mu.RUnlock()
-	return e.db.EachErased(ctx, since, e.add)
+	return e.each(ctx, since, e.add)
 }
 
-func (e *erasures) add(id uuid.UUID, at time.Time) {
+func (e *noted) add(id uuid.UUID, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ids[id] = struct{}{}
@@ -107,7 +108,8 @@ func (e *erasures) add(id uuid.UUID, at time.Time) {
 }
 
 // heard takes in a notification; an empty one says that some may have been missed.
-func (e *erasures) heard(ctx context.Context, ids string) {
+func (e *noted) heard(ctx context.Context, ids string) {
+	defer e.told()
 	if ids == "" {
 		e.note(e.look(ctx))
 		return
@@ -120,7 +122,7 @@ func (e *erasures) heard(ctx context.Context, ids string) {
 }
 
 // run looks for what was not heard until ctx ends.
-func (e *erasures) run(ctx context.Context) {
+func (e *noted) run(ctx context.Context) {
 	tick := time.NewTicker(erasedLook)
 	defer tick.Stop()
 	loaded := time.Now()
@@ -139,9 +141,9 @@ func (e *erasures) run(ctx context.Context) {
 	}
 }
 
-func (e *erasures) note(err error) {
+func (e *noted) note(err error) {
 	if err != nil {
-		e.log.Warn("delivery.erasures_read_failed", zap.Error(err))
+		e.log.Warn("delivery.notes_read_failed", zap.Error(err))
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // erasing is a bench whose courier hears of erasures.
 func erasing(t *testing.T) (*courierBench, func(key string)) {
 	b := newCourierBench(t, nil)
-	b.courier.env.erased = newErasures(nil, zap.NewNop())
+	b.courier.env.erased = newNoted(nil, zap.NewNop(), func() {})
 	b.courier.env.flush.erased = b.courier.env.erased
 	return b, func(key string) { b.courier.env.erased.heard(t.Context(), key) }
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"time"
@@ -72,7 +73,7 @@ func (t *track) admit(p *place, c *reader.Chunk) bool {
 			p.advance(p.end)
 			return false
 		}
-		if !wanted[c.Kind[i]] && r.Unreadable == nil || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
+		if !wanted[c.Kind[i]] && (r.Unreadable == nil || p.answers) || r.Offset < p.cursor.Next() || !t.backfill.takesKey(r.Key) {
 			continue
 		}
 		if t.windowFull(r.Size()) || t.aheadOfPace() {
@@ -80,23 +81,33 @@ func (t *track) admit(p *place, c *reader.Chunk) bool {
 			p.advance(r.Offset)
 			return false
 		}
+		it := item{record: r, place: p}
+		err := undeliverable(r)
+		if p.answers && err == nil {
+			if it.ask, err = t.courier.env.ask(r); errors.Is(err, schemas.ErrRegistryUnavailable) {
+				p.advance(r.Offset)
+				time.AfterFunc(time.Second, t.holding.wake)
+				return false
+			}
+		}
 		if !p.cursor.Admit(r.Offset) {
 			continue
 		}
 		if few {
 			r = r.Clone()
+			it.record = r
 		}
-		if err := undeliverable(r); err != nil {
+		if err != nil {
 			t.count(1, r.Size())
-			t.courier.giveUp(t, item{record: r, place: p}, "undecodable", err)
+			t.courier.giveUp(t, it, "undecodable", err)
 			t.courier.metrics.dead.Inc()
 			continue
 		}
 		if t.isParked(r.Key) {
 			t.count(1, r.Size())
-			t.divert(item{record: r, place: p})
+			t.divert(it)
 		} else {
-			t.enqueue(item{record: r, place: p})
+			t.enqueue(it)
 		}
 	}
 	p.advance(c.To)

@@ -28,7 +28,10 @@ type flusher struct {
 	db      *storage.DB
 	log     *zap.Logger
 	metrics *sinkMetrics
-	erased  *erasures // nil: nobody is
+	erased  *noted // nil: nobody is
+
+	appender  stream.Appender // of receipts
+	cancelled *noted          // nil: nothing was
 	// stale is told when a cursor was not saved: rewound, or its destination deleted.
 	stale func()
 	// flushed is told when a flush has made room again.
@@ -51,6 +54,8 @@ type flusher struct {
 type results struct {
 	attempts []held
 	parking  []parkOp // in the order in which they came about
+	receipts []told   // to be appended first
+	cancels  []string // outbox records that were taken back and have ended
 	count    int64    // what it takes off pending
 }
 
@@ -169,7 +174,11 @@ func (fl *flusher) sync(ctx context.Context) error {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, fl.cfg.Lease)
 	defer cancel()
-	saved, err := fl.write(ctx, cursors)
+	err := fl.appendReceipts(ctx)
+	var saved int
+	if err == nil {
+		saved, err = fl.write(ctx, cursors)
+	}
 	if err != nil {
 		fl.again(tracks)
 		return err
@@ -193,6 +202,10 @@ func (fl *flusher) collect(tracks []*track) []heldCursor {
 			fl.kept.attempts = append(fl.kept.attempts, held{a, t.holding})
 		}
 		t.results = t.results[:0]
+		for _, r := range t.receipts {
+			fl.kept.receipts = append(fl.kept.receipts, told{r, t.holding})
+		}
+		t.receipts = nil
 		fl.kept.parking = append(fl.kept.parking, t.parking.ops...)
 		t.parking.ops = nil
 		fl.kept.count += int64(t.unflushed)
@@ -257,7 +270,7 @@ func (fl *flusher) done() {
 		fl.kept.attempts = nil
 	}
 	ops := fl.kept.parking
-	fl.kept = results{attempts: fl.kept.attempts[:0]}
+	fl.kept = results{attempts: fl.kept.attempts[:0], receipts: fl.kept.receipts[:0]}
 	if len(ops) > 0 {
 		parked(ops)
 		fl.parked()
@@ -306,6 +319,11 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	}
 	if err := fl.writeParking(ctx, tx, ours); err != nil {
 		return 0, err
+	}
+	if len(fl.kept.cancels) > 0 {
+		if err := tx.EndCancels(ctx, fl.kept.cancels); err != nil {
+			return 0, err
+		}
 	}
 	attempts := make([]storage.Attempt, 0, len(fl.kept.attempts))
 	for _, a := range fl.kept.attempts {

@@ -56,6 +56,8 @@ type track struct {
 	moved     bool              // the flusher knows that a cursor moved
 
 	parking parking
+
+	receipts []*schemas.Signal // not collected by the flusher yet
 }
 
 // A place is a cursor of a track: where it stands on one topic.
@@ -67,6 +69,8 @@ type place struct {
 	orphaned bool      // the topic is another now: it waits for an operator
 	end      int64     // exclusive; -1 without an end
 	changed  bool      // since it was last flushed
+	answers  bool      // its records have receipts
+	ahead    ahead     // of one that answers: what was looked at beyond the cursor
 
 	wanted []bool // for each type of the chunk at hand
 }
@@ -89,6 +93,8 @@ type item struct {
 	place  *place
 	lane   *lane   // nil for a gap
 	stored *stored // nil for one read from the log; else place is nil
+	// ask is what was asked for, of a topic that answers: it has a receipt.
+	ask *schemas.Outbox
 }
 
 // A flight is one request: its records and what has happened to it so far.
@@ -112,7 +118,11 @@ type flight struct {
 	then      *flight
 	unsettled *Outcome
 
-	dead   []schemas.Message    // to be appended; the records are given up
+	dead []schemas.Message // to be appended; the records are given up
+	// Of records that are given up: what came of the last attempt, and how many were made.
+	lastOut   Outcome
+	madeTries int
+
 	dest   *storage.Destination // as it is for this attempt
 	one    [1]item
 	oneRec [1]*stream.Record

@@ -32,6 +32,8 @@ type holding struct {
 	ctx    context.Context // of its attempts and its feeder
 	cancel context.CancelFunc
 
+	strays strays // records of topic outbox that no destination takes
+
 	mu     sync.Mutex
 	tracks []*track // never changed in place
 }

@@ -227,7 +227,7 @@ func (t *track) load(w *loading, k storage.ParkedKey, rows []storage.ParkedRecor
 			break // in its turn
 		}
 		r := recordOf(&rows[i])
-		it := item{record: r, lane: l, stored: &stored{since: rows[i].Since}}
+		it := item{record: r, lane: l, stored: &stored{since: rows[i].Since}, ask: c.env.askOfParked(&rows[i])}
 		t.count(1, r.Size())
 		if !rows[i].Skip {
 			l.queue.push(it)

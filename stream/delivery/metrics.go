@@ -24,6 +24,7 @@ type sinkMetrics struct {
 	circuits  *prometheus.CounterVec
 	flushes   prometheus.Histogram
 	rows      *prometheus.CounterVec
+	receipts  *prometheus.CounterVec
 }
 
 // destinationMetrics are those of one destination, looked up once.
@@ -47,12 +48,13 @@ func newSinkMetrics(reg prometheus.Registerer) (*sinkMetrics, error) {
 			Name: "hogstream_delivery_flush_seconds", Help: "Time to write results to Postgres.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
 		}),
-		rows: counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
+		rows:     counters("delivery_flushed_rows_total", "Rows written by flushes.", "table"),
+		receipts: counters("delivery_receipts_total", "Receipts of outbox records by what came of them: accepted, refused, given up, expired, cancelled, erased.", "result"),
 	}
 	m.info = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "hogstream_destination_info", Help: "1 for each destination: the name of an id, for other series carry the id, which never changes.",
 	}, []string{"destination", "name", "kind"})
-	m.all = []prometheus.Collector{m.info, m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.circuits, m.flushes, m.rows}
+	m.all = []prometheus.Collector{m.info, m.dead, m.gaps, m.suspended, m.parked, m.spilled, m.circuits, m.flushes, m.rows, m.receipts}
 	if reg == nil {
 		return m, nil
 	}

@@ -131,7 +131,7 @@ func (s *Sinks) mirrorGroup(ctx context.Context, adm *kadm.Client, m mirrored) e
 		was, found := m.have.Lookup(topic, c.Partition)
 		found = found && was.Err == nil && was.At >= 0
 		ours := found && strings.HasPrefix(was.Metadata, mirrorMark)
-		if found && !ours {
+		if feed, _ := schemas.FeedOf(schemas.Topic(c.Topic)); found && !ours && !feed.Answers { // what answers is not sent again
 			var err error
 			if at, err = s.within(ctx, schemas.Topic(c.Topic), c.Partition, was.At); err != nil {
 				return fmt.Errorf("reset of group %s: %w", group, err)

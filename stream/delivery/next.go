@@ -180,7 +180,7 @@ func (t *track) cut(maxRecords, maxBytes int) *flight {
 // topic a lane is in offset order, and between topics none is promised.
 func byOffset(a, b item) int {
 	if c := cmp.Compare(a.record.Topic, b.record.Topic); c != 0 {
-		return -c // lifecycle before events
+		return -c // outbox, then lifecycle before events
 	}
 	return cmp.Compare(a.record.Offset, b.record.Offset)
 }
@@ -188,15 +188,24 @@ func byOffset(a, b item) int {
 // dropUnwanted finishes the records of a flight that are not to be sent any more: as skipped
 // those that the destination has ceased to subscribe to since they were queued or
 // parked, as erased those of people who were erased, be it that they are only on their
-// way to the dead letters. It reports whether any are left.
+// way to the dead letters, and what is too late or was taken back by whoever asked for it. It
+// reports whether any are left.
 func (c *courier) dropUnwanted(f *flight, now time.Time) bool {
-	erased := func(it item) bool { return c.env.erased.has(it.record) }
+	for _, v := range []Verdict{Erased, Cancelled, Expired} {
+		goes := func(it item) bool {
+			how, ended := c.env.ended(&it, now)
+			return ended && how == v && (v != Expired || f.dead == nil)
+		}
+		if !c.finishUnsent(f, goes, Outcome{Verdict: v}, now) {
+			return false
+		}
+	}
 	unwanted := func(it item) bool {
 		return f.dead == nil && (c.narrowed || it.stored != nil) &&
 			!(c.subscription.Matches(it.record.Type) && f.track.backfill.takes(it.record.Type))
 	}
-	left := c.finishUnsent(f, erased, Outcome{Verdict: Erased}, now)
-	return left && c.finishUnsent(f, unwanted, Outcome{Verdict: Skipped, Err: "the destination no longer subscribes to it"}, now)
+	const noLonger = "the destination no longer subscribes to it"
+	return c.finishUnsent(f, unwanted, Outcome{Verdict: Skipped, Err: noLonger, Reason: noLonger}, now)
 }
 
 // finishUnsent finishes the records of a flight that are to go, with this outcome.
@@ -219,9 +228,9 @@ func (c *courier) finishUnsent(f *flight, goes func(item) bool, out Outcome, now
 	f.dead = kept
 	f.removeIf(goes)
 	c.logAttempt(gone, out, now)
-	c.finish(gone)
+	c.finish(gone, &out)
 	if len(f.items) == 0 {
-		c.finish(f) // what waited for it goes on
+		c.finish(f, &out) // what waited for it goes on
 	}
 	c.enqueue(t)
 	c.env.flush.mark(t)

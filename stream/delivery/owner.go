@@ -28,7 +28,8 @@ const sinksGroup = "sinks"
 type Deps struct {
 	Kafka     stream.Config
 	DB        *storage.DB
-	Appender  stream.Appender // for dead letters
+	Appender  stream.Appender // for dead letters and receipts
+	Codec     OutboxCodec     // required
 	Deliverer Deliverer
 	// Destinations is read at the start, whenever storage.ChannelDestinations is
 	// notified, and every 10 s.
@@ -50,6 +51,8 @@ type Sinks struct {
 	reader *reader.Reader
 
 	changed  chan struct{} // one token: reconcile
+	noted    chan struct{} // one token: something that stands still may have ended
+	strayed  chan struct{} // one token: outbox records were read
 	stopping chan struct{} // closed when a stop begins
 	running  backfills     // as reconcile last saw them; its own
 	ended    []*courier    // of deleted destinations, until nothing of them is under way; reconcile's own
@@ -75,6 +78,9 @@ func NewSinks(cfg Config, deps Deps) (*Sinks, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	if deps.Codec == nil {
+		return nil, errors.New("sinks: Deps.Codec is nil: outbox records are decoded with it")
+	}
 	if deps.Log == nil {
 		deps.Log = zap.NewNop()
 	}
@@ -92,12 +98,18 @@ func NewSinks(cfg Config, deps Deps) (*Sinks, error) {
 		skipper:  skipper{signal: make(chan struct{}, 1)},
 		couriers: map[string]*courier{}, holdings: map[int32]*holding{}, assigned: map[int32]context.CancelFunc{},
 	}
+	s.noted, s.strayed = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.flush = newFlusher(cfg, deps.DB, deps.Log, metrics)
 	s.flush.stale, s.flush.flushed = s.refresh, s.wakeCouriers
 	s.env = &courierEnv{cfg: cfg, deliverer: deps.Deliverer, appender: deps.Appender, flush: s.flush, log: deps.Log, metrics: metrics, suspend: s.suspend, refresh: s.refresh}
 	s.env.db, s.env.cpu = deps.DB, r.CPULimiter
-	s.env.erased = newErasures(deps.DB, deps.Log)
-	s.flush.erased = s.env.erased
+	s.env.codec = deps.Codec
+	told := func() {
+		s.env.notes.Add(1)
+		stream.Signal(s.noted)
+	}
+	s.env.erased, s.env.cancelled = newNoted(deps.DB.EachErased, deps.Log, told), newNoted(deps.DB.EachCancelled, deps.Log, told)
+	s.flush.erased, s.flush.cancelled, s.flush.appender = s.env.erased, s.env.cancelled, deps.Appender
 	s.env.loader = newLoader(deps.DB, deps.Log, s.listTracks)
 	s.flush.parked = s.env.loader.wake
 	r.Wake = s.wakeFeeder
@@ -122,11 +134,15 @@ func (s *Sinks) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.mirror(work) })
 	s.tasks.Go(func() { s.skip(work) })
 	s.tasks.Go(func() { s.env.erased.run(work) })
+	s.tasks.Go(func() { s.env.cancelled.run(work) })
+	s.tasks.Go(func() { s.end(work) })
+	s.tasks.Go(func() { s.stray(work) })
 	s.tasks.Go(func() {
 		_ = s.db.ListenAll(work, map[string]func(string){
 			storage.ChannelDestinations: func(string) { s.refresh() },
 			storage.ChannelParked:       func(string) { s.env.loader.wake() },
 			storage.ChannelErased:       func(ids string) { s.env.erased.heard(work, ids) },
+			storage.ChannelCancelled:    func(ids string) { s.env.cancelled.heard(work, ids) },
 		})
 	})
 	s.takeBack(ctx)
@@ -150,6 +166,7 @@ func (s *Sinks) Run(ctx context.Context) error {
 // own in the log stands in its default partition, and it is tried again each hour.
 func (s *Sinks) prepare(ctx context.Context) {
 	s.await(ctx, s.env.erased.load)
+	s.await(ctx, s.env.cancelled.load)
 	s.await(ctx, func(ctx context.Context) error { return s.db.PrepareAttempts(ctx, time.Now(), 2) })
 }
 
@@ -389,6 +406,7 @@ func (s *Sinks) feed(h *holding) {
 		for _, t := range h.list() {
 			t.courier.feed(t, s.reader, low)
 		}
+		s.feedStrays(h, low)
 		for topic, at := range low {
 			s.reader.Passed(topic, h.partition, at)
 		}

@@ -47,6 +47,10 @@ type mark struct {
 type outKey struct {
 	loaded    bool
 	unflushed int
+	// ending says that what is unflushed are removals of records that have ended where they are
+	// parked, and ended their offsets.
+	ending bool
+	ended  []int64
 }
 
 // A parkOp is one thing to be written: a record to park, one to remove, or the
@@ -129,11 +133,13 @@ func (t *track) divert(it item) {
 		t.courier.env.flush.pending.Add(1)
 	}
 	it.place.changed = true
-	t.op(string(r.Key), parkOp{kind: parkRecord, size: r.Size(), record: storage.ParkedRecord{
+	op := parkOp{kind: parkRecord, size: r.Size(), record: storage.ParkedRecord{
 		ParkedTrack: t.parkedTrack(), Key: string(r.Key), Topic: string(r.Topic), Offset: r.Offset, AppendTime: r.AppendTime,
 		RecordID: r.ID, RecordType: r.Type, OccurredAt: r.OccurredAt, TraceParent: r.TraceParent, TraceState: r.TraceState,
 		Value: bytes.Clone(r.Value), Since: now - m.origin, Epoch: it.place.epoch,
-	}})
+	}}
+	t.courier.env.parkAsk(&op.record, it.ask)
+	t.op(string(r.Key), op)
 }
 
 func (t *track) op(key string, op parkOp) {
@@ -172,7 +178,9 @@ func parked(ops []parkOp) {
 			op := &ops[0]
 			ops = ops[1:]
 			if o := t.parking.out[op.key()]; o != nil {
-				o.unflushed--
+				if o.unflushed--; o.unflushed == 0 {
+					o.ending, o.ended = false, nil
+				}
 			}
 			if op.kind == parkRecord {
 				t.count(-1, -op.size)

@@ -83,6 +83,7 @@ func (s *Sinks) reconcile(ctx context.Context) error {
 	running.share(listed, cursors)
 	return errors.Join(
 		s.begin(ctx, running, holdings, cursors),
+		s.beginStrays(ctx, holdings),
 		s.readySkips(ctx, holdings, partitions),
 		s.finishBackfills(ctx, running),
 	)
@@ -172,12 +173,16 @@ func (c *courier) end() {
 	c.env.metrics.forget(c.dest)
 }
 
-// wants are the topics on which the courier should have cursors now.
+// wants are the topics on which the courier should have cursors now: while nothing is sent,
+// those of which something may end all the same.
 func (c *courier) wants() []schemas.Topic {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.halted {
+	if c.ended {
 		return nil
+	}
+	if c.halted {
+		return schemas.Answering(c.subscription.Topics())
 	}
 	return c.subscription.Topics()
 }
@@ -358,6 +363,8 @@ func placesOf(id, replay string, topics []schemas.Topic, partition int32, cursor
 			return nil, nil, fmt.Errorf("cursor of destination %s on %s/%d: %w", id, topic, partition, err)
 		}
 		p := &place{topic: topic, cursor: NewCursor(stored.Position, finished), epoch: stored.Epoch, id: stored.TopicID, end: -1}
+		feed, _ := schemas.FeedOf(topic)
+		p.answers = feed.Answers
 		if stored.EndOffset != nil {
 			p.end = *stored.EndOffset
 		}

@@ -77,8 +77,8 @@ func (c *courier) situation(f *flight, now time.Time) situation {
 	s := situation{
 		records: f.records, letters: f.dead != nil, probe: f.probe, retired: f.track.retired, tries: f.tries,
 		firstFailed: f.firstFailed, lastFailed: f.lastFailed, asked: f.asked,
-		parkable: f.track.parks(),
-		halted:   c.halted, circuitOpen: c.circuit.open, mostFail: c.circuit.mostFail, lastDelivery: c.lastDelivery,
+		parkable: f.track.parks(), asks: f.asks(), notAfter: f.notAfter(),
+		halted: c.halted, circuitOpen: c.circuit.open, mostFail: c.circuit.mostFail, lastDelivery: c.lastDelivery,
 		refusals: c.refusals, refusedKeys: len(c.refusedKeys), horizon: c.horizon(),
 	}
 	switch first := f.items[0]; {
@@ -108,7 +108,7 @@ func (c *courier) carryOut(f *flight, out *Outcome, q *consequence, now time.Tim
 	switch q.fate {
 	case forget:
 	case finish:
-		c.finish(f)
+		c.finish(f, out)
 	case retry:
 		c.wait(f, q, now.Add(out.RetryAfter))
 	case park:
@@ -147,8 +147,10 @@ func (c *courier) failed(f *flight, now time.Time) {
 	f.lastFailed = now
 }
 
-// finish finishes the records of a flight; what waited for it goes on.
-func (c *courier) finish(f *flight) {
+// finish finishes the records of a flight, which have ended with this outcome; what waited for
+// it goes on.
+func (c *courier) finish(f *flight, out *Outcome) {
+	f.tell(out, time.Now())
 	f.track.finish(f)
 	next, retired := f.then, f.track.retired
 	c.freeFlight(f)
@@ -167,13 +169,15 @@ func (c *courier) divide(f *flight, out *Outcome, q *consequence) {
 	t := f.track
 	done, dead := c.newFlight(t), c.newFlight(t)
 	dead.tries = f.tries
-	rejected := Outcome{Status: out.Status, Response: out.Response}
+	rejected := Outcome{Verdict: Reject, Status: out.Status, Response: out.Response, Answer: out.Answer}
+	ended := Outcome{Verdict: Partial, Status: out.Status, Response: out.Response, Answer: out.Answer}
 	i := -1
 	f.removeIf(func(it item) bool {
 		i++
 		switch q.each[i] {
 		case finish:
 			done.add(it)
+			ended.Results = append(ended.Results, out.Results[i])
 		case bury:
 			dead.add(it)
 			rejected.Results = append(rejected.Results, out.Results[i])
@@ -182,7 +186,8 @@ func (c *courier) divide(f *flight, out *Outcome, q *consequence) {
 		}
 		return true
 	})
-	c.finish(done)
+	done.tries = f.tries
+	c.finish(done, &ended)
 	if t.retired {
 		return
 	}
@@ -196,7 +201,7 @@ func (c *courier) divide(f *flight, out *Outcome, q *consequence) {
 	if len(dead.items) > 0 {
 		c.bury(dead, "rejected", &rejected)
 	} else {
-		c.finish(dead)
+		c.finish(dead, &rejected)
 	}
 }
 
@@ -231,6 +236,7 @@ func (c *courier) bury(f *flight, reason string, out *Outcome) {
 		}
 		f.dead = append(f.dead, d)
 	}
+	f.lastOut, f.madeTries = *out, f.tries
 	f.tries = 0
 	c.again.push(f)
 	c.metrics.dead.Add(float64(len(f.dead)))
@@ -260,7 +266,7 @@ func (c *courier) logAttempt(f *flight, out Outcome, started time.Time) {
 		if out.Verdict == Skipped { // the request was about others
 			status, latency, response = 0, 0, nil
 		}
-		if policy == "failures" && (out.Verdict == Delivered || out.Verdict == Skipped || out.Verdict == Erased) {
+		if policy == "failures" && (out.Verdict == Delivered || !out.Verdict.sent()) {
 			continue
 		}
 		written++

@@ -111,7 +111,7 @@ func benchSinks(b *testing.B, latency time.Duration, deliveryLog string, batch i
 	counted := make(chan struct{}, 1)
 	c := &counter{Deliverer: newPoster(benchServer(b, latency).URL, batch), left: b.N, done: counted}
 	s, err := delivery.NewSinks(delivery.Config{Instance: "bench", Concurrency: benchFlight},
-		delivery.Deps{Kafka: w.Config, DB: w.db, Appender: w.Log(), Deliverer: c, Destinations: w.store, Log: w.Logger})
+		delivery.Deps{Kafka: w.Config, DB: w.db, Appender: w.Log(), Codec: w.Codec, Deliverer: c, Destinations: w.store, Log: w.Logger})
 	require.NoError(b, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

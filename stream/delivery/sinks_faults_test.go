@@ -21,120 +21,134 @@ import (
 )
 
 func TestACrashRepeatsAtMostWhatWasInFlightAndWhatWasNotFlushed(t *testing.T) {
-	w := newWorld(t)
-	d := w.destination("crm", "*")
-	w.r.answer = func(ctx context.Context, _ delivery.Delivery) delivery.Outcome {
-		select {
-		case <-ctx.Done():
-			return delivery.Outcome{Verdict: delivery.Retry}
-		case <-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond):
-			return delivery.Outcome{Status: 200}
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := w.destination("crm", "*")
+		w.r.answer = func(ctx context.Context, _ delivery.Delivery) delivery.Outcome {
+			select {
+			case <-ctx.Done():
+				return delivery.Outcome{Verdict: delivery.Retry}
+			case <-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond):
+				return delivery.Outcome{Status: 200}
+			}
 		}
-	}
-	w.Append(facts(200, 10)...)
-	bound := 0
-	for i := range 4 {
-		p := w.start("one", func(c *delivery.Config) { c.InstanceID = "one"; c.Concurrency = 16 })
-		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= min(2000, 300*(i+1)), nil }, "progress")
-		p.Crash()
-		bound += 16 + int(p.Unflushed())
-		p.stop()
-	}
-	w.start("one", func(c *delivery.Config) { c.InstanceID = "one" })
-	w.waitDelivered("crm", 2000)
-	w.waitFlushed(d)
-	require.LessOrEqual(t, w.r.repeats, bound)
-	t.Logf("%d repeats over 4 crashes, at most %d allowed", w.r.repeats, bound)
+		w.Append(w.facts(200, 10)...)
+		bound := 0
+		for i := range 4 {
+			p := w.start("one", func(c *delivery.Config) { c.InstanceID = "one"; c.Concurrency = 16 })
+			w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= min(2000, 300*(i+1)), nil }, "progress")
+			p.Crash()
+			bound += 16 + int(p.Unflushed())
+			p.stop()
+		}
+		w.start("one", func(c *delivery.Config) { c.InstanceID = "one" })
+		w.waitDelivered("crm", 2000)
+		w.waitFlushed(d)
+		require.LessOrEqual(t, w.r.repeats, bound)
+		t.Logf("%d repeats over 4 crashes, at most %d allowed", w.r.repeats, bound)
+		w.requireReceipts()
+	})
 }
 
 func TestANewOwnerWaitsForTheLeaseOfOneThatDiedAndTakesOverAtOnceFromOneThatStopped(t *testing.T) {
-	w := newWorld(t)
-	d := w.destination("crm", "*")
-	first := w.start("one")
-	w.Append(facts(10, 1)...)
-	w.waitDelivered("crm", 10)
-	w.waitFlushed(d)
-	crashed := time.Now()
-	first.crash()
-	second := w.start("two")
-	w.Append(facts(10, 1)...)
-	w.waitDelivered("crm", 20)
-	require.Greater(t, time.Since(crashed), 1500*time.Millisecond, "the lease of 3 s was renewed within the last 500 ms or so")
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := w.destination("crm", "*")
+		first := w.start("one")
+		w.Append(w.facts(10, 1)...)
+		w.waitDelivered("crm", 10)
+		w.waitFlushed(d)
+		crashed := time.Now()
+		first.crash()
+		second := w.start("two")
+		w.Append(w.facts(10, 1)...)
+		w.waitDelivered("crm", 20)
+		require.Greater(t, time.Since(crashed), 1500*time.Millisecond, "the lease of 3 s was renewed within the last 500 ms or so")
 
-	w.waitFlushed(d)
-	second.stop()
-	stopped := time.Now()
-	w.start("three")
-	w.Append(facts(10, 1)...)
-	w.waitDelivered("crm", 30)
-	require.Less(t, time.Since(stopped), 2*time.Second)
-	require.Zero(t, w.r.repeats)
+		w.waitFlushed(d)
+		second.stop()
+		stopped := time.Now()
+		w.start("three")
+		w.Append(w.facts(10, 1)...)
+		w.waitDelivered("crm", 30)
+		require.Less(t, time.Since(stopped), 2*time.Second)
+		require.Zero(t, w.r.repeats)
+		w.requireReceipts()
+	})
 }
 
 func TestAnOwnerWhoseLeaseWasTakenWritesNothingAndSendsNothingNew(t *testing.T) {
-	w := newWorld(t, streamtest.Partitions(1))
-	d := w.destination("crm", "*")
-	p := w.start("one")
-	w.Append(facts(5, 1)...)
-	w.waitDelivered("crm", 5)
-	w.waitFlushed(d)
-	// Somebody else takes the lease behind its back.
-	_, err := storagetest.SQL(w.db).Exec(w.Context(), `UPDATE leases SET token = gen_random_uuid(), holder = 'other', expires_at = clock_timestamp() + interval '1 hour'`)
-	require.NoError(t, err)
-	before := w.countAttempts("delivered")
-	w.Append(facts(5, 1)...)
-	w.Eventually(func(context.Context) (bool, error) { return len(p.Owned()) == 0, nil }, "the loss noticed")
-	sent := w.r.count("crm")
-	w.Append(facts(5, 1)...)
-	_, err = storagetest.SQL(w.db).Exec(w.Context(), `SELECT pg_sleep(1.2)`)
-	require.NoError(t, err)
-	require.Equal(t, sent, w.r.count("crm"), "nothing new is sent")
-	require.Equal(t, before, w.countAttempts("delivered"), "nothing is written")
-	_, err = storagetest.SQL(w.db).Exec(w.Context(), `DELETE FROM leases`)
-	require.NoError(t, err)
-	w.waitDelivered("crm", 15)
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t, streamtest.Partitions(1))
+		d := w.destination("crm", "*")
+		p := w.start("one")
+		w.Append(w.facts(5, 1)...)
+		w.waitDelivered("crm", 5)
+		w.waitFlushed(d)
+		// Somebody else takes the lease behind its back.
+		_, err := storagetest.SQL(w.db).Exec(w.Context(), `UPDATE leases SET token = gen_random_uuid(), holder = 'other', expires_at = clock_timestamp() + interval '1 hour'`)
+		require.NoError(t, err)
+		before := w.countAttempts("delivered")
+		w.Append(w.facts(5, 1)...)
+		w.Eventually(func(context.Context) (bool, error) { return len(p.Owned()) == 0, nil }, "the loss noticed")
+		sent := w.r.count("crm")
+		w.Append(w.facts(5, 1)...)
+		_, err = storagetest.SQL(w.db).Exec(w.Context(), `SELECT pg_sleep(1.2)`)
+		require.NoError(t, err)
+		require.Equal(t, sent, w.r.count("crm"), "nothing new is sent")
+		require.Equal(t, before, w.countAttempts("delivered"), "nothing is written")
+		_, err = storagetest.SQL(w.db).Exec(w.Context(), `DELETE FROM leases`)
+		require.NoError(t, err)
+		w.waitDelivered("crm", 15)
+		w.requireReceipts()
+	})
 }
 
 func TestTwoInstancesShareThePartitionsAndARebalanceUnderLoadLosesNothing(t *testing.T) {
-	w := newWorld(t, streamtest.Partitions(6))
-	d := w.destination("crm", "*")
-	w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
-		<-time.After(time.Millisecond) // a receiver takes its time
-		return delivery.Outcome{Status: 200}
-	}
-	first := w.start("one", func(c *delivery.Config) { c.Concurrency = 8 })
-	w.Append(facts(300, 10)...)
-	w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 300, nil }, "a start")
-	second := w.start("two", func(c *delivery.Config) { c.Concurrency = 8 })
-	w.Append(facts(300, 10)...)
-	w.Eventually(func(context.Context) (bool, error) { return len(first.Owned()) == 3 && len(second.Owned()) == 3, nil }, "three partitions each")
-	w.Append(facts(300, 5)...)
-	w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 5000, nil }, "progress")
-	first.stop()
-	w.waitDelivered("crm", 7500)
-	w.waitFlushed(d)
-	require.Len(t, second.Owned(), 6)
-	require.Zero(t, w.r.repeats, "rebalances in good order repeat nothing")
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t, streamtest.Partitions(6))
+		d := w.destination("crm", "*")
+		w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
+			<-time.After(time.Millisecond) // a receiver takes its time
+			return delivery.Outcome{Status: 200}
+		}
+		first := w.start("one", func(c *delivery.Config) { c.Concurrency = 8 })
+		w.Append(w.facts(300, 10)...)
+		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 300, nil }, "a start")
+		second := w.start("two", func(c *delivery.Config) { c.Concurrency = 8 })
+		w.Append(w.facts(300, 10)...)
+		w.Eventually(func(context.Context) (bool, error) { return len(first.Owned()) == 3 && len(second.Owned()) == 3, nil }, "three partitions each")
+		w.Append(w.facts(300, 5)...)
+		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") >= 5000, nil }, "progress")
+		first.stop()
+		w.waitDelivered("crm", 7500)
+		w.waitFlushed(d)
+		require.Len(t, second.Owned(), 6)
+		require.Zero(t, w.r.repeats, "rebalances in good order repeat nothing")
+		w.requireReceipts()
+	})
 }
 
 func TestRecordsLostToRetentionBecomeOneGapAndDeliveryGoesOnAtTheLogsStart(t *testing.T) {
-	w := newWorld(t, streamtest.Partitions(1), streamtest.FakeOnly())
-	d := w.destination("crm", "*")
-	w.Append(facts(10, 3)...)
-	name := w.Config.Topic(schemas.TopicLifecycle)
-	trim := kadm.Offsets{}
-	trim.Add(kadm.Offset{Topic: name, Partition: 0, At: 20})
-	_, err := w.Admin().DeleteRecords(w.Context(), trim)
-	require.NoError(t, err)
-	w.start("one")
-	w.waitDelivered("crm", 10)
-	w.waitFlushed(d)
-	letters := w.WaitRecords(schemas.TopicDeadLetters, 1)
-	letter, err := w.Codec.DecodeDeadLetter(letters[0].Value)
-	require.NoError(t, err)
-	require.Equal(t, "gap", letter.Reason)
-	require.EqualValues(t, 0, letter.Offset)
-	require.EqualValues(t, 20, *letter.EndOffset)
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t, streamtest.Partitions(1), streamtest.FakeOnly())
+		d := w.destination("crm", "*")
+		w.Append(w.facts(10, 3)...)
+		name := w.Config.Topic(w.topic)
+		trim := kadm.Offsets{}
+		trim.Add(kadm.Offset{Topic: name, Partition: 0, At: 20})
+		_, err := w.Admin().DeleteRecords(w.Context(), trim)
+		require.NoError(t, err)
+		w.start("one")
+		w.waitDelivered("crm", 10)
+		w.waitFlushed(d)
+		letters := w.WaitRecords(schemas.TopicDeadLetters, 1)
+		letter, err := w.Codec.DecodeDeadLetter(letters[0].Value)
+		require.NoError(t, err)
+		require.Equal(t, "gap", letter.Reason)
+		require.EqualValues(t, 0, letter.Offset)
+		require.EqualValues(t, 20, *letter.EndOffset)
+	})
 }
 
 func TestACursorBeyondTheEndOfTheLogDelaysNobodyElseAndARewindMendsIt(t *testing.T) {
@@ -197,22 +211,25 @@ func TestManyDestinationsAtTheTailCostOneRead(t *testing.T) {
 }
 
 func TestDeliveryGoesOnWhereItStoodAfterAnOutageOfPostgres(t *testing.T) {
-	server := storagetest.NewServer(t)
-	w := newWorldOn(t, server.DB())
-	d := w.destination("crm", "*")
-	p := w.start("one", func(c *delivery.Config) { c.MaxUnflushed = 200; c.Concurrency = 8; c.Lease = 8 * time.Second })
-	w.Append(facts(20, 1)...)
-	w.waitDelivered("crm", 20)
-	w.waitFlushed(d)
-	server.Stop()
-	w.Append(facts(300, 4)...)
-	w.Eventually(func(context.Context) (bool, error) { return p.Unflushed() >= 200, nil }, "the bound of unflushed results")
-	require.Less(t, w.r.count("crm"), 20+200+16, "no attempt starts beyond the bound")
-	server.Start()
-	w.waitDelivered("crm", 1220)
-	w.waitFlushed(d)
-	require.Zero(t, w.r.repeats)
-	require.Equal(t, 1220, w.countAttempts("delivered"))
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		server := storagetest.NewServer(t)
+		w := newWorldOn(t, server.DB())
+		d := w.destination("crm", "*")
+		p := w.start("one", func(c *delivery.Config) { c.MaxUnflushed = 200; c.Concurrency = 8; c.Lease = 8 * time.Second })
+		w.Append(w.facts(20, 1)...)
+		w.waitDelivered("crm", 20)
+		w.waitFlushed(d)
+		server.Stop()
+		w.Append(w.facts(300, 4)...)
+		w.Eventually(func(context.Context) (bool, error) { return p.Unflushed() >= 200, nil }, "the bound of unflushed results")
+		require.Less(t, w.r.count("crm"), 20+200+16, "no attempt starts beyond the bound")
+		server.Start()
+		w.waitDelivered("crm", 1220)
+		w.waitFlushed(d)
+		require.Zero(t, w.r.repeats)
+		require.Equal(t, 1220, w.countAttempts("delivered"))
+		w.requireReceipts()
+	})
 }
 
 func counterValue(t testing.TB, reg *prometheus.Registry, name string) float64 {

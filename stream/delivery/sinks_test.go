@@ -127,6 +127,53 @@ type world struct {
 	r     *receiver
 
 	registry prometheus.Registerer // of the next process
+
+	topic schemas.Topic     // that the test is run for
+	ids   map[string]string // of destinations, by name
+	asked []schemas.Message // what was appended of records that have receipts
+}
+
+// answers says whether the test is run for records that have receipts.
+func (w *world) answers() bool { return w.topic == schemas.TopicOutbox }
+
+// idOf is the id of the destination of a name, also of one that is made later.
+func (w *world) idOf(name string) string {
+	if w.ids[name] == "" {
+		w.ids[name] = uuid.NewString()
+	}
+	return w.ids[name]
+}
+
+// fact is a record of the topic that the test is run for: a fact, or a call to destination crm.
+func (w *world) fact(contact, typ string) schemas.Message {
+	if !w.answers() {
+		return fact(contact, typ)
+	}
+	m := call(w.idOf("crm"), contact, time.Now().Add(time.Hour))
+	w.asked = append(w.asked, m)
+	return m
+}
+
+func (w *world) facts(contacts, each int) (msgs []schemas.Message) {
+	for range each {
+		for c := range contacts {
+			msgs = append(msgs, w.fact(fmt.Sprint("contact-", c), schemas.FactContactUpdated))
+		}
+	}
+	return msgs
+}
+
+// requireReceipts says that all that was asked for has been accepted, as its first receipt says.
+func (w *world) requireReceipts() {
+	w.t.Helper()
+	if !w.answers() {
+		return
+	}
+	first := w.waitReceipts(w.asked...)
+	require.Len(w.t, first, len(w.asked))
+	for id, r := range first {
+		require.Equal(w.t, schemas.ReceiptAccepted, r.Result, id)
+	}
 }
 
 func newWorld(t testing.TB, opts ...streamtest.Option) *world {
@@ -135,7 +182,7 @@ func newWorld(t testing.TB, opts ...streamtest.Option) *world {
 
 func newWorldOn(t testing.TB, db *storage.DB, opts ...streamtest.Option) *world {
 	t.Helper()
-	w := &world{Env: streamtest.New(t, opts...), t: t, db: db, r: newReceiver(t)}
+	w := &world{Env: streamtest.New(t, opts...), t: t, db: db, r: newReceiver(t), topic: delivery.FeedUnder(t), ids: map[string]string{}}
 	box, err := storage.NewBox(make([]byte, 32))
 	require.NoError(t, err)
 	w.store = storage.NewDestinations(w.db, box)
@@ -148,7 +195,10 @@ func newWorldOn(t testing.TB, db *storage.DB, opts ...streamtest.Option) *world 
 // destination makes one with cursors at the log's end, as the API does.
 func (w *world) destination(name string, types ...string) *storage.Destination {
 	w.t.Helper()
-	d := &storage.Destination{ID: uuid.NewString(), Name: name, Kind: "webhook", EventTypes: types}
+	if w.answers() {
+		types = []string{schemas.SubscribeOutbox}
+	}
+	d := &storage.Destination{ID: w.idOf(name), Name: name, Kind: "webhook", EventTypes: types}
 	sub, err := schemas.ParseSubscription(types)
 	require.NoError(w.t, err)
 	ends, err := w.admin.EndOffsets(w.Context(), sub.Topics()...)
@@ -186,7 +236,7 @@ func (w *world) start(name string, change ...func(*delivery.Config)) *process {
 	}
 	reg := w.registry
 	w.registry = nil
-	s, err := delivery.NewSinks(cfg, delivery.Deps{Registerer: reg, Kafka: w.Config, DB: w.db, Appender: w.Log(), Deliverer: w.r, Destinations: w.store, Log: w.Logger})
+	s, err := delivery.NewSinks(cfg, delivery.Deps{Registerer: reg, Kafka: w.Config, DB: w.db, Appender: w.Log(), Codec: w.Codec, Deliverer: w.r, Destinations: w.store, Log: w.Logger})
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{Sinks: s, cancel: cancel, done: make(chan error, 1)}
@@ -235,7 +285,7 @@ func (w *world) waitDelivered(destination string, n int) {
 func (w *world) waitFlushed(d *storage.Destination) {
 	w.t.Helper()
 	w.Eventually(func(ctx context.Context) (bool, error) {
-		ends := map[string]map[int32]int64{"lifecycle": w.Ends(schemas.TopicLifecycle), "events": w.Ends(schemas.TopicEvents)}
+		ends := map[string]map[int32]int64{"lifecycle": w.Ends(schemas.TopicLifecycle), "events": w.Ends(schemas.TopicEvents), "outbox": w.Ends(schemas.TopicOutbox)}
 		all, err := w.db.LoadCursors(ctx, slices.Collect(maps.Keys(ends["lifecycle"])))
 		for _, c := range all {
 			if c.DestinationID == d.ID && c.Position != ends[c.Topic][c.Partition] {
@@ -253,66 +303,71 @@ func (w *world) countAttempts(outcome string) int {
 }
 
 func TestRecordsAppendedAfterADestinationWasCreatedReachItInOrderForEachContact(t *testing.T) {
-	w := newWorld(t)
-	w.Append(facts(10, 3)...) // before: not for it
-	d := w.destination("crm", "contact.*")
-	w.Append(facts(20, 5)...)
-	w.Append(fact("contact-1", schemas.FactBucketEntered)) // not wanted
-	p := w.start("one")
-	w.waitDelivered("crm", 100)
-	w.Append(facts(20, 5)...)
-	w.waitDelivered("crm", 200)
-	w.waitFlushed(d)
-	require.Equal(t, 200, w.countAttempts("delivered"))
-	require.Zero(t, p.HeldBytes())
-	require.Zero(t, w.r.repeats)
-	p.stop()
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.Append(facts(10, 3)...) // before: not for it
+		d := w.destination("crm", "contact.*")
+		w.Append(w.facts(20, 5)...)
+		w.Append(fact("contact-1", schemas.FactBucketEntered)) // not wanted
+		p := w.start("one")
+		w.waitDelivered("crm", 100)
+		w.Append(w.facts(20, 5)...)
+		w.waitDelivered("crm", 200)
+		w.waitFlushed(d)
+		require.Equal(t, 200, w.countAttempts("delivered"))
+		require.Zero(t, p.HeldBytes())
+		require.Zero(t, w.r.repeats)
+		p.stop()
 
-	w.Append(facts(20, 1)...)
-	w.start("one")
-	w.waitDelivered("crm", 220)
-	require.Zero(t, w.r.repeats, "a stop in good order repeats nothing")
+		w.Append(w.facts(20, 1)...)
+		w.start("one")
+		w.waitDelivered("crm", 220)
+		require.Zero(t, w.r.repeats, "a stop in good order repeats nothing")
+	})
 }
 
 func TestFailuresChangeNeitherOrderNorCompletenessAndDoNotDelayOtherContacts(t *testing.T) {
-	w := newWorld(t)
-	d := w.destination("crm", "*", "event.tracked")
-	var failures atomic.Int64
-	w.r.answer = func(ctx context.Context, d delivery.Delivery) delivery.Outcome {
-		switch n := rand.IntN(100); {
-		case n < 20:
-			failures.Add(1)
-			return delivery.Outcome{Verdict: delivery.Retry, Status: 503}
-		case n < 25:
-			failures.Add(1)
-			return delivery.Outcome{Verdict: delivery.Retry, Status: 429, RetryAfter: time.Duration(rand.IntN(20)) * time.Millisecond}
-		case n < 30:
-			<-time.After(time.Millisecond) // a slow receiver
-		}
-		return delivery.Outcome{Status: 200}
-	}
-	release := make(chan struct{})
-	inner := w.r.answer
-	w.r.answer = func(ctx context.Context, dv delivery.Delivery) delivery.Outcome {
-		if string(dv.Records[0].Key) == "contact-0" {
-			select {
-			case <-release:
-			default:
-				return delivery.Outcome{Verdict: delivery.Retry, Err: "connection refused"}
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := w.destination("crm", "*", "event.tracked")
+		var failures atomic.Int64
+		w.r.answer = func(ctx context.Context, d delivery.Delivery) delivery.Outcome {
+			switch n := rand.IntN(100); {
+			case n < 20:
+				failures.Add(1)
+				return delivery.Outcome{Verdict: delivery.Retry, Status: 503}
+			case n < 25:
+				failures.Add(1)
+				return delivery.Outcome{Verdict: delivery.Retry, Status: 429, RetryAfter: time.Duration(rand.IntN(20)) * time.Millisecond}
+			case n < 30:
+				<-time.After(time.Millisecond) // a slow receiver
 			}
+			return delivery.Outcome{Status: 200}
 		}
-		return inner(ctx, dv)
-	}
-	w.Append(facts(50, 20)...)
-	// The pause of the parked contact grows while the others are delivered; how
-	// long that takes must not decide how long it waits afterwards.
-	w.start("one", func(c *delivery.Config) { c.ParkedMax = c.BackoffMax })
-	w.waitDelivered("crm", 49*20)
-	close(release)
-	w.waitDelivered("crm", 50*20)
-	w.waitFlushed(d)
-	require.NotZero(t, failures.Load())
-	require.Zero(t, w.r.repeats)
+		release := make(chan struct{})
+		inner := w.r.answer
+		w.r.answer = func(ctx context.Context, dv delivery.Delivery) delivery.Outcome {
+			if string(dv.Records[0].Key) == "contact-0" {
+				select {
+				case <-release:
+				default:
+					return delivery.Outcome{Verdict: delivery.Retry, Err: "connection refused"}
+				}
+			}
+			return inner(ctx, dv)
+		}
+		w.Append(w.facts(50, 20)...)
+		// The pause of the parked contact grows while the others are delivered; how
+		// long that takes must not decide how long it waits afterwards.
+		w.start("one", func(c *delivery.Config) { c.ParkedMax = c.BackoffMax })
+		w.waitDelivered("crm", 49*20)
+		close(release)
+		w.waitDelivered("crm", 50*20)
+		w.waitFlushed(d)
+		require.NotZero(t, failures.Load())
+		require.Zero(t, w.r.repeats)
+		w.requireReceipts()
+	})
 }
 
 func TestARecordTheReceiverRejectsBecomesADeadLetterAndItsContactGoesOn(t *testing.T) {
@@ -340,50 +395,55 @@ func TestARecordTheReceiverRejectsBecomesADeadLetterAndItsContactGoesOn(t *testi
 }
 
 func TestADestinationThatRefusesEverythingIsSuspendedAtItsPlaceAndGoesOnAfterTheMend(t *testing.T) {
-	w := newWorld(t)
-	d := w.destination("crm", "*")
-	var mended atomic.Bool
-	w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
-		if mended.Load() {
-			return delivery.Outcome{Status: 200}
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := w.destination("crm", "*")
+		var mended atomic.Bool
+		w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
+			if mended.Load() {
+				return delivery.Outcome{Status: 200}
+			}
+			return delivery.Outcome{Verdict: delivery.Refuse, Status: 401}
 		}
-		return delivery.Outcome{Verdict: delivery.Refuse, Status: 401}
-	}
-	w.start("one")
-	w.Append(facts(30, 2)...)
-	w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
-	mended.Store(true)
-	w.Append(facts(30, 1)...)
-	require.Zero(t, w.r.count("crm"))
-	_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
-	require.NoError(t, err)
-	w.waitDelivered("crm", 90)
-	w.waitFlushed(d)
-	require.Empty(t, w.ReadAll(schemas.TopicDeadLetters, true))
+		w.start("one")
+		w.Append(w.facts(30, 2)...)
+		w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
+		mended.Store(true)
+		w.Append(w.facts(30, 1)...)
+		require.Zero(t, w.r.count("crm"))
+		_, err := w.store.SetStatus(w.Context(), d.ID, storage.DestinationActive, "")
+		require.NoError(t, err)
+		w.waitDelivered("crm", 90)
+		w.waitFlushed(d)
+		require.Empty(t, w.ReadAll(schemas.TopicDeadLetters, true))
+		w.requireReceipts()
+	})
 }
 
 func TestOneContactThatIsRefusedDoesNotSuspendItsDestinationAndA410DoesAtOnce(t *testing.T) {
-	w := newWorld(t)
-	d := w.destination("crm", "*")
-	var gone, refused atomic.Int64
-	w.r.answer = func(_ context.Context, dv delivery.Delivery) delivery.Outcome {
-		switch string(dv.Records[0].Key) {
-		case "gone":
-			gone.Add(1)
-			return delivery.Outcome{Verdict: delivery.Gone, Status: 410}
-		case "refused":
-			refused.Add(1)
-			return delivery.Outcome{Verdict: delivery.Refuse, Status: 404}
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := w.destination("crm", "*")
+		var gone, refused atomic.Int64
+		w.r.answer = func(_ context.Context, dv delivery.Delivery) delivery.Outcome {
+			switch string(dv.Records[0].Key) {
+			case "gone":
+				gone.Add(1)
+				return delivery.Outcome{Verdict: delivery.Gone, Status: 410}
+			case "refused":
+				refused.Add(1)
+				return delivery.Outcome{Verdict: delivery.Refuse, Status: 404}
+			}
+			return delivery.Outcome{Status: 200}
 		}
-		return delivery.Outcome{Status: 200}
-	}
-	w.start("one")
-	w.Append(fact("refused", schemas.FactContactCreated))
-	w.Eventually(func(context.Context) (bool, error) { return refused.Load() > 30, nil }, "many refusals")
-	require.Equal(t, storage.DestinationActive, w.status(d))
-	w.Append(fact("gone", schemas.FactContactCreated))
-	w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
-	require.EqualValues(t, 1, gone.Load())
+		w.start("one")
+		w.Append(w.fact("refused", schemas.FactContactCreated))
+		w.Eventually(func(context.Context) (bool, error) { return refused.Load() > 30, nil }, "many refusals")
+		require.Equal(t, storage.DestinationActive, w.status(d))
+		w.Append(w.fact("gone", schemas.FactContactCreated))
+		w.Eventually(func(context.Context) (bool, error) { return w.status(d) == storage.DestinationSuspended, nil }, "suspension")
+		require.EqualValues(t, 1, gone.Load())
+	})
 }
 
 func TestAPausedDestinationStandsStillAndARewindSendsAgainFromItsTarget(t *testing.T) {
@@ -472,23 +532,26 @@ func TestBatchesCarryRecordsInOrderAndARejectedBatchIsHalvedToTheRecordAtFault(t
 }
 
 func TestWhatIsReadAndNotFinishedIsBounded(t *testing.T) {
-	w := newWorld(t, streamtest.Partitions(1))
-	d := w.destination("crm", "*")
-	block := make(chan struct{})
-	w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
-		<-block
-		return delivery.Outcome{Status: 200}
-	}
-	w.Append(facts(100, 10)...)
-	p := w.start("one", func(c *delivery.Config) { c.Window = 50; c.Concurrency = 8; c.Deadline = 2 * time.Second })
-	w.Eventually(func(context.Context) (bool, error) {
-		w.r.mu.Lock()
-		defer w.r.mu.Unlock()
-		return w.r.attempts == 8, nil
-	}, "8 in flight")
-	require.LessOrEqual(t, p.HeldBytes(), int64(50*(256+400)))
-	close(block)
-	w.waitDelivered("crm", 1000)
-	w.waitFlushed(d)
-	require.LessOrEqual(t, w.r.most, 8)
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t, streamtest.Partitions(1))
+		d := w.destination("crm", "*")
+		block := make(chan struct{})
+		w.r.answer = func(context.Context, delivery.Delivery) delivery.Outcome {
+			<-block
+			return delivery.Outcome{Status: 200}
+		}
+		w.Append(w.facts(100, 10)...)
+		p := w.start("one", func(c *delivery.Config) { c.Window = 50; c.Concurrency = 8; c.Deadline = 2 * time.Second })
+		w.Eventually(func(context.Context) (bool, error) {
+			w.r.mu.Lock()
+			defer w.r.mu.Unlock()
+			return w.r.attempts == 8, nil
+		}, "8 in flight")
+		require.LessOrEqual(t, p.HeldBytes(), int64(50*(256+400)))
+		close(block)
+		w.waitDelivered("crm", 1000)
+		w.waitFlushed(d)
+		require.LessOrEqual(t, w.r.most, 8)
+		w.requireReceipts()
+	})
 }

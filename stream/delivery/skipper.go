@@ -180,6 +180,7 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *reader.Scanner, k *stor
 	if err != nil {
 		return nil, fmt.Errorf("skip of destination %s: %w", k.Destination, err)
 	}
+	subscription = subscription.For(k.DestinationID)
 	key, from := stream.TopicPartition{Topic: schemas.Topic(k.Topic), Partition: k.Partition}, cursor.Next()
 	if from >= k.EndOffset {
 		return nil, nil // all of the rest was delivered
@@ -207,9 +208,10 @@ func (s *Sinks) skippedLetters(ctx context.Context, log *reader.Scanner, k *stor
 	}
 	for i := range c.Records {
 		r := &c.Records[i]
-		if r.Offset < k.EndOffset && r.Offset >= cursor.Next() && (r.Unreadable != nil || subscription.Matches(r.Type)) && cursor.Admit(r.Offset) {
+		if r.Offset < k.EndOffset && r.Offset >= cursor.Next() && (r.Unreadable != nil && k.Refused == "" || subscription.Matches(r.Type)) && cursor.Admit(r.Offset) {
 			cursor.Finish(r.Offset)
-			letters = s.addSkipped(letters, k, r)
+			ask, _ := s.env.ask(r) // without it there is a dead letter
+			letters = s.addSkipped(letters, k, r, ask)
 		}
 	}
 	cursor.Advance(min(c.To, k.EndOffset))
@@ -257,9 +259,14 @@ func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (th
 	if err != nil {
 		return false, err
 	}
+	if len(rows) == 0 && k.Refused != "" {
+		if passed, err := h.strays.passed(k); err != nil || !passed {
+			return true, err
+		}
+	}
 	letters := make([]schemas.Message, 0, len(rows))
 	for i := range rows {
-		letters = s.addSkipped(letters, k, recordOf(&rows[i]))
+		letters = s.addSkipped(letters, k, recordOf(&rows[i]), s.env.askOfParked(&rows[i]))
 	}
 	lost, err := s.writeSkipped(ctx, h, k, letters, func(tx *storage.Tx) error {
 		if len(rows) == 0 {
@@ -270,8 +277,18 @@ func (s *Sinks) skipStored(ctx context.Context, h *holding, k *storage.Skip) (th
 	return lost || len(rows) == 0, err
 }
 
-// addSkipped adds the letter of a record, unless it is about somebody who was erased.
-func (s *Sinks) addSkipped(letters []schemas.Message, k *storage.Skip, r *stream.Record) []schemas.Message {
+// addSkipped adds the letter of a record, unless it is about somebody who was erased, or its
+// receipt where what is left out is refused.
+func (s *Sinks) addSkipped(letters []schemas.Message, k *storage.Skip, r *stream.Record, ask *schemas.Outbox) []schemas.Message {
+	if k.Refused != "" && ask != nil {
+		it := item{record: r, ask: ask}
+		receipt := schemas.Receipt{Result: schemas.ReceiptRefused, Reason: k.Refused}
+		if v, ended := s.env.ended(&it, time.Now()); ended {
+			receipt = schemas.Receipt{Result: resultOf(v, false)}
+		}
+		s.env.metrics.receipts.WithLabelValues(receipt.Result).Inc()
+		return append(letters, schemas.ReceiptOf(ask, receipt, time.Now()))
+	}
 	if s.env.erased.has(r) {
 		return letters
 	}

@@ -23,14 +23,20 @@ func proven(id string) func(*delivery.Config) {
 }
 
 func TestTheSameInstanceGoesOnAtOnceAfterEachOfManyKills(t *testing.T) {
-	w := newWorld(t)
-	w.destination("crm", "*")
-	for i := range 4 {
-		p := w.start("one", proven("id"), forEver)
-		w.Append(facts(20, 1)...)
-		w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") == 20*(i+1), nil }, "deliveries of start %d", i)
-		p.crash()
-	}
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.destination("crm", "*")
+		for i := range 4 {
+			p := w.start("one", proven("id"), forEver)
+			w.Append(w.facts(20, 1)...)
+			w.Eventually(func(context.Context) (bool, error) { return w.r.count("crm") == 20*(i+1), nil }, "deliveries of start %d", i)
+			p.crash()
+		}
+		if w.answers() { // what was not flushed is sent again, and told
+			w.start("one", proven("id"), forEver)
+		}
+		w.requireReceipts()
+	})
 }
 
 func TestTheSameInstanceGoesOnBeforeItsGroupAnswers(t *testing.T) {
@@ -70,23 +76,25 @@ func TestANameIsNoProof(t *testing.T) {
 }
 
 func TestAnInstanceThatIsBackHandsOverWhatTheGroupHasGivenToAnother(t *testing.T) {
-	w := newWorld(t, streamtest.Partitions(4))
-	d := w.destination("crm", "*")
-	first := w.start("one", proven("id"), forEver)
-	w.Append(facts(40, 1)...)
-	w.waitDelivered("crm", 40)
-	w.waitFlushed(d)
-	first.crash()
-	second := w.start("two", forEver) // all is its, and it waits for the leases
-	w.waitStable(1)
-	require.Empty(t, second.Owned())
-	again := w.start("one", proven("id"), forEver)
-	w.Append(facts(40, 1)...)
-	w.Eventually(func(context.Context) (bool, error) { return len(again.Owned()) == 2 && len(second.Owned()) == 2, nil },
-		"two partitions each, not %v and %v", again.Owned(), second.Owned())
-	w.Append(facts(40, 1)...)
-	w.waitDelivered("crm", 120)
-	require.Zero(t, w.r.repeats)
+	delivery.OnEveryFeed(t, func(t *testing.T) {
+		w := newWorld(t, streamtest.Partitions(4))
+		d := w.destination("crm", "*")
+		first := w.start("one", proven("id"), forEver)
+		w.Append(w.facts(40, 1)...)
+		w.waitDelivered("crm", 40)
+		w.waitFlushed(d)
+		first.crash()
+		second := w.start("two", forEver) // all is its, and it waits for the leases
+		w.waitStable(1)
+		require.Empty(t, second.Owned())
+		again := w.start("one", proven("id"), forEver)
+		w.Append(w.facts(40, 1)...)
+		w.Eventually(func(context.Context) (bool, error) { return len(again.Owned()) == 2 && len(second.Owned()) == 2, nil },
+			"two partitions each, not %v and %v", again.Owned(), second.Owned())
+		w.Append(w.facts(40, 1)...)
+		w.waitDelivered("crm", 120)
+		require.Zero(t, w.r.repeats)
+	})
 }
 
 // waitStable waits until the sinks' group has so many members and is at rest.

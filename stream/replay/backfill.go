@@ -126,11 +126,17 @@ func wantedOf(d *storage.Destination, req BackfillRequest) (reader.Wanted, []sch
 	if err != nil {
 		return reader.Wanted{}, nil, fmt.Errorf("destination %s: %w", d.Name, err)
 	}
-	w, topics := reader.Wanted{Subscription: subscription}, subscription.Topics()
+	w, topics := reader.Wanted{Subscription: subscription}, schemas.Replayable(subscription.Topics())
+	if len(topics) == 0 {
+		return reader.Wanted{}, nil, &Error{"types", sentOnce}
+	}
 	if len(req.Types) > 0 {
 		types, err := schemas.ParseSubscription(req.Types)
 		if err != nil {
 			return reader.Wanted{}, nil, &Error{"types", err.Error()}
+		}
+		if types.WantsOutbox() {
+			return reader.Wanted{}, nil, &Error{"types", sentOnce}
 		}
 		w.Types = &types
 		topics = slices.DeleteFunc(slices.Clone(topics), func(t schemas.Topic) bool { return !slices.Contains(types.Topics(), t) })

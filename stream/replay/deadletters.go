@@ -47,6 +47,7 @@ type LetterCodec interface {
 	DecodeDeadLetter(value []byte) (*schemas.DeadLetter, error)
 	DecodeInput(value []byte) (*schemas.Input, error)
 	DecodeResolved(value []byte) (*schemas.Resolved, error)
+	DecodeOutbox(value []byte) (*schemas.Outbox, error)
 }
 
 // NewDeadLetters makes it.
@@ -392,14 +393,57 @@ func (d *DeadLetters) send(ctx context.Context, l *Letter) error {
 		}
 		return reproduce(ctx, d.admin, r)
 	}
-	out, err := d.redeliver(ctx, *l.DestinationID, r, l.Attempts+l.RetryCount)
+	asked, err := d.asked(r)
+	if err != nil {
+		return err
+	}
+	made := l.Attempts + l.RetryCount
+	out, err := d.redeliver(ctx, *l.DestinationID, r, made)
 	switch {
+	case err == nil && asked != nil && out.Verdict == delivery.Delivered:
+		return d.tell(ctx, asked, &out, made+1)
 	case err != nil, out.Verdict == delivery.Delivered, out.Verdict == delivery.Skipped:
 		return err
 	case out.Verdict == delivery.Erased:
 		return ErrLetterErased
 	}
 	return &RedriveError{out}
+}
+
+// ErrLetterLate: whoever asked for the record does not want it sent any more.
+var ErrLetterLate = errors.New("it is too late to send it: whoever asked for it named a time that has passed")
+
+// asked is what was asked for in a record of a topic that answers; nil of another.
+func (d *DeadLetters) asked(r *stream.Record) (*schemas.Outbox, error) {
+	if feed, _ := schemas.FeedOf(r.Topic); !feed.Answers {
+		return nil, nil //nolint:nilnil // nothing was asked for
+	}
+	o, err := d.codec.DecodeOutbox(r.Value)
+	if err != nil {
+		return nil, fmt.Errorf("decode record %s: %w", r.ID, err)
+	}
+	if !time.Now().Before(o.NotAfter) {
+		return nil, ErrLetterLate
+	}
+	return o, nil
+}
+
+// tell appends the final receipt of a record whose letter was redriven, before that is noted.
+func (d *DeadLetters) tell(ctx context.Context, o *schemas.Outbox, out *delivery.Outcome, attempts int) error {
+	receipt := delivery.ReceiptOf(out, attempts, false)
+	receipt.Final = true
+	signal := schemas.ReceiptOf(o, receipt, time.Now())
+	value, err := d.codec.Encode(signal)
+	if err != nil {
+		return fmt.Errorf("encode the receipt of record %s: %w", o.ID, err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // it was sent, whoever listens
+	defer cancel()
+	kr := stream.NewKafkaRecord(d.admin.Config.Topic(signal.Topic()), signal.Key(), value, signal.Meta(), stream.TraceFrom(ctx))
+	if err := d.admin.Client.ProduceSync(ctx, kr).FirstErr(); err != nil {
+		return fmt.Errorf("append the receipt of record %s: %w", o.ID, err)
+	}
+	return nil
 }
 
 // addressed is the record as it is appended again for the processor that gave it up: what

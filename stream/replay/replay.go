@@ -51,7 +51,7 @@ var ErrReplayState = errors.New("the backfill has ended")
 type RewindRequest struct {
 	// To is a place as [reader.ParsePosition] reads it.
 	To string
-	// Topic and Partition narrow the rewind; "" and nil mean all. An offset needs
+	// Topic and Partition narrow the rewind; "" and nil mean all that do not answer. An offset needs
 	// a topic when the destination reads two.
 	Topic     schemas.Topic
 	Partition *int32
@@ -142,7 +142,8 @@ func (r *Replayer) rewindOnce(ctx context.Context, id string, req RewindRequest)
 	if err != nil {
 		return nil, fmt.Errorf("destination %s: %w", d.Name, err)
 	}
-	topics, err := narrow(subscription.Topics(), req.Topic)
+	subscription = subscription.For(d.ID)
+	topics, err := r.rewindable(ctx, id, subscription.Topics(), &req)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +260,57 @@ func narrow(topics []schemas.Topic, only schemas.Topic) ([]schemas.Topic, error)
 		return nil, &Error{"topic", fmt.Sprintf("the destination does not read %q: use one of %v", only, topics)}
 	}
 	return []schemas.Topic{only}, nil
+}
+
+// sentOnce is why a topic that answers cannot be replayed.
+const sentOnce = "what processors ask a destination for is sent once, and they were told what came of it: it cannot be rewound, backfilled or skipped"
+
+// rewindable are the topics of a destination that a rewind is about: none that answers, but for
+// one that was made anew, whose start is where a cursor on the former log has to go on.
+func (r *Replayer) rewindable(ctx context.Context, id string, topics []schemas.Topic, req *RewindRequest) ([]schemas.Topic, error) {
+	topics, err := narrow(topics, req.Topic)
+	if err != nil {
+		return nil, err
+	}
+	kept := schemas.Replayable(topics)
+	if at, err := reader.ParsePosition(req.To, r.now()); err == nil && at.String() == "start" {
+		for _, topic := range schemas.Answering(topics) {
+			former, err := r.standsOnFormer(ctx, id, topic)
+			if err != nil {
+				return nil, err
+			}
+			if former {
+				kept = append(kept, topic)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil, &Error{"topic", sentOnce}
+	}
+	return kept, nil
+}
+
+// standsOnFormer says whether all cursors of a destination on a topic stand on the log of a
+// former one.
+func (r *Replayer) standsOnFormer(ctx context.Context, id string, topic schemas.Topic) (bool, error) {
+	cursors, err := r.liveCursors(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	ids, err := r.admin.TopicIDs(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	former := false
+	for key, c := range cursors {
+		if key.Topic != topic {
+			continue
+		}
+		if former = storage.OtherLog(c.TopicID, ids[topic]); !former {
+			return false, nil
+		}
+	}
+	return former, nil
 }
 
 func onPartition(starts []storage.CursorStart, partition *int32) ([]storage.CursorStart, error) {
