@@ -82,6 +82,7 @@ var all = []one{
 	{"ingest", ingestBench},
 	{"processors", processorsBench},
 	{"buckets", bucketsBench},
+	{"crowd", crowdBench},
 	{"evaluation", evaluationBench},
 	{"lanes", lanesBench},
 	{"order", orderBench},
@@ -93,6 +94,9 @@ var all = []one{
 	{"fanout", fanoutBench},
 	{"backfill", backfillBench},
 	{"latency", latencyBench},
+	{"joins", joinsBench},
+	{"timers", timersBench},
+	{"filling", fillingBench},
 }
 
 // Names lists the benches, in the order of the report.

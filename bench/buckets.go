@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/definition"
@@ -23,49 +25,11 @@ import (
 // these with a window.
 const benchBuckets = 25
 
-// bucketsBench measures what processor buckets adds to identity and contacts: first these
-// two alone, then all three, on the same contacts and the same kind of events.
-func bucketsBench(ctx context.Context, cfg Config) (_ *section, err error) {
-	env, err := surround(ctx, cfg, true)
-	defer func() { err = errors.Join(err, env.close()) }()
+// bucketsBench measures what processor buckets adds to identity and contacts.
+func bucketsBench(ctx context.Context, cfg Config) (*section, error) {
+	m, err := measureAdded(ctx, cfg, benchContacts)
 	if err != nil {
 		return nil, err
-	}
-	b, err := newProcessorsRun(ctx, cfg, env)
-	if err != nil {
-		return nil, err
-	}
-	if err := placeContacts(ctx, env); err != nil {
-		return nil, err
-	}
-	b.cost = costs{}
-	var two, three []float64
-	for i := range cfg.rounds(3) {
-		rate, err := b.ours(ctx, cfg.scaled(processorEvents), fmt.Sprintf("two-%d", i+1))
-		if err != nil {
-			return nil, err
-		}
-		cfg.say("  round %d of identity and contacts: %.0f/s", i+1, rate)
-		two = append(two, rate)
-	}
-	alone := b.cost
-	if err := b.useBuckets(ctx); err != nil {
-		return nil, err
-	}
-	b.cost = costs{}
-	for i := range cfg.rounds(3) {
-		rate, err := b.withBuckets(ctx, cfg.scaled(processorEvents), fmt.Sprintf("three-%d", i+1))
-		if err != nil {
-			return nil, err
-		}
-		cfg.say("  round %d with buckets: %.0f/s", i+1, rate)
-		three = append(three, rate)
-	}
-	var added, ratios []float64
-	for i := range three {
-		before := alone.process[i] + alone.postgres[i]
-		added = append(added, (b.cost.process[i]+b.cost.postgres[i]-before)/before)
-		ratios = append(ratios, three[i]/two[i])
 	}
 	return &section{
 		title: "Buckets",
@@ -73,26 +37,106 @@ func bucketsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 			"of which five look at each event, three of these with a window; up to the last record handled. CPU is that of the process and of Postgres.",
 			thousands(float64(cfg.scaled(processorEvents))), benchBuckets),
 		figures: []figure{
-			rateFigure("identity and contacts", two, 0),
-			rateFigure("identity, contacts and buckets", three, 0),
-			ratioFigure("throughput of the three / of the two", ratios, 0.5),
-			costFigure("CPU that buckets adds, of that of identity and contacts", "×", added, 0.8),
-			costFigure("CPU of the process, an event, without buckets", "µs", alone.process, 0),
-			costFigure("CPU of the process, an event, with buckets", "µs", b.cost.process, 0),
-			costFigure("CPU of Postgres, an event, without buckets", "µs", alone.postgres, 0),
-			costFigure("CPU of Postgres, an event, with buckets", "µs", b.cost.postgres, 0),
+			rateFigure("identity and contacts", m.two, 0),
+			rateFigure("identity, contacts and buckets", m.three, 0),
+			ratioFigure("throughput of the three / of the two", ratios(m.three, m.two), 0.5),
+			costFigure("CPU that buckets adds, of that of identity and contacts", "×", ratios(m.added(), m.alone.both()), 0.8),
+			costFigure("CPU of the process, an event, without buckets", "µs", m.alone.process, 0),
+			costFigure("CPU of the process, an event, with buckets", "µs", m.together.process, 0),
+			costFigure("CPU of Postgres, an event, without buckets", "µs", m.alone.postgres, 0),
+			costFigure("CPU of Postgres, an event, with buckets", "µs", m.together.postgres, 0),
 		},
 	}, nil
 }
 
-// placeContacts gives the seeded contacts their partitions, as maintenance does.
-func placeContacts(ctx context.Context, env *surroundings) error {
-	for {
-		n, err := env.db.PlaceContacts(ctx, func(id string) int32 { return stream.PartitionOf([]byte(id), stream.DefaultPartitions) }, 10_000)
-		if err != nil || n == 0 {
-			return err
-		}
+// crowdContacts are those of crowdBench.
+const crowdContacts = 1_000_000
+
+// crowdBench is as bucketsBench, with many contacts against few.
+func crowdBench(ctx context.Context, cfg Config) (*section, error) {
+	few, err := measureAdded(ctx, cfg, benchContacts)
+	if err != nil {
+		return nil, err
 	}
+	many, err := measureAdded(ctx, cfg, max(benchContacts, cfg.scaled(crowdContacts)))
+	if err != nil {
+		return nil, err
+	}
+	count := thousands(float64(many.contacts))
+	return &section{
+		title: "Buckets and many contacts",
+		about: fmt.Sprintf("As section \"Buckets\", with %s contacts, each of which the events come to as often as to any other, against %s.", count, thousands(benchContacts)),
+		figures: []figure{
+			timesFigure(fmt.Sprintf("CPU that buckets adds with %s contacts, in multiples of that with %s", count, thousands(benchContacts)), ratios(many.added(), few.added()), 1.3),
+			costFigure(fmt.Sprintf("CPU that buckets adds, an event, with %s contacts", thousands(benchContacts)), "µs", few.added(), 0),
+			costFigure(fmt.Sprintf("CPU that buckets adds, an event, with %s contacts", count), "µs", many.added(), 0),
+			costFigure(fmt.Sprintf("CPU of identity and contacts, an event, with %s contacts", thousands(benchContacts)), "µs", few.alone.both(), 0),
+			costFigure(fmt.Sprintf("CPU of identity and contacts, an event, with %s contacts", count), "µs", many.alone.both(), 0),
+			rateFigure("identity, contacts and buckets with "+count+" contacts", many.three, 0),
+		},
+	}, nil
+}
+
+// addition is what was measured without buckets and with them.
+type addition struct {
+	contacts        int
+	two, three      []float64 // events a second
+	alone, together costs
+}
+
+// both is the CPU of the process and of Postgres in each round.
+func (c *costs) both() []float64 {
+	sums := make([]float64, len(c.process))
+	for i := range sums {
+		sums[i] = c.process[i] + c.postgres[i]
+	}
+	return sums
+}
+
+// added is the CPU that buckets adds in each round.
+func (a *addition) added() []float64 {
+	added := a.together.both()
+	for i, before := range a.alone.both() {
+		added[i] -= before
+	}
+	return added
+}
+
+// measureAdded runs identity and contacts alone, and then all three, on the same contacts
+// and the same kind of events.
+func measureAdded(ctx context.Context, cfg Config, contacts int) (_ *addition, err error) {
+	env, err := surround(ctx, cfg, true)
+	defer func() { err = errors.Join(err, env.close()) }()
+	if err != nil {
+		return nil, err
+	}
+	b, err := newProcessorsRun(ctx, cfg, env, contacts)
+	if err != nil {
+		return nil, err
+	}
+	m := &addition{contacts: contacts}
+	if m.two, m.alone, err = b.roundsOf(ctx, "identity and contacts", b.ours); err != nil {
+		return nil, err
+	}
+	if err := b.useBuckets(ctx); err != nil {
+		return nil, err
+	}
+	m.three, m.together, err = b.roundsOf(ctx, "identity, contacts and buckets", b.withBuckets)
+	return m, err
+}
+
+// roundsOf are the rates of rounds, and what they cost.
+func (p *processorsRun) roundsOf(ctx context.Context, what string, run func(context.Context, int, string) (float64, error)) (rates []float64, cost costs, err error) {
+	p.cost = costs{}
+	for i := range p.cfg.rounds(3) {
+		rate, err := run(ctx, p.cfg.scaled(processorEvents), fmt.Sprintf("%s-%d", strings.ReplaceAll(what, " ", "-"), i+1))
+		if err != nil {
+			return nil, costs{}, err
+		}
+		p.cfg.say("  round %d of %s: %.0f/s", i+1, what, rate)
+		rates = append(rates, rate)
+	}
+	return rates, p.cost, nil
 }
 
 // defineBuckets are n buckets, of which five look at each event, three of these with a window.
@@ -119,12 +163,7 @@ func defineBuckets(n int) []definition.Bucket {
 
 // useBuckets defines the buckets and waits until everybody is taken over.
 func (p *processorsRun) useBuckets(ctx context.Context) error {
-	opts := definition.Options{Limits: predicate.DefaultLimits()}
-	files, err := definition.Built(defineBuckets(benchBuckets), opts)
-	if err != nil {
-		return err
-	}
-	if _, err := definition.Apply(ctx, p.env.db, files, opts, "bench"); err != nil {
+	if _, err := define(ctx, p.env.db, defineBuckets(benchBuckets)); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -156,7 +195,7 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 	errs := make([]error, len(all))
 	if name == "take-over" { // it begins where the topics end now
 		wg.Go(func() { errs[2] = third.Run(ctx) })
-		if err := p.awaitTakenOver(ctx); err != nil {
+		if err := awaitTakenOver(ctx, p.env.sql); err != nil {
 			stop()
 			wg.Wait()
 			return 0, err
@@ -187,12 +226,13 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 	return float64(n) / took.Seconds(), errors.Join(err, errors.Join(errs...))
 }
 
-func (p *processorsRun) awaitTakenOver(ctx context.Context) error {
+// awaitTakenOver waits until all contacts are taken over by buckets.
+func awaitTakenOver(ctx context.Context, sql *pgxpool.Pool) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var through int32
-		err := p.env.sql.QueryRow(ctx, `SELECT count(*) FROM processor_progress WHERE processor = $1 AND taking_over IS NULL`, buckets.Name).Scan(&through)
+		err := sql.QueryRow(ctx, `SELECT count(*) FROM processor_progress WHERE processor = $1 AND taking_over IS NULL`, buckets.Name).Scan(&through)
 		if err != nil || through == stream.DefaultPartitions {
 			return err
 		}

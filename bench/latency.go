@@ -116,25 +116,17 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	}
 	defer removeData(dir)
 	settings.DataDir = filepath.Join(dir, "data")
-	text, err := json.Marshal(settings)
-	if err != nil {
-		return nil, fmt.Errorf("start an instance: %w", err)
-	}
-	dev, err := startPart(ctx, "dev", string(text))
+	dev, running, err := startDev(ctx, settings)
 	if err != nil {
 		return nil, err
 	}
 	defer dev.close()
-	var running hogstream.Running
-	if err := json.Unmarshal([]byte(dev.addr), &running); err != nil {
-		return nil, fmt.Errorf("read where the instance is: %w", err)
-	}
 	receiver, err := startPart(ctx, "receiver", `{"latencies":true}`)
 	if err != nil {
 		return nil, err
 	}
 	defer receiver.close()
-	if err := subscribe(ctx, &running, "http://"+receiver.addr+"/hook"); err != nil {
+	if err := subscribe(ctx, running, "http://"+receiver.addr+"/hook"); err != nil {
 		return nil, err
 	}
 	select {
@@ -142,12 +134,12 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	kafka, err := settings.kafkaOf(&running)
+	kafka, err := settings.kafkaOf(running)
 	if err != nil {
 		return nil, err
 	}
 	result := &instanceLatency{idle: residentMiB(dev.cmd.Process.Pid)}
-	began, err := result.measure(ctx, cfg, &running, receiver.addr)
+	began, err := result.measure(ctx, cfg, running, receiver.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +149,24 @@ func measureInstance(ctx context.Context, cfg Config, settings devSettings) (*in
 	}
 	cfg.say("  %s: p50 %s, p99 %s of %d events, RSS %.0f MiB idle, %.0f MiB after", running.Brokers, result.p50, result.p99, result.delivered, result.idle, result.busy)
 	return result, nil
+}
+
+// startDev starts the dev part.
+func startDev(ctx context.Context, settings devSettings) (*part, *hogstream.Running, error) {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start an instance: %w", err)
+	}
+	dev, err := startPart(ctx, "dev", string(text))
+	if err != nil {
+		return nil, nil, err
+	}
+	running := &hogstream.Running{}
+	if err := json.Unmarshal([]byte(dev.addr), running); err != nil {
+		dev.close()
+		return nil, nil, fmt.Errorf("read where the instance is: %w", err)
+	}
+	return dev, running, nil
 }
 
 // removeData removes an instance's directory, and what its Postgres keeps
@@ -286,6 +296,8 @@ type devSettings struct {
 	// Embedded ignores a Kafka that the environment names.
 	Embedded bool   `json:"embedded"`
 	Prefix   string `json:"prefix,omitempty"`
+	// Database is a Postgres of the bench's; without it the instance has its own.
+	Database string `json:"database,omitempty"`
 }
 
 // devPart is `hogstream dev` with the settings of the environment, except where
@@ -299,7 +311,7 @@ func devPart(args []string, stop <-chan struct{}, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	cfg.DataDir, cfg.Database.URL = settings.DataDir, ""
+	cfg.DataDir, cfg.Database.URL = settings.DataDir, settings.Database
 	cfg.HTTP.Addr, cfg.HTTP.MetricsAddr, cfg.HTTP.RateLimit = "127.0.0.1:0", "", 0
 	cfg.Log.Level = "warn"
 	if settings.Embedded {

@@ -26,12 +26,18 @@ type loadSettings struct {
 	// Rate is requests a second over all connections; 0 means as fast as answers
 	// come. With a rate, latency counts from when a request was due.
 	Rate float64 `json:"rate"`
+	// Users, when given, sends single events that happen as they arrive instead: nine of ten
+	// are of the first so many contacts, in an order that repeats none soon, and each tenth is
+	// of the contact Joiner and of those after it, one after the other, who join joinedBucket.
+	Users  int `json:"users,omitempty"`
+	Joiner int `json:"joiner,omitempty"`
 }
 
 // loadResult is the load part's first line.
 type loadResult struct {
 	Requests int           `json:"requests"` // answered with 2xx
 	Refused  int           `json:"refused"`
+	Joins    int           `json:"joins,omitempty"` // requests after which a contact joins
 	Took     time.Duration `json:"took"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
@@ -81,7 +87,7 @@ func load(ctx context.Context, settings loadSettings) (loadResult, error) {
 func (s loadSettings) run() loadResult {
 	different := 64
 	if s.Batch == 1 {
-		different = 4096
+		different = 4000 // a multiple of joinEvery
 	}
 	requests := s.requests(different)
 	conns := make([]*loadConn, s.Connections)
@@ -100,6 +106,7 @@ func (s loadSettings) run() loadResult {
 	for _, c := range conns {
 		result.Requests += len(c.latencies)
 		result.Refused += c.refused
+		result.Joins += c.joins
 		latencies = append(latencies, c.latencies...)
 		errs = append(errs, c.err)
 	}
@@ -118,7 +125,28 @@ type loadConn struct {
 	number    int
 	latencies []time.Duration
 	refused   int
+	joins     int
+	buf       []byte
 	err       error
+}
+
+// joinEvery is how many requests of live events there are to one after which a contact joins.
+const joinEvery = 10
+
+// request is the n-th of the connection, and whether a contact joins after it.
+func (c *loadConn) request(n int) (text []byte, joins bool) {
+	if c.settings.Users == 0 {
+		return c.requests[(c.number+n)%len(c.requests)], false
+	}
+	n = n*c.settings.Connections + c.number // of all
+	user := n * 7919 % c.settings.Users
+	if joins = n%joinEvery == 0; joins {
+		user = c.settings.Joiner + n/joinEvery
+	}
+	c.buf = append(c.buf[:0], c.requests[n%len(c.requests)]...)
+	at := bytes.Index(c.buf, []byte(contactUser(0)))
+	copy(c.buf[at:], contactUser(user))
+	return c.buf, joins
 }
 
 func (c *loadConn) run(begun, end time.Time) error {
@@ -134,7 +162,7 @@ func (c *loadConn) run(begun, end time.Time) error {
 		every = time.Duration(float64(c.settings.Connections) / c.settings.Rate * float64(time.Second))
 		due = begun.Add(every * time.Duration(c.number) / time.Duration(c.settings.Connections))
 	}
-	for i := c.number; ; i++ {
+	for n := 0; ; n++ {
 		if every == 0 {
 			due = time.Now()
 		} else if wait := time.Until(due); wait > 0 {
@@ -143,7 +171,8 @@ func (c *loadConn) run(begun, end time.Time) error {
 		if !due.Before(end) || time.Now().After(end.Add(time.Second)) {
 			return nil
 		}
-		if _, err := conn.Write(c.requests[i%len(c.requests)]); err != nil {
+		request, joins := c.request(n)
+		if _, err := conn.Write(request); err != nil {
 			return fmt.Errorf("send: %w", err)
 		}
 		status, err := readAnswer(answers)
@@ -152,6 +181,9 @@ func (c *loadConn) run(begun, end time.Time) error {
 		}
 		if status/100 == 2 {
 			c.latencies = append(c.latencies, time.Since(due))
+			if joins {
+				c.joins++
+			}
 		} else {
 			c.refused++
 		}
@@ -200,9 +232,12 @@ func (s loadSettings) requests(n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
 		var body []byte
-		if s.Batch == 1 {
+		switch {
+		case s.Users > 0:
+			body = appendLiveEvent(body, rng, i%joinEvery == 0)
+		case s.Batch == 1:
 			body = appendEvent(body, rng)
-		} else {
+		default:
 			body = append(body, `{"events":[`...)
 			for j := range s.Batch {
 				if j > 0 {
@@ -226,8 +261,25 @@ func appendEvent(b []byte, rng *rand.Rand) []byte {
 	start, user := len(b), rng.IntN(benchContacts)
 	b = fmt.Appendf(b, `{"name":"product.viewed","userId":"user-%06d","email":"user%d@example.com","timestamp":"2026-01-31T12:00:00.123Z","eventProperties":{"productId":"p-%d","price":%d.5,"currency":"EUR","position":%d,"sessionId":"%016x%016x"`,
 		user, user, rng.IntN(9999), rng.IntN(300), rng.IntN(40), rng.Uint64(), rng.Uint64())
+	return fmt.Appendf(appendAttributes(b, start, rng), `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
+}
+
+// appendLiveEvent is one that happens as it arrives, of the contact 0, whose place others
+// take. At a high price it makes its contact join joinedBucket.
+func appendLiveEvent(b []byte, rng *rand.Rand, joins bool) []byte {
+	start, price := len(b), rng.IntN(joinedPrice)
+	if joins {
+		price += joinedPrice
+	}
+	b = fmt.Appendf(b, `{"name":"product.viewed","userId":%q,"eventProperties":{"productId":"p-%d","price":%d.5,"currency":"EUR","category":"trousers","position":%d`,
+		contactUser(0), rng.IntN(9999), price, rng.IntN(40))
+	return fmt.Appendf(appendAttributes(b, start, rng), `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
+}
+
+// appendAttributes fills an event up to about one KiB.
+func appendAttributes(b []byte, start int, rng *rand.Rand) []byte {
 	for i := 0; len(b)-start < 920; i++ {
 		b = fmt.Appendf(b, `,"attribute%d":"%s %s %s %d"`, i, words[rng.IntN(len(words))], words[rng.IntN(len(words))], words[rng.IntN(len(words))], rng.IntN(1e6))
 	}
-	return fmt.Appendf(b, `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
+	return b
 }

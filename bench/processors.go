@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -37,8 +38,11 @@ func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	bench, err := newProcessorsRun(ctx, cfg, env)
+	bench, err := newProcessorsRun(ctx, cfg, env, benchContacts)
 	if err != nil {
+		return nil, err
+	}
+	if err := makeBare(ctx, env); err != nil {
 		return nil, err
 	}
 	var ours, bare, ratios []float64
@@ -77,21 +81,22 @@ func processorsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 }
 
 type processorsRun struct {
-	cfg   Config
-	env   *surroundings
-	log   *stream.Log
-	sent  int
-	clock time.Time
-	cost  costs
+	cfg      Config
+	env      *surroundings
+	log      *stream.Log
+	contacts int
+	sent     int
+	clock    time.Time
+	cost     costs
 }
 
 // newProcessorsRun makes the contacts, and warms caches and prepared statements.
-func newProcessorsRun(ctx context.Context, cfg Config, env *surroundings) (*processorsRun, error) {
-	cfg.say("  %d contacts are made", benchContacts)
-	if err := seedContacts(ctx, env); err != nil {
+func newProcessorsRun(ctx context.Context, cfg Config, env *surroundings, contacts int) (*processorsRun, error) {
+	cfg.say("  %s contacts are made", thousands(float64(contacts)))
+	if err := seedContacts(ctx, env, contacts); err != nil {
 		return nil, err
 	}
-	p := &processorsRun{cfg: cfg, env: env, clock: time.Now().UTC()}
+	p := &processorsRun{cfg: cfg, env: env, contacts: contacts, clock: time.Now().UTC()}
 	var err error
 	if p.log, err = stream.OpenLog(ctx, env.kafka, env.codec, cfg.Logger, nil); err != nil {
 		return nil, err
@@ -173,10 +178,10 @@ func (p *processorsRun) appendEvents(ctx context.Context, n int) error {
 
 // event visits the contacts in an order that repeats none soon.
 func (p *processorsRun) event() *schemas.Input {
-	const stride = 7919 // a prime: every contact comes once in benchContacts events
+	const stride = 7919 // a prime: every contact comes once in as many events as there are contacts
 	p.sent++
 	p.clock = p.clock.Add(time.Microsecond)
-	user := contactUser(p.sent * stride % benchContacts)
+	user := contactUser(p.sent * stride % p.contacts)
 	name := "product.viewed"
 	properties := viewedProperties(p.sent)
 	patch := `{"visits":` + strconv.Itoa(p.sent) + `}`
@@ -193,35 +198,61 @@ func viewedProperties(i int) string {
 
 func contactUser(i int) string { return fmt.Sprintf("user-%06d", i) }
 
-// seedContacts makes the contacts as identity and contacts would have.
-func seedContacts(ctx context.Context, env *surroundings) error {
+// seedContacts makes n contacts as identity and contacts would have.
+func seedContacts(ctx context.Context, env *surroundings, n int) error {
+	if _, err := env.sql.Exec(ctx, `CREATE UNLOGGED TABLE seed (n integer PRIMARY KEY, id uuid NOT NULL, partition integer NOT NULL)`); err != nil {
+		return fmt.Errorf("make %d contacts: %w", n, err)
+	}
+	if err := seedMore(ctx, env, 0, n); err != nil {
+		return err
+	}
+	return env.db.CreateEventPartitions(ctx, time.Now(), 1)
+}
+
+// seedMore makes the contacts from one to before another.
+func seedMore(ctx context.Context, env *surroundings, from, until int) error {
+	row := make([]any, 3)
+	ids := pgx.CopyFromSlice(until-from, func(i int) ([]any, error) {
+		id := uuid.New()
+		row[0], row[1], row[2] = int32(from+i), pgtype.UUID{Bytes: id, Valid: true}, stream.PartitionOf([]byte(id.String()), stream.DefaultPartitions)
+		return row, nil
+	})
+	if _, err := env.sql.CopyFrom(ctx, pgx.Identifier{"seed"}, []string{"n", "id", "partition"}, ids); err != nil {
+		return fmt.Errorf("make contacts from %d to %d: %w", from, until, err)
+	}
 	for _, sql := range []string{
 		`INSERT INTO identities (contact_id, external_id, email, first_seen_at)
-SELECT gen_random_uuid(), 'user-' || lpad(i::text, 6, '0'), 'user' || i || '@example.com', now() FROM generate_series(0, $1::int - 1) AS i`,
-		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'external', external_id, contact_id FROM identities WHERE $1::int > 0`,
-		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'email', email, contact_id FROM identities WHERE $1::int > 0`,
-		`INSERT INTO contacts (id, external_id, email, identifiers, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
-SELECT contact_id, external_id, email, json_build_array(json_build_array('external', external_id), json_build_array('email', email)),
+SELECT id, 'user-' || lpad(n::text, 6, '0'), 'user' || n || '@example.com', now() FROM seed WHERE n >= $1 ORDER BY n`,
+		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'external', external_id, id FROM seed JOIN identities ON contact_id = id WHERE n >= $1`,
+		`INSERT INTO identifiers (kind, value, contact_id) SELECT 'email', email, id FROM seed JOIN identities ON contact_id = id WHERE n >= $1`,
+		`INSERT INTO contacts (id, partition, external_id, email, identifiers, properties, version, first_seen_at, last_seen_at, created_at, updated_at)
+SELECT i.contact_id, s.partition, i.external_id, i.email, json_build_array(json_build_array('external', i.external_id), json_build_array('email', i.email)),
        json_build_object('visits', 0, 'firstName', 'Ada', 'lastName', 'Lovelace', 'country', 'GB', 'plan', 'pro', 'company', 'Analytical Engines',
                          'locale', 'en-GB', 'signedUpFrom', 'newsletter', 'tags', json_build_array('early', 'beta')),
-       1, first_seen_at, first_seen_at, first_seen_at, first_seen_at
-FROM identities WHERE $1::int > 0`,
+       1, i.first_seen_at, i.first_seen_at, i.first_seen_at, i.first_seen_at
+FROM seed AS s JOIN identities AS i ON i.contact_id = s.id WHERE s.n >= $1 ORDER BY s.n`,
 	} {
-		if _, err := env.sql.Exec(ctx, sql, benchContacts); err != nil {
-			return fmt.Errorf("make %d contacts: %w", benchContacts, err)
+		if _, err := env.sql.Exec(ctx, sql, from); err != nil {
+			return fmt.Errorf("make contacts from %d to %d: %w", from, until, err)
 		}
 	}
+	_, err := env.sql.Exec(ctx, `ANALYZE`)
+	return err
+}
+
+// makeBare makes the tables that bare writes to.
+func makeBare(ctx context.Context, env *surroundings) error {
 	for _, sql := range []string{
 		`CREATE TABLE bare_contacts (LIKE contacts INCLUDING ALL)`,
 		`INSERT INTO bare_contacts SELECT * FROM contacts`,
 		`CREATE TABLE bare_events (LIKE events INCLUDING ALL)`,
-		`ANALYZE`,
+		`ANALYZE bare_contacts, bare_events`,
 	} {
 		if _, err := env.sql.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make tables to compare with: %w", err)
 		}
 	}
-	return env.db.CreateEventPartitions(ctx, time.Now(), 1)
+	return nil
 }
 
 // bare writes the same rows with nothing around: one upsert and one COPY a batch.

@@ -68,7 +68,7 @@ func surround(ctx context.Context, cfg Config, withPostgres bool, dbOpts ...stor
 		return s, err
 	}
 	if withPostgres {
-		return s, s.startPostgres(ctx, cfg, dbOpts)
+		return s, s.startPostgres(ctx, cfg, true, dbOpts...)
 	}
 	return s, nil
 }
@@ -88,14 +88,16 @@ func (s *surroundings) startRegistry(ctx context.Context) error {
 	return registry.Register(ctx)
 }
 
-func (s *surroundings) startPostgres(ctx context.Context, cfg Config, opts []storage.Option) error {
+// startPostgres starts one, with fsync off when it is disposable and as `hogstream dev` has
+// it otherwise.
+func (s *surroundings) startPostgres(ctx context.Context, cfg Config, disposable bool, opts ...storage.Option) error {
 	dir, err := os.MkdirTemp("", "hogstream-bench-")
 	if err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}
 	s.onClose(func() error { return os.RemoveAll(dir) })
 	server, err := embedded.Start(ctx, embedded.Options{
-		Dir: filepath.Join(dir, "postgres"), Disposable: true, Tethered: true, Progress: cfg.Progress,
+		Dir: filepath.Join(dir, "postgres"), Disposable: disposable, Tethered: true, Progress: cfg.Progress,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream"
+)
+
+const (
+	joinsSeconds = 8.0
+	joinsRounds  = 3
+)
+
+// joinsBench measures how long after an event who joins a bucket because of it is told to
+// have joined.
+func joinsBench(ctx context.Context, cfg Config) (*section, error) {
+	embedded, err := measureJoins(ctx, cfg, devSettings{Embedded: true})
+	if err != nil {
+		return nil, err
+	}
+	s := &section{
+		title: "Joining a bucket",
+		about: fmt.Sprintf("`hogstream dev` in a process of its own, with a Postgres of %s contacts and fsync on, and the %d buckets of section \"Buckets\", of which one is "+
+			"joined by who looks at something expensive: each %dth of %s single events a second of one KiB over %d connections. Latency from the acceptance of the event over "+
+			"HTTP until a reader of committed records has `bucket.entered` of topic `lifecycle`; the 99th and 50th of each round of %g s. The same load runs beforehand until the median no longer falls.",
+			thousands(benchContacts), benchBuckets, joinEvery, thousands(liveRate), liveConnections, joinsSeconds),
+		figures: joinFigures(embedded, "embedded", 30, 100),
+	}
+	env, err := hogstream.ConfigFromEnv()
+	if err != nil {
+		return nil, err
+	}
+	if len(env.Kafka.Brokers) == 0 {
+		s.notes = append(s.notes, "Not measured on Apache Kafka in this run: set KAFKA_BROKERS and SCHEMA_REGISTRY_URL (`make kafka` starts both).")
+		return s, nil
+	}
+	prefix := "bench-" + uuid.NewString()[:8] + "."
+	kafka, err := measureJoins(ctx, cfg, devSettings{Prefix: prefix})
+	if err != nil {
+		return nil, fmt.Errorf("on Kafka: %w", err)
+	}
+	s.figures = append(s.figures, joinFigures(kafka, "Apache Kafka", 0, 500)...)
+	env.Kafka.Prefix = prefix
+	return s, deleteTopics(ctx, &env)
+}
+
+func measureJoins(ctx context.Context, cfg Config, settings devSettings) (rounds []joins, err error) {
+	l, err := startLive(ctx, cfg, settings, func(ctx context.Context, env *surroundings) error { return seedContacts(ctx, env, benchContacts) })
+	defer func() { err = errors.Join(err, l.close()) }()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.warm(ctx, warmAtMost/3); err != nil {
+		return nil, err
+	}
+	for i := range cfg.rounds(joinsRounds) {
+		all, err := l.measure(ctx, joinsSeconds*cfg.Scale)
+		if err != nil {
+			return nil, err
+		}
+		cfg.say("  round %d: p50 %.1f ms, p99 %.1f ms of %d joins", i+1, millis(all.seen, 0.5), millis(all.seen, 0.99), len(all.seen))
+		rounds = append(rounds, all)
+	}
+	return rounds, nil
+}
+
+func joinFigures(rounds []joins, where string, p50, p99 float64) []figure {
+	var half, most, appendedHalf, appendedMost []float64
+	for _, r := range rounds {
+		half, most = append(half, millis(r.seen, 0.5)), append(most, millis(r.seen, 0.99))
+		appendedHalf, appendedMost = append(appendedHalf, millis(r.appended, 0.5)), append(appendedMost, millis(r.appended, 0.99))
+	}
+	return []figure{
+		costFigure("accepted to `bucket.entered`, "+where+", p50", "ms", half, p50),
+		costFigure("accepted to `bucket.entered`, "+where+", p99", "ms", most, p99),
+		costFigure("accepted to its append, "+where+", p50", "ms", appendedHalf, 0),
+		costFigure("accepted to its append, "+where+", p99", "ms", appendedMost, 0),
+	}
+}
