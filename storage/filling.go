@@ -1,8 +1,12 @@
 package storage
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -96,17 +100,46 @@ SET version = excluded.version, after = excluded.after, passed = excluded.passed
 
 // KnownContacts reads the contacts that a derived processor stands with, and those of their
 // stored events that have one of the names; also the events of contacts that were merged
-// into them, for Postgres or for the processor (Took). One statement, so that each is as of
-// one moment. Those that have ended are left out. fn is called for each and may not use the
-// transaction.
+// into them, for Postgres or for the processor (Took). Each contact is as of one moment.
+// Those that have ended are left out. fn is called for each and may not use the transaction.
+// What is read of several at once is at most about 64 MiB.
 func (tx *Tx) KnownContacts(ctx context.Context, contacts []*Derived, names []string, fn func(*Taken) error) error {
+	found, err := tx.knownContacts(ctx, contacts, names)
+	if errors.Is(err, ErrTooMuch) {
+		half := len(contacts) / 2
+		if err := tx.KnownContacts(ctx, contacts[:half], names, fn); err != nil {
+			return err
+		}
+		return tx.KnownContacts(ctx, contacts[half:], names, fn)
+	}
+	if err != nil {
+		return fmt.Errorf("read %d contacts and their events: %w", len(contacts), err)
+	}
+	for _, t := range found {
+		if err := fn(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// knownContacts reads all at once: rows of contacts, and rows of the events of one owner.
+// Each partition of events is gone through once for all of them; once for each contact took
+// most of the time of a filling where there are as many partitions as days.
+func (tx *Tx) knownContacts(ctx context.Context, contacts []*Derived, names []string) ([]*Taken, error) {
 	const load = `
-SELECT c.id, '', '{}'::text[], true, ` + takenRow + `
-FROM unnest($1::text[]::uuid[], $3::text[]) AS v (id, took) JOIN contacts AS c ON c.id = v.id
-LEFT JOIN LATERAL (
-    SELECT ` + takenEvents + `
-    FROM events AS e WHERE cardinality($2::text[]) > 0 AND e.contact_id = ANY (ARRAY[c.id] || c.merged || v.took::uuid[]) AND e.name = ANY ($2)
-) AS ev ON true`
+WITH known AS MATERIALIZED (
+    SELECT c.* FROM unnest($1::text[]::uuid[], $3::text[]) AS v (contact, took), LATERAL (
+        SELECT id, external_id, email, anonymous_id, identifiers::text, merged::text[] AS ended, properties::text, version, seq, era, first_seen_at, last_seen_at, created_at, updated_at,
+               ARRAY[id] || merged || v.took::uuid[] AS owners
+        FROM contacts WHERE id = v.contact OFFSET 0) AS c
+)
+SELECT known.*, NULL::uuid, NULL::uuid[], NULL::text[], NULL::text[], NULL::timestamptz[], NULL::timestamptz[], NULL::text[], NULL::bigint[], NULL::bigint[] FROM known
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       contact_id, array_agg(id), array_agg(name), array_agg(properties::text), array_agg(occurred_at), array_agg(received_at), array_agg(source), array_agg(seq), array_agg(era)
+FROM events WHERE cardinality($2::text[]) > 0 AND contact_id = ANY (ARRAY(SELECT unnest(owners) FROM known)) AND name = ANY ($2)
+GROUP BY contact_id`
 	if names == nil {
 		names = []string{}
 	}
@@ -116,22 +149,90 @@ LEFT JOIN LATERAL (
 	}
 	rows, err := tx.sql.Query(ctx, load, ids, names, took)
 	if err != nil {
-		return fmt.Errorf("read %d contacts and their events: %w", len(contacts), err)
+		return nil, err
 	}
 	defer rows.Close()
+	found, events, size := make([]*Taken, 0, len(contacts)), make(map[uuid.UUID][]StoredEvent, len(contacts)), 0
+	owners := make([][]uuid.UUID, 0, len(contacts))
 	for rows.Next() {
-		t, err := scanTaken(rows, 0)
-		if err != nil {
-			return fmt.Errorf("read %d contacts and their events: %w", len(contacts), err)
+		var k knownRow
+		if err := k.scan(rows); err != nil {
+			return nil, err
 		}
-		if err := fn(t); err != nil {
-			return err
+		if k.owner == nil {
+			t, err := k.taken()
+			if err != nil {
+				return nil, err
+			}
+			found, owners, size = append(found, t), append(owners, k.owners), size+len(t.Contact.Properties)
+		} else {
+			events[*k.owner] = k.events()
+			for _, properties := range k.eventProperties {
+				size += len(properties)
+			}
+		}
+		if size > maxStates && len(contacts) > 1 {
+			return nil, ErrTooMuch
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read %d contacts and their events: %w", len(contacts), err)
+	for i, t := range found {
+		slices.SortFunc(owners[i], func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+		for _, owner := range slices.Compact(owners[i]) { // one that both know of comes twice
+			t.Events = append(t.Events, events[owner]...)
+		}
+		slices.SortFunc(t.Events, func(a, b StoredEvent) int { return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(a.ID, b.ID)) })
 	}
-	return nil
+	return found, rows.Err()
+}
+
+// knownRow is a row of knownContacts: a contact, or the events of an owner.
+type knownRow struct {
+	id                         *uuid.UUID
+	external, email, anonymous *string
+	identifiers, properties    *string
+	merged                     []string
+	version, seq, era          *int64
+	first, last, created, at   *time.Time
+	owners                     []uuid.UUID
+
+	owner                          *uuid.UUID
+	ids                            []uuid.UUID
+	names, eventProperties, source []string
+	occurred, received             []time.Time
+	seqs, eras                     []int64
+}
+
+func (k *knownRow) scan(rows pgx.Rows) error {
+	return rows.Scan(&k.id, &k.external, &k.email, &k.anonymous, &k.identifiers, &k.merged, &k.properties, &k.version, &k.seq, &k.era, &k.first, &k.last, &k.created, &k.at,
+		&k.owners, &k.owner, &k.ids, &k.names, &k.eventProperties, &k.occurred, &k.received, &k.source, &k.seqs, &k.eras)
+}
+
+func (k *knownRow) taken() (*Taken, error) {
+	c := &Contact{
+		ID: k.id.String(), Merged: k.merged, Properties: *k.properties, Version: *k.version, Seq: *k.seq, Era: *k.era,
+		FirstSeenAt: k.first.UTC(), LastSeenAt: k.last.UTC(), CreatedAt: k.created.UTC(), UpdatedAt: k.at.UTC(),
+	}
+	for _, text := range []struct{ from, to *string }{{k.external, &c.ExternalID}, {k.email, &c.Email}, {k.anonymous, &c.AnonymousID}} {
+		if text.from != nil {
+			*text.to = *text.from
+		}
+	}
+	var err error
+	if c.Identifiers, err = decodeIdentifiers([]byte(*k.identifiers)); err != nil {
+		return nil, fmt.Errorf("identifiers of contact %s: %w", c.ID, err)
+	}
+	return &Taken{ContactID: c.ID, Contact: c}, nil
+}
+
+func (k *knownRow) events() []StoredEvent {
+	owner, all := k.owner.String(), make([]StoredEvent, len(k.ids))
+	for i := range all {
+		all[i] = StoredEvent{
+			ID: k.ids[i].String(), ContactID: owner, Name: k.names[i], Properties: k.eventProperties[i], OccurredAt: k.occurred[i].UTC(), ReceivedAt: k.received[i].UTC(),
+			Source: k.source[i], Seq: k.seqs[i], Era: k.eras[i],
+		}
+	}
+	return all
 }
 
 // FillPart is a Fill as who keeps it going sees it. One of an older version has not begun.

@@ -12,10 +12,10 @@ import (
 	"github.com/hogstream/hogstream/stream"
 )
 
-// How many contacts a step of a filling passes: few when there are other records, which
-// wait for it.
+// How many contacts the steps of fillings that come in one batch pass together: few when
+// there are other records, which wait for it.
 const (
-	filledAlone  = 1000
+	filledAlone  = 2000
 	filledBeside = 200
 )
 

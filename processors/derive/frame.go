@@ -36,7 +36,8 @@ type Frame[S any] struct {
 	seen  *prometheus.CounterVec
 	took  prometheus.Histogram
 	chunk int // how many contacts a step of the take-over reads
-	// How many contacts a step of a filling passes, with no other records and beside them.
+	// How many contacts the steps of fillings of a batch pass, with no other records and beside
+	// them.
 	alone, beside int
 }
 
@@ -292,6 +293,7 @@ func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logi
 	if len(batch) > 0 {
 		limit = f.beside
 	}
+	limit = max(1, limit/max(1, len(fills)))
 	for {
 		w := &work[S]{
 			f: f, contacts: make(map[string]*contact[S], len(batch)), limit: limit,
