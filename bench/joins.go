@@ -28,7 +28,7 @@ func joinsBench(ctx context.Context, cfg Config) (*section, error) {
 			"joined by who looks at something expensive: each %dth of %s single events a second of one KiB over %d connections. Latency from the acceptance of the event over "+
 			"HTTP until a reader of committed records has `bucket.entered` of topic `lifecycle`; the 99th and 50th of each round of %g s. The same load runs beforehand until the median no longer falls.",
 			thousands(benchContacts), benchBuckets, joinEvery, thousands(liveRate), liveConnections, joinsSeconds),
-		figures: joinFigures(embedded, "embedded", 30, 100),
+		figures: embedded.figures("embedded", 30, 100),
 	}
 	env, err := hogstream.ConfigFromEnv()
 	if err != nil {
@@ -43,41 +43,54 @@ func joinsBench(ctx context.Context, cfg Config) (*section, error) {
 	if err != nil {
 		return nil, fmt.Errorf("on Kafka: %w", err)
 	}
-	s.figures = append(s.figures, joinFigures(kafka, "Apache Kafka", 0, 500)...)
+	s.figures = append(s.figures, kafka.figures("Apache Kafka", 0, 500)...)
 	env.Kafka.Prefix = prefix
 	return s, deleteTopics(ctx, &env)
 }
 
-func measureJoins(ctx context.Context, cfg Config, settings devSettings) (rounds []joins, err error) {
+// joinLatency is what was measured on one instance.
+type joinLatency struct {
+	rounds []joins
+	stages []stage // of the last round
+}
+
+func measureJoins(ctx context.Context, cfg Config, settings devSettings) (m joinLatency, err error) {
 	l, err := startLive(ctx, cfg, settings, func(ctx context.Context, env *surroundings) error { return seedContacts(ctx, env, benchContacts) })
 	defer func() { err = errors.Join(err, l.close()) }()
 	if err != nil {
-		return nil, err
+		return m, err
 	}
 	if err := l.warm(ctx, warmAtMost/3); err != nil {
-		return nil, err
+		return m, err
 	}
 	for i := range cfg.rounds(joinsRounds) {
 		all, err := l.measure(ctx, joinsSeconds*cfg.Scale)
 		if err != nil {
-			return nil, err
+			return m, err
 		}
 		cfg.say("  round %d: p50 %.1f ms, p99 %.1f ms of %d joins", i+1, millis(all.seen, 0.5), millis(all.seen, 0.99), len(all.seen))
-		rounds = append(rounds, all)
+		m.rounds = append(m.rounds, all)
 	}
-	return rounds, nil
+	m.stages, err = stages(ctx, l.kafka, m.rounds[len(m.rounds)-1].began)
+	return m, err
 }
 
-func joinFigures(rounds []joins, where string, p50, p99 float64) []figure {
+func (m *joinLatency) figures(where string, p50, p99 float64) []figure {
 	var half, most, appendedHalf, appendedMost []float64
-	for _, r := range rounds {
+	for _, r := range m.rounds {
 		half, most = append(half, millis(r.seen, 0.5)), append(most, millis(r.seen, 0.99))
 		appendedHalf, appendedMost = append(appendedHalf, millis(r.appended, 0.5)), append(appendedMost, millis(r.appended, 0.99))
 	}
-	return []figure{
+	figures := []figure{
 		costFigure("accepted to `bucket.entered`, "+where+", p50", "ms", half, p50),
 		costFigure("accepted to `bucket.entered`, "+where+", p99", "ms", most, p99),
 		costFigure("accepted to its append, "+where+", p50", "ms", appendedHalf, 0),
 		costFigure("accepted to its append, "+where+", p99", "ms", appendedMost, 0),
 	}
+	for _, s := range m.stages {
+		figures = append(figures,
+			costFigure(fmt.Sprintf("accepted to appended to `%s`, %s, p50", s.topic, where), "ms", []float64{float64(s.p50.Microseconds()) / 1000}, 0),
+			costFigure(fmt.Sprintf("accepted to appended to `%s`, %s, p99", s.topic, where), "ms", []float64{float64(s.p99.Microseconds()) / 1000}, 0))
+	}
+	return figures
 }

@@ -113,7 +113,10 @@ func (l *liveInstance) send(ctx context.Context, seconds float64) (loadResult, e
 // joins are how long it took, from the acceptance of an event over HTTP, until a reader of
 // what is committed saw the join that followed, ascending; and until it was appended, by the
 // broker's clock.
-type joins struct{ seen, appended []time.Duration }
+type joins struct {
+	seen, appended []time.Duration
+	began          time.Time
+}
 
 // measure sends live events for some seconds and waits for all joins.
 func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, error) {
@@ -127,7 +130,9 @@ func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, err
 	if err != nil {
 		return joins{}, err
 	}
-	return l.between(ctx, began, entered, began, time.Now())
+	all, err := l.between(ctx, began, entered, began, time.Now())
+	all.began = began
+	return all, err
 }
 
 // between pairs joins with the events that led to them, which were accepted after began, and
