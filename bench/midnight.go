@@ -100,7 +100,7 @@ func (m *midnight) seed(ctx context.Context, env *surroundings, due, alone time.
 	}
 	const store = `
 INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source)
-SELECT gen_random_uuid(), id, 'timed', '{}', CASE WHEN n < $2 THEN $3 + random() * interval '1 second' ELSE $4 + (n - $2) * $5::interval END - interval '1 hour', now(), 'api'
+SELECT gen_random_uuid(), id, 'timed', '{}', CASE WHEN n < $2 THEN $3::timestamptz + random() * interval '1 second' ELSE $4::timestamptz + (n - $2) * $5::interval END - interval '1 hour', now(), 'api'
 FROM seed WHERE n >= $1`
 	if _, err := env.sql.Exec(ctx, store, benchContacts, benchContacts+m.timers, due, alone, aloneApart); err != nil {
 		return fmt.Errorf("store %d events: %w", m.timers, err)
