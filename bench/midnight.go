@@ -133,15 +133,16 @@ func (m *midnight) strike(ctx context.Context, l *liveInstance, due time.Time) e
 		return err
 	}
 	m.busy, err = l.between(ctx, began, entered, due, last)
+	l.cfg.say("  all handled in %s; live p99 meanwhile %.1f ms, before %.1f ms", m.handled.Round(time.Millisecond), millis(m.busy.seen, 0.99), median(m.calm))
 	return err
 }
 
 // singly waits for those whose time comes alone.
 func (m *midnight) singly(ctx context.Context, l *liveInstance, first time.Time) error {
-	if time.Now().After(first) {
-		return errors.New("this machine is too slow: timers that were to be alone became due beside the others")
-	}
 	l.told.forget()
+	if err := sleepUntil(ctx, first.Add(-time.Second)); err != nil {
+		return err
+	}
 	left, err := l.told.await(ctx, schemas.FactBucketLeft, timedBucket, aloneTimers)
 	if err != nil {
 		return err
