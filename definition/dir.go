@@ -56,15 +56,29 @@ func WatchDir(ctx context.Context, dir string, changed func()) error {
 	}
 }
 
-// watchAll watches the directory, what is in it, and from where it would come back. What
+// watchAll watches the directory, those below it, and from where it would come back. What
 // is watched already stays so.
 func watchAll(w *fsnotify.Watcher, dir string) error {
-	for _, path := range []string{filepath.Dir(dir), dir, filepath.Join(dir, bucketsDir)} {
+	watch := func(path string) error {
 		if err := w.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("watch %s: %w", path, err)
 		}
+		return nil
 	}
-	return nil
+	if err := watch(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // comes back, or went away meanwhile
+		case err != nil:
+			return fmt.Errorf("watch %s: %w", path, err)
+		case !entry.IsDir():
+			return nil
+		}
+		return watch(path)
+	})
 }
 
 // matters says whether an event is about definitions, and not about who reads them.

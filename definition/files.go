@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hogstream/hogstream/definition/node"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -114,10 +113,10 @@ func read(dir string, texts []Text, opts Options) *Files {
 }
 
 // isDefinition says whether a file of this name is read. What begins with a dot is an
-// editor's; keen_test.yaml is a test of definitions.
+// editor's, and tests are read by [LoadTests].
 func isDefinition(name string) bool {
 	ext := path.Ext(name)
-	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".") && !strings.HasSuffix(strings.TrimSuffix(name, ext), "_test")
+	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".") && !isTest(name)
 }
 
 // definitionFiles are the names of the files to read.
@@ -170,7 +169,7 @@ func (c *collection) add(name string, text []byte) {
 		return
 	}
 	for _, document := range documents {
-		r := &reader{Reader: node.Reader{File: c.display(name)}}
+		r := newReader(c.display(name))
 		b := r.bucket(document)
 		b.File = name
 		file.reads = append(file.reads, &bucketRead{b, r})

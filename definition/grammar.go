@@ -8,18 +8,48 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 )
 
-// field is one key of a bucket's file. Reader and JSON Schema are made from the table.
-type field struct {
+// field is one key of a map in a file, of which a T is made. Reader and JSON Schema are made
+// from tables of them.
+type field[T any] struct {
 	name     string
 	doc      string
 	required bool
 	schema   map[string]any
-	read     func(r *reader, at ast.Node, path string, b *Bucket)
+	read     func(r *reader, at ast.Node, path string, into *T)
+}
+
+// table is what a map may say.
+type table[T any] []field[T]
+
+func (t table[T]) names() []string {
+	names := make([]string, len(t))
+	for i, f := range t {
+		names[i] = f.name
+	}
+	return names
+}
+
+func (t table[T]) required() []string {
+	var names []string
+	for _, f := range t {
+		if f.required {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// leading are the names to begin with: those that are needed, or all.
+func (t table[T]) leading() []string {
+	if names := t.required(); len(names) > 0 {
+		return names
+	}
+	return t.names()
 }
 
 // fields is what a bucket's file may say.
-func fields() []field {
-	return []field{
+func fields() table[Bucket] {
+	return table[Bucket]{
 		{"id", "Unique and stable: it stands in facts and commands.", true, textSchema(),
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.ID = r.Text(at, path) }},
 		{"name", "What people call it.", true, textSchema(),
@@ -62,23 +92,13 @@ var refusals = map[string]string{
 
 const postHogFix = "is not said here: a destination of kind posthog has the setting bucketProperty; leave it out"
 
-func required() []string {
-	var names []string
-	for _, f := range fields() {
-		if f.required {
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
-func wordField(name, doc string, known []string, at func(*Bucket) *string) field {
-	return field{name, doc, false, map[string]any{"enum": known},
+func wordField(name, doc string, known []string, at func(*Bucket) *string) field[Bucket] {
+	return field[Bucket]{name, doc, false, map[string]any{"enum": known},
 		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Word(value, path, known) }}
 }
 
-func durationField(name, doc string, at func(*Bucket) *time.Duration) field {
-	return field{name, doc, false, durationSchema(),
+func durationField(name, doc string, at func(*Bucket) *time.Duration) field[Bucket] {
+	return field[Bucket]{name, doc, false, durationSchema(),
 		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Duration(value, path) }}
 }
 

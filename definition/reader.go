@@ -11,29 +11,25 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 )
 
-// reader reads one bucket of a file and notes what is wrong with it.
+// reader reads one document of a file and notes what is wrong with it.
 type reader struct {
 	node.Reader
 	top   ast.Node
 	nodes map[string]ast.Node // values by path
+
+	refused map[string]string // keys that have another place, and which
+	known   knownBuckets      // that a test may name
 }
+
+func newReader(file string) *reader { return &reader{Reader: node.Reader{File: file}} }
 
 // bucket reads a document. What has faults is as if it were not there.
 func (r *reader) bucket(document ast.Node) Bucket {
-	r.top, r.nodes = document, map[string]ast.Node{}
+	r.begin(document)
+	r.refused = refusals
 	var b Bucket
-	pairs, ok := node.Pairs(document)
-	if !ok {
-		r.Fault(document, "", "is %s: write a bucket, with %s", node.Describe(document), strings.Join(required(), ", "))
+	if !object(r, document, "", "a bucket", fields(), &b) {
 		return b
-	}
-	for _, pair := range pairs {
-		r.member(pair, &b)
-	}
-	for _, name := range required() {
-		if r.nodes[name] == nil {
-			r.Fault(document, name, "is missing: a bucket has %s", strings.Join(required(), ", "))
-		}
 	}
 	for _, p := range b.check() {
 		if !r.hasFault(p.field) {
@@ -44,26 +40,54 @@ func (r *reader) bucket(document ast.Node) Bucket {
 	return b.withDefaults()
 }
 
-// member reads one key of a bucket.
-func (r *reader) member(pair *ast.MappingValueNode, b *Bucket) {
-	key, ok := r.Key(pair, "")
+func (r *reader) begin(document ast.Node) { r.top, r.nodes = document, map[string]ast.Node{} }
+
+// object reads a map as its table says; what says what it is, for people. It is false for
+// what is no map.
+func object[T any](r *reader, at ast.Node, path, what string, t table[T], into *T) bool {
+	pairs, ok := node.Pairs(at)
+	if !ok {
+		r.Fault(at, path, "is %s: write %s, with %s", node.Describe(at), what, strings.Join(t.leading(), ", "))
+		return false
+	}
+	for _, pair := range pairs {
+		member(r, pair, path, t, into)
+	}
+	for _, name := range t.required() {
+		if r.nodes[under(path, name)] == nil {
+			r.Fault(at, under(path, name), "is missing: %s has %s", what, strings.Join(t.required(), ", "))
+		}
+	}
+	return true
+}
+
+// member reads one key of a map.
+func member[T any](r *reader, pair *ast.MappingValueNode, path string, t table[T], into *T) {
+	key, ok := r.Key(pair, path)
 	if !ok {
 		return
 	}
-	if fix, refused := refusals[key]; refused {
-		r.Fault(pair.Key, key, "%s", fix)
+	at := under(path, key)
+	if fix, refused := r.refused[key]; refused {
+		r.Fault(pair.Key, at, "%s", fix)
 		return
 	}
-	names := make([]string, 0, len(fields()))
-	for _, f := range fields() {
+	for _, f := range t {
 		if f.name == key {
-			r.nodes[f.name] = pair.Value
-			f.read(r, pair.Value, f.name, b)
+			r.nodes[at] = pair.Value
+			f.read(r, pair.Value, at, into)
 			return
 		}
-		names = append(names, f.name)
 	}
-	r.Fault(pair.Key, key, "%s", predicate.NotKnown(key, names))
+	r.Fault(pair.Key, at, "%s", predicate.NotKnown(key, t.names()))
+}
+
+// under is the path of a key of a map.
+func under(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
 }
 
 // note notes what is wrong with a value that was read.

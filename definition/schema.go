@@ -13,28 +13,56 @@ import (
 //go:embed bucket.schema.json
 var Schema []byte
 
+// TestSchema is the JSON Schema of a file of tests, as [Schema] is a bucket's.
+//
+//go:embed test.schema.json
+var TestSchema []byte
+
+// newTestSchema makes TestSchema.
+func newTestSchema() []byte {
+	return published("Tests of definitions", testFields().schema(), map[string]any{
+		"step": stepSchema(), "duration": conditionDefs()["duration"],
+	})
+}
+
 // newSchema makes Schema.
 func newSchema() []byte {
+	schema := fields().schema()
+	schema["if"] = map[string]any{"properties": map[string]any{"kind": map[string]any{"const": KindManual}}, "required": []string{"kind"}}
+	schema["then"] = map[string]any{"properties": map[string]any{"criteria": false}}
+	schema["else"] = map[string]any{"required": []string{"criteria"}}
+	return published("A bucket", schema, conditionDefs())
+}
+
+// conditionDefs are the parts of the schema of conditions.
+func conditionDefs() map[string]any {
 	var condition struct {
 		Defs map[string]any `json:"$defs"`
 	}
 	if err := json.Unmarshal(predicate.Schema, &condition); err != nil {
 		panic(err) // it is embedded
 	}
+	return condition.Defs
+}
+
+// schema is the schema of a map as its table says.
+func (t table[T]) schema() map[string]any {
 	properties := map[string]any{}
-	for _, f := range fields() {
+	for _, f := range t {
 		f.schema["description"] = f.doc
 		properties[f.name] = f.schema
 	}
-	text, err := json.MarshalIndent(map[string]any{
-		"$schema": "https://json-schema.org/draft/2020-12/schema",
-		"title":   "A bucket", "type": "object",
-		"properties": properties, "required": required(), "additionalProperties": false,
-		"if":    map[string]any{"properties": map[string]any{"kind": map[string]any{"const": KindManual}}, "required": []string{"kind"}},
-		"then":  map[string]any{"properties": map[string]any{"criteria": false}},
-		"else":  map[string]any{"required": []string{"criteria"}},
-		"$defs": condition.Defs,
-	}, "", "  ")
+	out := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
+	if names := t.required(); len(names) > 0 {
+		out["required"] = names
+	}
+	return out
+}
+
+// published is the text of a schema.
+func published(title string, schema, defs map[string]any) []byte {
+	schema["$schema"], schema["title"], schema["$defs"] = "https://json-schema.org/draft/2020-12/schema", title, defs
+	text, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
 		panic(err) // maps of text
 	}

@@ -33,16 +33,21 @@ func (c *checkCmd) Run(out *output) error {
 	if err != nil {
 		return err
 	}
+	tests, err := definition.LoadTests(files.Dir, files)
+	if err != nil {
+		return err
+	}
+	all := append(files.Faults(), tests.Faults...)
 	faults := []definitionFault{}
-	for _, f := range files.Faults() {
+	for _, f := range all {
 		faults = append(faults, definitionFault{f.File, f.Line, f.Column, f.Path, f.Message})
 	}
-	err = out.value(map[string]any{"dir": files.Dir, "buckets": len(files.Buckets), "faults": faults}, func(w io.Writer) {
-		for _, f := range files.Faults() {
+	err = out.value(map[string]any{"dir": files.Dir, "buckets": len(files.Buckets), "tests": len(tests.Cases), "faults": faults}, func(w io.Writer) {
+		for _, f := range all {
 			fmt.Fprintln(w, f)
 		}
 		if len(faults) == 0 {
-			fmt.Fprintf(w, "%s: %s, no faults\n", files.Dir, counted(len(files.Buckets), "bucket"))
+			fmt.Fprintf(w, "%s: %s, %s, no faults\n", files.Dir, counted(len(files.Buckets), "bucket"), counted(len(tests.Cases), "test"))
 		}
 	})
 	return errors.Join(err, faulty(len(faults)))

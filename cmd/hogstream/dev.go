@@ -56,6 +56,38 @@ func (c *devCmd) tellApplied(out *output, applied *definition.Outcome, err error
 		to = stderr
 	}
 	printApplied(to, c.Definitions.Dir, applied)
+	if err := c.tellTested(to); err != nil {
+		fmt.Fprintf(stderr, "tests of definitions are not run: %v\n", err)
+	}
+}
+
+// tellTested runs the tests beside the definitions, and says which fail. They say nothing of
+// definitions that have faults, which are told already.
+func (c *devCmd) tellTested(to io.Writer) error {
+	files, err := load(c.Definitions.Dir, &c.Config)
+	if err != nil || len(files.Faulty) > 0 {
+		return err
+	}
+	tests, err := definition.LoadTests(files.Dir, files)
+	if err != nil {
+		return err
+	}
+	for _, f := range tests.Faults {
+		fmt.Fprintf(to, "  FAULT    %s\n", f)
+	}
+	results, err := runTests(files, tests, &c.Config, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if len(r.Failures) > 0 {
+			printFailed(to, r)
+		}
+	}
+	if len(results) > 0 {
+		fmt.Fprintf(to, "  tests    %d passed, %d failed\n", len(results)-failures(results), failures(results))
+	}
+	return nil
 }
 
 // maxLog bounds what dev mode's log holds of runs before.

@@ -32,16 +32,22 @@ func (c *initCmd) Run(out *output) error {
 		if len(written) == 0 {
 			fmt.Fprintf(w, "nothing to do: %s has them all\n", c.Dir)
 		}
-		next(w, "check them, and put them in use", "check "+c.Dir+" && "+programName()+" apply "+c.Dir)
+		next(w, "run their tests, and put them in use", "test "+c.Dir+" && "+programName()+" apply "+c.Dir)
 	})
 }
 
-// schemaFile is the JSON Schema of a bucket in a directory of definitions: the files name
-// it to editors, which need no network so.
-const schemaFile = "bucket.schema.json"
+// schemaFiles are the JSON Schemas in a directory of definitions: the files name them to
+// editors, which need no network so.
+var schemaFiles = []struct {
+	name string
+	text []byte
+}{
+	{"bucket.schema.json", definition.Schema},
+	{"test.schema.json", definition.TestSchema},
+}
 
-// writeDefinitions writes the shop's definitions where none of that name are, and the
-// schema of this release. It returns what it wrote.
+// writeDefinitions writes the shop's definitions, with their tests, where none of that name
+// are, and the schemas of this release. It returns what it wrote.
 func writeDefinitions(dir string) (written []string, err error) {
 	err = fs.WalkDir(shop.Definitions(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -61,20 +67,23 @@ func writeDefinitions(dir string) (written []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := writeSchema(dir)
-	if fresh {
-		written = append(written, filepath.Join(dir, schemaFile))
-	}
-	return written, err
+	schemas, err := writeSchemas(dir)
+	return append(written, schemas...), err
 }
 
-// writeSchema writes the schema of this release, unless it is there.
-func writeSchema(dir string) (fresh bool, err error) {
-	path := filepath.Join(dir, schemaFile)
-	if there, err := os.ReadFile(path); err == nil && string(there) == string(definition.Schema) {
-		return false, nil
+// writeSchemas writes the schemas of this release, unless they are there.
+func writeSchemas(dir string) (written []string, err error) {
+	for _, schema := range schemaFiles {
+		path := filepath.Join(dir, schema.name)
+		if there, err := os.ReadFile(path); err == nil && string(there) == string(schema.text) {
+			continue
+		}
+		if err := writeFile(path, schema.text); err != nil {
+			return written, err
+		}
+		written = append(written, path)
 	}
-	return true, writeFile(path, definition.Schema)
+	return written, nil
 }
 
 func writeFile(path string, text []byte) error {
@@ -85,7 +94,7 @@ func writeFile(path string, text []byte) error {
 }
 
 // makeDefinitions is for a developer's instance: definitions to begin with where there is
-// no such directory, and the schema of this release where it was written before.
+// no such directory, and the schemas of this release where they were written before.
 func makeDefinitions(dir string) error {
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,8 +104,8 @@ func makeDefinitions(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, schemaFile)); err == nil {
-		_, err = writeSchema(dir)
+	if _, err := os.Stat(filepath.Join(dir, schemaFiles[0].name)); err == nil {
+		_, err = writeSchemas(dir)
 		return err
 	}
 	return nil

@@ -32,6 +32,7 @@ type cli struct {
 	Init         initCmd         `cmd:"" help:"Write definitions to begin with: buckets for the example shop."`
 	Check        checkCmd        `cmd:"" help:"Check definitions without asking a server; fails when one has a fault."`
 	Plan         planCmd         `cmd:"" help:"Say what apply would change, and who would enter and leave buckets; exits with 2 when there is a change."`
+	Test         testCmd         `cmd:"" help:"Run the tests beside definitions, in virtual time and without a server; fails when one does."`
 	Apply        applyCmd        `cmd:"" help:"Put definitions in use, for all instances."`
 	History      historyCmd      `cmd:"" help:"List the versions of the definitions: when, by whom, what changed."`
 	Diff         diffCmd         `cmd:"" help:"Show how two versions of the definitions differ."`
