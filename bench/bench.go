@@ -97,6 +97,7 @@ var all = []one{
 	{"joins", joinsBench},
 	{"timers", timersBench},
 	{"filling", fillingBench},
+	{"definitions", definitionsBench},
 }
 
 // Names lists the benches, in the order of the report.

@@ -29,6 +29,9 @@ var parts = map[string]func(args []string, stop <-chan struct{}, say func(string
 	"dev":      devPart,
 	"delivery": deliveryPart,
 
+	"check": checkPart,
+	"test":  testPart,
+
 	"plain-backfill": plainBackfillPart,
 }
 

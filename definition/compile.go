@@ -30,12 +30,15 @@ func compile(buckets []Bucket, others []string, opts Options) map[int]predicate.
 		known = append(known, b.ID)
 	}
 	out := map[int]predicate.Faults{}
+	if allRight(buckets, known, opts) {
+		return out
+	}
 	var right []predicate.Named
 	for i, b := range buckets {
 		if b.Kind == KindManual {
 			continue
 		}
-		named := predicate.Named{ID: b.ID, Bucket: true, Condition: b.Criteria, File: strconv.Itoa(i), Path: "criteria"}
+		named := named(i, b)
 		faults := append(faultsOf([]predicate.Named{named}, known, opts), withoutEvents(b, opts)...)
 		if len(faults) == 0 {
 			right = append(right, named)
@@ -55,6 +58,26 @@ func compile(buckets []Bucket, others []string, opts Options) map[int]predicate.
 		}
 	}
 	return out
+}
+
+// allRight says that nothing is wrong with any bucket: compiled one by one, each knows all
+// others, which takes the square of their number.
+func allRight(buckets []Bucket, known []string, opts Options) bool {
+	var all []predicate.Named
+	for i, b := range buckets {
+		if len(withoutEvents(b, opts)) > 0 {
+			return false
+		}
+		if b.Kind != KindManual {
+			all = append(all, named(i, b))
+		}
+	}
+	return len(faultsOf(all, known, opts)) == 0
+}
+
+// named is a bucket for predicate; its file is its index.
+func named(i int, b Bucket) predicate.Named {
+	return predicate.Named{ID: b.ID, Bucket: true, Condition: b.Criteria, File: strconv.Itoa(i), Path: "criteria"}
 }
 
 func faultsOf(list []predicate.Named, known []string, opts Options) (faults predicate.Faults) {

@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/definitiontest"
+)
+
+// benchDefinitions is how many definitions there are, a file each.
+const benchDefinitions = 1000
+
+// definitionsBench measures the time for which somebody waits who checks and tests
+// definitions: from the start of a process to its answer.
+func definitionsBench(ctx context.Context, cfg Config) (_ *section, err error) {
+	dir, err := os.MkdirTemp("", "hogstream-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	n := cfg.scaled(benchDefinitions)
+	if err := writeDefinitions(dir, n); err != nil {
+		return nil, err
+	}
+	took, used := map[string][]float64{}, map[string][]float64{}
+	for range cfg.rounds(5) {
+		for _, what := range []string{"check", "test"} {
+			begun := time.Now()
+			p, err := startPart(ctx, what, fmt.Sprintf("%q", dir))
+			if err != nil {
+				return nil, err
+			}
+			took[what] = append(took[what], float64(time.Since(begun).Milliseconds()))
+			p.close()
+			cpu := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+			used[what] = append(used[what], float64(cpu.Milliseconds()))
+			if want := fmt.Sprintf("%d buckets, %d cases", n, n); p.addr != want {
+				return nil, fmt.Errorf("%s said %q, not %q", what, p.addr, want)
+			}
+		}
+	}
+	return &section{
+		title: "Checking and testing definitions",
+		about: fmt.Sprintf("%s buckets, a file each, and beside each a file with a test of one case: counts, properties, sequences, members of other buckets, "+
+			"by hand. Measured is a process from its start to its answer, as with `hogstream check` and `hogstream test`.", thousands(float64(n))),
+		figures: []figure{
+			costFigure("check", "ms", took["check"], 1000),
+			costFigure("check, and run the tests", "ms", took["test"], 0),
+			costFigure("CPU of check", "ms", used["check"], 0),
+			costFigure("CPU of check, and run the tests", "ms", used["test"], 0),
+		},
+	}, nil
+}
+
+// benchCriteria are those of every fifth bucket; the last kind has none. %[1]d is the
+// number of the bucket, %[2]d that of an event, %[3]d that of the bucket before.
+var benchCriteria = []string{
+	`criteria: {type: event, eventName: event-%[2]d, check: count, operator: gte, value: 10, within: 7d}`,
+	`criteria:
+  type: composite
+  operator: and
+  conditions:
+    - {type: property, property: plan, operator: eq, value: pro-%[1]d}
+    - {type: event, eventName: event-%[2]d, check: exists, within: 30d}`,
+	`criteria:
+  type: composite
+  operator: and
+  conditions:
+    - {type: event, eventName: cart-%[2]d, check: exists, within: 1d}
+    - type: not
+      condition:
+        type: sequence
+        first: {eventName: cart-%[2]d}
+        then: {eventName: paid, where: {amount: {gt: %[1]d}}}
+        occurrence: last
+        lookback: 1d`,
+	`maxDwell: 14d
+criteria:
+  type: composite
+  operator: and
+  conditions:
+    - {type: bucket, bucketId: bucket-%[3]d}
+    - {type: property, property: seats, operator: gt, value: %[1]d}`,
+	`kind: manual
+maxDwell: 30d`,
+}
+
+const benchCase = `buckets: [bucket-%[1]d]
+cases:
+  - name: the case of bucket %[1]d
+    steps:
+      - {event: event-%[2]d, times: 3, every: 1h, properties: {amount: 12.5}}
+      - {properties: {plan: free, seats: 0}, after: 1h}
+      - expect: {not: [bucket-%[1]d], facts: []}
+      - advance: 40d
+      - expect: {not: [bucket-%[1]d]}
+`
+
+func writeDefinitions(dir string, n int) error {
+	buckets := filepath.Join(dir, "buckets")
+	if err := os.Mkdir(buckets, 0o755); err != nil {
+		return err
+	}
+	for i := range n {
+		criteria := fmt.Sprintf(benchCriteria[i%len(benchCriteria)]+"%[4]s", i, i%50, i-1, "\n")
+		bucket := fmt.Sprintf("id: bucket-%[1]d\nname: Bucket %[1]d\ndescription: Of the bench.\nenabled: true\n%[2]s", i, criteria)
+		name := filepath.Join(buckets, fmt.Sprintf("bucket-%d", i))
+		if err := os.WriteFile(name+".yaml", []byte(bucket), 0o600); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name+"_test.yaml", fmt.Appendf(nil, benchCase, i, i%50), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPart reads the definitions of a directory and their tests, as `hogstream check` does,
+// and says how many there are.
+func checkPart(args []string, stop <-chan struct{}, say func(string)) error {
+	files, tests, _, err := loadDefinitions(args)
+	if err != nil {
+		return err
+	}
+	say(fmt.Sprintf("%d buckets, %d cases", len(files.Buckets), len(tests.Cases)))
+	<-stop
+	return nil
+}
+
+// testPart is checkPart, and runs the tests, as `hogstream test` does.
+func testPart(args []string, stop <-chan struct{}, say func(string)) error {
+	files, tests, opts, err := loadDefinitions(args)
+	if err != nil {
+		return err
+	}
+	logic, set := definitiontest.Compile(files, opts, nil)
+	for _, c := range tests.Cases {
+		if failed := definitiontest.Run(logic, set, c).Failures; len(failed) > 0 {
+			return errors.New(failed[0].String())
+		}
+	}
+	say(fmt.Sprintf("%d buckets, %d cases", len(files.Buckets), len(tests.Cases)))
+	<-stop
+	return nil
+}
+
+// loadDefinitions is of the directory that the part was given; a fault is an error.
+func loadDefinitions(args []string) (*definition.Files, *definition.Tests, definition.Options, error) {
+	opts := definition.Options{Limits: predicate.DefaultLimits()}
+	var dir string
+	if err := decodeArgs(args, &dir); err != nil {
+		return nil, nil, opts, err
+	}
+	files, err := definition.Load(dir, opts)
+	if err != nil {
+		return nil, nil, opts, err
+	}
+	tests, err := definition.LoadTests(dir, files)
+	if err != nil {
+		return nil, nil, opts, err
+	}
+	if faults := append(files.Faults(), tests.Faults...); len(faults) > 0 {
+		return nil, nil, opts, faults
+	}
+	return files, tests, opts, nil
+}
