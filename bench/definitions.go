@@ -139,9 +139,9 @@ func testPart(args []string, stop <-chan struct{}, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	logic, set := definitiontest.Compile(files, opts, nil)
+	logic := definitiontest.Compile(files, opts, nil)
 	for _, c := range tests.Cases {
-		if failed := definitiontest.Run(logic, set, c).Failures; len(failed) > 0 {
+		if failed := definitiontest.Run(logic, c).Failures; len(failed) > 0 {
 			return errors.New(failed[0].String())
 		}
 	}

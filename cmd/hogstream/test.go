@@ -54,11 +54,11 @@ func runTests(files *definition.Files, tests *definition.Tests, cfg *hogstream.C
 	if err != nil {
 		return nil, err
 	}
-	logic, set := definitiontest.Compile(files, cfg.DefinitionOptions(), zone)
+	logic := definitiontest.Compile(files, cfg.DefinitionOptions(), zone)
 	var results []definitiontest.Result
 	for _, c := range tests.Cases {
 		if match == nil || match.MatchString(c.File+": "+c.Name) {
-			results = append(results, definitiontest.Run(logic, set, c))
+			results = append(results, definitiontest.Run(logic, c))
 		}
 	}
 	return results, nil

@@ -73,9 +73,9 @@ func sinceText(d time.Duration) string {
 
 // Run runs a case against the definitions of logic, all of which are in use from the
 // beginning.
-func Run(logic *buckets.Logic, set *definition.Set, c definition.TestCase) Result {
+func Run(logic *buckets.Logic, c definition.TestCase) Result {
 	began := time.Now()
-	s := newStage(logic, set, c)
+	s := newStage(logic, c)
 	for i := range c.Steps {
 		if err := s.do(&c.Steps[i]); err != nil {
 			s.fail(&c.Steps[i], "", "this step failed: "+err.Error())
@@ -87,9 +87,9 @@ func Run(logic *buckets.Logic, set *definition.Set, c definition.TestCase) Resul
 
 // Compile makes the logic that Run needs of definitions without faults. zone is the
 // deployment's; nil is UTC.
-func Compile(files *definition.Files, opts definition.Options, zone *time.Location) (*buckets.Logic, *definition.Set) {
+func Compile(files *definition.Files, opts definition.Options, zone *time.Location) *buckets.Logic {
 	set := definition.Next(&definition.Set{}, files, opts)
-	return buckets.Compile(set, buckets.Options{Limits: opts.Limits, Zone: zone}), set
+	return buckets.Compile(set, buckets.Options{Limits: opts.Limits, Zone: zone})
 }
 
 // T is what Verify needs of a test: *testing.T is one.
@@ -119,10 +119,10 @@ func Verify[Self T[Self]](t Self, from fs.FS, built ...definition.Bucket) {
 	if faults := append(files.Faults(), tests.Faults...); len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	logic, set := Compile(files, opts, nil)
+	logic := Compile(files, opts, nil)
 	for _, c := range tests.Cases {
 		t.Run(c.File+": "+c.Name, func(t Self) {
-			for _, f := range Run(logic, set, c).Failures {
+			for _, f := range Run(logic, c).Failures {
 				t.Error(f)
 			}
 		})

@@ -74,8 +74,8 @@ func failuresOf(t *testing.T, test string) (texts []string) {
 	require.NoError(t, err)
 	require.Empty(t, tests.Faults)
 	require.Len(t, tests.Cases, 1)
-	logic, set := definitiontest.Compile(files, opts, nil)
-	for _, f := range definitiontest.Run(logic, set, tests.Cases[0]).Failures {
+	logic := definitiontest.Compile(files, opts, nil)
+	for _, f := range definitiontest.Run(logic, tests.Cases[0]).Failures {
 		texts = append(texts, f.String())
 	}
 	return texts
@@ -174,6 +174,13 @@ func TestAFailureOfABucketWithoutCriteriaHasNoTree(t *testing.T) {
 		`buckets/all_test.yaml:5:5: someone at 2026-01-02T03:00:00Z (1d3h after the case began): expected a member of hand; is a member of none`,
 		`buckets/all_test.yaml:5:5: someone at 2026-01-02T03:00:00Z (1d3h after the case began): expected a member of off; is a member of none; the bucket is disabled`,
 	}, failuresOf(t, "cases:\n- name: x\n  steps:\n  - event: x\n  - {expect: {members: [hand, off]}, after: 27h}\n"))
+}
+
+func TestAFailureNamesWhatHoldsAMemberBesideTheCriteria(t *testing.T) {
+	require.Equal(t, []string{
+		`buckets/all_test.yaml:6:5: someone at 2026-01-01T03:00:00Z (3h after the case began): expected a member of short; is a member of none; because of maxDwell
+    ✓ look happened  1 counted, newest at 2026-01-01 00:00:00Z`,
+	}, failuresOf(t, "cases:\n- name: x\n  steps:\n  - event: look\n  - advance: 3h\n  - expect: {members: [short]}\n"))
 }
 
 func TestFactsAreExactInNumberAndOrder(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 // stage is a case under way.
 type stage struct {
 	logic     *buckets.Logic
-	set       *definition.Set
 	of        definition.TestCase
 	rehearsal *derive.Rehearsal[buckets.State]
 	records   int // so far, for ids
@@ -30,9 +29,9 @@ type stage struct {
 	failures []Failure
 }
 
-func newStage(logic *buckets.Logic, set *definition.Set, c definition.TestCase) *stage {
+func newStage(logic *buckets.Logic, c definition.TestCase) *stage {
 	s := &stage{
-		logic: logic, set: set, of: c,
+		logic: logic, of: c,
 		contacts: map[string]*contact{}, own: map[string]string{}, names: map[string]string{}, told: map[string][]*schemas.Fact{},
 	}
 	s.rehearsal = derive.NewRehearsal(logic, func(m schemas.Message, _ time.Time) {
@@ -236,12 +235,23 @@ func entered(state buckets.State, bucketID string) string {
 
 // failBucket notes that a membership is not as expected, and why it is as it is.
 func (s *stage) failBucket(step *definition.TestStep, bucketID, message string) {
-	if b := s.set.Find(bucketID); b != nil && !b.Enabled {
-		message += "; the bucket is disabled"
+	why := s.logic.Explain(s.rehearsal.State(s.own[step.Contact]), bucketID, step.At)
+	s.fail(step, bucketID, message+because(why.Reasons[0]))
+	s.failures[len(s.failures)-1].Why = why.Criteria
+}
+
+// because is a reason that the tree of the criteria does not have, in words.
+func because(r buckets.Reason) string {
+	switch r.Code {
+	case buckets.BecauseDisabled:
+		return "; the bucket is disabled"
+	case buckets.BecauseMinDwell, buckets.BecauseMaxDwell, buckets.BecauseReconcileJoins: // which are names of keys
+		if !r.Until.IsZero() {
+			return "; because of " + r.Code + ", until " + r.Until.Format(time.RFC3339Nano)
+		}
+		return "; because of " + r.Code
 	}
-	s.fail(step, bucketID, message)
-	state := s.rehearsal.State(s.own[step.Contact])
-	s.failures[len(s.failures)-1].Why = s.logic.Criteria(state, bucketID, step.At)
+	return ""
 }
 
 func (s *stage) fail(step *definition.TestStep, bucketID, message string) {
