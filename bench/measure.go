@@ -67,8 +67,8 @@ func awaitCount(ctx context.Context, reg prometheus.Gatherer, name, label, value
 	}
 }
 
-// counter is the value of the series with this label, 0 when there is none.
-func counter(reg prometheus.Gatherer, name, label, value string) (float64, error) {
+// counter adds up the series with this label, 0 when there is none.
+func counter(reg prometheus.Gatherer, name, label, value string) (sum float64, err error) {
 	families, err := reg.Gather()
 	if err != nil {
 		return 0, fmt.Errorf("read figures: %w", err)
@@ -80,12 +80,12 @@ func counter(reg prometheus.Gatherer, name, label, value string) (float64, error
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				if l.GetName() == label && l.GetValue() == value {
-					return m.GetCounter().GetValue(), nil
+					sum += m.GetCounter().GetValue()
 				}
 			}
 		}
 	}
-	return 0, nil
+	return sum, nil
 }
 
 // cpuTime is what this process has used, in user and system mode.

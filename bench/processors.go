@@ -88,6 +88,8 @@ type processorsRun struct {
 	sent     int
 	clock    time.Time
 	cost     costs
+	// By round: transitions an event, and records that waited as rows of 100 events.
+	turned, held []float64
 }
 
 // newProcessorsRun makes the contacts, and warms caches and prepared statements.

@@ -6,6 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+
+	"github.com/hogstream/hogstream/stream"
 )
 
 // inOrder takes the records of a partition from its several topics in the order of their
@@ -15,6 +17,12 @@ import (
 //
 // What waits is bounded: a topic's partition that is ahead is not fetched while it has
 // more than its share. The one that is waited for is always fetched, so this ends.
+//
+// What contacts said of a contact is numbered, across two topics. What was appended by one
+// transaction is about as old on both, but not to the millisecond, so numbers decide there:
+// of numbered records those of the first topic have a head start, and one whose number does
+// not follow the last one of its contact gives way to what is between. This is a hint, and
+// saves rows: what does come too early waits at the processor.
 //
 // All topics are in one order, signals among them. A timer's signal that was read ahead of
 // events would call somebody inactive whose events the processor has not read yet; a merge
@@ -26,8 +34,19 @@ type inOrder struct {
 	most    int           // bytes that may wait, of all partitions
 	overdue time.Duration // how long others wait for a topic that has records and brings none
 	log     *zap.Logger
-	parts   map[int32][]*queue
+	parts   map[int32]*lanes
 }
+
+// lanes are the queues of a partition, a topic each.
+type lanes struct {
+	queues []*queue
+	last   map[string]place // of a contact, the number that was released last; of some
+	gap    time.Time        // since when the next record lacks the one before it; zero when it does not
+	hasty  bool             // a gap was waited for in vain; what lacks something is released until more is fetched
+}
+
+// place is a number of a contact.
+type place struct{ era, seq int64 }
 
 // queue are the records of a topic's partition that were fetched and wait for others.
 type queue struct {
@@ -39,7 +58,13 @@ type queue struct {
 	end       int64     // how far it can be read, as last heard
 	since     time.Time // when others began to wait for it; zero when none did since it last brought something
 	overdue   bool      // they wait no longer
-	paused    bool      // it is not fetched
+	numbered  bool      // it has brought records with numbers
+
+	seen    *kgo.Record // the first one, as it was looked at
+	at      time.Time   // when it is to come
+	place   place       // its number
+	paused  bool        // it is not fetched
+	unheard bool        // since it was not fetched, nothing was heard of its end
 }
 
 const (
@@ -49,28 +74,40 @@ const (
 	// orderedFetchWait is how long a broker that has nothing may keep a fetch: one that is
 	// under way does not ask for what is fetched again meanwhile.
 	orderedFetchWait = 200 * time.Millisecond
+	// headStart is by how much numbered records of the first topic come before those of
+	// others: about as long as the requests take that bring one transaction.
+	headStart = 50 * time.Millisecond
+	// gapWait is how long a record waits for the one before it when that is not heard of: a
+	// transaction becomes visible on one topic before it does on the other.
+	gapWait = orderedFetchWait
+	// unheardWait is how long others wait for a topic that is fetched again until something
+	// is heard of its end: a fetch that is under way, and one more.
+	unheardWait = 2 * orderedFetchWait
+	// remembered bounds for how many contacts of a partition the last number is known: more
+	// than two fetches bring.
+	remembered = 4096
 	// recordOverhead is about what a record takes in memory beyond its bytes.
 	recordOverhead = 256
 )
 
 func newInOrder(topics []string, most int, overdue time.Duration, log *zap.Logger) *inOrder {
-	return &inOrder{topics: topics, most: most, overdue: overdue, log: log, parts: make(map[int32][]*queue)}
+	return &inOrder{topics: topics, most: most, overdue: overdue, log: log, parts: make(map[int32]*lanes)}
 }
 
 // read begins a partition, from these places.
 func (o *inOrder) read(partition int32, at map[string]logPlace) {
-	var queues []*queue
+	l := &lanes{last: make(map[string]place)}
 	for _, topic := range o.topics {
 		if place, read := at[topic]; read {
-			queues = append(queues, &queue{topic: topic, partition: partition, next: place.offset, end: place.end})
+			l.queues = append(l.queues, &queue{topic: topic, partition: partition, next: place.offset, end: place.end})
 		}
 	}
-	o.parts[partition] = queues
+	o.parts[partition] = l
 }
 
 // forget ends a partition, and returns the topics that were not fetched.
 func (o *inOrder) forget(partition int32) (paused []string) {
-	for _, q := range o.parts[partition] {
+	for _, q := range o.queuesOf(partition) {
 		if q.paused {
 			paused = append(paused, q.topic)
 		}
@@ -79,14 +116,22 @@ func (o *inOrder) forget(partition int32) (paused []string) {
 	return paused
 }
 
+func (o *inOrder) queuesOf(partition int32) []*queue {
+	if l := o.parts[partition]; l != nil {
+		return l.queues
+	}
+	return nil
+}
+
 // add has records wait that were fetched.
 func (o *inOrder) add(topic string, p *kgo.FetchPartition) {
-	i := slices.IndexFunc(o.parts[p.Partition], func(q *queue) bool { return q.topic == topic })
+	queues := o.queuesOf(p.Partition)
+	i := slices.IndexFunc(queues, func(q *queue) bool { return q.topic == topic })
 	if i < 0 {
 		return // it is not read any more
 	}
-	q := o.parts[p.Partition][i]
-	q.end = max(q.end, p.LastStableOffset)
+	q := queues[i]
+	q.end, q.unheard = max(q.end, p.LastStableOffset), false
 	if len(p.Records) == 0 {
 		return
 	}
@@ -94,12 +139,14 @@ func (o *inOrder) add(topic string, p *kgo.FetchPartition) {
 	q.size += weight(p.Records...)
 	q.next = p.Records[len(p.Records)-1].Offset + 1
 	q.since, q.overdue = time.Time{}, false
+	o.parts[p.Partition].hasty = false
 }
 
 // release appends to records what need not wait, in order.
 func (o *inOrder) release(records []*kgo.Record, now time.Time) []*kgo.Record {
-	for _, queues := range o.parts {
-		for q := o.first(queues, now); q != nil; q = o.first(queues, now) {
+	for _, l := range o.parts {
+		for q := o.first(l, now); q != nil; q = o.first(l, now) {
+			l.note(q)
 			records = append(records, q.pop())
 		}
 	}
@@ -108,33 +155,121 @@ func (o *inOrder) release(records []*kgo.Record, now time.Time) []*kgo.Record {
 
 // first is the queue of a partition whose record is the next one; nil when there is none,
 // or when another one has to come first.
-func (o *inOrder) first(queues []*queue, now time.Time) *queue {
-	var next *queue
-	for _, q := range queues {
-		if len(q.records) > 0 && (next == nil || q.records[0].Timestamp.Before(next.records[0].Timestamp)) {
+func (o *inOrder) first(l *lanes, now time.Time) *queue {
+	var next, follows *queue
+	for i, q := range l.queues {
+		if len(q.records) == 0 {
+			continue
+		}
+		q.look(i == 0)
+		if next == nil || q.at.Before(next.at) {
 			next = q
 		}
+		if q.numbered && !l.lacks(q) && (follows == nil || q.at.Before(follows.at)) {
+			follows = q
+		}
 	}
-	if next == nil {
+	if next == nil || o.wait(l, now) {
 		return nil
 	}
-	wait := false
-	for _, q := range queues {
-		wait = o.awaited(q, now) || wait
+	if !l.lacks(next) {
+		l.gap = time.Time{}
+		return next
 	}
-	if wait {
+	if follows != nil {
+		l.gap = time.Time{}
+		return follows
+	}
+	if l.waits(now) {
 		return nil
 	}
 	return next
 }
 
-// awaited says that others wait for the queue.
+// wait says that something has to come first that was not fetched.
+func (o *inOrder) wait(l *lanes, now time.Time) (wait bool) {
+	for _, q := range l.queues {
+		wait = o.awaited(q, now) || wait
+	}
+	return wait
+}
+
+// lacks says that the next record of a queue does not follow the last one of its contact.
+func (l *lanes) lacks(q *queue) bool {
+	if q.place.seq == 0 {
+		return false
+	}
+	last, known := l.last[string(q.records[0].Key)]
+	return known && last.era == q.place.era && q.place.seq > last.seq+1
+}
+
+// waits says that what is missing may be about to come.
+func (l *lanes) waits(now time.Time) bool {
+	empty := func(q *queue) bool { return q.numbered && len(q.records) == 0 && !q.overdue }
+	if l.hasty || !slices.ContainsFunc(l.queues, empty) {
+		return false
+	}
+	if l.gap.IsZero() {
+		l.gap = now
+	}
+	if l.hasty = now.Sub(l.gap) >= gapWait; l.hasty {
+		l.gap = time.Time{}
+	}
+	return !l.hasty
+}
+
+// note remembers the number of a record that is released.
+func (l *lanes) note(q *queue) {
+	if q.place.seq == 0 {
+		return
+	}
+	if len(l.last) >= remembered {
+		clear(l.last)
+	}
+	key := string(q.records[0].Key)
+	if last := l.last[key]; last.era < q.place.era || last.era == q.place.era && last.seq < q.place.seq {
+		l.last[key] = q.place
+	}
+}
+
+// look reads when the next record of a queue is to come, and its number.
+func (q *queue) look(first bool) {
+	if q.seen == q.records[0] {
+		return
+	}
+	r := q.records[0]
+	q.seen, q.at, q.place = r, r.Timestamp, place{}
+	for i := range r.Headers {
+		switch h := &r.Headers[i]; h.Key {
+		case stream.HeaderSeq:
+			q.place.seq = stream.HeaderNumber(string(h.Value))
+		case stream.HeaderEra:
+			q.place.era = stream.HeaderNumber(string(h.Value))
+		}
+	}
+	if q.place.seq == 0 {
+		return
+	}
+	q.numbered = true
+	if first {
+		q.at = r.Timestamp.Add(-headStart)
+	}
+}
+
+// awaited says that others wait for the queue. One that was not fetched for a while is at
+// its end only when something was heard of it again.
 func (o *inOrder) awaited(q *queue, now time.Time) bool {
-	if len(q.records) > 0 || q.next >= q.end || q.overdue {
+	if len(q.records) > 0 || q.next >= q.end && !q.unheard || q.overdue {
 		return false
 	}
 	if q.since.IsZero() {
 		q.since = now
+	}
+	if q.next >= q.end {
+		if q.unheard = now.Sub(q.since) < unheardWait; !q.unheard {
+			q.since = time.Time{}
+		}
+		return q.unheard
 	}
 	if q.overdue = now.Sub(q.since) >= o.overdue; q.overdue {
 		o.log.Warn("processor.topic_overdue", zap.String("topic", q.topic), zap.Int32("partition", q.partition),
@@ -161,11 +296,11 @@ func weight(records ...*kgo.Record) int {
 func (o *inOrder) throttle() (pause, resume map[string][]int32) {
 	pause, resume = make(map[string][]int32), make(map[string][]int32)
 	share := o.share()
-	for _, queues := range o.parts {
-		for _, q := range queues {
+	for _, l := range o.parts {
+		for _, q := range l.queues {
 			switch {
 			case !q.paused && q.size > share:
-				q.paused = true
+				q.paused, q.unheard = true, true
 				pause[q.topic] = append(pause[q.topic], q.partition)
 			case q.paused && q.size <= share/2:
 				q.paused = false
@@ -179,8 +314,8 @@ func (o *inOrder) throttle() (pause, resume map[string][]int32) {
 // share is how much may wait of a topic's partition.
 func (o *inOrder) share() int {
 	n := 0
-	for _, queues := range o.parts {
-		n += len(queues)
+	for _, l := range o.parts {
+		n += len(l.queues)
 	}
 	return min(orderedFetchBytes, o.most/max(n, 1))
 }
@@ -188,13 +323,19 @@ func (o *inOrder) share() int {
 // due is when the first of those that are waited for is overdue; zero when none is
 // waited for.
 func (o *inOrder) due() (due time.Time) {
-	for _, queues := range o.parts {
-		for _, q := range queues {
-			if q.since.IsZero() || q.overdue {
-				continue
-			}
-			if at := q.since.Add(o.overdue); due.IsZero() || at.Before(due) {
-				due = at
+	earlier := func(since time.Time, wait time.Duration) {
+		if at := since.Add(wait); !since.IsZero() && (due.IsZero() || at.Before(due)) {
+			due = at
+		}
+	}
+	for _, l := range o.parts {
+		earlier(l.gap, gapWait)
+		for _, q := range l.queues {
+			switch {
+			case q.unheard && q.next >= q.end:
+				earlier(q.since, unheardWait)
+			case !q.overdue:
+				earlier(q.since, o.overdue)
 			}
 		}
 	}

@@ -68,7 +68,7 @@ func newIntake(cfg Config) (*intake, error) {
 		return nil, err
 	}
 	in := &intake{
-		client: client, limit: cfg.MaxBatchRecords, most: maxBatchBytes,
+		client: client, limit: cfg.batchLimit(), most: maxBatchBytes,
 		reading: make(map[string]map[int32]bool), ends: make(offsets), ids: make(map[string]map[int32]uuid.UUID), anew: make(map[string]bool),
 		arrived: make(chan struct{}, 1), wanted: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -92,7 +92,7 @@ func (in *intake) run() {
 		if !open {
 			return
 		}
-		fetches := in.client.PollRecords(ctx, in.limit)
+		fetches := in.client.PollRecords(ctx, in.atOnce())
 		in.end(fetches)
 		pace := time.NewTimer(fetchPace)
 		select {
@@ -101,6 +101,15 @@ func (in *intake) run() {
 			pace.Stop()
 		}
 	}
+}
+
+// atOnce is how many records a poll takes at most, 0 for all that the client has: of
+// several topics an answer is taken whole, for what belongs together is in it.
+func (in *intake) atOnce() int {
+	if in.ordered != nil {
+		return 0
+	}
+	return in.limit
 }
 
 // begin waits until there is room and nobody changes what is read; false once
@@ -354,7 +363,7 @@ func (in *intake) hurry() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.cancel == nil && in.mayPoll() {
-		in.keep(in.client.PollRecords(nil, in.limit)) //nolint:staticcheck // nil stands for: do not wait
+		in.keep(in.client.PollRecords(nil, in.atOnce())) //nolint:staticcheck // nil stands for: do not wait
 	}
 }
 

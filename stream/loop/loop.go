@@ -29,7 +29,8 @@ type Config struct {
 	// Default 1.
 	Workers int
 	// MaxBatchRecords bounds a batch, which is what is waiting up to this and
-	// never waits to fill up. Default 5,000.
+	// never waits to fill up; of a processor that reads several topics, to twice this:
+	// what one batch of contacts brings on two. Default 5,000.
 	MaxBatchRecords int
 	// SessionTimeout is how long the group waits for a member that went silent,
 	// and within which a restart moves nothing. Default 10 s.
@@ -107,6 +108,14 @@ func (c Config) Validate() error {
 		bad("Workers, MaxBatchRecords", "must not be negative")
 	}
 	return errors.Join(errs...)
+}
+
+// batchLimit is how many records a batch has at most.
+func (c *Config) batchLimit() int {
+	if len(c.Processor.Topics()) > 1 {
+		return 2 * c.MaxBatchRecords
+	}
+	return c.MaxBatchRecords
 }
 
 func (c Config) withDefaults() Config {

@@ -54,7 +54,7 @@ func (b *batch) add(p *part) *advance {
 // when there is no record. Transaction markers only move their partition.
 func (w *worker) nextBatch() *batch {
 	b := w.emptyBatch()
-	limit := w.narrow.limit(w.cfg.MaxBatchRecords)
+	limit := w.narrow.limit(w.cfg.batchLimit())
 	size := 0
 	arena := make([]stream.Record, 0, min(limit, len(w.intake.waiting))) // one allocation for all
 	for _, kr := range w.intake.waiting {
