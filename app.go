@@ -111,6 +111,9 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr) error) (err error) {
 	if err := a.startDefinitions(ctx); err != nil {
 		return err
 	}
+	if err := a.noteBeginnings(ctx); err != nil {
+		return err
+	}
 	services, err := a.services()
 	if err != nil {
 		return err

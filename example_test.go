@@ -2,11 +2,17 @@ package hogstream_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/predicate"
 )
 
 // Hogstream within a program: all parts in one process, broker and Postgres included.
@@ -48,4 +54,117 @@ func ExampleRunDev() {
 		fmt.Println(err)
 	}
 	// Output: 200 Acme
+}
+
+// exampleConfig are settings for an instance in a directory that is thrown away.
+func exampleConfig() (cfg hogstream.Config, remove func()) {
+	dir, err := os.MkdirTemp("", "hogstream-example-")
+	if err != nil {
+		panic(err)
+	}
+	cfg, err = hogstream.ConfigFromEnv()
+	if err != nil {
+		panic(err)
+	}
+	cfg.DataDir, cfg.HTTP.Addr, cfg.Log.Level = dir, "127.0.0.1:0", "error"
+	return cfg, func() { _ = os.RemoveAll(dir) }
+}
+
+// send makes a request to an instance, and returns the status of the answer.
+func send(r *hogstream.Running, method, path, body string) int {
+	req, err := http.NewRequest(method, r.URL+path, strings.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+r.APIKey)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// A bucket is defined in Go, and somebody joins it with his second order. Whoever is in it
+// is told of on topic lifecycle, here to a webhook, and by the API.
+func ExampleWithBuckets() {
+	cfg, remove := exampleConfig()
+	defer remove()
+	loyal := definition.Bucket{
+		ID: "loyal", Name: "Loyal customers", Enabled: true,
+		Criteria: predicate.Event("order.completed").Within(predicate.Days(30)).AtLeast(2),
+	}
+	told := make(chan string, 1)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Type string
+			Data struct{ BucketID, UserID string }
+		}
+		if json.NewDecoder(r.Body).Decode(&body) == nil {
+			told <- fmt.Sprint(body.Type, " ", body.Data.BucketID, " ", body.Data.UserID)
+		}
+	}))
+	defer receiver.Close()
+
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	err := hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
+		defer stop() // ends RunDev
+		send(r, http.MethodPost, "/v1/admin/webhooks", `{"url":"`+receiver.URL+`","eventTypes":["bucket.entered"]}`)
+		for range 2 {
+			send(r, http.MethodPost, "/v1/events", `{"name":"order.completed","userId":"ada"}`)
+		}
+		select {
+		case text := <-told:
+			fmt.Println(text)
+		case <-ctx.Done():
+		}
+	}, hogstream.WithBuckets(loyal))
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: bucket.entered loyal ada
+}
+
+// Who is in a bucket is asked of the database, by any program that may reach it.
+func ExampleOpenMembers() {
+	cfg, remove := exampleConfig()
+	defer remove()
+	beta := definition.Bucket{ID: "beta", Name: "Testers", Enabled: true, Kind: definition.KindManual}
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	err := hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
+		defer stop() // ends RunDev
+		var own hogstream.Config
+		r.FillIn(&own) // elsewhere the URL of the database is all that is needed
+		members, err := hogstream.OpenMembers(ctx, own)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer members.Close()
+
+		send(r, http.MethodPut, "/v1/contacts", `{"userId":"ada","email":"ada@example.com"}`)
+		for send(r, http.MethodPost, "/v1/admin/buckets/beta/members", `{"userId":"ada"}`) != http.StatusAccepted {
+			<-time.After(50 * time.Millisecond) // an instance that has only just started says 503
+		}
+		for ctx.Err() == nil {
+			if has, err := members.Has(ctx, "beta", "ada"); err != nil || has {
+				break
+			}
+			<-time.After(20 * time.Millisecond) // processor buckets puts her there
+		}
+		n, err := members.Count(ctx, "beta")
+		fmt.Println(n, err)
+		for m, err := range members.All(ctx, "beta") {
+			fmt.Println(m.UserID, m.Email, m.EntryCount, err)
+		}
+	}, hogstream.WithBuckets(beta))
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// 1 <nil>
+	// ada ada@example.com 1 <nil>
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/delivery"
 	"github.com/hogstream/hogstream/stream/loop"
 	"github.com/hogstream/hogstream/stream/timers"
@@ -59,6 +60,26 @@ func (a *App) services() ([]service, error) {
 		services = append(services, delivery)
 	}
 	return services, nil
+}
+
+// noteBeginnings notes where processors that derive begin, before contacts of this process
+// says anything: so in a new deployment nobody is known then, and all that happens is told.
+func (a *App) noteBeginnings(ctx context.Context) error {
+	if !a.cfg.Plays(RoleProcessors) {
+		return nil
+	}
+	passes := func(err error) bool { return stream.IsUnavailable(err) || storage.IsUnavailable(err) }
+	return a.retry(ctx, "Kafka or Postgres", passes, func(ctx context.Context) error {
+		for _, line := range processors.All() {
+			if !line.Derives() {
+				continue
+			}
+			if err := loop.NoteBeginning(ctx, a.admin, a.db, line.Name, line.Topics); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // numbersBehind says who, of those that say in what order things happened to contacts, has

@@ -164,22 +164,32 @@ SELECT coalesce((SELECT array_agg(partition ORDER BY partition) FROM processor_p
 	return "", nil
 }
 
+// TakeNobody is above the ids of all contacts: the place of a take-over that begins where
+// nobody was known when the ends were noted.
+var TakeNobody = uuid.Max
+
 // StartTakeOver inserts the rows of all partitions of a processor that is started for the
 // first time and takes over what Postgres knows: with the noted ends of its topics, of all
 // partitions in one statement, for what one partition hands over lies behind the ends of
-// all others. Rows that exist stay.
+// all others. Rows that exist stay. Where nothing is known yet, as in a new deployment,
+// nobody is taken over: all that will be known stands behind the ends, numbered from 1, and
+// what happens to who comes while the take-over begins is not missed.
 func (db *DB) StartTakeOver(ctx context.Context, processor string, ends map[int32]Ranges) error {
 	const insert = `
 INSERT INTO processor_progress (processor, partition, ranges, published, taking_over, era)
-SELECT $1, v.partition, v.ranges::jsonb, true, '00000000-0000-0000-0000-000000000000', (` + presentEra + `)
-FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges)
+SELECT $1, v.partition, v.ranges::jsonb, true, known.first, (` + presentEra + `)
+FROM unnest($2::integer[], $3::text[]) AS v (partition, ranges), (
+    SELECT CASE WHEN EXISTS (SELECT FROM contacts) OR EXISTS (SELECT FROM contact_marks)
+                  OR EXISTS (SELECT FROM processor_progress WHERE processor = $4 AND format < $5)
+           THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE $6::uuid END AS first
+) AS known
 ON CONFLICT (processor, partition) DO NOTHING`
 	partitions := slices.Sorted(maps.Keys(ends))
 	ranges := make([]string, len(partitions))
 	for i, p := range partitions {
 		ranges[i] = ends[p].json()
 	}
-	if _, err := db.sql.Exec(ctx, insert, processor, partitions, ranges); err != nil {
+	if _, err := db.sql.Exec(ctx, insert, processor, partitions, ranges, Numbering, NumberingFormat, TakeNobody); err != nil {
 		return fmt.Errorf("start the take-over of %s: %w", processor, err)
 	}
 	return nil

@@ -188,7 +188,8 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if err := w.noteTakeOver(ctx, tx, partition, after == uuid.Nil, last == uuid.Nil); err != nil {
+	first := after == uuid.Nil || after == storage.TakeNobody
+	if err := w.noteTakeOver(ctx, tx, partition, first, last == uuid.Nil); err != nil {
 		return uuid.Nil, err
 	}
 	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))

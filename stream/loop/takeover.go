@@ -26,6 +26,27 @@ func (w *worker) noteEnds(ctx context.Context) error {
 	return w.cfg.DB.StartTakeOver(ctx, w.name, rows)
 }
 
+// NoteBeginning notes where a processor that takes over begins, if nothing was noted of it
+// before. Its loop does so, too, when it is assigned partitions; the earlier it is noted,
+// the less of what is said while processors start is taken over and not told.
+func NoteBeginning(ctx context.Context, a *stream.Admin, db *storage.DB, processor string, topics []schemas.Topic) error {
+	rows, err := db.LoadProgress(ctx, processor, nil)
+	if err != nil || len(rows) > 0 {
+		return err
+	}
+	for _, topic := range topics {
+		committed, err := Committed(ctx, a, processor, topic)
+		if err != nil || len(committed) > 0 { // offsets without a row are for an operator
+			return err
+		}
+	}
+	ends, err := NoteEnds(ctx, a.Client, a.Config, topics)
+	if err != nil {
+		return err
+	}
+	return db.StartTakeOver(ctx, processor, ends)
+}
+
 // NoteEnds are the ends of topics, as a reader of committed records can reach them, by
 // partition.
 func NoteEnds(ctx context.Context, client *kgo.Client, cfg stream.Config, topics []schemas.Topic) (map[int32]storage.Ranges, error) {

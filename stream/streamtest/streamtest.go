@@ -68,6 +68,7 @@ type settings struct {
 	kfake      []kfake.Opt
 	virtual    bool
 	fake       bool
+	ownTimes   bool
 	real       bool // a cluster that outlives the test
 }
 
@@ -84,6 +85,10 @@ func WithConfig(change func(*stream.Config)) Option {
 
 // FakeOnly is for tests that use Env.Cluster.
 func FakeOnly() Option { return func(s *settings) { s.fake = true } }
+
+// OwnTimes has records keep the times with which they are produced, as if they had been
+// appended then. It is for the fake cluster alone.
+func OwnTimes() Option { return func(s *settings) { s.fake, s.ownTimes = true, true } }
 
 // WithKfake adds options of the fake cluster.
 func WithKfake(opts ...kfake.Opt) Option {
@@ -129,7 +134,9 @@ func New(t testing.TB, opts ...Option) *Env {
 	cluster, err := kfake.NewCluster(append(kopts, s.kfake...)...)
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
-	localbroker.StampAppendTime(cluster)
+	if !s.ownTimes {
+		localbroker.StampAppendTime(cluster)
+	}
 	config.Brokers = cluster.ListenAddrs()
 	return newEnv(t, s, cluster, config)
 }

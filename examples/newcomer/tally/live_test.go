@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
@@ -72,14 +73,17 @@ func (r *instance) stop() {
 }
 
 // held is how many records had to wait as rows.
-func (r *instance) held() float64 {
+func (r *instance) held() float64 { return r.figure("held") }
+
+// figure is how many records, or contacts, had an outcome.
+func (r *instance) figure(outcome string) float64 {
 	r.t.Helper()
 	families, err := r.figures.Gather()
 	require.NoError(r.t, err)
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, label := range m.GetLabel() {
-				if f.GetName() == "hogstream_derive_records_total" && label.GetValue() == "held" {
+				if f.GetName() == "hogstream_derive_records_total" && label.GetValue() == outcome {
 					return m.GetCounter().GetValue()
 				}
 			}
@@ -160,10 +164,7 @@ func (l *live) contactsWrite(format int32, partitions ...int32) {
 
 func (l *live) list() []loop.ProcessorPartition {
 	l.t.Helper()
-	admin, err := stream.OpenAdmin(l.Config, zaptest.NewLogger(l.t))
-	require.NoError(l.t, err)
-	defer admin.Close()
-	all, err := loop.ListProcessor(l.t.Context(), admin, l.db, Name)
+	all, err := loop.ListProcessor(l.t.Context(), l.admin(), l.db, Name)
 	require.NoError(l.t, err)
 	return all
 }
@@ -192,6 +193,37 @@ func TestATakeOverWaitsUntilContactsNumbersItsRecordsEverywhere(t *testing.T) {
 	for _, p := range l.list() {
 		require.False(t, p.TakingOver)
 		require.Empty(t, p.Waits)
+	}
+}
+
+// In a new deployment processors begin side by side. Who comes after the ends were noted and
+// before the take-over is new all the same, and what happens to him is told.
+func TestWhoComesAfterTheEndsOfANewDeploymentWereNotedIsNotTakenOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		known bool // somebody, when the ends are noted
+		taken float64
+		want  []int // events of both
+	}{
+		"nobody was known":   {false, 0, []int{0, 2}},
+		"somebody was known": {true, 2, []int{1, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLive(t, 1)
+			first, second := contactID(1), contactID(2)
+			if c.known {
+				l.Append(event(first, 1))
+				store(t, l.Env, l.db, &storage.Contact{ID: first, Seq: 1}, event(first, 1))
+			}
+			l.noteBeginning()
+			l.noteBeginning() // another process, which changes nothing
+			l.Append(event(second, 1), event(second, 2))
+			store(t, l.Env, l.db, &storage.Contact{ID: second, Seq: 2}, event(second, 1), event(second, 2))
+			r := l.start()
+			l.awaitTakenOver(1)
+			l.awaitCounts([]string{first, second}, c.want...)
+			r.stop()
+			require.InDelta(t, c.taken, r.figure("taken_over"), 0)
+		})
 	}
 }
 
@@ -248,9 +280,7 @@ func (l *live) takeOverAnew() {
 	l.t.Helper()
 	p, err := New(l.Codec, nil)
 	require.NoError(l.t, err)
-	admin, err := stream.OpenAdmin(l.Config, zaptest.NewLogger(l.t))
-	require.NoError(l.t, err)
-	defer admin.Close()
+	admin := l.admin()
 	ends, err := loop.NoteEnds(l.t.Context(), admin.Client, l.Config, p.Topics())
 	require.NoError(l.t, err)
 	require.NoError(l.t, l.db.InTx(l.t.Context(), func(tx *storage.Tx) error {
@@ -259,4 +289,18 @@ func (l *live) takeOverAnew() {
 		}
 		return tx.TakeOverAnew(l.t.Context(), Name, ends, 1)
 	}))
+}
+
+// noteBeginning is what a process does before its processors start.
+func (l *live) noteBeginning() {
+	l.t.Helper()
+	require.NoError(l.t, loop.NoteBeginning(l.t.Context(), l.admin(), l.db, Name, derive.Topics()))
+}
+
+func (l *live) admin() *stream.Admin {
+	l.t.Helper()
+	admin, err := stream.OpenAdmin(l.Config, zaptest.NewLogger(l.t))
+	require.NoError(l.t, err)
+	l.t.Cleanup(admin.Close)
+	return admin
 }
