@@ -42,7 +42,7 @@ func TestEverySettingIsDocumentedWithItsDefault(t *testing.T) {
 
 func TestDocumentsNameFunctionsAndTestsThatExist(t *testing.T) {
 	tests := map[string]bool{}
-	names := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	names := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w+)\(`)
 	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, "_test.go") {
 			for _, m := range names.FindAllStringSubmatch(read(t, path), -1) {
@@ -57,7 +57,7 @@ func TestDocumentsNameFunctionsAndTestsThatExist(t *testing.T) {
 			function := regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + m[2] + `\(`)
 			assert.Regexp(t, function, read(t, m[1]), "%s names %s:%s", doc, m[1], m[2])
 		}
-		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Example)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
 			assert.True(t, tests[m[1]], "%s names %s, which is no test", doc, m[1])
 		}
 	}

@@ -8,10 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/processors"
-	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/derive"
-	"github.com/hogstream/hogstream/processors/identity"
-	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
@@ -85,7 +82,7 @@ func (a *App) noteBeginnings(ctx context.Context) error {
 // numbersBehind says who, of those that say in what order things happened to contacts, has
 // not yet applied what stands on the log since before a time.
 func (a *App) numbersBehind(ctx context.Context, before time.Time) (string, error) {
-	return a.admin.Behind(ctx, map[string]schemas.Topic{identity.Name: schemas.TopicIngest, contacts.Name: schemas.TopicResolved}, before)
+	return a.admin.Behind(ctx, processors.Numbering(), before)
 }
 
 // processors are the loops, and those processors that are filled when definitions change.

@@ -285,3 +285,121 @@ func (w *world) verifyMemberRows() {
 	require.NoError(w.t, err)
 	require.Zero(w.t, wrong, "counters that differ from their rows")
 }
+
+// people is how many there are: some steps of a take-over and of a filling for each partition.
+const people = 6000
+
+const bucketsOfMany = `
+id: seen
+name: Seen
+enabled: true
+criteria: {type: event, eventName: step, check: exists}
+---
+id: low
+name: Low
+enabled: true
+criteria: {type: property, property: n, operator: lt, value: %d}
+`
+
+const bucketOfAll = `---
+id: all
+name: All
+enabled: true
+criteria: {type: property, property: n, operator: gte, value: 0}
+`
+
+// The command that rebuilds contacts has everybody taken over anew. The process is killed
+// while it does so, and while everybody is filled with other definitions, again and again.
+func TestFaultATakeOverAndAFillingGoOnWhereTheyWereKilled(t *testing.T) {
+	notShort(t)
+	w := newWorld(t, withEnv("KAFKA_SESSION_TIMEOUT=7s"))
+	dir := t.TempDir()
+	p := w.serve("one")
+	w.define(dir, fmt.Sprintf(bucketsOfMany, people/2))
+	w.waitTakenOver("buckets")
+	c := w.client()
+	for from := 0; from < people; from += 500 {
+		var batch []event
+		for n := from; n < from+500; n++ {
+			batch = append(batch, event{Name: "step", UserID: fmt.Sprint("p", n), ContactProperties: map[string]any{"n": n}})
+		}
+		require.NoError(t, c.sendBatch(w.ctx(), batch))
+	}
+	w.waitProcessed()
+	w.waitFilled()
+	require.Equal(t, map[string]int{"entered seen": people, "entered low": people / 2}, w.toldOfBuckets())
+	rows := w.bucketRows()
+
+	p.stop()
+	w.eventually("contacts to be rebuilt", func(context.Context) error {
+		_, err := w.tryCLI("processors", "rebuild", "contacts")
+		return err
+	})
+	require.True(t, w.holds(`SELECT bool_and(taking_over = '00000000-0000-0000-0000-000000000000') FROM processor_progress WHERE processor = 'buckets'`), "derived state is cleared")
+	p.start()
+	w.killWhile(p, `SELECT bool_or(taking_over IS NOT NULL) AND bool_or(taking_over IS DISTINCT FROM '00000000-0000-0000-0000-000000000000') FROM processor_progress WHERE processor = 'buckets'`)
+	p.waitReady()
+	w.waitTakenOver("buckets")
+	w.waitProcessed()
+	require.Equal(t, map[string]int{"entered seen": people, "entered low": people / 2}, w.toldOfBuckets(), "a take-over tells nothing")
+	require.Equal(t, rows, w.bucketRows())
+
+	w.define(dir, fmt.Sprintf(bucketsOfMany, people/6)+bucketOfAll)
+	w.killWhile(p, `SELECT coalesce(bool_or(done_at IS NULL AND passed > 0), false) FROM derived_fills WHERE processor = 'buckets'`)
+	p.waitReady()
+	w.waitFilled()
+	w.waitProcessed()
+	require.Equal(t, map[string]int{"entered seen": people, "entered low": people / 2, "left low": people / 3}, w.toldOfBuckets(), "leaves are told, joins are not")
+	shown := w.buckets()
+	for id, n := range map[string]int{"seen": people, "low": people / 6, "all": people} {
+		require.Equal(t, n, shown[id].Counts.Active, "members of %s", id)
+	}
+	w.verifyMemberRows()
+	p.stop()
+}
+
+// killWhile kills the process each time something is under way, once at least, until it is
+// so no more after a start.
+func (w *world) killWhile(p *process, underWay string) {
+	w.t.Helper()
+	for kills := 0; ; kills++ {
+		caught := false
+		w.eventually("it to be under way, or over", func(context.Context) error {
+			caught = w.holds(underWay)
+			if caught || kills > 0 && get(w.ctx(), p.url+"/v1/health/ready") == nil {
+				return nil
+			}
+			return errors.New("not under way")
+		})
+		if !caught || kills == 5 {
+			w.t.Logf("killed %d times", kills)
+			return
+		}
+		p.kill()
+		p.start()
+	}
+}
+
+// holds asks Postgres whether something is so.
+func (w *world) holds(sql string) (is bool) {
+	w.t.Helper()
+	require.NoError(w.t, storagetest.SQL(w.db).QueryRow(w.ctx(), sql).Scan(&is))
+	return is
+}
+
+// toldOfBuckets counts what was told, each fact once.
+func (w *world) toldOfBuckets() map[string]int {
+	w.t.Helper()
+	told, ids := map[string]int{}, map[string]bool{}
+	for _, r := range w.read(schemas.TopicLifecycle) {
+		if !strings.HasPrefix(r.Type, "bucket.") {
+			continue
+		}
+		f, err := w.codec.DecodeFact(r.Value)
+		require.NoError(w.t, err)
+		require.False(w.t, ids[f.ID], "fact %s stands on its topic more than once", f.ID)
+		ids[f.ID] = true
+		told[f.Bucket.Transition+" "+f.Bucket.BucketID]++
+	}
+	return told
+}

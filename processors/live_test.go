@@ -129,7 +129,7 @@ func (l *live) run(name string, atOnce int) *running {
 
 // behind says who of identity and contacts is.
 func (l *live) behind(ctx context.Context, before time.Time) (string, error) {
-	return l.admin.Behind(ctx, map[string]schemas.Topic{identity.Name: schemas.TopicIngest, contacts.Name: schemas.TopicResolved}, before)
+	return l.admin.Behind(ctx, processors.Numbering(), before)
 }
 
 // runTicker starts what sends timers, which waits for who is behind.

@@ -94,6 +94,12 @@ func Followers() []string {
 	return names
 }
 
+// Numbering are the processors that say in what order things happened to contacts, with the
+// topic that each reads: while one is behind, nobody can tell who was quiet.
+func Numbering() map[string]schemas.Topic {
+	return map[string]schemas.Topic{identity.Name: schemas.TopicIngest, contacts.Name: schemas.TopicResolved}
+}
+
 // Find is the processor of that name; the error names those there are.
 func Find(name string) (Processor, error) {
 	i := slices.IndexFunc(table, func(p Processor) bool { return p.Name == name })

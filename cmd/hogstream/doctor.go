@@ -202,6 +202,7 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db))
 		if len(cfg.Kafka.Brokers) > 0 {
 			findings = append(findings, formatsFinding(ctx, cfg, db))
+			findings = append(findings, derivedFindings(ctx, cfg, db)...)
 		}
 	}
 	return append(findings, clockFinding(ctx, db))

@@ -307,8 +307,12 @@ func TestOfDwellsThatPassedUnseenOneIsToldWithItsOrdinal(t *testing.T) {
 	s.fire(start.Add(3*time.Hour + 30*time.Minute))
 	s.says("entered pro 1 event", "dwell pro 1 reconcile every-3600000 3")
 	assert.Equal(t, start.Add(3*time.Hour), s.facts[1].OccurredAt)
+	s.until(start.Add(4*time.Hour - time.Microsecond))
+	s.says()
 	s.until(start.Add(4 * time.Hour))
 	s.says("dwell pro 1 reconcile every-3600000 4")
+	s.fire(start.Add(5*time.Hour + 30*time.Minute))
+	s.says("dwell pro 1 reconcile every-3600000 5")
 }
 
 // Case 31: at one instant the end comes before the dwell.

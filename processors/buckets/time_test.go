@@ -16,44 +16,112 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 )
 
-// Each ends, or begins, to hold a microsecond after the edge of its window.
-func TestEveryWindowTurnsAMicrosecondAfterItsEdge(t *testing.T) {
+// around is the answers one microsecond before an instant, at it, and one after.
+type around [3]bool
+
+// Whatever time turns is turned through steps, timers alone, at its very instant. Events: a
+// twice at the start, c a millisecond later, b never.
+func TestWhateverTimeTurnsIsTurnedAtItsMicrosecond(t *testing.T) {
 	const w = time.Hour
-	a, in := p.Event("a"), p.Event("a").Within(w)
-	for name, c := range map[string]struct {
+	ends, begins := around{true, true, false}, around{false, false, true}     // both edges of a window count
+	endsAt, beginsAt := around{true, false, false}, around{false, true, true} // at the instant itself
+	a, b, c := p.Event("a"), p.Event("b"), p.Event("c")
+	in, since := a.Within(w), p.Now(-w)
+	when, day := p.Prop("when"), p.Prop("day")
+	midnight := 12 * time.Hour // after the start
+	for _, row := range []struct {
+		name string
 		c    p.Condition
-		then bool // whether it holds after the edge; before it is the other
+		edge time.Duration // from the start
+		want around
 	}{
-		"exists":                 {in.Exists(), false},
-		"not exists":             {in.NotExists(), true},
-		"at least":               {in.AtLeast(2), false},
-		"more than":              {in.MoreThan(1), false},
-		"at most":                {in.AtMost(1), true},
-		"less than":              {in.LessThan(2), true},
-		"exactly, of more":       {in.Exactly(0), true},
-		"exactly, of less":       {in.Exactly(2), false},
-		"total at least":         {in.Total("amount").Gte(10), false},
-		"total less":             {in.Total("amount").Lt(10), true},
-		"last":                   {in.Last("amount").Eq(5), false},
-		"last seen before":       {a.LastSeen().Before(p.Now(-w)), true},
-		"first seen on or after": {a.FirstSeen().OnOrAfter(p.Now(-w)), false},
-		"not":                    {p.Not(in.Exists()), true},
-		"not followed":           {a.Then(p.Event("b")).NotWithin(w), true},
+		{"exists", in.Exists(), w, ends},
+		{"not exists", in.NotExists(), w, begins},
+		{"at least", in.AtLeast(2), w, ends},
+		{"more than", in.MoreThan(1), w, ends},
+		{"at most", in.AtMost(1), w, begins},
+		{"less than", in.LessThan(2), w, begins},
+		{"exactly, of more", in.Exactly(0), w, begins},
+		{"exactly, of less", in.Exactly(2), w, ends},
+		{"where", a.Where(p.Prop("amount").Gt(4)).Within(w).AtLeast(1), w, ends},
+		{"total at least", in.Total("amount").Gte(10), w, ends},
+		{"total more", in.Total("amount").Gt(9), w, ends},
+		{"total at most", in.Total("amount").Lte(9), w, begins},
+		{"total less", in.Total("amount").Lt(10), w, begins},
+		{"total equal", in.Total("amount").Eq(10), w, ends},
+		{"last equal", in.Last("amount").Eq(5), w, ends},
+		{"last exists", in.Last("amount").Exists(), w, ends},
+		{"last seen before", a.LastSeen().Before(since), w, begins},
+		{"last seen on or before", a.LastSeen().OnOrBefore(since), w, beginsAt},
+		{"last seen after", a.LastSeen().After(since), w, endsAt},
+		{"last seen on or after", a.LastSeen().OnOrAfter(since), w, ends},
+		{"last seen between", a.LastSeen().Between(since, p.Now(0)), w, ends},
+		{"first seen before", a.FirstSeen().Before(since), w, begins},
+		{"first seen on or after", a.FirstSeen().OnOrAfter(since), w, ends},
+		{"contact first seen after", p.FirstSeen().After(since), w, endsAt},
+		{"contact first seen before", p.FirstSeen().Before(since), w, begins},
+		{"contact last seen on or before", p.LastSeen().OnOrBefore(since), w + time.Millisecond, beginsAt},
+		{"not", p.Not(in.Exists()), w, begins},
+		{"all", p.All(in.Exists(), a.Exists()), w, ends},
+		{"any", p.Any(in.Exists(), b.Exists()), w, ends},
+		{"followed, looking back", a.Then(c).Lookback(w).Within(time.Minute), w, ends},
+		{"ever followed, looking back", a.Then(c).Lookback(w).Ever(), w, ends},
+		{"the newest followed, looking back", a.Then(c).Newest().Lookback(w).Within(time.Minute), w, ends},
+		{"not followed", a.Then(b).NotWithin(w), w, begins},
+		{"not followed, looking back, begins", a.Then(b).Lookback(w).NotWithin(w / 2), w / 2, begins},
+		{"not followed, looking back, ends", a.Then(b).Lookback(w).NotWithin(w / 2), w, ends},
+		{"the newest not followed", a.Then(b).Newest().NotWithin(w), w, begins},
+		{"instant before", when.Before(since), w, begins},
+		{"instant on or before", when.OnOrBefore(since), w, beginsAt},
+		{"instant after", when.After(since), w, endsAt},
+		{"instant on or after", when.OnOrAfter(since), w, ends},
+		{"instant between", when.Between(since, p.Now(0)), w, ends},
+		{"date is today", day.OnDate(p.Today(0)), midnight, beginsAt},
+		{"date is today no more", day.OnDate(p.Today(0)), midnight + 24*w, endsAt},
+		{"date before today", day.Before(p.Today(0)), midnight + 24*w, beginsAt},
+		{"date on or before today", day.OnOrBefore(p.Today(0)), midnight, beginsAt},
+		{"date after today", day.After(p.Today(0)), midnight, endsAt},
+		{"date on or after today", day.OnOrAfter(p.Today(0)), midnight + 24*w, endsAt},
+		{"date between", day.Between(p.Today(-1), p.Today(0)), midnight + 2*24*w, endsAt},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newStage(t, bucket("x", c.c))
+		t.Run(row.name, func(t *testing.T) {
+			s := newStage(t, bucket("x", row.c), bucket("of-x", p.All(p.InBucket("x"), a.Exists())))
+			require.Empty(t, s.logic.Failing())
 			for range 2 {
 				s.send(&schemas.Event{ID: s.identifier(), Name: "a", Properties: `{"amount":5}`, OccurredAt: start, ReceivedAt: start})
 			}
-			s.until(start.Add(w - time.Microsecond))
-			assert.Equal(t, !c.then, s.state.Has("x"), "W - 1 µs")
-			s.until(start.Add(w))
-			assert.Equal(t, !c.then, s.state.Has("x"), "W")
-			s.until(start.Add(w + time.Microsecond))
-			assert.Equal(t, c.then, s.state.Has("x"), "W + 1 µs")
+			s.updated(`{"when":"2026-03-02T12:00:00Z","day":"2026-03-03"}`)
+			s.happened("c", start.Add(time.Millisecond), start.Add(time.Millisecond))
+			edge := start.Add(row.edge)
+			var is, of around
+			for i, at := range []time.Time{edge.Add(-time.Microsecond), edge, edge.Add(time.Microsecond)} {
+				s.until(at)
+				is[i], of[i] = s.state.Has("x"), s.state.Has("of-x")
+			}
+			assert.Equal(t, row.want, is)
+			assert.Equal(t, row.want, of, "who asks for the membership follows at once")
+			turn := edge.Add(time.Microsecond)
+			if row.want[0] != row.want[1] {
+				turn = edge
+			}
 			tr := s.state.Transitions()
-			assert.Equal(t, start.Add(w+time.Microsecond), tr[len(tr)-1].At)
+			assert.Equal(t, turn, tr[len(tr)-1].At)
 		})
+	}
+}
+
+// How far two events are apart is a distance, and time does not touch it.
+func TestTheOtherEventOfASequenceMayComeAsLateAsTheGapAndNoLater(t *testing.T) {
+	const gap = time.Hour
+	for off, followed := range map[time.Duration]bool{-time.Microsecond: true, 0: true, time.Microsecond: false} {
+		then := p.Event("a").Then(p.Event("b"))
+		s := newStage(t, bucket("then", then.Within(gap)), bucket("without", then.NotWithin(gap)))
+		s.event("a")
+		s.until(start.Add(gap + off))
+		s.event("b")
+		s.after(day)
+		assert.Equal(t, followed, s.state.Has("then"), off)
+		assert.Equal(t, !followed, s.state.Has("without"), off)
 	}
 }
 

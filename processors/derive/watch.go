@@ -61,19 +61,12 @@ func (w *Watch) Run(ctx context.Context) error {
 }
 
 func (w *Watch) look(ctx context.Context, now time.Time) error {
-	all, err := w.db.WaitingRecords(ctx, now.Add(-waitsLong))
+	all, err := Waiting(ctx, w.db, w.lag, now)
 	if err != nil {
 		return err
 	}
 	w.waiting.Reset()
 	for _, waiting := range all {
-		comes, err := w.mayCome(ctx, waiting)
-		if err != nil {
-			return err
-		}
-		if comes {
-			continue
-		}
 		w.waiting.WithLabelValues(waiting.Processor).Set(float64(waiting.Records))
 		w.log.Warn("derive.records_wait", zap.String("processor", waiting.Processor), zap.Int64("records", waiting.Records),
 			zap.String("contact", waiting.ContactID), zap.Time("appended", waiting.Appended))
@@ -81,10 +74,29 @@ func (w *Watch) look(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// Waiting are the processors of which records have waited for a minute, by then, for those
+// before them in the order of their contact, though both topics were read past them.
+func Waiting(ctx context.Context, db *storage.DB, lag Lag, now time.Time) (faults []storage.Waiting, err error) {
+	all, err := db.WaitingRecords(ctx, now.Add(-waitsLong))
+	if err != nil {
+		return nil, err
+	}
+	for _, waiting := range all {
+		comes, err := mayCome(ctx, lag, waiting)
+		if err != nil {
+			return nil, err
+		}
+		if !comes {
+			faults = append(faults, waiting)
+		}
+	}
+	return faults, nil
+}
+
 // mayCome says that a topic was not yet read past what waits longest.
-func (w *Watch) mayCome(ctx context.Context, waiting storage.Waiting) (bool, error) {
+func mayCome(ctx context.Context, lag Lag, waiting storage.Waiting) (bool, error) {
 	for _, topic := range Topics() {
-		behind, err := w.lag.Behind(ctx, map[string]schemas.Topic{waiting.Processor: topic}, waiting.Appended)
+		behind, err := lag.Behind(ctx, map[string]schemas.Topic{waiting.Processor: topic}, waiting.Appended)
 		if err != nil || behind != "" {
 			return behind != "", err
 		}

@@ -40,13 +40,15 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
+// LagAllowed is how far identity and contacts may be behind before timers wait for them.
+const LagAllowed = 30 * time.Second
+
 const (
 	sentAtOnce  = 2000
-	lagAllowed  = 30 * time.Second // how far identity and contacts may be behind
-	longestWait = time.Hour        // for them
-	lookAgain   = time.Second      // when timers wait, or another ticker has them in hand
-	clockCheck  = time.Minute      // a clock that is set back or forward is noticed so soon
-	takenWithin = time.Hour        // of its being sent a timer is taken, or it is sent again
+	longestWait = time.Hour   // for them
+	lookAgain   = time.Second // when timers wait, or another ticker has them in hand
+	clockCheck  = time.Minute // a clock that is set back or forward is noticed so soon
+	takenWithin = time.Hour   // of its being sent a timer is taken, or it is sent again
 )
 
 // Ticker sends timers. There is one in each process that runs processors; several share
@@ -136,7 +138,7 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	t.overdue.Set(overdue(due, now).Seconds())
+	t.overdue.Set(Overdue(due, now).Seconds())
 	if again, err := t.sendAgain(ctx, now); err != nil || again {
 		return 0, err
 	}
@@ -147,7 +149,7 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		t.next.Store(due.UnixNano())
 		return due.Sub(now), nil
 	}
-	behind, err := t.cfg.Behind(ctx, now.Add(-lagAllowed))
+	behind, err := t.cfg.Behind(ctx, now.Add(-LagAllowed))
 	if err != nil {
 		return 0, err
 	}
@@ -162,8 +164,8 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// overdue is for how long the next timer has been due; a zero time is no timer.
-func overdue(due, now time.Time) time.Duration {
+// Overdue is for how long the next timer has been due; a zero time is no timer.
+func Overdue(due, now time.Time) time.Duration {
 	if due.IsZero() {
 		return 0
 	}
