@@ -43,6 +43,7 @@ type App struct {
 	admin *stream.Admin
 
 	deliverer    *sinks.Deliverer
+	zone         *time.Location // the deployment's
 	destinations *storage.Destinations
 	operations   *destinations.Operations
 	definitions  *definition.Watcher

@@ -19,7 +19,7 @@ func (a *App) console() []web.Route {
 		DB: a.db, Destinations: a.operations,
 		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
 		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
-		Explain:     explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits),
+		Explain:     explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits, a.zone),
 		Checked:     a.cfg.DefinitionOptions(), Foresee: a.foreseePlan,
 		Values: a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
 	})

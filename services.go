@@ -164,8 +164,7 @@ func (a *App) openSinks() (err error) {
 	if err != nil {
 		return err
 	}
-	zone, err := a.cfg.Zone()
-	if err != nil {
+	if a.zone, err = a.cfg.Zone(); err != nil {
 		return err
 	}
 	kinds, err := a.cfg.EnabledKinds()
@@ -180,7 +179,7 @@ func (a *App) openSinks() (err error) {
 	a.deliverer, err = sinks.New(sinks.Config{
 		Version: Version, Kinds: kinds, OwnKinds: a.added.kinds, Timeout: a.cfg.Delivery.Timeout,
 		Lines: a.cfg.Log.Attempts, AllowLoopback: a.cfg.Dev, AllowHTTP: a.cfg.Dev, AllowNetworks: networks, Proxy: proxy,
-		Memberships: a.db.BucketsOf, Zone: zone,
+		Memberships: a.db.BucketsOf, Zone: a.zone,
 		Own: &sinks.OwnKafka{Owns: a.admin.Config.Owns, ClusterID: a.admin.ClusterID},
 	}, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	if err != nil {

@@ -35,8 +35,12 @@ func OpenExplainer(ctx context.Context, cfg Config) (x *Explainer, err error) {
 		return x, err
 	}
 	limits := cfg.DefinitionOptions().Limits
+	zone, err := cfg.Zone()
+	if err != nil {
+		return x, err
+	}
 	if len(cfg.Kafka.Brokers) == 0 {
-		x.Explainer = explain.New(x.db, nil, nil, limits)
+		x.Explainer = explain.New(x.db, nil, nil, limits, zone)
 		return x, nil
 	}
 	registry, err := cfg.registry()
@@ -48,7 +52,7 @@ func OpenExplainer(ctx context.Context, cfg Config) (x *Explainer, err error) {
 	if x.admin, err = stream.OpenAdmin(kafka, zap.NewNop()); err != nil {
 		return x, err
 	}
-	x.Explainer = explain.New(x.db, x.admin, registry.Codec(), limits)
+	x.Explainer = explain.New(x.db, x.admin, registry.Codec(), limits, zone)
 	return x, nil
 }
 

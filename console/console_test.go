@@ -70,7 +70,7 @@ func newServer(t *testing.T) *server {
 	s.ops = destinations.New(s.db, storage.NewDestinations(s.db, box), ends{}, deliverer, zap.NewNop())
 	routes := console.Routes(console.Deps{
 		DB: s.db, Destinations: s.ops,
-		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Explain: explain.New(s.db, nil, schemas.NewCodec(), predicate.DefaultLimits()), Logger: zap.NewNop(),
+		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Explain: explain.New(s.db, nil, schemas.NewCodec(), predicate.DefaultLimits(), nil), Logger: zap.NewNop(),
 		Checked: definitionOptions, Foresee: s.foresee,
 	})
 	s.table, err = web.Compile(web.About{}, routes)

@@ -41,10 +41,11 @@ type Explainer struct {
 	logic *buckets.Logic // of the version that was in use last
 }
 
-// New makes an Explainer, with the limits that processor buckets has. Without an admin
+// New makes an Explainer, with the limits and the time zone that processor buckets has; a nil
+// zone is UTC. Without an admin
 // nothing is looked up on the log.
-func New(db *storage.DB, admin *stream.Admin, codec *schemas.Codec, limits predicate.Limits) *Explainer {
-	return &Explainer{db: db, admin: admin, codec: codec, opts: buckets.Options{Limits: limits}}
+func New(db *storage.DB, admin *stream.Admin, codec *schemas.Codec, limits predicate.Limits, zone *time.Location) *Explainer {
+	return &Explainer{db: db, admin: admin, codec: codec, opts: buckets.Options{Limits: limits, Zone: zone}}
 }
 
 // Answer says why a contact is a member of a bucket, or why it is not. Its JSON is stable:
