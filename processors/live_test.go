@@ -37,6 +37,7 @@ type live struct {
 	db     *storage.DB
 	admin  *stream.Admin
 	inputs int
+	zone   *time.Location // the deployment's; nil is UTC
 }
 
 func newLive(t *testing.T, list ...definition.Bucket) *live {
@@ -119,7 +120,8 @@ func (l *live) run(name string, atOnce int) *running {
 	require.NoError(l.t, err)
 	r := &running{figures: prometheus.NewRegistry()}
 	p, err := line.New(processors.Deps{
-		Codec: l.Codec, Definitions: definition.NewWatcher(l.db), Registerer: r.figures, Followers: processors.Followers(),
+		Settings: processors.Settings{Zone: l.zone},
+		Codec:    l.Codec, Definitions: definition.NewWatcher(l.db), Registerer: r.figures, Followers: processors.Followers(),
 	})
 	require.NoError(l.t, err)
 	loop, err := loop.New(loop.Config{Kafka: l.Config, DB: l.db, Encoder: l.Codec, Processor: p, MaxBatchRecords: atOnce, Logger: l.Logger})
