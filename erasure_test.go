@@ -52,6 +52,8 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 	cfg := devConfig(t)
 	cfg.Definitions.Dir = t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(cfg.Definitions.Dir, "buckets"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "buckets", "named.yaml"), []byte(
+		`{id: named, name: Named, enabled: true, criteria: {type: property, property: name, operator: exists}}`), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "buckets", "looked.yaml"), []byte(
 		`{id: looked, name: Looked, enabled: true, criteria: {type: event, eventName: looked, check: exists, within: 1h}}`), 0o600))
 	inDev(t, cfg, func(r *hogstream.Running) {
@@ -73,6 +75,7 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 
 		e.eventually(func() bool { return e.derived(contacts)["timers"] > 0 }, func() string { return fmt.Sprint(e.derived(contacts)) })
 		require.Positive(t, e.derived(contacts)["members"])
+		e.eventually(func() bool { return slices.Contains(e.tablesWithMark(), "bucket_members.entered_why") }, func() string { return "what is kept of a transition" })
 
 		e.erase()
 		e.eventually(func() bool {
@@ -80,6 +83,7 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 			return left["states"]+left["members"]+left["timers"]+left["held"] == 0
 		}, func() string { return fmt.Sprint(e.derived(contacts)) })
 		require.Zero(t, e.counted("looked"))
+		require.Zero(t, e.counted("named"))
 		e.eventually(func() bool { return len(e.tablesWithMark()) == 0 }, func() string { return fmt.Sprint(e.tablesWithMark()) })
 		e.requireNothingPending()
 
@@ -361,7 +365,7 @@ func (e *erasing) requireNothingShown(contacts []string, letters map[string][]st
 			case name == "id" && strings.Contains(path, "/webhooks/"):
 				return []string{e.hook}
 			case name == "id" && strings.Contains(path, "/why"):
-				return []string{"looked"}
+				return []string{"looked", "named"}
 			case name == "id":
 				return contacts
 			case name == "userId":

@@ -68,6 +68,7 @@ func (x *Explainer) Close() {
 
 // Why somebody cannot be explained: errors of an [Explainer].
 var (
-	ErrNoContact = explain.ErrNoContact
-	ErrNoBucket  = explain.ErrNoBucket
+	ErrNoContact    = explain.ErrNoContact
+	ErrNoBucket     = explain.ErrNoBucket
+	ErrNoTransition = explain.ErrNoTransition
 )

@@ -189,7 +189,23 @@ func TestAnAnswerNamesTheRecordsThatTurnedItsParts(t *testing.T) {
 		require.Equal(t, schemas.FactBucketEntered, fact.Type)
 		require.Equal(t, "visitors", fact.Bucket.BucketID)
 
-		_, err := a.explainer.Why(t.Context(), "buyers", "nobody")
+		joined := answer.Transitions[0]
+		require.Equal(t, []string{"1", "entered"}, []string{joined.Name, joined.Is})
+		require.True(t, *joined.Told)
+		require.Equal(t, events.Events[1].ID, joined.Cause.ID)
+		a.requireAt(joined.Cause.Place, joined.Cause.ID)
+		for _, name := range []string{"1", joined.Fact} {
+			then, err := a.explainer.WhyAt(t.Context(), "buyers", "ada", name)
+			require.NoError(t, err)
+			require.Equal(t, joined.At, then.At)
+			require.True(t, then.Member)
+			require.Equal(t, 2, *then.Criteria.Conditions[0].Saw.Count)
+			require.Equal(t, events.Events[1].ID, then.Criteria.Conditions[0].Saw.Events[0].ID.String(), "the newest then")
+			require.JSONEq(t, `"pro"`, string(then.Criteria.Conditions[1].Saw.Value))
+		}
+		_, err := a.explainer.WhyAt(t.Context(), "buyers", "ada", "1/left")
+		require.ErrorIs(t, err, hogstream.ErrNoTransition)
+		_, err = a.explainer.Why(t.Context(), "buyers", "nobody")
 		require.ErrorIs(t, err, hogstream.ErrNoContact)
 		_, err = a.explainer.Why(t.Context(), "nothing", "ada")
 		require.ErrorIs(t, err, hogstream.ErrNoBucket)

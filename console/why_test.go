@@ -33,4 +33,12 @@ func TestWhyTellsOfABucketThatIsDefinedNoMore(t *testing.T) {
 	answer := s.request(http.MethodGet, "/buckets/gone/members/u1/why", "", http.StatusOK)
 	require.Equal(t, "undefined", at(t, answer, "reasons", 0, "code"))
 	require.InDelta(t, 1, at(t, answer, "membership", "entryCount"), 0)
+	require.Equal(t, "1", at(t, answer, "transitions", 0, "name"))
+	fact := at(t, answer, "transitions", 0, "fact").(string)
+	for _, name := range []string{"1", fact} {
+		then := s.request(http.MethodGet, "/buckets/gone/members/u1/why?at="+name, "", http.StatusOK)
+		require.Equal(t, "entered", at(t, then, "transition", "is"))
+		require.NotContains(t, then, "criteria", "a release before kept nothing of it")
+	}
+	require.Equal(t, "Transition not found", s.request(http.MethodGet, "/buckets/gone/members/u1/why?at=1/left", "", http.StatusNotFound)["error"])
 }

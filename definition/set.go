@@ -87,7 +87,7 @@ func (s *Set) FailingOf(id string) *Failing {
 	return nil
 }
 
-// Reader is where the set in use is read: a *storage.Tx or a *storage.DB.
+// Reader is where sets are read: a *storage.Tx or a *storage.DB.
 type Reader interface {
 	DefinitionSet(ctx context.Context) (*storage.DefinitionSet, error)
 	DefinitionSets(ctx context.Context, below int64, limit int) ([]storage.DefinitionSet, error)

@@ -35,15 +35,14 @@ type Explainer struct {
 	db    *storage.DB
 	admin *stream.Admin
 	codec *schemas.Codec
-	opts  buckets.Options
+	opts  buckets.Options // as processor buckets has them
 
 	mu    sync.Mutex
 	logic *buckets.Logic // of the version that was in use last
 }
 
 // New makes an Explainer, with the limits and the time zone that processor buckets has; a nil
-// zone is UTC. Without an admin
-// nothing is looked up on the log.
+// zone is UTC. Without an admin nothing is looked up on the log.
 func New(db *storage.DB, admin *stream.Admin, codec *schemas.Codec, limits predicate.Limits, zone *time.Location) *Explainer {
 	return &Explainer{db: db, admin: admin, codec: codec, opts: buckets.Options{Limits: limits, Zone: zone}}
 }
@@ -66,11 +65,15 @@ type Answer struct {
 	Next time.Time `json:"next,omitzero"`
 	// Membership is the present one, or the last; nil when there was none.
 	Membership *Membership `json:"membership,omitempty"`
+	// Transition is what was asked about, instead of now: Criteria are as they were then.
+	Transition *Transition `json:"transition,omitempty"`
+	// Transitions are the newest joins and leaves, the newest first.
+	Transitions []Transition `json:"transitions"`
 }
 
 // Reason is one reason of an Answer.
 type Reason struct {
-	Code  string    `json:"code" enum:"criteria,manual,notPutIn,takenOut,minDwell,maxDwell,reconcileJoins,due,disabled,failing,filling,unseen,undefined,stays,entryLimit"`
+	Code  string    `json:"code" enum:"criteria,manual,notPutIn,takenOut,minDwell,maxDwell,reconcileJoins,due,disabled,failing,filling,unseen,undefined,merged,stays,entryLimit"`
 	Text  string    `json:"text"`
 	Until time.Time `json:"until,omitzero" doc:"When it ends by itself."`
 }
@@ -116,8 +119,17 @@ func (x *Explainer) Why(ctx context.Context, bucketID, userID string) (*Answer, 
 		return nil, err
 	}
 	logic.Replay(s.state, bucketID, &e, past.history)
-	past.showPlaces(ctx, e.Criteria)
-	return s.answer(bucketID, set, &e), nil
+	out := s.answer(bucketID, set, &e)
+	whys, err := x.db.BucketWhys(ctx, bucketID, s.contact.ID, shownMemberships)
+	if err != nil {
+		return nil, err
+	}
+	if out.Transitions, err = transitions(bucketID, s.contact.ID, whys); err != nil {
+		return nil, err
+	}
+	past.knowCauses(out.Transitions)
+	past.showPlaces(ctx, out.Criteria)
+	return out, nil
 }
 
 // definitions are those in use, compiled when their version is another than before.

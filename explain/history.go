@@ -3,7 +3,6 @@ package explain
 import (
 	"cmp"
 	"context"
-	"net/url"
 	"slices"
 	"time"
 
@@ -112,7 +111,7 @@ func (p *past) facts(ctx context.Context, s *subject, in predicate.Inputs) (all 
 // joins are those to the buckets that are asked for, and the leaves, by time.
 func (p *past) joins(s *subject, in predicate.Inputs) (all []said) {
 	add := func(m *storage.BucketMember, typ string, at time.Time, joined bool) {
-		id := schemas.Derive(s.contact.ID, typ+":"+url.QueryEscape(m.BucketID), int(m.Epoch))
+		id := factID(s.contact.ID, typ, m.BucketID, m.Epoch)
 		record := predicate.Record{ID: uuid.MustParse(id)}
 		if joined && m.Source == sourceBackfill { // nobody was told, mostly
 			record.ID = uuid.Nil

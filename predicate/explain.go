@@ -90,11 +90,7 @@ func (s *Set) explain(e *expr, n node, v view) Explanation {
 		out.Next = instant(answer.next)
 	}
 	if e.kind != kindComposite && e.kind != kindNot {
-		o := observer{set: s, view: v, asked: e}
-		if all, ok := n.(allNode); ok && e.kind == kindEmail {
-			n = all[1] // what became of the mail, not that there was one
-		}
-		n.observe(&o)
+		o := s.observe(e, n, v)
 		out.Saw, out.Why = &o.saw, o.why
 		return out
 	}
@@ -103,6 +99,16 @@ func (s *Set) explain(e *expr, n node, v view) Explanation {
 		out.Conditions = append(out.Conditions, s.explain(inner, parts[i], v))
 	}
 	return out
+}
+
+// observe has a leaf say what it looks at.
+func (s *Set) observe(e *expr, n node, v view) *observer {
+	o := &observer{set: s, view: v, asked: e}
+	if all, ok := n.(allNode); ok && e.kind == kindEmail {
+		n = all[1] // what became of the mail, not that there was one
+	}
+	n.observe(o)
+	return o
 }
 
 // partsOf are the nodes of the conditions within a composite or not.

@@ -41,6 +41,12 @@ func TestAnExplanationSaysWhatEvaluateSays(t *testing.T) {
 			e := r.set.Explain(i, &r.contacts[0].state, r, r.now)
 			want := r.set.Evaluate(i, &r.contacts[0].state, r, r.now)
 			require.Equal(t, want, p.Verdict{Holds: e.Holds, Next: e.Next})
+			leaves := r.set.AppendLeaves(nil, i, &r.contacts[0].state, r, r.now)
+			kept, err := r.conditions[i].Explain(leaves, r.now)
+			require.NoError(t, err)
+			require.Equal(t, marshal(e), marshal(kept))
+			_, err = r.conditions[i].Explain(leaves[:rapid.IntRange(0, len(leaves)-1).Draw(t, "cut")], r.now)
+			require.ErrorIs(t, err, p.ErrLeaves)
 			followsFromItsParts(t, &e)
 			agreesWithTheModel(t, r, r.forms[i], &e)
 			drawsOneLineForEach(t, &e)
@@ -309,4 +315,30 @@ func TestEvaluateAllocatesNothing(t *testing.T) {
 	var s p.State
 	apply(set, &s, records...)
 	assert.Zero(t, testing.AllocsPerRun(100, func() { set.Evaluate(0, &s, nil, aNow) }))
+}
+
+func TestAValueThatIsLongIsNotKeptWithALeaf(t *testing.T) {
+	c := p.Prop("plan").Exists()
+	set, err := p.Compile([]p.Named{{ID: "c", Condition: c}}, p.Options{Limits: p.DefaultLimits()})
+	require.NoError(t, err)
+	var state p.State
+	set.Apply(&state, &p.Record{Contact: `{"plan":"` + strings.Repeat("x", 1000) + `"}`}, nil)
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	leaves := set.AppendLeaves(nil, 0, &state, nil, at)
+	require.Less(t, len(leaves), 100)
+	e, err := c.Explain(leaves, at)
+	require.NoError(t, err)
+	require.True(t, e.Holds)
+	require.Nil(t, e.Saw.Value)
+	require.Contains(t, e.Why, "1002 bytes")
+}
+
+func FuzzLeavesOfACondition(f *testing.F) {
+	c := p.Any(p.Event("bought").Within(time.Hour).AtLeast(2), p.Not(p.Prop("plan").Eq("pro")))
+	f.Add([]byte{0, 0})
+	f.Fuzz(func(t *testing.T, leaves []byte) {
+		if _, err := c.Explain(leaves, time.Unix(0, 0)); err != nil {
+			require.ErrorIs(t, err, p.ErrLeaves)
+		}
+	})
 }

@@ -51,14 +51,15 @@ type contact struct {
 // run is a case in hand: two contacts that may be merged, and what was decided of the
 // first, kept up to date as a processor does.
 type run struct {
-	t        *rapid.T
-	l        *language
-	set      *predicate.Set
-	forms    []object // of the conditions, in the order of the set
-	contacts [2]contact
-	known    []predicate.Record // for repeats
-	now      time.Time
-	verdicts []predicate.Verdict
+	t          *rapid.T
+	l          *language
+	set        *predicate.Set
+	forms      []object // of the conditions, in the order of the set
+	conditions []predicate.Condition
+	contacts   [2]contact
+	known      []predicate.Record // for repeats
+	now        time.Time
+	verdicts   []predicate.Verdict
 }
 
 // Has implements predicate.Members by what was decided.
@@ -85,6 +86,8 @@ func newRun(t *rapid.T) *run {
 	require.NoError(t, err)
 	for i := range r.set.Len() {
 		r.forms = append(r.forms, buckets[r.set.ID(i)])
+		at := slices.IndexFunc(named, func(n predicate.Named) bool { return n.ID == r.set.ID(i) })
+		r.conditions = append(r.conditions, named[at].Condition)
 	}
 	for i := range r.contacts {
 		w := &r.contacts[i].world

@@ -213,6 +213,32 @@ func (db *DB) BucketMemberships(ctx context.Context, contact string, limit int) 
 	return members, nil
 }
 
+// BucketWhy is what is kept of why a membership began and ended.
+type BucketWhy struct {
+	Epoch             int64
+	EnteredAt, LeftAt time.Time // LeftAt is zero of a member
+	Source, Reason    string    // of the join, and of the leave
+	Entered, Left     []byte    // what SaveBucketTransitions was given as Why; nil is not kept
+}
+
+// BucketWhys are those of a contact in a bucket, the newest first, at most limit.
+func (db *DB) BucketWhys(ctx context.Context, bucket, contact string, limit int) ([]BucketWhy, error) {
+	const newest = `
+SELECT epoch, entered_at, left_at, source, coalesce(reason, ''), entered_why, left_why
+FROM bucket_members WHERE bucket_id = $1 AND contact_id = $2::text::uuid ORDER BY epoch DESC LIMIT $3`
+	rows, err := db.sql.Query(ctx, newest, bucket, contact, limit)
+	var found []BucketWhy
+	if err == nil {
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (w BucketWhy, err error) {
+			var left *time.Time
+			err = row.Scan(&w.Epoch, &w.EnteredAt, &left, &w.Source, &w.Reason, &w.Entered, &w.Left)
+			w.EnteredAt, w.LeftAt = w.EnteredAt.UTC(), timeOrZero(left)
+			return w, err
+		})
+	}
+	return found, wrapBucket(err, "read why contact "+contact+" joined and left", bucket)
+}
+
 // BucketCounts is how many joined a bucket, of which how many left, and how many are
 // members. It is kept with the members.
 type BucketCounts struct {

@@ -23,7 +23,11 @@ type BucketTransition struct {
 	// Until is when somebody put in by hand leaves, MaxDwellAt when anybody does; zero for
 	// never.
 	Until, MaxDwellAt time.Time
+	Why               []byte // what is kept of a join or a leave to explain it; see BucketWhys
 }
+
+// whysKept is of how many memberships of a contact in a bucket, the newest, it is kept why.
+const whysKept = 8
 
 // place is what tells a join, and the leave that ends it, from others.
 func (t *BucketTransition) place() bucketPlace { return bucketPlace{t.BucketID, t.ContactID, t.Epoch} }
@@ -52,8 +56,8 @@ SET entered = d.entered + excluded.entered, left_ = d.left_ + excluded.left_`
 
 	saveJoins = `
 WITH joined AS (
-    INSERT INTO bucket_members (bucket_id, contact_id, epoch, partition, entered_at, source, until, max_dwell_at)
-    SELECT v.* FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::timestamptz[]) AS v
+    INSERT INTO bucket_members (bucket_id, contact_id, epoch, partition, entered_at, source, until, max_dwell_at, entered_why)
+    SELECT v.* FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::bytea[]) AS v
     ON CONFLICT (bucket_id, contact_id, epoch) DO NOTHING
     RETURNING bucket_id, partition, entered_at
 ), changed AS (
@@ -62,6 +66,11 @@ WITH joined AS (
     SELECT bucket_id, partition, (entered_at AT TIME ZONE 'UTC')::date AS day, 1 AS entered, 0 AS left_ FROM joined
 ), counted AS (` + countedBuckets + `)` + countedDays
 
+	forgetWhys = `
+UPDATE bucket_members AS m SET entered_why = NULL, left_why = NULL
+FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[]) AS v (bucket_id, contact_id, epoch)
+WHERE m.bucket_id = v.bucket_id AND m.contact_id = v.contact_id AND m.epoch = v.epoch AND (m.entered_why IS NOT NULL OR m.left_why IS NOT NULL)`
+
 	saveKept = `
 UPDATE bucket_members AS m SET until = v.until, max_dwell_at = v.max_dwell_at
 FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]) AS v (bucket_id, contact_id, epoch, until, max_dwell_at)
@@ -69,8 +78,8 @@ WHERE m.bucket_id = v.bucket_id AND m.contact_id = v.contact_id AND m.epoch = v.
 
 	saveLeaves = `
 WITH ended AS (
-    UPDATE bucket_members AS m SET left_at = v.at, reason = v.reason
-    FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::timestamptz[], $5::text[]) AS v (bucket_id, contact_id, epoch, at, reason)
+    UPDATE bucket_members AS m SET left_at = v.at, reason = v.reason, left_why = v.why
+    FROM unnest($1::text[], $2::text[]::uuid[], $3::bigint[], $4::timestamptz[], $5::text[], $6::bytea[]) AS v (bucket_id, contact_id, epoch, at, reason, why)
     WHERE m.bucket_id = v.bucket_id AND m.contact_id = v.contact_id AND m.epoch = v.epoch AND m.left_at IS NULL
     RETURNING m.bucket_id, m.partition, m.left_at
 ), changed AS (
@@ -98,7 +107,7 @@ WITH removed AS (
 )
 
 // SaveBucketTransitions writes what happened to members of buckets, with the counters, in
-// one round trip of at most four statements, however many there are. Several transitions
+// one round trip of at most five statements, however many there are. Several transitions
 // of one contact and bucket are in the order in which they happened. Of the contacts in
 // forget nothing is left.
 //
@@ -152,11 +161,34 @@ func queueJoins(batch *pgx.Batch, joins []*BucketTransition) {
 	n := len(joins)
 	buckets, contacts, epochs, partitions := make([]string, n), make([]string, n), make([]int64, n), make([]int32, n)
 	at, sources, until, maxDwell := make([]time.Time, n), make([]string, n), make([]*time.Time, n), make([]*time.Time, n)
+	whys, old := make([][]byte, n), oldWhys{}
 	for i, t := range joins {
 		buckets[i], contacts[i], epochs[i], partitions[i] = t.BucketID, t.ContactID, t.Epoch, t.Partition
 		at[i], sources[i], until[i], maxDwell[i] = t.At, t.Source, optionalTime(t.Until), optionalTime(t.MaxDwellAt)
+		whys[i] = t.Why
+		old.add(t)
 	}
-	batch.Queue(saveJoins, buckets, contacts, epochs, partitions, at, sources, until, maxDwell)
+	batch.Queue(saveJoins, buckets, contacts, epochs, partitions, at, sources, until, maxDwell, whys)
+	old.queue(batch)
+}
+
+// oldWhys are memberships of which it is kept no more why they began and ended.
+type oldWhys struct {
+	buckets, contacts []string
+	epochs            []int64
+}
+
+// add takes the one that is too old because of a join.
+func (o *oldWhys) add(join *BucketTransition) {
+	if join.Epoch > whysKept {
+		o.buckets, o.contacts, o.epochs = append(o.buckets, join.BucketID), append(o.contacts, join.ContactID), append(o.epochs, join.Epoch-whysKept)
+	}
+}
+
+func (o *oldWhys) queue(batch *pgx.Batch) {
+	if len(o.epochs) > 0 {
+		batch.Queue(forgetWhys, o.buckets, o.contacts, o.epochs)
+	}
 }
 
 func queueKept(batch *pgx.Batch, kept []*BucketTransition) {
@@ -173,11 +205,12 @@ func queueKept(batch *pgx.Batch, kept []*BucketTransition) {
 func queueLeaves(batch *pgx.Batch, leaves []*BucketTransition) {
 	n := len(leaves)
 	buckets, contacts, epochs := make([]string, n), make([]string, n), make([]int64, n)
-	at, reasons := make([]time.Time, n), make([]string, n)
+	at, reasons, whys := make([]time.Time, n), make([]string, n), make([][]byte, n)
 	for i, t := range leaves {
 		buckets[i], contacts[i], epochs[i], at[i], reasons[i] = t.BucketID, t.ContactID, t.Epoch, t.At, t.Reason
+		whys[i] = t.Why
 	}
-	batch.Queue(saveLeaves, buckets, contacts, epochs, at, reasons)
+	batch.Queue(saveLeaves, buckets, contacts, epochs, at, reasons, whys)
 }
 
 // PurgeBucket removes at most limit rows of a bucket, from rows and counters, and says how

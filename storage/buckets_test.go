@@ -352,3 +352,38 @@ func TestMembersAreReadInChunksAndOnceEachWhileOthersJoinAndLeave(t *testing.T) 
 	_, _, err := db.WalkBucketMembers(t.Context(), "b", storage.BucketMemberFilter{}, 10, "bm9uc2Vuc2U")
 	require.ErrorIs(t, err, storage.ErrListCursor)
 }
+
+func TestWhyTheNewestMembershipsBeganAndEndedIsKept(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	contact, at := uuid.NewString(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	save := func(tr storage.BucketTransition) {
+		tr.ContactID, tr.BucketID, tr.At = contact, "keen", at.Add(time.Duration(tr.Epoch)*time.Hour)
+		require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error {
+			return tx.SaveBucketTransitions(t.Context(), []storage.BucketTransition{tr}, nil)
+		}))
+	}
+	for epoch := range int64(20) {
+		save(storage.BucketTransition{Epoch: epoch + 1, Entered: true, Source: "event", Why: []byte{1, byte(epoch)}})
+		save(storage.BucketTransition{Epoch: epoch + 1, Reason: "criteria", Why: []byte{2, byte(epoch)}})
+	}
+	whys, err := db.BucketWhys(t.Context(), "keen", contact, 100)
+	require.NoError(t, err)
+	require.Len(t, whys, 20)
+	for i, w := range whys {
+		epoch := int64(20 - i)
+		require.Equal(t, epoch, w.Epoch)
+		require.Equal(t, at.Add(time.Duration(epoch)*time.Hour), w.LeftAt)
+		if i < 8 {
+			require.Equal(t, []byte{1, byte(epoch - 1)}, w.Entered)
+			require.Equal(t, []byte{2, byte(epoch - 1)}, w.Left)
+		} else {
+			require.Nil(t, w.Entered)
+			require.Nil(t, w.Left)
+		}
+	}
+	require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.SaveBucketTransitions(t.Context(), nil, []string{contact}) }))
+	whys, err = db.BucketWhys(t.Context(), "keen", contact, 100)
+	require.NoError(t, err)
+	require.Empty(t, whys)
+}

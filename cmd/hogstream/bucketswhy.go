@@ -18,6 +18,7 @@ type bucketsWhyCmd struct {
 	apiFlags
 	UserID string `arg:"" help:"A user id, an anonymous id or a contact id; it need not be a member."`
 	Bucket string `arg:"" help:"Id of the bucket."`
+	At     string `help:"As of a transition, instead of now: 2 is the second join, 2/left the leave after it; or the id of a bucket.entered or bucket.left." placeholder:"TRANSITION"`
 }
 
 // Run says why a contact is in a bucket, or why not.
@@ -28,7 +29,9 @@ func (c *bucketsWhyCmd) Run(ctx context.Context, out *output) error {
 	}
 	var answer explain.Answer
 	path := bucketsPath + "/" + url.PathEscape(c.Bucket) + "/members/" + url.PathEscape(c.UserID) + "/why"
-	if err := api.call(ctx, http.MethodGet, path, nil, nil, &answer); err != nil {
+	query := url.Values{}
+	setQuery(query, "at", c.At)
+	if err := api.call(ctx, http.MethodGet, path, query, nil, &answer); err != nil {
 		return err
 	}
 	return out.value(&answer, func(w io.Writer) { printWhy(w, &answer) })
@@ -36,13 +39,12 @@ func (c *bucketsWhyCmd) Run(ctx context.Context, out *output) error {
 
 // printWhy draws an answer: what decides, the tree of the criteria, and the membership.
 func printWhy(w io.Writer, a *explain.Answer) {
-	is := "is not in"
-	if a.Member {
-		is = "is in"
-	}
-	fmt.Fprintf(w, "%s %s %s\n", a.UserID, is, a.BucketID)
+	fmt.Fprintf(w, "%s %s %s\n", a.UserID, isWords(a), a.BucketID)
 	for _, r := range a.Reasons {
 		fmt.Fprintf(w, "  %s\n", r.Text)
+	}
+	if t := a.Transition; t != nil {
+		fmt.Fprintf(w, "  %s\n", transitionWords(t))
 	}
 	if m := a.Membership; m != nil {
 		fmt.Fprintf(w, "  joined for the %s time at %s (%s)%s\n", ordinal(int(m.Epoch)), shownTime(m.EnteredAt), m.Source, leftWords(m))
@@ -54,6 +56,57 @@ func printWhy(w io.Writer, a *explain.Answer) {
 		fmt.Fprintln(w)
 		drawTree(w, a.Criteria)
 	}
+	if len(a.Transitions) > 0 && a.Transition == nil {
+		fmt.Fprintln(w)
+		printTransitions(w, a.Transitions)
+	}
+}
+
+// isWords says whether it is a member, or what the transition was that was asked for.
+func isWords(a *explain.Answer) string {
+	switch t := a.Transition; {
+	case t != nil && t.Is == "left":
+		return "left"
+	case t != nil:
+		return "joined"
+	case a.Member:
+		return "is in"
+	}
+	return "is not in"
+}
+
+// transitionWords say when a transition was, by which record, and by which fact it was told.
+func transitionWords(t *explain.Transition) string {
+	out := "at " + shownTime(t.At)
+	if t.Cause != nil {
+		out += ", record " + t.Cause.ID
+		if t.Cause.Place != nil {
+			out += " (" + placeWords(t.Cause.Place) + ")"
+		}
+	}
+	if t.Told != nil && *t.Told {
+		return out + ", told by " + t.Fact
+	}
+	return out + ", told by none"
+}
+
+// printTransitions lists joins and leaves, with the records that led to them.
+func printTransitions(w io.Writer, all []explain.Transition) {
+	rows := make([][]string, 0, len(all))
+	for _, t := range all {
+		told, cause := "?", ""
+		if t.Told != nil {
+			told = map[bool]string{true: "told", false: "silent"}[*t.Told]
+		}
+		if t.Cause != nil {
+			cause = t.Cause.ID
+			if t.Cause.Place != nil {
+				cause = placeWords(t.Cause.Place)
+			}
+		}
+		rows = append(rows, []string{t.Name, t.Is, shownTime(t.At), t.Source + t.Reason, told, cause})
+	}
+	table(w, []string{"at", "is", "when", "because of", "told", "cause"}, rows)
 }
 
 func leftWords(m *explain.Membership) string {

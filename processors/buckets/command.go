@@ -59,7 +59,7 @@ func (l *Logic) forget(s State, r *derive.Record[State], now time.Time) (derive.
 	if err := readCommand(r.Command, &c); err != nil {
 		return derive.Result[State]{}, err
 	}
-	w := l.work(s, r.ContactID)
+	w := l.work(s, r.ContactID).because(r)
 	w.begin(micros(now), sourceManual)
 	at, found := w.s.search(c.Bucket)
 	if found {
@@ -87,7 +87,7 @@ func (l *Logic) setMember(s State, r *derive.Record[State], now time.Time) (deri
 	if b == nil {
 		return derive.Result[State]{}, fmt.Errorf("command member: bucket %q is no manual bucket in use", c.Bucket)
 	}
-	w := l.work(s, r.ContactID)
+	w := l.work(s, r.ContactID).because(r)
 	w.begin(micros(now), sourceManual)
 	until := int64(0)
 	if c.Until != nil {

@@ -126,7 +126,7 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 		for _, t := range c.State.Transitions() {
 			transitions = append(transitions, storage.BucketTransition{
 				ContactID: t.ContactID, Partition: c.Partition, BucketID: t.BucketID, Epoch: t.Epoch, Entered: t.Entered, Kept: t.Kept,
-				At: t.At, Source: t.Source, Reason: t.Reason, Until: t.Until, MaxDwellAt: t.MaxDwellAt,
+				At: t.At, Source: t.Source, Reason: t.Reason, Until: t.Until, MaxDwellAt: t.MaxDwellAt, Why: t.Why,
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,8 @@ type sim struct {
 	sent     []*schemas.Event // for repeats
 	ids      map[string]bool  // of all facts
 	n        int
+
+	recording string // id of the record that is stepped
 }
 
 // simContact is a contact, as Postgres, the log and the processor know it.
@@ -332,7 +335,9 @@ func (s *sim) record(c *simContact) {
 	if r.Fact != nil {
 		r.ID, r.OccurredAt = r.Fact.ID, r.Fact.OccurredAt
 	}
+	s.recording = r.ID
 	s.step(c, r, s.now)
+	s.recording = ""
 }
 
 func (s *sim) fact(typ string, row *storage.Contact) *schemas.Fact {
@@ -398,12 +403,53 @@ func (s *sim) transitions(c *simContact) (told []buckets.Transition) {
 		}
 		require.False(s.t, tr.At.Before(c.last[tr.BucketID].At), "time does not go back")
 		c.last[tr.BucketID] = tr
+		s.keptWhy(c, &tr)
 		if tr.Told {
 			told = append(told, tr)
 		}
 	}
 	c.seen = len(all)
 	return told
+}
+
+// keptWhy looks at what is kept of a transition: what the criteria said then.
+func (s *sim) keptWhy(c *simContact, tr *buckets.Transition) {
+	k, err := buckets.DecodeKept(tr.Why)
+	require.NoError(s.t, err)
+	require.Equal(s.t, tr.Told, k.Told)
+	require.Equal(s.t, s.recording, k.Cause)
+	require.Equal(s.t, s.set.Version, k.Version)
+	b := s.set.Find(tr.BucketID)
+	e, err := k.Explain(b, tr.At)
+	require.NoError(s.t, err)
+	if e == nil { // a manual one, one that is not in use, or that the contact is not filled with
+		filled := s.recording != "" && s.logic.VersionOf(c.state) == s.logic.Version()
+		require.False(s.t, filled && b != nil && b.Enabled && tr.BucketID != manualID)
+		return
+	}
+	if tr.Entered || tr.Reason == "criteria" {
+		require.Equal(s.t, tr.Entered, e.Holds)
+	}
+	if s.recording != "" && tr.Source == "event" {
+		s.leavesAgree(c, s.forms[tr.BucketID], e, tr.At)
+	}
+}
+
+// leavesAgree compares leaves with the model, but for those on what followed from the record.
+func (s *sim) leavesAgree(c *simContact, form predicatetest.Object, e *predicate.Explanation, at time.Time) {
+	switch form["type"] {
+	case "composite":
+		for i, inner := range form["conditions"].([]any) {
+			s.leavesAgree(c, inner.(predicatetest.Object), &e.Conditions[i], at)
+		}
+	case "not":
+		s.leavesAgree(c, form["condition"].(predicatetest.Object), &e.Conditions[0], at)
+	case "bucket":
+	default:
+		if name, _ := form["eventName"].(string); !strings.HasPrefix(name, "bucket.") {
+			require.Equal(s.t, c.world.Holds(form, at.UnixMicro()), e.Holds, "%s at %s", marshal(form), at)
+		}
+	}
 }
 
 // facts looks at what is told: each transition that is, once.
@@ -443,7 +489,7 @@ func (s *sim) command(c *simContact) {
 		m.Until = new(s.now.Add(predicatetest.Duration(predicatetest.Draw(s.t, "until", predicatetest.Spans))))
 		c.member = m.Until.UnixMicro()
 	}
-	s.step(c, &derive.Record[buckets.State]{ID: c.id, ContactID: c.id, OccurredAt: s.now, Command: &derive.Command{What: buckets.CommandMember, JSON: marshal(m)}}, s.now)
+	s.step(c, &derive.Record[buckets.State]{ContactID: c.id, OccurredAt: s.now, Command: &derive.Command{What: buckets.CommandMember, JSON: marshal(m)}}, s.now)
 }
 
 // refill does what the frame does for a contact that is behind.
@@ -539,7 +585,7 @@ func (s *sim) merge() {
 	f.Merged = &schemas.ContactMerged{LoserID: loser.id, Properties: row.Properties}
 	s.remove(loser)
 	s.step(survivor, &derive.Record[buckets.State]{
-		ID: f.ID, ContactID: survivor.id, OccurredAt: f.OccurredAt, Fact: f, Loser: &derive.Loser[buckets.State]{ContactID: loser.id, State: state},
+		ContactID: survivor.id, OccurredAt: f.OccurredAt, Fact: f, Loser: &derive.Loser[buckets.State]{ContactID: loser.id, State: state},
 	}, s.now)
 	for bucket, n := range survivor.gained {
 		survivor.totals[bucket] += n

@@ -26,7 +26,7 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	if err != nil {
 		return derive.Result[State]{}, err
 	}
-	w := l.work(s, r.ContactID)
+	w := l.work(s, r.ContactID).because(r)
 	at := asOf(r, now)
 	if err := w.catchUp(min(micros(r.OccurredAt), at) - 1); err != nil {
 		return derive.Result[State]{}, err
@@ -94,7 +94,7 @@ func text(s *string) string {
 
 // wake handles what is due.
 func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
-	w := l.work(s, r.ContactID)
+	w := l.work(s, r.ContactID).because(r)
 	w.s.due, w.changed = 0, true
 	if err := w.catchUp(micros(now)); err != nil {
 		return derive.Result[State]{}, err
@@ -209,6 +209,12 @@ func (l *Logic) work(s State, contact string) *work {
 		w.fresh, w.changed = true, true
 		w.s.known, w.s.version = true, l.version
 	}
+	return w
+}
+
+// because names the record in hand.
+func (w *work) because(r *derive.Record[State]) *work {
+	w.cause, w.place = r.ID, r.Place
 	return w
 }
 

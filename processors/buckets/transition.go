@@ -19,6 +19,8 @@ type Transition struct {
 	// Until is when a manual membership expires, MaxDwellAt when the longest stay ends; zero
 	// is never.
 	Until, MaxDwellAt time.Time
+	// Why is what is kept to explain it later, for DecodeKept; nil of one that goes on.
+	Why []byte
 }
 
 // Membership is what a contact is, or was last, in a bucket.

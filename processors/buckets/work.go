@@ -47,6 +47,8 @@ type work struct {
 
 	at      int64 // as of when
 	source  string
+	cause   string       // id of the record in hand; empty for none
+	place   derive.Place // of it
 	silent  bool
 	touched []int // to be evaluated, ascending
 	turns   int   // since begin
@@ -178,6 +180,7 @@ func (w *work) turn(m *membership, t Transition) {
 	w.s.clock, w.changed = w.at, true
 	w.turns++
 	if !t.Kept {
+		w.s.changes[len(w.s.changes)-1].Why = w.keepWhy(m.bucket, t.Told)
 		var few [8]int
 		w.touch(w.d.set.OnBucket(m.bucket, few[:0]))
 	}

@@ -161,6 +161,17 @@ type Record[S any] struct {
 	// Loser is beside contact.merged what the loser had; nil when that had been taken in
 	// before, by the take-over or with another loser's.
 	Loser *Loser[S]
+	// Place is where the record stands that led to the step; of what was forwarded or
+	// redriven, that of the signal which carries it. A Rehearsal has none.
+	Place Place
+}
+
+// Place is where a record stands on the log.
+type Place struct {
+	Topic      schemas.Topic
+	Partition  int32
+	Offset     int64
+	AppendedAt time.Time
 }
 
 // Command is a signal of type command.

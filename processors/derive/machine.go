@@ -223,6 +223,7 @@ func (m *machine[S]) again(c *contact[S], in *incoming) error {
 // is left but its number and a dead letter.
 func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hops int, now time.Time) error {
 	r.Seq, r.Era = c.row.Seq, c.row.Era
+	r.Place = Place{cause.Topic, cause.Partition, cause.Offset, cause.AppendTime}
 	switch {
 	case r.Event != nil:
 		r.OccurredAt = r.Event.OccurredAt
