@@ -58,7 +58,7 @@ func TestTopicsThatAreReadAnHourApartGiveTheSameMembersAndFacts(t *testing.T) {
 			r := apart.run(buckets.Name, 50)
 			apart.WaitDrained(buckets.Name, schemas.TopicEvents, schemas.TopicLifecycle, schemas.TopicSignals)
 			apart.WaitDrained(buckets.Name, schemas.TopicSignals) // what was handed over meanwhile
-			require.Greater(t, r.held(), 20.0, "they had to wait")
+			require.Positive(t, r.held(), "some had to wait, though what is fetched is taken in the order of the numbers")
 			require.Equal(t, members, apart.members())
 			require.Equal(t, facts, apart.history())
 			t.Logf("%v of %d records waited", r.held(), len(records))
