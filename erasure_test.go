@@ -353,7 +353,7 @@ func (e *erasing) requireNothingShown(contacts []string, letters map[string][]st
 	}
 	require.NoError(t, json.Unmarshal(e.send("GET", "/openapi.json", ""), &doc))
 	of := map[string][]string{
-		"delivery": deliveries, "entry": slices.Concat(letters["destination"], letters["processor"]), "replay": {replay}, "key": contacts,
+		"delivery": deliveries, "entry": slices.Concat(letters["destination"], letters["processor"]), "replay": {replay}, "key": contacts, "record": deliveries,
 	}
 	asked := 0
 	for path, methods := range doc.Paths {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream"
@@ -203,13 +205,50 @@ func TestAnAnswerNamesTheRecordsThatTurnedItsParts(t *testing.T) {
 			require.Equal(t, events.Events[1].ID, then.Criteria.Conditions[0].Saw.Events[0].ID.String(), "the newest then")
 			require.JSONEq(t, `"pro"`, string(then.Criteria.Conditions[1].Saw.Value))
 		}
-		_, err := a.explainer.WhyAt(t.Context(), "buyers", "ada", "1/left")
+		a.requireTracedBothWays(joined.Fact)
+		ahead, err := a.explainer.Upcoming(t.Context(), "", 2*time.Hour)
+		require.NoError(t, err)
+		require.True(t, ahead.Whole)
+		require.Len(t, ahead.Buckets, 1, "of all that ada and the other are in, time turns one")
+		require.Equal(t, []any{"buyers", 1, 0}, []any{ahead.Buckets[0].BucketID, ahead.Buckets[0].Leaves, ahead.Buckets[0].Joins})
+		require.WithinDuration(t, answer.Next, ahead.Buckets[0].First, 0)
+		ahead, err = a.explainer.Upcoming(t.Context(), "buyers", time.Minute)
+		require.NoError(t, err)
+		require.Empty(t, ahead.Buckets)
+
+		_, err = a.explainer.WhyAt(t.Context(), "buyers", "ada", "1/left")
 		require.ErrorIs(t, err, hogstream.ErrNoTransition)
 		_, err = a.explainer.Why(t.Context(), "buyers", "nobody")
 		require.ErrorIs(t, err, hogstream.ErrNoContact)
 		_, err = a.explainer.Why(t.Context(), "nothing", "ada")
 		require.ErrorIs(t, err, hogstream.ErrNoBucket)
 	})
+}
+
+// requireTracedBothWays goes from a fact on a bucket back to what was sent, and from each of
+// its causes to the fact.
+func (a *asking) requireTracedBothWays(fact string) {
+	a.t.Helper()
+	trace, err := a.explainer.Trace(a.t.Context(), fact)
+	require.NoError(a.t, err)
+	require.Equal(a.t, []any{schemas.FactBucketEntered, "buyers"}, []any{trace.Record.Type, trace.Record.Bucket})
+	require.Empty(a.t, trace.Effects)
+	var topics []string
+	for _, cause := range trace.Causes {
+		topics = append(topics, cause.Place.Topic)
+		a.requireAt(&cause.Place, cause.ID)
+		for _, name := range []string{cause.ID, fmt.Sprintf("%s-%d-%d", cause.Place.Topic, cause.Place.Partition, cause.Place.Offset)} {
+			from, err := a.explainer.Trace(a.t.Context(), name)
+			require.NoError(a.t, err)
+			require.True(a.t, from.Whole)
+			require.True(a.t, slices.ContainsFunc(from.Effects, func(e explain.Traced) bool { return e.ID == fact && e.Place == trace.Record.Place }), "%s: %+v", name, from)
+		}
+	}
+	require.Equal(a.t, []string{"events", "resolved", "ingest"}, topics)
+	_, err = a.explainer.Trace(a.t.Context(), uuid.NewString())
+	require.ErrorIs(a.t, err, explain.ErrNoRecord)
+	_, err = a.explainer.Trace(a.t.Context(), "lifecycle-0")
+	require.ErrorIs(a.t, err, explain.ErrRecord)
 }
 
 // fact decodes a record.

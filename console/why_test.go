@@ -42,3 +42,17 @@ func TestWhyTellsOfABucketThatIsDefinedNoMore(t *testing.T) {
 	}
 	require.Equal(t, "Transition not found", s.request(http.MethodGet, "/buckets/gone/members/u1/why?at=1/left", "", http.StatusNotFound)["error"])
 }
+
+func TestWhatTimeWillDoAsksForATimeToComeAndABucketThatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.define(buckets("buyers")...)
+	answer := s.request(http.MethodGet, "/upcoming?within=12h&bucket=buyers", "", http.StatusOK)
+	require.Equal(t, true, answer["whole"])
+	require.Equal(t, []any{}, answer["buckets"])
+	require.Equal(t, "Bucket not found", s.request(http.MethodGet, "/upcoming?bucket=nothing", "", http.StatusNotFound)["error"])
+	for _, within := range []string{"soon", "0h", "400d"} {
+		s.request(http.MethodGet, "/upcoming?within="+within, "", http.StatusBadRequest)
+	}
+	s.request(http.MethodGet, "/trace/lifecycle-0-1", "", http.StatusNotFound)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -121,4 +122,29 @@ func (db *DB) NextTimer(ctx context.Context) (due, now time.Time, err error) {
 		due = at.UTC()
 	}
 	return due, now.UTC(), nil
+}
+
+// TimersUntil are the next timers of a processor that are due until a time and were not sent,
+// the earliest first: those after one that was returned, the zero one at first.
+func (db *DB) TimersUntil(ctx context.Context, processor string, until time.Time, after Timer, limit int) ([]Timer, error) {
+	const list = `
+SELECT contact_id::text, what, due FROM timers
+WHERE owner = $1 AND sent_at IS NULL AND due <= $2 AND due >= $3 AND (due, contact_id, what) > ($3, $4::text::uuid, $5)
+ORDER BY due, contact_id, what LIMIT $6`
+	if after.ContactID == "" {
+		after = Timer{ContactID: uuid.Nil.String(), Due: time.Unix(0, 0)}
+	}
+	rows, err := db.sql.Query(ctx, list, processor, until, after.Due, after.ContactID, after.What, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list timers of %s: %w", processor, err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Timer, err error) {
+		err = row.Scan(&t.ContactID, &t.What, &t.Due)
+		t.Due = t.Due.UTC()
+		return t, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list timers of %s: %w", processor, err)
+	}
+	return found, nil
 }

@@ -15,14 +15,15 @@ import (
 )
 
 type bucketsCmd struct {
-	Ls      bucketsLsCmd      `cmd:"" help:"List buckets: how each is, and how many members it has."`
-	Show    bucketsShowCmd    `cmd:"" help:"Show a bucket, its criteria, and who joined last."`
-	Members bucketsMembersCmd `cmd:"" help:"List the members of a bucket, the newest joins first; with --user-id, whether one is a member."`
-	Why     bucketsWhyCmd     `cmd:"" help:"Say why a contact is in a bucket, or why not: the tree of its criteria, and what turned each."`
-	Export  bucketsExportCmd  `cmd:"" help:"Write all members of a bucket as NDJSON or CSV."`
-	Add     bucketsAddCmd     `cmd:"" help:"Put a contact into a manual bucket."`
-	Remove  bucketsRemoveCmd  `cmd:"" help:"Take a contact out of a manual bucket."`
-	Purge   bucketsPurgeCmd   `cmd:"" help:"Forget the members of a bucket that is defined no more."`
+	Ls       bucketsLsCmd       `cmd:"" help:"List buckets: how each is, and how many members it has."`
+	Show     bucketsShowCmd     `cmd:"" help:"Show a bucket, its criteria, and who joined last."`
+	Members  bucketsMembersCmd  `cmd:"" help:"List the members of a bucket, the newest joins first; with --user-id, whether one is a member."`
+	Why      bucketsWhyCmd      `cmd:"" help:"Say why a contact is in a bucket, or why not: the tree of its criteria, and what turned each."`
+	Upcoming bucketsUpcomingCmd `cmd:"" help:"Say what time alone will do: how many leave and join each bucket."`
+	Export   bucketsExportCmd   `cmd:"" help:"Write all members of a bucket as NDJSON or CSV."`
+	Add      bucketsAddCmd      `cmd:"" help:"Put a contact into a manual bucket."`
+	Remove   bucketsRemoveCmd   `cmd:"" help:"Take a contact out of a manual bucket."`
+	Purge    bucketsPurgeCmd    `cmd:"" help:"Forget the members of a bucket that is defined no more."`
 }
 
 type bucket struct {

@@ -476,12 +476,12 @@ func TestBucketsThatFollowFromOneAnotherInACircleAreAnErrorThatChangesNothing(t 
 		asOften = append(asOften, p.All(p.Event("bucket:entered:b").Exactly(float64(n)), p.Event("bucket:left:b").Exactly(float64(n))))
 	}
 	s := newStage(t, bucket("a", p.All(p.Event("go").Exists(), p.Any(asOften...))), bucket("b", p.InBucket("a")))
-	before, err := buckets.Encode(s.state)
+	before, err := buckets.EncodeState(s.state)
 	require.NoError(t, err)
 	e := &schemas.Event{ID: s.identifier(), ContactID: s.id, Name: "go", Properties: "{}", OccurredAt: s.now, ReceivedAt: s.now}
 	_, err = s.logic.Step(s.state, &derive.Record[buckets.State]{ID: e.ID, ContactID: s.id, OccurredAt: s.now, Event: e}, s.now)
 	require.ErrorContains(t, err, "buckets follow from one another in a circle")
-	after, err := buckets.Encode(s.state)
+	after, err := buckets.EncodeState(s.state)
 	require.NoError(t, err)
 	assert.Equal(t, before, after)
 	assert.Empty(t, s.state.Transitions())

@@ -121,6 +121,9 @@ func (codec) Decode(data []byte) (State, error) {
 	return s, nil
 }
 
+// EncodeState is the state of a contact as the processor keeps it.
+func EncodeState(s State) ([]byte, error) { return codec{}.Encode(s) }
+
 // DecodeState reads the state of a contact as the processor keeps it.
 func DecodeState(data []byte) (State, error) { return codec{}.Decode(data) }
 

@@ -6,10 +6,6 @@ import (
 	"github.com/hogstream/hogstream/processors/derive"
 )
 
-// Encode and Decode are the processor's.
-func Encode(s State) ([]byte, error)    { return codec{}.Encode(s) }
-func Decode(data []byte) (State, error) { return codec{}.Decode(data) }
-
 // NewProcessor is the processor without the frame.
 func NewProcessor(opts Options, reg prometheus.Registerer) (derive.Processor[State], error) {
 	return newProcessor(opts, reg)

@@ -365,14 +365,14 @@ func (s *sim) accept(c *simContact, result derive.Result[buckets.State]) {
 	c.state, c.timers = result.State, result.Timers
 	if !result.Same {
 		var err error
-		c.saved, err = buckets.Encode(c.state)
+		c.saved, err = buckets.EncodeState(c.state)
 		require.NoError(s.t, err)
 	}
 	told := s.transitions(c)
 	s.facts(c, result.Outputs, told)
 	if predicatetest.Chance(s.t, "the batch ends") {
 		var err error
-		c.state, err = buckets.Decode(c.saved)
+		c.state, err = buckets.DecodeState(c.saved)
 		require.NoError(s.t, err)
 		c.seen = 0
 	}
@@ -515,7 +515,7 @@ func (s *sim) takeOverAnew(c *simContact) {
 	if !s.l.NoMail { // what facts said is stored nowhere
 		return
 	}
-	before, err := buckets.Decode(c.saved)
+	before, err := buckets.DecodeState(c.saved)
 	require.NoError(s.t, err)
 	state, timers := s.logic.TakeOver(before, &derive.Known{Contact: c.row(), Events: c.stored}, s.now)
 	c.seen = 0
@@ -565,9 +565,9 @@ func (s *sim) merge() {
 	loser.state = state
 	s.facts(loser, said, s.transitions(loser))
 	require.Empty(s.t, loser.inside, "who is merged away leaves every bucket")
-	data, err := buckets.Encode(state)
+	data, err := buckets.EncodeState(state)
 	require.NoError(s.t, err)
-	if state, err = buckets.Decode(data); err != nil {
+	if state, err = buckets.DecodeState(data); err != nil {
 		s.t.Fatal(err)
 	}
 	w, o := &survivor.world, &loser.world

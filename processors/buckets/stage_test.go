@@ -189,9 +189,9 @@ func (s *stage) merge(loser *stage, properties string) {
 	state, said := s.logic.HandOver(loser.state, loser.id, s.now)
 	loser.state = state
 	loser.tell(said)
-	data, err := buckets.Encode(state)
+	data, err := buckets.EncodeState(state)
 	require.NoError(s.t, err)
-	state, err = buckets.Decode(data)
+	state, err = buckets.DecodeState(data)
 	require.NoError(s.t, err)
 	s.row.Properties = properties
 	s.stored = append(s.stored, loser.stored...)

@@ -175,21 +175,21 @@ func FuzzState(f *testing.F) {
 	s.event("active")
 	s.updated(`{"plan":"pro"}`)
 	s.after(8*day + time.Hour)
-	data, err := buckets.Encode(s.state)
+	data, err := buckets.EncodeState(s.state)
 	require.NoError(f, err)
 	f.Add(data)
 	f.Add([]byte{1, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		state, err := buckets.Decode(data)
+		state, err := buckets.DecodeState(data)
 		if err != nil {
 			require.ErrorIs(t, err, buckets.ErrState)
 			return
 		}
-		once, err := buckets.Encode(state)
+		once, err := buckets.EncodeState(state)
 		require.NoError(t, err)
-		again, err := buckets.Decode(once)
+		again, err := buckets.DecodeState(once)
 		require.NoError(t, err)
-		twice, err := buckets.Encode(again)
+		twice, err := buckets.EncodeState(again)
 		require.NoError(t, err)
 		require.Equal(t, once, twice)
 	})

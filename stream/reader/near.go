@@ -91,8 +91,21 @@ func (s *Scanner) Before(ctx context.Context, key stream.TopicPartition, offset 
 	return enough || offset <= start, nil
 }
 
-// earliest asks for the first offset instead of one at a time.
-const earliest = -2
+// OffsetAfter is the offset of the first record that was appended at a time or later, or that
+// of the next to come.
+func (s *Scanner) OffsetAfter(ctx context.Context, key stream.TopicPartition, at time.Time) (int64, error) {
+	offset, err := s.offsetAt(ctx, key, stream.SinceEpoch(at))
+	if err == nil && offset < 0 {
+		offset, err = s.offsetAt(ctx, key, latest)
+	}
+	return offset, err
+}
+
+// What asks for the first offset, or for that of the next record, instead of one at a time.
+const (
+	earliest = -2
+	latest   = -1
+)
 
 // offsetAt is where the first record stands that was appended at a time, in milliseconds,
 // or later; negative when there is none.
