@@ -96,6 +96,15 @@ RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.ho
 	return taken, nil
 }
 
+// TimersUnderWay is how many timers were sent after a time and are not taken, counted up to limit.
+func (db *DB) TimersUnderWay(ctx context.Context, after time.Time, limit int) (n int, err error) {
+	const count = `SELECT count(*) FROM (SELECT FROM timers WHERE sent_at > $1 LIMIT $2) AS t`
+	if err := db.sql.QueryRow(ctx, count, after, limit).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the timers that are under way: %w", err)
+	}
+	return n, nil
+}
+
 // ForgetSending takes timers that were sent before a time, at most limit of them, for ones
 // that never were, and says how many: their signals are lost, or wait for very long. Those
 // that another ticker has in hand are left out.

@@ -6,6 +6,8 @@
 //     within a second after it. The processor knows by its epoch one that came again.
 //   - One that was sent and is not taken for an hour is sent again: its signal may have been
 //     lost with its topic.
+//   - Of a midnight's timers no more than some hundreds are under way at once, so that live
+//     records come in between.
 //   - Nothing is looked for again and again: the next due is known, and who arms an earlier
 //     one says so. No more than what is sent at once is in memory.
 //   - While what was sent before is not yet applied by identity and contacts, timers wait, an
@@ -44,11 +46,14 @@ type Config struct {
 const LagAllowed = 30 * time.Second
 
 const (
-	sentAtOnce  = 2000
-	longestWait = time.Hour   // for them
-	lookAgain   = time.Second // when timers wait, or another ticker has them in hand
-	clockCheck  = time.Minute // a clock that is set back or forward is noticed so soon
-	takenWithin = time.Hour   // of its being sent a timer is taken, or it is sent again
+	sentAtOnce  = 2000 // that are looked for again
+	underWay    = 500  // timers, sent and not taken: live records wait behind them
+	underWayFor = 5 * time.Second
+	roomAgain   = 10 * time.Millisecond // when there is no room for more
+	longestWait = time.Hour             // for them
+	lookAgain   = time.Second           // when timers wait, or another ticker has them in hand
+	clockCheck  = time.Minute           // a clock that is set back or forward is noticed so soon
+	takenWithin = time.Hour             // of its being sent a timer is taken, or it is sent again
 )
 
 // Ticker sends timers. There is one in each process that runs processors; several share
@@ -154,7 +159,11 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	t.noteWait(behind, due, now)
-	sent, err := t.send(ctx, sendBy(now, behind), now)
+	room, err := t.room(ctx, now)
+	if err != nil || room == 0 {
+		return roomAgain, err
+	}
+	sent, err := t.send(ctx, sendBy(now, behind), now, room)
 	if err != nil {
 		return 0, err
 	}
@@ -162,6 +171,18 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		return lookAgain, nil
 	}
 	return 0, nil
+}
+
+// room is how many timers may be sent now: so many that live records, which are taken in
+// the order in which they were appended, do not wait behind a midnight's. A few at a time
+// would cost more than they gain. What is not taken for long, because its processor does not
+// run, holds up no others.
+func (t *Ticker) room(ctx context.Context, now time.Time) (int, error) {
+	n, err := t.cfg.DB.TimersUnderWay(ctx, now.Add(-underWayFor), underWay)
+	if room := underWay - n; err == nil && room >= underWay/2 {
+		return room, nil
+	}
+	return 0, err
 }
 
 // Overdue is for how long the next timer has been due; a zero time is no timer.
@@ -200,9 +221,9 @@ func sendBy(now time.Time, behind string) time.Time {
 
 // send appends timers to the log and marks them as sent. When it fails in between they
 // are sent again.
-func (t *Ticker) send(ctx context.Context, by, now time.Time) (sent int, err error) {
+func (t *Ticker) send(ctx context.Context, by, now time.Time, limit int) (sent int, err error) {
 	err = t.cfg.DB.InBatch(ctx, func(tx *storage.Tx) error {
-		due, err := tx.TakeDueTimers(ctx, by, sentAtOnce)
+		due, err := tx.TakeDueTimers(ctx, by, limit)
 		if err != nil || len(due) == 0 {
 			return err
 		}

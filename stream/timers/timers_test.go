@@ -29,7 +29,7 @@ type log struct {
 	more  chan struct{}
 }
 
-func newLog() *log { return &log{more: make(chan struct{}, 1000)} }
+func newLog() *log { return &log{more: make(chan struct{}, 5000)} }
 
 func (l *log) Append(_ context.Context, msgs ...schemas.Message) error {
 	l.mu.Lock()
@@ -194,4 +194,30 @@ UPDATE timers SET sent_at = now() - CASE contact_id WHEN $1::uuid THEN interval 
 	require.Equal(t, contact(1), l.await(t, 1)[0].ContactID)
 	arm(t, db, storage.Timer{ContactID: contact(3), What: "leave", Due: time.Now(), Epoch: 1})
 	require.Equal(t, contact(3), l.await(t, 2)[1].ContactID, "one that may still be on its way is not")
+}
+
+// A midnight: whatever was appended behind all of them would wait for all of them.
+func TestOfManyTimersSomeHundredsAreUnderWayAtOnce(t *testing.T) {
+	t.Parallel()
+	db, l := storagetest.New(t), newLog()
+	due, many := time.Now().Add(-time.Second), make([]storage.Timer, 1200)
+	for i := range many {
+		many[i] = storage.Timer{ContactID: contact(i), What: "due", Due: due, Epoch: 1}
+	}
+	arm(t, db, many...)
+	run(t, db, l, nobody)
+	sent := 0
+	for sent < len(many) {
+		signals := l.await(t, sent+1)
+		require.LessOrEqual(t, len(signals)-sent, 500, "what nobody has taken")
+		taken := make([]storage.Timer, 0, len(signals)-sent)
+		for _, s := range signals[sent:] {
+			taken = append(taken, storage.Timer{ContactID: s.ContactID, What: s.What})
+		}
+		sent = len(signals)
+		require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error {
+			return tx.SaveDerived(t.Context(), "tally", &storage.DerivedChanges{Disarmed: taken})
+		}))
+	}
+	require.Len(t, l.await(t, len(many)), len(many), "each once")
 }
