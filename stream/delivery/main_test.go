@@ -9,5 +9,6 @@ import (
 
 func TestMain(m *testing.M) {
 	streamtest.MaybeServe()
+	maybeDeliver()
 	os.Exit(m.Run())
 }

@@ -126,6 +126,7 @@ type world struct {
 	admin *stream.Admin
 	r     *receiver
 
+	url      string                // of the database, when it is this test's alone
 	registry prometheus.Registerer // of the next process
 
 	topic schemas.Topic     // that the test is run for
@@ -177,7 +178,14 @@ func (w *world) requireReceipts() {
 }
 
 func newWorld(t testing.TB, opts ...streamtest.Option) *world {
-	return newWorldOn(t, storagetest.New(t), opts...)
+	t.Helper()
+	url := storagetest.URL(t)
+	db, err := storage.Open(t.Context(), storage.Config{URL: url, MaxConns: 10})
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	w := newWorldOn(t, db, opts...)
+	w.url = url
+	return w
 }
 
 func newWorldOn(t testing.TB, db *storage.DB, opts ...streamtest.Option) *world {
