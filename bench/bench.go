@@ -85,6 +85,7 @@ var all = []one{
 	{"crowd", crowdBench},
 	{"evaluation", evaluationBench},
 	{"lanes", lanesBench},
+	{"outbox", outboxBench},
 	{"order", orderBench},
 	{"unordered", unorderedBench},
 	{"batches", batchesBench},
