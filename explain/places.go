@@ -15,13 +15,13 @@ import (
 	"github.com/hogstream/hogstream/stream/reader"
 )
 
-// How far is looked for places. A read is 256 KiB, a range 500 offsets.
+// How far is looked for places. A read is 64 KiB, a range 500 offsets.
 const (
-	readsForPlace  = 4
+	readsForPlace  = 16
 	rangesForFacts = 4
 	mostPlaces     = 16
 	// earlier is how much a clock of ours may be ahead of the broker's.
-	earlier = 2 * time.Second
+	earlier = 500 * time.Millisecond
 )
 
 // log reads the records of one contact.

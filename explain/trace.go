@@ -24,11 +24,11 @@ var (
 	ErrRecord   = errors.New("neither the id of a record nor its place: write an id, or topic-partition-offset such as lifecycle-3-1204")
 )
 
-// How far is looked for causes and effects. A read is 256 KiB, a range 500 offsets.
+// How far is looked for causes and effects. A read is 64 KiB, a range 500 offsets.
 const (
 	soughtRecords   = 50_000 // of each partition, when a record is looked for by its id alone
 	rangesForCause  = 8
-	readsForEffects = 16
+	readsForEffects = 64
 	mostCauses      = 32
 	mostEffects     = 200
 )

@@ -15,7 +15,7 @@ import (
 // nearBytesRead is how much of the log a read near some time is, and nearRecords by how many
 // offsets those that go back begin earlier.
 const (
-	nearBytesRead = 256 << 10
+	nearBytesRead = 64 << 10
 	nearRecords   = 500
 )
 
@@ -30,7 +30,7 @@ func (s *Scanner) Partitions(topic schemas.Topic) (n int) {
 }
 
 // After calls fn with the records that were appended to a partition at a time or later, in
-// their order, until fn returns false, the log ends, or so many reads of 256 KiB are done. It
+// their order, until fn returns false, the log ends, or so many reads of 64 KiB are done. It
 // says where the first of them stands, negative for none, and whether the log or fn ended it:
 // else there may be more.
 func (s *Scanner) After(ctx context.Context, key stream.TopicPartition, at time.Time, reads int, fn func(*stream.Record) bool) (first int64, through bool, err error) {
