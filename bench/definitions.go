@@ -28,34 +28,60 @@ func definitionsBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err := writeDefinitions(dir, n); err != nil {
 		return nil, err
 	}
-	took, used := map[string][]float64{}, map[string][]float64{}
+	b := &definitionsRun{dir: dir, n: n, took: map[string][]float64{}, used: map[string][]float64{}}
+	const check, beside, run = "check", "check, with a test beside each", "run the tests"
 	for range cfg.rounds(5) {
-		for _, what := range []string{"check", "test"} {
-			begun := time.Now()
-			p, err := startPart(ctx, what, fmt.Sprintf("%q", dir))
-			if err != nil {
-				return nil, err
-			}
-			took[what] = append(took[what], float64(time.Since(begun).Milliseconds()))
-			p.close()
-			cpu := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-			used[what] = append(used[what], float64(cpu.Milliseconds()))
-			if want := fmt.Sprintf("%d buckets, %d cases", n, n); p.addr != want {
-				return nil, fmt.Errorf("%s said %q, not %q", what, p.addr, want)
-			}
+		if err := b.measure(ctx, check, "check", 0); err != nil {
+			return nil, err
 		}
 	}
-	return &section{
+	if err := writeTests(dir, n); err != nil {
+		return nil, err
+	}
+	for range cfg.rounds(5) {
+		if err := errors.Join(b.measure(ctx, beside, "check", n), b.measure(ctx, run, "test", n)); err != nil {
+			return nil, err
+		}
+	}
+	s := &section{
 		title: "Checking and testing definitions",
-		about: fmt.Sprintf("%s buckets, a file each, and beside each a file with a test of one case: counts, properties, sequences, members of other buckets, "+
-			"by hand. Measured is a process from its start to its answer, as with `hogstream check` and `hogstream test`.", thousands(float64(n))),
-		figures: []figure{
-			costFigure("check", "ms", took["check"], 1000),
-			costFigure("check, and run the tests", "ms", took["test"], 0),
-			costFigure("CPU of check", "ms", used["check"], 0),
-			costFigure("CPU of check, and run the tests", "ms", used["test"], 0),
-		},
-	}, nil
+		about: fmt.Sprintf("%s buckets, a file each: counts, properties, sequences, members of other buckets, by hand; then a file with a test of one case "+
+			"beside each. Measured is a process from its start to its answer, as with `hogstream check` and `hogstream test`.", thousands(float64(n))),
+		figures: []figure{costFigure(check, "ms", b.took[check], 1000)},
+	}
+	for _, what := range []string{beside, run} {
+		s.figures = append(s.figures, costFigure(what, "ms", b.took[what], 0))
+	}
+	for _, what := range []string{check, beside, run} {
+		s.figures = append(s.figures, costFigure("CPU: "+what, "ms", b.used[what], 0))
+	}
+	return s, nil
+}
+
+// definitionsRun are the milliseconds that processes took, by what they did.
+type definitionsRun struct {
+	dir        string
+	n          int
+	took, used map[string][]float64
+}
+
+// measure has a process do something with the definitions, beside which there are so many
+// cases.
+func (b *definitionsRun) measure(ctx context.Context, what, part string, cases int) error {
+	begun := time.Now()
+	p, err := startPart(ctx, part, fmt.Sprintf("%q", b.dir))
+	if err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	p.close()
+	if want := fmt.Sprintf("%d buckets, %d cases", b.n, cases); p.addr != want {
+		return fmt.Errorf("%s said %q, not %q", part, p.addr, want)
+	}
+	cpu := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+	b.took[what] = append(b.took[what], float64(took.Milliseconds()))
+	b.used[what] = append(b.used[what], float64(cpu.Milliseconds()))
+	return nil
 }
 
 // benchCriteria are those of every fifth bucket; the last kind has none. %[1]d is the
@@ -103,18 +129,22 @@ cases:
 `
 
 func writeDefinitions(dir string, n int) error {
-	buckets := filepath.Join(dir, "buckets")
-	if err := os.Mkdir(buckets, 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "buckets"), 0o755); err != nil {
 		return err
 	}
 	for i := range n {
 		criteria := fmt.Sprintf(benchCriteria[i%len(benchCriteria)]+"%[4]s", i, i%50, i-1, "\n")
 		bucket := fmt.Sprintf("id: bucket-%[1]d\nname: Bucket %[1]d\ndescription: Of the bench.\nenabled: true\n%[2]s", i, criteria)
-		name := filepath.Join(buckets, fmt.Sprintf("bucket-%d", i))
-		if err := os.WriteFile(name+".yaml", []byte(bucket), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "buckets", fmt.Sprintf("bucket-%d.yaml", i)), []byte(bucket), 0o600); err != nil {
 			return err
 		}
-		if err := os.WriteFile(name+"_test.yaml", fmt.Appendf(nil, benchCase, i, i%50), 0o600); err != nil {
+	}
+	return nil
+}
+
+func writeTests(dir string, n int) error {
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, "buckets", fmt.Sprintf("bucket-%d_test.yaml", i)), fmt.Appendf(nil, benchCase, i, i%50), 0o600); err != nil {
 			return err
 		}
 	}

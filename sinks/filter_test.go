@@ -3,8 +3,10 @@ package sinks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,5 +184,37 @@ func TestAttemptsThatWaitForMembershipsShareTheNextStatement(t *testing.T) {
 
 		late := start(t.Context(), "c5", "b1")
 		require.ErrorIs(t, (<-late).err, context.DeadlineExceeded, "nobody waits for ever")
+	})
+}
+
+func TestMembershipsAreLookedUpAtMostEverySoOftenAndForOneWhoComesAloneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []int // contacts of each statement
+		l := newLookUps(func(_ context.Context, contacts, _ []string) (map[string][]string, error) {
+			asked = append(asked, len(contacts))
+			return map[string][]string{}, nil
+		})
+		began := time.Now()
+		of := func(contact string) {
+			_, err := l.of(t.Context(), []string{contact}, []string{"b"})
+			require.NoError(t, err)
+		}
+		of("alone")
+		require.Zero(t, time.Since(began), "nobody waits who comes alone")
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				<-time.After(time.Duration(i) * lookUpEvery / 25)
+				of(fmt.Sprint("c", i))
+			})
+		}
+		all.Wait()
+		require.LessOrEqual(t, len(asked), 1+5)
+		require.LessOrEqual(t, time.Since(began), 5*lookUpEvery)
+		total := 0
+		for _, n := range asked {
+			total += n
+		}
+		require.Equal(t, 101, total, "each once")
 	})
 }

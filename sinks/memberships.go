@@ -14,6 +14,11 @@ type Memberships func(ctx context.Context, contacts, buckets []string) (map[stri
 // lookUpTimeout bounds one statement, in which many attempts may have a part.
 const lookUpTimeout = 5 * time.Second
 
+// lookUpEvery is how long after one statement began the next one begins at the earliest: what
+// comes meanwhile has a part in it. With one at once after the other, a webhook whose
+// condition asks for a bucket cost a fifth more CPU than one without (bench programs).
+const lookUpEvery = 2 * time.Millisecond
+
 // lookUps look memberships up for many attempts at a time: while one statement is under
 // way, those that come gather for the next. With a statement for each attempt, a webhook
 // whose condition asks for a bucket made 0.4 of the requests of one without a filter; so it
@@ -21,6 +26,8 @@ const lookUpTimeout = 5 * time.Second
 type lookUps struct {
 	ask  Memberships
 	turn chan struct{} // held by who asks
+
+	began time.Time // the last statement; of who has the turn
 
 	mu   sync.Mutex
 	next *lookUp // gathers; nil when nobody waits
@@ -52,9 +59,25 @@ func (l *lookUps) of(ctx context.Context, contacts, buckets []string) (map[strin
 	select {
 	case <-mine.done: // by who had the turn before
 	default:
+		if err := l.gather(ctx); err != nil {
+			return nil, err
+		}
 		l.run(ctx, l.take())
 	}
 	return mine.found, mine.err
+}
+
+// gather waits until the next statement may begin.
+func (l *lookUps) gather(ctx context.Context) error {
+	wait := time.NewTimer(lookUpEvery - time.Since(l.began))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-wait.C:
+	}
+	l.began = time.Now()
+	return nil
 }
 
 // join adds what is asked to the next statement.
