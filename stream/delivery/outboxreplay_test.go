@@ -97,3 +97,30 @@ func TestWhatWasGivenUpHasOneFinalReceiptWhenItsLetterIsRedriven(t *testing.T) {
 	require.Equal(t, "42", *told[1].ReceiverID)
 	require.Greater(t, told[1].Attempts, first.Attempts)
 }
+
+func TestDestinationsGoOnAtTheStartOfAnOutboxThatWasMadeAnewWhenAnOperatorSaysSo(t *testing.T) {
+	w := newWorld(t)
+	d := w.destination("crm", "outbox", "contact.*")
+	p := w.start("one")
+	old := calls(d.ID, 10, 2)
+	w.Append(old...)
+	w.waitReceipts(old...)
+	w.waitFlushed(d)
+
+	w.Recreate(schemas.TopicOutbox)
+	fresh := calls(d.ID, 10, 5) // the new log outgrows the positions
+	w.Append(fresh...)
+	w.Eventually(func(context.Context) (bool, error) { return p.Orphans("crm") == len(w.Ends(schemas.TopicOutbox)), nil }, "the stop")
+	stray := call("0190a0a0-0000-7000-8000-000000000000", "contact-0", time.Now().Add(time.Hour))
+	w.Append(stray)
+	w.requireResult(schemas.ReceiptRefused, stray)
+
+	r := replay.NewReplayer(w.admin, w.db, w.store)
+	_, err := r.Rewind(w.Context(), d.ID, replay.RewindRequest{To: "latest", Topic: schemas.TopicOutbox, SkipUndelivered: true})
+	var wrong *replay.Error
+	require.ErrorAs(t, err, &wrong, "what was asked for would have no receipt")
+	_, err = r.Rewind(w.Context(), d.ID, replay.RewindRequest{To: "start", Topic: schemas.TopicOutbox})
+	require.NoError(t, err)
+	w.requireResult(schemas.ReceiptAccepted, append(fresh, old...)...)
+	w.waitFlushed(d)
+}
