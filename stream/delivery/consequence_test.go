@@ -184,7 +184,13 @@ func TestNoConsequenceLosesARecordOrIsTooSoon(t *testing.T) {
 		s.letters, s.retired, s.parkable, s.halted = flag("letters"), flag("retired"), flag("parkable"), flag("halted")
 		s.circuitOpen, s.probe, s.mostFail = flag("open"), flag("probe"), flag("mostFail")
 		s.loaded = len(keys) == 1 && !s.letters && flag("loaded")
-		verdict := rapid.SampledFrom([]Verdict{Delivered, Skipped, Retry, Reject, Refuse, Gone, Split, Partial, Erased})
+		if flag("asked") {
+			s.asks, s.notAfter = make([]bool, len(keys)), decided.Add(hours("in time for"))
+			for i := range keys {
+				s.asks[i] = i == 0 || flag("asked too")
+			}
+		}
+		verdict := rapid.SampledFrom([]Verdict{Delivered, Skipped, Retry, Reject, Refuse, Gone, Split, Partial, Erased, Expired, Cancelled})
 		out := Outcome{Verdict: verdict.Draw(t, "verdict"), RetryAfter: hours("asks")}
 		if out.Verdict == Partial {
 			for range rapid.IntRange(0, 1).Draw(t, "answered") * len(keys) {
@@ -193,18 +199,20 @@ func TestNoConsequenceLosesARecordOrIsTooSoon(t *testing.T) {
 		}
 		q := decide(s, &out, decided, &rules, rapid.Float64Range(0, 0.999).Draw(t, "chance"))
 
-		taken := func(v Verdict) bool { return v == Delivered || v == Skipped || v == Erased }
+		taken := func(v Verdict) bool { return v == Delivered || !v.sent() }
 		switch q.fate {
 		case forget:
 			require.True(t, s.retired, "only the next owner may be left to send it")
 		case finish:
-			require.True(t, taken(out.Verdict))
+			require.True(t, taken(out.Verdict) || s.isAsked(0) && (out.Verdict == Reject || out.Verdict == Split))
 		case retry, park:
-			require.False(t, q.at.Before(decided.Add(out.RetryAfter)))
+			require.True(t, !q.at.Before(decided.Add(out.RetryAfter)) || q.at.Equal(s.notAfter), "then it is looked at, and not sent")
+			require.False(t, !s.notAfter.IsZero() && q.at.After(s.notAfter))
 			require.False(t, q.fate == park && (len(keys) > 1 || s.letters))
 		case bury:
 			require.False(t, s.letters || s.retired)
 			require.NotEmpty(t, q.reason)
+			require.False(t, s.isAsked(0) && q.reason == "rejected", "the receipt says so")
 		case split:
 			require.Greater(t, len(keys), 1, "it would never end")
 		case divide:
@@ -212,7 +220,7 @@ func TestNoConsequenceLosesARecordOrIsTooSoon(t *testing.T) {
 			waits := map[string]bool{}
 			for i, f := range q.each {
 				require.False(t, waits[keys[i]] && (f == finish || f == bury), "it overtakes one of its contact")
-				require.True(t, f != finish || taken(out.Results[i].Verdict))
+				require.True(t, f != finish || taken(out.Results[i].Verdict) || s.isAsked(i) && out.Results[i].Verdict == Reject)
 				waits[keys[i]] = waits[keys[i]] || !taken(out.Results[i].Verdict) && out.Results[i].Verdict != Reject
 			}
 		}

@@ -61,6 +61,19 @@ func TestCursorPositionIsTheFinishedPrefixAndRangesAreExactlyWhatIsFinishedBeyon
 				m.finished[m.open[i]] = true
 				m.open = slices.Delete(m.open, i, i+1)
 			},
+			"finish ahead": func(t *rapid.T) {
+				off := c.Next() + rapid.Int64Range(-2, 8).Draw(t, "ahead")
+				want := off >= c.Next() && !m.finished[off]
+				if done := c.FinishAhead(off); done != want {
+					t.Fatalf("finish %d ahead: %v", off, done)
+				}
+				if want {
+					m.finished[off] = true
+				}
+				for m.finished[m.next] {
+					m.next++
+				}
+			},
 			"crash and restore": func(t *rapid.T) {
 				pairs, err := UnpackRanges(c.Position(), packRanges(c.Position(), c.Finished(nil)))
 				if err != nil {
