@@ -91,6 +91,10 @@ func TestADevelopersInstanceAppliesDefinitionsAtEachSave(t *testing.T) {
 		until("another file", func(o *definition.Outcome) bool {
 			return len(o.Changes) == 1 && o.Changes[0].String() == "friends: added"
 		})
+		save("pros.yaml", "id: pros\nname: Pros\nenabled: true\ncriteria: {type: property, property: plan, operator: eq, value: pro}\n")
+		until("with who would enter", func(o *definition.Outcome) bool {
+			return len(o.Changes) == 1 && o.Members != nil && o.Members.Whole && len(o.Members.Effects) == 1 && o.Members.Effects[0].Bucket == "pros"
+		})
 		save("staff.yaml", staff+"enbled: true\n")
 		until("a fault", func(o *definition.Outcome) bool {
 			return !o.Changed && o.Set.FailingOf("staff") != nil && o.Set.Find("staff") != nil

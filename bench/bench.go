@@ -83,6 +83,7 @@ var all = []one{
 	{"processors", processorsBench},
 	{"buckets", bucketsBench},
 	{"crowd", crowdBench},
+	{"plan", planBench},
 	{"evaluation", evaluationBench},
 	{"lanes", lanesBench},
 	{"outbox", outboxBench},

@@ -77,5 +77,5 @@ func TestThePlainBodyIsAsLongAsOurs(t *testing.T) {
 }
 
 func TestAnUnknownBenchIsNamedWithThoseThereAre(t *testing.T) {
-	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors buckets crowd evaluation lanes outbox order unordered batches")
+	require.ErrorContains(t, Run(t.Context(), Config{Names: []string{"nonsense"}}), "there are [ingest processors buckets crowd plan evaluation lanes outbox order unordered batches")
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -21,9 +22,10 @@ type Standing struct {
 	Derived *Derived
 }
 
-// InSnapshot is InTx for work that reads as of one moment. It cannot write.
+// InSnapshot is InTx for work that reads by keys and as of one moment. It cannot write.
 func (db *DB) InSnapshot(ctx context.Context, fn func(*Tx) error) error {
-	return db.inTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, fn)
+	const begin = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan = off`
+	return db.inTx(ctx, pgx.TxOptions{BeginQuery: begin}, fn)
 }
 
 // ContactRange is the id of the limit-th contact above after, the end of a range that is
@@ -81,34 +83,32 @@ WHERE c.id > $2 AND c.id <= $3 ORDER BY c.id`
 
 // EventsOf are the stored events of some names of contacts, by contact and there by time: of
 // each contact itself and of those that were merged into it, for Postgres or for the
-// processor. Source, Seq and Era are left out.
+// processor. Source, Seq and Era are left out. It fails with ErrTooMuch when those of several
+// are more than 64 MiB.
+//
+// All are looked up in one go: with a look-up for each contact, each partition of events was
+// opened for each of them.
 func (tx *Tx) EventsOf(ctx context.Context, contacts []*Standing, names []string) (map[string][]StoredEvent, error) {
 	const load = `
-SELECT v.n, e.* FROM unnest($1::text[]::uuid[], $2::integer[]) AS v (id, n), LATERAL (
-    SELECT id::text, name, properties::text, occurred_at, received_at FROM events WHERE contact_id = v.id AND name = ANY ($3) OFFSET 0
-) AS e`
-	var ids []string
-	var whose []int32
-	for i, s := range contacts {
-		own := append([]string{s.Contact.ID}, s.Contact.Merged...)
-		if s.Derived != nil {
-			own = append(own, s.Derived.Took...)
-		}
-		slices.Sort(own)
-		for _, id := range slices.Compact(own) {
-			ids, whose = append(ids, id), append(whose, int32(i))
-		}
-	}
-	rows, err := tx.sql.Query(ctx, load, ids, whose, names)
+SELECT contact_id::text, id::text, name, properties::text, occurred_at, received_at
+FROM events WHERE contact_id = ANY ($1::text[]::uuid[]) AND name = ANY ($2)`
+	owners, ids := ownersOf(contacts)
+	rows, err := tx.sql.Query(ctx, load, ids, names)
 	if err != nil {
 		return nil, fmt.Errorf("read events of %d contacts: %w", len(contacts), err)
 	}
 	found := make(map[string][]StoredEvent, len(contacts))
-	var n int32
+	var owner string
 	var e StoredEvent
-	_, err = pgx.ForEachRow(rows, []any{&n, &e.ID, &e.Name, &e.Properties, &e.OccurredAt, &e.ReceivedAt}, func() error {
-		e.ContactID = contacts[n].Contact.ID
-		found[e.ContactID] = append(found[e.ContactID], e)
+	size := 0
+	_, err = pgx.ForEachRow(rows, []any{&owner, &e.ID, &e.Name, &e.Properties, &e.OccurredAt, &e.ReceivedAt}, func() error {
+		if size += len(e.Name) + len(e.Properties) + eventOverhead; size > maxStates && len(contacts) > 1 {
+			return ErrTooMuch
+		}
+		for _, contact := range owners[owner] {
+			e.ContactID = contact
+			found[contact] = append(found[contact], e)
+		}
 		return nil
 	})
 	if err != nil {
@@ -120,6 +120,25 @@ SELECT v.n, e.* FROM unnest($1::text[]::uuid[], $2::integer[]) AS v (id, n), LAT
 		})
 	}
 	return found, nil
+}
+
+// eventOverhead is about what an event takes in memory beside its texts.
+const eventOverhead = 200
+
+// ownersOf are the ids under which events of contacts are stored, and for whom each stands.
+func ownersOf(contacts []*Standing) (owners map[string][]string, ids []string) {
+	owners = make(map[string][]string, len(contacts))
+	for _, s := range contacts {
+		own := append([]string{s.Contact.ID}, s.Contact.Merged...)
+		if s.Derived != nil {
+			own = append(own, s.Derived.Took...)
+		}
+		slices.Sort(own)
+		for _, id := range slices.Compact(own) {
+			owners[id] = append(owners[id], s.Contact.ID)
+		}
+	}
+	return owners, slices.Collect(maps.Keys(owners))
 }
 
 // DestinationSelector is a destination whose filter is a condition on records.

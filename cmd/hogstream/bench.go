@@ -9,7 +9,7 @@ import (
 )
 
 type benchCmd struct {
-	Names   []string `arg:"" optional:"" help:"ingest, processors, buckets, crowd, evaluation, lanes, order, unordered, batches, programs, isolation, limits, fanout, backfill, latency, joins, timers, filling; all when none is named."`
+	Names   []string `arg:"" optional:"" help:"ingest, processors, buckets, crowd, plan, evaluation, lanes, order, unordered, batches, programs, isolation, limits, fanout, backfill, latency, joins, timers, filling; all when none is named."`
 	Out     string   `help:"Markdown file to write; empty for none." default:"docs/BENCHMARKS.md"`
 	Rounds  int      `help:"Rounds of each comparison; 0 for each bench's own number."`
 	Scale   float64  `help:"Multiplies the work of a round." default:"1"`

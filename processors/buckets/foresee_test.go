@@ -385,3 +385,14 @@ func TestAnExportThatFailsEndsThePlan(t *testing.T) {
 	require.ErrorIs(t, err, full)
 	require.Equal(t, 1, calls)
 }
+
+func TestAPlanReadsContactsWithManyEventsOneAfterTheOther(t *testing.T) {
+	p := storedPlans(t, `{}`, `{}`, `{}`)
+	_, err := storagetest.SQL(p.db).Exec(p.ctx, `
+INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source, seq, era)
+SELECT gen_random_uuid(), c.id, 'big', json_build_object('text', repeat('x', 250000)), now(), now(), 'test', n, 0
+FROM contacts AS c, generate_series(1, 140) AS n WHERE c.id <> $1`, contactID(2))
+	require.NoError(t, err)
+	forecast, _ := p.foresee(p.plan(p.built(bucket("b", predicate.Event("big").AtLeast(5)))))
+	require.Equal(t, []string{"b: 0+2-0 told 0"}, numbers(forecast))
+}

@@ -2,6 +2,7 @@ package derive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -113,29 +114,47 @@ func (f *foresightRun[S]) pass(ctx context.Context, tx *storage.Tx, after, until
 		return err
 	}
 	var behind []outlook[S]
-	var standings []*storage.Standing
 	var versions []int64
 	for i := range all {
-		s := &all[i]
-		state, is, err := f.isBehind(s)
+		state, is, err := f.isBehind(&all[i])
 		if err != nil {
 			return err
 		}
 		if is {
-			behind, standings = append(behind, outlook[S]{s, state}), append(standings, s)
-			versions = append(versions, f.version(s, state))
+			behind, versions = append(behind, outlook[S]{&all[i], state}), append(versions, f.version(&all[i], state))
 		}
 	}
+	if err := f.lookAt(ctx, tx, behind, namesFor(f.Logic, versions)); err != nil {
+		return err
+	}
+	f.passed.Add(int64(len(all)))
+	return nil
+}
+
+// lookAt reads the events of contacts, of fewer at once where they have many, and looks.
+func (f *foresightRun[S]) lookAt(ctx context.Context, tx *storage.Tx, behind []outlook[S], names []string) error {
 	var events map[string][]storage.StoredEvent
-	if names := namesFor(f.Logic, versions); len(names) > 0 {
-		if events, err = tx.EventsOf(ctx, standings, names); err != nil {
+	if len(behind) > 0 && len(names) > 0 {
+		standings := make([]*storage.Standing, len(behind))
+		for i, o := range behind {
+			standings[i] = o.Standing
+		}
+		var err error
+		events, err = tx.EventsOf(ctx, standings, names)
+		if errors.Is(err, storage.ErrTooMuch) {
+			half := len(behind) / 2
+			if err := f.lookAt(ctx, tx, behind[:half], names); err != nil {
+				return err
+			}
+			return f.lookAt(ctx, tx, behind[half:], names)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	for _, o := range behind {
 		f.look(o, events[o.Contact.ID])
 	}
-	f.passed.Add(int64(len(all)))
 	return nil
 }
 
