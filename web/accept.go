@@ -139,7 +139,8 @@ func (a *accepted) value(f *reading, sent map[string]string) (any, error) {
 	if err := json.Unmarshal([]byte("{"+strings.Join(object, ",")+"}"), in); err != nil {
 		return nil, fmt.Errorf("web: read a request by its schema: %w", err)
 	}
-	if own, ok := in.(interface{ Check() IssuesError }); ok {
+	// What a field lacks beside others is not told of one that is misspelt.
+	if own, ok := in.(interface{ Check() IssuesError }); ok && len(f.issues) == 0 {
 		f.issues = append(f.issues, own.Check()...)
 	}
 	if len(f.issues) > 0 {

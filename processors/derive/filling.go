@@ -70,6 +70,7 @@ func (w *work[S]) passes(ctx context.Context, tx *storage.Tx, signals []*incomin
 	if len(at) == 0 {
 		return nil
 	}
+	w.limit = max(1, w.limit/len(at))
 	found, err := tx.NextFills(ctx, w.f.p.Name(), r.Version(), at, w.limit)
 	if err != nil {
 		return err

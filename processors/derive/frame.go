@@ -294,7 +294,6 @@ func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logi
 	if len(batch) > 0 {
 		limit = f.beside
 	}
-	limit = max(1, limit/max(1, len(fills)))
 	for {
 		w := &work[S]{
 			f: f, contacts: make(map[string]*contact[S], len(batch)), limit: limit,
