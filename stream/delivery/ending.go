@@ -190,12 +190,12 @@ type ahead struct {
 }
 
 // standing is where to look on at the log beyond the cursor of a track; false when it is read
-// soon anyway, or when there is nothing to look at.
+// on, or when there is nothing to look at.
 func (t *track) standing(p *place, tail int64, now time.Time) (from int64, ok bool) {
 	c := t.courier
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.retired || p.orphaned || !c.halted && !c.circuit.open && !t.full {
+	if t.retired || p.orphaned || !c.halted && !c.circuit.open {
 		return 0, false
 	}
 	if notes := c.env.notes.Load(); p.ahead.seen != notes || !p.ahead.due.IsZero() && !now.Before(p.ahead.due) {
