@@ -251,6 +251,36 @@ func (a *asking) requireTracedBothWays(fact string) {
 	require.ErrorIs(a.t, err, explain.ErrRecord)
 }
 
+// Time and somebody's hand have no record of anybody's behind them: a signal is where they
+// begin.
+func TestWhatTimeAndWhatSomebodyDidIsTracedToItsSignalAndBack(t *testing.T) {
+	brief := definition.Bucket{ID: "brief", Name: "Brief", Enabled: true, Criteria: predicate.Event("seen").Within(time.Second).Exists()}
+	guests := definition.Bucket{ID: "guests", Name: "Guests", Enabled: true, Kind: definition.KindManual}
+	inAsking(t, []definition.Bucket{brief, guests}, func(a *asking) {
+		a.send("POST", "/v1/events", `{"name":"seen","userId":"ada"}`)
+		a.why("brief", "ada", func(w *explain.Answer) bool { return w.Membership != nil })
+		a.send("POST", "/v1/admin/buckets/guests/members", `{"userId":"ada"}`)
+		for bucket, typ := range map[string]string{"brief": schemas.FactBucketLeft, "guests": schemas.FactBucketEntered} {
+			answer := a.why(bucket, "ada", func(w *explain.Answer) bool { return len(w.Transitions) > 0 && "bucket."+w.Transitions[0].Is == typ })
+			turned := answer.Transitions[0]
+			var trace *explain.Trace
+			a.eventually(func() (found bool) { // a fact is on the log somewhat after the membership
+				var err error
+				trace, err = a.explainer.Trace(t.Context(), turned.Fact)
+				return err == nil
+			}, func() string { return turned.Fact })
+			require.Equal(t, []any{typ, bucket}, []any{trace.Record.Type, trace.Record.Bucket})
+			require.Len(t, trace.Causes, 1)
+			signal := trace.Causes[0]
+			require.Equal(t, []any{"signals", turned.Cause.ID, ""}, []any{signal.Place.Topic, signal.ID, signal.CauseID})
+			a.requireAt(&signal.Place, signal.ID)
+			from, err := a.explainer.Trace(t.Context(), signal.ID)
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(from.Effects, func(e explain.Traced) bool { return e.ID == turned.Fact }), "%+v", from)
+		}
+	})
+}
+
 // fact decodes a record.
 func (a *asking) fact(r *stream.Record) *schemas.Fact {
 	a.t.Helper()

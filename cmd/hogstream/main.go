@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // time zones of conditions are known where the machine has no files of them
 
 	"github.com/alecthomas/kong"
 
