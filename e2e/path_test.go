@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks/sinktest"
 )
 
@@ -113,7 +114,7 @@ func (w *world) readsTopics(contactID string) {
 		Problems []any
 	}
 	w.cli(&topics, "topics", "ls")
-	require.Len(w.t, topics, 8)
+	require.Len(w.t, topics, len(schemas.Topics()))
 	for _, t := range topics {
 		require.Empty(w.t, t.Problems, "topic %s", t.Topic)
 	}
