@@ -56,8 +56,13 @@ func lockDataDir(dir string) (*dataLock, error) {
 }
 
 // unlock lets the next process in. Nothing that the lock stands for may go on after
-// it, so a process that serves leaves it to its end.
-func (l *dataLock) unlock() { _ = l.file.Close() }
+// it, so a process that serves leaves it to its end. It is not left to the closing alone: a
+// child that another goroutine starts just now has the file open, too, until it runs its
+// program, and with it would have the lock.
+func (l *dataLock) unlock() {
+	_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
+	_ = l.file.Close()
+}
 
 // instanceID is an id that no two living processes have, and that a process has
 // again after a restart. It is a digest of

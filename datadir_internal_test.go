@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,6 +60,20 @@ func TestALockedDataDirectorySaysWhoHoldsIt(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("%s is held by process %d: stop it, or set HOGSTREAM_DATA_DIR", dir, os.Getpid()))
 	lock.unlock()
 	lockedID(t, dir)
+}
+
+// As in a child that is being started: it has all open files until it runs its program.
+func TestADataDirectoryThatWasLetGoIsFreeThoughItsLockIsStillOpen(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := lockDataDir(dir)
+	require.NoError(t, err)
+	inherited, err := syscall.Dup(int(lock.file.Fd()))
+	require.NoError(t, err)
+	defer func() { _ = syscall.Close(inherited) }()
+	lock.unlock()
+	again, err := lockDataDir(dir)
+	require.NoError(t, err)
+	again.unlock()
 }
 
 func TestAnInstanceIsAnotherByDirectoryBootDeviceOrFile(t *testing.T) {

@@ -137,7 +137,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, err
 	}
 	if err := s.bringUp(ctx); err != nil {
-		_ = s.lock.Close()
+		letGo(s.lock)
 		s.tether.cut()
 		return nil, err
 	}
@@ -221,7 +221,7 @@ const fastStop = 4 * time.Second
 // its next start a recovery and nothing else.
 func (s *Server) Stop(ctx context.Context) error {
 	defer s.tether.cut()
-	defer s.lock.Close()
+	defer letGo(s.lock)
 	if err := s.shutDown(ctx); err != nil {
 		return err
 	}

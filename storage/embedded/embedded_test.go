@@ -285,6 +285,11 @@ func TestAsRootADirThatTheServersUserCannotReachIsKeptElsewhere(t *testing.T) {
 	require.ErrorContains(t, runSQL(server, `SELECT n FROM kept`), "does not exist")
 }
 
+func TestADirectoryThatWasLetGoIsFreeThoughAChildStillHasItsLockOpen(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, embedded.LockTwice(filepath.Join(t.TempDir(), "lock")))
+}
+
 func TestANormalUserStartsAServerAndAnotherUsersDataIsRefused(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to become somebody else; the other tests have just run as a normal user")

@@ -171,7 +171,7 @@ func discard(home, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer letGo(lock)
 	stopOrphan(place{home: home})
 	if err := os.RemoveAll(home); err != nil {
 		return fmt.Errorf("embedded postgres: remove data of a directory that is gone: %w", err)
@@ -264,4 +264,11 @@ func holdLock(path, dir string) (*os.File, error) {
 		return nil, fmt.Errorf("embedded postgres: %w", err)
 	}
 	return file, nil
+}
+
+// letGo unlocks before it closes: a child that another goroutine starts just now has the
+// file open, too, until it runs its program, and with it would have the lock.
+func letGo(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
 }

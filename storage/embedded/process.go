@@ -346,7 +346,7 @@ func (s *Server) copyTemplate(ctx context.Context, bin binaries, to string) erro
 	if err != nil {
 		return fmt.Errorf("embedded postgres: %w", err)
 	}
-	defer lock.Close()
+	defer letGo(lock)
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("embedded postgres: lock %s: %w", lock.Name(), err)
 	}

@@ -128,7 +128,7 @@ func (b *Broker) Moved() bool { return b.moved }
 // should be closed before.
 func (b *Broker) Stop() error {
 	b.cluster.Close()
-	return b.lock.Close()
+	return errors.Join(letGo(b.lock), b.lock.Close())
 }
 
 // lockDir takes the directory for this process. The kernel lets go of the lock
@@ -155,6 +155,10 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// letGo unlocks before the file is closed: a child that another goroutine starts just now
+// has it open, too, until it runs its program, and with it would have the lock.
+func letGo(lock *os.File) error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) }
 
 // choosePort returns the port to listen on, 0 for any, and whether that of the last start
 // is taken.
