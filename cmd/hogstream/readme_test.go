@@ -153,7 +153,7 @@ func TestTheFirstHourOfTheREADME(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)\n```").FindAllStringSubmatch(story, -1) {
 		commands = append(commands, m[1])
 	}
-	require.Len(t, commands, 8)
+	require.Len(t, commands, 9)
 
 	h := newHour(t)
 	run := h.terminal(commands[0])
@@ -172,6 +172,7 @@ func TestTheFirstHourOfTheREADME(t *testing.T) {
 	h.runs(commands[6], "delivered → listener", "delivered → listener", "delivered → listener", "delivered → listener")
 	h.once(commands[7], "contact.created")
 	h.once(commands[7], "event.tracked:signed_up") // two topics: in any order
+	h.runs(commands[8], "u1 is not in keen", "it does not satisfy the criteria", "catalog")
 
 	// Beyond the README: a record that is made by hand goes the way of all others.
 	record := `{"id":"0198f0a0-3c4e-7d2a-9b1e-5a6f7c8d9e01","type":"event","receivedAt":"2026-01-02T03:04:05Z","occurredAt":"2026-01-02T03:04:05Z","source":"hand","userId":"u1","event":"mended","eventProperties":{"by":"hand"}}`
