@@ -28,10 +28,6 @@ func (a *App) console() []web.Route {
 // records reads single records of the log.
 type records struct{ admin *stream.Admin }
 
-// Records that are looked for by their id: so many offsets of each partition,
-// the newest first.
-const soughtByID = 50_000
-
 // ReadRecord implements console.Records.
 func (r records) ReadRecord(ctx context.Context, topic schemas.Topic, partition int32, offset int64) (*stream.Record, error) {
 	return reader.ReadRecord(ctx, r.admin, topic, partition, offset)
@@ -39,5 +35,5 @@ func (r records) ReadRecord(ctx context.Context, topic schemas.Topic, partition 
 
 // FindRecord implements console.Records.
 func (r records) FindRecord(ctx context.Context, id string) (*stream.Record, error) {
-	return reader.FindRecord(ctx, r.admin, id, soughtByID, schemas.FedTopics()...)
+	return reader.FindRecord(ctx, r.admin, id, reader.SoughtByID, schemas.FedTopics()...)
 }

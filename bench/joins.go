@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/google/uuid"
-
-	"github.com/hogstream/hogstream"
 )
 
 const (
@@ -30,22 +26,13 @@ func joinsBench(ctx context.Context, cfg Config) (*section, error) {
 			thousands(benchContacts), benchBuckets, joinEvery, thousands(liveRate), liveConnections, joinsSeconds),
 		figures: embedded.figures("embedded", 30, 100),
 	}
-	env, err := hogstream.ConfigFromEnv()
-	if err != nil {
-		return nil, err
-	}
-	if len(env.Kafka.Brokers) == 0 {
-		s.notes = append(s.notes, "Not measured on Apache Kafka in this run: set KAFKA_BROKERS and SCHEMA_REGISTRY_URL (`make kafka` starts both).")
-		return s, nil
-	}
-	prefix := "bench-" + uuid.NewString()[:8] + "."
-	kafka, err := measureJoins(ctx, cfg, devSettings{Prefix: prefix})
-	if err != nil {
-		return nil, fmt.Errorf("on Kafka: %w", err)
-	}
-	s.figures = append(s.figures, kafka.figures("Apache Kafka", 0, 500)...)
-	env.Kafka.Prefix = prefix
-	return s, deleteTopics(ctx, &env)
+	return s, s.onKafka(ctx, func(settings devSettings) ([]figure, error) {
+		kafka, err := measureJoins(ctx, cfg, settings)
+		if err != nil {
+			return nil, err
+		}
+		return kafka.figures("Apache Kafka", 0, 500), nil
+	})
 }
 
 // joinLatency is what was measured on one instance.

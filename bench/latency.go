@@ -50,22 +50,33 @@ func latencyBench(ctx context.Context, cfg Config) (*section, error) {
 			costFigure("RSS of `hogstream dev`, idle", "MiB", []float64{embedded.idle}, 150),
 			costFigure("RSS of `hogstream dev`, after the load", "MiB", []float64{embedded.busy}, 0)),
 	}
+	return s, s.onKafka(ctx, func(settings devSettings) ([]figure, error) {
+		kafka, err := measureInstance(ctx, cfg, settings)
+		if err != nil {
+			return nil, err
+		}
+		return kafka.figures("Apache Kafka", 100, 400), nil
+	})
+}
+
+// onKafka adds what is measured on the brokers that the environment names; without them, a
+// note that it was not.
+func (s *section) onKafka(ctx context.Context, measure func(devSettings) ([]figure, error)) error {
 	env, err := hogstream.ConfigFromEnv()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(env.Kafka.Brokers) == 0 {
 		s.notes = append(s.notes, "Not measured on Apache Kafka in this run: set KAFKA_BROKERS and SCHEMA_REGISTRY_URL (`make kafka` starts both).")
-		return s, nil
+		return nil
 	}
-	prefix := "bench-" + uuid.NewString()[:8] + "."
-	kafka, err := measureInstance(ctx, cfg, devSettings{Prefix: prefix})
+	env.Kafka.Prefix = "bench-" + uuid.NewString()[:8] + "."
+	figures, err := measure(devSettings{Prefix: env.Kafka.Prefix})
 	if err != nil {
-		return nil, fmt.Errorf("on Kafka: %w", err)
+		return fmt.Errorf("on Kafka: %w", err)
 	}
-	s.figures = append(s.figures, kafka.figures("Apache Kafka", 100, 400)...)
-	env.Kafka.Prefix = prefix
-	return s, deleteTopics(ctx, &env)
+	s.figures = append(s.figures, figures...)
+	return deleteTopics(ctx, &env)
 }
 
 // deleteTopics tidies a cluster that is not ours.

@@ -26,7 +26,6 @@ var (
 
 // How far is looked for causes and effects. A read is 64 KiB, a range 500 offsets.
 const (
-	soughtRecords   = 50_000 // of each partition, when a record is looked for by its id alone
 	rangesForCause  = 8
 	readsForEffects = 64
 	mostCauses      = 32
@@ -93,7 +92,7 @@ func (x *Explainer) findRecord(ctx context.Context, record string) (r *stream.Re
 	if place, ok := readPlace(record); ok {
 		r, err = reader.ReadRecord(ctx, x.admin, schemas.Topic(place.Topic), place.Partition, place.Offset)
 	} else if uuid.Validate(record) == nil {
-		r, err = reader.FindRecord(ctx, x.admin, strings.ToLower(record), soughtRecords, tracedTopics...)
+		r, err = reader.FindRecord(ctx, x.admin, strings.ToLower(record), reader.SoughtByID, tracedTopics...)
 	} else {
 		return nil, ErrRecord
 	}

@@ -40,9 +40,6 @@ func (a *Asks) Take(r *schemas.Receipt) bool {
 	return true
 }
 
-// Drop forgets an outbox record: its receipt is of no interest any more.
-func (a *Asks) Drop(id string) { delete(*a, id) }
-
 // Join takes over what a contact asked for that was merged into this one.
 func (a *Asks) Join(loser Asks) {
 	for id, state := range loser {

@@ -22,7 +22,8 @@ import (
 // transaction is about as old on both, but not to the millisecond, so numbers decide there:
 // of numbered records those of the first topic have a head start, and one whose number does
 // not follow the last one of its contact gives way to what is between. This is a hint, and
-// saves rows: what does come too early waits at the processor.
+// saves rows: what does come too early waits at the processor. By append times alone 39 of 100
+// events did, and 25 buckets cost 1.2 of identity and contacts; so it is 0.8 (bench buckets).
 //
 // All topics are in one order, signals among them. A timer's signal that was read ahead of
 // events would call somebody inactive whose events the processor has not read yet; a merge

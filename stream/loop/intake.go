@@ -104,7 +104,8 @@ func (in *intake) run() {
 }
 
 // atOnce is how many records a poll takes at most, 0 for all that the client has: of
-// several topics an answer is taken whole, for what belongs together is in it.
+// several topics an answer is taken whole, for what belongs together is in it; the client
+// holds one of each broker, which FetchMaxBytes bounds.
 func (in *intake) atOnce() int {
 	if in.ordered != nil {
 		return 0

@@ -123,6 +123,10 @@ func (s *Scanner) One(ctx context.Context, key stream.TopicPartition, offset int
 	return nil, nil
 }
 
+// SoughtByID is how many offsets of each partition people wait for when they look for a
+// record by its id alone.
+const SoughtByID = 50_000
+
 // FindRecord looks for a record by its id, the newest first, among at most `most`
 // offsets of each partition of the topics; nil when it is not among them.
 func FindRecord(ctx context.Context, a *stream.Admin, id string, most int64, topics ...schemas.Topic) (*stream.Record, error) {
