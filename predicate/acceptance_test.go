@@ -202,7 +202,7 @@ func TestASetSaysWhatEachConditionLooksAt(t *testing.T) {
 	require.NoError(t, err)
 	template := `{"operator":"eq","property":"templateKey","type":"property","value":"t"}`
 	assert.Equal(t, p.Inputs{
-		Properties: []p.Path{{"plan"}, {"address", "city"}, {"day"}, {"timezone"}},
+		Properties: []p.Path{{"plan"}, {"address", "city"}, {"day"}, {"$timezone"}, {"$geoip_time_zone"}, {"timezone"}},
 		Events: []p.EventInput{
 			{Name: "a", Where: `{"operator":"gt","property":"amount","type":"property","value":1}`}, {Name: "b"}, {Name: "a"},
 			{Name: "email.opened", Where: template}, {Name: "email.sent", Where: template},

@@ -7,16 +7,10 @@ import (
 	"github.com/hogstream/hogstream/schemas"
 )
 
-// Facts that are not in the catalog yet, or are not for destinations.
-const (
-	factJourneyFailed = "journey.failed"
-)
-
 // isFact says that a name is a fact's and no product event's: who sends an event of this
 // name fakes no fact.
 func isFact(name string) bool {
-	return name == factJourneyFailed ||
-		name != schemas.TypeEventTracked && slices.Contains(schemas.Catalog(), name)
+	return name != schemas.TypeEventTracked && slices.Contains(schemas.Catalog(), name)
 }
 
 // aliases are other words for facts.
@@ -25,7 +19,7 @@ var aliases = map[string]string{
 	"bucket:left":        schemas.FactBucketLeft,
 	"bucket:dwell":       schemas.FactBucketDwell,
 	"journey:completed":  schemas.FactJourneyCompleted,
-	"journey:failed":     factJourneyFailed,
+	"journey:failed":     schemas.FactJourneyFailed,
 	"email.link_clicked": schemas.FactEmailClicked,
 }
 

@@ -196,6 +196,8 @@ func TestTheZoneIsThatOfTheConditionElseOfTheContactElseOfTheDeployment(t *testi
 	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-02"}`))
 	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-02","timezone":"no zone"}`))
 	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-01","timezone":"Europe/Berlin"}`))
+	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-02","$timezone":"Pacific/Auckland","$geoip_time_zone":"UTC","timezone":"UTC"}`), "what the browser says first")
+	assert.True(t, evaluate(day.OnDate(p.Today(0)), `{"day":"2026-07-01","$timezone":"+05:30","$geoip_time_zone":"Europe/Berlin","timezone":"Pacific/Auckland"}`), "then where the address lies")
 	assert.True(t, evaluate(day.Zone("America/New_York").OnDate(p.Today(0)), `{"day":"2026-07-01","timezone":"Pacific/Auckland"}`))
 }
 

@@ -3,6 +3,7 @@ package predicate
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +30,21 @@ func dayStart(day int64, zone *time.Location) int64 {
 		t = end
 	}
 }
+
+// zoneProperties are those of a contact that may name its time zone.
+var zoneProperties = [...]string{"$timezone", "$geoip_time_zone", "timezone"}
+
+var zoneIDs = func() (ids [len(zoneProperties)]uint64) {
+	for i, property := range zoneProperties {
+		ids[i] = pathID(Path{property})
+	}
+	return ids
+}()
+
+// ZoneProperties are the properties of a contact that may name its time zone: what the
+// browser says, where its address lies, what the product wrote. The first that names a zone
+// counts, for conditions as for schedules. The slice is a fresh copy at each call.
+func ZoneProperties() []string { return slices.Clone(zoneProperties[:]) }
 
 // zones remembers the zones that contacts named, and the names that are none, for
 // loading one reads files.
@@ -94,9 +110,11 @@ func zoneOf(v view, deployment *time.Location) *time.Location {
 	if v.event != nil {
 		return deployment
 	}
-	if name := readValue(v.state.raw(zoneID)); name.kind == typeText {
-		if zone := findZone(name.text); zone != nil {
-			return zone
+	for _, id := range zoneIDs {
+		if name := readValue(v.state.raw(id)); name.kind == typeText {
+			if zone := findZone(name.text); zone != nil {
+				return zone
+			}
 		}
 	}
 	return deployment

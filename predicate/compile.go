@@ -8,14 +8,9 @@ import (
 	"time"
 )
 
-// zoneProperty is the property of a contact that names its time zone.
-const zoneProperty = "timezone"
-
 // repeatsKnown is of how many of the newest events of a total without a window the ids are
 // kept, which is only for repeats.
 const repeatsKnown = 100
-
-var zoneID = pathID(Path{zoneProperty})
 
 // Compile makes a set of conditions. The error is [Faults]: fields that do not fit
 // together, windows longer than events are kept, thresholds beyond the limits, buckets
@@ -180,7 +175,9 @@ func (c *compiler) date(e *expr, left momentSource) node {
 	case e.zone != "":
 		n.zone = findZone(e.zone) // was checked
 	case c.filter == nil && moments[0].calendar:
-		c.watch(Path{zoneProperty})
+		for _, property := range zoneProperties {
+			c.watch(Path{property})
+		}
 	}
 	return n
 }

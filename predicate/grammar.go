@@ -125,7 +125,7 @@ func fields() []field {
 			func(e *expr) any { return e.value }},
 		{"ignoreCase", "Compare text without regard to upper and lower case.", booleanSchema, readIgnoreCase,
 			func(e *expr) any { return orNil(e.ignoreCase) }},
-		nameField("zone", "The IANA time zone of calendar dates, such as Europe/Berlin; by default the contact's property timezone, else the deployment's.", func(e *expr) *string { return &e.zone }),
+		nameField("zone", "The IANA time zone of calendar dates, such as Europe/Berlin; by default the contact's ($timezone, $geoip_time_zone, timezone), else the deployment's.", func(e *expr) *string { return &e.zone }),
 		nameField("eventName", "The exact name of the event, or the type of a fact such as email.clicked.", func(e *expr) *string { return &e.eventName }),
 		wordField("check", "What to ask.", func(e *expr) *string { return &e.check }, checkFollowed),
 		{"where", "Only events whose properties satisfy this: a condition, {property: value}, {property: {operator: value}}; a list is all of them.", whereSchema,

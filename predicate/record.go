@@ -109,6 +109,12 @@ func payload(f *schemas.Fact) map[string]any {
 	if j := f.Journey; j != nil {
 		out["journeyId"], out["journeyName"] = j.JourneyID, j.JourneyName
 		put("reason", j.Reason)
+		put("version", j.Version)
+		put("key", j.Key)
+		put("arm", j.Arm)
+		put("step", j.Step)
+		put("outcome", j.Outcome)
+		put("error", j.Error)
 	}
 	if b := f.Bucket; b != nil {
 		out["bucketId"], out["bucketName"], out["transition"] = b.BucketID, b.BucketName, b.Transition

@@ -8,28 +8,24 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 )
 
-// ZoneProperties are the properties of a contact that may name its time zone, the first
-// one that does so counts: what the browser says, where its address lies, what the product
-// wrote.
-func ZoneProperties() []string { return []string{"$timezone", "$geoip_time_zone", "timezone"} }
-
 // Deployment is the source of the zone of a contact of whom nothing says where it is.
 const Deployment = "deployment"
 
 // ContactZone is the time zone of a contact.
 type ContactZone struct {
 	Zone   *time.Location
-	Source string   // one of ZoneProperties, or Deployment
+	Source string   // one of predicate.ZoneProperties, or Deployment
 	Wrong  []string // properties that came first but name no zone, with what they say
 }
 
-// ZoneOf is the time zone of a contact as its properties say, else that of the deployment;
-// a nil one is UTC. It asks for the text of a property, which is empty when that is
-// missing or no text. A run of a journey asks once and keeps the answer, so what it has
-// planned stays when the contact travels.
+// ZoneOf is the time zone of a contact as its properties say, by the rule that conditions
+// follow ([predicate.ZoneProperties]), else that of the deployment; a nil one is UTC. It
+// asks for the text of a property, which is empty when that is missing or no text. A run of a
+// journey asks once and keeps the answer, so what it has planned stays when the contact
+// travels.
 func ZoneOf(text func(property string) string, deployment *time.Location) ContactZone {
 	var out ContactZone
-	for _, property := range ZoneProperties() {
+	for _, property := range predicate.ZoneProperties() {
 		name := text(property)
 		if name == "" {
 			continue

@@ -80,8 +80,11 @@ func sampleFact() *Fact {
 			idA, ptr("pm"), ptr("welcome"), "a@example.com", ptr("news"), ptr("Hi"), ptr(idB), ptr("https://example.com"),
 			ptr("l1"), ptr("hard"), ptr("no such user"), ptr("abuse"), &at,
 		},
-		Journey: &JourneyFact{"onboarding", "Onboarding", idA, &later, ptr("done")},
-		Bucket:  &BucketTransition{"power", "Power users", "entered", 2, "event", ptr("criteria"), ptr("every-3600000"), ptr(int64(3))},
+		Journey: &JourneyFact{
+			"onboarding", "Onboarding", idA, &later, ptr("done"), ptr("3f2a"), ptr("cart-7"), ptr("holdout"), ptr(int64(2)),
+			ptr("paid"), ptr("timeout"), ptr("HTTP 500"), ptr(idB), &at,
+		},
+		Bucket: &BucketTransition{"power", "Power users", "entered", 2, "event", ptr("criteria"), ptr("every-3600000"), ptr(int64(3))},
 	}
 }
 

@@ -43,7 +43,7 @@ func golden(t *testing.T, name string, content []byte) []byte {
 }
 
 // newest are the versions of schemas that have more than one.
-var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 4, TopicContacts: 2, TopicSignals: 3}
+var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 5, TopicContacts: 2, TopicSignals: 3}
 
 func TestBytesOnceWrittenDecodeForEver(t *testing.T) {
 	c := NewCodec()
@@ -125,7 +125,26 @@ func TestFactsWithoutADwellStayReadable(t *testing.T) {
 	require.Equal(t, want, &got)
 }
 
-func withoutDwell(f *Fact) { f.Bucket.Label, f.Bucket.DwellCount = nil, nil }
+// What was written before runs of journeys told their story has none.
+func TestFactsWithoutAStoryStayReadable(t *testing.T) {
+	want := sampleFact()
+	withoutStory(want)
+	w, err := newWriter(1, string(golden(t, "fact.v4.avsc", nil)))
+	require.NoError(t, err)
+	var got Fact
+	require.NoError(t, w.readOther(golden(t, "fact.v4.bin", nil)[wireHeader:], &got))
+	require.Equal(t, want, &got)
+}
+
+func withoutStory(f *Fact) {
+	j := f.Journey
+	f.Journey = &JourneyFact{JourneyID: j.JourneyID, JourneyName: j.JourneyName, StateID: j.StateID, CompletedAt: j.CompletedAt, Reason: j.Reason}
+}
+
+func withoutDwell(f *Fact) {
+	withoutStory(f)
+	f.Bucket.Label, f.Bucket.DwellCount = nil, nil
+}
 
 func withoutNames(f *Fact) {
 	withoutDwell(f)

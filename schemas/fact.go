@@ -18,6 +18,11 @@ const (
 	FactBucketEntered       = "bucket.entered"
 	FactBucketLeft          = "bucket.left"
 	FactBucketDwell         = "bucket.dwell"
+	FactJourneyStarted      = "journey.started"
+	FactJourneyStep         = "journey.step"
+	FactJourneyExited       = "journey.exited"
+	FactJourneyFailed       = "journey.failed"
+	FactJourneySkipped      = "journey.skipped"
 	FactContactMerged       = "contact.merged"
 	FactContactConflict     = "contact.conflict"
 
@@ -33,9 +38,14 @@ func Catalog() []string {
 		FactContactCreated, FactContactUpdated, FactContactDeleted, FactContactUnsubscribed,
 		FactEmailSent, FactEmailDelivered, FactEmailOpened, FactEmailClicked, FactEmailBounced, FactEmailComplained,
 		FactJourneyCompleted, FactBucketEntered, FactBucketLeft, FactBucketDwell,
-		FactContactMerged, FactContactConflict, TypeEventTracked,
+		FactContactMerged, FactContactConflict,
+		FactJourneyStarted, FactJourneyStep, FactJourneyExited, FactJourneyFailed, FactJourneySkipped, TypeEventTracked,
 	}
 }
+
+// namedOnly are the facts that no pattern covers: there are many of them, and only a
+// destination that names them gets them.
+var namedOnly = []string{FactJourneyStep, FactJourneySkipped}
 
 // Fact is a value of topic lifecycle: something that became true of a contact.
 // Exactly one of the typed fields is set, the one that belongs to Type; a new
@@ -137,13 +147,25 @@ type EmailFact struct {
 	SentAt            *time.Time `avro:"sentAt"`
 }
 
-// JourneyFact is the payload of journey.* facts.
+// JourneyFact is the payload of journey.* facts. A run's whole story is its facts.
 type JourneyFact struct {
 	JourneyID   string     `avro:"journeyId"`
 	JourneyName string     `avro:"journeyName"`
-	StateID     string     `avro:"stateId"`
+	StateID     string     `avro:"stateId"` // the run's id; empty of journey.skipped
 	CompletedAt *time.Time `avro:"completedAt"`
-	Reason      *string    `avro:"reason"`
+	Reason      *string    `avro:"reason"` // of an end, and of journey.skipped: why nobody was enrolled
+
+	Version *string `avro:"version"` // of the definition that the run belongs to
+	Key     *string `avro:"key"`     // of the run, of a journey that has one
+	Arm     *string `avro:"arm"`     // treatment | holdout, of a journey with a holdout
+	// Entry is which run of the contact, journey and key it is, from 1.
+	Entry *int64 `avro:"entry"`
+	// Of journey.step: which step ended and what came of it. Of an end: the step it was at.
+	Step    *string    `avro:"step"`
+	Outcome *string    `avro:"outcome"`
+	Error   *string    `avro:"error"`   // of journey.failed, and of a step that failed
+	Trigger *string    `avro:"trigger"` // the id of the record that enrolled, or did not
+	Since   *time.Time `avro:"since"`   // when the step began; of an end, when the run did
 }
 
 // BucketTransition is the payload of bucket.entered, bucket.left and bucket.dwell.

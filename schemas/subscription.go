@@ -24,7 +24,8 @@ const SubscribeOutbox = "outbox"
 // ParseSubscription compiles the event types of a destination:
 //
 //	contact.created                  one catalog type
-//	contact.*, *                     patterns; they cover facts only
+//	contact.*, *                     patterns; they cover facts only, and neither
+//	                                 journey.step nor journey.skipped
 //	event.tracked                    every product event
 //	event.tracked:order.completed    product events of one name
 //	event.tracked:order.*            product events whose name starts so
@@ -85,7 +86,8 @@ func (s *Subscription) addFacts(entry string) error {
 		if typ == TypeEventTracked {
 			continue
 		}
-		if typ == entry || pattern && strings.HasPrefix(typ, prefix) && (prefix == "" || strings.HasSuffix(prefix, ".")) {
+		covered := pattern && strings.HasPrefix(typ, prefix) && (prefix == "" || strings.HasSuffix(prefix, ".")) && !slices.Contains(namedOnly, typ)
+		if typ == entry || covered {
 			s.facts[typ] = true
 			found = true
 		}

@@ -69,6 +69,20 @@ func TestTheCatalogBeginsWithTheThirteenNamesThatClientsKnow(t *testing.T) {
 	require.ErrorContains(t, err, "webhook.test", "only a test makes one")
 }
 
+// There is one for each step of each run: nobody gets them who asked for "everything".
+func TestStepsOfJourneysGoToWhoeverNamesThemAlone(t *testing.T) {
+	for _, typ := range []string{FactJourneyStep, FactJourneySkipped} {
+		all, err := ParseSubscription([]string{"*", "journey.*"})
+		require.NoError(t, err)
+		require.False(t, all.Matches(typ))
+		require.True(t, all.Matches(FactJourneyStarted))
+		named, err := ParseSubscription([]string{typ})
+		require.NoError(t, err)
+		require.True(t, named.Matches(typ))
+		require.False(t, named.Matches(FactJourneyStarted))
+	}
+}
+
 func TestADestinationTakesTheOutboxRecordsThatAreAddressedToIt(t *testing.T) {
 	o := &Outbox{ID: idA, ContactID: idB, Kind: OutboxCall, Destination: idB}
 	typ := o.Meta().Type

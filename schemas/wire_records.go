@@ -202,6 +202,15 @@ func (m *JourneyFact) wire(w *wire) {
 	w.string(&m.StateID)
 	null(w, &m.CompletedAt, wireTime)
 	w.nullString(&m.Reason)
+	w.nullString(&m.Version)
+	w.nullString(&m.Key)
+	w.nullString(&m.Arm)
+	null(w, &m.Entry, wireLong)
+	w.nullString(&m.Step)
+	w.nullString(&m.Outcome)
+	w.nullString(&m.Error)
+	w.nullString(&m.Trigger)
+	null(w, &m.Since, wireTime)
 }
 
 func (m *BucketTransition) wire(w *wire) {

@@ -305,19 +305,37 @@ func writeEmail(o *object, f *schemas.Fact) {
 	o.str("contactId", f.ContactID)
 }
 
+// writeJourney is spec's journey.completed, and for the others what the run's story says.
 func writeJourney(o *object, f *schemas.Fact) {
 	j := f.Journey
 	o.str("journeyId", j.JourneyID)
 	o.str("journeyName", j.JourneyName)
-	o.str("stateId", j.StateID)
+	if j.StateID != "" {
+		o.str("stateId", j.StateID)
+	}
 	o.str("userId", personOf(f).DistinctID())
 	o.str("userEmail", deref(f.Email))
-	completedAt := f.OccurredAt
-	if j.CompletedAt != nil {
-		completedAt = *j.CompletedAt
+	if at := f.OccurredAt; f.Type == schemas.FactJourneyCompleted {
+		if j.CompletedAt != nil {
+			at = *j.CompletedAt
+		}
+		o.time("completedAt", at)
+	} else {
+		o.time("at", at)
 	}
-	o.time("completedAt", completedAt)
 	o.strIfSet("reason", j.Reason)
+	o.strIfSet("version", j.Version)
+	o.strIfSet("key", j.Key)
+	o.strIfSet("arm", j.Arm)
+	if j.Entry != nil {
+		o.int("entryCount", *j.Entry)
+	}
+	o.strIfSet("step", j.Step)
+	o.strIfSet("outcome", j.Outcome)
+	o.strIfSet("error", j.Error)
+	if j.Since != nil {
+		o.time("since", *j.Since)
+	}
 	o.str("contactId", f.ContactID)
 }
 

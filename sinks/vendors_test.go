@@ -95,7 +95,7 @@ func TestPosthogTakesEveryTypeInOneRequest(t *testing.T) {
 		require.Equal(t, "hogstream", item.Fields["$lib"])
 	}
 	require.Equal(t, "email.link_clicked", items[7].Name)
-	require.Equal(t, "order.completed", items[16].Name)
+	require.Equal(t, "order.completed", items[len(items)-1].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["$set"].(map[string]any)["email"])
 	require.NotContains(t, items[4].Fields, "$set")
 }
@@ -375,7 +375,7 @@ func TestSegmentTakesEveryTypeInOneRequest(t *testing.T) {
 	require.Equal(t, "identify", items[0].Name)
 	require.Equal(t, "ann@example.com", items[0].Fields["email"])
 	require.Equal(t, "email.sent", items[4].Name)
-	require.Equal(t, "order.completed", items[16].Name)
+	require.Equal(t, "order.completed", items[len(items)-1].Name)
 }
 
 func TestSlackGetsAReadableMessageForEveryType(t *testing.T) {

@@ -268,7 +268,7 @@ func (l *Language) sequence(c Object) {
 // Properties are a random JSON Object, with values of any type under any name.
 func (l *Language) Properties() Object {
 	out := Object{}
-	for _, name := range []string{"plan", "amount", "when", "tags", "timezone", "other"} {
+	for _, name := range []string{"plan", "amount", "when", "tags", "timezone", "$timezone", "$geoip_time_zone", "other"} {
 		if rapid.Bool().Draw(l.T, name) {
 			out[name] = l.anything(name)
 		}
@@ -288,7 +288,7 @@ func (l *Language) anything(name string) any {
 		return Draw(l.T, "amount", []any{0.1, 0.2, 1.0, 50.0, -3.0, 99.99})
 	case "tags":
 		return Draw(l.T, "tags", []any{[]any{"pro", "x"}, []any{1.0, true}, []any{"PRO", []any{"pro"}}})
-	case "timezone":
+	case "timezone", "$timezone", "$geoip_time_zone":
 		return Draw(l.T, "zone", []any{"Europe/Berlin", "Pacific/Apia", "America/Sao_Paulo", "nowhere", ""})
 	case "when":
 		return l.anyDate()

@@ -116,7 +116,9 @@ func (w *World) Passes(where any, properties map[string]any) bool {
 		return true
 	}
 	filter := World{Properties: properties, Zone: w.Zone}
-	delete(filter.Properties, "timezone") // an event has no zone of its own
+	for _, name := range []string{"$timezone", "$geoip_time_zone", "timezone"} {
+		delete(filter.Properties, name) // an event has no zone of its own
+	}
 	return filter.Holds(where.(Object), 0)
 }
 
@@ -257,7 +259,7 @@ func LookUp(properties map[string]any, path any) any {
 }
 
 func (w *World) zoneOf(c Object) *time.Location {
-	for _, name := range []any{c["zone"], w.Properties["timezone"]} {
+	for _, name := range []any{c["zone"], w.Properties["$timezone"], w.Properties["$geoip_time_zone"], w.Properties["timezone"]} {
 		if text, ok := name.(string); ok && text != "" && text != "Local" {
 			if zone, err := time.LoadLocation(text); err == nil {
 				return zone

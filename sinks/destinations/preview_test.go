@@ -68,7 +68,7 @@ func TestAPastedRecordGivesTheRequestOfTheRecordItself(t *testing.T) {
 		{Name: "hog", Kind: "posthog", Config: json.RawMessage(`{"apiKey":"k"}`)},
 		{Name: "seg", Kind: "segment", Config: json.RawMessage(`{"writeKey":"k"}`)},
 	} {
-		s.EventTypes = []string{"*", "event.tracked"}
+		s.EventTypes = []string{"*", "journey.step", "journey.skipped", "event.tracked"}
 		_, err := o.Create(t.Context(), s)
 		require.NoError(t, err)
 		for _, typ := range append(schemas.Catalog(), schemas.FactContactMerged, schemas.TypeEventTracked) {

@@ -61,6 +61,8 @@ func Fact(typ string) *schemas.Fact {
 		f.EmailFact = email
 	case schemas.FactJourneyCompleted:
 		f.Journey = &schemas.JourneyFact{JourneyID: "onboarding", JourneyName: "Onboarding", StateID: "0192f000-0000-7000-8000-0000000000ab", CompletedAt: new(at("2026-01-02T03:04:05Z"))}
+	case schemas.FactJourneyStarted, schemas.FactJourneyStep, schemas.FactJourneyExited, schemas.FactJourneyFailed, schemas.FactJourneySkipped:
+		f.Journey = journey(typ)
 	case schemas.FactBucketEntered, schemas.FactBucketLeft, schemas.FactBucketDwell:
 		f.Bucket = &schemas.BucketTransition{BucketID: "power", BucketName: "Power users", Transition: typ[len("bucket."):], EntryCount: 2, Source: "event"}
 		if typ == schemas.FactBucketLeft {
@@ -71,6 +73,27 @@ func Fact(typ string) *schemas.Fact {
 		}
 	}
 	return f
+}
+
+// journey is what a fact says of a run.
+func journey(typ string) *schemas.JourneyFact {
+	j := &schemas.JourneyFact{
+		JourneyID: "onboarding", JourneyName: "Onboarding", StateID: "0192f000-0000-7000-8000-0000000000ab", Version: new("3f2a51c09d17"), Key: new("cart-7"),
+		Arm: new("treatment"), Entry: new(int64(2)), Trigger: new(FactID), Since: new(at("2026-01-01T03:04:05Z")),
+	}
+	switch typ {
+	case schemas.FactJourneyStarted:
+		j.Since = nil
+	case schemas.FactJourneyStep:
+		j.Step, j.Outcome = new("paid"), new("timeout")
+	case schemas.FactJourneyExited:
+		j.Step, j.Reason = new("paid"), new("event")
+	case schemas.FactJourneyFailed:
+		j.Step, j.Reason, j.Error = new("call-2"), new("step_failed"), new("HTTP 500")
+	case schemas.FactJourneySkipped:
+		j.StateID, j.Arm, j.Since, j.Reason = "", nil, nil, new("already_entered_once")
+	}
+	return j
 }
 
 // Event is a product event with every field set.
