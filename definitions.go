@@ -33,7 +33,7 @@ func (a *App) readDefinitions() (*definition.Files, error) {
 	if err != nil || !a.added.built {
 		return files, err
 	}
-	return files.With(a.added.buckets, opts)
+	return files.With(definition.All(a.added.buckets), opts)
 }
 
 // startDefinitions puts in use what this process is to put in use, and reads what is.

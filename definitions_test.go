@@ -97,7 +97,7 @@ func TestADevelopersInstanceAppliesDefinitionsAtEachSave(t *testing.T) {
 		})
 		save("staff.yaml", staff+"enbled: true\n")
 		until("a fault", func(o *definition.Outcome) bool {
-			return !o.Changed && o.Set.FailingOf("staff") != nil && o.Set.Find("staff") != nil
+			return !o.Changed && o.Set.FailingOf(definition.BucketRef("staff")) != nil && o.Set.Find("staff") != nil
 		})
 		save("staff.yaml", staff+"maxDwell: 1h\n")
 		until("mended", func(o *definition.Outcome) bool {

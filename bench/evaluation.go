@@ -74,7 +74,7 @@ type evaluation struct {
 func newEvaluation(n int) (*evaluation, error) {
 	set := &definition.Set{Version: 1}
 	for _, b := range defineBuckets(n) {
-		set.Buckets = append(set.Buckets, definition.BucketInUse{Bucket: b, Revision: 1})
+		set.Buckets = append(set.Buckets, definition.BucketInUse{Bucket: b, InUse: definition.InUse{Revision: 1}})
 	}
 	e := &evaluation{
 		logic:  buckets.Compile(set, buckets.Options{Limits: predicate.DefaultLimits()}),

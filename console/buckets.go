@@ -179,7 +179,7 @@ func (c *console) bucket(ctx context.Context, id string) (u inUse, b *definition
 	if b = u.Find(id); b != nil {
 		return u, b, nil
 	}
-	if f := u.FailingOf(id); f != nil {
+	if f := u.FailingOf(definition.BucketRef(id)); f != nil {
 		return u, nil, refuse(http.StatusNotFound, noBucket, "mend its definition, which was never good: "+f.Faults)
 	}
 	counts, err := c.DB.BucketCountsOf(ctx, id)
@@ -201,7 +201,7 @@ func (u *inUse) state(b *definition.BucketInUse) bucketState {
 			s.Filling.Percent = int(min(99, 100*u.fill.Passed/u.fill.Total))
 		}
 	}
-	if f := u.FailingOf(b.ID); f != nil {
+	if f := u.FailingOf(definition.BucketRef(b.ID)); f != nil {
 		s.Is, s.Error, s.Since = "failing", &f.Faults, schemas.ISOTimeOf(&f.Since)
 	}
 	if !b.Enabled {
@@ -285,7 +285,7 @@ func (c *console) switchBucket(r *web.Request, req *bucketSwitch) (out switchedR
 	if _, _, err := c.bucket(r.Context(), r.TextParam("id")); err != nil {
 		return out, err
 	}
-	done, err := definition.Switch(r.Context(), c.DB, r.TextParam("id"), req.Enabled, r.Exchange.Caller.Name)
+	done, err := definition.Switch(r.Context(), c.DB, definition.BucketRef(r.TextParam("id")), req.Enabled, r.Exchange.Caller.Name)
 	switch {
 	case errors.Is(err, definition.ErrUnknown):
 		return out, web.ErrNotFound

@@ -44,7 +44,7 @@ type (
 	diffJSON struct {
 		From        int64                   `json:"from"`
 		To          int64                   `json:"to"`
-		Differences []definition.Difference `json:"differences" doc:"By bucket."`
+		Differences []definition.Difference `json:"differences" doc:"By kind and id."`
 	}
 )
 

@@ -41,7 +41,7 @@ func TestDefinitionsArePlannedAndAppliedByTheirHash(t *testing.T) {
 	s := newServer(t)
 	plan := s.request(http.MethodPost, "/definitions/plan", planned("", "a", "b"), http.StatusOK)
 	require.Equal(t, true, plan["changed"])
-	require.Equal(t, []any{map[string]any{"id": "a", "what": "added"}, map[string]any{"id": "b", "what": "added"}}, plan["changes"])
+	require.Equal(t, []any{map[string]any{"kind": "bucket", "id": "a", "what": "added"}, map[string]any{"kind": "bucket", "id": "b", "what": "added"}}, plan["changes"])
 	require.InDelta(t, 10, at(t, plan, "members", "effects", 0, "enter"), 0)
 	require.Equal(t, false, at(t, plan, "members", "whole"))
 	quick := s.request(http.MethodPost, "/definitions/plan", planned(`,"members":false`, "a", "b"), http.StatusOK)

@@ -24,8 +24,9 @@ type Outcome struct {
 	Members *Forecast
 }
 
-// Change is a bucket that differs from what was in use.
+// Change is a definition that differs from what was in use.
 type Change struct {
+	Kind   string   `json:"kind" doc:"Such as bucket."`
 	ID     string   `json:"id"`
 	What   string   `json:"what"`             // added, changed or removed
 	Fields []string `json:"fields,omitempty"` // of a changed one: what differs
@@ -34,10 +35,13 @@ type Change struct {
 // String is what a person reads: keen: changed (criteria, maxDwell).
 func (c Change) String() string {
 	if len(c.Fields) == 0 {
-		return c.ID + ": " + c.What
+		return c.Ref().String() + ": " + c.What
 	}
-	return c.ID + ": " + c.What + " (" + strings.Join(c.Fields, ", ") + ")"
+	return c.Ref().String() + ": " + c.What + " (" + strings.Join(c.Fields, ", ") + ")"
 }
+
+// Ref is what differs.
+func (c Change) Ref() Ref { return Ref{c.Kind, c.ID} }
 
 // What a [Change] says.
 const (
@@ -46,8 +50,8 @@ const (
 	Removed = "removed"
 )
 
-// ErrUnknown is what [Switch] returns (wrapped) for a bucket that is not defined.
-var ErrUnknown = errors.New("no such bucket is defined")
+// ErrUnknown is what [Switch] returns (wrapped) for what is not defined.
+var ErrUnknown = errors.New("no such definition is in use")
 
 // ErrInUse is what [RequireUnused] returns (wrapped).
 var ErrInUse = errors.New("the bucket is in use")
@@ -60,13 +64,13 @@ var ErrInUse = errors.New("the bucket is in use")
 // Go; neither removes the other.
 func Apply(ctx context.Context, db *storage.DB, files *Files, opts Options, by string) (*Outcome, error) {
 	var broken []Reference
-	out, err := change(ctx, db, by, func(tx *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
+	out, err := change(ctx, db, by, func(tx *storage.Tx, inUse *Set) ([]entry, []Failing, error) {
 		p, err := NewPlan(inUse, files, opts)
 		if err != nil {
 			return nil, nil, err
 		}
 		broken, err = p.Broken(ctx, tx)
-		return p.Next.Buckets, p.Next.Failing, err
+		return p.Next.all(), p.Next.Failing, err
 	})
 	if err == nil {
 		out.Broken = broken
@@ -74,20 +78,17 @@ func Apply(ctx context.Context, db *storage.DB, files *Files, opts Options, by s
 	return out, err
 }
 
-// Switch enables or disables a bucket, whatever its definition says, until it is switched
-// back or its definition is removed.
-func Switch(ctx context.Context, db *storage.DB, bucketID string, enabled bool, by string) (*Outcome, error) {
-	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
-		if inUse.Find(bucketID) == nil {
-			return nil, nil, fmt.Errorf("bucket %q: %w", bucketID, ErrUnknown)
+// Switch enables or disables a definition, whatever it says itself, until it is switched
+// back or removed.
+func Switch(ctx context.Context, db *storage.DB, ref Ref, enabled bool, by string) (*Outcome, error) {
+	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]entry, []Failing, error) {
+		list := inUse.all()
+		i := slices.IndexFunc(list, func(e entry) bool { return e.Ref() == ref })
+		if i < 0 {
+			return nil, nil, fmt.Errorf("%s %q: %w", ref.Kind, ref.ID, ErrUnknown)
 		}
-		buckets := slices.Clone(inUse.Buckets)
-		for i := range buckets {
-			if buckets[i].ID == bucketID {
-				buckets[i] = newInUse(buckets[i].declared(), &enabled)
-			}
-		}
-		return buckets, inUse.Failing, nil
+		list[i] = newEntry(list[i].declared(), &enabled)
+		return list, inUse.Failing, nil
 	})
 }
 
@@ -108,7 +109,7 @@ func RequireUnused(ctx context.Context, tx *storage.Tx, bucketID string) error {
 }
 
 // change makes the next version of the set of what next says.
-func change(ctx context.Context, db *storage.DB, by string, next func(tx *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error)) (*Outcome, error) {
+func change(ctx context.Context, db *storage.DB, by string, next func(tx *storage.Tx, inUse *Set) ([]entry, []Failing, error)) (*Outcome, error) {
 	var out *Outcome
 	err := db.InTx(ctx, func(tx *storage.Tx) error {
 		if err := tx.LockDefinitions(ctx); err != nil {
@@ -118,12 +119,12 @@ func change(ctx context.Context, db *storage.DB, by string, next func(tx *storag
 		if err != nil {
 			return err
 		}
-		buckets, failing, err := next(tx, inUse)
+		list, failing, err := next(tx, inUse)
 		if err != nil {
 			return err
 		}
-		out = &Outcome{Changes: differences(inUse, buckets)}
-		if out.Changed, err = save(ctx, tx, inUse, buckets, by); err != nil {
+		out = &Outcome{Changes: differences(inUse, list)}
+		if out.Changed, err = save(ctx, tx, inUse, list, by); err != nil {
 			return err
 		}
 		if err := saveFailing(ctx, tx, inUse.Failing, failing); err != nil {
@@ -138,13 +139,13 @@ func change(ctx context.Context, db *storage.DB, by string, next func(tx *storag
 	return out, nil
 }
 
-func save(ctx context.Context, tx *storage.Tx, inUse *Set, buckets []BucketInUse, by string) (changed bool, err error) {
-	if _, hash := encode(buckets); hash == inUse.Hash || inUse.Version == 0 && len(buckets) == 0 {
+func save(ctx context.Context, tx *storage.Tx, inUse *Set, list []entry, by string) (changed bool, err error) {
+	if _, hash := encode(list); hash == inUse.Hash || inUse.Version == 0 && len(list) == 0 {
 		return false, nil
 	}
 	version := inUse.Version + 1
-	revise(inUse, buckets, version)
-	text, hash := encode(buckets)
+	revise(inUse, list, version)
+	text, hash := encode(list)
 	_, err = tx.ApplyDefinitions(ctx, storage.DefinitionSet{Version: version, Hash: hash, Body: text, AppliedBy: by})
 	return true, err
 }
@@ -165,44 +166,43 @@ func saveFailing(ctx context.Context, tx *storage.Tx, before, now []Failing) err
 
 // Compare says what would change if files were applied, and what would fail.
 func Compare(inUse *Set, files *Files, opts Options) ([]Change, []Failing) {
-	buckets, failing := plan(inUse, files, opts)
-	return differences(inUse, buckets), failing
+	list, failing := plan(inUse, files, opts)
+	return differences(inUse, list), failing
 }
 
 // Next is the set that would be in use if files were applied to a set, without applying
 // them; its hash is left out.
 func Next(inUse *Set, files *Files, opts Options) *Set {
-	buckets, failing := plan(inUse, files, opts)
-	revise(inUse, buckets, inUse.Version+1)
-	return &Set{Version: inUse.Version + 1, Buckets: buckets, Failing: failing}
+	list, failing := plan(inUse, files, opts)
+	revise(inUse, list, inUse.Version+1)
+	return newSet(inUse.Version+1, list, failing)
 }
 
-// differences are by id.
-func differences(before *Set, buckets []BucketInUse) []Change {
+// differences are in the order of [Ref].
+func differences(before *Set, list []entry) []Change {
 	var out []Change
-	after := &Set{Buckets: buckets}
-	for _, b := range buckets {
-		was := before.Find(b.ID)
-		if was == nil {
-			out = append(out, Change{ID: b.ID, What: Added})
+	was := before.byRef()
+	for _, e := range list {
+		ref := e.Ref()
+		old, stood := was[ref]
+		delete(was, ref)
+		if !stood {
+			out = append(out, Change{Kind: ref.Kind, ID: ref.ID, What: Added})
 			continue
 		}
-		if fields := differing(was, &b); len(fields) > 0 {
-			out = append(out, Change{ID: b.ID, What: Changed, Fields: fields})
+		if fields := differing(old, e); len(fields) > 0 {
+			out = append(out, Change{Kind: ref.Kind, ID: ref.ID, What: Changed, Fields: fields})
 		}
 	}
-	for _, was := range before.Buckets {
-		if after.Find(was.ID) == nil {
-			out = append(out, Change{ID: was.ID, What: Removed})
-		}
+	for ref := range was {
+		out = append(out, Change{Kind: ref.Kind, ID: ref.ID, What: Removed})
 	}
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.ID, b.ID) })
-	return out
+	return sorted(out)
 }
 
-// differing are the fields in which two forms of a bucket differ, by name.
-func differing(a, b *BucketInUse) []string {
-	left, right := asMap(a.Bucket), asMap(b.Bucket)
+// differing are the fields in which two forms of a definition differ, by name.
+func differing(a, b Definition) []string {
+	left, right := asMap(a), asMap(b)
 	all := maps.Clone(left)
 	maps.Copy(all, right)
 	var out []string
@@ -214,7 +214,7 @@ func differing(a, b *BucketInUse) []string {
 	return out
 }
 
-func asMap(b Bucket) (out map[string]any) {
-	_ = json.Unmarshal([]byte(b.Canonical()), &out) // was written just now
+func asMap(d Definition) (out map[string]any) {
+	_ = json.Unmarshal([]byte(d.Canonical()), &out) // was written just now
 	return out
 }

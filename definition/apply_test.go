@@ -118,9 +118,9 @@ func TestABucketThatIsRemovedAndAddedAgainOrSwitchedOffAndOnIsFilledAgain(t *tes
 	back := apply(t, db, built(t, bucket("a"), bucket("b", p.InBucket("a"))))
 	assert.Equal(t, map[string]int64{"a": 3, "b": 3}, revisions(back.Set))
 
-	off, err := d.Switch(t.Context(), db, "a", false, "somebody")
+	off, err := d.Switch(t.Context(), db, d.BucketRef("a"), false, "somebody")
 	require.NoError(t, err)
-	assert.Equal(t, []d.Change{{ID: "a", What: d.Changed, Fields: []string{"enabled"}}}, off.Changes)
+	assert.Equal(t, []d.Change{{Kind: d.BucketKind, ID: "a", What: d.Changed, Fields: []string{"enabled"}}}, off.Changes)
 	a := off.Set.Find("a")
 	assert.False(t, a.Enabled)
 	assert.True(t, a.Declared)
@@ -132,14 +132,14 @@ func TestABucketThatIsRemovedAndAddedAgainOrSwitchedOffAndOnIsFilledAgain(t *tes
 	kept := apply(t, db, built(t, renamed, bucket("b", p.InBucket("a"))))
 	assert.False(t, kept.Set.Find("a").Enabled, "applying a definition does not switch a bucket on")
 
-	on, err := d.Switch(t.Context(), db, "a", true, "somebody")
+	on, err := d.Switch(t.Context(), db, d.BucketRef("a"), true, "somebody")
 	require.NoError(t, err)
 	assert.Nil(t, on.Set.Find("a").Switched)
 	assert.Equal(t, map[string]int64{"a": 6, "b": 6}, revisions(on.Set))
-	again, err := d.Switch(t.Context(), db, "a", true, "somebody")
+	again, err := d.Switch(t.Context(), db, d.BucketRef("a"), true, "somebody")
 	require.NoError(t, err)
 	assert.False(t, again.Changed)
-	_, err = d.Switch(t.Context(), db, "none", true, "somebody")
+	_, err = d.Switch(t.Context(), db, d.BucketRef("none"), true, "somebody")
 	assert.ErrorIs(t, err, d.ErrUnknown)
 }
 
@@ -151,7 +151,7 @@ func TestOnlyABucketThatIsNotDefinedCanBeForgotten(t *testing.T) {
 	require.NoError(t, unused("a"))
 	apply(t, db, built(t, bucket("a")))
 	assert.ErrorIs(t, unused("a"), d.ErrInUse)
-	_, err := d.Switch(t.Context(), db, "a", false, "test")
+	_, err := d.Switch(t.Context(), db, d.BucketRef("a"), false, "test")
 	require.NoError(t, err)
 	assert.ErrorIs(t, unused("a"), d.ErrInUse)
 	apply(t, db, built(t))
@@ -172,22 +172,22 @@ func TestABadFileStopsNoOtherAndItsLastGoodFormStaysInUse(t *testing.T) {
 		"old.yaml": strings.Replace(old, "eventName: a", "eventName: b", 1),
 		"new.yaml": strings.Replace(old, "id: old", "id: new", 1),
 	}))
-	assert.Equal(t, []d.Change{{ID: "new", What: d.Added}, {ID: "old", What: d.Changed, Fields: []string{"criteria"}}}, out.Changes)
+	assert.Equal(t, []d.Change{{Kind: d.BucketKind, ID: "new", What: d.Added}, {Kind: d.BucketKind, ID: "old", What: d.Changed, Fields: []string{"criteria"}}}, out.Changes)
 	assert.Equal(t, map[string]int64{"vip": 1, "old": 2, "new": 2}, revisions(out.Set))
-	failing := out.Set.FailingOf("vip")
+	failing := out.Set.FailingOf(d.BucketRef("vip"))
 	require.NotNil(t, failing)
 	assert.Equal(t, "buckets/vip.yaml", failing.File)
 	assert.Contains(t, failing.Faults, `buckets/vip.yaml:4:54: criteria.operator: "qe" is not known: did you mean "eq"?`)
 	assert.WithinDuration(t, time.Now(), failing.Since, time.Minute)
 
 	again := apply(t, db, write(t, dir, map[string]string{"vip.yaml": "id: vip\n", "old.yaml": old}))
-	assert.Equal(t, failing.Since, again.Set.FailingOf("vip").Since, "it fails since then")
+	assert.Equal(t, failing.Since, again.Set.FailingOf(d.BucketRef("vip")).Since, "it fails since then")
 	assert.Nil(t, again.Set.Find("new"))
 
 	unread := apply(t, db, write(t, dir, map[string]string{"vip.yaml": "id: {"}))
 	assert.NotNil(t, unread.Set.Find("vip"))
 	assert.NotNil(t, unread.Set.Find("old"), "what a file that cannot be read defines is not known, so nothing is removed")
-	assert.NotNil(t, unread.Set.FailingOf("vip"))
+	assert.NotNil(t, unread.Set.FailingOf(d.BucketRef("vip")))
 
 	mended := apply(t, db, write(t, dir, map[string]string{"vip.yaml": vip}))
 	assert.Empty(t, mended.Set.Failing)
@@ -242,7 +242,7 @@ func TestWhatIsInUseGoesTogetherWhateverFails(t *testing.T) {
 			}
 			assert.Equal(t, c.want, got)
 			for _, id := range c.failing {
-				assert.NotNil(t, set.FailingOf(id), id)
+				assert.NotNil(t, set.FailingOf(d.BucketRef(id)), id)
 			}
 		})
 	}
@@ -259,7 +259,7 @@ func TestAWindowThatBecameLongerThanEventsAreKeptStaysInUse(t *testing.T) {
 	require.NoError(t, err)
 	out, err := d.Apply(t.Context(), db, files, opts, "test")
 	require.NoError(t, err)
-	assert.Equal(t, []d.Change{{ID: "old", What: d.Added}}, out.Changes)
+	assert.Equal(t, []d.Change{{Kind: d.BucketKind, ID: "old", What: d.Added}}, out.Changes)
 	assert.NotNil(t, out.Set.Find("long"))
 }
 
@@ -271,10 +271,10 @@ func TestWhatWasBuiltInGoAndWhatCameFromFilesDoNotRemoveEachOther(t *testing.T) 
 	apply(t, db, built(t))
 	assert.Equal(t, map[string]int64{"vip": 2}, revisions(current(t, db)))
 
-	both, err := write(t, dir, map[string]string{"vip.yaml": vip}).With([]d.Bucket{bucket("go")}, options())
+	both, err := write(t, dir, map[string]string{"vip.yaml": vip}).With([]d.Definition{bucket("go")}, options())
 	require.NoError(t, err)
 	assert.Len(t, apply(t, db, both).Set.Buckets, 2)
-	_, err = write(t, dir, map[string]string{"vip.yaml": vip}).With([]d.Bucket{bucket("vip")}, options())
+	_, err = write(t, dir, map[string]string{"vip.yaml": vip}).With([]d.Definition{bucket("vip")}, options())
 	assert.ErrorContains(t, err, "vip.yaml too: ids are unique")
 }
 

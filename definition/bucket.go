@@ -7,6 +7,9 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 )
 
+// BucketKind is the kind of buckets, as [Ref] has it.
+const BucketKind = "bucket"
+
 // Kinds of a bucket.
 const (
 	KindDynamic = "dynamic" // the criteria decide who is a member
@@ -72,3 +75,34 @@ func (d Dwell) Label() string {
 	}
 	return fmt.Sprintf("after-%d", d.After.Milliseconds())
 }
+
+// BucketRef names a bucket.
+func BucketRef(id string) Ref { return Ref{BucketKind, id} }
+
+var bucketKind = &kind{
+	name: BucketKind, dir: "buckets", built: "built in Go", refused: refusals,
+	schema:  SchemaFile{"bucket.schema.json", Schema, newSchema},
+	read:    reads("a bucket", fields),
+	decode:  decodes(func(w written) Definition { return w.read() }),
+	compile: compileBuckets,
+	files:   inFiles(func(f *Files) *[]Bucket { return &f.Buckets }),
+	set: inSet(func(s *Set) *[]BucketInUse { return &s.Buckets },
+		func(b BucketInUse) (Bucket, InUse) { return b.Bucket, b.InUse },
+		func(b Bucket, use InUse) BucketInUse { return BucketInUse{b, use} }),
+}
+
+// Ref implements [Definition].
+func (b Bucket) Ref() Ref { return BucketRef(b.ID) }
+
+func (b Bucket) head() head { return head{b.ID, b.Enabled, b.File} }
+
+func (b Bucket) withHead(h head) Definition {
+	b.ID, b.Enabled, b.File = h.ID, h.Enabled, h.File
+	return b
+}
+
+func (b Bucket) defaulted() Definition { return b.withDefaults() }
+
+func (b Bucket) asks() []Ref { return refsOf(BucketKind, b.Criteria.Inputs().Buckets) }
+
+func (b Bucket) looksAt() []string { return eventNames(b.Criteria) }

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hogstream/hogstream/predicate"
@@ -114,47 +116,81 @@ func canonicalText(v any) string {
 	return string(bytes.TrimSuffix(out.Bytes(), []byte("\n")))
 }
 
-// body is a set as it is stored.
-type body struct {
-	Buckets []bodyBucket `json:"buckets"`
-}
-
-type bodyBucket struct {
-	Bucket   written `json:"bucket"`
-	Revision int64   `json:"revision"`
-	Switched *bool   `json:"switched,omitempty"`
-	Built    bool    `json:"built,omitempty"` // in Go
-	File     string  `json:"file,omitempty"`
+// stored is a definition as a set has it, beside its own text.
+type stored struct {
+	Revision int64  `json:"revision"`
+	Switched *bool  `json:"switched,omitempty"`
+	Built    bool   `json:"built,omitempty"` // in Go
+	File     string `json:"file,omitempty"`
 }
 
 // encode is the set as it is stored, and the hash of what counts of it: neither the names
-// of files nor the revisions.
-func encode(buckets []BucketInUse) (text, hash string) {
-	stored, counts := body{}, body{}
-	for _, b := range buckets {
-		declared := b.Bucket
-		declared.Enabled = b.Declared
-		one := bodyBucket{Bucket: declared.write(), Revision: b.Revision, Switched: b.Switched, Built: b.File == "", File: b.File}
-		stored.Buckets = append(stored.Buckets, one)
-		one.Revision, one.File = 0, ""
-		counts.Buckets = append(counts.Buckets, one)
+// of files nor the revisions. It is an object with a list for each kind, in the order of the
+// table; only buckets have one when there are none.
+func encode(list []entry) (text, hash string) {
+	var whole, counts []string
+	for _, k := range kinds {
+		var all, counting []string
+		for _, e := range list {
+			if e.Ref().Kind != k.name {
+				continue
+			}
+			file := e.head().File
+			all = append(all, k.encode(e, stored{e.Revision, e.Switched, file == "", file}))
+			counting = append(counting, k.encode(e, stored{0, e.Switched, file == "", ""}))
+		}
+		if len(all) > 0 || k == bucketKind {
+			whole, counts = append(whole, k.encodeList(all)), append(counts, k.encodeList(counting))
+		}
 	}
-	sum := sha256.Sum256([]byte(canonicalText(counts)))
-	return canonicalText(stored), hex.EncodeToString(sum[:])
+	sum := sha256.Sum256([]byte("{" + strings.Join(counts, ",") + "}"))
+	return "{" + strings.Join(whole, ",") + "}", hex.EncodeToString(sum[:])
 }
 
-// decode reads what encode wrote.
-func decode(text string) ([]BucketInUse, error) {
-	var stored body
-	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+// encode is {"bucket":…,"revision":1}.
+func (k *kind) encode(e entry, beside stored) string {
+	return fmt.Sprintf(`{"%s":%s,%s`, k.name, e.declared().Canonical(), canonicalText(beside)[1:])
+}
+
+func (k *kind) encodeList(list []string) string {
+	if len(list) == 0 {
+		return fmt.Sprintf(`"%s":null`, k.dir)
+	}
+	return fmt.Sprintf(`"%s":[%s]`, k.dir, strings.Join(list, ","))
+}
+
+// decode reads what encode wrote. Kinds of later releases are passed over.
+func decode(text string) ([]entry, error) {
+	var whole map[string][]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &whole); err != nil {
 		return nil, fmt.Errorf("read the definitions in use: %w", err)
 	}
-	out := make([]BucketInUse, len(stored.Buckets))
-	for i, one := range stored.Buckets {
-		b := one.Bucket.read()
-		b.File = one.File
-		out[i] = newInUse(b, one.Switched)
-		out[i].Revision = one.Revision
+	var out []entry
+	for _, k := range kinds {
+		for _, one := range whole[k.dir] {
+			e, err := k.decodeEntry(one)
+			if err != nil {
+				return nil, fmt.Errorf("read the definitions in use: %s: %w", k.name, err)
+			}
+			out = append(out, e)
+		}
 	}
 	return out, nil
+}
+
+func (k *kind) decodeEntry(text json.RawMessage) (entry, error) {
+	var beside stored
+	var parts map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(text, &beside), json.Unmarshal(text, &parts)); err != nil {
+		return entry{}, err
+	}
+	d, err := k.decode(parts[k.name])
+	if err != nil {
+		return entry{}, err
+	}
+	h := d.head()
+	h.File = beside.File
+	e := newEntry(d.withHead(h), beside.Switched)
+	e.Revision = beside.Revision
+	return e, nil
 }

@@ -42,7 +42,7 @@ func (b Bucket) check() []problem {
 		field, is string
 		known     []string
 	}{
-		{"kind", b.Kind, kinds()}, {"entryLimit", b.EntryLimit, entryLimits()}, {"joins", b.Joins, joins()},
+		{"kind", b.Kind, bucketKinds()}, {"entryLimit", b.EntryLimit, entryLimits()}, {"joins", b.Joins, joins()},
 	} {
 		if message := predicate.NotKnown(word.is, word.known); word.is != "" && message != "" {
 			wrong(word.field, "%s", message)
@@ -75,7 +75,7 @@ func wrongID(id string) string {
 	return ""
 }
 
-func kinds() []string       { return []string{KindDynamic, KindManual} }
+func bucketKinds() []string { return []string{KindDynamic, KindManual} }
 func entryLimits() []string { return []string{EntryUnlimited, EntryOnce, EntryOncePerPeriod} }
 func joins() []string       { return []string{JoinsSilent, JoinsTold} }
 

@@ -3,6 +3,7 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -21,16 +22,15 @@ type Options struct {
 	Referenced bool
 }
 
-// compile checks criteria beside each other: windows, thresholds, buckets that are unknown
-// or ask for each other in a circle. It returns the faults by the index of the bucket. Of
-// the buckets in others it is only known that they are there.
-func compile(buckets []Bucket, others []string, opts Options) map[int]predicate.Faults {
-	known := slices.Clone(others)
-	for _, b := range buckets {
-		known = append(known, b.ID)
-	}
+// compileBuckets checks criteria beside each other: windows, thresholds, buckets that are
+// unknown or ask for each other in a circle.
+func compileBuckets(list []Definition, known known, opts Options) map[int]predicate.Faults {
 	out := map[int]predicate.Faults{}
-	if allRight(buckets, known, opts) {
+	buckets := make([]Bucket, len(list))
+	for i, d := range list {
+		buckets[i] = d.(Bucket)
+	}
+	if allRight(buckets, known[BucketKind], opts) {
 		return out
 	}
 	var right []predicate.Named
@@ -39,24 +39,17 @@ func compile(buckets []Bucket, others []string, opts Options) map[int]predicate.
 			continue
 		}
 		named := named(i, b)
-		faults := append(faultsOf([]predicate.Named{named}, known, opts), withoutEvents(b, opts)...)
+		faults := append(faultsOf([]predicate.Named{named}, known[BucketKind], opts), withoutEvents(b.Criteria, "criteria", opts)...)
 		if len(faults) == 0 {
 			right = append(right, named)
 		}
 		out[i] = faults
 	}
-	for _, fault := range faultsOf(right, known, opts) { // circles
+	for _, fault := range faultsOf(right, known[BucketKind], opts) { // circles
 		i, _ := strconv.Atoi(fault.File) // is our own
 		out[i] = append(out[i], fault)
 	}
-	for i, faults := range out {
-		for j := range faults {
-			faults[j].File = buckets[i].File
-		}
-		if len(faults) == 0 {
-			delete(out, i)
-		}
-	}
+	maps.DeleteFunc(out, func(_ int, faults predicate.Faults) bool { return len(faults) == 0 })
 	return out
 }
 
@@ -65,7 +58,7 @@ func compile(buckets []Bucket, others []string, opts Options) map[int]predicate.
 func allRight(buckets []Bucket, known []string, opts Options) bool {
 	var all []predicate.Named
 	for i, b := range buckets {
-		if len(withoutEvents(b, opts)) > 0 {
+		if len(withoutEvents(b.Criteria, "criteria", opts)) > 0 {
 			return false
 		}
 		if b.Kind != KindManual {
@@ -86,17 +79,35 @@ func faultsOf(list []predicate.Named, known []string, opts Options) (faults pred
 	return faults
 }
 
-// withoutEvents refuses a bucket that could never be filled.
-func withoutEvents(b Bucket, opts Options) predicate.Faults {
+// withoutEvents refuses a condition that could never be filled.
+func withoutEvents(c predicate.Condition, path string, opts Options) predicate.Faults {
 	if !opts.NoEvents {
 		return nil
 	}
-	for _, event := range b.Criteria.Inputs().Events {
-		if IsStored(event.Name) {
-			return predicate.Faults{{Path: "criteria", Message: fmt.Sprintf("looks at event %q, and EVENTS_MODE=none stores none: set it to referenced or all", event.Name)}}
+	for _, event := range eventNames(c) {
+		if IsStored(event) {
+			return predicate.Faults{{Path: path, Message: fmt.Sprintf("looks at event %q, and EVENTS_MODE=none stores none: set it to referenced or all", event)}}
 		}
 	}
 	return nil
+}
+
+// eventNames are those of the events that a condition looks at.
+func eventNames(c predicate.Condition) []string {
+	var out []string
+	for _, event := range c.Inputs().Events {
+		out = append(out, event.Name)
+	}
+	return out
+}
+
+// refsOf are definitions of a kind.
+func refsOf(kind string, ids []string) []Ref {
+	var out []Ref
+	for _, id := range ids {
+		out = append(out, Ref{kind, id})
+	}
+	return out
 }
 
 // IsStored says that a name is a product event's, which are stored; facts are not.

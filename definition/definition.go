@@ -1,4 +1,5 @@
-// Package definition is what a deployment has defined: for now its buckets.
+// Package definition is what a deployment has defined. What kinds of definitions there are
+// says one table, and of each kind one value.
 //
 // It promises the other packages:
 //

@@ -31,10 +31,42 @@ type Faulty struct {
 	unread bool // what it defines cannot be read
 }
 
-// bucketsDir is where the files of buckets are below the directory of definitions.
-const bucketsDir = "buckets"
+// all are the definitions of all kinds, in order.
+func (f *Files) all() []Definition {
+	var out []Definition
+	for _, k := range kinds {
+		out = append(out, k.files.get(f)...)
+	}
+	return out
+}
 
-// Load reads buckets/*.yaml (and .yml) below dir: a bucket a document. What is wrong with
+func (f *Files) put(list []Definition) {
+	sorted(list)
+	for _, k := range kinds {
+		var of []Definition
+		for _, d := range list {
+			if d.Ref().Kind == k.name {
+				of = append(of, d)
+			}
+		}
+		k.files.put(f, of)
+	}
+}
+
+// Counts says how many definitions without faults there are of each kind.
+func (f *Files) Counts() []Count { return counts(func(k *kind) int { return len(k.files.get(f)) }) }
+
+// Canonical are the definitions without faults in their one form, by what people call them.
+func (f *Files) Canonical() map[string]string {
+	out := map[string]string{}
+	for _, d := range f.all() {
+		out[d.Ref().String()] = d.Canonical()
+	}
+	return out
+}
+
+// Load reads *.yaml (and .yml) in the directory of each kind below dir, such as buckets/: a
+// definition a document. What is wrong with
 // a file is in Faulty; the others are read all the same. Names of files in faults begin
 // with dir. It is an error when there is no such directory, or the limits cannot be.
 func Load(dir string, opts Options) (*Files, error) {
@@ -84,8 +116,8 @@ func Read(files []Text, opts Options) (*Files, error) {
 	for _, file := range files {
 		fault := predicate.Fault{File: file.Name}
 		switch {
-		case path.Dir(file.Name) != bucketsDir || !isDefinition(path.Base(file.Name)):
-			fault.Message = "is no file of definitions: name it as it stands below the directory, such as " + bucketsDir + "/keen.yaml"
+		case kindOfFile(file.Name) == nil || !isDefinition(path.Base(file.Name)):
+			fault.Message = "is no file of definitions: name it as it stands below the directory, such as " + bucketKind.dir + "/keen.yaml"
 		case seen[file.Name]:
 			fault.Message = "is given twice"
 		default:
@@ -108,7 +140,9 @@ func read(dir string, texts []Text, opts Options) *Files {
 		c.add(file.Name, []byte(file.Text))
 	}
 	c.checkTogether(opts)
-	f.Buckets, f.Faulty = c.result()
+	list, faulty := c.result()
+	f.put(list)
+	f.Faulty = faulty
 	return f
 }
 
@@ -121,17 +155,19 @@ func isDefinition(name string) bool {
 
 // definitionFiles are the names of the files to read.
 func definitionFiles(from fs.FS) ([]string, error) {
-	entries, err := fs.ReadDir(from, bucketsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read definitions: %w", err)
-	}
 	var names []string
-	for _, e := range entries {
-		if !e.IsDir() && isDefinition(e.Name()) {
-			names = append(names, path.Join(bucketsDir, e.Name()))
+	for _, k := range kinds {
+		entries, err := fs.ReadDir(from, k.dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read definitions: %w", err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() && isDefinition(e.Name()) {
+				names = append(names, path.Join(k.dir, e.Name()))
+			}
 		}
 	}
 	return names, nil
@@ -145,13 +181,13 @@ type collection struct {
 
 type fileRead struct {
 	name   string // below the directory
-	reads  []*bucketRead
+	reads  []*definitionRead
 	faults predicate.Faults // of the file as a whole
 }
 
-// bucketRead is a document of a file. Its faults say what is wrong with it.
-type bucketRead struct {
-	Bucket
+// definitionRead is a document of a file. Its faults say what is wrong with it.
+type definitionRead struct {
+	Definition
 	reader *reader
 }
 
@@ -170,46 +206,48 @@ func (c *collection) add(name string, text []byte) {
 	}
 	for _, document := range documents {
 		r := newReader(c.display(name))
-		b := r.bucket(document)
-		b.File = name
-		file.reads = append(file.reads, &bucketRead{b, r})
+		d := r.definition(kindOfFile(name), document)
+		h := d.head()
+		h.File = name
+		file.reads = append(file.reads, &definitionRead{d.withHead(h), r})
 	}
 }
 
-func (c *collection) all() []*bucketRead {
-	var out []*bucketRead
+func (c *collection) all() []*definitionRead {
+	var out []*definitionRead
 	for _, file := range c.files {
 		out = append(out, file.reads...)
 	}
 	return out
 }
 
-// checkTogether compares the buckets that are right by themselves with each other. Faults
+// checkTogether compares the definitions that are right by themselves with each other. Faults
 // of one are not repeated at those that ask for it.
 func (c *collection) checkTogether(opts Options) {
-	first := map[string]*bucketRead{}
-	var known []string
+	first := map[Ref]*definitionRead{}
+	var known []Ref
 	for _, read := range c.all() {
-		if before := first[read.ID]; read.ID != "" && before != nil {
-			read.reader.note("id", "%q stands in %s too: ids are unique", read.ID, before.reader.place("id"))
+		ref := read.Ref()
+		if before := first[ref]; ref.ID != "" && before != nil {
+			read.reader.note("id", "%q stands in %s too: ids are unique", ref.ID, before.reader.place("id"))
 			continue
 		}
-		first[read.ID] = read
-		known = append(known, read.ID)
+		first[ref] = read
+		known = append(known, ref)
 	}
-	var right []*bucketRead
-	var buckets []Bucket
+	var right []*definitionRead
+	var list []Definition
 	for _, read := range c.all() {
 		if len(read.reader.Faults) == 0 {
-			right, buckets = append(right, read), append(buckets, read.Bucket)
+			right, list = append(right, read), append(list, read.Definition)
 		}
 	}
-	for i, faults := range compile(buckets, known, opts) {
+	for i, faults := range compile(list, known, opts) {
 		r := right[i].reader
 		for _, fault := range faults {
 			fault.File = r.File
 			if fault.Line == 0 {
-				fault.Line, fault.Column = r.position("criteria")
+				fault.Line, fault.Column = r.position(fault.Path)
 			}
 			r.Faults = append(r.Faults, fault)
 		}
@@ -217,28 +255,29 @@ func (c *collection) checkTogether(opts Options) {
 }
 
 // result parts what is right from what is not.
-func (c *collection) result() ([]Bucket, []Faulty) {
-	var buckets []Bucket
+func (c *collection) result() ([]Definition, []Faulty) {
+	var list []Definition
 	var faulty []Faulty
 	for _, file := range c.files {
 		bad := Faulty{File: file.name, Faults: file.faults, unread: len(file.faults) > 0}
 		for _, read := range file.reads {
 			if len(read.reader.Faults) == 0 {
-				buckets = append(buckets, read.Bucket)
+				list = append(list, read.Definition)
 				continue
 			}
 			bad.Faults = append(bad.Faults, read.reader.Faults...)
-			if read.ID != "" {
-				bad.IDs = append(bad.IDs, read.ID)
+			id := read.Ref().ID
+			if id != "" {
+				bad.IDs = append(bad.IDs, id)
 			}
-			bad.unread = bad.unread || read.ID == ""
+			bad.unread = bad.unread || id == ""
 		}
 		if len(bad.Faults) > 0 {
 			bad.Faults = bad.Faults.Sorted()
 			faulty = append(faulty, bad)
 		}
 	}
-	return sortByID(buckets), faulty
+	return list, faulty
 }
 
 // Faults are all that is wrong with the files.
@@ -251,58 +290,55 @@ func (f *Files) Faults() predicate.Faults {
 }
 
 // Built are definitions built in Go, to be applied without files.
-func Built(buckets []Bucket, opts Options) (*Files, error) {
+func Built[T Definition](built []T, opts Options) (*Files, error) {
 	if err := opts.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	return (&Files{}).With(buckets, opts)
+	return (&Files{}).With(All(built), opts)
 }
 
 // With adds definitions built in Go to those of files. The error says all that is wrong
 // with them, ids that stand in a file too among it.
-func (f *Files) With(buckets []Bucket, opts Options) (*Files, error) {
+func (f *Files) With(built []Definition, opts Options) (*Files, error) {
 	out := &Files{Dir: f.Dir, Faulty: f.Faulty, built: true}
-	places := map[string]string{}
-	var others []string
-	for _, b := range f.Buckets {
-		places[b.ID] = filepath.Join(f.Dir, filepath.FromSlash(b.File))
-		others = append(others, b.ID)
+	places := map[Ref]string{}
+	var others []Ref
+	for _, d := range f.all() {
+		places[d.Ref()] = filepath.Join(f.Dir, filepath.FromSlash(d.head().File))
+		others = append(others, d.Ref())
 	}
 	for _, bad := range f.Faulty {
-		others = append(others, bad.IDs...)
+		others = append(others, refs(bad.File, bad.IDs)...)
 	}
 	var faults predicate.Faults
-	wrong := func(b Bucket, path, message string) {
-		faults = append(faults, predicate.Fault{Path: fmt.Sprintf("bucket %q: %s", b.ID, path), Message: message})
+	wrong := func(d Definition, path, message string) {
+		faults = append(faults, predicate.Fault{Path: fmt.Sprintf("%s %q: %s", d.Ref().Kind, d.Ref().ID, path), Message: message})
 	}
-	for _, b := range buckets {
-		b = b.withDefaults()
-		b.File = ""
-		for _, p := range b.check() {
-			wrong(b, p.field, p.message)
+	var list []Definition
+	for _, d := range built {
+		h := d.head()
+		h.File = ""
+		d = d.defaulted().withHead(h)
+		for _, p := range d.check() {
+			wrong(d, p.field, p.message)
 		}
-		if place, stands := places[b.ID]; stands {
-			wrong(b, "id", "stands in "+place+" too: ids are unique")
+		if place, stands := places[d.Ref()]; stands {
+			wrong(d, "id", "stands in "+place+" too: ids are unique")
 		}
-		places[b.ID] = "another bucket built in Go"
-		out.Buckets = append(out.Buckets, b)
+		places[d.Ref()] = "another " + d.Ref().Kind + " built in Go"
+		list = append(list, d)
 	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	for i, found := range compile(out.Buckets, others, opts) {
+	for i, found := range compile(list, others, opts) {
 		for _, fault := range found {
-			wrong(out.Buckets[i], fault.Path, fault.Message)
+			wrong(list[i], fault.Path, fault.Message)
 		}
 	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	out.Buckets = sortByID(append(out.Buckets, f.Buckets...))
+	out.put(append(list, f.all()...))
 	return out, nil
-}
-
-func sortByID(buckets []Bucket) []Bucket {
-	slices.SortFunc(buckets, func(a, b Bucket) int { return cmp.Compare(a.ID, b.ID) })
-	return buckets
 }

@@ -73,7 +73,7 @@ type Report struct {
 	Hash    string      `json:"hash" doc:"Of what the plan stands on. Applied with it, nothing is changed unless that is as it was."`
 	Version int64       `json:"version" doc:"Of the set in use."`
 	Changed bool        `json:"changed"`
-	Changes []Change    `json:"changes" doc:"By bucket."`
+	Changes []Change    `json:"changes" doc:"By kind and id."`
 	Members *Forecast   `json:"members,omitempty" doc:"Left out when it was not asked for."`
 	Removed []Removal   `json:"removed"`
 	Broken  []Reference `json:"broken" doc:"What asks for buckets that are removed. While there is one, the plan cannot be applied."`
@@ -93,7 +93,7 @@ func (p *Plan) Reported(ctx context.Context, db *storage.DB, members *Forecast) 
 	}
 	r.Broken = append(r.Broken, broken...)
 	for _, c := range p.Changes {
-		if c.What != Removed {
+		if c.What != Removed || c.Kind != BucketKind {
 			continue
 		}
 		counts, err := db.BucketCountsOf(ctx, c.ID)

@@ -58,7 +58,7 @@ func fields() table[Bucket] {
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.Description = r.Text(at, path) }},
 		{"enabled", "Whether it is evaluated. When it is not, its members stay as they are.", true, booleanSchema(),
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.Enabled = r.Boolean(at, path) }},
-		wordField("kind", "dynamic: the criteria decide who is a member; manual: somebody does.", kinds(),
+		wordField("kind", "dynamic: the criteria decide who is a member; manual: somebody does.", bucketKinds(),
 			func(b *Bucket) *string { return &b.Kind }),
 		{"criteria", "Who is a member.", false, map[string]any{"$ref": "#/$defs/condition"},
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.Criteria = r.condition(at, path) }},
@@ -92,14 +92,14 @@ var refusals = map[string]string{
 
 const postHogFix = "is not said here: a destination of kind posthog has the setting bucketProperty; leave it out"
 
-func wordField(name, doc string, known []string, at func(*Bucket) *string) field[Bucket] {
-	return field[Bucket]{name, doc, false, map[string]any{"enum": known},
-		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Word(value, path, known) }}
+func wordField[T any](name, doc string, known []string, at func(*T) *string) field[T] {
+	return field[T]{name, doc, false, map[string]any{"enum": known},
+		func(r *reader, value ast.Node, path string, d *T) { *at(d) = r.Word(value, path, known) }}
 }
 
-func durationField(name, doc string, at func(*Bucket) *time.Duration) field[Bucket] {
-	return field[Bucket]{name, doc, false, durationSchema(),
-		func(r *reader, value ast.Node, path string, b *Bucket) { *at(b) = r.Duration(value, path) }}
+func durationField[T any](name, doc string, at func(*T) *time.Duration) field[T] {
+	return field[T]{name, doc, false, durationSchema(),
+		func(r *reader, value ast.Node, path string, d *T) { *at(d) = r.Duration(value, path) }}
 }
 
 func (r *reader) condition(at ast.Node, path string) predicate.Condition {

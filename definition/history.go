@@ -16,7 +16,8 @@ type Entry struct {
 	AppliedAt schemas.ISOTime `json:"appliedAt" format:"date-time"`
 	AppliedBy string          `json:"appliedBy" doc:"Who or what applied it."`
 	Buckets   int             `json:"buckets" doc:"How many there are in it."`
-	Changes   []Change        `json:"changes" doc:"Against the version before, by bucket."`
+	Counts    []Count         `json:"counts" doc:"How many definitions of each kind there are in it."`
+	Changes   []Change        `json:"changes" doc:"Against the version before, by kind and id."`
 	Summary   string          `json:"summary" doc:"The changes in a line."`
 }
 
@@ -37,39 +38,40 @@ func History(ctx context.Context, from Reader, below int64, limit int) ([]Entry,
 	out := make([]Entry, min(limit, len(stored)))
 	for i := range out {
 		s := sets[i]
-		changes := differences(sets[i+1], s.Buckets)
-		out[i] = Entry{s.Version, schemas.ISOTime{Time: s.AppliedAt}, s.AppliedBy, len(s.Buckets), append([]Change{}, changes...), Summary(changes)}
+		changes := differences(sets[i+1], s.all())
+		out[i] = Entry{s.Version, schemas.ISOTime{Time: s.AppliedAt}, s.AppliedBy, len(s.Buckets), s.Counts(), append([]Change{}, changes...), Summary(changes)}
 	}
 	return out, nil
 }
 
-// Difference is a bucket that two sets say otherwise.
+// Difference is a definition that two sets say otherwise.
 type Difference struct {
 	Change
 	Diff string `json:"diff" doc:"A unified diff of the two definitions in their one form, as YAML."`
 }
 
-// Diff is what changes from one set to another, by id.
+// Diff is what changes from one set to another, by kind and id.
 func Diff(a, b *Set) []Difference {
 	out := []Difference{}
-	for _, c := range differences(a, b.Buckets) {
-		name := func(s *Set) string { return fmt.Sprintf("version %d/%s", s.Version, c.ID) }
-		out = append(out, Difference{c, udiff.Unified(name(a), name(b), a.Find(c.ID).text(), b.Find(c.ID).text())})
+	was, is := a.byRef(), b.byRef()
+	for _, c := range differences(a, b.all()) {
+		name := func(s *Set) string { return fmt.Sprintf("version %d/%s", s.Version, c.Ref()) }
+		out = append(out, Difference{c, udiff.Unified(name(a), name(b), was[c.Ref()].text(), is[c.Ref()].text())})
 	}
 	return out
 }
 
-// text is the bucket as YAML, in its one form; empty for none.
-func (b *BucketInUse) text() string {
-	if b == nil {
+// text is the definition as YAML, in its one form; empty for none.
+func (e entry) text() string {
+	if e.Definition == nil {
 		return ""
 	}
-	text, err := yaml.JSONToYAML([]byte(b.declared().Canonical()))
+	text, err := yaml.JSONToYAML([]byte(e.declared().Canonical()))
 	if err != nil {
-		panic(fmt.Sprintf("definition: the canonical form of %s is no YAML: %v", b.ID, err)) // JSON is
+		panic(fmt.Sprintf("definition: the canonical form of %s is no YAML: %v", e.Ref(), err)) // JSON is
 	}
-	if b.Switched != nil {
-		text = append(text, fmt.Sprintf("# switched by an administrator: enabled is %t\n", *b.Switched)...)
+	if e.Switched != nil {
+		text = append(text, fmt.Sprintf("# switched by an administrator: enabled is %t\n", *e.Switched)...)
 	}
 	return string(text)
 }

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -8,61 +9,60 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 )
 
-// builtInGo stands for the file of what was built in Go.
-const builtInGo = "built in Go"
-
 // planning finds out which definitions would be in use if files were applied. Definitions
 // with faults keep the form that is in use, or are left out when there is none.
 type planning struct {
 	inUse   *Set
 	files   *Files
 	opts    Options
-	fresh   map[string]Bucket   // as the files say
-	kept    map[string]Bucket   // as they are in use
-	beside  map[string]bool     // of kept: those that cannot be compiled, which is known already
+	before  map[Ref]entry       // in use
+	fresh   map[Ref]Definition  // as the files say
+	kept    map[Ref]Definition  // as they are in use
+	beside  map[Ref]bool        // of kept: those that cannot be compiled, which is known already
 	failing map[string]*Failing // by file
 }
 
-// plan returns the buckets that would be in use, without revisions, and what fails.
-func plan(inUse *Set, files *Files, opts Options) ([]BucketInUse, []Failing) {
+// plan returns the definitions that would be in use, without revisions, and what fails.
+func plan(inUse *Set, files *Files, opts Options) ([]entry, []Failing) {
 	p := &planning{
-		inUse: inUse, files: files, opts: opts, fresh: map[string]Bucket{}, kept: map[string]Bucket{},
-		beside: map[string]bool{}, failing: map[string]*Failing{},
+		inUse: inUse, files: files, opts: opts, before: inUse.byRef(), fresh: map[Ref]Definition{}, kept: map[Ref]Definition{},
+		beside: map[Ref]bool{}, failing: map[string]*Failing{},
 	}
 	p.begin()
 	for p.settle() {
 	}
-	return p.buckets(), p.failures()
+	return p.definitions(), p.failures()
 }
 
-// replaces says whether the files say all there is of the source that a bucket came from.
-// What programs built in Go and what was applied from files do not remove each other.
-func (f *Files) replaces(b Bucket) bool {
-	if b.File == "" {
+// replaces says whether the files say all there is of the source that a definition came
+// from. What programs built in Go and what was applied from files do not remove each other.
+func (f *Files) replaces(file string) bool {
+	if file == "" {
 		return f.built
 	}
 	return f.Dir != ""
 }
 
 func (p *planning) begin() {
-	for _, b := range p.files.Buckets {
-		p.fresh[b.ID] = b
+	for _, d := range p.files.all() {
+		p.fresh[d.Ref()] = d
 	}
 	mayRemove := true
 	for _, bad := range p.files.Faulty {
 		p.fail(bad.File, bad.Faults, bad.IDs...)
 		mayRemove = mayRemove && !bad.unread
-		for _, id := range bad.IDs {
-			p.keep(id)
+		for _, ref := range refs(bad.File, bad.IDs) {
+			p.keep(ref)
 		}
 	}
-	for _, b := range p.inUse.Buckets {
+	for _, e := range p.inUse.all() {
+		file := e.head().File
 		// What a file that cannot be read defines is not known, so nothing is removed.
-		if !p.files.replaces(b.Bucket) || b.File != "" && !mayRemove {
-			p.keep(b.ID)
+		if !p.files.replaces(file) || file != "" && !mayRemove {
+			p.keep(e.Ref())
 		}
-		if bad := p.failing[b.File]; bad != nil && p.isUnread(b.File) {
-			p.fail(b.File, nil, b.ID)
+		if bad := p.failing[file]; bad != nil && p.isUnread(file) {
+			p.fail(file, nil, e.Ref().ID)
 		}
 	}
 }
@@ -71,25 +71,22 @@ func (p *planning) isUnread(file string) bool {
 	return slices.ContainsFunc(p.files.Faulty, func(f Faulty) bool { return f.File == file && f.unread })
 }
 
-// keep has a bucket stay as it is in use, and with it those that it asks for.
-func (p *planning) keep(id string) {
-	b := p.inUse.Find(id)
-	if _, fresh := p.fresh[id]; fresh || b == nil {
+// keep has a definition stay as it is in use, and with it those that it asks for.
+func (p *planning) keep(ref Ref) {
+	e, inUse := p.before[ref]
+	if _, fresh := p.fresh[ref]; fresh || !inUse {
 		return
 	}
-	if _, kept := p.kept[id]; kept {
+	if _, kept := p.kept[ref]; kept {
 		return
 	}
-	p.kept[id] = b.declared()
-	for _, asked := range b.Criteria.Inputs().Buckets {
+	p.kept[ref] = e.declared()
+	for _, asked := range e.asks() {
 		p.keep(asked)
 	}
 }
 
 func (p *planning) fail(file string, faults predicate.Faults, ids ...string) {
-	if file == "" {
-		file = builtInGo
-	}
 	f := p.failing[file]
 	if f == nil {
 		f = &Failing{File: file}
@@ -109,19 +106,19 @@ func (p *planning) fail(file string, faults predicate.Faults, ids ...string) {
 // returns false when there are none left.
 func (p *planning) settle() bool {
 	list := slices.Collect(maps.Values(p.fresh))
-	var others []string
-	for id, b := range p.kept {
-		if p.beside[id] {
-			others = append(others, id)
+	var others []Ref
+	for ref, d := range p.kept {
+		if p.beside[ref] {
+			others = append(others, ref)
 		} else {
-			list = append(list, b)
+			list = append(list, d)
 		}
 	}
-	list = sortByID(list)
+	list = sorted(list)
 	faults := compile(list, others, p.opts)
 	takenBack := false
 	for _, i := range slices.Sorted(maps.Keys(faults)) {
-		if _, fresh := p.fresh[list[i].ID]; fresh {
+		if _, fresh := p.fresh[list[i].Ref()]; fresh {
 			p.takeBack(list[i], faults[i])
 			takenBack = true
 		}
@@ -130,32 +127,32 @@ func (p *planning) settle() bool {
 		return takenBack
 	}
 	for _, i := range slices.Sorted(maps.Keys(faults)) {
-		p.blame(list[i].ID, faults[i])
+		p.blame(list[i].Ref(), faults[i])
 	}
 	return true
 }
 
-// takeBack has what the files say of a bucket count for nothing.
-func (p *planning) takeBack(b Bucket, faults predicate.Faults) {
-	p.fail(b.File, faults, b.ID)
-	delete(p.fresh, b.ID)
-	p.keep(b.ID)
+// takeBack has what the files say of a definition count for nothing.
+func (p *planning) takeBack(d Definition, faults predicate.Faults) {
+	p.fail(cmp.Or(d.head().File, kindOf(d).built), faults, d.Ref().ID)
+	delete(p.fresh, d.Ref())
+	p.keep(d.Ref())
 }
 
-// blame takes back what a bucket that is in use asks for, with which it does not go
+// blame takes back what a definition that is in use asks for, with which it does not go
 // together. When that is not the cause, its faults are as old as itself.
-func (p *planning) blame(id string, faults predicate.Faults) {
-	seen := map[string]bool{id: true}
+func (p *planning) blame(ref Ref, faults predicate.Faults) {
+	seen := map[Ref]bool{ref: true}
 	blamed := false
-	for ask := []string{id}; len(ask) > 0; ask = ask[1:] {
-		b, fresh := p.fresh[ask[0]]
+	for ask := []Ref{ref}; len(ask) > 0; ask = ask[1:] {
+		d, fresh := p.fresh[ask[0]]
 		if fresh {
-			p.takeBack(b, faults)
+			p.takeBack(d, faults)
 			blamed = true
-		} else {
-			b = p.kept[ask[0]]
+		} else if d = p.kept[ask[0]]; d == nil {
+			continue
 		}
-		for _, next := range b.Criteria.Inputs().Buckets {
+		for _, next := range d.asks() {
 			if !seen[next] {
 				seen[next] = true
 				ask = append(ask, next)
@@ -163,20 +160,16 @@ func (p *planning) blame(id string, faults predicate.Faults) {
 		}
 	}
 	if !blamed {
-		p.beside[id] = true
+		p.beside[ref] = true
 	}
 }
 
-func (p *planning) buckets() []BucketInUse {
+func (p *planning) definitions() []entry {
 	list := slices.Collect(maps.Values(p.fresh))
 	list = append(list, slices.Collect(maps.Values(p.kept))...)
-	out := make([]BucketInUse, len(list))
-	for i, b := range sortByID(list) {
-		var switched *bool
-		if before := p.inUse.Find(b.ID); before != nil {
-			switched = before.Switched
-		}
-		out[i] = newInUse(b, switched)
+	out := make([]entry, len(list))
+	for i, d := range sorted(list) {
+		out[i] = newEntry(d, p.before[d.Ref()].Switched)
 	}
 	return out
 }
@@ -184,9 +177,9 @@ func (p *planning) buckets() []BucketInUse {
 // failures are those of what the files replace, and those that were known of the rest.
 func (p *planning) failures() []Failing {
 	for _, f := range p.inUse.Failing {
-		source := Bucket{File: f.File}
-		if f.File == builtInGo {
-			source.File = ""
+		source := f.File
+		if k := kindOfFile(f.File); k != nil && k.built == f.File {
+			source = ""
 		}
 		if !p.files.replaces(source) {
 			p.failing[f.File] = &f
@@ -200,32 +193,26 @@ func (p *planning) failures() []Failing {
 	return out
 }
 
-// declared is the bucket as its definition says it.
-func (b *BucketInUse) declared() Bucket {
-	out := b.Bucket
-	out.Enabled = b.Declared
-	return out
-}
-
-// revise gives each bucket the version at which it last changed in what members depend on.
-func revise(before *Set, buckets []BucketInUse, version int64) {
-	raised := map[string]bool{}
-	for i := range buckets {
-		b := &buckets[i]
-		was := before.Find(b.ID)
-		if was == nil || was.evaluated() != b.evaluated() || b.Enabled && !was.Enabled {
-			raised[b.ID] = true
-			b.Revision = version
+// revise gives each definition the version at which it last changed in what states of
+// contacts depend on.
+func revise(before *Set, list []entry, version int64) {
+	was := before.byRef()
+	raised := map[Ref]bool{}
+	for i := range list {
+		e := &list[i]
+		if old, stood := was[e.Ref()]; !stood || old.evaluated() != e.evaluated() || e.head().Enabled && !old.head().Enabled {
+			raised[e.Ref()] = true
+			e.Revision = version
 		} else {
-			b.Revision = was.Revision
+			e.Revision = old.Revision
 		}
 	}
 	for again := len(raised) > 0; again; {
 		again = false
-		for i := range buckets {
-			b := &buckets[i]
-			if !raised[b.ID] && slices.ContainsFunc(b.Criteria.Inputs().Buckets, func(id string) bool { return raised[id] }) {
-				raised[b.ID], b.Revision, again = true, version, true
+		for i := range list {
+			e := &list[i]
+			if !raised[e.Ref()] && slices.ContainsFunc(e.asks(), func(asked Ref) bool { return raised[asked] }) {
+				raised[e.Ref()], e.Revision, again = true, version, true
 			}
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // Wanted is definitions that may be put in use: [*Files], or a [*Former] set.
 type Wanted interface {
 	// next is what would be in use, without revisions, and what fails.
-	next(inUse *Set, opts Options) ([]BucketInUse, []Failing, error)
+	next(inUse *Set, opts Options) ([]entry, []Failing, error)
 	// content is a text that is the same as long as the definitions are.
 	content() string
 }
@@ -39,25 +39,25 @@ func NewPlan(inUse *Set, want Wanted, opts Options) (*Plan, error) {
 	if err := opts.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	buckets, failing, err := want.next(inUse, opts)
+	list, failing, err := want.next(inUse, opts)
 	if err != nil {
 		return nil, err
 	}
-	next := &Set{Version: inUse.Version + 1, Buckets: buckets, Failing: failing, events: eventsOf(buckets)}
-	revise(inUse, buckets, next.Version)
-	return &Plan{InUse: inUse, Next: next, Changes: differences(inUse, buckets), Basis: basisOf(inUse, want, opts), opts: opts}, nil
+	revise(inUse, list, inUse.Version+1)
+	next := newSet(inUse.Version+1, list, failing)
+	return &Plan{InUse: inUse, Next: next, Changes: differences(inUse, list), Basis: basisOf(inUse, want, opts), opts: opts}, nil
 }
 
-func (f *Files) next(inUse *Set, opts Options) ([]BucketInUse, []Failing, error) {
-	buckets, failing := plan(inUse, f, opts)
-	return buckets, failing, nil
+func (f *Files) next(inUse *Set, opts Options) ([]entry, []Failing, error) {
+	list, failing := plan(inUse, f, opts)
+	return list, failing, nil
 }
 
-// content is in order: buckets are by id, files with faults by name.
+// content is in order: definitions are by kind and id, files with faults by name.
 func (f *Files) content() string {
 	var out strings.Builder
-	for _, b := range f.Buckets {
-		fmt.Fprintf(&out, "%t %s\n", b.File == "", b.Canonical())
+	for _, d := range f.all() {
+		fmt.Fprintf(&out, "%t %s\n", d.head().File == "", d.Canonical())
 	}
 	for _, bad := range f.Faulty {
 		fmt.Fprintf(&out, "%s\n%s\n", bad.File, bad.Faults)
@@ -81,7 +81,7 @@ func (p *Plan) Moving() []*BucketInUse {
 // why says why the members of a bucket may change.
 func (p *Plan) why(b *BucketInUse) string {
 	for _, c := range p.Changes {
-		if c.ID != b.ID {
+		if c.Ref() != b.Ref() {
 			continue
 		}
 		if c.What == Changed {
@@ -175,11 +175,11 @@ func ApplyPlan(ctx context.Context, db *storage.DB, want Wanted, opts Options, b
 	if err := opts.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	return change(ctx, db, by, func(tx *storage.Tx, inUse *Set) ([]BucketInUse, []Failing, error) {
+	return change(ctx, db, by, func(tx *storage.Tx, inUse *Set) ([]entry, []Failing, error) {
 		if now := basisOf(inUse, want, opts); now != planned {
 			moved := &MovedError{Was: planned, Is: now, InUse: inUse}
 			if was, err := Version(ctx, tx, planned.Version); err == nil {
-				moved.Since = differences(was, inUse.Buckets)
+				moved.Since = differences(was, inUse.all())
 			}
 			return nil, nil, moved
 		}
@@ -191,7 +191,7 @@ func ApplyPlan(ctx context.Context, db *storage.DB, want Wanted, opts Options, b
 		if err == nil && len(broken) > 0 {
 			err = &BrokenError{broken}
 		}
-		return p.Next.Buckets, p.Next.Failing, err
+		return p.Next.all(), p.Next.Failing, err
 	})
 }
 
@@ -228,7 +228,7 @@ type Selectors interface {
 func (p *Plan) Broken(ctx context.Context, from Selectors) ([]Reference, error) {
 	var removed []string
 	for _, c := range p.Changes {
-		if c.What == Removed {
+		if c.What == Removed && c.Kind == BucketKind {
 			removed = append(removed, c.ID)
 		}
 	}
@@ -282,23 +282,24 @@ func (e *NotAllowedError) Error() string {
 // Former is a set that was in use before, to be put in use again.
 type Former struct{ *Set }
 
-func (f *Former) next(inUse *Set, opts Options) ([]BucketInUse, []Failing, error) {
-	declared := make([]Bucket, len(f.Buckets))
-	for i := range f.Buckets {
-		declared[i] = f.Buckets[i].declared()
+func (f *Former) next(inUse *Set, opts Options) ([]entry, []Failing, error) {
+	list := f.all()
+	declared := make([]Definition, len(list))
+	for i, e := range list {
+		declared[i] = e.declared()
 	}
 	var wrong predicate.Faults
 	for i, faults := range compile(declared, nil, opts) {
 		for _, fault := range faults {
 			fault.File, fault.Line = "", 0
-			fault.Path = fmt.Sprintf("bucket %q: %s", declared[i].ID, fault.Path)
+			fault.Path = fmt.Sprintf("%s %q: %s", declared[i].Ref().Kind, declared[i].Ref().ID, fault.Path)
 			wrong = append(wrong, fault)
 		}
 	}
 	if len(wrong) > 0 {
 		return nil, nil, &NotAllowedError{f.Version, wrong.Sorted()}
 	}
-	return slices.Clone(f.Buckets), inUse.Failing, nil
+	return list, inUse.Failing, nil
 }
 
 func (f *Former) content() string { return "version " + strconv.FormatInt(f.Version, 10) }

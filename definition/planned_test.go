@@ -138,13 +138,13 @@ func TestARollbackPutsADefinitionInUseAgainAsANewVersion(t *testing.T) {
 	db := storagetest.New(t)
 	first := []d.Bucket{bucket("a"), bucket("b")}
 	apply(t, db, built(t, first...))
-	_, err := d.Switch(t.Context(), db, "b", false, "test")
+	_, err := d.Switch(t.Context(), db, d.BucketRef("b"), false, "test")
 	require.NoError(t, err)
 	apply(t, db, built(t, bucket("a", p.Event("other").Exists()), bucket("c")))
 
 	back := former(t, db, 2)
 	made := plan(t, db, back)
-	require.Equal(t, []d.Change{{ID: "a", What: d.Changed, Fields: []string{"criteria"}}, {ID: "b", What: d.Added}, {ID: "c", What: d.Removed}}, made.Changes)
+	require.Equal(t, []d.Change{{Kind: d.BucketKind, ID: "a", What: d.Changed, Fields: []string{"criteria"}}, {Kind: d.BucketKind, ID: "b", What: d.Added}, {Kind: d.BucketKind, ID: "c", What: d.Removed}}, made.Changes)
 	require.Equal(t, []string{"a: changed (criteria)"}, moving(made), "b is switched off again")
 	done, err := d.ApplyPlan(t.Context(), db, back, options(), "test", made.Basis)
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestTheHistorySaysWhenByWhomAndWhat(t *testing.T) {
 	require.Len(t, all, 3)
 	require.True(t, all[0].AppliedAt.After(before))
 	require.Equal(t, "test", all[0].AppliedBy)
-	require.Equal(t, []d.Change{{ID: "a", What: d.Changed, Fields: []string{"maxDwell"}}, {ID: "b", What: d.Removed}}, all[1].Changes)
+	require.Equal(t, []d.Change{{Kind: d.BucketKind, ID: "a", What: d.Changed, Fields: []string{"maxDwell"}}, {Kind: d.BucketKind, ID: "b", What: d.Removed}}, all[1].Changes)
 	require.Equal(t, "0 added, 1 changed, 1 removed", all[1].Summary)
 	require.Equal(t, "2 added, 0 changed, 0 removed", all[2].Summary)
 	require.Equal(t, 2, all[2].Buckets)
@@ -200,7 +200,7 @@ func TestADiffIsOfTheOneFormOfEachDefinition(t *testing.T) {
 	changed := bucket("a")
 	changed.MaxDwell = time.Hour
 	apply(t, db, built(t, changed, bucket("same"), bucket("c")))
-	_, err := d.Switch(t.Context(), db, "same", false, "test")
+	_, err := d.Switch(t.Context(), db, d.BucketRef("same"), false, "test")
 	require.NoError(t, err)
 	differences := d.Diff(former(t, db, 1).Set, current(t, db))
 	var ids []string

@@ -23,21 +23,21 @@ type reader struct {
 
 func newReader(file string) *reader { return &reader{Reader: node.Reader{File: file}} }
 
-// bucket reads a document. What has faults is as if it were not there.
-func (r *reader) bucket(document ast.Node) Bucket {
+// definition reads a document. What has faults is as if it were not there.
+func (r *reader) definition(k *kind, document ast.Node) Definition {
 	r.begin(document)
-	r.refused = refusals
-	var b Bucket
-	if !object(r, document, "", "a bucket", fields(), &b) {
-		return b
+	r.refused = k.refused
+	d, ok := k.read(r, document)
+	if !ok {
+		return d
 	}
-	for _, p := range b.check() {
+	for _, p := range d.check() {
 		if !r.hasFault(p.field) {
 			r.note(p.field, "%s", p.message)
 		}
 	}
 	r.Faults = r.Faults.Sorted()
-	return b.withDefaults()
+	return d.defaulted()
 }
 
 func (r *reader) begin(document ast.Node) { r.top, r.nodes = document, map[string]ast.Node{} }

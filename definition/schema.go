@@ -18,6 +18,23 @@ var Schema []byte
 //go:embed test.schema.json
 var TestSchema []byte
 
+// SchemaFile is a JSON Schema that stands beside definitions, for editors.
+type SchemaFile struct {
+	Name string // of the file
+	Text []byte
+
+	made func() []byte // makes Text
+}
+
+// SchemaFiles are those of all kinds, and of tests.
+func SchemaFiles() []SchemaFile {
+	var out []SchemaFile
+	for _, k := range kinds {
+		out = append(out, k.schema)
+	}
+	return append(out, SchemaFile{"test.schema.json", TestSchema, newTestSchema})
+}
+
 // newTestSchema makes TestSchema.
 func newTestSchema() []byte {
 	return published("Tests of definitions", testFields().schema(), map[string]any{

@@ -18,22 +18,13 @@ type Set struct {
 	Buckets   []BucketInUse // by id
 	Failing   []Failing     // by file
 
-	events map[string]bool // that buckets look at, by name
+	events map[string]bool // that definitions look at, by name
 }
 
-// BucketInUse is a bucket of the set in use, with its defaults filled in. Its Enabled is
-// the effective one: what the definition says, unless an administrator switched the bucket.
+// BucketInUse is a bucket of the set in use, with its defaults filled in.
 type BucketInUse struct {
 	Bucket
-	// Revision is the version of the set at which the bucket was added, enabled again, or
-	// changed in anything but name, description and file; or at which that happened to a
-	// bucket whose membership it asks for, directly or through others.
-	Revision int64
-	// Switched is what an administrator switched the bucket to; nil when that is what the
-	// definition says anyway.
-	Switched *bool
-	// Declared is what the definition says of Enabled.
-	Declared bool
+	InUse
 }
 
 // Failing is a file that had faults when definitions were applied last. What is in use of
@@ -45,14 +36,46 @@ type Failing struct {
 	Since  time.Time `json:"since"`
 }
 
-// newInUse puts a definition in use.
-func newInUse(b Bucket, switched *bool) BucketInUse {
-	out := BucketInUse{Bucket: b.withDefaults(), Declared: b.Enabled}
-	if switched != nil && *switched != b.Enabled {
-		out.Switched, out.Enabled = switched, *switched
+// newSet makes a set of definitions, which are in order.
+func newSet(version int64, list []entry, failing []Failing) *Set {
+	s := &Set{Version: version, Failing: failing, events: map[string]bool{}}
+	for _, k := range kinds {
+		var of []entry
+		for _, e := range list {
+			if e.Ref().Kind == k.name {
+				of = append(of, e)
+			}
+		}
+		k.set.put(s, of)
+	}
+	for _, e := range list {
+		for _, event := range e.looksAt() {
+			s.events[event] = true
+		}
+	}
+	return s
+}
+
+// all are the definitions of all kinds, in order.
+func (s *Set) all() []entry {
+	var out []entry
+	for _, k := range kinds {
+		out = append(out, k.set.get(s)...)
 	}
 	return out
 }
+
+// byRef are the definitions of all kinds.
+func (s *Set) byRef() map[Ref]entry {
+	out := map[Ref]entry{}
+	for _, e := range s.all() {
+		out[e.Ref()] = e
+	}
+	return out
+}
+
+// Counts says how many definitions of each kind there are.
+func (s *Set) Counts() []Count { return counts(func(k *kind) int { return len(k.set.get(s)) }) }
 
 // Find is the bucket of that id, or nil.
 func (s *Set) Find(id string) *BucketInUse {
@@ -63,24 +86,14 @@ func (s *Set) Find(id string) *BucketInUse {
 	return &s.Buckets[i]
 }
 
-// LooksAt says whether a bucket, enabled or not, looks at an event of this name.
+// LooksAt says whether a definition, enabled or not, looks at an event of this name.
 func (s *Set) LooksAt(event string) bool { return s.events[event] }
 
-func eventsOf(buckets []BucketInUse) map[string]bool {
-	out := map[string]bool{}
-	for _, b := range buckets {
-		for _, event := range b.Criteria.Inputs().Events {
-			out[event.Name] = true
-		}
-	}
-	return out
-}
-
-// FailingOf is what is wrong with the definition of a bucket that is in use in its last
-// good form; nil when nothing is.
-func (s *Set) FailingOf(id string) *Failing {
+// FailingOf is what is wrong with a definition that is in use in its last good form; nil
+// when nothing is.
+func (s *Set) FailingOf(ref Ref) *Failing {
 	for i := range s.Failing {
-		if slices.Contains(s.Failing[i].IDs, id) {
+		if slices.Contains(refs(s.Failing[i].File, s.Failing[i].IDs), ref) {
 			return &s.Failing[i]
 		}
 	}
@@ -94,8 +107,8 @@ type Reader interface {
 	DefinitionFaults(ctx context.Context) ([]storage.DefinitionFault, error)
 }
 
-// Current reads the set in use: one of version 0, without buckets, when nothing was ever
-// applied.
+// Current reads the set in use: one of version 0, without definitions, when nothing was
+// ever applied.
 func Current(ctx context.Context, from Reader) (*Set, error) {
 	stored, err := from.DefinitionSet(ctx)
 	if err != nil {
@@ -119,9 +132,11 @@ func Current(ctx context.Context, from Reader) (*Set, error) {
 
 // readSet reads a stored set.
 func readSet(stored *storage.DefinitionSet) (*Set, error) {
-	buckets, err := decode(stored.Body)
+	list, err := decode(stored.Body)
 	if err != nil {
 		return nil, err
 	}
-	return &Set{Version: stored.Version, Hash: stored.Hash, AppliedAt: stored.AppliedAt, AppliedBy: stored.AppliedBy, Buckets: buckets, events: eventsOf(buckets)}, nil
+	set := newSet(stored.Version, list, nil)
+	set.Hash, set.AppliedAt, set.AppliedBy = stored.Hash, stored.AppliedAt, stored.AppliedBy
+	return set, nil
 }

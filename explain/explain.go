@@ -189,7 +189,7 @@ func (x *Explainer) requireBucket(ctx context.Context, set *definition.Set, id s
 	case counts.Entered > 0:
 		return nil
 	}
-	if f := set.FailingOf(id); f != nil {
+	if f := set.FailingOf(definition.BucketRef(id)); f != nil {
 		return fmt.Errorf("%w: its definition was never good: %s", ErrNoBucket, f.Faults)
 	}
 	return ErrNoBucket

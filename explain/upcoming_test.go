@@ -29,7 +29,7 @@ func copied(t *rapid.T, s buckets.State) buckets.State {
 func TestWhatIsForeseenHappensIfNoRecordComes(t *testing.T) {
 	seen := predicate.Event("seen")
 	define := func(id string, c predicate.Condition, minDwell, maxDwell time.Duration) definition.BucketInUse {
-		return definition.BucketInUse{Bucket: definition.Bucket{ID: id, Name: id, Enabled: true, Criteria: c, MinDwell: minDwell, MaxDwell: maxDwell}, Revision: 1}
+		return definition.BucketInUse{Bucket: definition.Bucket{ID: id, Name: id, Enabled: true, Criteria: c, MinDwell: minDwell, MaxDwell: maxDwell}, InUse: definition.InUse{Revision: 1}}
 	}
 	logic := buckets.Compile(&definition.Set{Version: 1, Buckets: []definition.BucketInUse{
 		define("lately", seen.Within(24*time.Hour).Exists(), 0, 0),

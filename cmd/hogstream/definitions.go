@@ -42,12 +42,12 @@ func (c *checkCmd) Run(out *output) error {
 	for _, f := range all {
 		faults = append(faults, definitionFault{f.File, f.Line, f.Column, f.Path, f.Message})
 	}
-	err = out.value(map[string]any{"dir": files.Dir, "buckets": len(files.Buckets), "tests": len(tests.Cases), "faults": faults}, func(w io.Writer) {
+	err = out.value(map[string]any{"dir": files.Dir, "buckets": len(files.Buckets), "definitions": files.Counts(), "tests": len(tests.Cases), "faults": faults}, func(w io.Writer) {
 		for _, f := range all {
 			fmt.Fprintln(w, f)
 		}
 		if len(faults) == 0 {
-			fmt.Fprintf(w, "%s: %s, %s, no faults\n", files.Dir, counted(len(files.Buckets), "bucket"), counted(len(tests.Cases), "test"))
+			fmt.Fprintf(w, "%s: %s, %s, no faults\n", files.Dir, countsInWords(files.Counts()), counted(len(tests.Cases), "test"))
 		}
 	})
 	return errors.Join(err, faulty(len(faults)))
@@ -70,6 +70,15 @@ func counted(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// countsInWords is 2 buckets, 1 enrichment.
+func countsInWords(counts []definition.Count) string {
+	words := make([]string, len(counts))
+	for i, c := range counts {
+		words[i] = c.String()
+	}
+	return strings.Join(words, ", ")
 }
 
 type applyCmd struct {
@@ -127,7 +136,7 @@ func printApplied(w io.Writer, dir string, out *definition.Outcome) {
 		if len(c.Fields) > 0 {
 			fields = " (" + strings.Join(c.Fields, ", ") + ")"
 		}
-		fmt.Fprintf(w, "  %-8s %s%s\n", c.What, c.ID, fields)
+		fmt.Fprintf(w, "  %-8s %s%s\n", c.What, c.Ref(), fields)
 	}
 	printForecast(w, out.Members)
 	for _, r := range out.Broken {

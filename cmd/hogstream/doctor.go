@@ -219,7 +219,7 @@ func definitionsFinding(ctx context.Context, cfg hogstream.Config, db *storage.D
 		f := set.Failing[0]
 		return ill(what, fmt.Errorf("%s has faults since %s: %s", f.File, f.Since.Local().Format(time.DateTime), f.Faults), "mend the file and `hogstream apply`; its last good form is in use meanwhile")
 	}
-	note := fmt.Sprintf("version %d with %s", set.Version, counted(len(set.Buckets), "bucket"))
+	note := fmt.Sprintf("version %d with %s", set.Version, countsInWords(set.Counts()))
 	if cfg.Definitions.Dir == "" {
 		return finding{What: what, OK: true, Note: note}
 	}

@@ -158,9 +158,9 @@ func (c *historyCmd) Run(ctx context.Context, out *output) error {
 	return out.value(map[string]any{"versions": entries}, func(w io.Writer) {
 		rows := make([][]string, len(entries))
 		for i, e := range entries {
-			rows[i] = []string{strconv.FormatInt(e.Version, 10), e.AppliedAt.Local().Format("2006-01-02 15:04:05"), e.AppliedBy, strconv.Itoa(e.Buckets), e.Summary, changedIDs(e.Changes)}
+			rows[i] = []string{strconv.FormatInt(e.Version, 10), e.AppliedAt.Local().Format("2006-01-02 15:04:05"), e.AppliedBy, countsInWords(e.Counts), e.Summary, changedIDs(e.Changes)}
 		}
-		table(w, []string{"version", "applied", "by", "buckets", "changes", "of"}, rows)
+		table(w, []string{"version", "applied", "by", "definitions", "changes", "of"}, rows)
 	})
 }
 
@@ -168,7 +168,7 @@ func (c *historyCmd) Run(ctx context.Context, out *output) error {
 func changedIDs(changes []definition.Change) string {
 	words := make([]string, len(changes))
 	for i, c := range changes {
-		words[i] = signs[c.What] + c.ID
+		words[i] = signs[c.What] + c.Ref().String()
 	}
 	return strings.Join(words, " ")
 }

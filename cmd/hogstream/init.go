@@ -36,16 +36,6 @@ func (c *initCmd) Run(out *output) error {
 	})
 }
 
-// schemaFiles are the JSON Schemas in a directory of definitions: the files name them to
-// editors, which need no network so.
-var schemaFiles = []struct {
-	name string
-	text []byte
-}{
-	{"bucket.schema.json", definition.Schema},
-	{"test.schema.json", definition.TestSchema},
-}
-
 // writeDefinitions writes the shop's definitions, with their tests, where none of that name
 // are, and the schemas of this release. It returns what it wrote.
 func writeDefinitions(dir string) (written []string, err error) {
@@ -71,14 +61,15 @@ func writeDefinitions(dir string) (written []string, err error) {
 	return append(written, schemas...), err
 }
 
-// writeSchemas writes the schemas of this release, unless they are there.
+// writeSchemas writes the schemas of this release, unless they are there: the files name
+// them to editors, which need no network so.
 func writeSchemas(dir string) (written []string, err error) {
-	for _, schema := range schemaFiles {
-		path := filepath.Join(dir, schema.name)
-		if there, err := os.ReadFile(path); err == nil && string(there) == string(schema.text) {
+	for _, schema := range definition.SchemaFiles() {
+		path := filepath.Join(dir, schema.Name)
+		if there, err := os.ReadFile(path); err == nil && string(there) == string(schema.Text) {
 			continue
 		}
-		if err := writeFile(path, schema.text); err != nil {
+		if err := writeFile(path, schema.Text); err != nil {
 			return written, err
 		}
 		written = append(written, path)
@@ -104,7 +95,7 @@ func makeDefinitions(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, schemaFiles[0].name)); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, definition.SchemaFiles()[0].Name)); err == nil {
 		_, err = writeSchemas(dir)
 		return err
 	}

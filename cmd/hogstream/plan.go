@@ -252,12 +252,12 @@ func (p *planner) keep(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o600) // it names contacts
 }
 
-// canonicalOf are definitions in their one form, by id.
+// canonicalOf are definitions in their one form, by what people call them.
 func canonicalOf(files *definition.Files) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
 	if files != nil {
-		for _, b := range files.Buckets {
-			out[b.ID] = json.RawMessage(b.Canonical())
+		for name, text := range files.Canonical() {
+			out[name] = json.RawMessage(text)
 		}
 	}
 	return out

@@ -107,7 +107,7 @@ func TestAPlanSaysWhatChangesAndWhoWouldEnter(t *testing.T) {
 	r, err := s.plan("--sample", "1")
 	require.ErrorIs(t, err, errChanges)
 	require.True(t, r.Changed)
-	require.Equal(t, []definition.Change{{ID: "buyers", What: definition.Added}, {ID: "pros", What: definition.Added}}, r.Changes)
+	require.Equal(t, []definition.Change{{Kind: "bucket", ID: "buyers", What: definition.Added}, {Kind: "bucket", ID: "pros", What: definition.Added}}, r.Changes)
 	ann := definition.Move{Bucket: "buyers", Move: definition.Enters, ContactID: annID, UserID: "ann", Email: "ann@shop.test"}
 	require.Equal(t, definition.Effect{Bucket: "buyers", Why: "added", Enter: 2, Entering: []definition.Move{ann}, Leaving: []definition.Move{}}, r.Members.Effects[0])
 	require.Equal(t, int64(2), r.Members.Contacts)
@@ -202,7 +202,7 @@ func TestHistoryDiffAndRollback(t *testing.T) {
 
 	text, err := s.run("history")
 	require.NoError(t, err)
-	require.Regexp(t, `(?s)VERSION .*\n2 .* hogstream apply by \S+ +1 +0 added, 1 changed, 1 removed +-buyers ~pros\n1 .* 2 added, 0 changed, 0 removed +\+buyers \+pros\n`, text)
+	require.Regexp(t, `(?s)VERSION .*\n2 .* hogstream apply by \S+ +1 bucket +0 added, 1 changed, 1 removed +-buyers ~pros\n1 .* 2 added, 0 changed, 0 removed +\+buyers \+pros\n`, text)
 	text, err = s.run("diff", "1")
 	require.NoError(t, err)
 	require.Contains(t, text, "pros: changed (criteria)\n--- version 1/pros\n+++ version 2/pros\n")

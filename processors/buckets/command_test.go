@@ -27,7 +27,7 @@ func compiled(version int64, revisions map[string]int64) *buckets.Logic {
 		if id == "manual" {
 			b.Kind, b.Criteria = definition.KindManual, predicate.Condition{}
 		}
-		set.Buckets = append(set.Buckets, definition.BucketInUse{Bucket: b, Revision: revisions[id]})
+		set.Buckets = append(set.Buckets, definition.BucketInUse{Bucket: b, InUse: definition.InUse{Revision: revisions[id]}})
 	}
 	return buckets.Compile(set, buckets.Options{Limits: predicate.DefaultLimits()})
 }

@@ -83,7 +83,7 @@ func newSim(t *rapid.T) *sim {
 	// What facts said before a bucket was there is stored nowhere.
 	s.l.NoMail = rapid.Bool().Draw(t, "definitions change")
 	s.define(func() {
-		s.set.Buckets = []definition.BucketInUse{{Bucket: definition.Bucket{ID: manualID, Name: "Manual", Enabled: true, Kind: definition.KindManual}, Revision: 1}}
+		s.set.Buckets = []definition.BucketInUse{{Bucket: definition.Bucket{ID: manualID, Name: "Manual", Enabled: true, Kind: definition.KindManual}, InUse: definition.InUse{Revision: 1}}}
 		for _, id := range bucketIDs[:rapid.IntRange(1, len(bucketIDs)).Draw(t, "buckets")] {
 			s.add(id)
 		}

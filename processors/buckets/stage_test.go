@@ -68,7 +68,7 @@ func (s *stage) use(list ...definition.Bucket) {
 	before := s.set
 	s.set = definition.Set{Version: before.Version + 1}
 	for _, b := range list {
-		in := definition.BucketInUse{Bucket: b, Revision: s.set.Version}
+		in := definition.BucketInUse{Bucket: b, InUse: definition.InUse{Revision: s.set.Version}}
 		if old := before.Find(b.ID); old != nil && old.Enabled && fmt.Sprintf("%+v", old.Bucket) == fmt.Sprintf("%+v", b) {
 			in.Revision = old.Revision
 		}

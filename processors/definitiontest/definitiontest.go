@@ -107,7 +107,7 @@ func Verify[Self T[Self]](t Self, from fs.FS, built ...definition.Bucket) {
 	opts := definition.Options{Limits: predicate.DefaultLimits()}
 	files, err := definition.LoadFS(from, ".", opts)
 	if err == nil && len(built) > 0 {
-		files, err = files.With(built, opts)
+		files, err = files.With(definition.All(built), opts)
 	}
 	if err != nil {
 		t.Fatal(err)
