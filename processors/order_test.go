@@ -353,3 +353,17 @@ func TestAContactFromBeforeNumberingBeginsAtOne(t *testing.T) {
 	require.Equal(t, []int64{1, 2, 1, 2, 3}, seqs)
 	require.EqualValues(t, 3, c.Seq)
 }
+
+// What a journey sets of a contact goes the usual road, and says how far it had come.
+func TestChangesFromInsideKeepTheirHops(t *testing.T) {
+	p := newPump(t, contacts.Config{})
+	p.do(put(user("U")))
+	inside := put(props(`{"plan":"pro"}`))
+	inside.ContactID, inside.Hops = new(p.find(schemas.KindExternal, "U").ID), 7
+	p.do(inside)
+	hops := map[string]int{}
+	for _, f := range p.facts {
+		hops[f.Type] = f.Hops
+	}
+	require.Equal(t, map[string]int{schemas.FactContactCreated: 0, schemas.FactContactUpdated: 7}, hops)
+}

@@ -92,7 +92,7 @@ func sampleSignal() *Signal {
 	return &Signal{
 		idA, "timer", "journeys", idB, at, 4, "wait-1", ptr(`{"step":2}`),
 		&MergedSignal{idB, 43, 2}, &DeletedSignal{44, 2},
-		&Receipt{idA, OutboxCall, idB, ReceiptAccepted, true, 3, ptr(201), ptr("rcv_1"), ptr(`{"id":"rcv_1"}`), "HTTP 500", 2},
+		&Receipt{idA, OutboxCall, idB, ReceiptAccepted, true, 3, ptr(201), ptr("rcv_1"), ptr(`{"id":"rcv_1"}`), "HTTP 500", 2}, 5,
 	}
 }
 
@@ -103,7 +103,7 @@ func sampleOutbox() *Outbox {
 func sampleEmailRequest() *EmailRequest {
 	return &EmailRequest{
 		idA, idB, at, "welcome", ptr("a@example.com"), ptr("us@example.com"), ptr("Hi"), ptr("re@example.com"),
-		ptr("news"), nasty, ptr("onboarding"), ptr(idB), true,
+		ptr("news"), nasty, ptr("onboarding"), ptr(idB), true, 2,
 	}
 }
 

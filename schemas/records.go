@@ -233,6 +233,8 @@ type Signal struct {
 	Merged  *MergedSignal  `avro:"merged"`
 	Deleted *DeletedSignal `avro:"deleted"`
 	Receipt *Receipt       `avro:"receipt"`
+	// Hops, of a command that a processor gave, is as of an Input.
+	Hops int `avro:"hops"`
 }
 
 // MergedSignal tells of a contact that was merged away. Its last number on topics
@@ -266,6 +268,7 @@ type EmailRequest struct {
 	JourneyID      *string   `avro:"journeyId"`
 	JourneyStateID *string   `avro:"journeyStateId"`
 	SkipPreference bool      `avro:"skipPreference"`
+	Hops           int       `avro:"hops"` // as of an Input
 }
 
 // OutboxCall is the kind of an outbox record whose body is sent as a request of its own.

@@ -236,6 +236,7 @@ func (m *Signal) wire(w *wire) {
 	null(w, &m.Merged, (*MergedSignal).wire)
 	null(w, &m.Deleted, (*DeletedSignal).wire)
 	null(w, &m.Receipt, (*Receipt).wire)
+	w.count(&m.Hops)
 }
 
 func (m *MergedSignal) wire(w *wire) {
@@ -291,6 +292,7 @@ func (m *EmailRequest) wire(w *wire) {
 	w.nullString(&m.JourneyID)
 	w.nullString(&m.JourneyStateID)
 	w.bool(&m.SkipPreference)
+	w.count(&m.Hops)
 }
 
 func (m *DeadLetter) wire(w *wire) {

@@ -248,6 +248,7 @@ func (w *work) publish(st *state, r *record, in input, created bool, changed []s
 	}
 	for i, list := range lists.left {
 		fact := st.fact(in.ID, schemas.FactContactUnsubscribed, in.OccurredAt, i)
+		fact.Hops = in.Hops
 		fact.Unsubscribed = &schemas.Unsubscribed{Address: lists.address, Category: &list, Scope: "category"}
 		if err := w.emitFact(st, r, fact); err != nil {
 			return err
@@ -297,6 +298,7 @@ func (st *state) fact(causeID, typ string, at time.Time, ordinal int) *schemas.F
 
 func (st *state) contactFact(in input, typ string, changed []string) *schemas.Fact {
 	fact := st.fact(in.ID, typ, in.OccurredAt, 0)
+	fact.Hops = in.Hops
 	fact.Contact = &schemas.ContactFact{
 		Version: st.row.Version, Properties: st.row.Properties, Changed: changed,
 		FirstSeenAt: st.row.FirstSeenAt, LastSeenAt: st.row.LastSeenAt, CreatedAt: st.row.CreatedAt, UpdatedAt: st.row.UpdatedAt,

@@ -192,8 +192,10 @@ type Result[S any] struct {
 	State S
 	// Same says that the state has not changed: it is not written.
 	Same bool
-	// Outputs are published in this order. A fact is numbered, and what has hops has them
-	// counted, by the frame; an id that is left out is derived.
+	// Outputs are published in this order: facts; inputs about the contact, which go the
+	// usual road; email requests; outbox records; and signals, which are commands to another
+	// processor. A fact is numbered, what has hops has them counted, and all are about the
+	// contact, by the frame; an id or a time that is left out is made.
 	Outputs []schemas.Message
 	// Cancel takes outbox records back, by their ids: what was not sent by then is not sent any
 	// more, which its receipt says.

@@ -87,6 +87,8 @@ func (in *incoming) hops() int {
 		return in.fact.Hops
 	case in.kind() == receipt:
 		return in.signal.Receipt.Hops
+	case in.isOf(schemas.SignalCommand):
+		return in.signal.Hops
 	}
 	return 0
 }

@@ -84,7 +84,7 @@ func (m *machine[S]) obey(c *contact[S], in *incoming) error {
 		if s.State != nil {
 			r.Command.JSON = *s.State
 		}
-		return m.step(c, r, in.cause, 0, m.now)
+		return m.step(c, r, in.cause, in.hops(), m.now)
 	}
 	return nil
 }

@@ -19,6 +19,13 @@ func (m *machine[S]) publish(c *contact[S], causeID string, cause *stream.Record
 			number(o, &c.row, causeID, i, now)
 			o.Hops = hops
 		case *schemas.Input:
+			m.say(o, c.row.ContactID, causeID, i, now)
+			o.Hops = hops
+		case *schemas.EmailRequest:
+			m.request(o, c.row.ContactID, causeID, i, now)
+			o.Hops = hops
+		case *schemas.Signal:
+			m.command(o, c.row.ContactID, causeID, i, now)
 			o.Hops = hops
 		case *schemas.Outbox:
 			m.address(o, c.row.ContactID, causeID, i, now)
@@ -54,11 +61,45 @@ func (m *machine[S]) address(o *schemas.Outbox, contact, cause string, ordinal i
 	}
 }
 
+// say completes an input: it is about the contact, whatever that is called by, and nobody
+// can fake it from outside.
+func (m *machine[S]) say(in *schemas.Input, contact, cause string, ordinal int, now time.Time) {
+	in.ContactID, in.ReceivedAt = &contact, now
+	if in.ID == "" {
+		in.ID = schemas.Derive(cause, "input:"+m.p.Name(), ordinal)
+	}
+	if in.OccurredAt.IsZero() {
+		in.OccurredAt = now
+	}
+}
+
+// request completes an email request.
+func (m *machine[S]) request(e *schemas.EmailRequest, contact, cause string, ordinal int, now time.Time) {
+	e.ContactID = contact
+	if e.ID == "" {
+		e.ID = schemas.Derive(cause, "email:"+m.p.Name(), ordinal)
+	}
+	if e.OccurredAt.IsZero() {
+		e.OccurredAt = now
+	}
+}
+
+// command completes what another processor is told to do with the contact.
+func (m *machine[S]) command(s *schemas.Signal, contact, cause string, ordinal int, now time.Time) {
+	s.Type, s.ContactID = schemas.SignalCommand, contact
+	if s.ID == "" {
+		s.ID = schemas.Derive(cause, "command:"+m.p.Name(), ordinal)
+	}
+	if s.OccurredAt.IsZero() {
+		s.OccurredAt = now
+	}
+}
+
 // anyHops says that something of it may cause what caused it.
 func anyHops(outputs []schemas.Message) bool {
 	return slices.ContainsFunc(outputs, func(o schemas.Message) bool {
 		switch o.(type) {
-		case *schemas.Fact, *schemas.Input, *schemas.Outbox:
+		case *schemas.Fact, *schemas.Input, *schemas.Outbox, *schemas.EmailRequest, *schemas.Signal:
 			return true
 		}
 		return false
