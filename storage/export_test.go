@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -29,3 +30,8 @@ var SearchAttemptsSQL = searchAttempts
 
 // LastAttemptSQL is the statement of LastAttempt.
 const LastAttemptSQL = lastAttemptSQL
+
+// JourneyRunsPage is the statement of a page of runs after a place, with its arguments.
+func JourneyRunsPage(f JourneyRunFilter, limit int, at time.Time, run string) (string, []any) {
+	return f.page(limit, 0, &runPlace{at, run})
+}
