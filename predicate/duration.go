@@ -42,6 +42,9 @@ func durationParts() []string {
 	return parts
 }
 
+// ParseDuration reads a duration as it is written in files: 30d, 1d12h, 90s.
+func ParseDuration(text string) (time.Duration, error) { return parseDuration(text) }
+
 // parseDuration reads "30d", "1d12h", "90s".
 func parseDuration(text string) (time.Duration, error) {
 	var total float64

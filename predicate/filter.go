@@ -75,7 +75,7 @@ func (f *Filter) Match(r *Record, members Members) bool {
 		}
 		if rule.where != nil {
 			if v.event == nil { // the properties are read once
-				v.event = f.paths.root.read(r.properties(), make(reading, 0, f.paths.n))
+				v.event = f.paths.root.read(r.Document(), make(reading, 0, f.paths.n))
 			}
 			if !rule.where.eval(v).holds {
 				continue

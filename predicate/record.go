@@ -71,9 +71,10 @@ func FromFact(f *schemas.Fact) (Record, error) {
 	return r, nil
 }
 
-// properties are those of the event. Those of a fact that carries the contact are the
-// contact's; of others they are made from the payload, under the names of the catalog.
-func (r *Record) properties() string {
+// Document is the properties of what happened, a JSON object. Those of a fact that carries
+// the contact are the contact's; of others they are made from the payload, under the names
+// of the catalog.
+func (r *Record) Document() string {
 	switch {
 	case r.fact == nil:
 		return r.Properties

@@ -192,6 +192,19 @@ func (u *rule) object() map[string]any {
 	return out
 }
 
+// Properties are those of the records that are looked at, each once.
+func (s Selector) Properties() []Path {
+	var in Inputs
+	for _, u := range s.rules {
+		u.where.leaves(false, func(leaf *expr, _ bool) {
+			if leaf.kind == kindProperty {
+				in.property(leaf.property)
+			}
+		})
+	}
+	return in.Properties
+}
+
 // buckets are those whose membership is asked for, each once.
 func (s Selector) buckets() []string {
 	var out []string

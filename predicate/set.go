@@ -137,7 +137,7 @@ func (s *Set) applyEvent(state *State, r *Record, touched []int) []int {
 	}
 	v := view{state: state, event: reading{}}
 	if spec.paths.n > 0 {
-		v.event = spec.paths.root.read(r.properties(), make(reading, 0, spec.paths.n))
+		v.event = spec.paths.root.read(r.Document(), make(reading, 0, spec.paths.n))
 	}
 	for _, l := range spec.legs {
 		if l.takes(v) {

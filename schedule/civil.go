@@ -1,6 +1,9 @@
 package schedule
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // day is the number of seconds of a day without a change of clocks.
 const day = 86400
@@ -36,4 +39,11 @@ func (d date) instant(t TimeOfDay, zone *time.Location) time.Time {
 		}
 		offset = next
 	}
+}
+
+// OnDate is when a zone's clock first shows a time on a calendar date; none is midnight.
+// When it never does, it is as much later as the clock was put forward. A nil zone is UTC.
+func OnDate(year int, month time.Month, dayOfMonth int, at TimeOfDay, zone *time.Location) time.Time {
+	d := date(time.Date(year, month, dayOfMonth, 0, 0, 0, 0, time.UTC).Unix() / day)
+	return d.instant(at, cmp.Or(zone, time.UTC))
 }

@@ -1,0 +1,233 @@
+package journeys
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// InUse is a program that enrols.
+type InUse struct {
+	Program *Program
+	// ByAdmin says that somebody switched the journey off: it enrols nobody, its runs go on.
+	ByAdmin bool
+	// Paused: it enrols nobody, and its runs stay where they are.
+	Paused bool
+}
+
+// Machine runs the journeys in use, and the runs of versions before them. It is immutable
+// and safe for concurrent use.
+type Machine struct {
+	current   []InUse // by id
+	byID      map[string]*InUse
+	programs  map[version]*Program
+	byTrigger map[string][]*InUse // by the name of the record
+	repeats   []*InUse
+	memos     map[string][]*memo
+	lookbacks map[uint64]int64
+	contact   paths
+	names     map[string]bool
+	zone      *time.Location
+}
+
+// version names a program.
+type version struct{ journey, version string }
+
+// New makes a machine. Older are the programs of other versions, of which runs may live. Of
+// two programs of one journey and version, which the same steps make, one counts.
+func New(current []InUse, older []*Program, opts Options) *Machine {
+	m := &Machine{
+		current: slices.Clone(current), byID: map[string]*InUse{}, programs: map[version]*Program{}, byTrigger: map[string][]*InUse{},
+		memos: map[string][]*memo{}, lookbacks: map[uint64]int64{}, names: map[string]bool{}, zone: cmp.Or(opts.Zone, time.UTC),
+	}
+	slices.SortFunc(m.current, func(a, b InUse) int { return strings.Compare(a.Program.ID(), b.Program.ID()) })
+	for _, p := range older {
+		m.add(p)
+	}
+	for i := range m.current {
+		u := &m.current[i]
+		m.byID[u.Program.ID()] = u
+		m.add(u.Program)
+		m.index(u)
+	}
+	for _, v := range slices.SortedFunc(maps.Keys(m.programs), compareVersions) {
+		m.reads(m.programs[v])
+	}
+	for _, property := range predicate.ZoneProperties() {
+		m.contact.add(predicate.Path{property})
+	}
+	return m
+}
+
+func (m *Machine) add(p *Program) { m.programs[version{p.ID(), p.Version()}] = p }
+
+// index notes what enrols.
+func (m *Machine) index(u *InUse) {
+	for i := range u.Program.triggers {
+		name := u.Program.triggers[i].name
+		if !slices.Contains(m.byTrigger[name], u) {
+			m.byTrigger[name] = append(m.byTrigger[name], u)
+		}
+		m.names[name] = true
+		for j := range u.Program.triggers[i].same {
+			u.Program.triggers[i].same[j].Value.walk(func(v *Value) { m.contact.add(v.path) })
+		}
+	}
+	if u.Program.journey.Trigger.Repeat != nil {
+		m.repeats = append(m.repeats, u)
+		m.names[factEntered], m.names[factLeft] = true, true
+	}
+}
+
+// reads notes what runs of a program look at.
+func (m *Machine) reads(p *Program) {
+	m.contact.addAll(p.ofContact.all())
+	for i := range p.exits {
+		m.names[p.exits[i].name] = true
+		if p.exits[i].settle > 0 {
+			m.names[factEntered] = true
+		}
+	}
+	if p.goal != nil {
+		m.names[p.goal.name] = true
+	}
+	for i := range p.nodes {
+		for j := range p.nodes[i].any {
+			if match := p.nodes[i].any[j].match; match != nil {
+				m.names[match.name] = true
+			}
+		}
+	}
+	for _, memo := range p.memos {
+		if _, known := m.lookbacks[memo.id]; !known {
+			m.memos[memo.match.name] = append(m.memos[memo.match.name], memo)
+			m.lookbacks[memo.id] = memo.lookback
+		}
+	}
+}
+
+// LooksAt says whether a record of this name may begin, wake or end a run. What conditions
+// look at is not among it.
+func (m *Machine) LooksAt(name string) bool { return m.names[name] }
+
+// Names are all those that LooksAt is true of.
+func (m *Machine) Names() []string { return sortedNames(m.names) }
+
+// Program is the one of a journey and version, or nil.
+func (m *Machine) Program(journey, v string) *Program { return m.programs[version{journey, v}] }
+
+// Conditions are what the runs of all programs ask of the contact, by program.
+func (m *Machine) Conditions() []predicate.Named {
+	var out []predicate.Named
+	for _, v := range slices.SortedFunc(maps.Keys(m.programs), compareVersions) {
+		out = append(out, m.programs[v].conditions...)
+	}
+	return out
+}
+
+func compareVersions(a, b version) int {
+	return cmp.Or(cmp.Compare(a.journey, b.journey), cmp.Compare(a.version, b.version))
+}
+
+// Current are the programs that enrol, by id.
+func (m *Machine) Current() []InUse { return slices.Clone(m.current) }
+
+// Facts are what is known of the contact. Whoever calls the machine keeps them.
+type Facts interface {
+	// Apply brings them up to date with a record. The machine calls it once for the record in
+	// hand, when what was due before it is done, and for each fact that it tells.
+	Apply(r *predicate.Record)
+	// Evaluate answers for a condition of a program, by its id.
+	Evaluate(condition string, now time.Time) predicate.Verdict
+	// Has says whether the contact is a member of a bucket.
+	Has(bucketID string) bool
+	// Unsubscribed says whether it is, from everything.
+	Unsubscribed() bool
+}
+
+// Input is what a step is about: one of Event, Fact, Receipt and Command is set; without, it
+// is time alone.
+type Input struct {
+	ID         string // of the record
+	ContactID  string
+	OccurredAt time.Time
+
+	Event        *schemas.Event
+	Fact         *schemas.Fact
+	Receipt      *schemas.Receipt
+	ReceiptEpoch int64
+	Command      *Command
+	// Loser is beside contact.merged the state of the contact that was merged into this one.
+	Loser *State
+}
+
+// Result is what follows from a step.
+type Result struct {
+	State State
+	// Same says that the state has not changed.
+	Same bool
+	// Effects are to be published in this order: *schemas.Fact, *schemas.Input,
+	// *schemas.EmailRequest, *schemas.Outbox, and *schemas.Signal to processor buckets. Their
+	// ids follow from run and step.
+	Effects []schemas.Message
+	// Cancel are outbox records that nobody waits for any more.
+	Cancel []string
+	// Due is when time alone goes on: the machine is then to be called again, without a
+	// record. Zero is never.
+	Due time.Time
+}
+
+// Step says what follows from a record. now is the time at which it is handled, which never
+// goes back for a contact. An error is the record's fault, and then the state is as it was.
+func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, error) {
+	w := m.work(s, in.ContactID, facts)
+	var err error
+	switch {
+	case in.Event != nil || in.Fact != nil:
+		err = w.take(in, now)
+	case in.Receipt != nil:
+		err = w.answered(in, now)
+	case in.Command != nil:
+		err = w.obey(in, now)
+	default:
+		err = w.catchUp(micros(now))
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return w.result(), nil
+}
+
+// Known is what is known of a contact when the journeys in use have changed.
+type Known struct {
+	ContactID   string
+	Properties  string // of the contact, a JSON object
+	UserID      string
+	Email       string
+	AnonymousID string
+}
+
+// Refill brings a state up to date with the journeys in use: it reads what they look at of
+// the contact, arms times that come again, and ends the runs of versions before as their
+// journey says.
+func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result, error) {
+	w := m.work(s, k.ContactID, facts)
+	w.begin(micros(now))
+	w.changed = true
+	w.s.person = person{k.UserID, k.Email, k.AnonymousID}
+	w.s.contact = m.contact.cut(k.Properties)
+	for _, id := range w.ids() {
+		w.redefine(id)
+	}
+	w.repeats()
+	w.look(nil)
+	if err := w.drain(); err != nil {
+		return Result{}, err
+	}
+	return w.result(), nil
+}

@@ -1,0 +1,169 @@
+package journeys
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/hogstream/hogstream/definition/node"
+	"github.com/hogstream/hogstream/predicate"
+)
+
+// reader reads one journey and remembers where its parts stand.
+type reader struct {
+	node.Reader
+	places map[string]ast.Node // by path
+	depth  int                 // of the steps in hand
+}
+
+// FromNode reads a journey from a part of a YAML file that was parsed already; path is where
+// in the file it stands, empty for the whole. The error is [predicate.Faults], with all that
+// is wrong.
+func FromNode(file, path string, at ast.Node) (Journey, error) {
+	r := &reader{Reader: node.Reader{File: file}, places: map[string]ast.Node{}}
+	var j Journey
+	readMap(r, at, path, "a journey with id, name, enabled, trigger, steps", journeyFields(), &j)
+	j.File = file
+	if len(r.Faults) == 0 {
+		r.check(at, path, j.problems())
+	}
+	if len(r.Faults) > 0 {
+		return Journey{File: file, ID: j.ID}, r.Faults.Sorted()
+	}
+	return j, nil
+}
+
+// ParseYAML reads a journey from the text of a YAML file, or of JSON, which is YAML. Errors
+// as [FromNode].
+func ParseYAML(file string, text []byte) (Journey, error) {
+	documents, err := predicate.Documents(file, text)
+	if err != nil {
+		return Journey{}, err
+	}
+	if len(documents) != 1 {
+		return Journey{}, predicate.Faults{{File: file, Line: 1, Column: 1, Message: fmt.Sprintf("holds %d documents: write one journey", len(documents))}}
+	}
+	return FromNode(file, "", documents[0])
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, and what a YAML file may say.
+func (j *Journey) UnmarshalJSON(text []byte) error {
+	read, err := ParseYAML("", text)
+	if err != nil {
+		return err
+	}
+	*j = read
+	return nil
+}
+
+// MarshalJSON writes the canonical form.
+func (j Journey) MarshalJSON() ([]byte, error) { return []byte(j.Canonical()), nil }
+
+// Canonical is the one JSON text of the journey: keys sorted, defaults left out. Two that
+// say the same have the same text.
+func (j Journey) Canonical() string { return canonicalText(writeMap(&j, journeyFields())) }
+
+var _ json.Marshaler = Journey{}
+
+// check notes what is wrong at the places of values, or at what stands around them.
+func (r *reader) check(top ast.Node, path string, problems []problem) {
+	for _, p := range problems {
+		where := join(path, p.path)
+		place := top
+		for at := where; at != ""; at = at[:max(0, strings.LastIndexAny(at, ".["))] {
+			if r.places[at] != nil {
+				place = r.places[at]
+				break
+			}
+		}
+		r.Fault(place, where, "%s", p.message)
+	}
+}
+
+// field is one key of a map. Reader, canonical form and JSON Schema are made from tables of
+// them.
+type field[T any] struct {
+	name     string
+	doc      string
+	required bool
+	schema   map[string]any
+	read     func(r *reader, at ast.Node, path string, v *T)
+	write    func(v *T) any // nil: is left out
+}
+
+func namesOf[T any](fields []field[T]) []string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = f.name
+	}
+	return out
+}
+
+// readMap reads a map whose keys are fields. It is false for what is no map.
+func readMap[T any](r *reader, at ast.Node, path, what string, fields []field[T], v *T) bool {
+	pairs, ok := node.Pairs(at)
+	if !ok {
+		r.Fault(at, path, "is %s: write %s", node.Describe(at), what)
+		return false
+	}
+	seen := map[string]bool{}
+	for _, pair := range pairs {
+		name, ok := r.Key(pair, path)
+		if !ok {
+			continue
+		}
+		inner := join(path, name)
+		i := slices.IndexFunc(fields, func(f field[T]) bool { return f.name == name })
+		switch {
+		case i < 0:
+			r.Fault(pair.Key, inner, "%s", predicate.NotKnown(name, namesOf(fields)))
+		case seen[name]:
+			r.Fault(pair.Key, inner, "stands twice: write it once")
+		default:
+			r.places[inner] = pair.Value
+			fields[i].read(r, pair.Value, inner, v)
+		}
+		seen[name] = true
+	}
+	for _, f := range fields {
+		if f.required && !seen[f.name] {
+			r.Fault(at, join(path, f.name), "is missing: write %s", what)
+		}
+	}
+	return true
+}
+
+func writeMap[T any](v *T, fields []field[T]) map[string]any {
+	out := map[string]any{}
+	for _, f := range fields {
+		if written := f.write(v); written != nil {
+			out[f.name] = written
+		}
+	}
+	return out
+}
+
+// readList reads a list, or what may stand instead of a list of one.
+func readList[T any](r *reader, at ast.Node, path string, alone bool, read func(at ast.Node, path string) T) []T {
+	list, many := at.(*ast.SequenceNode)
+	if !many {
+		if alone {
+			return []T{read(at, path)}
+		}
+		r.Fault(at, path, "is %s: write a list", node.Describe(at))
+		return nil
+	}
+	if len(list.Values) == 0 {
+		r.Fault(at, path, "is empty: write at least one, or leave it out")
+	}
+	var out []T
+	for i, item := range list.Values {
+		inner := index(path, i)
+		r.places[inner] = item
+		out = append(out, read(item, inner))
+	}
+	return out
+}

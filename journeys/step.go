@@ -1,0 +1,479 @@
+package journeys
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schedule"
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// maxDue is how many instants are handled in one step. What is due beyond is told again at
+// once.
+const maxDue = 1000
+
+// maxFacts is how many facts of one step may follow from one another.
+const maxFacts = 16
+
+// work is a step in hand.
+type work struct {
+	m       *Machine
+	s       State
+	contact string
+	facts   Facts
+	changed bool
+	at      int64 // as of when
+
+	out    []schemas.Message
+	cancel []string
+	told   []record // facts that others may follow from
+	depth  int      // how many facts led here
+}
+
+func (m *Machine) work(s State, contact string, facts Facts) *work {
+	return &work{m: m, s: s.clone(), contact: contact, facts: facts}
+}
+
+// begin goes on as of an instant, which is never before the last.
+func (w *work) begin(at int64) { w.at = max(at, w.s.clock) }
+
+// touch says that the state is another now.
+func (w *work) touch() { w.changed, w.s.clock = true, w.at }
+
+// take handles a record: what was due before it, then what follows from it.
+func (w *work) take(in *Input, now time.Time) error {
+	r, err := read(in)
+	if err != nil {
+		return err
+	}
+	at := asOf(in, now)
+	if err := w.catchUp(min(micros(in.OccurredAt), at) - 1); err != nil {
+		return err
+	}
+	w.begin(at)
+	if in.Loser != nil {
+		w.takeIn(in.Loser)
+	}
+	w.identify(in)
+	w.learn(&r)
+	w.happen(&r)
+	return w.drain()
+}
+
+func read(in *Input) (record, error) {
+	if in.Event != nil {
+		return eventRecord(in.Event)
+	}
+	return factRecord(in.Fact)
+}
+
+// asOf is the instant for which a record is judged: when it was received, where it says so,
+// and not later than now. So records that waited to be handled come to the same as they
+// would have in time.
+func asOf(in *Input, now time.Time) int64 {
+	received := int64(0)
+	switch {
+	case in.Event != nil:
+		received = micros(in.Event.ReceivedAt)
+	case in.Fact != nil && in.Fact.Contact != nil:
+		received = micros(in.Fact.Contact.UpdatedAt)
+	case in.Receipt != nil:
+		received = micros(in.OccurredAt)
+	}
+	return min(orNever(received), micros(now))
+}
+
+func (w *work) identify(in *Input) {
+	var p person
+	if e := in.Event; e != nil {
+		p = person{deref(e.UserID), deref(e.Email), deref(e.AnonymousID)}
+	} else {
+		p = person{deref(in.Fact.UserID), deref(in.Fact.Email), deref(in.Fact.AnonymousID)}
+	}
+	before := w.s.person
+	w.s.person = p
+	// Devices of one user come and go: that alone is not worth a write.
+	if len(w.s.runs) > 0 && (p.userID != before.userID || p.email != before.email) {
+		w.changed = true
+	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// learn keeps what may be looked at later.
+func (w *work) learn(r *record) {
+	w.facts.Apply(&r.Record)
+	if r.Contact != "" {
+		if doc := w.m.contact.cut(r.Contact); doc != w.s.contact {
+			w.s.contact, w.changed = doc, true
+		}
+	}
+	w.remember(r)
+}
+
+// remember keeps an event that a wait may look back at.
+func (w *work) remember(r *record) {
+	for _, memo := range w.m.memos[r.Name] {
+		if !memo.match.names(r) || !memo.match.takes(r, nil) {
+			continue
+		}
+		w.keepSeen(seen{memo: memo.id, at: micros(r.At), id: r.id, doc: memo.keep.cut(r.Document())})
+	}
+	w.forget()
+}
+
+// keepSeen keeps an event once.
+func (w *work) keepSeen(e seen) {
+	if at, repeat := slices.BinarySearchFunc(w.s.seen, e, byMemo); !repeat {
+		w.s.seen, w.changed = slices.Insert(w.s.seen, at, e), true
+	}
+}
+
+// byMemo puts the newest of each memo first.
+func byMemo(a, b seen) int {
+	return cmp.Or(cmp.Compare(a.memo, b.memo), cmp.Compare(b.at, a.at), cmp.Compare(a.id, b.id))
+}
+
+// forget drops events that no wait looks back at any more.
+func (w *work) forget() {
+	kept, memo := 0, uint64(0)
+	before := len(w.s.seen)
+	w.s.seen = slices.DeleteFunc(w.s.seen, func(e seen) bool {
+		if e.memo != memo {
+			kept, memo = 0, e.memo
+		}
+		kept++
+		lookback, known := w.m.lookbacks[e.memo]
+		return !known || kept > maxSeen || e.at < w.at-lookback
+	})
+	w.changed = w.changed || len(w.s.seen) != before
+}
+
+// happen is what follows from a record, in this order: exits, goals, waits, entries.
+func (w *work) happen(r *record) {
+	w.depth = r.depth
+	for _, id := range w.ids() {
+		w.exits(id, r)
+	}
+	w.goals(r)
+	w.look(r)
+	if r.Name == factEntered || r.Name == factLeft {
+		w.repeats()
+	}
+	for _, u := range w.m.byTrigger[r.Name] {
+		w.enrol(u, r)
+	}
+}
+
+// drain handles the facts that were told, as if they were records that came next.
+func (w *work) drain() error {
+	for len(w.told) > 0 {
+		r := w.told[0]
+		w.told = w.told[1:]
+		if r.depth > maxFacts {
+			return fmt.Errorf("journeys follow from one another in a circle: the last is %q", r.about)
+		}
+		w.learn(&r)
+		w.happen(&r)
+	}
+	return nil
+}
+
+// ids are the runs that live now.
+func (w *work) ids() []uuid.UUID {
+	var out []uuid.UUID
+	for i := range w.s.runs {
+		if !w.s.runs[i].failed {
+			out = append(out, w.s.runs[i].id)
+		}
+	}
+	return out
+}
+
+// run is a run that lives, with its program; nil when one of the two is not there.
+func (w *work) run(id uuid.UUID) (*run, *Program) {
+	i := w.s.find(id)
+	if i < 0 || w.s.runs[i].failed {
+		return nil, nil
+	}
+	r := &w.s.runs[i]
+	p := w.m.Program(r.journey, r.version)
+	if p == nil || r.node >= len(p.nodes) {
+		return nil, nil
+	}
+	return r, p
+}
+
+// exits ends a run, or has it settle first.
+func (w *work) exits(id uuid.UUID, r *record) {
+	run, p := w.run(id)
+	if run == nil {
+		return
+	}
+	if run.settle != 0 && r.Name == factEntered && p.exits[run.rule].about == r.about {
+		run.settle = 0
+		w.touch()
+	}
+	for i := range p.exits {
+		e := &p.exits[i]
+		if !e.names(r) || !e.takes(r, w.lookUp(run, p)) {
+			continue
+		}
+		if e.settle == 0 {
+			w.end(id, Exited, e.reason, "")
+			return
+		}
+		if run.settle == 0 {
+			run.settle, run.rule = w.at+e.settle, i
+			w.touch()
+		}
+	}
+}
+
+// goals notes that goals are reached, also of runs that have ended and of those held out.
+func (w *work) goals(r *record) {
+	for i := range w.s.entries {
+		e := &w.s.entries[i]
+		p := w.m.Program(e.journey, e.version)
+		if e.goalUntil == 0 || e.goalUntil < w.at || p == nil || p.goal == nil {
+			continue
+		}
+		if !p.goal.names(r) || !p.goal.takes(r, w.lookUp(&run{journey: e.journey, key: e.key, entry: e.count}, p)) {
+			continue
+		}
+		e.goalUntil = 0
+		w.touch()
+		w.converted(p, e, r)
+	}
+}
+
+// look has each run look at a record that may end its wait, or at conditions alone.
+func (w *work) look(r *record) {
+	for _, id := range w.ids() {
+		run, p := w.run(id)
+		if run == nil || !run.waits {
+			continue
+		}
+		switch n := &p.nodes[run.node]; n.Kind {
+		case kindWaitFor:
+			if outcome := w.awaited(run, p, n, r); outcome != "" {
+				w.stepped(id, outcome)
+				w.advance(id)
+			}
+		case kindWaitUntil:
+			if w.untilDate(id, run, n) {
+				w.advance(id)
+			}
+		}
+	}
+}
+
+// awaited is the first alternative that a record, or a condition, brings about; "" is none.
+func (w *work) awaited(run *run, p *Program, n *Node, r *record) string {
+	next := int64(0)
+	for i := range n.any {
+		a := &n.any[i]
+		if a.match == nil {
+			holds, turns := w.holds(a.condition)
+			if holds {
+				return a.name
+			}
+			next = earlier(next, turns)
+			continue
+		}
+		if r != nil && a.match.names(r) && a.match.takes(r, w.lookUp(run, p)) {
+			run.last = trigger{id: r.id, at: micros(r.At), doc: p.ofLast.cut(r.Document())}
+			return a.name
+		}
+	}
+	if next != run.next {
+		run.next, w.changed = next, true
+	}
+	return ""
+}
+
+// holds says whether a condition does, and when time may turn it; 0 is never.
+func (w *work) holds(condition string) (holds bool, turns int64) {
+	v := w.facts.Evaluate(condition, instant(w.at))
+	if turns = micros(v.Next); turns != 0 {
+		turns = max(turns, w.at+1)
+	}
+	return v.Holds, turns
+}
+
+// earlier is the earlier of two instants, of which each may be none.
+func earlier(a, b int64) int64 {
+	if first := min(orNever(a), orNever(b)); first != never {
+		return first
+	}
+	return 0
+}
+
+// catchUp handles what is due until an instant, that one included, oldest first and each as
+// of when it is due.
+func (w *work) catchUp(until int64) error {
+	for range maxDue {
+		due := w.needed()
+		if due > until {
+			return nil
+		}
+		w.begin(due)
+		w.touch()
+		w.depth = 0
+		w.due(until)
+		if err := w.drain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due does what is due at one instant: runs that have settled exit before waits end.
+func (w *work) due(until int64) {
+	ids := w.ids()
+	for _, id := range ids {
+		if run, p := w.run(id); run != nil && w.awake(run) && orNever(run.settle) <= w.at {
+			w.end(id, Exited, p.exits[run.rule].reason, "")
+		}
+	}
+	for _, id := range ids {
+		if run, p := w.run(id); run != nil && w.awake(run) {
+			w.elapse(id, run, &p.nodes[run.node], p)
+		}
+	}
+	w.ticks(until)
+}
+
+// elapse ends a wait that time ends, or looks at its conditions again.
+func (w *work) elapse(id uuid.UUID, run *run, n *Node, p *Program) {
+	switch {
+	case !run.waits:
+		w.advance(id)
+	case orNever(run.due) <= w.at:
+		w.timedOut(id, run, n)
+		w.advance(id)
+	case orNever(run.next) <= w.at:
+		if outcome := w.awaited(run, p, n, nil); outcome != "" {
+			w.stepped(id, outcome)
+			w.advance(id)
+		}
+	}
+}
+
+// timedOut is what comes of a wait when its time has come.
+func (w *work) timedOut(id uuid.UUID, run *run, n *Node) {
+	switch n.Kind {
+	case kindWaitFor:
+		w.stepped(id, OutcomeTimeout)
+	case kindWaitUntil:
+		w.stepped(id, OutcomeReached)
+	case kindCall:
+		w.cancel = append(w.cancel, w.effect(run, n))
+		w.callFailed(id, run, n, "no answer came in time")
+	default:
+		w.stepped(id, OutcomeNext)
+	}
+}
+
+// awake says that a run is not held by a pause.
+func (w *work) awake(r *run) bool {
+	u := w.m.byID[r.journey]
+	return u == nil || !u.Paused
+}
+
+// needed is the earliest instant at which something is due; never for none.
+func (w *work) needed() int64 {
+	earliest := int64(never)
+	for i := range w.s.runs {
+		r := &w.s.runs[i]
+		if r.failed || !w.awake(r) || w.m.Program(r.journey, r.version) == nil {
+			continue
+		}
+		if !r.waits { // it was held
+			earliest = min(earliest, w.s.clock)
+		}
+		earliest = min(earliest, orNever(r.due), orNever(r.next), orNever(r.settle))
+	}
+	for i := range w.s.ticks {
+		if u := w.m.byID[w.s.ticks[i].journey]; u != nil && u.Program.journey.Trigger.Repeat != nil {
+			earliest = min(earliest, w.s.ticks[i].next)
+		}
+	}
+	return earliest
+}
+
+// repeats arms the times that come again for the members of buckets, and disarms those of
+// others.
+func (w *work) repeats() {
+	for _, u := range w.m.repeats {
+		id := u.Program.ID()
+		i := slices.IndexFunc(w.s.ticks, func(t tick) bool { return t.journey == id })
+		member := w.facts.Has(u.Program.journey.Trigger.Bucket)
+		switch {
+		case member && i < 0:
+			w.s.ticks = append(w.s.ticks, tick{id, w.nextTick(u, w.at)})
+			slices.SortFunc(w.s.ticks, func(a, b tick) int { return cmp.Compare(a.journey, b.journey) })
+			w.touch()
+		case !member && i >= 0:
+			w.s.ticks = slices.Delete(w.s.ticks, i, i+1)
+			w.touch()
+		}
+	}
+}
+
+func (w *work) nextTick(u *InUse, after int64) int64 {
+	return micros(u.Program.journey.Trigger.Repeat.Next(instant(after), w.zone(&u.Program.journey)))
+}
+
+// zone is whose clock a run begins with.
+func (w *work) zone(j *Journey) *time.Location {
+	if j.Zone != nil {
+		return j.Zone
+	}
+	return schedule.ZoneOf(func(property string) string {
+		return text(find(w.s.contact, predicate.Path{property}))
+	}, w.m.zone).Zone
+}
+
+// ticks begins what comes again. Of several times that have passed only the last counts,
+// and not when that is too late.
+func (w *work) ticks(until int64) {
+	for i := range w.s.ticks {
+		t := &w.s.ticks[i]
+		u := w.m.byID[t.journey]
+		if u == nil || u.Program.journey.Trigger.Repeat == nil || t.next > w.at {
+			continue
+		}
+		now := t.next
+		t.next = w.nextTick(u, now)
+		if t.next <= until {
+			continue
+		}
+		j := &u.Program.journey
+		tr := trigger{id: schemas.Derive(w.contact, "journey.repeat:"+t.journey, int(now/1e6)), at: now}
+		if until-now > j.Trigger.NotAfter.Microseconds() {
+			w.skip(u.Program, &tr, SkipLate)
+			continue
+		}
+		w.admit(u, &tr)
+	}
+}
+
+// result is what the step comes to.
+func (w *work) result() Result {
+	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel}
+	if due := w.needed(); due != never {
+		out.Due = instant(due)
+	}
+	return out
+}
