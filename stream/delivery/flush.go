@@ -283,18 +283,22 @@ func (fl *flusher) done() {
 // write is the transaction. It returns how many of the cursors need no more
 // writing.
 func (fl *flusher) write(ctx context.Context, cursors []heldCursor) (saved int, err error) {
-	leases := leasesOf(cursors, fl.kept)
-	if len(leases) == 0 {
+	held := heldBy(cursors, fl.kept)
+	if len(held) == 0 {
 		return len(cursors), nil
+	}
+	leases := make([]storage.Lease, 0, len(held))
+	for _, h := range held {
+		leases = append(leases, h.lease())
 	}
 	err = fl.db.InRetriedTx(ctx, func(tx *storage.Tx) error {
 		valid, err := tx.HoldLeases(ctx, leases)
 		if err != nil {
 			return err
 		}
-		ours := map[int32]bool{}
+		ours := map[*holding]bool{}
 		for _, p := range valid {
-			ours[p] = true
+			ours[held[p]] = true
 		}
 		saved, err = fl.writeHeld(ctx, tx, ours, cursors)
 		return err
@@ -302,10 +306,13 @@ func (fl *flusher) write(ctx context.Context, cursors []heldCursor) (saved int, 
 	return saved, err
 }
 
-func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32]bool, cursors []heldCursor) (saved int, err error) {
+// writeHeld writes what was done under the given holdings. Whether one is lost is not asked
+// again here: that may change between two statements, and a cursor must not be saved without
+// the records that are finished at it because they are parked.
+func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[*holding]bool, cursors []heldCursor) (saved int, err error) {
 	rows := make([]storage.Cursor, 0, len(cursors))
 	for _, c := range cursors {
-		if ours[c.Partition] && !c.holding.lost.Load() {
+		if ours[c.holding] {
 			rows = append(rows, c.Cursor)
 		}
 	}
@@ -327,7 +334,7 @@ func (fl *flusher) writeHeld(ctx context.Context, tx *storage.Tx, ours map[int32
 	}
 	attempts := make([]storage.Attempt, 0, len(fl.kept.attempts))
 	for _, a := range fl.kept.attempts {
-		if ours[a.Partition] && !a.holding.lost.Load() {
+		if ours[a.holding] {
 			attempts = append(attempts, fl.withoutErased(a.Attempt))
 		}
 	}
@@ -357,7 +364,7 @@ func (fl *flusher) parkedWithoutErased(r storage.ParkedRecord) storage.ParkedRec
 
 // writeParking writes what was parked and what of it is finished. Records come
 // before removals, for one may be both; of the states of a key the last counts.
-func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[int32]bool) error {
+func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[*holding]bool) error {
 	type keyOf struct {
 		storage.ParkedTrack
 		key string
@@ -366,7 +373,7 @@ func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[in
 	states := map[keyOf]storage.ParkedKey{}
 	for i := range fl.kept.parking {
 		op := &fl.kept.parking[i]
-		if h := op.track.holding; !ours[h.partition] || h.lost.Load() {
+		if !ours[op.track.holding] {
 			continue
 		}
 		switch op.kind {
@@ -398,13 +405,14 @@ func (fl *flusher) writeParking(ctx context.Context, tx *storage.Tx, ours map[in
 	return tx.SaveParkedKeys(ctx, slices.Collect(maps.Values(states)))
 }
 
-// leasesOf lists the lease of each partition once. A holding is marked lost before
-// the next one of its partition begins, so at most one of them is not.
-func leasesOf(cursors []heldCursor, kept results) []storage.Lease {
-	seen := map[int32]*holding{}
+// heldBy are the holdings, by partition, under which something is to be written and that are
+// not lost as yet. A holding is marked lost before the next one of its partition begins, so at
+// most one of them is not.
+func heldBy(cursors []heldCursor, kept results) map[int32]*holding {
+	held := map[int32]*holding{}
 	add := func(h *holding) {
 		if !h.lost.Load() {
-			seen[h.partition] = h
+			held[h.partition] = h
 		}
 	}
 	for _, c := range cursors {
@@ -416,9 +424,5 @@ func leasesOf(cursors []heldCursor, kept results) []storage.Lease {
 	for i := range kept.parking {
 		add(kept.parking[i].track.holding)
 	}
-	leases := make([]storage.Lease, 0, len(seen))
-	for _, h := range seen {
-		leases = append(leases, h.lease())
-	}
-	return leases
+	return held
 }

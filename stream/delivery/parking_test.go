@@ -179,6 +179,44 @@ func TestAKeyThatFailsWhileOthersSucceedWaitsInPostgresAndIsDeliveredInOrder(t *
 	})
 }
 
+func TestACursorIsNeverSavedWithoutWhatIsParkedWhenTheLeaseEndsInTheMiddleOfAFlush(t *testing.T) {
+	OnEveryFeed(t, func(t *testing.T) {
+		flushedOnce := func(c *Config) { c.FlushEvery = time.Hour }
+		inVirtualTime(t, flushedOnce, func(t *testing.T, b *parkBench) {
+			ctx := context.Background()
+			b.set(failing("bad", time.Now().Add(time.Hour)))
+			b.append("good")
+			letPass(time.Second)
+			before := b.next
+			for range 600 {
+				b.append("bad", "good")
+				letPass(100 * time.Millisecond)
+			}
+			synctest.Wait()
+			require.Equal(t, before, b.stored(), "the next flush is an hour away")
+
+			flushed := make(chan error)
+			require.NoError(t, b.db.InTx(ctx, func(tx *storage.Tx) error {
+				other := storagetest.SQL(tx)
+				_, err := other.Exec(ctx, `SELECT FROM cursors FOR UPDATE`)
+				require.NoError(t, err)
+				go func() { flushed <- b.courier.env.flush.sync(ctx) }()
+				for waiting := false; !waiting; {
+					require.NoError(t, other.QueryRow(ctx, `
+						SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`).Scan(&waiting))
+				}
+				b.holding.lost.Store(true)
+				return nil
+			}))
+			require.NoError(t, <-flushed)
+
+			require.Equal(t, b.next, b.stored())
+			_, records := b.parked()
+			require.Equal(t, 600, records)
+		})
+	})
+}
+
 func TestAKeyWhoseReceiverAsksToWaitForLongIsParkedAfterTenSecondsOfOthersSuccess(t *testing.T) {
 	OnEveryFeed(t, func(t *testing.T) {
 		inVirtualTime(t, nil, func(t *testing.T, b *parkBench) {

@@ -77,16 +77,17 @@ func Start(cfg Config) (_ *Broker, err error) {
 			lock.Close()
 		}
 	}()
-	port, moved, err := choosePort(cfg)
+	l, err := cfg.listen()
 	if err != nil {
 		return nil, fmt.Errorf("local broker: %w", err)
 	}
-	cluster, err := kfake.NewCluster(cfg.options(port)...)
+	cluster, err := kfake.NewCluster(cfg.options(l)...)
 	if err != nil {
+		l.Close()
 		return nil, fmt.Errorf("local broker: load %s: %w", cfg.Dir, err)
 	}
 	StampAppendTime(cluster)
-	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0], moved: moved}
+	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0], moved: l.moved}
 	if err = rememberPort(cfg.Dir, b.addr); err != nil {
 		cluster.Close()
 		return nil, fmt.Errorf("local broker: %w", err)
@@ -94,13 +95,14 @@ func Start(cfg Config) (_ *Broker, err error) {
 	return b, nil
 }
 
-func (cfg Config) options(port int) []kfake.Opt {
+func (cfg Config) options(l listener) []kfake.Opt {
 	interval := cfg.RetentionInterval
 	if interval <= 0 {
 		interval = 10 * time.Minute
 	}
 	opts := []kfake.Opt{
-		kfake.Ports(port),
+		kfake.NumBrokers(1),
+		kfake.ListenFn(func(string, string) (net.Listener, error) { return l, nil }),
 		kfake.ClusterID("hogstream-local"),
 		kfake.DataDir(filepath.Join(cfg.Dir, "log")),
 		kfake.BrokerConfigs(map[string]string{
@@ -167,42 +169,56 @@ func lockDir(dir string) (*os.File, error) {
 // has it open, too, until it runs its program, and with it would have the lock.
 func letGo(lock *os.File) error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) }
 
-// choosePort returns the port to listen on, 0 for any, and whether that of the last start
-// is taken.
-func choosePort(cfg Config) (port int, moved bool, err error) {
-	if cfg.Port != 0 {
-		if !free(cfg.Port) {
-			return 0, false, fmt.Errorf("port %d is in use; choose another one, or none to let the broker choose", cfg.Port)
-		}
-		return cfg.Port, false, nil
-	}
-	text, err := os.ReadFile(portFile(cfg.Dir))
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, false, nil
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	port, err = strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || port < 1 || port > 65535 {
-		return 0, false, nil
-	}
-	if !free(port) {
-		if cfg.Logger != nil {
-			cfg.Logger.Warn("localbroker.port_in_use", zap.Int("port", port))
-		}
-		return 0, true, nil
-	}
-	return port, false, nil
+// A listener is the port on which the broker is reached.
+type listener struct {
+	net.Listener
+	moved bool // the port of the last start was taken
 }
 
-func free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return false
+// listen takes the port. It is asked for once and then kept: one that is only found to be
+// free may be anybody's a moment later.
+func (cfg Config) listen() (listener, error) {
+	if cfg.Port != 0 {
+		l, err := listenOn(cfg.Port)
+		if err != nil {
+			return listener{}, fmt.Errorf("port %d is in use; choose another one, or none to let the broker choose: %w", cfg.Port, err)
+		}
+		return listener{Listener: l}, nil
 	}
-	l.Close()
-	return true
+	last, err := lastPort(cfg.Dir)
+	if err != nil {
+		return listener{}, err
+	}
+	l, err := listenOn(last)
+	if err == nil || last == 0 {
+		return listener{Listener: l}, err
+	}
+	if cfg.Logger != nil {
+		cfg.Logger.Warn("localbroker.port_in_use", zap.Int("port", last))
+	}
+	l, err = listenOn(0)
+	return listener{l, true}, err
+}
+
+// listenOn listens on a port of loopback, 0 for any.
+func listenOn(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
+// lastPort is the port of the last start, 0 when none is known.
+func lastPort(dir string) (int, error) {
+	text, err := os.ReadFile(portFile(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || port < 1 || port > 65535 {
+		return 0, nil
+	}
+	return port, nil
 }
 
 func rememberPort(dir, addr string) error {
