@@ -87,7 +87,23 @@ func Switch(ctx context.Context, db *storage.DB, ref Ref, enabled bool, by strin
 		if i < 0 {
 			return nil, nil, fmt.Errorf("%s %q: %w", ref.Kind, ref.ID, ErrUnknown)
 		}
+		paused := list[i].Paused
 		list[i] = newEntry(list[i].declared(), &enabled)
+		list[i].Paused = paused
+		return list, inUse.Failing, nil
+	})
+}
+
+// Pause has a journey enrol nobody and its runs stay where they are, until it is resumed or
+// removed.
+func Pause(ctx context.Context, db *storage.DB, journeyID string, paused bool, by string) (*Outcome, error) {
+	return change(ctx, db, by, func(_ *storage.Tx, inUse *Set) ([]entry, []Failing, error) {
+		list := inUse.all()
+		i := slices.IndexFunc(list, func(e entry) bool { return e.Ref() == JourneyRef(journeyID) })
+		if i < 0 {
+			return nil, nil, fmt.Errorf("journey %q: %w", journeyID, ErrUnknown)
+		}
+		list[i].Paused = paused
 		return list, inUse.Failing, nil
 	})
 }
@@ -190,7 +206,11 @@ func differences(before *Set, list []entry) []Change {
 			out = append(out, Change{Kind: ref.Kind, ID: ref.ID, What: Added})
 			continue
 		}
-		if fields := differing(old, e); len(fields) > 0 {
+		fields := differing(old, e)
+		if old.Paused != e.Paused {
+			fields = append(fields, "paused")
+		}
+		if len(fields) > 0 {
 			out = append(out, Change{Kind: ref.Kind, ID: ref.ID, What: Changed, Fields: fields})
 		}
 	}

@@ -120,6 +120,7 @@ func canonicalText(v any) string {
 type stored struct {
 	Revision int64  `json:"revision"`
 	Switched *bool  `json:"switched,omitempty"`
+	Paused   bool   `json:"paused,omitempty"`
 	Built    bool   `json:"built,omitempty"` // in Go
 	File     string `json:"file,omitempty"`
 }
@@ -136,8 +137,8 @@ func encode(list []entry) (text, hash string) {
 				continue
 			}
 			file := e.head().File
-			all = append(all, k.encode(e, stored{e.Revision, e.Switched, file == "", file}))
-			counting = append(counting, k.encode(e, stored{0, e.Switched, file == "", ""}))
+			all = append(all, k.encode(e, stored{e.Revision, e.Switched, e.Paused, file == "", file}))
+			counting = append(counting, k.encode(e, stored{0, e.Switched, e.Paused, file == "", ""}))
 		}
 		if len(all) > 0 || k == bucketKind {
 			whole, counts = append(whole, k.encodeList(all)), append(counts, k.encodeList(counting))
@@ -191,6 +192,6 @@ func (k *kind) decodeEntry(text json.RawMessage) (entry, error) {
 	h := d.head()
 	h.File = beside.File
 	e := newEntry(d.withHead(h), beside.Switched)
-	e.Revision = beside.Revision
+	e.Revision, e.Paused = beside.Revision, beside.Paused
 	return e, nil
 }

@@ -18,7 +18,9 @@ import (
 type Files struct {
 	Dir     string   // empty when no files were read
 	Buckets []Bucket // those without faults, by id, with defaults filled in
-	Faulty  []Faulty // by file
+	// Journeys are as Buckets.
+	Journeys []Journey
+	Faulty   []Faulty // by file
 
 	built bool // definitions built in Go were given, were it none
 }

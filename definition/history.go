@@ -73,5 +73,8 @@ func (e entry) text() string {
 	if e.Switched != nil {
 		text = append(text, fmt.Sprintf("# switched by an administrator: enabled is %t\n", *e.Switched)...)
 	}
+	if e.Paused {
+		text = append(text, "# paused by an administrator\n"...)
+	}
 	return string(text)
 }

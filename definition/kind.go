@@ -13,7 +13,7 @@ import (
 )
 
 // kinds is the table of kinds of definitions. What asks for others comes after them.
-var kinds = []*kind{bucketKind}
+var kinds = []*kind{bucketKind, journeyKind}
 
 // Definition is a value of one of the kinds, such as a [Bucket]. It is not changed.
 type Definition interface {
@@ -80,6 +80,8 @@ type InUse struct {
 	Switched *bool
 	// Declared is what the definition says of Enabled.
 	Declared bool
+	// Paused says that an administrator paused it, see [Pause].
+	Paused bool
 }
 
 // entry is a definition of the set in use, of any kind.

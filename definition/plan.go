@@ -169,7 +169,9 @@ func (p *planning) definitions() []entry {
 	list = append(list, slices.Collect(maps.Values(p.kept))...)
 	out := make([]entry, len(list))
 	for i, d := range sorted(list) {
-		out[i] = newEntry(d, p.before[d.Ref()].Switched)
+		before := p.before[d.Ref()]
+		out[i] = newEntry(d, before.Switched)
+		out[i].Paused = before.Paused
 	}
 	return out
 }
@@ -194,13 +196,13 @@ func (p *planning) failures() []Failing {
 }
 
 // revise gives each definition the version at which it last changed in what states of
-// contacts depend on.
+// contacts depend on, or at which it was enabled or resumed.
 func revise(before *Set, list []entry, version int64) {
 	was := before.byRef()
 	raised := map[Ref]bool{}
 	for i := range list {
 		e := &list[i]
-		if old, stood := was[e.Ref()]; !stood || old.evaluated() != e.evaluated() || e.head().Enabled && !old.head().Enabled {
+		if old, stood := was[e.Ref()]; !stood || old.evaluated() != e.evaluated() || e.head().Enabled && !old.head().Enabled || old.Paused && !e.Paused {
 			raised[e.Ref()] = true
 			e.Revision = version
 		} else {

@@ -30,7 +30,9 @@ type SchemaFile struct {
 func SchemaFiles() []SchemaFile {
 	var out []SchemaFile
 	for _, k := range kinds {
-		out = append(out, k.schema)
+		if k.schema.Name != "" {
+			out = append(out, k.schema)
+		}
 	}
 	return append(out, SchemaFile{"test.schema.json", TestSchema, newTestSchema})
 }

@@ -16,7 +16,9 @@ type Set struct {
 	AppliedAt time.Time
 	AppliedBy string        // who or what applied it, such as "dev" or the name of an API key
 	Buckets   []BucketInUse // by id
-	Failing   []Failing     // by file
+	// Journeys are by id.
+	Journeys []JourneyInUse
+	Failing  []Failing // by file
 
 	events map[string]bool // that definitions look at, by name
 }
@@ -84,6 +86,15 @@ func (s *Set) Find(id string) *BucketInUse {
 		return nil
 	}
 	return &s.Buckets[i]
+}
+
+// FindJourney is the journey of that id, or nil.
+func (s *Set) FindJourney(id string) *JourneyInUse {
+	i, found := slices.BinarySearchFunc(s.Journeys, id, func(j JourneyInUse, id string) int { return strings.Compare(j.ID, id) })
+	if !found {
+		return nil
+	}
+	return &s.Journeys[i]
 }
 
 // LooksAt says whether a definition, enabled or not, looks at an event of this name.

@@ -137,7 +137,14 @@ type Known struct {
 	// Events are those that are stored of it and of the contacts that were merged into it,
 	// by time.
 	Events []storage.StoredEvent
+	// Beside are its memberships and whether it unsubscribed, as of now, for a Logic that
+	// [LooksBeside]; nil otherwise, and when there is nothing. Facts that say the same may
+	// still come.
+	Beside *storage.Beside
 }
+
+// LooksBeside is a Logic that needs to know more of a contact than its row and its events.
+type LooksBeside interface{ LooksBeside() bool }
 
 // Record is what a step is about: one of Event, Fact, Timer, Command and Receipt is set.
 type Record[S any] struct {

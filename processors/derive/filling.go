@@ -104,14 +104,20 @@ func (w *work[S]) fill(ctx context.Context, tx *storage.Tx) error {
 	if len(behind) == 0 {
 		return nil
 	}
-	rows, versions := make([]*storage.Derived, len(behind)), make([]int64, len(behind))
+	rows, versions, ids := make([]*storage.Derived, len(behind)), make([]int64, len(behind)), make([]string, len(behind))
 	for i, c := range behind {
-		rows[i], versions[i], c.looked = &c.row, r.VersionOf(c.state), true
+		rows[i], versions[i], ids[i], c.looked = &c.row, r.VersionOf(c.state), c.row.ContactID, true
+	}
+	if looksBeside(w.machine.l) {
+		var err error
+		if w.machine.beside, err = tx.BesideContacts(ctx, ids); err != nil {
+			return err
+		}
 	}
 	return tx.KnownContacts(ctx, rows, namesFor(r, versions), func(t *storage.Taken) error {
 		c := w.contacts[t.ContactID]
 		t.Contact.Partition = c.row.Partition
-		c.ahead = &Known{Contact: t.Contact, Events: t.Events}
+		c.ahead = &Known{Contact: t.Contact, Events: t.Events, Beside: w.machine.beside[t.ContactID]}
 		err := w.machine.refill(c)
 		if !c.inBatch { // nothing comes that it could be kept for
 			c.ahead = nil

@@ -177,6 +177,15 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 		return uuid.Nil, err
 	}
 	w := &work[S]{f: f, machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, now: now.UTC()}}
+	if looksBeside(logic) {
+		ids, err := tx.ContactsAfter(ctx, partition, after, f.chunk)
+		if err != nil {
+			return uuid.Nil, err
+		}
+		if w.machine.beside, err = tx.BesideContacts(ctx, ids); err != nil {
+			return uuid.Nil, err
+		}
+	}
 	cause := &stream.Record{Topic: schemas.TopicSignals, Partition: partition} // what is handed over has no other
 	last, err := tx.TakeContacts(ctx, f.p.Name(), partition, after, f.chunk, func(t *storage.Taken) error {
 		c, err := w.machine.takeOver(t, cause)
@@ -197,6 +206,11 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 		return last, err
 	}
 	return last, f.forgetUntaken(ctx, tx, partition)
+}
+
+func looksBeside[S any](logic Logic[S]) bool {
+	l, ok := logic.(LooksBeside)
+	return ok && l.LooksBeside()
 }
 
 // forgetUntaken forgets whom a take-over anew did not come to.

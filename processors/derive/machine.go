@@ -27,9 +27,10 @@ type machine[S any] struct {
 	alone bool // the batch is one record: it cannot be halved to find the one at fault
 	off   rule
 
-	filled, unfilled int      // contacts
-	cancelled        []string // outbox records that steps took back
-	why              error    // the last of those could not be filled
+	beside           map[string]*storage.Beside // of contacts that are taken over or filled
+	filled, unfilled int                        // contacts
+	cancelled        []string                   // outbox records that steps took back
+	why              error                      // the last of those could not be filled
 }
 
 // handle applies a record to its contact, or has it wait, and then whatever waited for it.

@@ -36,7 +36,7 @@ func (m *machine[S]) takeOver(t *storage.Taken, cause *stream.Record) (*contact[
 		c.row.Survivor, c.row.Took = t.Survivor, t.Losers
 	}
 	var timers []Timer
-	c.state, timers = m.l.TakeOver(before, &Known{Contact: t.Contact, Events: t.Events}, m.now)
+	c.state, timers = m.l.TakeOver(before, &Known{Contact: t.Contact, Events: t.Events, Beside: m.beside[t.ContactID]}, m.now)
 	c.stepped = true
 	if t.Contact != nil {
 		c.arm(timers, 0, m.now)

@@ -1,0 +1,142 @@
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/hogstream/hogstream/definition/node"
+	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/predicate"
+)
+
+// JourneyKind is the kind of journeys, as [Ref] has it.
+const JourneyKind = "journey"
+
+// Journey is a [journeys.Journey] as a definition.
+type Journey struct{ journeys.Journey }
+
+// JourneyInUse is a journey of the set in use.
+type JourneyInUse struct {
+	Journey
+	InUse
+}
+
+// JourneyRef names a journey.
+func JourneyRef(id string) Ref { return Ref{JourneyKind, id} }
+
+var journeyKind = &kind{
+	name: JourneyKind, dir: "journeys", built: "journeys built in Go",
+	read: readJourney,
+	decode: func(canonical []byte) (Definition, error) {
+		var j Journey
+		err := j.UnmarshalJSON(canonical)
+		return j, err
+	},
+	compile: compileJourneys,
+	files:   inFiles(func(f *Files) *[]Journey { return &f.Journeys }),
+	set: inSet(func(s *Set) *[]JourneyInUse { return &s.Journeys },
+		func(j JourneyInUse) (Journey, InUse) { return j.Journey, j.InUse },
+		func(j Journey, use InUse) JourneyInUse { return JourneyInUse{j, use} }),
+}
+
+// readJourney reads what the room of journeys reads and checks.
+func readJourney(r *reader, document ast.Node) (Definition, bool) {
+	j, err := journeys.FromNode(r.File, "", document)
+	var faults predicate.Faults
+	if errors.As(err, &faults) {
+		r.Faults = append(r.Faults, faults...)
+	}
+	pairs, _ := node.Pairs(document)
+	for _, pair := range pairs {
+		if key, plain := pair.Key.(*ast.StringNode); plain {
+			r.nodes[key.Value] = pair.Value
+		}
+	}
+	return Journey{j}, len(faults) == 0
+}
+
+// Ref implements [Definition].
+func (j Journey) Ref() Ref { return JourneyRef(j.ID) }
+
+func (j Journey) head() head { return head{j.ID, j.Enabled, j.File} }
+
+func (j Journey) withHead(h head) Definition {
+	j.ID, j.Enabled, j.File = h.ID, h.Enabled, h.File
+	return j
+}
+
+// defaulted leaves a journey as it is: its program has the defaults.
+func (j Journey) defaulted() Definition { return j }
+
+func (j Journey) check() []problem {
+	var faults predicate.Faults
+	errors.As(j.Check(), &faults)
+	var out []problem
+	for _, f := range faults {
+		out = append(out, problem{f.Path, f.Message})
+	}
+	return out
+}
+
+// evaluated is the journey without what is for people.
+func (j Journey) evaluated() string {
+	j.Name, j.Description, j.Enabled = "", "", false
+	return j.Canonical()
+}
+
+// asks are the buckets that the journey names.
+func (j Journey) asks() []Ref {
+	p, err := journeys.Compile(j.Journey, journeys.Options{})
+	if err != nil {
+		return nil // it was checked
+	}
+	return refsOf(BucketKind, p.Buckets())
+}
+
+// looksAt are the events that its conditions look at: what it waits for is not looked up.
+func (j Journey) looksAt() []string {
+	p, err := journeys.Compile(j.Journey, journeys.Options{})
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, c := range p.Conditions() {
+		out = append(out, eventNames(c.Condition)...)
+	}
+	return out
+}
+
+// compileJourneys checks journeys against the buckets that there are.
+func compileJourneys(list []Definition, known known, opts Options) map[int]predicate.Faults {
+	out := map[int]predicate.Faults{}
+	for i, d := range list {
+		if faults := compileJourney(d.(Journey), known[BucketKind], opts); len(faults) > 0 {
+			out[i] = faults
+		}
+	}
+	return out
+}
+
+func compileJourney(j Journey, buckets []string, opts Options) (faults predicate.Faults) {
+	p, err := journeys.Compile(j.Journey, journeys.Options{})
+	if err != nil {
+		errors.As(err, &faults)
+		return faults
+	}
+	buckets = slices.Compact(slices.Sorted(slices.Values(buckets)))
+	for _, id := range p.Buckets() {
+		if !slices.Contains(buckets, id) {
+			faults = append(faults, predicate.Fault{Message: fmt.Sprintf("names bucket %q: %s", id, predicate.NotKnown(id, buckets))})
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	for _, c := range p.Conditions() {
+		faults = append(faults, withoutEvents(c.Condition, c.Path, opts)...)
+	}
+	return append(faults, faultsOf(p.Conditions(), buckets, opts)...)
+}

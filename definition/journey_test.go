@@ -1,0 +1,108 @@
+package definition_test
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	d "github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/storage/storagetest"
+)
+
+const (
+	keenFile = "id: keen\nname: Keen\nenabled: true\ncriteria: {type: event, eventName: seen, check: count, operator: gte, value: 2, within: 7d}\n"
+	vipFile  = "id: vip\nname: VIP\nenabled: true\nkind: manual\n"
+	cartFile = `id: cart
+name: Cart
+enabled: true
+trigger: {event: "bucket.entered:keen"}
+exitOn: [{event: paid}]
+steps:
+  - wait: 1h
+  - branch: [{when: {type: event, eventName: looked, check: exists, within: 1d}, do: [{bucket: {add: vip}}]}, {else: [{exit: cold}]}]
+`
+)
+
+func loadFS(t testing.TB, files map[string]string) *d.Files {
+	t.Helper()
+	from := fstest.MapFS{}
+	for name, text := range files {
+		from[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	loaded, err := d.LoadFS(from, "d", options())
+	require.NoError(t, err)
+	return loaded
+}
+
+func TestAJourneyIsADefinitionThatNeedsItsBuckets(t *testing.T) {
+	files := loadFS(t, map[string]string{"buckets/keen.yaml": keenFile, "buckets/vip.yaml": vipFile, "journeys/cart.yaml": cartFile})
+	require.Empty(t, files.Faults())
+	require.Len(t, files.Journeys, 1)
+
+	db := storagetest.New(t)
+	out := apply(t, db, files)
+	require.Equal(t, "keen: added", out.Changes[0].String())
+	require.Equal(t, "journey cart: added", out.Changes[2].String())
+	inUse := out.Set.FindJourney("cart")
+	require.Equal(t, "journeys/cart.yaml", inUse.File)
+	require.Equal(t, files.Journeys[0].Canonical(), inUse.Canonical())
+	require.EqualValues(t, 1, inUse.Revision)
+	require.True(t, out.Set.LooksAt("looked"), "a condition looks it up")
+	require.False(t, out.Set.LooksAt("paid"), "nobody looks it up: it comes")
+
+	without := loadFS(t, map[string]string{"buckets/keen.yaml": keenFile, "journeys/cart.yaml": cartFile})
+	require.Contains(t, without.Faults().Error(), `names bucket "vip"`)
+	out = apply(t, db, without)
+	require.False(t, out.Changed, "the journey stays in its last good form, and its bucket with it")
+	require.NotNil(t, out.Set.Find("vip"))
+}
+
+func TestWhatIsWrongWithAJourneyIsSaidWhereItStands(t *testing.T) {
+	files := loadFS(t, map[string]string{
+		"buckets/keen.yaml": keenFile, "journeys/a.yaml": "id: a\nname: A\nenabled: true\ntrigger: {event: x}\nsteps:\n  - wiat: 1h\n",
+		"journeys/b.yaml": "id: b\nname: B\nenabled: true\ntrigger: {event: \"bucket.entered:kene\"}\nsteps: [{wait: 1h}]\n",
+	})
+	require.Contains(t, files.Faults().Error(), "d/journeys/a.yaml:6:5")
+	require.Contains(t, files.Faults().Error(), "wait")
+	require.Contains(t, files.Faults().Error(), `names bucket "kene"`)
+	require.Equal(t, []string{"a"}, files.Faulty[0].IDs)
+}
+
+// Switched off and paused are two things, and a new form of the journey changes neither.
+func TestAJourneyIsPausedUntilItIsResumed(t *testing.T) {
+	db := storagetest.New(t)
+	all := map[string]string{"buckets/keen.yaml": keenFile, "buckets/vip.yaml": vipFile, "journeys/cart.yaml": cartFile}
+	apply(t, db, loadFS(t, all))
+	pause := func(paused bool) *d.Outcome {
+		out, err := d.Pause(t.Context(), db, "cart", paused, "test")
+		require.NoError(t, err)
+		return out
+	}
+	out := pause(true)
+	require.Equal(t, "journey cart: changed (paused)", out.Changes[0].String())
+	require.EqualValues(t, 1, out.Set.FindJourney("cart").Revision, "nobody is to be filled for that")
+	require.False(t, pause(true).Changed)
+
+	all["journeys/cart.yaml"] = cartFile + "  - wait: 2h\n"
+	out = apply(t, db, loadFS(t, all))
+	require.True(t, out.Set.FindJourney("cart").Paused)
+	switched, err := d.Switch(t.Context(), db, d.JourneyRef("cart"), false, "test")
+	require.NoError(t, err)
+	require.True(t, switched.Set.FindJourney("cart").Paused)
+	require.False(t, switched.Set.FindJourney("cart").Enabled)
+
+	out = pause(false)
+	require.False(t, out.Set.FindJourney("cart").Paused)
+	require.Equal(t, out.Set.Version, out.Set.FindJourney("cart").Revision, "its runs are to be woken")
+	_, err = d.Pause(t.Context(), db, "crat", true, "test")
+	require.ErrorIs(t, err, d.ErrUnknown)
+	_, err = d.Switch(t.Context(), db, d.BucketRef("cart"), true, "test")
+	require.ErrorIs(t, err, d.ErrUnknown)
+	require.NoError(t, db.InSnapshot(t.Context(), func(tx *storage.Tx) error {
+		set, err := d.Current(t.Context(), tx)
+		require.False(t, set.FindJourney("cart").Paused)
+		return err
+	}))
+}
