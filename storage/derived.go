@@ -60,7 +60,22 @@ type DerivedStates struct {
 	Held     map[string][]HeldRecord
 	Timers   map[string][]Timer
 	Now      time.Time // the server's clock
+
+	several bool // contacts are loaded
 }
+
+// What DerivedStates are read from.
+const (
+	selectDerived = `
+    SELECT contact_id::text, partition, state, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
+    FROM derived_contacts WHERE `
+	selectHeld = `
+    SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
+    FROM derived_held WHERE `
+	selectTimers = `
+    SELECT contact_id::text, partition, what, due, epoch, hops, armed_at
+    FROM timers WHERE `
+)
 
 // LoadDerived loads where a processor stands with contacts, in one round trip and without
 // locks: the caller owns their partitions. It fails with ErrTooMuch when the states of
@@ -71,66 +86,73 @@ type DerivedStates struct {
 func (tx *Tx) LoadDerived(ctx context.Context, processor string, contacts []string) (*DerivedStates, error) {
 	const (
 		rows = `
-SELECT d.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
-    SELECT contact_id::text, partition, state, seq, era, written, epoch, took::text[], heard, coalesce(survivor::text, ''), last_seq, last_era, ended_at IS NOT NULL
-    FROM derived_contacts WHERE processor = $1 AND contact_id = v.id OFFSET 0) AS d`
+SELECT d.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (` + selectDerived + `processor = $1 AND contact_id = v.id OFFSET 0) AS d`
 		held = `
-SELECT h.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
-    SELECT contact_id::text, topic, partition, "offset", seq, era, headers, value, held_at
-    FROM derived_held WHERE processor = $1 AND contact_id = v.id OFFSET 0) AS h
+SELECT h.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (` + selectHeld + `processor = $1 AND contact_id = v.id OFFSET 0) AS h
 ORDER BY h.held_at, h.topic, h."offset"`
 		timers = `
-SELECT t.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (
-    SELECT contact_id::text, partition, what, due, epoch, hops, armed_at
-    FROM timers WHERE owner = $1 AND contact_id = v.id OFFSET 0) AS t`
+SELECT t.* FROM unnest($2::text[]::uuid[]) AS v (id), LATERAL (` + selectTimers + `owner = $1 AND contact_id = v.id OFFSET 0) AS t`
 	)
-	found := &DerivedStates{Contacts: make(map[string]*Derived, len(contacts)), Held: make(map[string][]HeldRecord), Timers: make(map[string][]Timer)}
+	found := newDerivedStates(len(contacts))
 	var batch pgx.Batch
-	batch.Queue(rows, processor, contacts).Query(func(rows pgx.Rows) error {
-		size := 0
-		for rows.Next() {
-			d := &Derived{}
-			if err := rows.Scan(&d.ContactID, &d.Partition, &d.State, &d.Seq, &d.Era, &d.Written, &d.Epoch, &d.Took, &d.Heard, &d.Survivor, &d.Last, &d.LastEra, &d.Ended); err != nil {
-				return err
-			}
-			if size += len(d.State); size > maxStates && len(contacts) > 1 {
-				return ErrTooMuch
-			}
-			found.Contacts[d.ContactID] = d
-		}
-		return rows.Err()
-	})
-	batch.Queue(held, processor, contacts).Query(func(rows pgx.Rows) error {
-		size := 0
-		for rows.Next() {
-			var h HeldRecord
-			if err := rows.Scan(&h.ContactID, &h.Topic, &h.Partition, &h.Offset, &h.Seq, &h.Era, &h.Headers, &h.Value, &h.HeldAt); err != nil {
-				return err
-			}
-			if size += len(h.Value); size > maxStates && len(contacts) > 1 {
-				return ErrTooMuch
-			}
-			found.Held[h.ContactID] = append(found.Held[h.ContactID], h)
-		}
-		return rows.Err()
-	})
-	batch.Queue(timers, processor, contacts).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var t Timer
-			if err := rows.Scan(&t.ContactID, &t.Partition, &t.What, &t.Due, &t.Epoch, &t.Hops, &t.ArmedAt); err != nil {
-				return err
-			}
-			t.Due, t.ArmedAt = t.Due.UTC(), t.ArmedAt.UTC()
-			found.Timers[t.ContactID] = append(found.Timers[t.ContactID], t)
-		}
-		return rows.Err()
-	})
+	batch.Queue(rows, processor, contacts).Query(found.addContacts)
+	batch.Queue(held, processor, contacts).Query(found.addHeld)
+	batch.Queue(timers, processor, contacts).Query(found.addTimers)
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&found.Now) })
 	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("load %d contacts of %s: %w", len(contacts), processor, err)
 	}
 	found.Now = found.Now.UTC()
 	return found, nil
+}
+
+func newDerivedStates(contacts int) *DerivedStates {
+	return &DerivedStates{Contacts: make(map[string]*Derived, contacts), Held: make(map[string][]HeldRecord), Timers: make(map[string][]Timer), several: contacts > 1}
+}
+
+// addContacts reads what selectDerived selects.
+func (found *DerivedStates) addContacts(rows pgx.Rows) error {
+	size := 0
+	for rows.Next() {
+		d := &Derived{}
+		if err := rows.Scan(&d.ContactID, &d.Partition, &d.State, &d.Seq, &d.Era, &d.Written, &d.Epoch, &d.Took, &d.Heard, &d.Survivor, &d.Last, &d.LastEra, &d.Ended); err != nil {
+			return err
+		}
+		if size += len(d.State); size > maxStates && found.several {
+			return ErrTooMuch
+		}
+		found.Contacts[d.ContactID] = d
+	}
+	return rows.Err()
+}
+
+// addHeld reads what selectHeld selects.
+func (found *DerivedStates) addHeld(rows pgx.Rows) error {
+	size := 0
+	for rows.Next() {
+		var h HeldRecord
+		if err := rows.Scan(&h.ContactID, &h.Topic, &h.Partition, &h.Offset, &h.Seq, &h.Era, &h.Headers, &h.Value, &h.HeldAt); err != nil {
+			return err
+		}
+		if size += len(h.Value); size > maxStates && found.several {
+			return ErrTooMuch
+		}
+		found.Held[h.ContactID] = append(found.Held[h.ContactID], h)
+	}
+	return rows.Err()
+}
+
+// addTimers reads what selectTimers selects.
+func (found *DerivedStates) addTimers(rows pgx.Rows) error {
+	for rows.Next() {
+		var t Timer
+		if err := rows.Scan(&t.ContactID, &t.Partition, &t.What, &t.Due, &t.Epoch, &t.Hops, &t.ArmedAt); err != nil {
+			return err
+		}
+		t.Due, t.ArmedAt = t.Due.UTC(), t.ArmedAt.UTC()
+		found.Timers[t.ContactID] = append(found.Timers[t.ContactID], t)
+	}
+	return rows.Err()
 }
 
 // IsDerived says whether a processor has seen a contact.

@@ -25,52 +25,66 @@ type Fill struct {
 	Done      bool
 }
 
-// NextFill is what comes next of a Fill.
-type NextFill struct {
-	Fill
-	Contacts []string // at most as many as were asked for; none when it is not to go on
-}
-
-// NextFills says how far partitions are filled with a version, and which contacts come
-// next where it stands at the given ones, which are the zero id at first. A fill of an
-// older version begins anew; one of a newer is returned as it is. One statement, without
-// locks: the caller owns the partitions.
-func (tx *Tx) NextFills(ctx context.Context, processor string, version int64, at map[int32]uuid.UUID, limit int) (map[int32]NextFill, error) {
-	const next = `
-WITH fills AS (
-    SELECT v.partition, v.at, f.version IS NOT NULL AND f.version >= $4 AS begun, f.version, f.after, f.passed, f.total, f.behind, f.done_at IS NOT NULL AS done
-    FROM unnest($2::integer[], $3::uuid[]) AS v (partition, at)
-    LEFT JOIN derived_fills AS f ON f.processor = $1 AND f.partition = v.partition
-), places AS (
-    SELECT partition, at, CASE WHEN begun THEN version ELSE $4 END AS version, CASE WHEN begun THEN after ELSE '00000000-0000-0000-0000-000000000000' END AS after,
-           CASE WHEN begun THEN passed ELSE 0 END AS passed,
-           CASE WHEN begun THEN total ELSE (SELECT count(*) FROM derived_contacts AS d WHERE d.processor = $1 AND d.partition = fills.partition AND d.ended_at IS NULL) END AS total,
-           CASE WHEN begun THEN behind ELSE 0 END AS behind, begun AND done AS done
-    FROM fills
-)
-SELECT partition, version, after, passed, total, behind, done,
-       CASE WHEN version = $4 AND after = at AND NOT done THEN ARRAY(
-           SELECT d.contact_id::text FROM derived_contacts AS d
-           WHERE d.processor = $1 AND d.partition = p.partition AND d.ended_at IS NULL AND d.contact_id > p.after ORDER BY d.contact_id LIMIT $5
-       ) END
-FROM places AS p`
-	partitions, places := make([]int32, 0, len(at)), make([]uuid.UUID, 0, len(at))
-	for p, id := range at {
-		partitions, places = append(partitions, p), append(places, id)
-	}
-	rows, err := tx.sql.Query(ctx, next, processor, partitions, places, version, limit)
+// Fills says how far partitions of a processor are filled with a version. A fill of an older
+// version begins anew, one of a newer is as it is. One statement, without locks: the caller
+// owns the partitions. all is how many partitions the processor has.
+func (tx *Tx) Fills(ctx context.Context, processor string, version int64, partitions []int32) (fills map[int32]Fill, all int, err error) {
+	const look = `
+SELECT v.partition, coalesce(f.version, -1), coalesce(f.after, '00000000-0000-0000-0000-000000000000'), coalesce(f.passed, 0), coalesce(f.total, 0),
+       coalesce(f.behind, 0), f.done_at IS NOT NULL, (SELECT count(*) FROM processor_progress WHERE processor = $1)
+FROM unnest($2::integer[]) AS v (partition) LEFT JOIN derived_fills AS f ON f.processor = $1 AND f.partition = v.partition`
+	rows, err := tx.sql.Query(ctx, look, processor, partitions)
 	if err != nil {
-		return nil, fmt.Errorf("look who of %s is to be filled: %w", processor, err)
+		return nil, 0, fmt.Errorf("look how far %s is filled: %w", processor, err)
 	}
-	found := make(map[int32]NextFill, len(at))
-	var f NextFill
-	_, err = pgx.ForEachRow(rows, []any{&f.Partition, &f.Version, &f.After, &f.Passed, &f.Total, &f.Behind, &f.Done, &f.Contacts}, func() error {
-		found[f.Partition] = f
-		f.Contacts = nil
+	fills = make(map[int32]Fill, len(partitions))
+	var f Fill
+	_, err = pgx.ForEachRow(rows, []any{&f.Partition, &f.Version, &f.After, &f.Passed, &f.Total, &f.Behind, &f.Done, &all}, func() error {
+		if f.Version < version {
+			f = Fill{Partition: f.Partition, Version: version, Total: f.Total}
+		}
+		fills[f.Partition] = f
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look who of %s is to be filled: %w", processor, err)
+		return nil, 0, fmt.Errorf("look how far %s is filled: %w", processor, err)
+	}
+	return fills, all, nil
+}
+
+// DerivedRange is where the next contacts of a processor end above an id, limit of them of all
+// partitions, marks too; zero when there are none. whole says that there were as many.
+//
+// The limit stands in the text: with a parameter that is not known when it is planned, all
+// that follow are read and sorted.
+func (tx *Tx) DerivedRange(ctx context.Context, processor string, after uuid.UUID, limit int) (until uuid.UUID, whole bool, err error) {
+	look := fmt.Sprintf(`
+SELECT count(*), coalesce((array_agg(contact_id ORDER BY contact_id DESC))[1], '00000000-0000-0000-0000-000000000000')
+FROM (SELECT contact_id FROM derived_contacts WHERE processor = $1 AND contact_id > $2 ORDER BY contact_id LIMIT %d) AS a`, limit)
+	var n int
+	if err := tx.sql.QueryRow(ctx, look, processor, after).Scan(&n, &until); err != nil {
+		return until, false, fmt.Errorf("look for the contacts of %s after %s: %w", processor, after, err)
+	}
+	return until, n == limit, nil
+}
+
+// DerivedBetween loads the contacts of (after, until] in some partitions, without those that
+// ended: what LoadDerived loads but for the time. It fails with ErrTooMuch as that does; of
+// them there are at most limit.
+func (tx *Tx) DerivedBetween(ctx context.Context, processor string, after, until uuid.UUID, partitions []int32, limit int) (*DerivedStates, error) {
+	const (
+		between = ` = $1 AND contact_id > $2 AND contact_id <= $3 AND partition = ANY ($4)`
+		rows    = selectDerived + `processor` + between + ` AND ended_at IS NULL`
+		held    = selectHeld + `processor` + between + ` ORDER BY held_at, topic, "offset"`
+		timers  = selectTimers + `owner` + between
+	)
+	found := newDerivedStates(limit)
+	var batch pgx.Batch
+	batch.Queue(rows, processor, after, until, partitions).Query(found.addContacts)
+	batch.Queue(held, processor, after, until, partitions).Query(found.addHeld)
+	batch.Queue(timers, processor, after, until, partitions).Query(found.addTimers)
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, fmt.Errorf("load the contacts of %s from %s to %s: %w", processor, after, until, err)
 	}
 	return found, nil
 }
@@ -121,6 +135,107 @@ func (tx *Tx) KnownContacts(ctx context.Context, contacts []*Derived, names []st
 		}
 	}
 	return nil
+}
+
+// KnownBetween is KnownContacts for contacts that are most of those of (after, until] in some
+// partitions: it reads along the ids, in all tables. Contacts have what those of Standings have;
+// Source, Seq and Era of events are left out. A contact is as of one moment only if its row
+// says the number that the processor stands with: events are read first, so those of all
+// numbers up to that are there, and one that comes meanwhile has the row say a later one.
+func (tx *Tx) KnownBetween(ctx context.Context, after, until string, partitions []int32, contacts []*Derived, names []string, fn func(*Taken) error) error {
+	events, err := tx.eventsBetween(ctx, after, until, contacts, names)
+	if errors.Is(err, ErrTooMuch) {
+		return tx.KnownContacts(ctx, contacts, names, fn)
+	}
+	if err != nil {
+		return err
+	}
+	const load = `
+SELECT id::text, coalesce(external_id, ''), coalesce(email, ''), coalesce(anonymous_id, ''), merged::text[], properties::text, seq, era, first_seen_at, last_seen_at
+FROM contacts WHERE id > $1::text::uuid AND id <= $2::text::uuid AND partition = ANY ($3)`
+	asked := make(map[string]*Derived, len(contacts))
+	for _, c := range contacts {
+		asked[c.ContactID] = c
+	}
+	rows, err := tx.sql.Query(ctx, load, after, until, partitions)
+	if err != nil {
+		return fmt.Errorf("read the contacts from %s to %s: %w", after, until, err)
+	}
+	known := make([]*Taken, 0, len(contacts))
+	var others []*Derived // whose events also stand elsewhere
+	for rows.Next() {
+		c := &Contact{}
+		if err := rows.Scan(&c.ID, &c.ExternalID, &c.Email, &c.AnonymousID, &c.Merged, &c.Properties, &c.Seq, &c.Era, &c.FirstSeenAt, &c.LastSeenAt); err != nil {
+			rows.Close()
+			return fmt.Errorf("read the contacts from %s to %s: %w", after, until, err)
+		}
+		switch d := asked[c.ID]; {
+		case d == nil:
+		case len(c.Merged)+len(d.Took) > 0:
+			others = append(others, d)
+		default:
+			known = append(known, &Taken{ContactID: c.ID, Contact: c, Events: events[c.ID]})
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the contacts from %s to %s: %w", after, until, err)
+	}
+	for _, t := range known {
+		if err := fn(t); err != nil {
+			return err
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return tx.KnownContacts(ctx, others, names, fn)
+}
+
+// eventsBetween are the stored events of some names of contacts of (after, until], by contact
+// and there by time.
+func (tx *Tx) eventsBetween(ctx context.Context, after, until string, contacts []*Derived, names []string) (map[string][]StoredEvent, error) {
+	const load = `
+SELECT contact_id, id, name, properties::text, occurred_at, received_at
+FROM events WHERE contact_id > $1::text::uuid AND contact_id <= $2::text::uuid AND name = ANY ($3)`
+	if len(names) == 0 {
+		return nil, nil
+	}
+	asked := make(map[uuid.UUID]string, len(contacts))
+	for _, c := range contacts {
+		id, err := uuid.Parse(c.ContactID)
+		if err != nil {
+			return nil, fmt.Errorf("read the events of contact %q: %w", c.ContactID, err)
+		}
+		asked[id] = c.ContactID
+	}
+	rows, err := tx.sql.Query(ctx, load, after, until, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the events from contact %s to %s: %w", after, until, err)
+	}
+	found := make(map[string][]StoredEvent, len(contacts))
+	var owner, id uuid.UUID
+	var e StoredEvent
+	size := 0
+	_, err = pgx.ForEachRow(rows, []any{&owner, &id, &e.Name, &e.Properties, &e.OccurredAt, &e.ReceivedAt}, func() error {
+		contact, is := asked[owner]
+		if !is {
+			return nil
+		}
+		if size += len(e.Name) + len(e.Properties) + eventOverhead; size > maxStates && len(contacts) > 1 {
+			return ErrTooMuch
+		}
+		e.ContactID, e.ID = contact, id.String()
+		e.OccurredAt, e.ReceivedAt = e.OccurredAt.UTC(), e.ReceivedAt.UTC()
+		found[contact] = append(found[contact], e)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the events from contact %s to %s: %w", after, until, err)
+	}
+	for _, events := range found {
+		slices.SortFunc(events, func(a, b StoredEvent) int { return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(a.ID, b.ID)) })
+	}
+	return found, nil
 }
 
 // knownContacts reads all at once: rows of contacts, and rows of the events of one owner.
@@ -314,6 +429,21 @@ WHERE f.version < excluded.version`
 	}
 	if _, err := tx.sql.Exec(ctx, settle, processor, version, partitions); err != nil {
 		return fmt.Errorf("pass partitions of %s without contacts: %w", processor, err)
+	}
+	return nil
+}
+
+// CountToFill notes how many contacts those partitions have that are not yet filled with a
+// version: Total of the fill that is to begin. Counting takes a second for some millions, so it
+// is done by who begins it, and not while live records wait.
+func (db *DB) CountToFill(ctx context.Context, processor string, version int64, partitions []int32) error {
+	const count = `
+INSERT INTO derived_fills AS f (processor, partition, version, after, passed, total, behind)
+SELECT $1, partition, 0, '00000000-0000-0000-0000-000000000000', 0, count(*), 0
+FROM derived_contacts WHERE processor = $1 AND partition = ANY ($3) AND ended_at IS NULL GROUP BY partition
+ON CONFLICT (processor, partition) DO UPDATE SET total = excluded.total WHERE f.version < $2`
+	if _, err := db.sql.Exec(ctx, count, processor, version, partitions); err != nil {
+		return fmt.Errorf("count whom %s is to fill: %w", processor, err)
 	}
 	return nil
 }

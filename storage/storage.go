@@ -257,17 +257,19 @@ func (db *DB) inTx(ctx context.Context, opts pgx.TxOptions, fn func(*Tx) error) 
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	defer func() {
-		// A no-op after Commit. The caller's context may be why fn failed.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
-		defer cancel()
-		_ = tx.Rollback(ctx)
-	}()
-	if err := fn(&Tx{queries{tx}}); err != nil {
+	defer rollback(ctx, tx) // a no-op after Commit
+	if err := fn(&Tx{queries{tx}, db.pool}); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
 	}
 	return nil
+}
+
+// rollback ends a transaction, also when the caller's context is why it failed.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+	defer cancel()
+	_ = tx.Rollback(ctx)
 }

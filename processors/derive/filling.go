@@ -9,21 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
-	"github.com/hogstream/hogstream/stream"
 )
-
-// How many contacts the steps of fillings that come in one batch pass together: few when
-// there are other records, which wait for it.
-const (
-	filledAlone  = 2000
-	filledBeside = 200
-)
-
-// pass is the step of a filling that a batch takes on a partition.
-type pass struct {
-	cause *stream.Record
-	next  storage.NextFill
-}
 
 // FillVersion is the version of the definitions in use with which states are filled; 0 for
 // a processor whose definitions never change, or when there are none.
@@ -48,43 +34,6 @@ func fillSignal(processor, contact string, fill *storage.Fill) *schemas.Signal {
 		ID:   schemas.Derive(contact, "fill:"+processor+":"+what, int(fill.Version)),
 		Type: schemas.SignalFill, For: processor, ContactID: contact, Epoch: fill.Version, What: what,
 	}
-}
-
-// passes are the steps that a batch takes: of signals for the version in use that stand
-// where the filling does. Others are of a chain that was left, or came twice.
-func (w *work[S]) passes(ctx context.Context, tx *storage.Tx, signals []*incoming) error {
-	r, ok := w.machine.l.(Refills[S])
-	if !ok {
-		return nil
-	}
-	at, causes := make(map[int32]uuid.UUID), make(map[int32]*stream.Record)
-	for _, in := range signals {
-		id, err := uuid.Parse(in.signal.What)
-		if err != nil && in.signal.What != "" || in.signal.Epoch != r.Version() {
-			continue
-		}
-		if p := in.cause.Partition; causes[p] == nil || id.String() > at[p].String() { // the last is where it stands
-			at[p], causes[p] = id, in.cause
-		}
-	}
-	if len(at) == 0 {
-		return nil
-	}
-	w.limit = max(1, w.limit/len(at))
-	found, err := tx.NextFills(ctx, w.f.p.Name(), r.Version(), at, w.limit)
-	if err != nil {
-		return err
-	}
-	for p, next := range found {
-		if next.Contacts == nil {
-			continue
-		}
-		for _, id := range next.Contacts {
-			w.add(id, causes[p])
-		}
-		w.fills = append(w.fills, pass{cause: causes[p], next: next})
-	}
-	return nil
 }
 
 // fill fills those contacts of the batch that are behind and stand where Postgres has
@@ -179,34 +128,6 @@ func (m *machine[S]) refill(c *contact[S]) error {
 	return m.accept(c, id, c.cause, &result, 0, m.now)
 }
 
-// moveOn says where the fillings stand after the batch, and asks for their next steps.
-func (w *work[S]) moveOn() error {
-	for _, p := range w.fills {
-		fill := &p.next.Fill
-		fill.Passed += int64(len(p.next.Contacts))
-		for _, id := range p.next.Contacts {
-			if isBehind(w.machine.l.(Refills[S]), w.contacts[id]) {
-				fill.Behind++
-			}
-		}
-		if fill.Done = len(p.next.Contacts) < w.limit; !fill.Done {
-			last := p.next.Contacts[len(p.next.Contacts)-1]
-			after, err := uuid.Parse(last)
-			if err != nil {
-				return fmt.Errorf("fill after contact %q: %w", last, err)
-			}
-			fill.After = after
-			signal := fillSignal(w.f.p.Name(), last, fill)
-			signal.OccurredAt = w.machine.now
-			if err := w.machine.out.Emit(p.cause, signal); err != nil {
-				return err
-			}
-		}
-		w.moved = append(w.moved, *fill)
-	}
-	return nil
-}
-
 // noteTakeOver notes that contacts are filled as they are taken over: when the definitions
 // have not changed meanwhile, nobody has to be filled afterwards.
 func (w *work[S]) noteTakeOver(ctx context.Context, tx *storage.Tx, partition int32, first, last bool) error {
@@ -216,11 +137,11 @@ func (w *work[S]) noteTakeOver(ctx context.Context, tx *storage.Tx, partition in
 	}
 	fill := storage.Fill{Partition: partition, Version: r.Version()}
 	if !first {
-		found, err := tx.NextFills(ctx, w.f.p.Name(), 0, map[int32]uuid.UUID{partition: uuid.Nil}, 0)
+		found, _, err := tx.Fills(ctx, w.f.p.Name(), 0, []int32{partition})
 		if err != nil {
 			return err
 		}
-		fill = found[partition].Fill
+		fill = found[partition]
 	}
 	fill.Passed += int64(len(w.order))
 	fill.Total = fill.Passed

@@ -87,7 +87,7 @@ func newFills(t *testing.T, contacts int) *fills {
 	require.NoError(t, f.db.StartTakeOver(t.Context(), simName, map[int32]storage.Ranges{0: {}, 1: {}}))
 	f.ids = store(t, f.db, contacts, func(string) int32 { return 0 })
 	f.frame = f.newFrame()
-	f.frame.alone, f.frame.beside = 2, 1
+	f.frame.pace = pacing{atOnce: 1, times: 1, beside: 1} // of each of two partitions
 	f.inTx(func(tx *storage.Tx) error {
 		b := loop.NewBatch(f.frame.codec, time.Now(), nil)
 		last, err := f.frame.TakeOver(t.Context(), tx, b, 0, uuid.Nil)
@@ -275,7 +275,7 @@ func TestAStepOfAFillingThatIsGivenUpIsPassedOver(t *testing.T) {
 
 func TestAStepOfAFillingThatIsTooMuchAtOnceIsMadeSmaller(t *testing.T) {
 	f := newFills(t, 20)
-	f.frame.alone = 1000
+	f.frame.pace.atOnce = 1000
 	f.p.version.Store(2)
 	_, err := storagetest.SQL(f.db).Exec(t.Context(), `UPDATE derived_contacts SET state = convert_to('{"version":1,"events":["' || repeat('x', 4 << 20) || '"]}', 'UTF8')`)
 	require.NoError(t, err)
@@ -285,6 +285,91 @@ func TestAStepOfAFillingThatIsTooMuchAtOnceIsMadeSmaller(t *testing.T) {
 	require.Positive(t, passed)
 	require.Less(t, passed, int64(20))
 	require.Equal(t, passed, int64(strings.Count(fmt.Sprint(f.versions()), "2")))
+}
+
+// The contacts of both partitions are passed along their ids, whichever is behind.
+func TestFillingsThatStandAtDifferentPlacesMeetAndPassEverybodyOnce(t *testing.T) {
+	f := newFills(t, 0)
+	f.ids = store(t, f.db, 20, func(id string) int32 { return int32(id[len(id)-1]) % 2 })
+	for p := range int32(2) {
+		f.inTx(func(tx *storage.Tx) error {
+			_, err := f.frame.TakeOver(t.Context(), tx, loop.NewBatch(f.frame.codec, time.Now(), nil), p, uuid.Nil)
+			return err
+		})
+	}
+	f.p.version.Store(2)
+	f.frame.pace = pacing{atOnce: 3, times: 2}
+	signal := func(p int32, after string) *stream.Record {
+		s := &schemas.Signal{ID: "s", Type: schemas.SignalFill, For: simName, ContactID: f.ids[(p+1)%2], Epoch: 2, What: after}
+		value, err := f.frame.codec.Encode(s)
+		require.NoError(t, err)
+		return &stream.Record{Topic: s.Topic(), Partition: p, Key: []byte(s.ContactID), Value: value}
+	}
+	step := func(records ...*stream.Record) (next []*stream.Record) {
+		f.inTx(func(tx *storage.Tx) error {
+			b := loop.NewBatch(f.frame.codec, time.Now(), records)
+			err := f.frame.Apply(t.Context(), tx, b)
+			for _, o := range b.Outputs() {
+				s, err := f.frame.codec.DecodeSignal(o.Value)
+				require.NoError(t, err)
+				next = append(next, signal(o.Cause.Partition, s.What))
+			}
+			return err
+		})
+		return next
+	}
+	ahead := step(signal(1, ""))
+	require.Len(t, ahead, 1)
+	require.Equal(t, 6, strings.Count(fmt.Sprint(f.versions()), "2"), "twice three of each of two partitions, one of which is passed")
+	next := append(ahead, signal(0, ""))
+	for steps := 0; len(next) > 0; steps++ {
+		require.Less(t, steps, 10)
+		next = step(next...)
+	}
+	require.Equal(t, 20, strings.Count(fmt.Sprint(f.versions()), "2"))
+	require.Equal(t, storage.FillProgress{Passed: 20, Total: 20, Done: true, Filled: 2}, f.progress())
+}
+
+func TestAFillingNeedsNoSecondConnection(t *testing.T) {
+	f := newFills(t, 5)
+	one, err := storage.Open(t.Context(), storage.Config{URL: f.db.URL(), MaxConns: 1})
+	require.NoError(t, err)
+	t.Cleanup(one.Close)
+	f.db = one
+	f.frame.pace.times = 8
+	f.p.version.Store(2)
+	require.Nil(t, f.apply(2, ""), "it is through")
+	require.Equal(t, []int64{2, 2, 2, 2, 2}, f.versions())
+}
+
+func TestAfterAStepOfAFillingThatFailedTheNextOneIsSmallSoThatFewArePassedOver(t *testing.T) {
+	f := newFills(t, 7)
+	f.frame.pace.times = 8
+	f.p.version.Store(2)
+	_, err := storagetest.SQL(f.db).Exec(t.Context(), `UPDATE derived_contacts SET state = '{' WHERE contact_id = $1::text::uuid`, f.ids[4])
+	require.NoError(t, err)
+	signal := &schemas.Signal{ID: "s", Type: schemas.SignalFill, For: simName, ContactID: f.ids[0], Epoch: 2}
+	fails := func() {
+		require.ErrorContains(t, f.db.InBatch(t.Context(), func(tx *storage.Tx) error {
+			value, err := f.frame.codec.Encode(signal)
+			require.NoError(t, err)
+			return f.frame.Apply(t.Context(), tx, loop.NewBatch(f.frame.codec, time.Now(), []*stream.Record{{Topic: signal.Topic(), Key: []byte(signal.Key()), Value: value}}))
+		}), "state of contact "+f.ids[4])
+	}
+	fails()
+	signal = f.apply(2, "")
+	require.Equal(t, f.ids[1], signal.What, "of eight times two contacts two are passed")
+	for signal.What != f.ids[3] { // it is quick again meanwhile
+		fails()
+		signal = f.apply(2, signal.What)
+	}
+	fails()
+	signal = f.batch(func(ctx context.Context, tx *storage.Tx, b *loop.Batch) error {
+		return f.frame.GaveUp(ctx, tx, b, b.Records[0])
+	}, signal)
+	require.Equal(t, f.ids[5], signal.What)
+	require.Nil(t, f.apply(2, signal.What))
+	require.Equal(t, storage.FillProgress{Passed: 7, Total: 7, Behind: 2, Done: true, Filled: 2}, f.progress())
 }
 
 func TestWhatWaitsForARecordThatIsGivenUpGoesOnAtOnce(t *testing.T) {
@@ -323,7 +408,7 @@ func TestANewVersionIsFilledThroughTheLogWhenItIsTold(t *testing.T) {
 	ids := store(t, db, 30, env.PartitionOf)
 	frame, err := New(p, env.Codec, nil)
 	require.NoError(t, err)
-	frame.alone, frame.beside = 4, 2
+	frame.pace = pacing{atOnce: 2, times: 3, beside: 2, lately: time.Millisecond}
 	cfg := env.Config
 	cfg.Instance = "a"
 	l, err := loop.New(loop.Config{Kafka: cfg, DB: db, Encoder: env.Codec, Processor: frame, Logger: zaptest.NewLogger(t)})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,17 +29,18 @@ func Topics() []schemas.Topic {
 	return []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEvents, schemas.TopicSignals}
 }
 
-// Frame is a Processor as the loop runs it. It keeps nothing between batches and is safe
-// for concurrent use by several members of the group.
+// Frame is a Processor as the loop runs it. Between batches it keeps nothing but how fast
+// fillings may go, and is safe for concurrent use by several members of the group.
 type Frame[S any] struct {
 	p     Processor[S]
 	codec *schemas.Codec
 	seen  *prometheus.CounterVec
 	took  prometheus.Histogram
 	chunk int // how many contacts a step of the take-over reads
-	// How many contacts the steps of fillings of a batch pass, with no other records and beside
-	// them.
-	alone, beside int
+
+	pace   pacing
+	live   atomic.Int64 // when there were records last, in Unix nanoseconds
+	failed atomic.Bool  // the last step of a filling: the next ones are small, until one goes through
 }
 
 var (
@@ -48,7 +50,7 @@ var (
 
 // New puts a processor into the frame. Its figures are registered on reg unless that is nil.
 func New[S any](p Processor[S], codec *schemas.Codec, reg prometheus.Registerer) (*Frame[S], error) {
-	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, alone: filledAlone, beside: filledBeside, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
+	f := &Frame[S]{p: p, codec: codec, chunk: takenAtOnce, pace: fillPace, seen: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "derive", Name: "records_total", ConstLabels: prometheus.Labels{"processor": p.Name()},
 		Help: "Records of a derived processor by what became of them: handled, held (they wait for earlier ones of their contact), undecodable; and contacts: taken_over, filled, unfilled (it failed). A batch that is run again counts again.",
 	}, []string{"outcome"}), took: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -97,29 +99,24 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 	if err != nil || len(batch)+len(fills) == 0 {
 		return err
 	}
-	w, err := f.load(ctx, tx, b, logic, batch, fills)
+	w, err := f.load(ctx, tx, b, logic, batch)
 	if err != nil {
 		return err
 	}
-	if err := w.fill(ctx, tx); err != nil {
+	passes, err := w.passes(ctx, tx, fills)
+	if err != nil {
 		return err
 	}
-	begun := time.Now()
-	for _, in := range batch {
-		if w.of(in).isOfFormerEra(in) {
-			return fmt.Errorf("%s of contact %s is of era %d, which began without %s: %w", in.cause.Type, in.cause.Key, in.era, f.p.Name(), loop.ErrElsewhere)
-		}
-		if err := w.machine.handle(w.of(in), in); err != nil {
-			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
-		}
-	}
-	if len(batch) > 0 {
-		f.took.Observe(time.Since(begun).Seconds() / float64(len(batch)))
-	}
-	if err := w.fillAgain(ctx, tx); err != nil {
+	atOnce, times := f.paceOf(b.Now, len(batch))
+	passes.start(ctx, atOnce, times)
+	defer passes.stop()
+	if err := w.handle(ctx, tx, batch); err != nil {
 		return err
 	}
-	if err := w.moveOn(); err != nil {
+	if err := f.noteFailure(passes.run(ctx)); err != nil {
+		return err
+	}
+	if err := passes.moveOn(); err != nil {
 		return err
 	}
 	f.seen.WithLabelValues("handled").Add(float64(len(batch)))
@@ -130,6 +127,26 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 	}
 	b.Decided()
 	return w.save(ctx, tx)
+}
+
+// handle fills those of the batch that are behind, and handles its records.
+func (w *work[S]) handle(ctx context.Context, tx *storage.Tx, batch []*incoming) error {
+	if err := w.fill(ctx, tx); err != nil {
+		return err
+	}
+	begun := time.Now()
+	for _, in := range batch {
+		if w.of(in).isOfFormerEra(in) {
+			return fmt.Errorf("%s of contact %s is of era %d, which began without %s: %w", in.cause.Type, in.cause.Key, in.era, w.f.p.Name(), loop.ErrElsewhere)
+		}
+		if err := w.machine.handle(w.of(in), in); err != nil {
+			return fmt.Errorf("handle %s of contact %s: %w", in.cause.Type, in.cause.Key, err)
+		}
+	}
+	if len(batch) > 0 {
+		w.f.took.Observe(time.Since(begun).Seconds() / float64(len(batch)))
+	}
+	return w.fillAgain(ctx, tx)
 }
 
 // GaveUp implements loop.GivesUp: the record takes its number, so that those behind it go
@@ -151,7 +168,7 @@ func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r 
 	if len(batch)+len(fills) == 0 {
 		return nil
 	}
-	w, err := f.load(ctx, tx, b, logic, batch, fills)
+	w, err := f.load(ctx, tx, b, logic, batch)
 	if err != nil {
 		return err
 	}
@@ -160,7 +177,17 @@ func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r 
 			return fmt.Errorf("go on after what contact %s was to be given: %w", r.Key, err)
 		}
 	}
-	if err := w.moveOn(); err != nil {
+	passes, err := w.passes(ctx, tx, fills)
+	if err != nil {
+		return err
+	}
+	passes.over = true
+	passes.start(ctx, f.pace.atOnce, 1)
+	defer passes.stop()
+	if err := passes.run(ctx); err != nil {
+		return err
+	}
+	if err := passes.moveOn(); err != nil {
 		return err
 	}
 	return w.save(ctx, tx)
@@ -292,39 +319,23 @@ type work[S any] struct {
 	f        *Frame[S]
 	machine  machine[S]
 	contacts map[string]*contact[S]
-	order    []*contact[S] // each once, as they came
-	fills    []pass
-	limit    int            // how many contacts a step of a filling passes
+	order    []*contact[S]  // each once, as they came
 	moved    []storage.Fill // where fillings stand now
 }
 
 // of is the contact of a record.
 func (w *work[S]) of(in *incoming) *contact[S] { return w.contacts[string(in.cause.Key)] }
 
-// load reads the state of everybody in the batch, and of those who are to be filled: fewer
-// of them when all together is too much.
-func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logic Logic[S], batch, fills []*incoming) (*work[S], error) {
-	limit := f.alone
-	if len(batch) > 0 {
-		limit = f.beside
+// load reads the state of everybody in the batch.
+func (f *Frame[S]) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, logic Logic[S], batch []*incoming) (*work[S], error) {
+	w := &work[S]{
+		f: f, contacts: make(map[string]*contact[S], len(batch)),
+		machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, alone: len(b.Records) == 1},
 	}
-	for {
-		w := &work[S]{
-			f: f, contacts: make(map[string]*contact[S], len(batch)), limit: limit,
-			machine: machine[S]{p: f.p, l: logic, codec: f.codec, out: b, alone: len(b.Records) == 1},
-		}
-		for _, in := range batch {
-			w.add(string(in.cause.Key), in.cause).inBatch = true
-		}
-		err := w.passes(ctx, tx, fills)
-		if err == nil {
-			err = w.read(ctx, tx)
-		}
-		if !errors.Is(err, storage.ErrTooMuch) || len(w.fills) == 0 || limit == 1 {
-			return w, err
-		}
-		limit = max(1, limit/8)
+	for _, in := range batch {
+		w.add(string(in.cause.Key), in.cause).inBatch = true
 	}
+	return w, w.read(ctx, tx)
 }
 
 // add takes a contact into the batch.
@@ -348,25 +359,33 @@ func (w *work[S]) read(ctx context.Context, tx *storage.Tx) error {
 		return err
 	}
 	for _, c := range w.order {
-		id := c.row.ContactID
-		if row := found.Contacts[id]; row != nil {
-			c.row, c.loaded, c.exists = *row, row.State, true
-			c.row.State = nil
-		}
-		if c.state, err = decodeState(w.f.p, c.loaded); err != nil {
-			return fmt.Errorf("state of contact %s: %w", id, err)
-		}
-		c.timers, c.stored = found.Timers[id], found.Timers[id]
-		for _, h := range found.Held[id] {
-			in, err := w.f.waiting(h)
-			if err != nil {
-				return err
-			}
-			i, _ := slices.BinarySearchFunc(c.held, in, byPlace)
-			c.held = slices.Insert(c.held, i, in)
+		if err := w.f.adopt(c, found); err != nil {
+			return err
 		}
 	}
 	w.machine.now = found.Now
+	return nil
+}
+
+// adopt has a contact stand where it was found.
+func (f *Frame[S]) adopt(c *contact[S], found *storage.DerivedStates) (err error) {
+	id := c.row.ContactID
+	if row := found.Contacts[id]; row != nil {
+		c.row, c.loaded, c.exists = *row, row.State, true
+		c.row.State = nil
+	}
+	if c.state, err = decodeState(f.p, c.loaded); err != nil {
+		return fmt.Errorf("state of contact %s: %w", id, err)
+	}
+	c.timers, c.stored = found.Timers[id], found.Timers[id]
+	for _, h := range found.Held[id] {
+		in, err := f.waiting(h)
+		if err != nil {
+			return err
+		}
+		i, _ := slices.BinarySearchFunc(c.held, in, byPlace)
+		c.held = slices.Insert(c.held, i, in)
+	}
 	return nil
 }
 
@@ -402,11 +421,13 @@ func heldRow(in *incoming) storage.HeldRecord {
 	return h
 }
 
-// save writes what the batch changed.
+// save writes what was changed since it was called last.
 func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 	ch := storage.DerivedChanges{Fills: w.moved}
 	var states []Change[S]
-	for _, c := range w.order {
+	order := w.order
+	w.order, w.moved = nil, nil
+	for _, c := range order {
 		if err := w.encode(c); err != nil {
 			return err
 		}
@@ -432,6 +453,7 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 	if err := tx.CancelOutbox(ctx, w.machine.cancelled); err != nil {
 		return err
 	}
+	w.machine.cancelled = nil
 	if len(states) == 0 {
 		return nil
 	}

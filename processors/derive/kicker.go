@@ -108,8 +108,12 @@ func (k *Kicker) look(ctx context.Context, p Filling) error {
 		return err
 	}
 	var signals []schemas.Message
+	var fresh []int32
 	for i := range parts {
 		if part := &parts[i]; lost(part, version) {
+			if part.Version < version {
+				fresh = append(fresh, part.Partition)
+			}
 			part.Version = version
 			signal := fillSignal(p.Name(), part.First, &part.Fill)
 			signal.OccurredAt = time.Now()
@@ -119,6 +123,11 @@ func (k *Kicker) look(ctx context.Context, p Filling) error {
 	k.ratio.WithLabelValues(p.Name()).Set(ratio(parts))
 	if len(signals) == 0 {
 		return nil
+	}
+	if len(fresh) > 0 {
+		if err := k.cfg.DB.CountToFill(ctx, p.Name(), version, fresh); err != nil {
+			return err
+		}
 	}
 	k.cfg.Logger.Info("derive.fill", zap.String("processor", p.Name()), zap.Int64("version", version), zap.Int("partitions", len(signals)))
 	return k.cfg.Log.Append(ctx, signals...)

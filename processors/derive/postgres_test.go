@@ -44,7 +44,7 @@ func TestTheFrameOnPostgresAgreesWithTheWholeHistory(t *testing.T) {
 		w.pg = &postgres{w: w, t: rt, ctx: t.Context(), db: db, after: map[int]uuid.UUID{}, rows: map[string]int64{}, marks: map[string]string{}, events: map[string]bool{}}
 		w.pg.frame, err = New(tallier{fault: w.fault, versions: w.inUse}, w.codec, nil)
 		require.NoError(rt, err)
-		w.pg.frame.chunk, w.pg.frame.alone, w.pg.frame.beside = 1, 2, 1
+		w.pg.frame.chunk, w.pg.frame.pace = 1, pacing{atOnce: 1, times: 2, beside: 1}
 		w.pg.kicker, err = NewKicker(KickerConfig{DB: db, Log: w.pg, Processors: []Filling{w.pg.frame}})
 		require.NoError(rt, err)
 		require.NoError(rt, db.StartTakeOver(t.Context(), simName, map[int32]storage.Ranges{0: {}, 1: {}}))
