@@ -7,7 +7,6 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
-	"github.com/hogstream/hogstream/definition/node"
 	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
@@ -29,7 +28,8 @@ func JourneyRef(id string) Ref { return Ref{JourneyKind, id} }
 
 var journeyKind = &kind{
 	name: JourneyKind, dir: "journeys", built: "journeys built in Go",
-	read: readJourney,
+	schema: SchemaFile{"journey.schema.json", journeys.Schema, journeys.MakeSchema},
+	read:   readJourney,
 	decode: func(canonical []byte) (Definition, error) {
 		var j Journey
 		err := j.UnmarshalJSON(canonical)
@@ -44,18 +44,12 @@ var journeyKind = &kind{
 
 // readJourney reads what the room of journeys reads and checks.
 func readJourney(r *reader, document ast.Node) (Definition, bool) {
-	j, err := journeys.FromNode(r.File, "", document)
-	var faults predicate.Faults
-	if errors.As(err, &faults) {
-		r.Faults = append(r.Faults, faults...)
+	j, places, err := journeys.Read(r.File, "", document)
+	r.Take(err)
+	for path, at := range places {
+		r.nodes[path] = at
 	}
-	pairs, _ := node.Pairs(document)
-	for _, pair := range pairs {
-		if key, plain := pair.Key.(*ast.StringNode); plain {
-			r.nodes[key.Value] = pair.Value
-		}
-	}
-	return Journey{j}, len(faults) == 0
+	return Journey{j}, err == nil
 }
 
 // Ref implements [Definition].
@@ -127,9 +121,13 @@ func compileJourney(j Journey, buckets []string, opts Options) (faults predicate
 		return faults
 	}
 	buckets = slices.Compact(slices.Sorted(slices.Values(buckets)))
-	for _, id := range p.Buckets() {
-		if !slices.Contains(buckets, id) {
-			faults = append(faults, predicate.Fault{Message: fmt.Sprintf("names bucket %q: %s", id, predicate.NotKnown(id, buckets))})
+	for _, a := range p.Asks() {
+		switch message := predicate.NotKnown(a.Bucket, buckets); {
+		case message == "":
+		case len(buckets) == 0:
+			faults = append(faults, predicate.Fault{Path: a.Path, Message: fmt.Sprintf("names bucket %q, and none is defined", a.Bucket)})
+		default:
+			faults = append(faults, predicate.Fault{Path: a.Path, Message: fmt.Sprintf("names bucket %q: %s", a.Bucket, message)})
 		}
 	}
 	if len(faults) > 0 {

@@ -66,7 +66,7 @@ func TestWhatIsWrongWithAJourneyIsSaidWhereItStands(t *testing.T) {
 	})
 	require.Contains(t, files.Faults().Error(), "d/journeys/a.yaml:6:5")
 	require.Contains(t, files.Faults().Error(), "wait")
-	require.Contains(t, files.Faults().Error(), `names bucket "kene"`)
+	require.Contains(t, files.Faults().Error(), `d/journeys/b.yaml:4:18: trigger[0].event: names bucket "kene": "kene" is not known: did you mean "keen"?`)
 	require.Equal(t, []string{"a"}, files.Faulty[0].IDs)
 }
 

@@ -65,6 +65,9 @@ func (j *Journey) problems() []problem {
 	if c.count > MaxSteps {
 		c.wrong("steps", "are %d: a journey has at most %d", c.count, MaxSteps)
 	}
+	if n := len(j.Canonical()); n > maxText {
+		c.wrong("", "is %d KiB long when all is written out: a journey has at most %d KiB", n>>10, maxText>>10)
+	}
 	for _, r := range c.refs {
 		if !c.calls[r.step] {
 			c.wrong(r.path, "%q is no call of this journey: %s", r.step, predicate.NotKnown(r.step, sortedNames(c.calls)))

@@ -254,7 +254,7 @@ func stepFields() []field[Step] {
 			func(r *reader, at ast.Node, path string, s *Step) { s.Split = readList(r, at, path, false, r.share) },
 			func(s *Step) any { return writeList(s.Split, func(v *Share) any { return writeMap(v, shareFields()) }) }},
 		objectField(kindSet, "Sets properties of the contact.", func(s *Step) **Value { return &s.Set }),
-		{kindTrigger, "A product event of the contact.", false, ref("event"),
+		{kindTrigger, "A product event of the contact.", false, ref("productEvent"),
 			func(r *reader, at ast.Node, path string, s *Step) {
 				s.Trigger = &Event{}
 				readMap(r, at, path, "{event: trial.reminded}", eventFields(), s.Trigger)

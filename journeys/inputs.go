@@ -8,20 +8,44 @@ import (
 // Buckets are those that the journey names: whose facts it looks at, whose members it asks
 // for, and manual ones that it puts contacts into. Each once, in order.
 func (p *Program) Buckets() []string {
-	out := slices.Clone(p.ManualBuckets())
-	if b := p.journey.Trigger.Bucket; b != "" {
-		out = append(out, b)
+	var out []string
+	for _, a := range p.Asks() {
+		out = append(out, a.Bucket)
 	}
-	p.matches(func(m *matcher) {
-		if m.about != "" && strings.HasPrefix(m.name, "bucket.") {
-			out = append(out, m.about)
-		}
-	})
 	for _, c := range p.conditions {
 		out = append(out, c.Condition.Inputs().Buckets...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// Asked is a bucket that a part of the journey names, other than a condition.
+type Asked struct {
+	Path   string // where in the file, such as trigger.bucket
+	Bucket string
+}
+
+// Asks are the buckets that the journey names but for its conditions, as it is written.
+func (p *Program) Asks() []Asked {
+	var out []Asked
+	if b := p.journey.Trigger.Bucket; b != "" {
+		out = append(out, Asked{"trigger.bucket", b})
+	}
+	p.matches(func(path string, m *matcher) {
+		if m.about != "" && strings.HasPrefix(m.name, "bucket.") {
+			out = append(out, Asked{path + ".event", m.about})
+		}
+	})
+	for i := range p.nodes {
+		if b := p.nodes[i].step.Bucket; b != nil {
+			field := ".bucket.add"
+			if b.Add == "" {
+				field = ".bucket.remove"
+			}
+			out = append(out, Asked{p.nodes[i].path + field, b.Add + b.Remove})
+		}
+	}
+	return out
 }
 
 // ManualBuckets are those that the journey puts contacts into or takes them out of.
@@ -37,20 +61,20 @@ func (p *Program) ManualBuckets() []string {
 }
 
 // matches visits all that records are compared with.
-func (p *Program) matches(visit func(*matcher)) {
+func (p *Program) matches(visit func(path string, m *matcher)) {
 	for i := range p.triggers {
-		visit(&p.triggers[i])
+		visit(index("trigger", i), &p.triggers[i])
 	}
 	for i := range p.exits {
-		visit(&p.exits[i].matcher)
+		visit(index("exitOn", i), &p.exits[i].matcher)
 	}
 	if p.goal != nil {
-		visit(p.goal)
+		visit("goal", p.goal)
 	}
 	for i := range p.nodes {
 		for j := range p.nodes[i].any {
 			if m := p.nodes[i].any[j].match; m != nil {
-				visit(m)
+				visit(index(p.nodes[i].path+".waitFor.any", j), m)
 			}
 		}
 	}

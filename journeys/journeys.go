@@ -42,6 +42,8 @@ const (
 	MaxDepth = 16
 
 	maxID = 200
+	// maxText is how long the canonical form may be, so that it can be read again.
+	maxText = 200 << 10
 	// maxKept is how many bytes are kept of a record, or of an answer.
 	maxKept = 4 << 10
 	// maxSeen is how many events are kept for a lookback.

@@ -44,6 +44,7 @@ type Node struct {
 	Next []Edge // by outcome; none of an exit
 
 	step  *Step
+	path  string // where it stands in its file
 	until schedule.Until
 	any   []alternative
 	arms  []arm
@@ -101,7 +102,7 @@ func Compile(j Journey, opts Options) (*Program, error) {
 	j.EntryLimit, j.Live, j.OnChange = cmp.Or(j.EntryLimit, EntryOnce), cmp.Or(j.Live, LiveIgnore), cmp.Or(j.OnChange, OnChangeFinish)
 	j.EntryPeriod, j.Trigger.NotAfter = cmp.Or(j.EntryPeriod, defaultEntryPeriod), cmp.Or(j.Trigger.NotAfter, defaultNotAfter)
 	c := &compiler{p: &Program{journey: j, version: j.Identity(), byID: map[string]int{}}, zone: opts.Zone, numbers: map[*Step]int{}}
-	c.number("", j.Steps)
+	c.number("", "steps", j.Steps)
 	c.link(j.Steps, theEnd)
 	c.head()
 	for i := range c.p.nodes {
@@ -197,14 +198,15 @@ func (c *compiler) head() {
 
 // number makes nodes of a list and of what is within it, in the order in which they are
 // written.
-func (c *compiler) number(prefix string, steps []Step) {
+func (c *compiler) number(prefix, path string, steps []Step) {
 	for i := range steps {
 		s := &steps[i]
 		id := s.idAt(prefix, i)
 		c.numbers[s], c.p.byID[id] = len(c.p.nodes), len(c.p.nodes)
-		c.p.nodes = append(c.p.nodes, Node{ID: id, Kind: s.kinds()[0], step: s})
+		c.p.nodes = append(c.p.nodes, Node{ID: id, Kind: s.kinds()[0], step: s, path: index(path, i)})
 		for _, outcome := range s.outcomes() {
-			c.number(within(id, outcome), s.inner(outcome))
+			field, inner := s.inner(outcome)
+			c.number(within(id, outcome), join(index(path, i), field), inner)
 		}
 	}
 }
@@ -219,7 +221,7 @@ func (c *compiler) link(steps []Step, after int) {
 		n := &c.p.nodes[c.numbers[&steps[i]]]
 		for _, outcome := range steps[i].outcomes() {
 			to := next
-			if inner := steps[i].inner(outcome); len(inner) > 0 {
+			if _, inner := steps[i].inner(outcome); len(inner) > 0 {
 				to = c.numbers[&inner[0]]
 				c.link(inner, next)
 			}
@@ -228,19 +230,22 @@ func (c *compiler) link(steps []Step, after int) {
 	}
 }
 
-// inner are the steps within a step that belong to an outcome.
-func (s *Step) inner(outcome string) []Step {
+// inner are the steps within a step that belong to an outcome, and where they stand in it.
+func (s *Step) inner(outcome string) (path string, steps []Step) {
 	for i := range s.Branch {
-		if armName(&s.Branch[i], i) == outcome {
-			return s.Branch[i].Do
+		if a := &s.Branch[i]; armName(a, i) == outcome {
+			if a.isElse() {
+				return index(kindBranch, i) + ".else", a.Do
+			}
+			return index(kindBranch, i) + ".do", a.Do
 		}
 	}
 	for i := range s.Split {
 		if shareName(&s.Split[i], i) == outcome {
-			return s.Split[i].Do
+			return index(kindSplit, i) + ".do", s.Split[i].Do
 		}
 	}
-	return s.Then[outcome]
+	return "then." + outcome, s.Then[outcome]
 }
 
 // node makes ready what a step says.
@@ -281,7 +286,7 @@ func (c *compiler) waitFor(n *Node, w *WaitFor) {
 		a := &w.Any[i]
 		out := alternative{name: a.name()}
 		if !a.Condition.IsZero() {
-			out.condition = c.condition(a.Condition, fmt.Sprintf("%s.any[%d].condition", n.ID, i))
+			out.condition = c.condition(a.Condition, fmt.Sprintf("%s.waitFor.any[%d].condition", n.path, i))
 			n.any = append(n.any, out)
 			continue
 		}
@@ -306,7 +311,7 @@ func (c *compiler) branch(n *Node, arms []Arm) {
 		c.p.ofTrigger.addAll(a.Trigger.Properties())
 		c.p.ofLast.addAll(a.Last.Properties())
 		if !a.When.IsZero() {
-			out.when = c.condition(a.When, fmt.Sprintf("%s[%d].when", n.ID, i))
+			out.when = c.condition(a.When, fmt.Sprintf("%s.branch[%d].when", n.path, i))
 		}
 		n.arms = append(n.arms, out)
 	}

@@ -21,39 +21,62 @@ type reader struct {
 
 // FromNode reads a journey from a part of a YAML file that was parsed already; path is where
 // in the file it stands, empty for the whole. The error is [predicate.Faults], with all that
-// is wrong.
+// is wrong; the journey has its id then, as far as it could be read.
 func FromNode(file, path string, at ast.Node) (Journey, error) {
-	r := &reader{Reader: node.Reader{File: file}, places: map[string]ast.Node{}}
-	var j Journey
-	readMap(r, at, path, "a journey with id, name, enabled, trigger, steps", journeyFields(), &j)
-	j.File = file
+	j, _, err := Read(file, path, at)
+	return j, err
+}
+
+// Read is FromNode, and says where the parts of the journey stand, by their paths.
+func Read(file, path string, at ast.Node) (Journey, map[string]ast.Node, error) {
+	r, j := readWhole(file, path, at)
 	if len(r.Faults) == 0 {
 		r.check(at, path, j.problems())
 	}
 	if len(r.Faults) > 0 {
-		return Journey{File: file, ID: j.ID}, r.Faults.Sorted()
+		return Journey{File: file, ID: j.ID}, r.places, r.Faults.Sorted()
 	}
-	return j, nil
+	return j, r.places, nil
+}
+
+func readWhole(file, path string, at ast.Node) (*reader, Journey) {
+	r := &reader{Reader: node.Reader{File: file}, places: map[string]ast.Node{}}
+	j := Journey{File: file}
+	readMap(r, at, path, "a journey with id, name, enabled, trigger, steps", journeyFields(), &j)
+	return r, j
 }
 
 // ParseYAML reads a journey from the text of a YAML file, or of JSON, which is YAML. Errors
 // as [FromNode].
 func ParseYAML(file string, text []byte) (Journey, error) {
-	documents, err := predicate.Documents(file, text)
+	document, err := oneDocument(file, text)
 	if err != nil {
 		return Journey{}, err
 	}
-	if len(documents) != 1 {
-		return Journey{}, predicate.Faults{{File: file, Line: 1, Column: 1, Message: fmt.Sprintf("holds %d documents: write one journey", len(documents))}}
-	}
-	return FromNode(file, "", documents[0])
+	return FromNode(file, "", document)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and what a YAML file may say.
+func oneDocument(file string, text []byte) (ast.Node, error) {
+	documents, err := predicate.Documents(file, text)
+	if err == nil && len(documents) != 1 {
+		err = predicate.Faults{{File: file, Line: 1, Column: 1, Message: fmt.Sprintf("holds %d documents: write one journey", len(documents))}}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return documents[0], nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Unlike [ParseYAML] it takes a journey of which
+// parts do not fit together, which [Journey.Check] says: what was stored can be read.
 func (j *Journey) UnmarshalJSON(text []byte) error {
-	read, err := ParseYAML("", text)
+	document, err := oneDocument("", text)
 	if err != nil {
 		return err
+	}
+	r, read := readWhole("", "", document)
+	if len(r.Faults) > 0 {
+		return r.Faults.Sorted()
 	}
 	*j = read
 	return nil
@@ -151,7 +174,8 @@ func readList[T any](r *reader, at ast.Node, path string, alone bool, read func(
 	list, many := at.(*ast.SequenceNode)
 	if !many {
 		if alone {
-			return []T{read(at, path)}
+			r.places[index(path, 0)] = at
+			return []T{read(at, index(path, 0))}
 		}
 		r.Fault(at, path, "is %s: write a list", node.Describe(at))
 		return nil

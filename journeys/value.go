@@ -183,7 +183,7 @@ func (v *Value) object() any {
 		for i := range v.members {
 			out[v.members[i].name] = v.members[i].value.object()
 		}
-		if len(v.members) > 0 && slices.ContainsFunc(append(sources(), literal), func(name string) bool { _, is := out[name]; return is }) {
+		if sourceIn(sortedNames(out)) != "" {
 			return map[string]any{literal: out}
 		}
 		return out
@@ -255,12 +255,27 @@ func readMembers(r *reader, pairs []*ast.MappingValueNode, path string, depth in
 	return out
 }
 
-// sourceOf is what a map looks up, or literal; "" for an object.
+// sourceOf is what a map looks up, or literal; "" for an object, which any map is that has
+// more than these keys.
 func sourceOf(pairs []*ast.MappingValueNode) string {
+	var names []string
 	for _, pair := range pairs {
-		if key, plain := pair.Key.(*ast.StringNode); plain && (slices.Contains(sources(), key.Value) || key.Value == literal) {
-			return key.Value
+		if key, plain := pair.Key.(*ast.StringNode); plain {
+			names = append(names, key.Value)
 		}
+	}
+	if len(names) != len(pairs) {
+		return ""
+	}
+	return sourceIn(names)
+}
+
+func sourceIn(names []string) string {
+	switch {
+	case len(names) == 1 && (slices.Contains(sources(), names[0]) || names[0] == literal):
+		return names[0]
+	case len(names) == 2 && slices.Contains(names, sourceStep) && slices.Contains(names, "path"):
+		return sourceStep
 	}
 	return ""
 }
@@ -268,25 +283,16 @@ func sourceOf(pairs []*ast.MappingValueNode) string {
 // readSource reads {trigger: path}, {step: id, path: path} or {literal: …}.
 func readSource(r *reader, at ast.Node, pairs []*ast.MappingValueNode, path, source string, depth int) Value {
 	v := Value{source: source}
-	known := []string{source}
-	if source == sourceStep {
-		known = append(known, "path")
-	}
+	faults := len(r.Faults)
 	for _, pair := range pairs {
-		name, ok := r.Key(pair, path)
-		if !ok {
-			continue
-		}
+		name := pair.Key.(*ast.StringNode).Value // as sourceOf says
 		inner := join(path, name)
+		members, isMap := node.Pairs(pair.Value)
 		switch {
-		case !slices.Contains(known, name):
-			r.Fault(pair.Key, inner, "stands beside %s: write {%s: …} alone, or {literal: …} around an object that has a property of this name", source, source)
+		case name == literal && isMap:
+			v = readMembers(r, members, inner, depth)
 		case name == literal:
-			if text, ok := node.Pairs(pair.Value); ok {
-				v = readMembers(r, text, inner, depth)
-			} else {
-				v = readValue(r, pair.Value, inner, depth+1)
-			}
+			v = readValue(r, pair.Value, inner, depth+1)
 		case name == sourceStep:
 			v.step = r.Text(pair.Value, inner)
 		default:
@@ -294,13 +300,15 @@ func readSource(r *reader, at ast.Node, pairs []*ast.MappingValueNode, path, sou
 		}
 	}
 	switch {
+	case len(r.Faults) > faults:
+		r.Fault(at, path, "{%s: …} looks something up: of an object that has such a property, write {literal: {…}}", source)
 	case source == sourceStep && v.path == nil:
 		r.Fault(at, path, "path is missing: write {step: id, path: property}")
 	case source == sourceRun && len(v.path) == 1:
 		if wrong := predicate.NotKnown(v.path[0], runFields()); wrong != "" {
 			r.Fault(at, join(path, source), "%s", wrong)
 		}
-	case source == sourceRun && len(v.path) > 1:
+	case source == sourceRun:
 		r.Fault(at, join(path, source), "use one of %s", strings.Join(runFields(), ", "))
 	}
 	return v
