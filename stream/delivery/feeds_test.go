@@ -48,6 +48,28 @@ func (b *courierBench) recordID(offset int64) string {
 	return schemas.Derive(b.id, "record", int(offset))
 }
 
+// rejected are the offsets of records that the receiver will not take: they are dead letters,
+// or have a receipt that says so.
+func (b *courierBench) rejected() (offsets []int64) {
+	b.courier.mu.Lock()
+	defer b.courier.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.letters {
+		offsets = append(offsets, l.Offset)
+	}
+	refused := map[string]bool{}
+	for _, r := range b.track.receipts { // a bench without Postgres keeps them there
+		refused[r.Receipt.OutboxID] = r.Receipt.Result == schemas.ReceiptRefused
+	}
+	for offset := range b.next {
+		if refused[b.recordID(offset)] {
+			offsets = append(offsets, offset)
+		}
+	}
+	return offsets
+}
+
 // kinds are the types of the records.
 func (b *courierBench) kinds() []string {
 	if b.answers() {
