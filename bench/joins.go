@@ -38,6 +38,7 @@ func joinsBench(ctx context.Context, cfg Config) (*section, error) {
 // joinLatency is what was measured on one instance.
 type joinLatency struct {
 	rounds []joins
+	cost   costs   // of the instance and its Postgres, an event
 	stages []stage // of the last round
 }
 
@@ -51,12 +52,14 @@ func measureJoins(ctx context.Context, cfg Config, settings devSettings) (m join
 		return m, err
 	}
 	for i := range cfg.rounds(joinsRounds) {
+		before := l.usedByInstance()
 		all, err := l.measure(ctx, joinsSeconds*cfg.Scale)
 		if err != nil {
 			return m, err
 		}
 		cfg.say("  round %d: p50 %.1f ms, p99 %.1f ms of %d joins", i+1, millis(all.seen, 0.5), millis(all.seen, 0.99), len(all.seen))
 		m.rounds = append(m.rounds, all)
+		m.cost.add(before, l.usedByInstance(), int(joinsSeconds*cfg.Scale*liveRate))
 	}
 	m.stages, err = stages(ctx, l.kafka, m.rounds[len(m.rounds)-1].began)
 	return m, err
@@ -74,6 +77,9 @@ func (m *joinLatency) figures(where string, p50, p99 float64) []figure {
 		costFigure("accepted to its append, "+where+", p50", "ms", appendedHalf, 0),
 		costFigure("accepted to its append, "+where+", p99", "ms", appendedMost, 0),
 	}
+	figures = append(figures,
+		costFigure("CPU of the process, an event, "+where, "µs", m.cost.process, 0),
+		costFigure("CPU of Postgres, an event, "+where, "µs", m.cost.postgres, 0))
 	for _, s := range m.stages {
 		figures = append(figures,
 			costFigure(fmt.Sprintf("accepted to appended to `%s`, %s, p50", s.topic, where), "ms", []float64{float64(s.p50.Microseconds()) / 1000}, 0),

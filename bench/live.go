@@ -110,6 +110,12 @@ func (l *liveInstance) send(ctx context.Context, seconds float64) (loadResult, e
 	return load(ctx, settings)
 }
 
+// usedByInstance is the CPU time that the instance, with the workers of its programs, and its
+// Postgres have used.
+func (l *liveInstance) usedByInstance() usage {
+	return usage{process: treeCPU(l.dev.cmd.Process.Pid), postgres: treeCPU(l.postgresPID)}
+}
+
 // joins are how long it took, from the acceptance of an event over HTTP, until a reader of
 // what is committed saw the join that followed, ascending; and until it was appended, by the
 // broker's clock.

@@ -42,8 +42,8 @@ ON CONFLICT (input_id) DO NOTHING`
 	for i, a := range answers {
 		ids[i], texts[i] = a.InputID, string(a.JSON)
 	}
-	if _, err := tx.sql.Exec(ctx, insert, ids, texts, now); err != nil {
-		return fmt.Errorf("save %d answers: %w", len(answers), err)
+	if err := tx.write(ctx, fmt.Sprintf("save %d answers", len(answers)), insert, ids, texts, now); err != nil {
+		return err
 	}
 	payload := strings.Join(ids, ",")
 	if len(payload) > notifyBytes {

@@ -128,13 +128,7 @@ func (tx *Tx) SaveBucketTransitions(ctx context.Context, transitions []BucketTra
 	if len(forget) > 0 {
 		batch.Queue(forgetMembers, forget)
 	}
-	if batch.Len() == 0 {
-		return nil
-	}
-	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
-		return fmt.Errorf("save %d transitions of buckets, forget %d contacts: %w", len(transitions), len(forget), err)
-	}
-	return nil
+	return tx.writeAll(ctx, fmt.Sprintf("save %d transitions of buckets, forget %d contacts", len(transitions), len(forget)), &batch)
 }
 
 // sortTransitions parts them by kind, of each place the last: one statement must not touch a

@@ -279,11 +279,8 @@ SET external_id = excluded.external_id, email = excluded.email, anonymous_id = e
 		seqs[i], eras[i], partitions[i] = c.Seq, c.Era, max(c.Partition, -1)
 		first[i], last[i], created[i], updated[i] = c.FirstSeenAt, c.LastSeenAt, c.CreatedAt, c.UpdatedAt
 	}
-	if _, err := tx.sql.Exec(ctx, upsert, ids, externals, emails, anonymous, identifiers, merged, properties, versions,
-		seqs, eras, partitions, first, last, created, updated); err != nil {
-		return fmt.Errorf("save %d contacts: %w", n, err)
-	}
-	return nil
+	return tx.write(ctx, fmt.Sprintf("save %d contacts", n), upsert, ids, externals, emails, anonymous, identifiers, merged, properties, versions,
+		seqs, eras, partitions, first, last, created, updated)
 }
 
 // patchContacts leaves indexed columns alone, so that rows are updated in place.
@@ -303,10 +300,7 @@ WHERE c.id = n.id`
 	for i, c := range patched {
 		ids[i], properties[i], versions[i], seqs[i], last[i], updated[i] = c.ID, c.Properties, c.Version, c.Seq, c.LastSeenAt, c.UpdatedAt
 	}
-	if _, err := tx.sql.Exec(ctx, update, ids, properties, versions, seqs, last, updated); err != nil {
-		return fmt.Errorf("patch %d contacts: %w", n, err)
-	}
-	return nil
+	return tx.write(ctx, fmt.Sprintf("patch %d contacts", n), update, ids, properties, versions, seqs, last, updated)
 }
 
 func (tx *Tx) seeContacts(ctx context.Context, seen []*Contact) error {
@@ -321,10 +315,7 @@ WHERE c.id = n.id`
 	for i, c := range seen {
 		ids[i], seqs[i], last[i] = c.ID, c.Seq, c.LastSeenAt
 	}
-	if _, err := tx.sql.Exec(ctx, update, ids, seqs, last); err != nil {
-		return fmt.Errorf("touch %d contacts: %w", len(seen), err)
-	}
-	return nil
+	return tx.write(ctx, fmt.Sprintf("touch %d contacts", len(seen)), update, ids, seqs, last)
 }
 
 // FindContacts returns the contacts known by an identifier, aliases included,

@@ -174,8 +174,7 @@ type DerivedChanges struct {
 	Fills    []Fill // as they stand now
 }
 
-// SaveDerived writes the changes of a batch in a fixed number of statements and one round
-// trip. Listeners of ChannelTimers hear when the earliest of the timers is due.
+// SaveDerived writes the changes of a batch in a fixed number of statements that go together. Listeners of ChannelTimers hear when the earliest of the timers is due.
 func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChanges) error {
 	var batch pgx.Batch
 	if err := saveDerivedContacts(&batch, processor, ch.Contacts); err != nil {
@@ -188,14 +187,8 @@ func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChan
 	disarmTimers(&batch, processor, ch.Disarmed)
 	armTimers(&batch, processor, ch.Armed)
 	moveFills(&batch, processor, ch.Fills)
-	if batch.Len() == 0 {
-		return nil
-	}
-	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
-		return fmt.Errorf("save %d contacts, %d records that wait and %d timers of %s: %w",
-			len(ch.Contacts), len(ch.Held), len(ch.Armed), processor, err)
-	}
-	return nil
+	what := fmt.Sprintf("save %d contacts, %d records that wait and %d timers of %s", len(ch.Contacts), len(ch.Held), len(ch.Armed), processor)
+	return tx.writeAll(ctx, what, &batch)
 }
 
 func saveDerivedContacts(batch *pgx.Batch, processor string, contacts []*Derived) error {

@@ -27,27 +27,30 @@ type StoredEvent struct {
 	Seq, Era   int64 // its place in the order of the contact; Seq is 0 without one
 }
 
-// StoreEvents adds events with one COPY.
+// StoreEvents adds events. A COPY would take three round trips of its own and costs no less:
+// with 5,000 events at once Postgres spent 22.7 µs on an event of identity and contacts with
+// it and 21.2 µs so (bench buckets).
 func (tx *Tx) StoreEvents(ctx context.Context, events []StoredEvent) error {
 	if len(events) == 0 {
 		return nil
 	}
-	columns := []string{"id", "contact_id", "name", "properties", "occurred_at", "received_at", "source", "seq", "era"}
-	row := make([]any, len(columns)) // pgx encodes a row before it asks for the next
-	next := func(i int) ([]any, error) {
+	const insert = `
+INSERT INTO events (id, contact_id, name, properties, occurred_at, received_at, source, seq, era)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]::json[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[])`
+	n := len(events)
+	ids, contacts := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
+	names, properties, sources := make([]string, n), make([]string, n), make([]string, n)
+	occurred, received := make([]time.Time, n), make([]time.Time, n)
+	seqs, eras := make([]int64, n), make([]int64, n)
+	for i := range events {
 		e := &events[i]
-		var id, contact pgtype.UUID
-		if err := errors.Join(id.Scan(e.ID), contact.Scan(e.ContactID)); err != nil {
-			return nil, fmt.Errorf("event %s of contact %s: %w", e.ID, e.ContactID, err)
+		if err := errors.Join(ids[i].Scan(e.ID), contacts[i].Scan(e.ContactID)); err != nil {
+			return fmt.Errorf("event %s of contact %s: %w", e.ID, e.ContactID, err)
 		}
-		row[0], row[1], row[2], row[3] = id, contact, e.Name, e.Properties
-		row[4], row[5], row[6], row[7], row[8] = e.OccurredAt, e.ReceivedAt, e.Source, e.Seq, e.Era
-		return row, nil
+		names[i], properties[i], sources[i], seqs[i], eras[i] = e.Name, e.Properties, e.Source, e.Seq, e.Era
+		occurred[i], received[i] = e.OccurredAt, e.ReceivedAt
 	}
-	if _, err := tx.sql.CopyFrom(ctx, pgx.Identifier{"events"}, columns, pgx.CopyFromSlice(len(events), next)); err != nil {
-		return fmt.Errorf("store %d events: %w", len(events), err)
-	}
-	return nil
+	return tx.write(ctx, fmt.Sprintf("store %d events", n), insert, ids, contacts, names, properties, occurred, received, sources, seqs, eras)
 }
 
 // EventFilter narrows a contact's stored events; the zero value takes all.

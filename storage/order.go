@@ -51,13 +51,10 @@ WHERE c.partition = n.partition AND c."offset" <= n.last - $3`
 	for i, in := range inputs {
 		ids[i], partitions[i], offsets[i] = in.ID, in.Partition, in.Offset
 	}
-	if _, err := tx.sql.Exec(ctx, insert, ids, partitions, offsets); err != nil {
-		return fmt.Errorf("keep %d recent inputs of contacts: %w", len(inputs), err)
+	if err := tx.write(ctx, fmt.Sprintf("keep %d recent inputs of contacts", len(inputs)), insert, ids, partitions, offsets); err != nil {
+		return err
 	}
-	if _, err := tx.sql.Exec(ctx, forget, partitions, offsets, int64(most)); err != nil {
-		return fmt.Errorf("forget old inputs of contacts: %w", err)
-	}
-	return nil
+	return tx.write(ctx, "forget old inputs of contacts", forget, partitions, offsets, int64(most))
 }
 
 // PlaceContacts fills in the partition, as partitionOf says it, of at most limit

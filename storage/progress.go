@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // Range is what the last apply read of a topic: [From, Next). From equals Next
@@ -57,20 +58,19 @@ FOR UPDATE`
 // returns them by partition, without Pending. A row that does not exist is
 // missing in the answer.
 func (tx *Tx) LockProgress(ctx context.Context, processor string, partitions []int32) (map[int32]Progress, error) {
-	rows, err := tx.sql.Query(ctx, lockProgress, processor, partitions)
-	if err != nil {
-		return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
-	}
-	defer rows.Close()
 	found := make(map[int32]Progress, len(partitions))
-	for rows.Next() {
-		var p Progress
-		if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver, &p.Era); err != nil {
-			return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
+	var batch pgx.Batch
+	batch.Queue(lockProgress, processor, partitions).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var p Progress
+			if err := rows.Scan(&p.Partition, &p.Ranges, &p.Format, &p.Published, &p.Accepted, &p.UpdatedAt, &p.TakingOver, &p.Era); err != nil {
+				return err
+			}
+			found[p.Partition] = p
 		}
-		found[p.Partition] = p
-	}
-	if err := rows.Err(); err != nil {
+		return rows.Err()
+	})
+	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("lock progress of %s: %w", processor, err)
 	}
 	return found, nil
@@ -121,10 +121,7 @@ func (tx *Tx) WriteProgress(ctx context.Context, processor string, rows []Progre
 	for i, p := range rows {
 		partitions[i], ranges[i], formats[i], pending[i] = p.Partition, p.Ranges.json(), max(p.Format, 1), p.Pending
 	}
-	if _, err := tx.sql.Exec(ctx, writeProgress, processor, partitions, ranges, formats, pending); err != nil {
-		return fmt.Errorf("write progress of %s: %w", processor, err)
-	}
-	return nil
+	return tx.write(ctx, "write progress of "+processor, writeProgress, processor, partitions, ranges, formats, pending)
 }
 
 const startProgress = `

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,9 @@ func (q queries) Raw(raw.Key) raw.Querier { return q.sql }
 // statements are written in this package alone.
 type Tx struct {
 	queries
-	pool *pgxpool.Pool
+
+	pool     *pgxpool.Pool
+	pipeline *pipeline // of InBatch
 }
 
 // Aside begins another transaction, for another goroutine to read beside this one: what is
@@ -36,16 +39,58 @@ func (tx *Tx) Aside(ctx context.Context) (aside *Tx, end func()) {
 	if err != nil {
 		return nil, func() {}
 	}
-	other, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginBatch + "; SET LOCAL transaction_read_only = on"})
-	if err != nil {
-		conn.Release()
-		return nil, func() {}
-	}
-	return &Tx{queries{other}, tx.pool}, func() {
-		rollback(ctx, other)
+	return newBatchTx(tx.pool, conn, `BEGIN READ ONLY`), func() {
+		rollBack(ctx, conn.Conn())
 		conn.Release()
 	}
 }
 
 // asideWithin is how long a connection is waited for that may have to be opened first.
 const asideWithin = 100 * time.Millisecond
+
+// newBatchTx is a transaction as of InBatch. It begins with its first statement.
+func newBatchTx(pool *pgxpool.Pool, conn *pgxpool.Conn, begin string) *Tx {
+	p := &pipeline{conn: conn.Conn()}
+	p.write("begin transaction", begin)
+	p.write("begin transaction", byKeys)
+	return &Tx{queries: queries{p}, pool: pool, pipeline: p}
+}
+
+// Flush sends what was written in a transaction of InBatch, and waits for it: for who writes
+// much in several portions.
+func (tx *Tx) Flush(ctx context.Context) error {
+	if tx.pipeline == nil {
+		return nil
+	}
+	return tx.pipeline.flush(ctx)
+}
+
+// write runs a statement whose result nobody asks for; what says what it does when it
+// fails. In a transaction of InBatch it may be sent later, and fails then.
+func (tx *Tx) write(ctx context.Context, what, sql string, args ...any) error {
+	if tx.pipeline != nil {
+		tx.pipeline.write(what, sql, args...)
+		return nil
+	}
+	if _, err := tx.sql.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// writeAll is write for several statements.
+func (tx *Tx) writeAll(ctx context.Context, what string, batch *pgx.Batch) error {
+	if batch.Len() == 0 {
+		return nil
+	}
+	if tx.pipeline != nil {
+		for _, q := range batch.QueuedQueries {
+			tx.pipeline.queue = append(tx.pipeline.queue, queuedWrite{q, what})
+		}
+		return nil
+	}
+	if err := tx.sql.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

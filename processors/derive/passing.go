@@ -173,7 +173,7 @@ func (p *passes[S]) run(ctx context.Context) error {
 		if p.times == 0 {
 			return nil
 		}
-		if err := p.w.save(ctx, p.tx); err != nil {
+		if err := errors.Join(p.w.save(ctx, p.tx), p.tx.Flush(ctx)); err != nil {
 			return err
 		}
 	}
