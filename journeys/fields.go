@@ -141,21 +141,19 @@ func selectorWhere(s predicate.Selector) any {
 func objectField[T any](name, doc string, of func(*T) **Value) field[T] {
 	return field[T]{name, doc, false, ref("object"),
 		func(r *reader, at ast.Node, path string, v *T) {
-			if _, is := node.Pairs(at); !is {
+			pairs, is := node.Pairs(at)
+			if !is {
 				r.Fault(at, path, "is %s: write an object, such as {plan: trial}", node.Describe(at))
 				return
 			}
-			value := readValue(r, at, path, 0)
-			if value.source != "" {
-				r.Fault(at, path, "is one value: write an object with it, such as {cart: {run: key}}")
-			}
+			value := readMembers(r, pairs, path, 0)
 			*of(v) = &value
 		},
 		func(v *T) any {
 			if *of(v) == nil {
 				return nil
 			}
-			return (*of(v)).object()
+			return (*of(v)).written()
 		}}
 }
 

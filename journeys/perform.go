@@ -130,6 +130,8 @@ func (w *work) untilDate(id uuid.UUID, run *run, n *Node) bool {
 	u := n.step.WaitUntil
 	date, known := u.date(find(w.s.contact, u.Property), run.location())
 	switch {
+	case known && micros(date) == run.due:
+		return false // as it was: its time ends it
 	case !known && u.Missing == DoContinue:
 		w.stepped(id, OutcomeMissing)
 	case !known && u.Missing == DoExit:

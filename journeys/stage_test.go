@@ -1,9 +1,10 @@
 package journeys_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,12 @@ import (
 
 const someone = "0192f000-0000-7000-8000-00000000c0de"
 
+// tester is a test, or a check of a property.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // facts are those of one contact, as a processor keeps them.
 type facts struct {
 	set          *predicate.Set
@@ -24,15 +31,29 @@ type facts struct {
 	unsubscribed bool
 }
 
-func (f *facts) Apply(r *predicate.Record) { f.set.Apply(&f.state, r, nil) }
-func (f *facts) Has(bucketID string) bool  { return f.members[bucketID] }
-func (f *facts) Unsubscribed() bool        { return f.unsubscribed }
+func (f *facts) Apply(r *predicate.Record) {
+	f.set.Apply(&f.state, r, nil)
+	var said struct{ BucketID string }
+	switch r.Name {
+	case schemas.FactBucketEntered, schemas.FactBucketLeft:
+		if err := json.Unmarshal([]byte(r.Document()), &said); err != nil {
+			panic(err)
+		}
+		f.members[said.BucketID] = r.Name == schemas.FactBucketEntered
+	case schemas.FactContactUnsubscribed:
+		f.unsubscribed = true
+	}
+}
+
+func (f *facts) Has(bucketID string) bool { return f.members[bucketID] }
+func (f *facts) Unsubscribed() bool       { return f.unsubscribed }
 func (f *facts) Evaluate(condition string, now time.Time) predicate.Verdict {
 	return f.set.Evaluate(f.set.Index(condition), &f.state, f, now)
 }
 
-func (f *facts) clone(t testing.TB) *facts {
+func (f *facts) clone(t tester) *facts {
 	out := *f
+	out.members = maps.Clone(f.members)
 	data, err := f.state.MarshalBinary()
 	require.NoError(t, err)
 	require.NoError(t, out.state.UnmarshalBinary(data))
@@ -41,7 +62,7 @@ func (f *facts) clone(t testing.TB) *facts {
 
 // stage is one contact in virtual time.
 type stage struct {
-	t       testing.TB
+	t       tester
 	m       *journeys.Machine
 	contact string
 	s       journeys.State
@@ -57,14 +78,14 @@ type stage struct {
 
 var monday = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
-func parse(t testing.TB, text string) journeys.Journey {
+func parse(t tester, text string) journeys.Journey {
 	t.Helper()
 	j, err := journeys.ParseYAML("test.yaml", []byte(text))
 	require.NoError(t, err)
 	return j
 }
 
-func compile(t testing.TB, text string) *journeys.Program {
+func compile(t tester, text string) *journeys.Program {
 	t.Helper()
 	p, err := journeys.Compile(parse(t, text), journeys.Options{})
 	require.NoError(t, err)
@@ -76,7 +97,7 @@ func steps(text string) string {
 	return "id: j\nname: J\nenabled: true\ntrigger: {event: start}\nentryLimit: unlimited\n" + text
 }
 
-func newStage(t testing.TB, texts ...string) *stage {
+func newStage(t tester, texts ...string) *stage {
 	t.Helper()
 	var in []journeys.InUse
 	for _, text := range texts {
@@ -135,7 +156,7 @@ func (s *stage) take(r *journeys.Result) {
 	require.NoError(s.t, s.s.UnmarshalBinary(bytesOf(s.t, &r.State)))
 }
 
-func bytesOf(t testing.TB, s *journeys.State) []byte {
+func bytesOf(t tester, s *journeys.State) []byte {
 	t.Helper()
 	data, err := s.MarshalBinary()
 	require.NoError(t, err)
@@ -176,13 +197,11 @@ func (s *stage) fact(f *schemas.Fact) string {
 // enters and leaves are what processor buckets says.
 func (s *stage) enters(bucket string, count int64) {
 	s.t.Helper()
-	s.facts.members[bucket] = true
 	s.fact(&schemas.Fact{Type: schemas.FactBucketEntered, Bucket: &schemas.BucketTransition{BucketID: bucket, BucketName: bucket, Transition: "entered", EntryCount: count, Source: "event"}})
 }
 
 func (s *stage) leaves(bucket, reason string) {
 	s.t.Helper()
-	delete(s.facts.members, bucket)
 	s.fact(&schemas.Fact{Type: schemas.FactBucketLeft, Bucket: &schemas.BucketTransition{BucketID: bucket, BucketName: bucket, Transition: "left", EntryCount: 1, Source: "event", Reason: &reason}})
 }
 

@@ -179,16 +179,22 @@ func (v *Value) object() any {
 		}
 		return out
 	case v.isMap:
-		out := map[string]any{}
-		for i := range v.members {
-			out[v.members[i].name] = v.members[i].value.object()
-		}
+		out := v.written()
 		if sourceIn(sortedNames(out)) != "" {
 			return map[string]any{literal: out}
 		}
 		return out
 	}
 	return json.RawMessage(orNull(v.json))
+}
+
+// written is an object as it is written where nothing but an object stands.
+func (v *Value) written() map[string]any {
+	out := map[string]any{}
+	for i := range v.members {
+		out[v.members[i].name] = v.members[i].value.object()
+	}
+	return out
 }
 
 func writePath(p predicate.Path) any {
