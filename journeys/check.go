@@ -53,6 +53,7 @@ func (j *Journey) problems() []problem {
 	}
 	if j.Goal.Event != "" || j.Goal.Within != 0 {
 		c.match("goal", &j.Goal.Match, true)
+		c.onlyOf("goal", j.Goal.Same, sourceRun, sourceContact)
 		c.duration("goal.within", j.Goal.Within)
 		if j.Goal.Within == 0 {
 			c.wrong("goal.within", "is missing: write how long after the entry, such as 7d")
@@ -162,13 +163,18 @@ func (c *checker) trigger() {
 	for i := range t.Records {
 		path := index("trigger", i)
 		c.match(path, &t.Records[i], true)
-		for _, same := range t.Records[i].Same {
-			same.Value.walk(func(v *Value) {
-				if v.source != sourceContact {
-					c.wrong(join(path, "where."+same.Property), "looks at %s, which is not there before the run: use contact", v.source)
-				}
-			})
-		}
+		c.onlyOf(path, t.Records[i].Same, sourceContact)
+	}
+}
+
+// onlyOf refuses values of what is not there when a record is compared.
+func (c *checker) onlyOf(path string, same []Same, known ...string) {
+	for i := range same {
+		same[i].Value.walk(func(v *Value) {
+			if !slices.Contains(known, v.source) {
+				c.wrong(join(path, "where."+same[i].Property), "looks at %s, which is not known here: use %s", v.source, strings.Join(known, " or "))
+			}
+		})
 	}
 }
 
@@ -195,6 +201,12 @@ func (c *checker) value(path string, v *Value) {
 			c.refs = append(c.refs, reference{path, v.step})
 		}
 	})
+}
+
+func (c *checker) object(path string, v *Value) {
+	if v != nil && !v.isMap {
+		c.wrong(path, "is no object: use Object, or Literal of a map")
+	}
 }
 
 func (c *checker) exit(path string, e *Exit) {
@@ -264,7 +276,8 @@ func (c *checker) step(path, id, kind string, s *Step, depth int) {
 		c.split(inner, id, s.Split, depth)
 	case kindSet:
 		c.value(inner, s.Set)
-		if len(s.Set.members) == 0 {
+		c.object(inner, s.Set)
+		if s.Set.isMap && len(s.Set.members) == 0 {
 			c.wrong(inner, "sets nothing: write properties with their values")
 		}
 	case kindTrigger:
@@ -275,6 +288,7 @@ func (c *checker) step(path, id, kind string, s *Step, depth int) {
 		}
 	case kindEmail:
 		c.value(join(inner, "props"), s.Email.Props)
+		c.object(join(inner, "props"), s.Email.Props)
 		if s.Email.Template == "" {
 			c.wrong(join(inner, "template"), "is missing: write what is sent")
 		}
@@ -309,12 +323,12 @@ func (c *checker) waitFor(path string, w *WaitFor) {
 	case w.Timeout == 0:
 		c.wrong(join(path, "timeout"), "is missing: write how long at most, such as 2d")
 	case w.Timeout > MaxTimeout:
-		c.wrong(join(path, "timeout"), "is %s: write at most %s", w.Timeout, MaxTimeout)
+		c.wrong(join(path, "timeout"), "is longer than 30d, for which events are kept")
 	}
 	c.duration(join(path, "timeout"), w.Timeout)
 	c.duration(join(path, "lookback"), w.Lookback)
 	if w.Lookback > MaxTimeout {
-		c.wrong(join(path, "lookback"), "is %s: write at most %s", w.Lookback, MaxTimeout)
+		c.wrong(join(path, "lookback"), "is longer than 30d, for which events are kept")
 	}
 	if len(w.Any) == 0 {
 		c.wrong(join(path, "any"), "is missing: write what is waited for")
@@ -386,6 +400,7 @@ func (c *checker) part(path, field, id, name string, steps []Step, names map[str
 
 func (c *checker) event(path string, e *Event) {
 	c.value(join(path, "properties"), e.Properties)
+	c.object(join(path, "properties"), e.Properties)
 	name, about, _ := eventOf(e.Name)
 	switch {
 	case e.Name == "":
@@ -400,9 +415,10 @@ func (c *checker) call(path string, call *Call) {
 		c.wrong(join(path, "destination"), "is missing: write the id of a destination")
 	}
 	c.value(join(path, "body"), call.Body)
+	c.object(join(path, "body"), call.Body)
 	c.duration(join(path, "timeout"), call.Timeout)
 	if call.Timeout > MaxTimeout {
-		c.wrong(join(path, "timeout"), "is %s: write at most %s", call.Timeout, MaxTimeout)
+		c.wrong(join(path, "timeout"), "is longer than 30d")
 	}
 	c.word(join(path, "failed"), call.Failed, []string{DoFail, DoContinue})
 }

@@ -214,7 +214,7 @@ type Known struct {
 
 // Refill brings a state up to date with the journeys in use: it reads what they look at of
 // the contact, arms times that come again, and ends the runs of versions before as their
-// journey says.
+// journey says. What is overdue, as of a journey that was paused, goes on as of now.
 func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, k.ContactID, facts)
 	w.begin(micros(now))
@@ -225,6 +225,7 @@ func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result,
 		w.redefine(id)
 	}
 	w.repeats()
+	w.due(w.at)
 	w.look(nil)
 	if err := w.drain(); err != nil {
 		return Result{}, err

@@ -62,14 +62,15 @@ func wrongEvent(event string) string {
 	case name == schemas.FactJourneyStep || name == schemas.FactJourneySkipped:
 		return fmt.Sprintf("%q tells what the machine does with journeys, and begins and ends nothing", event)
 	}
-	for _, room := range []string{"bucket", "journey"} {
-		if strings.HasPrefix(name, room+".") || strings.HasPrefix(name, room+":") {
-			if !isFact(name) {
-				return predicate.NotKnown(strings.Replace(name, ":", ".", 1), aboutFacts())
-			}
-		}
+	room, rest, found := strings.Cut(name, ".")
+	if at := strings.IndexByte(name, ':'); at >= 0 && at < len(room) {
+		room, rest, found = name[:at], name[at+1:], true
 	}
-	return ""
+	if !found || room != "bucket" && room != "journey" || isFact(name) {
+		return ""
+	}
+	what, _, _ := strings.Cut(rest, ":")
+	return predicate.NotKnown(room+"."+what, aboutFacts())
 }
 
 // matcher is a Match, made ready.

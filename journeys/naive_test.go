@@ -78,8 +78,6 @@ type naiveRun struct {
 	stop     func()
 	answer   string // what the request came to
 	over     bool
-	exiting  string
-	failing  bool
 	rejoined string // the bucket whose entering settles
 }
 

@@ -279,3 +279,24 @@ func sent[T any](s *stage) []T {
 	}
 	return out
 }
+
+// merge has another contact be merged into this one.
+func (s *stage) merge(loser *stage) {
+	s.t.Helper()
+	f := &schemas.Fact{ID: s.id(), Type: schemas.FactContactMerged, ContactID: s.contact, OccurredAt: s.now, Merged: &schemas.ContactMerged{LoserID: loser.contact, Properties: `{}`}}
+	s.facts.set.Merge(&s.facts.state, &loser.facts.state)
+	s.step(&journeys.Input{ID: f.ID, OccurredAt: s.now, Fact: f, Loser: &loser.s})
+}
+
+// another is a second contact with the same journeys.
+func (s *stage) another() *stage {
+	return &stage{t: s.t, contact: "0192f000-0000-7000-8000-0000000000ff", m: s.m, facts: &facts{set: s.facts.set, members: map[string]bool{}}, now: s.now}
+}
+
+// refill brings the state up to date with the journeys in use.
+func (s *stage) refill(properties string) {
+	s.t.Helper()
+	r, err := s.m.Refill(s.s, &journeys.Known{ContactID: s.contact, Properties: properties}, s.facts, s.now)
+	require.NoError(s.t, err)
+	s.take(&r)
+}

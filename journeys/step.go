@@ -208,8 +208,8 @@ func (w *work) run(id uuid.UUID) (*run, *Program) {
 	}
 	r := &w.s.runs[i]
 	p := w.m.Program(r.journey, r.version)
-	if p == nil || r.node >= len(p.nodes) {
-		return nil, nil
+	if p == nil || r.node >= len(p.nodes) || r.settle != 0 && r.rule >= len(p.exits) {
+		return nil, nil // what such bytes say, no step ever made
 	}
 	return r, p
 }
