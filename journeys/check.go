@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // problem is what is wrong with a part of a journey, by its path.
@@ -398,15 +399,17 @@ func (c *checker) part(path, field, id, name string, steps []Step, names map[str
 	c.steps(join(path, field), within(id, name), steps, depth+1)
 }
 
+// reserved is how names begin that no product event has.
+var reserved = []string{"bucket:", "bucket.", "journey:", "journey.", "email.", "contact.", "webhook.", schemas.TypeEventTracked, "hogstream."}
+
 func (c *checker) event(path string, e *Event) {
 	c.value(join(path, "properties"), e.Properties)
 	c.object(join(path, "properties"), e.Properties)
-	name, about, _ := eventOf(e.Name)
 	switch {
 	case e.Name == "":
 		c.wrong(join(path, "event"), "is missing: write its name")
-	case isFact(name) || about != "" || strings.HasPrefix(e.Name, "bucket:") || strings.HasPrefix(e.Name, "journey:"):
-		c.wrong(join(path, "event"), "%q is the name of a fact, which is not for journeys to tell: use another", e.Name)
+	case slices.ContainsFunc(reserved, func(prefix string) bool { return strings.HasPrefix(e.Name, prefix) }):
+		c.wrong(join(path, "event"), "%q begins as a fact, which is not for journeys to tell: use another", e.Name)
 	}
 }
 

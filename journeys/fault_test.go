@@ -35,7 +35,7 @@ func TestFaultsNameThePlaceAndTheFix(t *testing.T) {
 		steps("steps: [{split: [{percent: 50}, {percent: 40}]}]"):                                            `j.yaml:6: steps[0].split: is of 90 per cent: the parts make 100`,
 		steps("steps: [{set: {a: {step: asl, path: x}}}, {id: ask, call: {destination: d}}]"):                `j.yaml:6: steps[0].set: "asl" is no call of this journey: "asl" is not known: did you mean "ask"?`,
 		steps("steps: [{set: {a: {run: kye}}}]"):                                                             `j.yaml:6: steps[0].set.a.run: "kye" is not known: did you mean "key"?`,
-		steps("steps: [{trigger: {event: \"bucket.entered\"}}]"):                                             `j.yaml:6: steps[0].trigger.event: "bucket.entered" is the name of a fact, which is not for journeys to tell: use another`,
+		steps("steps: [{trigger: {event: \"bucket.entered\"}}]"):                                             `j.yaml:6: steps[0].trigger.event: "bucket.entered" begins as a fact, which is not for journeys to tell: use another`,
 		steps("steps: [{bucket: {add: a, remove: b}}]"):                                                      `j.yaml:6: steps[0].bucket: write one of add, remove`,
 		steps("exitOn: [{event: a, settle: 1h}]\nsteps: [{wait: 1d}]"):                                       `j.yaml:6: exitOn[0].settle: is for a bucket that is left: write leftBucket, or leave settle out`,
 		steps("exitOn: [{event: \"bucket.etnered:vip\"}]\nsteps: [{wait: 1d}]"):                              `j.yaml:6: exitOn[0].event: "bucket.etnered" is not known: did you mean "bucket.entered"?`,

@@ -118,6 +118,9 @@ func (m *Machine) LooksAt(name string) bool { return m.names[name] }
 // Names are all those that LooksAt is true of.
 func (m *Machine) Names() []string { return sortedNames(m.names) }
 
+// LooksBack are the names of the events that a wait may look back at.
+func (m *Machine) LooksBack() []string { return sortedNames(m.memos) }
+
 // Program is the one of a journey and version, or nil.
 func (m *Machine) Program(journey, v string) *Program { return m.programs[version{journey, v}] }
 
@@ -210,6 +213,8 @@ type Known struct {
 	UserID      string
 	Email       string
 	AnonymousID string
+	// Events are those that are stored of it, of the names that [Machine.LooksBack] says.
+	Events []*schemas.Event
 }
 
 // Refill brings a state up to date with the journeys in use: it reads what they look at of
@@ -221,6 +226,9 @@ func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result,
 	w.changed = true
 	w.s.person = person{k.UserID, k.Email, k.AnonymousID}
 	w.s.contact = m.contact.cut(k.Properties)
+	if err := w.recall(k.Events); err != nil {
+		return Result{}, err
+	}
 	for _, id := range w.ids() {
 		w.redefine(id)
 	}

@@ -149,7 +149,7 @@ func (s *stage) same(a, b *journeys.Result) {
 
 func (s *stage) take(r *journeys.Result) {
 	s.t.Helper()
-	s.changes = append(s.changes, r.State.Changes()[len(s.s.Changes()):]...)
+	s.changes = append(s.changes, r.State.Changes()...)
 	s.effects, s.cancels, s.due = append(s.effects, r.Effects...), append(s.cancels, r.Cancel...), r.Due
 	// What is kept is what was encoded.
 	s.s = journeys.State{}

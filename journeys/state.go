@@ -23,7 +23,7 @@ type State struct {
 	ticks   []tick
 	seen    []seen // by memo, newest first
 
-	changes []Change // since it was loaded
+	changes []Change // of the step that made it
 }
 
 // person is who it is, for facts.
@@ -88,7 +88,6 @@ func (s *State) clone() State {
 	for i := range out.runs {
 		out.runs[i].answers = slices.Clone(out.runs[i].answers)
 	}
-	out.changes = slices.Clip(s.changes)
 	return out
 }
 
@@ -100,7 +99,7 @@ func (s *State) Known() bool {
 	return s.clock != 0 || s.contact != "" || len(s.entries)+len(s.runs)+len(s.ticks)+len(s.seen) > 0
 }
 
-// Changes are those since the state was loaded, as they happened.
+// Changes are those of the step that made the state, as they happened.
 func (s *State) Changes() []Change { return s.changes }
 
 func (s *State) searchEntry(journey, key string) (int, bool) {

@@ -36,7 +36,9 @@ type work struct {
 }
 
 func (m *Machine) work(s State, contact string, facts Facts) *work {
-	return &work{m: m, s: s.clone(), contact: contact, facts: facts}
+	w := &work{m: m, s: s.clone(), contact: contact, facts: facts}
+	w.s.changes = nil
+	return w
 }
 
 // begin goes on as of an instant, which is never before the last.
@@ -130,6 +132,18 @@ func (w *work) remember(r *record) {
 		w.keepSeen(seen{memo: memo.id, at: micros(r.At), id: r.id, doc: memo.keep.cut(r.Document())})
 	}
 	w.forget()
+}
+
+// recall keeps what came before a wait that looks back was defined.
+func (w *work) recall(events []*schemas.Event) error {
+	for _, e := range events {
+		r, err := eventRecord(e)
+		if err != nil {
+			return err
+		}
+		w.remember(&r)
+	}
+	return nil
 }
 
 // keepSeen keeps an event once.

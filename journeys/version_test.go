@@ -2,10 +2,12 @@ package journeys_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/schemas"
 )
 
 // J5: live runs of a journey that is changed finish with the version that they began, or
@@ -75,4 +77,23 @@ func TestARemovedJourneyEndsItsRunsAsItSaid(t *testing.T) {
 		s.pass(2 * day)
 		s.tells(want...)
 	}
+}
+
+// A wait that is new looks back at what is stored.
+func TestANewWaitLooksBackAtWhatIsStored(t *testing.T) {
+	s := newStage(t, steps("steps: [{waitFor: {any: [{event: seen, where: {k: {trigger: k}}}], timeout: 1d, lookback: 1h}}]"))
+	require.Equal(t, []string{"seen"}, s.m.LooksBack())
+	stored := func(ago time.Duration, k string) *schemas.Event {
+		return &schemas.Event{ID: s.id(), Name: "seen", Properties: `{"k":"` + k + `"}`, OccurredAt: s.now.Add(-ago), ReceivedAt: s.now}
+	}
+	r, err := s.m.Refill(s.s, &journeys.Known{ContactID: someone, Properties: `{}`, Events: []*schemas.Event{stored(2*time.Hour, "a"), stored(time.Minute, "b")}}, s.facts, s.now)
+	require.NoError(t, err)
+	s.take(&r)
+	s.event("start", `{"k":"a"}`)
+	s.event("start", `{"k":"b"}`)
+	s.tells("started", "skipped already_active")
+	s.command(journeys.Command{What: journeys.CommandCancel, Run: s.s.Runs()[0].ID})
+	s.effects = nil
+	s.event("start", `{"k":"b"}`)
+	s.tells("started", "step waitFor-0 seen", "completed")
 }
