@@ -22,6 +22,7 @@ import (
 
 	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/ingest"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
@@ -43,7 +44,8 @@ type App struct {
 	admin *stream.Admin
 
 	deliverer    *sinks.Deliverer
-	zone         *time.Location // the deployment's
+	programs     *program.Workers // of processors; nil where none run
+	zone         *time.Location   // the deployment's
 	destinations *storage.Destinations
 	operations   *destinations.Operations
 	definitions  *definition.Watcher
@@ -300,6 +302,9 @@ func (a *App) close(ctx context.Context) error {
 	var err error
 	if a.deliverer != nil {
 		a.deliverer.Close()
+	}
+	if a.programs != nil {
+		a.programs.Close()
 	}
 	if a.log != nil {
 		err = errors.Join(err, a.log.Close(ctx))

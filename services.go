@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
@@ -68,7 +69,7 @@ func (a *App) noteBeginnings(ctx context.Context) error {
 	passes := func(err error) bool { return stream.IsUnavailable(err) || storage.IsUnavailable(err) }
 	return a.retry(ctx, "Kafka or Postgres", passes, func(ctx context.Context) error {
 		for _, line := range processors.All() {
-			if !line.Derives() {
+			if !line.Derives() || line.Needed != nil && !line.Needed(a.definitions.Set()) {
 				continue
 			}
 			if err := loop.NoteBeginning(ctx, a.admin, a.db, line.Name, line.Topics); err != nil {
@@ -99,13 +100,14 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 	if a.ownBroker {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}
+	if a.programs, err = program.New(a.tel.Logger.Logger, nil); err != nil {
+		return nil, nil, err
+	}
+	deps.Programs = a.programs
 	for _, line := range processors.All() {
 		p, err := line.New(deps)
 		if err != nil {
 			return nil, nil, err
-		}
-		if f, ok := p.(derive.Filling); ok {
-			filling = append(filling, f)
 		}
 		loop, err := loop.New(loop.Config{
 			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
@@ -116,8 +118,17 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 		if err != nil {
 			return nil, nil, err
 		}
-		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error { return processorState(loop) }})
-		services = append(services, service{"processor " + p.Name(), loop.Run})
+		o := &onNeed{app: a, line: line, run: loop.Run}
+		if f, ok := p.(derive.Filling); ok {
+			filling = append(filling, fillsWhenBegun{f, o})
+		}
+		a.ready = append(a.ready, check{"processor " + p.Name(), func(context.Context) error {
+			if o.line.Needed != nil && !o.begun.Load() {
+				return nil
+			}
+			return processorState(loop)
+		}})
+		services = append(services, service{"processor " + p.Name(), o.Run})
 	}
 	return services, filling, nil
 }

@@ -20,6 +20,8 @@ type Outcome struct {
 	Changes []Change // against the version before, by id
 	// Broken are filters of destinations that ask for buckets which were removed.
 	Broken []Reference
+	// Unasked are enrichments that can ask nobody.
+	Unasked []Unasked
 	// Members is what was foreseen of it; nil when nobody looked.
 	Members *Forecast
 }
@@ -146,7 +148,10 @@ func change(ctx context.Context, db *storage.DB, by string, next func(tx *storag
 		if err := saveFailing(ctx, tx, inUse.Failing, failing); err != nil {
 			return err
 		}
-		out.Set, err = Current(ctx, tx)
+		if out.Set, err = Current(ctx, tx); err != nil {
+			return err
+		}
+		out.Unasked, err = out.Set.Unasked(ctx, tx)
 		return err
 	})
 	if err != nil {

@@ -56,10 +56,10 @@ func (d *duration) UnmarshalText(text []byte) error {
 func (b Bucket) write() written {
 	w := written{
 		ID: b.ID, Name: b.Name, Description: b.Description, Enabled: b.Enabled,
-		Kind: unless(KindDynamic, b.Kind), Criteria: b.Criteria,
-		EntryLimit: unless(EntryUnlimited, b.EntryLimit), EntryPeriod: duration(b.EntryPeriod),
+		Kind: unlessIs(KindDynamic, b.Kind), Criteria: b.Criteria,
+		EntryLimit: unlessIs(EntryUnlimited, b.EntryLimit), EntryPeriod: duration(b.EntryPeriod),
 		MinDwell: duration(b.MinDwell), MaxDwell: duration(b.MaxDwell),
-		Joins: unless(JoinsSilent, b.Joins), TimeBased: b.TimeBased,
+		Joins: unlessIs(JoinsSilent, b.Joins), TimeBased: b.TimeBased,
 		FastExpiry: b.FastExpiry, ReconcileEvery: duration(b.ReconcileEvery),
 	}
 	if b.ReconcileJoins != nil && !*b.ReconcileJoins {
@@ -69,14 +69,6 @@ func (b Bucket) write() written {
 		w.Dwell = append(w.Dwell, writtenDwell{duration(d.After), duration(d.Every)})
 	}
 	return w
-}
-
-// unless is the word, or nothing when it is the default.
-func unless(byDefault, word string) string {
-	if word == byDefault {
-		return ""
-	}
-	return word
 }
 
 // read is the bucket that was written, with its defaults filled in.

@@ -18,9 +18,10 @@ import (
 type Files struct {
 	Dir     string   // empty when no files were read
 	Buckets []Bucket // those without faults, by id, with defaults filled in
-	// Journeys are as Buckets.
-	Journeys []Journey
-	Faulty   []Faulty // by file
+	// Enrichments and Journeys are as Buckets.
+	Enrichments []Enrichment
+	Journeys    []Journey
+	Faulty      []Faulty // by file
 
 	built bool // definitions built in Go were given, were it none
 }

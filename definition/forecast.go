@@ -92,6 +92,13 @@ func (p *Plan) Reported(ctx context.Context, db *storage.DB, members *Forecast) 
 		return nil, err
 	}
 	r.Broken = append(r.Broken, broken...)
+	unasked, err := p.Next.Unasked(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range unasked {
+		r.Notes = append(r.Notes, u.String())
+	}
 	for _, c := range p.Changes {
 		if c.What != Removed || c.Kind != BucketKind {
 			continue

@@ -13,7 +13,7 @@ import (
 )
 
 // kinds is the table of kinds of definitions. What asks for others comes after them.
-var kinds = []*kind{bucketKind, journeyKind}
+var kinds = []*kind{bucketKind, enrichmentKind, journeyKind}
 
 // Definition is a value of one of the kinds, such as a [Bucket]. It is not changed.
 type Definition interface {

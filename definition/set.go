@@ -16,9 +16,10 @@ type Set struct {
 	AppliedAt time.Time
 	AppliedBy string        // who or what applied it, such as "dev" or the name of an API key
 	Buckets   []BucketInUse // by id
-	// Journeys are by id.
-	Journeys []JourneyInUse
-	Failing  []Failing // by file
+	// Enrichments and Journeys are by id.
+	Enrichments []EnrichmentInUse
+	Journeys    []JourneyInUse
+	Failing     []Failing // by file
 
 	events map[string]bool // that definitions look at, by name
 }

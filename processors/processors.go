@@ -18,7 +18,9 @@ import (
 	"github.com/hogstream/hogstream/processors/buckets"
 	"github.com/hogstream/hogstream/processors/contacts"
 	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/processors/enrich"
 	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream/loop"
 )
@@ -28,6 +30,7 @@ var table = []Processor{
 	{Name: identity.Name, Topics: identity.Topics(), Format: 1, New: newIdentity, rebuild: rebuildIdentity},
 	{Name: contacts.Name, Topics: contacts.Topics(), Format: contacts.Format, New: newContacts, rebuild: rebuildContacts},
 	{Name: buckets.Name, Topics: derive.Topics(), Format: 1, New: newBuckets},
+	{Name: enrich.Name, Topics: derive.Topics(), Format: 1, New: newEnrich, Needed: definition.HasEnrichments},
 }
 
 // Processor is a line of the table.
@@ -35,6 +38,11 @@ type Processor struct {
 	Name   string          // of its group, without prefix
 	Topics []schemas.Topic // what it reads
 	Format int32           // the highest in which it reads and writes: 1, or as loop.Formatted says
+
+	// Needed says, of a set of definitions, whether there is anything for it to do; nil is
+	// always. It begins, and takes over what is known of contacts, when it first is: who defines
+	// nothing for it does not pay for it. Once it has begun it goes on.
+	Needed func(*definition.Set) bool
 
 	// New makes the processor. Its figures are registered unless Deps has no Registerer.
 	New func(Deps) (loop.Processor, error)
@@ -63,6 +71,7 @@ type Deps struct {
 	Codec       *schemas.Codec
 	Definitions *definition.Watcher
 	Limits      predicate.Limits      // of conditions; the zero value is predicate.DefaultLimits
+	Programs    *program.Workers      // run the mappings of enrichments
 	Registerer  prometheus.Registerer // of figures; may be nil
 	// Followers are the processors that contacts tells of merges and deletions.
 	Followers []string
@@ -118,9 +127,16 @@ func newContacts(d Deps) (loop.Processor, error) {
 }
 
 func newBuckets(d Deps) (loop.Processor, error) {
-	limits := d.Limits
-	if limits == (predicate.Limits{}) {
-		limits = predicate.DefaultLimits()
+	return buckets.New(buckets.Options{Limits: d.limits(), Zone: d.Zone}, d.Codec, d.Registerer)
+}
+
+func newEnrich(d Deps) (loop.Processor, error) {
+	return enrich.New(enrich.Options{Limits: d.limits(), Zone: d.Zone, Map: enrich.Workers(d.Programs)}, d.Codec, d.Registerer)
+}
+
+func (d Deps) limits() predicate.Limits {
+	if d.Limits == (predicate.Limits{}) {
+		return predicate.DefaultLimits()
 	}
-	return buckets.New(buckets.Options{Limits: limits, Zone: d.Zone}, d.Codec, d.Registerer)
+	return d.Limits
 }

@@ -34,7 +34,7 @@ func TestTheTableSaysOfEachProcessorWhatItSaysOfItself(t *testing.T) {
 	}
 	require.Len(t, processors.Names(), len(seen))
 	_, err := processors.Find("nobody")
-	require.EqualError(t, err, `no processor "nobody": use identity or contacts or buckets`)
+	require.EqualError(t, err, `no processor "nobody": use identity or contacts or buckets or enrich`)
 }
 
 func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"

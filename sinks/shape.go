@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/hogstream/hogstream/sinks/program"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"

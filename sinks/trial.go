@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hogstream/hogstream/sinks/program"
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/sinks/transport"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream/delivery"

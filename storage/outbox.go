@@ -266,3 +266,26 @@ func (db *DB) EndedParked(ctx context.Context, tracks []ParkedTrack, now time.Ti
 	}
 	return records, nil
 }
+
+// CallTarget is a destination that a processor may ask.
+type CallTarget struct {
+	ID         string
+	Name       string
+	EventTypes []string
+}
+
+// CallTargets are the destinations of these names, in no order; those that are not there are
+// left out.
+func (q queries) CallTargets(ctx context.Context, names []string) ([]CallTarget, error) {
+	rows, err := q.sql.Query(ctx, `
+SELECT d.id::text, d.name, d.event_types FROM unnest($1::text[]) AS n (name),
+LATERAL (SELECT id, name, event_types FROM destinations WHERE name = n.name OFFSET 0) AS d`, names)
+	if err != nil {
+		return nil, fmt.Errorf("look for destinations by name: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CallTarget])
+	if err != nil {
+		return nil, fmt.Errorf("look for destinations by name: %w", err)
+	}
+	return found, nil
+}

@@ -142,6 +142,9 @@ func printApplied(w io.Writer, dir string, out *definition.Outcome) {
 	for _, r := range out.Broken {
 		fmt.Fprintf(w, "  WARNING  %s, which was removed: its members stay as they are\n", r)
 	}
+	for _, u := range out.Unasked {
+		fmt.Fprintf(w, "  WARNING  %s\n", u)
+	}
 	for _, f := range out.Set.Failing {
 		for line := range strings.SplitSeq(f.Faults, "\n") {
 			fmt.Fprintf(w, "  FAULT    %s\n", line)

@@ -24,7 +24,7 @@ func TestInitWritesDefinitionsWithoutFaultsAndLeavesWhatIsThere(t *testing.T) {
 	require.Contains(t, text, "wrote "+filepath.Join(dir, definition.SchemaFiles()[0].Name))
 	text, err = said(t, "check", dir)
 	require.NoError(t, err)
-	require.Equal(t, dir+": 4 buckets, 5 tests, no faults\n", text)
+	require.Equal(t, dir+": 4 buckets, 1 enrichment, 5 tests, no faults\n", text)
 
 	keen := filepath.Join(dir, "buckets", "keen.yaml")
 	require.NoError(t, os.WriteFile(keen, []byte("# mine\n"), 0o600))
@@ -85,7 +85,7 @@ func TestCheckAndApplyRefuseDefinitionsWithFaults(t *testing.T) {
 	require.NoError(t, os.Remove(bad))
 	text, err = said(t, "apply", dir, "--yes", "--database-url", url)
 	require.NoError(t, err)
-	require.Equal(t, dir+" is in use as version 1\n  added    buyers\n  added    cart-abandoned\n  added    keen\n  added    went-quiet\n", text)
+	require.Equal(t, dir+" is in use as version 1\n  added    buyers\n  added    cart-abandoned\n  added    keen\n  added    went-quiet\n  added    enrichment company\n", text)
 	text, err = said(t, "apply", dir, "--yes", "--database-url", url)
 	require.NoError(t, err)
 	require.Equal(t, dir+": nothing changed, version 1 is in use\n", text)

@@ -199,7 +199,7 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 	} else if err := db.RequireSchema(ctx); err != nil {
 		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
 	} else {
-		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db))
+		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db), enrichmentsFinding(ctx, db))
 		if len(cfg.Kafka.Brokers) > 0 {
 			findings = append(findings, formatsFinding(ctx, cfg, db))
 			findings = append(findings, derivedFindings(ctx, cfg, db)...)
@@ -234,6 +234,23 @@ func definitionsFinding(ctx context.Context, cfg hogstream.Config, db *storage.D
 		return ill(what, fmt.Errorf("%s differs from %s: %s", cfg.Definitions.Dir, note, changes[0]), "`hogstream apply`, or bring the files up to date")
 	}
 	return finding{What: what, OK: true, Note: note + ", as " + cfg.Definitions.Dir + " says"}
+}
+
+// enrichmentsFinding says whether those that enrichments ask are there.
+func enrichmentsFinding(ctx context.Context, db *storage.DB) finding {
+	const what = "enrichments"
+	set, err := definition.Current(ctx, db)
+	if err != nil {
+		return ill(what, err, "mend postgres first")
+	}
+	unasked, err := set.Unasked(ctx, db)
+	if err != nil {
+		return ill(what, err, "mend postgres first")
+	}
+	for _, u := range unasked {
+		return ill(what, errors.New(u.String()), "`hogstream destinations add URL --name "+u.Destination+" --event outbox`, or `destinations set`; what failed meanwhile is asked again by itself")
+	}
+	return finding{What: what, OK: true, Note: counted(len(set.Enrichments), "enrichment") + ", all with a destination that can be asked"}
 }
 
 // formatsFinding compares the formats that this binary knows with those that are written.

@@ -77,7 +77,8 @@ func (w *work) apply(st *state, r *record, in input) error {
 		st.row = w.newContact(st, in.ReceivedAt)
 		st.change(rewritten)
 	}
-	if !in.duplicate && in.ReceivedAt.After(st.row.LastSeenAt) {
+	// What comes from inside says nothing of when the contact was there.
+	if !in.duplicate && in.ContactID == nil && in.ReceivedAt.After(st.row.LastSeenAt) {
 		st.row.LastSeenAt = in.ReceivedAt
 		st.change(seen)
 	}
@@ -242,6 +243,7 @@ func (w *work) publish(st *state, r *record, in input, created bool, changed []s
 		fact := st.fact(in.ID, schemas.FactContactConflict, in.OccurredAt, 0)
 		fact.CauseID = in.ID
 		fact.Conflict = &schemas.ContactConflict{Conflicts: conflicts, InputID: in.ID}
+		fact.Hops = in.Hops
 		if err := w.emitFact(st, r, fact); err != nil {
 			return err
 		}

@@ -209,6 +209,10 @@ type Result[S any] struct {
 	Cancel []string
 	// Timers are all that are armed after the step: what is not named here is not told.
 	Timers []Timer
+	// Anew says that what follows does so because an hour or more has passed, and not because
+	// of the record: a chain begins. Of a timer that was armed so long ago the frame knows it; it
+	// does not of a wait whose timer was armed again meanwhile, for another.
+	Anew bool
 }
 
 // Timer asks for a step at a time.

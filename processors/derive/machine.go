@@ -236,6 +236,9 @@ func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hop
 		return err
 	}
 	result, err := guarded(before.known, func() (Result[S], error) { return m.l.Step(c.state, r, now) })
+	if result.Anew {
+		hops = 0
+	}
 	reason := "failed"
 	if err == nil && hops+1 > maxHops && anyHops(result.Outputs) {
 		reason, err = "loop", fmt.Errorf("%d facts followed from one another up to %s %s, and more would follow: a circle", hops, cause.Type, cause.ID)

@@ -14,9 +14,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/sinks"
-	"github.com/hogstream/hogstream/sinks/program"
 	"github.com/hogstream/hogstream/storage"
 )
 

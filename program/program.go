@@ -2,8 +2,8 @@
 // worker processes of this same binary.
 //
 // What it promises:
-//   - jq is parsed, compiled and run in workers only. Whatever a program does, the
-//     process that delivers goes on; at worst a worker ends.
+//   - jq is compiled and run in workers only, but for what [Parses] looks at, which is short.
+//     Whatever a program does, the process that delivers goes on; at worst a worker ends.
 //   - Each destination has a worker of its own, so none waits for the programs of
 //     another. A worker is started when it is needed, and ends when it is not.
 //   - A worker has bounded memory, stack and time for each record, no environment, no

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"github.com/hogstream/hogstream/sinks/program"
+	"github.com/hogstream/hogstream/program"
 )
 
 func newWorkers(t *testing.T) *program.Workers {

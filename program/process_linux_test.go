@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/hogstream/hogstream/sinks/program"
+	"github.com/hogstream/hogstream/program"
 )
 
 const envParent = "HOGSTREAM_PROGRAM_TEST_PARENT"

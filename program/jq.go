@@ -22,6 +22,21 @@ type jq struct {
 	code          *gojq.Code
 }
 
+// maxParsed bounds what is compiled in this process: that takes stack by its length, and
+// nothing is run.
+const maxParsed = 4 << 10
+
+// Parses says what is wrong with a program of at most 4 KiB, without a worker. Nothing is run.
+func Parses(source string) error {
+	if len(source) > maxParsed {
+		return fmt.Errorf("has %d bytes: at most %d are allowed", len(source), maxParsed)
+	}
+	if _, err := compile("", source); err != nil {
+		return fmt.Errorf("is not jq: %w", err)
+	}
+	return nil
+}
+
 func compile(field, source string) (*jq, error) {
 	query, err := gojq.Parse(source)
 	if err != nil {
