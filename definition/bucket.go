@@ -2,8 +2,10 @@ package definition
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -49,6 +51,9 @@ type Bucket struct {
 	ReconcileJoins *bool
 	Dwell          []Dwell // when it is told that somebody is still a member
 	Joins          string  // JoinsSilent (default) or JoinsTold
+	// On are journeys of who enters the bucket, leaves it, or still is a member after a time
+	// of Dwell: [Set.AllJourneys] has them.
+	On journeys.Reactions
 
 	// Hints of other systems. They are read and shown; nothing needs them, for every turn
 	// by time has its timer.
@@ -103,6 +108,29 @@ func (b Bucket) withHead(h head) Definition {
 
 func (b Bucket) defaulted() Definition { return b.withDefaults() }
 
-func (b Bucket) asks() []Ref { return refsOf(BucketKind, b.Criteria.Inputs().Buckets) }
+func (b Bucket) asks() []Ref {
+	out := refsOf(BucketKind, b.Criteria.Inputs().Buckets)
+	for _, j := range b.reactions() {
+		out = append(out, j.asks()...)
+	}
+	return slices.DeleteFunc(out, func(r Ref) bool { return r == b.Ref() })
+}
 
-func (b Bucket) looksAt() []string { return eventNames(b.Criteria) }
+func (b Bucket) looksAt() []string {
+	out := eventNames(b.Criteria)
+	for _, j := range b.reactions() {
+		out = append(out, j.looksAt()...)
+	}
+	return out
+}
+
+// reactions are the journeys that stand with the bucket.
+func (b Bucket) reactions() []Journey {
+	var out []Journey
+	for i := range b.On {
+		j := Journey{b.On[i].Journey(b.ID, b.Name, b.Enabled)}
+		j.File = b.File
+		out = append(out, j)
+	}
+	return out
+}

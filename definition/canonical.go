@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -32,6 +33,7 @@ type written struct {
 	TimeBased      *bool               `json:"timeBased,omitempty"`
 	FastExpiry     bool                `json:"fastExpiry,omitempty"`
 	ReconcileEvery duration            `json:"reconcileEvery,omitempty"`
+	On             journeys.Reactions  `json:"on,omitempty"`
 }
 
 type writtenDwell struct {
@@ -60,7 +62,7 @@ func (b Bucket) write() written {
 		EntryLimit: unlessIs(EntryUnlimited, b.EntryLimit), EntryPeriod: duration(b.EntryPeriod),
 		MinDwell: duration(b.MinDwell), MaxDwell: duration(b.MaxDwell),
 		Joins: unlessIs(JoinsSilent, b.Joins), TimeBased: b.TimeBased,
-		FastExpiry: b.FastExpiry, ReconcileEvery: duration(b.ReconcileEvery),
+		FastExpiry: b.FastExpiry, ReconcileEvery: duration(b.ReconcileEvery), On: b.On,
 	}
 	if b.ReconcileJoins != nil && !*b.ReconcileJoins {
 		w.ReconcileJoins = b.ReconcileJoins
@@ -79,7 +81,7 @@ func (w written) read() Bucket {
 		EntryLimit: w.EntryLimit, EntryPeriod: time.Duration(w.EntryPeriod),
 		MinDwell: time.Duration(w.MinDwell), MaxDwell: time.Duration(w.MaxDwell),
 		ReconcileJoins: w.ReconcileJoins, Joins: w.Joins, TimeBased: w.TimeBased,
-		FastExpiry: w.FastExpiry, ReconcileEvery: time.Duration(w.ReconcileEvery),
+		FastExpiry: w.FastExpiry, ReconcileEvery: time.Duration(w.ReconcileEvery), On: w.On,
 	}
 	for _, d := range w.Dwell {
 		b.Dwell = append(b.Dwell, Dwell{time.Duration(d.After), time.Duration(d.Every)})

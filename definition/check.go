@@ -3,11 +3,14 @@ package definition
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -59,7 +62,7 @@ func (b Bucket) check() []problem {
 	if b.EntryPeriod != 0 && cmp.Or(b.EntryLimit, EntryUnlimited) != EntryOncePerPeriod {
 		wrong("entryPeriod", "has no meaning with entryLimit %s: write entryLimit: %s, or leave it out", cmp.Or(b.EntryLimit, EntryUnlimited), EntryOncePerPeriod)
 	}
-	out = append(out, b.checkDwell()...)
+	out = append(append(out, b.checkDwell()...), b.checkOn()...)
 	return append(out, b.checkCriteria()...)
 }
 
@@ -110,6 +113,26 @@ func (b Bucket) checkDwell() []problem {
 		default:
 			seen[label] = true
 		}
+	}
+	return out
+}
+
+// checkOn: a dwell is told when the bucket has it.
+func (b Bucket) checkOn() []problem {
+	var faults predicate.Faults
+	errors.As(b.On.Check(), &faults)
+	var out []problem
+	for _, f := range faults {
+		out = append(out, problem{"on" + f.Path, f.Message})
+	}
+	for i := range b.On {
+		r, path := &b.On[i], fmt.Sprintf("on[%d]", i)
+		if r.On == journeys.OnDwell && !slices.ContainsFunc(b.Dwell, func(d Dwell) bool { return d.Label() == r.Label() }) {
+			out = append(out, problem{path + ".dwell", "is no dwell of the bucket: write the same at dwell, such as dwell: [{after: 7d}]"})
+		}
+	}
+	if len(b.On) > 0 && strings.Contains(b.ID, "@") {
+		out = append(out, problem{"id", "holds an @, which the id of a journey may not, and on is some: leave it out"})
 	}
 	return out
 }

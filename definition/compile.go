@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
@@ -22,9 +23,37 @@ type Options struct {
 	Referenced bool
 }
 
-// compileBuckets checks criteria beside each other: windows, thresholds, buckets that are
-// unknown or ask for each other in a circle.
+// compileBuckets checks buckets beside each other: their criteria, and the journeys that
+// stand with them.
 func compileBuckets(list []Definition, known known, opts Options) map[int]predicate.Faults {
+	out := compileCriteria(list, known, opts)
+	for i, d := range list {
+		if faults := compileReactions(d.(Bucket), known[BucketKind], opts); len(faults) > 0 {
+			out[i] = append(out[i], faults...)
+		}
+	}
+	return out
+}
+
+// compileReactions checks the journeys of a bucket. Faults stand where its file says it.
+func compileReactions(b Bucket, buckets []string, opts Options) predicate.Faults {
+	var out predicate.Faults
+	for i, j := range b.reactions() {
+		for _, fault := range compileJourney(j, buckets, opts) {
+			path := fmt.Sprintf("on[%d]", i)
+			if steps, within := strings.CutPrefix(fault.Path, "steps"); within {
+				path += "." + b.On[i].Field() + steps
+			}
+			fault.Path = path
+			out = append(out, fault)
+		}
+	}
+	return out
+}
+
+// compileCriteria checks criteria beside each other: windows, thresholds, buckets that are
+// unknown or ask for each other in a circle.
+func compileCriteria(list []Definition, known known, opts Options) map[int]predicate.Faults {
 	out := map[int]predicate.Faults{}
 	buckets := make([]Bucket, len(list))
 	for i, d := range list {

@@ -1,10 +1,12 @@
 package definition
 
 import (
+	"maps"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -75,6 +77,13 @@ func fields() table[Bucket] {
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.Dwell = r.dwell(at, path) }},
 		wordField("joins", "Whether it is told that somebody joined when a new or changed bucket is filled.", joins(),
 			func(b *Bucket) *string { return &b.Joins }),
+		{"on", "Journeys of who enters the bucket, leaves it, or still is a member after a time of dwell.", false, map[string]any{"$ref": "#/$defs/reactions"},
+			func(r *reader, at ast.Node, path string, b *Bucket) {
+				list, places, err := journeys.ReadReactions(r.File, path, at)
+				r.Take(err)
+				maps.Copy(r.nodes, places)
+				b.On = list
+			}},
 		{"timeBased", "A hint of other systems; not needed.", false, booleanSchema(),
 			func(r *reader, at ast.Node, path string, b *Bucket) { b.TimeBased = pointer(r.Boolean(at, path)) }},
 		{"fastExpiry", "A hint of other systems; not needed: every change by time is told when it is due.", false, booleanSchema(),

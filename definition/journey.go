@@ -72,6 +72,9 @@ func (j Journey) check() []problem {
 	for _, f := range faults {
 		out = append(out, problem{f.Path, f.Message})
 	}
+	if journeys.IsReaction(j.ID) {
+		out = append(out, problem{"id", "is how a reaction of a bucket is called, which is a collision: use another"})
+	}
 	return out
 }
 

@@ -1,6 +1,7 @@
 package definition_test
 
 import (
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -105,4 +106,34 @@ func TestAJourneyIsPausedUntilItIsResumed(t *testing.T) {
 		require.False(t, set.FindJourney("cart").Paused)
 		return err
 	}))
+}
+
+// Journeys that stand with a bucket are in use with it, and are checked with it.
+func TestReactionsStandWithTheirBucket(t *testing.T) {
+	db := storagetest.New(t)
+	with := strings.Replace(keenFile, "criteria:", "dwell: [{after: 7d}]\non:\n  - enter: [{bucket: {add: vip}}]\n  - {dwell: {after: 7d}, do: [{branch: [{when: {type: bucket, bucketId: vip}, do: [{exit: vip}]}]}]}\ncriteria:", 1)
+	files := loadFS(t, map[string]string{"buckets/keen.yaml": with, "buckets/vip.yaml": vipFile, "journeys/cart.yaml": cartFile})
+	require.Empty(t, files.Faults())
+	apply(t, db, files)
+	set, err := d.Current(t.Context(), db)
+	require.NoError(t, err)
+	var ids []string
+	for _, j := range set.AllJourneys() {
+		ids = append(ids, j.ID)
+		require.EqualValues(t, 1, j.Revision)
+	}
+	require.Equal(t, []string{"bucket-keen-on-dwell-after-604800000", "bucket-keen-on-enter", "cart"}, ids)
+	require.Len(t, set.Journeys, 1)
+	switched, err := d.Switch(t.Context(), db, d.BucketRef("keen"), false, "test")
+	require.NoError(t, err)
+	require.False(t, switched.Set.AllJourneys()[1].Enabled, "they go with the bucket")
+
+	wrong := loadFS(t, map[string]string{
+		"buckets/keen.yaml": strings.Replace(strings.Replace(with, "dwell: [{after: 7d}]\n", "", 1), "add: vip", "add: vup", 1), "buckets/vip.yaml": vipFile,
+		"journeys/a.yaml": "id: bucket-keen-on-enter\nname: A\nenabled: true\ntrigger: {event: x}\nsteps: [{wait: 1h}]\n",
+	})
+	require.Contains(t, wrong.Faults().Error(), "on[1].dwell: is no dwell of the bucket")
+	require.Contains(t, wrong.Faults().Error(), "d/journeys/a.yaml:1:5: id: is how a reaction of a bucket is called, which is a collision")
+	wrong = loadFS(t, map[string]string{"buckets/keen.yaml": strings.Replace(with, "add: vip", "add: vup", 1), "buckets/vip.yaml": vipFile})
+	require.Contains(t, wrong.Faults().Error(), `d/buckets/keen.yaml:6:28: on[0].enter[0].bucket.add: names bucket "vup": "vup" is not known: did you mean "vip"?`)
 }

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -50,7 +51,9 @@ func newSchema() []byte {
 	schema["if"] = map[string]any{"properties": map[string]any{"kind": map[string]any{"const": KindManual}}, "required": []string{"kind"}}
 	schema["then"] = map[string]any{"properties": map[string]any{"criteria": false}}
 	schema["else"] = map[string]any{"required": []string{"criteria"}}
-	return published("A bucket", schema, conditionDefs())
+	reactions, defs := journeys.ReactionsSchema()
+	defs["reactions"] = reactions
+	return published("A bucket", schema, defs)
 }
 
 // conditionDefs are the parts of the schema of conditions.

@@ -98,6 +98,19 @@ func (s *Set) FindJourney(id string) *JourneyInUse {
 	return &s.Journeys[i]
 }
 
+// AllJourneys are those of the set and those that stand with its buckets, by id. Of the
+// latter Revision and Switched are the bucket's.
+func (s *Set) AllJourneys() []JourneyInUse {
+	out := slices.Clone(s.Journeys)
+	for _, b := range s.Buckets {
+		for _, j := range b.reactions() {
+			out = append(out, JourneyInUse{Journey: j, InUse: b.InUse})
+		}
+	}
+	slices.SortFunc(out, func(a, b JourneyInUse) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
 // LooksAt says whether a definition, enabled or not, looks at an event of this name.
 func (s *Set) LooksAt(event string) bool { return s.events[event] }
 

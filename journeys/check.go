@@ -46,7 +46,7 @@ func (c *checker) wrong(path, format string, args ...any) {
 }
 
 func (j *Journey) problems() []problem {
-	c := &checker{j: j, ids: map[string]string{}, calls: map[string]bool{}}
+	c := newChecker(j)
 	c.head()
 	c.trigger()
 	for i := range j.ExitOn {
@@ -70,12 +70,21 @@ func (j *Journey) problems() []problem {
 	if n := len(j.Canonical()); n > maxText {
 		c.wrong("", "is %d KiB long when all is written out: a journey has at most %d KiB", n>>10, maxText>>10)
 	}
+	c.referred()
+	return c.out
+}
+
+func newChecker(j *Journey) *checker {
+	return &checker{j: j, ids: map[string]string{}, calls: map[string]bool{}}
+}
+
+// referred refuses values of steps that are no calls.
+func (c *checker) referred() {
 	for _, r := range c.refs {
 		if !c.calls[r.step] {
 			c.wrong(r.path, "%q is no call of this journey: %s", r.step, predicate.NotKnown(r.step, sortedNames(c.calls)))
 		}
 	}
-	return c.out
 }
 
 func (c *checker) head() {

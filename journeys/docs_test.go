@@ -18,10 +18,14 @@ func TestWhatTheDocumentsShowCanBeRead(t *testing.T) {
 	text, err := os.ReadFile("../docs/journeys.md")
 	require.NoError(t, err)
 	blocks := yamlBlock.FindAllStringSubmatch(string(text), -1)
-	require.Len(t, blocks, 3)
+	require.Len(t, blocks, 4)
 	for _, block := range blocks {
 		written := block[1]
 		switch {
+		case strings.HasPrefix(written, "on:"):
+			_, err := reactions(t, strings.TrimPrefix(written, "on:"))
+			require.NoError(t, err)
+			continue
 		case strings.HasPrefix(written, "- "):
 			written = steps("steps:\n" + written)
 		case strings.HasPrefix(written, "exitOn:"):

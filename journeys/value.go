@@ -342,7 +342,7 @@ func readPath(r *reader, at ast.Node, path string) predicate.Path {
 func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
 func join(path, name string) string {
-	if path == "" || name == "" {
+	if path == "" || name == "" || name[0] == '[' {
 		return path + name
 	}
 	return path + "." + name
