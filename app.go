@@ -28,6 +28,7 @@ import (
 	"github.com/hogstream/hogstream/sinks/destinations"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
+	"github.com/hogstream/hogstream/stream/localbroker"
 )
 
 // App is Hogstream in a process: it opens storage and stream, builds the services
@@ -51,9 +52,9 @@ type App struct {
 	definitions  *definition.Watcher
 	differing    atomic.Int64 // definitions here from those in use
 
-	lock      *dataLock // of the data directory; nil where it proves nothing
-	moved     []string  // servers of dev mode that are not where they were
-	ownBroker bool      // the broker lives and dies with this process
+	lock      *dataLock           // of the data directory; nil where it proves nothing
+	moved     []string            // servers of dev mode that are not where they were
+	ownBroker *localbroker.Broker // lives and dies with this process; nil for others
 
 	// ready are asked by the readiness probe.
 	ready []check
@@ -230,7 +231,7 @@ func (a *App) prepareSchema(ctx context.Context) error {
 }
 
 func (a *App) openStream(ctx context.Context) (err error) {
-	kafka := a.cfg.StreamConfig()
+	kafka := a.kafka()
 	kafka.ClientMetrics = a.tel.Metrics
 	a.reg, err = schemas.NewRegistry(a.cfg.registryConfig(func(err error, wait time.Duration) {
 		a.tel.Logger.Warn("schemas.registry_unavailable", zap.Error(err), zap.Duration("wait", wait))
@@ -255,6 +256,15 @@ func (a *App) openStream(ctx context.Context) (err error) {
 	}
 	a.log, err = stream.OpenLog(ctx, kafka, a.codec, a.tel.Logger.Logger, a.tel.Metrics)
 	return err
+}
+
+// kafka is what the settings say of Kafka, and how this process reaches a broker of its own.
+func (a *App) kafka() stream.Config {
+	kafka := a.cfg.StreamConfig()
+	if a.ownBroker != nil {
+		kafka.Dialer = a.ownBroker.Dial
+	}
+	return kafka
 }
 
 // StreamConfig is what the settings say of Kafka.

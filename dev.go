@@ -62,7 +62,7 @@ func RunDev(ctx context.Context, cfg Config, ready func(*Running), with ...Optio
 	if err != nil {
 		return err
 	}
-	app.lock, app.ownBroker = lock, parts.broker != nil
+	app.lock, app.ownBroker = lock, parts.broker
 	added.say("opening the database and the topics")
 	app.moved = parts.moved()
 	return app.Run(ctx, func(addr net.Addr) error {

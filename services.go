@@ -89,7 +89,7 @@ func (a *App) numbersBehind(ctx context.Context, before time.Time) (string, erro
 // processors are the loops, and those processors that are filled when definitions change.
 func (a *App) processors() (services []service, filling []derive.Filling, err error) {
 	incarnation := ""
-	if a.ownBroker { // it died with the last process
+	if a.ownBroker != nil { // it died with the last process
 		incarnation = uuid.NewString()[:8]
 	}
 	settings, err := a.cfg.processorSettings()
@@ -97,7 +97,7 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 		return nil, nil, err
 	}
 	deps := processors.Deps{Settings: settings, Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers()}
-	if a.ownBroker {
+	if a.ownBroker != nil {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}
 	if a.programs, err = program.New(a.tel.Logger.Logger, nil); err != nil {
@@ -110,7 +110,7 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 			return nil, nil, err
 		}
 		loop, err := loop.New(loop.Config{
-			Kafka: a.cfg.StreamConfig(), DB: a.db, Encoder: a.codec, Processor: p,
+			Kafka: a.kafka(), DB: a.db, Encoder: a.codec, Processor: p,
 			Workers: a.cfg.Data.Workers, MaxBatchRecords: a.cfg.Data.BatchRecords,
 			SessionTimeout: a.cfg.Kafka.SessionTimeout, Incarnation: incarnation,
 			Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
@@ -143,7 +143,7 @@ func (a *App) delivery() (service, error) {
 	if a.cfg.Dev {
 		drain = devDrain
 	}
-	kafka := a.cfg.StreamConfig()
+	kafka := a.kafka()
 	kafka.Contents = a.codec
 	s, err := delivery.NewSinks(delivery.Config{
 		Drain:    drain,

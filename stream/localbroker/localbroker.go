@@ -27,6 +27,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // Config of the local broker.
@@ -52,6 +53,7 @@ type Config struct {
 type Broker struct {
 	cluster *kfake.Cluster
 	lock    *os.File
+	inside  *bufconn.Listener
 	addr    string
 	moved   bool
 }
@@ -81,13 +83,14 @@ func Start(cfg Config) (_ *Broker, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("local broker: %w", err)
 	}
-	cluster, err := kfake.NewCluster(cfg.options(l)...)
+	inside := bufconn.Listen(insideBytes)
+	cluster, err := kfake.NewCluster(cfg.options(listenInside(l, inside))...)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("local broker: load %s: %w", cfg.Dir, err)
 	}
 	StampAppendTime(cluster)
-	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0], moved: l.moved}
+	b := &Broker{cluster: cluster, lock: lock, inside: inside, addr: cluster.ListenAddrs()[0], moved: l.moved}
 	if err = rememberPort(cfg.Dir, b.addr); err != nil {
 		cluster.Close()
 		return nil, fmt.Errorf("local broker: %w", err)
@@ -95,7 +98,7 @@ func Start(cfg Config) (_ *Broker, err error) {
 	return b, nil
 }
 
-func (cfg Config) options(l listener) []kfake.Opt {
+func (cfg Config) options(l net.Listener) []kfake.Opt {
 	interval := cfg.RetentionInterval
 	if interval <= 0 {
 		interval = 10 * time.Minute

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -153,4 +154,32 @@ func TestStartWithAMillionRecords(t *testing.T) {
 	began = time.Now()
 	start(t, dir)
 	t.Logf("start without snapshots, as after a kill: %s", time.Since(began))
+}
+
+func TestTheBrokerIsReachedFromInsideAndFromOutsideUntilItStops(t *testing.T) {
+	b := start(t, t.TempDir())
+	outside := client(t, b)
+	inside, err := stream.Config{Brokers: []string{b.Addr()}, Dialer: b.Dial}.NewClient("inside", nil, kgo.AllowAutoTopicCreation())
+	require.NoError(t, err)
+	defer inside.Close()
+	require.NoError(t, stream.EnsureTopics(t.Context(), stream.Config{Brokers: []string{b.Addr()}, Dialer: b.Dial}, nil))
+	large := []byte(strings.Repeat("x", 1<<20)) // more than is under way at once
+	for _, cl := range []*kgo.Client{inside, outside} {
+		produced := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "hogstream.ingest", Value: large})
+		require.NoError(t, produced.FirstErr())
+	}
+	for _, cl := range []*kgo.Client{inside, outside} {
+		cl.AddConsumeTopics("hogstream.ingest")
+		for n := 0; n < 2; {
+			fetched := cl.PollFetches(t.Context())
+			require.NoError(t, fetched.Err())
+			fetched.EachRecord(func(r *kgo.Record) { n++; require.Equal(t, large, r.Value) })
+		}
+	}
+
+	require.NoError(t, b.Stop())
+	_, err = b.Dial(t.Context(), "", "")
+	require.Error(t, err)
+	_, err = net.Dial("tcp", b.Addr())
+	require.Error(t, err)
 }
