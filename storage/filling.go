@@ -195,7 +195,7 @@ FROM contacts WHERE id > $1::text::uuid AND id <= $2::text::uuid AND partition =
 // and there by time.
 func (tx *Tx) eventsBetween(ctx context.Context, after, until string, contacts []*Derived, names []string) (map[string][]StoredEvent, error) {
 	const load = `
-SELECT contact_id, id, name, properties::text, occurred_at, received_at
+SELECT contact_id, id, array_position($3::text[], name), properties::text, occurred_at, received_at
 FROM events WHERE contact_id > $1::text::uuid AND contact_id <= $2::text::uuid AND name = ANY ($3)`
 	if len(names) == 0 {
 		return nil, nil
@@ -212,30 +212,44 @@ FROM events WHERE contact_id > $1::text::uuid AND contact_id <= $2::text::uuid A
 	if err != nil {
 		return nil, fmt.Errorf("read the events from contact %s to %s: %w", after, until, err)
 	}
-	found := make(map[string][]StoredEvent, len(contacts))
+	all, counts := make([]StoredEvent, 0, 8*len(contacts)), make(map[string]int, len(contacts))
 	var owner, id uuid.UUID
+	var name, size int
 	var e StoredEvent
-	size := 0
-	_, err = pgx.ForEachRow(rows, []any{&owner, &id, &e.Name, &e.Properties, &e.OccurredAt, &e.ReceivedAt}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&owner, &id, &name, &e.Properties, &e.OccurredAt, &e.ReceivedAt}, func() error {
 		contact, is := asked[owner]
 		if !is {
 			return nil
 		}
+		e.ContactID, e.ID, e.Name = contact, id.String(), names[name-1]
+		e.OccurredAt, e.ReceivedAt = e.OccurredAt.UTC(), e.ReceivedAt.UTC()
 		if size += len(e.Name) + len(e.Properties) + eventOverhead; size > maxStates && len(contacts) > 1 {
 			return ErrTooMuch
 		}
-		e.ContactID, e.ID = contact, id.String()
-		e.OccurredAt, e.ReceivedAt = e.OccurredAt.UTC(), e.ReceivedAt.UTC()
-		found[contact] = append(found[contact], e)
+		all = append(all, e)
+		counts[contact]++
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the events from contact %s to %s: %w", after, until, err)
 	}
+	return byContact(all, counts), nil
+}
+
+// byContact parts events, of each contact as many as are counted, and has them in the order of
+// time.
+func byContact(all []StoredEvent, counts map[string]int) map[string][]StoredEvent {
+	found, room := make(map[string][]StoredEvent, len(counts)), make([]StoredEvent, len(all))
+	for contact, n := range counts {
+		found[contact], room = room[:0:n], room[n:]
+	}
+	for i := range all {
+		found[all[i].ContactID] = append(found[all[i].ContactID], all[i])
+	}
 	for _, events := range found {
 		slices.SortFunc(events, func(a, b StoredEvent) int { return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(a.ID, b.ID)) })
 	}
-	return found, nil
+	return found
 }
 
 // knownContacts reads all at once: rows of contacts, and rows of the events of one owner.

@@ -71,15 +71,16 @@ type DueTimer struct {
 
 // TakeDueTimers locks at most limit timers that were due by a time, the earliest first,
 // leaving those that another ticker has in hand, and marks them as sent: the caller sends
-// them before the transaction is committed, so that a timer is sent once or more.
+// them before the transaction is committed, so that a timer is sent once or more. So the commit
+// need not wait for the disk either: a crash of the server that loses it has them sent again.
 func (tx *Tx) TakeDueTimers(ctx context.Context, by time.Time, limit int) ([]DueTimer, error) {
 	const take = `
-WITH due AS (
-    SELECT owner, contact_id, what FROM timers WHERE sent_at IS NULL AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
-)
-UPDATE timers AS t SET sent_at = clock_timestamp() FROM due AS d
-WHERE t.owner = d.owner AND t.contact_id = d.contact_id AND t.what = d.what
-RETURNING t.owner, t.contact_id::text, t.partition, t.what, t.due, t.epoch, t.hops, t.armed_at`
+UPDATE timers SET sent_at = clock_timestamp()
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM timers WHERE sent_at IS NULL AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING owner, contact_id::text, partition, what, due, epoch, hops, armed_at`
+	if err := tx.write(ctx, "take timers that are due", `SET LOCAL synchronous_commit = off`); err != nil {
+		return nil, err
+	}
 	rows, err := tx.sql.Query(ctx, take, by, limit)
 	if err != nil {
 		return nil, fmt.Errorf("take timers that are due: %w", err)

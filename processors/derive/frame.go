@@ -126,7 +126,7 @@ func (f *Frame[S]) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) err
 		b.Log.Warn("derive.unfilled", zap.Int("contacts", w.machine.unfilled), zap.NamedError("last", w.machine.why))
 	}
 	b.Decided()
-	return w.save(ctx, tx)
+	return w.save(ctx, tx, w.changed())
 }
 
 // handle fills those of the batch that are behind, and handles its records.
@@ -190,7 +190,7 @@ func (f *Frame[S]) GaveUp(ctx context.Context, tx *storage.Tx, b *loop.Batch, r 
 	if err := passes.moveOn(); err != nil {
 		return err
 	}
-	return w.save(ctx, tx)
+	return w.save(ctx, tx, w.changed())
 }
 
 // TakeOver implements loop.TakesOver.
@@ -229,7 +229,7 @@ func (f *Frame[S]) TakeOver(ctx context.Context, tx *storage.Tx, b *loop.Batch, 
 		return uuid.Nil, err
 	}
 	f.seen.WithLabelValues("taken_over").Add(float64(len(w.order)))
-	if err := w.save(ctx, tx); err != nil || last != uuid.Nil {
+	if err := w.save(ctx, tx, w.changed()); err != nil || last != uuid.Nil {
 		return last, err
 	}
 	return last, f.forgetUntaken(ctx, tx, partition)
@@ -421,18 +421,34 @@ func heldRow(in *incoming) storage.HeldRecord {
 	return h
 }
 
-// save writes what was changed since it was called last.
-func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
-	ch := storage.DerivedChanges{Fills: w.moved}
+// changed is what is to be saved.
+type changed[S any] struct {
+	contacts  []*contact[S]
+	fills     []storage.Fill
+	cancelled []string
+}
+
+// changed is what was changed since it was asked last.
+func (w *work[S]) changed() changed[S] {
+	ch := changed[S]{w.order, w.moved, w.machine.cancelled}
+	w.order, w.moved, w.machine.cancelled = nil, nil, nil
+	return ch
+}
+
+// save writes changes.
+func (w *work[S]) save(ctx context.Context, tx *storage.Tx, all changed[S]) error {
+	ch := storage.DerivedChanges{Fills: all.fills}
 	var states []Change[S]
-	order := w.order
-	w.order, w.moved = nil, nil
-	for _, c := range order {
+	for _, c := range all.contacts {
 		if err := w.encode(c); err != nil {
 			return err
 		}
 		if c.touched {
-			ch.Contacts = append(ch.Contacts, &c.row)
+			if c.passed {
+				ch.Filled = append(ch.Filled, &c.row)
+			} else {
+				ch.Contacts = append(ch.Contacts, &c.row)
+			}
 			ch.Armed = append(ch.Armed, missing(c.timers, c.stored, sameEpoch)...)
 			ch.Disarmed = append(ch.Disarmed, missing(c.stored, c.timers, sameName)...)
 		}
@@ -450,10 +466,9 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx) error {
 	if err := tx.SaveDerived(ctx, w.f.p.Name(), &ch); err != nil {
 		return err
 	}
-	if err := tx.CancelOutbox(ctx, w.machine.cancelled); err != nil {
+	if err := tx.CancelOutbox(ctx, all.cancelled); err != nil {
 		return err
 	}
-	w.machine.cancelled = nil
 	if len(states) == 0 {
 		return nil
 	}

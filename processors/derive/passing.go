@@ -51,8 +51,8 @@ func (f *Frame[S]) noteFailure(err error) error {
 
 // passes are the steps of fillings that a batch takes: on all its partitions together, along
 // the ids of contacts. So tables are read along an index, and not a look-up for each contact
-// on each day's partition of events, which took half of all time. What comes next is read
-// beside, while what was read is filled and saved.
+// on each day's partition of events, which took half of all time. The contacts that come next
+// are read, and those before are saved, while others are filled.
 type passes[S any] struct {
 	w     *work[S]
 	tx    *storage.Tx // of the batch
@@ -71,6 +71,8 @@ type passes[S any] struct {
 	limit      int  // of contacts of all partitions that are read at once
 	times      int  // that is done
 	coming     chan chunk[S]
+
+	saving chan error // of the writer, which is another goroutine while it is not nil
 }
 
 // pass is the step of a filling on a partition.
@@ -152,68 +154,93 @@ func (p *passes[S]) ahead(ctx context.Context) {
 	go func() { coming <- p.read(ctx, p.aside) }()
 }
 
-// stop ends what is read beside.
+// stop ends what is done beside.
 func (p *passes[S]) stop() {
 	if p.coming != nil {
 		<-p.coming
 	}
+	_ = p.saved() // it was asked for, or another error is returned
 	p.end()
 }
 
 // run passes contacts.
 func (p *passes[S]) run(ctx context.Context) error {
 	for len(p.steps) > 0 && p.times > 0 {
-		c := p.next(ctx)
-		if c.err != nil {
-			return c.err
+		c, err := p.next(ctx)
+		if err == nil {
+			err = p.take(&c)
 		}
-		if err := p.take(&c); err != nil {
+		if err = errors.Join(err, p.saved()); err != nil {
 			return err
 		}
-		if p.times == 0 {
-			return nil
-		}
-		if err := errors.Join(p.w.save(ctx, p.tx), p.tx.Flush(ctx)); err != nil {
-			return err
+		if p.times > 0 {
+			p.save(ctx)
 		}
 	}
 	return nil
 }
 
 // next is what was read, and has what follows it read.
-func (p *passes[S]) next(ctx context.Context) chunk[S] {
-	p.times--
-	if p.aside == nil {
-		c := p.read(ctx, p.tx)
-		p.finish(&c)
-		return c
+func (p *passes[S]) next(ctx context.Context) (c chunk[S], err error) {
+	if p.times--; p.aside == nil {
+		if err := p.saved(); err != nil {
+			return c, err
+		}
+		c = p.read(ctx, p.tx)
+	} else {
+		c = <-p.coming
+		p.coming = nil
 	}
-	c := <-p.coming
-	p.coming = nil
-	if p.finish(&c); p.times > 0 {
-		p.ahead(ctx)
-	}
-	return c
-}
-
-func (p *passes[S]) finish(c *chunk[S]) {
 	if c.last || c.err != nil {
 		p.times = 0
 	}
+	if p.aside != nil && p.times > 0 {
+		p.ahead(ctx)
+	}
+	return c, c.err
+}
+
+// save saves beside what goes on, which leaves the transaction alone until saved returns.
+func (p *passes[S]) save(ctx context.Context) {
+	saving, all := make(chan error, 1), p.w.changed()
+	p.saving = saving
+	go func() {
+		saving <- noPanic(func() error { return errors.Join(p.w.save(ctx, p.tx, all), p.tx.Flush(ctx)) })
+	}()
+}
+
+// saved waits for what is saved beside.
+func (p *passes[S]) saved() error {
+	if p.saving == nil {
+		return nil
+	}
+	err := <-p.saving
+	p.saving = nil
+	return err
+}
+
+// noPanic makes an error of a panic, as the loop does of one in an apply.
+func noPanic(do func() error) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("panic: %s", schemas.PanicText(fault))
+		}
+	}()
+	return do()
 }
 
 // read reads the next contacts, and of those that are behind what is known: fewer when that
 // is too much at once.
 func (p *passes[S]) read(ctx context.Context, tx *storage.Tx) (c chunk[S]) {
-	defer func() {
-		if fault := recover(); fault != nil { // as in an apply, where the loop does so
-			c.err = fmt.Errorf("panic: %s", schemas.PanicText(fault))
-		}
-	}()
+	c.err = noPanic(func() error { return p.readInto(ctx, tx, &c) })
+	return c
+}
+
+func (p *passes[S]) readInto(ctx context.Context, tx *storage.Tx, c *chunk[S]) error {
 	after := p.lowest()
-	found, err := p.load(ctx, tx, &c, after)
+	found, err := p.load(ctx, tx, c, after)
 	if err != nil {
-		return chunk[S]{err: err}
+		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(found.Contacts)) {
 		n := found.Contacts[id].Partition
@@ -223,7 +250,7 @@ func (p *passes[S]) read(ctx context.Context, tx *storage.Tx) (c chunk[S]) {
 		one := &contact[S]{row: storage.Derived{ContactID: id, Partition: n}, cause: p.causes[n]}
 		if !p.over {
 			if err := p.w.f.adopt(one, found); err != nil {
-				return chunk[S]{err: err}
+				return err
 			}
 		}
 		c.contacts = append(c.contacts, one)
@@ -233,8 +260,7 @@ func (p *passes[S]) read(ctx context.Context, tx *storage.Tx) (c chunk[S]) {
 			p.places[n] = c.until
 		}
 	}
-	c.err = p.know(ctx, tx, &c, after)
-	return c
+	return p.know(ctx, tx, c, after)
 }
 
 // load reads where the processor stands with the next contacts: with fewer when that is too
@@ -301,7 +327,7 @@ func (p *passes[S]) take(c *chunk[S]) error {
 			one = own
 		} else if known := c.known[one.row.ContactID]; known != nil {
 			known.Contact.Partition = one.row.Partition
-			one.ahead = known
+			one.ahead, one.passed = known, true
 			if err := p.w.machine.refill(one); err != nil {
 				return err
 			}

@@ -51,7 +51,7 @@ const (
 	underWayFor = 5 * time.Second
 	roomAgain   = 10 * time.Millisecond // when there is no room for more
 	longestWait = time.Hour             // for them
-	lookAgain   = time.Second           // when timers wait, or another ticker has them in hand
+	lookAgain   = time.Second           // when timers wait, or another ticker has them in hand, and who is behind
 	clockCheck  = time.Minute           // a clock that is set back or forward is noticed so soon
 	takenWithin = time.Hour             // of its being sent a timer is taken, or it is sent again
 )
@@ -63,11 +63,12 @@ type Ticker struct {
 	wake chan struct{}
 	next atomic.Int64 // when the next timer is due that is known of, in Unix nanoseconds; 0 while it is not known
 
-	looked  time.Time // when timers that are not taken were looked for, by Postgres's clock
-	waiting string    // who timers wait for
-	late    prometheus.Histogram
-	held    prometheus.Gauge
-	overdue prometheus.Gauge
+	looked   time.Time // when timers that are not taken were looked for, by Postgres's clock
+	waiting  string    // who timers wait for
+	caughtUp time.Time // when nobody was behind, by Postgres's clock
+	late     prometheus.Histogram
+	held     prometheus.Gauge
+	overdue  prometheus.Gauge
 }
 
 // New makes a Ticker.
@@ -154,15 +155,15 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		t.next.Store(due.UnixNano())
 		return due.Sub(now), nil
 	}
-	behind, err := t.cfg.Behind(ctx, now.Add(-LagAllowed))
-	if err != nil {
-		return 0, err
-	}
-	t.noteWait(behind, due, now)
 	room, err := t.room(ctx, now)
 	if err != nil || room == 0 {
 		return roomAgain, err
 	}
+	behind, err := t.behind(ctx, now)
+	if err != nil {
+		return 0, err
+	}
+	t.noteWait(behind, due, now)
 	sent, err := t.send(ctx, sendBy(now, behind), now, room)
 	if err != nil {
 		return 0, err
@@ -171,6 +172,19 @@ func (t *Ticker) round(ctx context.Context) (time.Duration, error) {
 		return lookAgain, nil
 	}
 	return 0, nil
+}
+
+// behind is who has not applied what stands on the log. That nobody is behind holds for a
+// second: it is asked of the brokers, and a midnight takes hundreds of rounds.
+func (t *Ticker) behind(ctx context.Context, now time.Time) (string, error) {
+	if since := now.Sub(t.caughtUp); since >= 0 && since < lookAgain {
+		return "", nil
+	}
+	behind, err := t.cfg.Behind(ctx, now.Add(-LagAllowed))
+	if t.caughtUp = now; err != nil || behind != "" {
+		t.caughtUp = time.Time{}
+	}
+	return behind, err
 }
 
 // room is how many timers may be sent now: so many that live records, which are taken in
