@@ -39,7 +39,10 @@ func (tx *Tx) Aside(ctx context.Context) (aside *Tx, end func()) {
 	if err != nil {
 		return nil, func() {}
 	}
-	return newBatchTx(tx.pool, conn, `BEGIN READ ONLY`), func() {
+	aside = newBatchTx(tx.pool, conn, `BEGIN READ ONLY`)
+	// A bitmap announces each page to the system, which costs more than to read one of its cache.
+	aside.pipeline.write("begin transaction", `SET LOCAL enable_bitmapscan = off`)
+	return aside, func() {
 		rollBack(ctx, conn.Conn())
 		conn.Release()
 	}

@@ -109,7 +109,7 @@ func (s *Server) arguments() []string {
 		"port=" + socketPort,
 		"max_connections=" + strconv.Itoa(s.opts.MaxConnections),
 		"shared_buffers=128MB", // Postgres's own default; taken as it is used
-		"max_wal_size=256MB",
+		"max_wal_size=1GB",     // Postgres's own default; with 256MB a filling had a checkpoint each second, and pages written whole after each
 		"wal_level=minimal",
 		"max_wal_senders=0",
 		// Statements are short; compiling them costs more than they do.
