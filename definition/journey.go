@@ -118,6 +118,9 @@ func compileJourneys(list []Definition, known known, opts Options) map[int]predi
 }
 
 func compileJourney(j Journey, buckets []string, opts Options) (faults predicate.Faults) {
+	if j.Coded && j.Code == nil {
+		return nil // it was checked where its code is
+	}
 	p, err := journeys.Compile(j.Journey, journeys.Options{})
 	if err != nil {
 		errors.As(err, &faults)

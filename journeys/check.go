@@ -60,8 +60,13 @@ func (j *Journey) problems() []problem {
 			c.wrong("goal.within", "is missing: write how long after the entry, such as 7d")
 		}
 	}
-	if len(j.Steps) == 0 {
+	switch {
+	case !j.Coded && len(j.Steps) == 0:
 		c.wrong("steps", "is missing: write what happens")
+	case j.Coded && len(j.Steps) > 0:
+		c.wrong("steps", "are code: leave them out")
+	case j.Coded && j.Version == "":
+		c.wrong("version", "is missing: write one that changes with the code")
 	}
 	c.steps("steps", "", j.Steps, 1)
 	if c.count > MaxSteps {

@@ -78,7 +78,12 @@ func (w *work) skipWait(id uuid.UUID) {
 	if run == nil || !run.waits {
 		return
 	}
-	if n := &p.nodes[run.node]; n.Kind == kindCall {
+	n := w.node(run, p)
+	if n == nil {
+		w.proceed(id)
+		return
+	}
+	if n.Kind == kindCall {
 		w.cancel = append(w.cancel, w.effect(run, n))
 	}
 	w.stepped(id, OutcomeSkipped)
@@ -97,14 +102,17 @@ func (w *work) retry(id uuid.UUID, fromStart bool) {
 		return
 	}
 	if fromStart {
-		run.node, run.answers, run.last = 0, nil, trigger{}
+		run.node, run.answers, run.journal, run.last = 0, nil, nil, trigger{}
 	}
 	run.failed, run.since = false, w.at
 	run.epoch++
 	w.s.entry(run.journey, run.key).live = true
 	w.touch()
 	c := w.change(Retried, run, p)
-	c.Next = p.nodes[run.node].ID
+	c.Next = w.place(run, p)
+	if p.journey.Coded {
+		run.open = c.Next
+	}
 	c.Step, c.Outcome, c.Since = c.Next, Retried, c.At
 	w.tell(c)
 	w.advance(id)

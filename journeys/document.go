@@ -68,6 +68,9 @@ func sortedNames[V any](m map[string]V) []string {
 // cut is what is read of a JSON object, as one; "" when that is nothing. What would make it
 // longer than is kept is left out: first what stands last.
 func (p *paths) cut(doc string) string {
+	if p.whole {
+		return p.take(doc, maxKept)
+	}
 	if p.children == nil {
 		return ""
 	}

@@ -156,6 +156,12 @@ func (e *encoder) run(r *run) {
 		e.count(r.answers[i].node)
 		e.text(r.answers[i].doc)
 	}
+	e.text(r.open)
+	e.count(len(r.journal))
+	for i := range r.journal {
+		l := &r.journal[i]
+		e.text(l.name, l.kind, l.hash, l.outcome, l.doc)
+	}
 }
 
 // UnmarshalBinary reads what AppendBinary wrote, of any version. It refuses anything else
@@ -195,7 +201,7 @@ func (d *decoder) state() State {
 	for range d.Count(8) {
 		s.entries = append(s.entries, d.entry())
 	}
-	for range d.Count(24) {
+	for range d.Count(26) {
 		s.runs = append(s.runs, d.run())
 	}
 	for range d.Count(2) {
@@ -293,6 +299,10 @@ func (d *decoder) run() run {
 	}
 	for range d.Count(2) {
 		r.answers = append(r.answers, answer{d.index(), d.Text()})
+	}
+	r.open = d.Text()
+	for range d.Count(5) {
+		r.journal = append(r.journal, logged{d.Text(), d.Text(), d.Text(), d.Text(), d.Text()})
 	}
 	return r
 }

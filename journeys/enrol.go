@@ -122,10 +122,13 @@ func (w *work) enter(p *Program, t *trigger) {
 	r := run{
 		id: id, journey: j.ID, version: p.version, key: t.key, zone: w.zone(j).String(), entered: w.at, since: w.at, entry: e.count, trigger: *t, epoch: 1,
 	}
+	if p.journey.Coded {
+		r.open = w.place(&r, p)
+	}
 	w.s.runs = append(w.s.runs, r)
 	w.sortRuns()
 	c := w.change(Started, &r, p)
-	c.Next = p.nodes[0].ID
+	c.Next = w.place(&r, p)
 	w.tell(c)
 	w.trimEntries(j.ID)
 	w.advance(id)

@@ -22,7 +22,7 @@ func TestFaultsNameThePlaceAndTheFix(t *testing.T) {
 			"j.yaml:1: trigger: is missing: write a journey with id, name, enabled, trigger, steps",
 		"[]":                                                   "j.yaml:1: is a list: write a journey with id, name, enabled, trigger, steps",
 		"a: 1\n---\nb: 2":                                      "j.yaml:1: holds 2 documents: write one journey",
-		steps("stpes: [{wait: 1d}]"):                           `j.yaml:1: steps: is missing: write a journey with id, name, enabled, trigger, steps` + "\n" + `j.yaml:6: stpes: "stpes" is not known: did you mean "steps"?`,
+		steps("stpes: [{wait: 1d}]"):                           `j.yaml:6: stpes: "stpes" is not known: did you mean "steps"?`,
 		steps("steps: [{wiat: 1d}]"):                           `j.yaml:6: steps[0].wiat: "wiat" is not known: did you mean "wait"?`,
 		steps("steps: [{wait: 1x}]"):                           `j.yaml:6: steps[0].wait: "1x" is no duration: write numbers with w, d, h, m or s, such as 30d or 1h30m`,
 		steps("steps: [{wait: {at: 25:00}}]"):                  `j.yaml:6: steps[0].wait.at: "25:00" is no time of day: write hours and minutes from 00:00 to 23:59, such as 09:30`,

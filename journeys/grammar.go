@@ -49,11 +49,17 @@ func journeyFields() []field[Journey] {
 			},
 			func(j *Journey) any { return unlessZero(j.Window != schedule.Window{}, any(j.Window)) }},
 		textField("version", "What a run belongs to; by default it follows from trigger, key, exits and steps.", func(j *Journey) *string { return &j.Version }),
-		{"steps", "What happens, in order.", true, ref("steps"),
+		{"steps", "What happens, in order.", false, ref("steps"),
 			func(r *reader, at ast.Node, path string, j *Journey) { j.Steps = r.steps(at, path) },
 			func(j *Journey) any { return writeSteps(j.Steps) }},
+		{codedField, "The steps are Go code.", false, boolSchema(),
+			func(r *reader, at ast.Node, path string, j *Journey) { j.Coded = r.Boolean(at, path) },
+			func(j *Journey) any { return unlessZero(j.Coded, true) }},
 	}
 }
+
+// codedField is for what is stored of a journey that was built in Go.
+const codedField = "coded"
 
 func entryLimits() []string { return []string{EntryOnce, EntryOncePerPeriod, EntryUnlimited} }
 func lives() []string       { return []string{LiveIgnore, LiveRestart, LiveQueue} }

@@ -65,6 +65,15 @@ type Journey struct {
 	Version string
 	Steps   []Step
 
+	// Coded says that the steps are Go code, which [Define] says more of; then there are no
+	// Steps, and Version is that of the code. Code is nil in a program that does not have it.
+	Coded bool
+	Code  func(*Run) error
+	// Reads are the properties of the contact that WaitUntil of the code looks at, and
+	// Conditions those that it asks for, by the names that Holds takes.
+	Reads      []predicate.Path
+	Conditions map[string]predicate.Condition
+
 	// File is where it was defined, for faults. It is no part of the canonical form.
 	File string
 }
@@ -199,6 +208,8 @@ type Arm struct {
 	Trigger predicate.Selector  // on the properties of what began the run
 	Last    predicate.Selector  // on those of the record that ended the last WaitFor
 	Do      []Step
+
+	named bool // As is the name of one of the conditions of code
 }
 
 // Share is a part of a split. Who takes which follows from contact, journey and step.

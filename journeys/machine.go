@@ -32,6 +32,7 @@ type Machine struct {
 	lookbacks map[uint64]int64
 	contact   paths
 	names     map[string]bool
+	coded     bool // a program is code, which may wait for anything
 	zone      *time.Location
 }
 
@@ -87,6 +88,7 @@ func (m *Machine) index(u *InUse) {
 // reads notes what runs of a program look at.
 func (m *Machine) reads(p *Program) {
 	m.contact.addAll(p.ofContact.all())
+	m.coded = m.coded || p.journey.Coded
 	for i := range p.exits {
 		m.names[p.exits[i].name] = true
 		if p.exits[i].settle > 0 {
@@ -113,9 +115,9 @@ func (m *Machine) reads(p *Program) {
 
 // LooksAt says whether a record of this name may begin, wake or end a run. What conditions
 // look at is not among it.
-func (m *Machine) LooksAt(name string) bool { return m.names[name] }
+func (m *Machine) LooksAt(name string) bool { return m.names[name] || m.coded }
 
-// Names are all those that LooksAt is true of.
+// Names are all those that LooksAt is true of, but for what code waits for.
 func (m *Machine) Names() []string { return sortedNames(m.names) }
 
 // LooksBack are the names of the events that a wait may look back at.
@@ -189,6 +191,7 @@ type Result struct {
 // goes back for a contact. An error is the record's fault, and then the state is as it was.
 func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, in.ContactID, facts)
+	defer w.leave()
 	var err error
 	switch {
 	case in.Event != nil || in.Fact != nil:
@@ -222,6 +225,7 @@ type Known struct {
 // journey says. What is overdue, as of a journey that was paused, goes on as of now.
 func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, k.ContactID, facts)
+	defer w.leave()
 	w.begin(micros(now))
 	w.changed = true
 	w.s.person = person{k.UserID, k.Email, k.AnonymousID}

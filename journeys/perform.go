@@ -31,11 +31,26 @@ const grace = 5 * time.Minute
 func (w *work) advance(id uuid.UUID) {
 	for {
 		run, p := w.run(id)
-		if run == nil || run.waits || !w.awake(run) {
+		switch {
+		case run == nil || run.waits || !w.awake(run):
+			return
+		case p.journey.Coded:
+			w.proceed(id)
 			return
 		}
 		w.perform(id, run, p, &p.nodes[run.node])
 	}
+}
+
+// place is the name of the step where a run is; "" of code that is over.
+func (w *work) place(r *run, p *Program) string {
+	if !p.journey.Coded {
+		return p.nodes[r.node].ID
+	}
+	if co := w.coroutine(r, p); !co.over {
+		return co.asks.name
+	}
+	return ""
 }
 
 // perform begins a node. Afterwards the run waits, stands at the next node, or has ended.
@@ -295,11 +310,15 @@ func (w *work) answered(in *Input, now time.Time) error {
 	w.begin(at)
 	for _, id := range w.ids() {
 		run, p := w.run(id)
-		if run == nil || !run.waits || p.nodes[run.node].Kind != kindCall {
+		if run == nil || !run.waits {
 			continue
 		}
-		n := &p.nodes[run.node]
-		if w.effect(run, n) != in.Receipt.OutboxID {
+		n := w.node(run, p)
+		if n == nil {
+			w.proceed(id)
+			continue
+		}
+		if n.Kind != kindCall || w.effect(run, n) != in.Receipt.OutboxID {
 			continue
 		}
 		w.touch()
@@ -346,6 +365,10 @@ func (w *work) callFailed(id uuid.UUID, run *run, n *Node, why string) {
 // stepped ends a node with an outcome, and has the run stand at the next one.
 func (w *work) stepped(id uuid.UUID, outcome string) {
 	run, p := w.run(id)
+	if p.journey.Coded {
+		w.steppedInCode(id, run, p, outcome)
+		return
+	}
 	n := &p.nodes[run.node]
 	to := n.leads(outcome)
 	c := w.change(Stepped, run, p)
@@ -362,6 +385,33 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 	}
 	run.node, run.since = to, w.at
 	run.epoch++
+}
+
+// steppedInCode is stepped of a run whose code then says what comes next.
+func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string) {
+	c := w.change(Stepped, run, p)
+	c.Step, c.Outcome, c.Since = run.open, outcome, instant(run.since)
+	c.Next = w.log(run, p, outcome)
+	w.tell(c)
+	w.touch()
+	run.waits, run.due, run.next, run.open = false, 0, 0, c.Next
+	run.since = w.at
+	if c.Next == "" {
+		w.returned(id, w.code[id].ended)
+		return
+	}
+	run.epoch++
+}
+
+// nodeAt is the node where a run is, nil when there is none any more.
+func (w *work) nodeAt(r *run, p *Program) *Node {
+	switch {
+	case p == nil, !p.journey.Coded && r.node >= len(p.nodes):
+		return nil
+	case p.journey.Coded && r.open == "":
+		return nil // its code has come to its end
+	}
+	return w.node(r, p)
 }
 
 // leads is where a node goes with an outcome. A wait that was skipped goes on as if its time
@@ -394,8 +444,7 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 	p := w.m.Program(run.journey, run.version)
 	c := w.change(kind, &run, p)
 	c.Reason, c.Error, c.Since = reason, failure, instant(run.since)
-	if kind != Completed && p != nil && run.node < len(p.nodes) {
-		n := &p.nodes[run.node]
+	if n := w.nodeAt(&run, p); n != nil && kind != Completed {
 		c.Step = n.ID
 		if n.Kind == kindCall && run.waits && kind == Exited {
 			w.cancel = append(w.cancel, w.effect(&run, n))

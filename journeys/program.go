@@ -25,6 +25,8 @@ type Program struct {
 	version string
 	nodes   []Node
 	byID    map[string]int
+	zone    *time.Location
+	named   map[string]string // ids of the conditions of code, by name
 
 	triggers []matcher
 	exits    []exitRule
@@ -91,6 +93,17 @@ type memo struct {
 type Options struct {
 	// Zone is the deployment's, for who names none; nil is UTC.
 	Zone *time.Location
+	// Coded are the journeys whose code this program has.
+	Coded []Journey
+}
+
+// code is the code of a journey, with what that looks at.
+func (o *Options) code(j *Journey) {
+	for i := range o.Coded {
+		if c := &o.Coded[i]; j.Coded && j.Code == nil && c.ID == j.ID && c.Version == j.Version {
+			j.Code, j.Reads, j.Conditions = c.Code, c.Reads, c.Conditions
+		}
+	}
 }
 
 // Compile makes a program of a journey. The error is [predicate.Faults], as that of
@@ -99,12 +112,17 @@ func Compile(j Journey, opts Options) (*Program, error) {
 	if err := j.Check(); err != nil {
 		return nil, err
 	}
+	opts.code(&j)
+	if j.Coded && j.Code == nil {
+		return nil, predicate.Faults{{File: j.File, Path: "version", Message: fmt.Sprintf("the code of version %q is not in this program", j.Version)}}
+	}
 	j.EntryLimit, j.Live, j.OnChange = cmp.Or(j.EntryLimit, EntryOnce), cmp.Or(j.Live, LiveIgnore), cmp.Or(j.OnChange, OnChangeFinish)
 	j.EntryPeriod, j.Trigger.NotAfter = cmp.Or(j.EntryPeriod, defaultEntryPeriod), cmp.Or(j.Trigger.NotAfter, defaultNotAfter)
-	c := &compiler{p: &Program{journey: j, version: j.Identity(), byID: map[string]int{}}, zone: opts.Zone, numbers: map[*Step]int{}}
+	c := &compiler{p: &Program{journey: j, version: j.Identity(), byID: map[string]int{}, zone: opts.Zone}, zone: opts.Zone, numbers: map[*Step]int{}}
 	c.number("", "steps", j.Steps)
 	c.link(j.Steps, theEnd)
 	c.head()
+	c.coded()
 	for i := range c.p.nodes {
 		c.node(&c.p.nodes[i])
 	}
@@ -227,6 +245,20 @@ func (c *compiler) link(steps []Step, after int) {
 			}
 			n.Next = append(n.Next, Edge{outcome, to})
 		}
+	}
+}
+
+// coded notes what code looks at.
+func (c *compiler) coded() {
+	j := &c.p.journey
+	if !j.Coded {
+		return
+	}
+	c.p.ofTrigger.whole, c.p.ofLast.whole = true, true
+	c.p.ofContact.addAll(j.Reads)
+	c.p.named = map[string]string{}
+	for _, name := range sortedNames(j.Conditions) {
+		c.p.named[name] = c.condition(j.Conditions[name], "conditions."+name)
 	}
 }
 

@@ -30,6 +30,9 @@ func FromNode(file, path string, at ast.Node) (Journey, error) {
 // Read is FromNode, and says where the parts of the journey stand, by their paths.
 func Read(file, path string, at ast.Node) (Journey, map[string]ast.Node, error) {
 	r, j := readWhole(file, path, at)
+	if len(r.Faults) == 0 && j.Coded {
+		r.Fault(r.places[join(path, codedField)], join(path, codedField), "is for journeys that are built in Go: leave it out, and write steps")
+	}
 	if len(r.Faults) == 0 {
 		r.check(at, path, j.problems())
 	}

@@ -39,6 +39,8 @@ func MakeSchema() []byte {
 		"where":        whereSchema(defs["short"]),
 	})
 	schema := mapSchema(journeyFields())
+	delete(schema["properties"].(map[string]any), codedField)
+	schema["required"] = append(schema["required"].([]string), "steps")
 	schema["$schema"], schema["title"], schema["$defs"] = "https://json-schema.org/draft/2020-12/schema", "A journey", defs
 	text, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {

@@ -59,6 +59,8 @@ type run struct {
 	trigger trigger
 	last    trigger // the record that ended the last WaitFor
 	answers []answer
+	journal []logged // of code: the steps that are over
+	open    string   // of code: the step where it is
 }
 
 // answer is what a call got.
@@ -212,6 +214,7 @@ type RunInfo struct {
 	Entered  time.Time
 	Entry    int64
 	Node     int       // of its program
+	Step     string    // where it is, of code; else "", and Node says it
 	Failed   bool      // it ended so
 	Waiting  bool      // its step was begun
 	Due      time.Time // when time alone ends its step; zero is never
@@ -225,7 +228,7 @@ func (s *State) Runs() []RunInfo {
 		r := &s.runs[i]
 		out[i] = RunInfo{
 			ID: r.id.String(), Journey: r.journey, Version: r.version, Key: r.key, Zone: r.zone, Entered: instant(r.entered), Entry: r.entry,
-			Node: r.node, Failed: r.failed, Waiting: r.waits, Due: instant(r.due), Settling: instant(r.settle),
+			Node: r.node, Step: r.open, Failed: r.failed, Waiting: r.waits, Due: instant(r.due), Settling: instant(r.settle),
 		}
 	}
 	return out

@@ -33,6 +33,7 @@ type work struct {
 	cancel []string
 	told   []record // facts that others may follow from
 	depth  int      // how many facts led here
+	code   map[uuid.UUID]*coroutine
 }
 
 func (m *Machine) work(s State, contact string, facts Facts) *work {
@@ -222,10 +223,21 @@ func (w *work) run(id uuid.UUID) (*run, *Program) {
 	}
 	r := &w.s.runs[i]
 	p := w.m.Program(r.journey, r.version)
-	if p == nil || r.node >= len(p.nodes) || r.settle != 0 && r.rule >= len(p.exits) {
+	if p == nil || !p.journey.Coded && r.node >= len(p.nodes) || r.settle != 0 && r.rule >= len(p.exits) {
 		return nil, nil // what such bytes say, no step ever made
 	}
 	return r, p
+}
+
+// node is the one where a run is. Of code it is nil when that is over, or not as it was.
+func (w *work) node(r *run, p *Program) *Node {
+	if !p.journey.Coded {
+		return &p.nodes[r.node]
+	}
+	if co := w.coroutine(r, p); !co.over {
+		return &co.node
+	}
+	return nil
 }
 
 // exits ends a run, or has it settle first.
@@ -278,7 +290,12 @@ func (w *work) look(r *record) {
 		if run == nil || !run.waits {
 			continue
 		}
-		switch n := &p.nodes[run.node]; n.Kind {
+		n := w.node(run, p)
+		if n == nil {
+			w.proceed(id) // its code is over, or not as it was
+			continue
+		}
+		switch n.Kind {
 		case kindWaitFor:
 			if outcome := w.awaited(run, p, n, r); outcome != "" {
 				w.stepped(id, outcome)
@@ -362,7 +379,12 @@ func (w *work) due(until int64) {
 	}
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) {
-			w.elapse(id, run, &p.nodes[run.node], p)
+			if n := w.node(run, p); n != nil && run.waits {
+				w.elapse(id, run, n, p)
+			} else {
+				run.waits = false
+				w.advance(id)
+			}
 		}
 	}
 	w.ticks(until)
@@ -371,8 +393,6 @@ func (w *work) due(until int64) {
 // elapse ends a wait that time ends, or looks at its conditions again.
 func (w *work) elapse(id uuid.UUID, run *run, n *Node, p *Program) {
 	switch {
-	case !run.waits:
-		w.advance(id)
 	case orNever(run.due) <= w.at:
 		w.timedOut(id, run, n)
 		w.advance(id)
