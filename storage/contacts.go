@@ -106,6 +106,7 @@ type ContactStates struct {
 	Marks       map[string]Mark
 	Preferences map[string][]schemas.Preference // by contact id, sorted by address
 	Era         int64                           // of contacts that are new
+	Taken       map[string]int64                // offsets of those of the inputs that contacts took lately, by id
 }
 
 // ErrTooMuch says that what was asked for is too much to hold at once: ask for fewer.
@@ -115,9 +116,10 @@ var ErrTooMuch = errors.New("more than may be held in memory at once")
 const maxStates = 64 << 20
 
 // LoadContacts loads what is known of the contacts, their marks and their
-// preferences, and the present era, in one round trip and without locks: the caller owns their
-// partitions. It fails with ErrTooMuch when that is more than 64 MiB of several.
-func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, error) {
+// preferences, the present era, and which of some inputs were taken lately, in one round trip
+// and without locks: the caller owns their partitions. It fails with ErrTooMuch when that is
+// more than 64 MiB of several.
+func (tx *Tx) LoadContacts(ctx context.Context, ids, inputs []string) (*ContactStates, error) {
 	const (
 		contacts = `SELECT ` + contactColumns + ` FROM contacts AS c WHERE c.id = ANY ($1::text[]::uuid[])`
 		marks    = `SELECT contact_id::text, coalesce(survivor::text, '') FROM contact_marks WHERE contact_id = ANY ($1::text[]::uuid[])`
@@ -126,6 +128,7 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 		Contacts:    make(map[string]*Contact, len(ids)),
 		Marks:       make(map[string]Mark),
 		Preferences: make(map[string][]schemas.Preference),
+		Taken:       make(map[string]int64),
 	}
 	var batch pgx.Batch
 	held := 0
@@ -158,6 +161,7 @@ func (tx *Tx) LoadContacts(ctx context.Context, ids []string) (*ContactStates, e
 	})
 	batch.Queue(presentEra).QueryRow(func(row pgx.Row) error { return row.Scan(&states.Era) })
 	batch.Queue(loadPreferences, ids).Query(func(rows pgx.Rows) error { return scanPreferences(rows, states.Preferences, hold) })
+	loadRecentInputs(&batch, inputs, states.Taken)
 	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("load %d contacts: %w", len(ids), err)
 	}

@@ -14,21 +14,19 @@ type RecentInput struct {
 	Offset    int64
 }
 
-// RecentInputs returns the offsets of those of the records that contacts took lately,
-// by id.
-func (tx *Tx) RecentInputs(ctx context.Context, ids []string) (map[string]int64, error) {
+// loadRecentInputs queues reading the offsets of those of the records that contacts took
+// lately, by id.
+func loadRecentInputs(batch *pgx.Batch, inputs []string, offsets map[string]int64) {
 	const load = `SELECT id::text, "offset" FROM contact_inputs WHERE id = ANY ($1::text[]::uuid[])`
-	rows, err := tx.sql.Query(ctx, load, ids)
-	if err != nil {
-		return nil, fmt.Errorf("load recent inputs of contacts: %w", err)
+	if len(inputs) == 0 {
+		return
 	}
-	offsets := make(map[string]int64)
-	var id string
-	var offset int64
-	if _, err := pgx.ForEachRow(rows, []any{&id, &offset}, func() error { offsets[id] = offset; return nil }); err != nil {
-		return nil, fmt.Errorf("load recent inputs of contacts: %w", err)
-	}
-	return offsets, nil
+	batch.Queue(load, inputs).Query(func(rows pgx.Rows) error {
+		var id string
+		var offset int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &offset}, func() error { offsets[id] = offset; return nil })
+		return err
+	})
 }
 
 // KeepRecentInputs remembers records, each id once, and forgets those so many offsets and

@@ -12,7 +12,7 @@ import (
 // pipeline is a transaction in which a statement that nobody waits for goes to the server
 // with the next one that somebody does, at the latest with the commit. A batch of ten
 // records took 27 round trips through three processors so that each waited for each, and
-// now takes 11: bench joins misses its targets without.
+// now takes 10: bench joins misses its targets without.
 //
 // The order of statements stays, so whoever reads sees what was written before. What was
 // written is known to have failed only when something is read, or at the commit.

@@ -129,11 +129,11 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 	if err != nil || len(records) == 0 {
 		return err
 	}
-	if records, err = p.withoutRepeats(ctx, tx, records); err != nil || len(records) == 0 {
-		return err
-	}
 	w, err := p.load(ctx, tx, b, records)
 	if err != nil {
+		return err
+	}
+	if records, err = p.withoutRepeats(ctx, tx, records, w.taken); err != nil {
 		return err
 	}
 	if w.stores, err = p.cfg.stores(ctx, tx); err != nil {
@@ -158,30 +158,20 @@ func (p *Processor) Apply(ctx context.Context, tx *storage.Tx, b *loop.Batch) er
 func (p *Processor) Format() int32 { return Format }
 
 // withoutRepeats leaves out records that stand on the log for the second time, and
-// remembers the others.
-func (p *Processor) withoutRepeats(ctx context.Context, tx *storage.Tx, records []record) ([]record, error) {
+// remembers the others. taken are the offsets at which records were taken before, by id.
+func (p *Processor) withoutRepeats(ctx context.Context, tx *storage.Tx, records []record, taken map[string]int64) ([]record, error) {
 	if p.cfg.Repeats == 0 {
 		return records, nil
 	}
-	ids := make([]string, 0, len(records))
-	for _, r := range records {
-		if uuid.Validate(r.ID) == nil { // others are not ours
-			ids = append(ids, r.ID)
-		}
-	}
-	taken, err := tx.RecentInputs(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
 	kept := make([]record, 0, len(records))
-	recent := make([]storage.RecentInput, 0, len(ids))
+	recent := make([]storage.RecentInput, 0, len(records))
 	for _, r := range records {
 		// At the same offset, or a later one, it is read again because an operator says so.
 		if offset, known := taken[r.ID]; known && offset < r.cause.Offset {
 			continue
 		}
 		kept = append(kept, r)
-		if uuid.Validate(r.ID) == nil {
+		if uuid.Validate(r.ID) == nil { // others are not ours
 			taken[r.ID] = r.cause.Offset
 			recent = append(recent, storage.RecentInput{ID: r.ID, Partition: r.cause.Partition, Offset: r.cause.Offset})
 		}
@@ -224,9 +214,13 @@ func (p *Processor) decode(b *loop.Batch) ([]record, error) {
 func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, records []record) (*work, error) {
 	ids := make([]string, 0, len(records))
 	partitions := make(map[string]int32, len(records))
-	var inputs []string // whose answers may wait for an absorb of this batch
+	var inputs []string   // whose answers may wait for an absorb of this batch
+	var repeated []string // what may have been taken before
 	for i := range records {
 		r := &records[i]
+		if p.cfg.Repeats > 0 && uuid.Validate(r.ID) == nil {
+			repeated = append(repeated, r.ID)
+		}
 		if _, seen := partitions[r.ContactID]; !seen {
 			partitions[r.ContactID] = r.cause.Partition
 			ids = append(ids, r.ContactID)
@@ -235,7 +229,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, rec
 			inputs = append(inputs, r.Absorb.InputID)
 		}
 	}
-	states, err := tx.LoadContacts(ctx, ids)
+	states, err := tx.LoadContacts(ctx, ids, repeated)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +237,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, b *loop.Batch, rec
 	if err != nil {
 		return nil, err
 	}
-	w := &work{cfg: &p.cfg, batch: b, era: states.Era, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
+	w := &work{cfg: &p.cfg, batch: b, era: states.Era, taken: states.Taken, states: make(map[string]*state, len(ids)), order: make([]*state, 0, len(ids)), pending: pending}
 	if p.cfg.Events != EventsNone {
 		w.events = make([]storage.StoredEvent, 0, len(records))
 	}
@@ -270,6 +264,7 @@ type work struct {
 	states  map[string]*state
 	order   []*state // each once, as they came
 	pending map[string]*storage.PendingAnswer
+	taken   map[string]int64 // offsets of what was taken before, by id
 
 	era    int64                  // of contacts that are new
 	stores func(name string) bool // events of which name are kept
