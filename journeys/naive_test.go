@@ -102,7 +102,7 @@ func (n *naive) record(h happening) {
 func (n *naive) apply(h happening) {
 	n.history = append(n.history, h)
 	switch h.name {
-	case schemas.FactContactUpdated:
+	case schemas.FactContactUpdated, schemas.FactContactMerged:
 		n.contactProps = h.props
 	case schemas.FactBucketEntered:
 		n.members[h.about] = true
@@ -110,6 +110,13 @@ func (n *naive) apply(h happening) {
 		delete(n.members, h.about)
 	case schemas.FactContactUnsubscribed:
 		n.unsubscribed = true
+	}
+}
+
+// leave stops what waits.
+func (n *naive) leave() {
+	for _, r := range n.runs {
+		r.stop()
 	}
 }
 
@@ -460,10 +467,10 @@ func (w walker) waitFor(f object) (string, bool) {
 		for _, a := range alternatives {
 			switch {
 			case a["condition"] != nil:
-				if n.holds(a["condition"].(object)) {
+				if r.n.holds(a["condition"].(object)) {
 					return name(a)
 				}
-			case h != nil && n.meant(a, h, r):
+			case h != nil && r.n.meant(a, h, r):
 				r.last = *h
 				return name(a)
 			}
@@ -504,8 +511,8 @@ func (w walker) before(a object, since time.Time) *happening {
 }
 
 func (w walker) waitUntil(u object) (string, bool) {
-	n := w.r.n
 	for {
+		n := w.r.n // that of another, when the contact was merged meanwhile
 		date, known := dateOf(n.contactProps[u["property"].(string)], u)
 		switch {
 		case !known && u["missing"] == "continue":
@@ -520,7 +527,7 @@ func (w walker) waitUntil(u object) (string, bool) {
 			return "past", true
 		}
 		want := request{look: func(*happening) string {
-			now, still := dateOf(n.contactProps[u["property"].(string)], u)
+			now, still := dateOf(w.r.n.contactProps[u["property"].(string)], u)
 			if still != known || !now.Equal(date) {
 				return "moved"
 			}
@@ -625,6 +632,44 @@ func (n *naive) holds(c object) bool {
 	since := n.now.Add(-duration(c["within"].(string)))
 	found := slices.ContainsFunc(n.history, func(h happening) bool { return h.name == c["eventName"] && !h.at.Before(since) })
 	return found == (c["check"] == "exists")
+}
+
+// merge takes in another contact: of two runs of one journey and key the older goes on.
+func (n *naive) merge(l *naive, id string) {
+	for key, other := range l.entries {
+		e := n.entries[key]
+		if e == nil {
+			n.entries[key] = other
+			continue
+		}
+		e.count += other.count
+		if other.last.After(e.last) {
+			e.last = other.last
+		}
+		if other.goalUntil.After(e.goalUntil) {
+			e.goalUntil = other.goalUntil
+		}
+		if e.queued == nil {
+			e.queued = other.queued
+		}
+	}
+	for _, r := range l.runs {
+		r.n = n
+	}
+	n.runs, n.history = append(n.runs, l.runs...), append(n.history, l.history...)
+	n.unsubscribed = n.unsubscribed || l.unsubscribed
+	seen := map[string]bool{}
+	for _, r := range n.live() {
+		place := r.journey["id"].(string) + "\x00" + keyText(r.key)
+		if seen[place] {
+			queued := n.entries[place].queued
+			n.entries[place].queued = nil // the other goes on
+			r.exit("merged")
+			n.entries[place].queued = queued
+		}
+		seen[place] = true
+	}
+	n.record(happening{n.now, id, schemas.FactContactMerged, "", object{}})
 }
 
 // answered is what came of a call.

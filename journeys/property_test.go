@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,7 +230,12 @@ func (p *play) something() {
 			props["k"] = p.of("k", "x", "y")
 		}
 		name := p.of("event", "a", "b", "c")
-		p.both(p.s.event(name, text(props)), name, "", props)
+		occurred := p.s.now
+		if p.one("dated back", 5) {
+			occurred = occurred.Add(-time.Duration(rapid.IntRange(1, 300).Draw(p.T, "minutes")) * time.Minute)
+		}
+		id := p.s.eventAt(name, text(props), occurred)
+		p.naive.record(happening{occurred, id, name, "", props})
 	case "contact":
 		props := object{"plan": p.of("plan", "free", "pro"), "k": p.of("k", "x", "y")}
 		if !p.one("no date", 3) {
@@ -257,6 +263,22 @@ func (p *play) something() {
 		p.s.receipt(id, map[bool]string{true: schemas.ReceiptAccepted, false: schemas.ReceiptGivenUp}[accepted], `{}`)
 		p.naive.answered(id, accepted)
 	}
+}
+
+// merge makes two contacts one. What was due of both was told before.
+func (p *play) merge(other *play) {
+	for _, one := range []*play{p, other} {
+		lazy := one.lazy
+		one.lazy = false
+		one.until(one.s.now)
+		one.lazy = lazy
+	}
+	p.s.merge(other.s)
+	p.naive.merge(other.naive, "")
+	p.s.changes = append(slices.Clone(other.s.changes), p.s.changes...)
+	p.naive.story = append(slices.Clone(other.naive.story), p.naive.story...)
+	p.s.effects = append(slices.Clone(other.s.effects), p.s.effects...)
+	other.naive = nil
 }
 
 // story is what the machine's changes say.
@@ -289,9 +311,27 @@ func TestTheMachineAgreesWithANaiveInterpreter(t *testing.T) {
 		rt.Logf("%s", strings.Join(texts, "---\n"))
 		p := &play{drawing: d, s: newStage(rt, texts...), lazy: d.one("lazy", 2)}
 		p.naive = &naive{contact: someone, journeys: drawn, now: monday, contactProps: object{}, members: map[string]bool{}, entries: map[string]*naiveEntry{}}
+		other := &play{drawing: d, s: p.s.another(), lazy: p.lazy}
+		other.naive = &naive{contact: other.s.contact, journeys: drawn, now: monday, contactProps: object{}, members: map[string]bool{}, entries: map[string]*naiveEntry{}}
+		merges := d.one("merges", 2)
+		defer p.naive.leave()
+		defer other.naive.leave()
 		for range rapid.IntRange(1, 25).Draw(d.T, "records") {
-			p.until(p.s.now.Add(time.Duration(rapid.IntRange(0, 180).Draw(d.T, "minutes")) * time.Minute))
-			p.something()
+			at := p.s.now.Add(time.Duration(rapid.IntRange(0, 180).Draw(d.T, "minutes")) * time.Minute)
+			p.until(at)
+			if other.naive == nil || !merges {
+				p.something()
+				continue
+			}
+			other.until(at)
+			switch d.of("whom", "one", "the other", "both are one") {
+			case "one":
+				p.something()
+			case "the other":
+				other.something()
+			default:
+				p.merge(other)
+			}
 		}
 		p.lazy = false
 		p.until(p.s.now.Add(10 * day))
@@ -301,9 +341,6 @@ func TestTheMachineAgreesWithANaiveInterpreter(t *testing.T) {
 		}
 		require.Equal(rt, strings.Join(naive, "\n"), strings.Join(p.story(), "\n"))
 		p.balance()
-		for _, r := range p.naive.runs {
-			r.stop()
-		}
 	})
 }
 

@@ -285,6 +285,7 @@ func (s *stage) merge(loser *stage) {
 	s.t.Helper()
 	f := &schemas.Fact{ID: s.id(), Type: schemas.FactContactMerged, ContactID: s.contact, OccurredAt: s.now, Merged: &schemas.ContactMerged{LoserID: loser.contact, Properties: `{}`}}
 	s.facts.set.Merge(&s.facts.state, &loser.facts.state)
+	s.facts.unsubscribed = s.facts.unsubscribed || loser.facts.unsubscribed
 	s.step(&journeys.Input{ID: f.ID, OccurredAt: s.now, Fact: f, Loser: &loser.s})
 }
 

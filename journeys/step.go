@@ -55,7 +55,7 @@ func (w *work) take(in *Input, now time.Time) error {
 		return err
 	}
 	at := asOf(in, now)
-	if err := w.catchUp(min(micros(in.OccurredAt), at) - 1); err != nil {
+	if err := w.catchUp(at - 1); err != nil {
 		return err
 	}
 	w.begin(at)
@@ -75,9 +75,10 @@ func read(in *Input) (record, error) {
 	return factRecord(in.Fact)
 }
 
-// asOf is the instant for which a record is judged: when it was received, where it says so,
-// and not later than now. So records that waited to be handled come to the same as they
-// would have in time.
+// asOf is the instant for which a record is judged: when it was received or became true,
+// where it says so, and not later than now. So records that waited to be handled come to the
+// same as they would have in time, and one that a sender dated back ends no wait that was
+// over when it came.
 func asOf(in *Input, now time.Time) int64 {
 	received := int64(0)
 	switch {
@@ -85,7 +86,7 @@ func asOf(in *Input, now time.Time) int64 {
 		received = micros(in.Event.ReceivedAt)
 	case in.Fact != nil && in.Fact.Contact != nil:
 		received = micros(in.Fact.Contact.UpdatedAt)
-	case in.Receipt != nil:
+	case in.Receipt != nil, in.Fact != nil && (in.Fact.Bucket != nil || in.Fact.Journey != nil):
 		received = micros(in.OccurredAt)
 	}
 	return min(orNever(received), micros(now))
@@ -271,6 +272,9 @@ func (w *work) goals(r *record) {
 	for i := range w.s.entries {
 		e := &w.s.entries[i]
 		p := w.m.Program(e.journey, e.version)
+		if u := w.m.byID[e.journey]; p == nil && u != nil {
+			p = u.Program // the goal is no part of the version
+		}
 		if e.goalUntil == 0 || e.goalUntil < w.at || p == nil || p.goal == nil {
 			continue
 		}
