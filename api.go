@@ -9,7 +9,6 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"github.com/hogstream/hogstream/ingest"
-	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/loop"
@@ -28,7 +27,7 @@ func (a *App) openAPI() (http.Handler, []service, error) {
 		TrustedProxies: proxies, PublicURL: a.cfg.HTTP.PublicURL, Version: Version, AccessLog: a.cfg.Log.Access, HideDocs: a.cfg.HTTP.HideDocs,
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: a.console(), Metrics: a.metricsOnAPI(),
-		Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
+		Probes: a.probes(), Lag: a.lag, Workers: a.neededProcessors,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
 	if err != nil {
@@ -55,7 +54,7 @@ func (a *App) openHealth() (http.Handler, []service, error) {
 	health, err := ingest.New(ingest.Config{
 		HealthOnly: true, AdminKey: a.cfg.AdminAPIKey, PublicRateLimit: a.cfg.HTTP.PublicRateLimit, Version: Version, AccessLog: a.cfg.Log.Access,
 	}, ingest.Deps{
-		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.lag, Workers: processors.Names(),
+		DB: a.db, Metrics: a.metricsOnAPI(), Probes: a.probes(), Lag: a.lag, Workers: a.neededProcessors,
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
 	})
 	return health, nil, err

@@ -124,6 +124,9 @@ func TestAnEnrichmentAsksAndPatchesInARunningInstance(t *testing.T) {
 		return http.StatusOK, fmt.Sprintf(`{"name":"Of %s","employees":%d}`, user, n)
 	}
 	whileKnowing(t, answer, func(k *knowing) {
+		health := func() string { return string(k.send("GET", "/v1/health", "")) }
+		k.eventually(func() bool { return strings.Contains(health(), `"status":"healthy"`) }, health)
+		require.NotContains(t, health(), `"enrich":`, "nobody needs it yet")
 		k.send("PUT", "/v1/contacts", `{"userId":"early","properties":{"domain":"early.test"}}`)
 		k.send("PUT", "/v1/contacts", `{"userId":"without","properties":{"plan":"pro"}}`)
 		k.define("company", companyFile)
@@ -152,6 +155,13 @@ func TestAnEnrichmentAsksAndPatchesInARunningInstance(t *testing.T) {
 		require.Contains(t, metrics(), `hogstream_enrich_outcomes_total{enrichment="company",outcome="patched"} 3`)
 		require.Equal(t, []int{1, 1, 0}, []int{k.asked("company/early"), k.asked("company/ada"), k.asked("company/without")})
 		require.Empty(t, k.property("garbage", "company"))
+
+		k.eventually(func() bool {
+			return strings.Contains(health(), `"enrich":`) && strings.Contains(health(), `"status":"healthy"`)
+		}, health)
+		seen, err := k.db.ContactNamed(t.Context(), "ada", schemas.KindExternal)
+		require.NoError(t, err)
+		require.True(t, seen.LastSeenAt.Before(seen.UpdatedAt), "a patch does not mean that somebody was there")
 
 		// Nobody who was asked for is asked again because something else is defined.
 		k.define("other", strings.NewReplacer("id: company", "id: other", "backfill: 2s", "", "{company: .name, staff: .employees}", "{other: .name}").Replace(companyFile))

@@ -62,6 +62,16 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
+// neededProcessors are those for which there is something to do.
+func (a *App) neededProcessors() (names []string) {
+	for _, line := range processors.All() {
+		if line.Needed == nil || line.Needed(a.definitions.Set()) {
+			names = append(names, line.Name)
+		}
+	}
+	return names
+}
+
 // fillsWhenBegun has nobody be filled before the processor has begun.
 type fillsWhenBegun struct {
 	derive.Filling

@@ -246,12 +246,16 @@ func (h *health) addLag(report *healthReport, lag []stream.GroupLag, err error) 
 		return
 	}
 	report.Lag = map[string]groupLag{}
+	var workers []string
+	if h.api.deps.Workers != nil {
+		workers = h.api.deps.Workers()
+	}
 	for _, g := range lag {
-		if slices.Contains(h.api.deps.Workers, g.Group) { // other groups have the names of destinations, also of deleted ones
+		if slices.Contains(workers, g.Group) { // other groups have the names of destinations, also of deleted ones
 			report.Lag[g.Group] = groupLag{Lag: g.Lag, State: g.State}
 		}
 	}
-	for _, name := range h.api.deps.Workers {
+	for _, name := range workers {
 		g, known := report.Lag[name]
 		if known && hasMembers(g.State) {
 			continue

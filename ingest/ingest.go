@@ -113,8 +113,9 @@ type Deps struct {
 	Probes []Probe
 	// Lag says how far the consumer groups are behind, for health.
 	Lag func(context.Context) ([]stream.GroupLag, error)
-	// Workers are the groups without whose members no event gets any further.
-	Workers []string
+	// Workers are the groups without whose members no event gets any further, or what is
+	// defined is not done; nil is none.
+	Workers func() []string
 	// Logger, Registerer: silent and unmeasured without them.
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer

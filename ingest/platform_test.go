@@ -367,7 +367,7 @@ func TestHealthTellsProbesWhatIsWrong(t *testing.T) {
 	var kafka error
 	log := &memoryLog{}
 	api, err := ingest.New(ingest.Config{Version: "1.2.3"}, ingest.Deps{
-		Workers:  []string{"identity"},
+		Workers:  func() []string { return []string{"identity"} },
 		Appender: log, DB: pg.DB(), Now: func() time.Time { return now },
 		Probes: []ingest.Probe{{Name: "kafka", Needed: true, Check: func(context.Context) error { return kafka }}},
 		Lag: func(context.Context) ([]stream.GroupLag, error) {
@@ -428,7 +428,7 @@ func TestHealthIsDegradedWhileNothingBecomesOfAnEvent(t *testing.T) {
 	var lagErr, processor error
 	s := newServer(t, func(_ *ingest.Config, deps *ingest.Deps) {
 		deps.Now = func() time.Time { now = now.Add(time.Minute); return now }
-		deps.Workers = []string{"identity", "contacts"}
+		deps.Workers = func() []string { return []string{"identity", "contacts"} }
 		deps.Lag = func(context.Context) ([]stream.GroupLag, error) { return lag, lagErr }
 		deps.Probes = []ingest.Probe{{Name: "processor identity", Check: func(context.Context) error { return processor }}}
 	})
