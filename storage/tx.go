@@ -42,6 +42,7 @@ func (tx *Tx) Aside(ctx context.Context) (aside *Tx, end func()) {
 	aside = newBatchTx(tx.pool, conn, `BEGIN READ ONLY`)
 	// A bitmap announces each page to the system, which costs more than to read one of its cache.
 	aside.pipeline.write("begin transaction", `SET LOCAL enable_bitmapscan = off`)
+	aside.pipeline.write("begin transaction", `SET LOCAL idle_in_transaction_session_timeout = 0`) // it locks nothing
 	return aside, func() {
 		rollBack(ctx, conn.Conn())
 		conn.Release()

@@ -275,7 +275,7 @@ func TestAStepOfAFillingThatIsGivenUpIsPassedOver(t *testing.T) {
 
 func TestAStepOfAFillingThatIsTooMuchAtOnceIsMadeSmaller(t *testing.T) {
 	f := newFills(t, 20)
-	f.frame.pace.atOnce = 1000
+	f.frame.pace.atOnce = 30
 	f.p.version.Store(2)
 	_, err := storagetest.SQL(f.db).Exec(t.Context(), `UPDATE derived_contacts SET state = convert_to('{"version":1,"events":["' || repeat('x', 4 << 20) || '"]}', 'UTF8')`)
 	require.NoError(t, err)

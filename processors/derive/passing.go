@@ -18,14 +18,15 @@ import (
 
 // pacing is how many contacts the steps of fillings that come in one batch pass.
 type pacing struct {
-	atOnce int // with no other records, and how many times
-	times  int
-	beside int // once, when there are other records, or were lately: these wait for it
+	atOnce int // some at a time
+	times  int // as often as that with no other records
+	beside int // and so often when there are some, or were lately: these wait for it
 	lately time.Duration
 }
 
-// fillPace passes a million contacts in a minute where nothing else is to be done.
-var fillPace = pacing{atOnce: 500, times: 16, beside: 250, lately: time.Second}
+// fillPace holds up live records for some 50 ms: a step takes more than twice as long until its
+// signal is read, which is as short as the way through the log can be.
+var fillPace = pacing{atOnce: 500, times: 16, beside: 2, lately: time.Second}
 
 // paceOf is how many contacts are passed at once, and how many times, with a batch of so many
 // records.
@@ -34,10 +35,10 @@ func (f *Frame[S]) paceOf(now time.Time, records int) (atOnce, times int) {
 		f.live.Store(now.UnixNano())
 	}
 	switch {
-	case now.Sub(time.Unix(0, f.live.Load())) < f.pace.lately:
-		return f.pace.beside, 1
 	case f.failed.Load():
 		return f.pace.atOnce, 1
+	case now.Sub(time.Unix(0, f.live.Load())) < f.pace.lately:
+		return f.pace.atOnce, f.pace.beside
 	}
 	return f.pace.atOnce, f.pace.times
 }
@@ -91,7 +92,7 @@ type chunk[S any] struct {
 }
 
 // passes are those of signals for the version in use that stand where the filling does. Others
-// are of a chain that was left, or came twice. end must be called.
+// are of a chain that was left, or came twice. stop must be called.
 func (w *work[S]) passes(ctx context.Context, tx *storage.Tx, signals []*incoming) (*passes[S], error) {
 	p := &passes[S]{w: w, tx: tx, end: func() {}, places: map[int32]uuid.UUID{}, causes: map[int32]*stream.Record{}}
 	var ok bool
@@ -187,9 +188,8 @@ func (p *passes[S]) next(ctx context.Context) (c chunk[S], err error) {
 			return c, err
 		}
 		c = p.read(ctx, p.tx)
-	} else {
-		c = <-p.coming
-		p.coming = nil
+	} else if c, err = p.await(ctx); err != nil {
+		return c, err
 	}
 	if c.last || c.err != nil {
 		p.times = 0
@@ -199,6 +199,29 @@ func (p *passes[S]) next(ctx context.Context) (c chunk[S], err error) {
 	}
 	return c, c.err
 }
+
+// await waits for what is read aside. A transaction that is silent for long is taken for one
+// whose process stands still.
+func (p *passes[S]) await(ctx context.Context) (c chunk[S], err error) {
+	sign := time.NewTicker(signOfLife)
+	defer sign.Stop()
+	for {
+		select {
+		case c := <-p.coming:
+			p.coming = nil
+			return c, nil
+		case <-sign.C:
+			if err := p.saved(); err != nil {
+				return c, err
+			}
+			if _, err := p.tx.Clock(ctx); err != nil {
+				return c, err
+			}
+		}
+	}
+}
+
+const signOfLife = 3 * time.Second
 
 // save saves beside what goes on, which leaves the transaction alone until saved returns.
 func (p *passes[S]) save(ctx context.Context) {
