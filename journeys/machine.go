@@ -18,6 +18,9 @@ type InUse struct {
 	ByAdmin bool
 	// Paused: it enrols nobody, and its runs stay where they are.
 	Paused bool
+	// Filling: what its conditions ask of the contact is not all known yet. It enrols, and its
+	// runs wait at their first step until [Machine.Refill].
+	Filling bool
 }
 
 // Machine runs the journeys in use, and the runs of versions before them. It is immutable

@@ -93,6 +93,9 @@ func asOf(in *Input, now time.Time) int64 {
 }
 
 func (w *work) identify(in *Input) {
+	if in.Fact != nil && in.Fact.ContactID != in.ContactID {
+		return // it is of one that was merged into this contact, as it was then
+	}
 	var p person
 	if e := in.Event; e != nil {
 		p = person{deref(e.UserID), deref(e.Email), deref(e.AnonymousID)}
@@ -423,10 +426,10 @@ func (w *work) timedOut(id uuid.UUID, run *run, n *Node) {
 	}
 }
 
-// awake says that a run is not held by a pause.
+// awake says that a run is not held, by a pause or because the contact is to be filled.
 func (w *work) awake(r *run) bool {
 	u := w.m.byID[r.journey]
-	return u == nil || !u.Paused
+	return u == nil || !u.Paused && (!u.Filling || u.Program.version != r.version)
 }
 
 // needed is the earliest instant at which something is due; never for none.

@@ -20,6 +20,7 @@ import (
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/processors/enrich"
 	"github.com/hogstream/hogstream/processors/identity"
+	"github.com/hogstream/hogstream/processors/journeys"
 	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream/loop"
@@ -31,6 +32,7 @@ var table = []Processor{
 	{Name: contacts.Name, Topics: contacts.Topics(), Format: contacts.Format, New: newContacts, rebuild: rebuildContacts},
 	{Name: buckets.Name, Topics: derive.Topics(), Format: 1, New: newBuckets},
 	{Name: enrich.Name, Topics: derive.Topics(), Format: 1, New: newEnrich, Needed: definition.HasEnrichments},
+	{Name: journeys.Name, Topics: derive.Topics(), Format: 1, New: newJourneys},
 }
 
 // Processor is a line of the table.
@@ -134,6 +136,11 @@ func newEnrich(d Deps) (loop.Processor, error) {
 	return enrich.New(enrich.Options{Limits: d.limits(), Zone: d.Zone, Map: enrich.Workers(d.Programs)}, d.Codec, d.Registerer)
 }
 
+func newJourneys(d Deps) (loop.Processor, error) {
+	return journeys.New(journeys.Options{Limits: d.limits(), Zone: d.Zone}, d.Codec, d.Registerer)
+}
+
+// limits are those of conditions, with their defaults.
 func (d Deps) limits() predicate.Limits {
 	if d.Limits == (predicate.Limits{}) {
 		return predicate.DefaultLimits()

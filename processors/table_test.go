@@ -54,7 +54,7 @@ func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {
 		Session: sessionTimeout, Progress: func(n int) { read = n },
 	}
 	require.ErrorIs(t, processors.Rebuild(t.Context(), contacts.Name, deps), processors.ErrRunning)
-	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), "use identity or contacts or buckets")
+	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), "use identity or contacts or buckets or journeys")
 	stop()
 	env.Eventually(func(ctx context.Context) (bool, error) {
 		alive, err := admin.Members(ctx, processors.Names()...)

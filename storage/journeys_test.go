@@ -278,7 +278,7 @@ func TestAVersionOfAJourneyIsKeptAsLongAsARunMayNeedIt(t *testing.T) {
 			inUse = append(inUse, storage.JourneyVersion{JourneyID: "cart", Version: v, Definition: "{" + v + "}"})
 		}
 		require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error {
-			all, err := tx.KeepJourneyVersions(t.Context(), inUse)
+			all, _, err := tx.KeepJourneyVersions(t.Context(), inUse)
 			for _, v := range all {
 				kept = append(kept, v.Version)
 				require.Equal(t, "{"+v.Version+"}", v.Definition)
@@ -306,6 +306,11 @@ func TestAVersionOfAJourneyIsKeptAsLongAsARunMayNeedIt(t *testing.T) {
 		return left
 	}
 	require.Equal(t, []string{"1"}, keep("1"))
+	require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error {
+		_, changed, err := tx.KeepJourneyVersions(t.Context(), []storage.JourneyVersion{{JourneyID: "cart", Version: "1", Definition: "{1}"}})
+		require.False(t, changed)
+		return err
+	}))
 	change(storage.RunStarted)
 	require.Equal(t, []string{"1", "2"}, keep("2"))
 	require.Equal(t, []string{"2 live 0 in use true", "1 live 1 in use false"}, drop())

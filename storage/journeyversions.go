@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // JourneyVersion is a version of a journey that is in use, or that runs still belong to.
@@ -22,8 +23,9 @@ type JourneyVersion struct {
 const journeyVersionsLock = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.journey_versions', 0))`
 
 // KeepJourneyVersions notes which versions are in use, and returns all that are kept: those,
-// and others that runs may belong to. Of what it returns Live is not set.
-func (tx *Tx) KeepJourneyVersions(ctx context.Context, inUse []JourneyVersion) ([]JourneyVersion, error) {
+// and others that runs may belong to; and whether that was another list before. Of what it
+// returns Live is not set.
+func (tx *Tx) KeepJourneyVersions(ctx context.Context, inUse []JourneyVersion) (kept []JourneyVersion, changed bool, err error) {
 	journeys, versions, definitions := make([]string, len(inUse)), make([]string, len(inUse)), make([]string, len(inUse))
 	for i, v := range inUse {
 		journeys[i], versions[i], definitions[i] = v.JourneyID, v.Version, v.Definition
@@ -38,17 +40,20 @@ WHERE superseded_at IS NULL AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::t
 	const all = `SELECT journey_id, version, definition, since, superseded_at, 0::bigint FROM journey_versions ORDER BY journey_id, version`
 	var batch pgx.Batch
 	batch.Queue(journeyVersionsLock)
-	batch.Queue(keep, journeys, versions, definitions)
-	batch.Queue(supersede, journeys, versions)
-	var kept []JourneyVersion
+	counts := func(tag pgconn.CommandTag) error {
+		changed = changed || tag.RowsAffected() > 0
+		return nil
+	}
+	batch.Queue(keep, journeys, versions, definitions).Exec(counts)
+	batch.Queue(supersede, journeys, versions).Exec(counts)
 	batch.Queue(all).Query(func(rows pgx.Rows) (err error) {
 		kept, err = pgx.CollectRows(rows, scanJourneyVersion)
 		return err
 	})
 	if err := tx.sql.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, fmt.Errorf("keep versions of journeys: %w", err)
+		return nil, false, fmt.Errorf("keep versions of journeys: %w", err)
 	}
-	return kept, nil
+	return kept, changed, nil
 }
 
 func scanJourneyVersion(row pgx.CollectableRow) (v JourneyVersion, err error) {

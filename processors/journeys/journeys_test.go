@@ -1,0 +1,238 @@
+package journeys_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/definition"
+	machine "github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/processors/journeys"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+const day = 24 * time.Hour
+
+func written(id, rest string) string {
+	return "id: " + id + "\nname: " + id + "\nenabled: true\nentryLimit: unlimited\n" + rest
+}
+
+const branching = `
+trigger: {event: start}
+steps:
+  - branch:
+      - {as: member, when: {type: bucket, bucketId: vip}, do: [{email: {template: vip}}]}
+      - {as: active, when: {type: event, eventName: looked, check: count, operator: gte, value: 2, within: 1d}, do: [{email: {template: active}}]}
+      - {as: pro, when: {type: property, property: plan, operator: eq, value: pro}, do: [{email: {template: pro}}]}
+  - wait: 1h
+`
+
+func TestStepsKnowEventsPropertiesAndMembershipsOfTheContact(t *testing.T) {
+	s := newStage(t, written("b", branching))
+	s.event("looked")
+	s.event("start")
+	s.says("started b", "step b branch-0 else")
+	s.after(time.Hour)
+	s.says("step b wait-1 next", "completed b")
+	s.event("looked")
+	s.event("start")
+	s.says("started b", "step b branch-0 active", "step b branch-0.active.email-0 next")
+	s.after(2 * day)
+	s.updated(`{"plan":"pro"}`)
+	s.told = nil
+	s.event("start")
+	s.says("started b", "step b branch-0 pro", "step b branch-0.pro.email-0 next")
+	s.after(day)
+	s.transition("", "vip", "entered", 1)
+	s.told = nil
+	s.event("start")
+	s.says("started b", "step b branch-0 member", "step b branch-0.member.email-0 next")
+	s.after(day)
+	s.transition("", "vip", "left", 1)
+	s.transition("", "vip", "entered", 1) // read again after it had been written
+	s.told = nil
+	require.Len(t, s.effects, 3)
+	require.Equal(t, "vip", s.effects[2].(*schemas.EmailRequest).Template)
+}
+
+func TestNothingIsWrittenOfARecordThatNobodyLooksAt(t *testing.T) {
+	s := newStage(t, written("b", branching))
+	for _, name := range []string{"other", "another"} {
+		r := &derive.Record[journeys.State]{ID: s.identifier(), ContactID: s.id, Event: &schemas.Event{ID: s.identifier(), ContactID: s.id, Name: name, Properties: "{}", OccurredAt: s.now, ReceivedAt: s.now}}
+		result, err := s.logic.Step(s.state, r, s.now)
+		require.NoError(t, err)
+		require.True(t, result.Same)
+	}
+	require.False(t, s.logic.Wants(schemas.FactJourneyCompleted), "it is our own")
+	require.False(t, s.logic.Wants(schemas.FactEmailOpened))
+	require.True(t, s.logic.Wants(schemas.FactBucketEntered))
+	require.False(t, newStage(t).logic.Wants(schemas.FactBucketEntered), "there is no journey")
+}
+
+// A contact to whom a new definition has not come yet begins the journey, and stands at the
+// first step until all is known that its conditions ask for.
+func TestWhoIsNotFilledYetBeginsAndGoesOnWhenFilled(t *testing.T) {
+	s := newStage(t)
+	s.event("looked")
+	s.event("looked")
+	s.row.Properties = `{"plan":"pro"}` // nobody looked at it
+	s.use(written("b", branching))
+	s.event("start")
+	s.says("started b")
+	s.after(time.Minute)
+	s.refill()
+	s.after(0)
+	s.says("step b branch-0 active", "step b branch-0.active.email-0 next")
+	s.after(2 * time.Hour)
+	s.says("step b wait-1 next", "completed b")
+}
+
+func TestMembershipsFromBeforeAreTakenOver(t *testing.T) {
+	s := newStageOf(t, "ann", written("b", branching))
+	s.beside = &storage.Beside{Buckets: map[string]int64{"vip": 3}, Unsubscribed: true}
+	s.state, s.timers = s.logic.TakeOver(journeys.State{}, &derive.Known{Contact: &s.row, Beside: s.beside}, s.now)
+	s.event("start")
+	s.says("skipped b user_unsubscribed")
+	s.use(written("b", "subscribed: false"+branching))
+	s.refill()
+	s.event("start")
+	s.says("started b", "step b branch-0 member", "step b branch-0.member.email-0 next")
+}
+
+const waiting = "trigger: {event: start}\nexitOn: [{leftBucket: keen}]\nsteps: [{wait: 1d}, {email: {template: one}}]\n"
+
+// J5: what becomes of live runs when the journey is changed or removed, the journey says.
+func TestARunBelongsToItsVersionOrExitsWithIt(t *testing.T) {
+	changed := "trigger: {event: start}\nsteps: [{wait: 2d}, {email: {template: two}}]\n"
+	t.Run("finish", func(t *testing.T) {
+		s := newStage(t, written("b", waiting))
+		s.event("start")
+		s.use(written("b", changed))
+		s.refill()
+		s.event("start")
+		s.after(day)
+		s.says("started b", "skipped b already_active", "step b wait-0 next", "step b email-1 next", "completed b")
+		require.Equal(t, "one", s.effects[0].(*schemas.EmailRequest).Template)
+		s.event("start")
+		s.after(2 * day)
+		require.Equal(t, "two", s.effects[1].(*schemas.EmailRequest).Template)
+	})
+	t.Run("exit", func(t *testing.T) {
+		s := newStage(t, written("b", waiting))
+		s.event("start")
+		s.use(written("b", "onChange: exit\n"+changed))
+		s.refill()
+		s.says("started b", "exited b wait-0 definition_changed")
+	})
+	t.Run("removed", func(t *testing.T) {
+		s := newStage(t, written("b", "onChange: exit\n"+waiting), written("c", waiting))
+		s.event("start")
+		s.use()
+		s.refill()
+		s.says("started b", "started c", "exited b wait-0 definition_changed")
+		s.after(day)
+		s.says("step c wait-0 next", "step c email-1 next", "completed c")
+	})
+	t.Run("only the name", func(t *testing.T) {
+		s := newStage(t, written("b", "onChange: exit\n"+waiting))
+		s.event("start")
+		s.use(written("b", "description: new\nonChange: exit\n"+waiting))
+		s.refill()
+		s.says("started b")
+	})
+}
+
+func TestAPausedJourneyEnrolsNobodyAndItsRunsGoOnWhenItIsResumed(t *testing.T) {
+	s := newStage(t, written("b", waiting))
+	s.event("start")
+	s.useWith(func(j *definition.JourneyInUse) { j.Paused = true }, written("b", waiting))
+	s.refill()
+	s.event("start")
+	s.after(3 * day)
+	s.says("started b", "skipped b journey_paused")
+	s.use(written("b", waiting))
+	s.refill()
+	s.after(0)
+	s.says("step b wait-0 next", "step b email-1 next", "completed b")
+}
+
+func TestAJourneyThatIsSwitchedOffSaysByWhom(t *testing.T) {
+	s := newStage(t)
+	off := false
+	s.useWith(func(j *definition.JourneyInUse) { j.Enabled, j.Switched = false, &off }, written("b", waiting))
+	s.refill()
+	s.event("start")
+	s.says("skipped b journey_disabled_by_admin")
+	s.useWith(func(j *definition.JourneyInUse) { j.Enabled, j.Declared = false, false }, written("b", waiting))
+	s.refill()
+	s.event("start")
+	s.says("skipped b journey_disabled")
+}
+
+// Of two runs of one journey and key one goes on; and what is said of the buckets of a
+// contact that is no more ends none of the survivor's runs.
+func TestASurvivorGoesOnWithTheRunsOfBoth(t *testing.T) {
+	texts := []string{written("b", waiting), written("c", "trigger: {event: other}\nkey: cart\n"+waiting[len("trigger: {event: start}\n"):])}
+	ann, bob := newStageOf(t, "ann", texts...), newStageOf(t, "bob", texts...)
+	ann.updated(`{}`)
+	bob.updated(`{}`)
+	bob.event("start")
+	bob.now, ann.now = bob.now.Add(time.Minute), ann.now.Add(time.Minute)
+	ann.event("start")
+	ann.event("other", `{"cart":"a"}`)
+	bob.event("other", `{"cart":"b"}`)
+	bob.transition("", "keen", "entered", 1)
+	ann.told = nil
+	ann.merge(bob)
+	ann.says("exited b wait-0 merged")
+	ann.transition(bob.id, "keen", "left", 1)
+	ann.says()
+	require.Len(t, ann.state.Runs(), 3)
+	ann.after(day)
+	require.Len(t, ann.effects, 3)
+	require.Empty(t, ann.state.Runs())
+}
+
+func TestRunsAndEntriesAreCarriedOnWhenAContactIsTakenOverAnew(t *testing.T) {
+	s := newStage(t, written("b", waiting))
+	s.event("start")
+	s.told = nil
+	s.after(time.Hour)
+	before := s.state
+	s.state, s.timers = s.logic.TakeOver(before, &derive.Known{Contact: &s.row, Events: s.stored}, s.now)
+	require.Empty(t, s.state.Changes())
+	require.Equal(t, before.Runs(), s.state.Runs())
+	require.Equal(t, before.Entries(), s.state.Entries())
+	s.after(day)
+	s.says("step b wait-0 next", "step b email-1 next", "completed b")
+}
+
+func TestCommandsReachTheMachine(t *testing.T) {
+	s := newStage(t, written("b", waiting))
+	s.command(machine.CommandEnroll, machine.Command{Journey: "b", Properties: `{"x":1}`})
+	run := s.state.Runs()[0].ID
+	s.command(machine.CommandSkip, machine.Command{Run: run})
+	s.says("started b", "step b wait-0 skipped", "step b email-1 next", "completed b")
+	s.command(machine.CommandEnroll, machine.Command{Journey: "b"})
+	s.command(machine.CommandCancel, machine.Command{Run: s.state.Runs()[0].ID})
+	s.says("started b", "exited b wait-0 cancelled")
+	_, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ContactID: s.id, Command: &derive.Command{What: "dance", JSON: `{"run":"`+s.identifier()+`"}`}}, s.now)
+	require.ErrorContains(t, err, "unknown")
+	_, err = s.logic.Step(s.state, &derive.Record[journeys.State]{ContactID: s.id, Command: &derive.Command{What: "skip", JSON: `{"rnu":""}`}}, s.now)
+	require.ErrorContains(t, err, "rnu")
+}
+
+// What the state says after a step that failed is what it said before.
+func TestACircleFailsTheRecordAndLeavesTheStateAlone(t *testing.T) {
+	s := newStage(t,
+		"id: a\nname: a\nenabled: true\nentryLimit: unlimited\ntrigger: [{event: start}, {event: \"journey.exited:b\"}]\nsteps: [{exit: x}]\n",
+		"id: b\nname: b\nenabled: true\nentryLimit: unlimited\ntrigger: {event: \"journey.exited:a\"}\nsteps: [{branch: [{when: {type: event, eventName: start, check: exists}, do: [{exit: y}]}]}]\n")
+	before := encoded(t, s.state)
+	e := &schemas.Event{ID: s.identifier(), ContactID: s.id, Name: "start", Properties: "{}", OccurredAt: s.now, ReceivedAt: s.now}
+	_, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ID: e.ID, ContactID: s.id, OccurredAt: s.now, Event: e}, s.now)
+	require.ErrorContains(t, err, "circle")
+	require.Equal(t, before, encoded(t, s.state))
+}

@@ -1,0 +1,148 @@
+package journeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/definition"
+	machine "github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// New makes the processor. Its figures are registered on reg unless that is nil.
+func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*derive.Frame[State], error) {
+	p, err := newProcessor(opts, reg)
+	if err != nil {
+		return nil, err
+	}
+	return derive.New(p, encoder, reg)
+}
+
+func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
+	p := &processor{opts: opts, runs: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "journeys", Name: "runs_total",
+		Help: "What happened to runs, by journey (those beyond the first 200 are one, named other) and kind: started, completed, exited, failed, retried, converted; skipped is a trigger that did not enrol. A batch that is run again counts again.",
+	}, []string{"journey", "kind"}), steps: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "journeys", Name: "steps_total",
+		Help: "Steps of runs that ended, by journey. A batch that is run again counts again.",
+	}, []string{"journey"}), labels: map[string]bool{}, failing: prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "hogstream", Subsystem: "journeys", Name: "failing",
+		Help: "Journeys, and versions of them that runs belong to, that this process cannot run, such as windows beyond its EVENTS_RETENTION or what a later release wrote; their runs stay where they are.",
+	})}
+	if reg != nil {
+		if err := errors.Join(reg.Register(p.runs), reg.Register(p.steps), reg.Register(p.failing)); err != nil {
+			return nil, fmt.Errorf("processor %s: register figures: %w", Name, err)
+		}
+	}
+	return p, nil
+}
+
+// maxLabels bounds how many journeys have figures of their own.
+const maxLabels = 200
+
+// processor implements derive.Processor. It is safe for concurrent use.
+type processor struct {
+	codec
+	opts Options
+
+	mu    sync.Mutex
+	logic *Logic // of the version that was in use last
+	noted bool   // that its versions are kept is committed
+
+	runs    *prometheus.CounterVec
+	steps   *prometheus.CounterVec
+	failing prometheus.Gauge
+	labels  map[string]bool // journeys that have figures of their own
+}
+
+// Name implements derive.Processor.
+func (*processor) Name() string { return Name }
+
+// At implements derive.Processor. Definitions are read and compiled when their version is
+// another than before; then it is noted which versions of journeys are in use, until that is
+// found to be committed.
+func (p *processor) At(ctx context.Context, tx *storage.Tx) (derive.Logic[State], error) {
+	version, err := tx.DefinitionVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logic != nil && p.logic.version == version && p.noted {
+		return p.logic, nil
+	}
+	set, err := definition.Current(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	kept, changed, err := tx.KeepJourneyVersions(ctx, Versions(set))
+	if err != nil {
+		return nil, err
+	}
+	if p.logic == nil || p.logic.version != set.Version {
+		p.logic = Compile(set, kept, p.opts)
+		p.failing.Set(float64(len(p.logic.Failing())))
+	}
+	p.noted = !changed
+	return p.logic, nil
+}
+
+// Save implements derive.Processor: it writes runs where they are looked up.
+func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.Change[State]) error {
+	var changes []storage.JourneyChange
+	var forget []storage.ForgottenRuns
+	took := map[string]string{}
+	for i := range changed {
+		c := &changed[i]
+		if c.Forget {
+			forget = append(forget, storage.ForgottenRuns{ContactID: c.ContactID, Partition: c.Partition})
+			continue
+		}
+		for _, loser := range c.State.took {
+			took[loser] = c.ContactID
+		}
+		p.count(c.State.changes)
+		for j := range c.State.changes {
+			changes = append(changes, row(c, &c.State.changes[j]))
+		}
+	}
+	return tx.SaveJourneyChanges(ctx, changes, took, forget)
+}
+
+func row(c *derive.Change[State], ch *machine.Change) storage.JourneyChange {
+	return storage.JourneyChange{
+		Kind: ch.Kind, At: ch.At, ContactID: c.ContactID, Partition: c.Partition, JourneyID: ch.Journey, Version: ch.Version, Key: ch.Key, RunID: ch.Run,
+		Arm: ch.Arm, Entry: ch.Entry, EnteredAt: ch.Entered, Step: ch.Step, Outcome: ch.Outcome, Since: ch.Since, Next: ch.Next,
+		Reason: ch.Reason, Error: ch.Error, TriggerID: ch.Trigger,
+	}
+}
+
+// count adds what happened to the figures.
+func (p *processor) count(changes []machine.Change) {
+	for i := range changes {
+		c := &changes[i]
+		if c.Kind == machine.Stepped {
+			p.steps.WithLabelValues(p.label(c.Journey)).Inc()
+			continue
+		}
+		p.runs.WithLabelValues(p.label(c.Journey), c.Kind).Inc()
+	}
+}
+
+func (p *processor) label(journey string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.labels[journey] {
+		if len(p.labels) >= maxLabels {
+			return "other"
+		}
+		p.labels[journey] = true
+	}
+	return journey
+}

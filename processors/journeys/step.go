@@ -1,0 +1,239 @@
+package journeys
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	machine "github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// timerName is the one timer of a contact.
+const timerName = "due"
+
+// work is a step in hand. It is what the machine asks for facts of the contact.
+type work struct {
+	d       *subset
+	s       State
+	changed bool // the state is to be written
+	now     time.Time
+	// pending is the record in hand, until the machine has done what was due before it.
+	pending *schemas.Fact
+	few     [16]int
+}
+
+// work begins a step with what the state is filled for.
+func (l *Logic) work(s State, now time.Time) *work {
+	w := &work{d: l.whole(), s: s, now: now}
+	if s.known {
+		w.d = l.since(s.version)
+	} else {
+		w.changed = true
+		w.s.known, w.s.version = true, l.version
+	}
+	if w.d.circular { // it may fail half-way
+		w.s.members, w.s.facts = append([]membership(nil), s.members...), cloneFacts(&s.facts)
+	}
+	return w
+}
+
+// Step implements derive.Logic. What was due before a record is handled before it.
+func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
+	if f := r.Fact; f != nil && f.Bucket != nil && f.ContactID != r.ContactID {
+		// Of the membership of a contact that was merged into this one, which has its own.
+		return derive.Result[State]{State: s, Same: true, Timers: s.timers()}, nil
+	}
+	w := l.work(s, now)
+	in := &machine.Input{
+		ID: r.ID, ContactID: r.ContactID, OccurredAt: r.OccurredAt, Event: r.Event, Fact: r.Fact, Receipt: r.Receipt, ReceiptEpoch: r.ReceiptEpoch,
+	}
+	switch {
+	case r.Timer != nil:
+		w.s.due, w.changed = 0, true
+	case r.Command != nil:
+		c, err := readCommand(r.Command)
+		if err != nil {
+			return derive.Result[State]{}, err
+		}
+		in.Command = c
+	case r.Fact != nil:
+		w.pending = r.Fact
+	}
+	if r.Loser != nil {
+		w.takeIn(l, &r.Loser.State)
+		w.s.took = append(append(w.s.took, r.Loser.ContactID), r.Loser.Took...)
+		in.Loser = &r.Loser.State.runs
+	}
+	return w.step(func() (machine.Result, error) { return w.d.m.Step(w.s.runs, in, w, now) })
+}
+
+// step calls the machine, and takes over what it says.
+func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], error) {
+	said, err := call()
+	if err != nil {
+		return derive.Result[State]{}, err
+	}
+	w.s.runs = said.State
+	w.s.changes = append(w.s.changes, said.State.Changes()...)
+	w.changed = w.changed || !said.Same
+	// An armed timer that is too early stays: it finds nothing, and is armed anew then.
+	if due := micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
+		w.s.due, w.changed = due, true
+	}
+	return derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers()}, nil
+}
+
+func (s *State) timers() []derive.Timer {
+	if s.due == 0 {
+		return nil
+	}
+	return []derive.Timer{{What: timerName, Due: instant(s.due)}}
+}
+
+// Apply implements machine.Facts.
+func (w *work) Apply(r *predicate.Record) {
+	if touched := w.d.set.Apply(&w.s.facts, r, w.few[:0]); len(touched) > 0 || w.d.set.LooksAt(r.Name) {
+		w.changed = true
+	}
+	if f := w.pending; f != nil {
+		w.pending = nil
+		w.note(f)
+	}
+}
+
+// note takes in what facts say that is no property and no event.
+func (w *work) note(f *schemas.Fact) {
+	news := false
+	switch {
+	case f.Bucket != nil && f.Type == schemas.FactBucketEntered:
+		news = w.s.enter(f.Bucket.BucketID, f.Bucket.EntryCount)
+	case f.Bucket != nil && f.Type == schemas.FactBucketLeft:
+		news = w.s.leave(f.Bucket.BucketID, f.Bucket.EntryCount)
+	case f.Unsubscribed != nil && f.Unsubscribed.Scope == scopeAll && !w.s.unsubscribed:
+		w.s.unsubscribed, news = true, true
+	}
+	w.changed = w.changed || news
+}
+
+// scopeAll is that of somebody who unsubscribed from everything.
+const scopeAll = "all"
+
+// Evaluate implements machine.Facts.
+func (w *work) Evaluate(condition string, now time.Time) predicate.Verdict {
+	i := w.d.set.Index(condition)
+	if i < 0 {
+		return predicate.Verdict{} // its runs stand still until the contact is filled
+	}
+	return w.d.set.Evaluate(i, &w.s.facts, &w.s, now)
+}
+
+// Has implements machine.Facts.
+func (w *work) Has(bucketID string) bool { return w.s.Has(bucketID) }
+
+// Unsubscribed implements machine.Facts.
+func (w *work) Unsubscribed() bool { return w.s.unsubscribed }
+
+// takeIn folds in what was known of a contact when it was merged into this one. Where one of
+// the two is filled for fewer definitions, so is what comes of it.
+func (w *work) takeIn(l *Logic, loser *State) {
+	w.changed = true
+	if !loser.known {
+		return
+	}
+	if loser.version < w.s.version {
+		w.s.version = loser.version
+		w.d = l.since(w.s.version)
+	}
+	w.d.set.Fit(&w.s.facts)
+	w.d.set.Fit(&loser.facts)
+	w.d.set.Merge(&w.s.facts, &loser.facts)
+	w.s.unsubscribed = w.s.unsubscribed || loser.unsubscribed
+}
+
+// readCommand reads the JSON of a command.
+func readCommand(c *derive.Command) (*machine.Command, error) {
+	var out machine.Command
+	dec := json.NewDecoder(strings.NewReader(c.JSON))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&out); err != nil {
+		return nil, fmt.Errorf("command %s: %w", c.What, err)
+	}
+	out.What = c.What
+	return &out, nil
+}
+
+// TakeOver implements derive.Logic. Nobody begins a journey for what was before. Taken over
+// anew, runs and entries go on as they were.
+func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
+	w := &work{d: l.whole(), s: State{known: true, version: l.version, runs: before.runs.Clone()}, now: now}
+	w.know(k, &w.s.facts)
+	if k.Contact == nil {
+		return w.s, nil
+	}
+	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, known(k), w, now) })
+	if err != nil {
+		panic(err) // facts that follow from one another in a circle
+	}
+	return result.State, result.Timers
+}
+
+// Refill implements derive.Refills. Runs of journeys that have changed exit, where those say
+// so, and runs that stood still go on.
+func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[State], error) {
+	w := &work{d: l.whole(), s: s.clone(), now: now, changed: true}
+	l.since(s.version).set.Fit(&w.s.facts)
+	var history predicate.State
+	w.know(k, &history)
+	w.d.set.Fill(&w.s.facts, &history)
+	w.s.version = l.version
+	return w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, known(k), w, now) })
+}
+
+// know applies what Postgres knows: the row to the state, and the events to history, which
+// may be the same.
+func (w *work) know(k *derive.Known, history *predicate.State) {
+	for i := range k.Events {
+		said := stored(&k.Events[i])
+		w.d.set.Apply(history, &said, nil)
+	}
+	if b := k.Beside; b != nil {
+		w.s.unsubscribed = w.s.unsubscribed || b.Unsubscribed
+		for bucket, epoch := range b.Buckets {
+			w.s.enter(bucket, epoch)
+		}
+	}
+	if c := k.Contact; c != nil {
+		w.d.set.Apply(&w.s.facts, &predicate.Record{
+			Contact: c.Properties, HasUserID: c.ExternalID != "", HasEmail: c.Email != "", FirstSeen: c.FirstSeenAt, LastSeen: c.LastSeenAt,
+		}, nil)
+	}
+}
+
+func known(k *derive.Known) *machine.Known {
+	c := k.Contact
+	return &machine.Known{ContactID: c.ID, Properties: c.Properties, UserID: c.ExternalID, Email: c.Email, AnonymousID: c.AnonymousID}
+}
+
+// stored is what a stored event says. Its id is one: it was decoded before.
+func stored(e *storage.StoredEvent) predicate.Record {
+	said, err := predicate.FromEvent(&schemas.Event{
+		ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt,
+	})
+	if err != nil {
+		said.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(e.ID))
+	}
+	return said
+}
+
+// HandOver implements derive.Logic: runs go on with the survivor, and nothing is told.
+func (l *Logic) HandOver(s State, _ string, _ time.Time) (State, []schemas.Message) {
+	s.due, s.members = 0, nil
+	return s, nil
+}
