@@ -1,0 +1,175 @@
+package hogstream_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/stream"
+)
+
+// onTopic are the records of a topic that were committed, until enough says there are enough
+// of them.
+func onTopic[T any](t *testing.T, run *hogstream.Running, topic schemas.Topic, decode func([]byte) (T, error), enough func([]T) bool) (found []T) {
+	t.Helper()
+	cfg := hogstream.Config{}
+	run.FillIn(&cfg)
+	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Kafka.Brokers...), kgo.ConsumeTopics(stream.Config{}.Topic(topic)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.NoError(t, err)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	for !enough(found) {
+		fetches := client.PollFetches(ctx)
+		require.NoError(t, ctx.Err(), "%d records: %+v", len(found), found)
+		fetches.EachRecord(func(r *kgo.Record) {
+			m, err := decode(r.Value)
+			require.NoError(t, err)
+			found = append(found, m)
+		})
+	}
+	return found
+}
+
+// stories are what journeys told of a run each, in order.
+func stories(facts []*schemas.Fact) map[string]string {
+	out := map[string]string{}
+	for _, f := range facts {
+		if f.Journey == nil {
+			continue
+		}
+		words := []string{strings.TrimPrefix(f.Type, "journey.")}
+		for _, word := range []*string{f.Journey.Step, f.Journey.Outcome, f.Journey.Reason, f.Journey.Error} {
+			if word != nil {
+				words = append(words, *word)
+			}
+		}
+		key := f.Journey.JourneyID
+		if f.Journey.Key != nil {
+			key += " " + *f.Journey.Key
+		}
+		out[key] = strings.TrimPrefix(out[key]+", "+strings.Join(words, " "), ", ")
+	}
+	return out
+}
+
+// A cart is filled, a mail is asked for, the shop's own system is asked and answers, the
+// cart's owner becomes a member of a bucket, and the order ends the run of that cart alone.
+func TestAJourneyFromItsFileToItsEffects(t *testing.T) {
+	asked := make(chan string, 100)
+	crm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked <- string(body)
+		_, _ = io.WriteString(w, `{"discount":15}`)
+	}))
+	defer crm.Close()
+	cfg := devConfig(t)
+	cfg.Definitions.Dir = t.TempDir()
+	save := func(name, text string) {
+		path := filepath.Join(cfg.Definitions.Dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	save("buckets/asked.yaml", "id: asked\nname: Asked\nenabled: true\nkind: manual\n")
+	applied := make(chan *definition.Outcome, 100)
+	inDev(t, cfg, func(r *hogstream.Running) {
+		e := &erasing{t: t, run: r}
+		db, err := pgx.Connect(t.Context(), r.Database)
+		require.NoError(t, err)
+		defer func() { _ = db.Close(context.WithoutCancel(t.Context())) }()
+		var created struct{ ID string }
+		require.NoError(t, json.Unmarshal(e.send("POST", "/v1/admin/webhooks", `{"name":"crm","url":"`+crm.URL+`","eventTypes":["outbox"]}`), &created))
+		save("journeys/cart.yaml", `
+id: cart
+name: Abandoned cart
+enabled: true
+trigger: {event: cart.added}
+key: cartId
+exitOn: [{event: order.paid, where: {cartId: {run: key}}}]
+steps:
+  - email: {template: cart-1, props: {cart: {run: key}, total: {trigger: total}}}
+  - id: ask
+    call: {destination: `+created.ID+`, body: {cart: {run: key}}}
+  - set: {discount: {step: ask, path: [body, discount]}}
+  - bucket: {add: asked}
+  - trigger: {event: cart.reminded, properties: {cart: {run: key}}}
+  - wait: 30d
+`)
+		save("journeys/asked.yaml", `
+id: followed
+name: Followed
+enabled: true
+trigger: {event: "bucket.entered:asked"}
+steps: [{waitFor: {any: [{event: cart.reminded}], timeout: 1h}}]
+`)
+		for deadline := time.After(30 * time.Second); ; {
+			select {
+			case out := <-applied:
+				require.Empty(t, out.Set.Failing)
+				if len(out.Set.Journeys) < 2 {
+					continue
+				}
+			case <-deadline:
+				require.Fail(t, "the journeys were not applied")
+			}
+			break
+		}
+		e.send("POST", "/v1/events", `{"name":"cart.added","userId":"u1","email":"ada@example.com","eventProperties":{"cartId":"a","total":20}}`)
+		e.send("POST", "/v1/events", `{"name":"cart.added","userId":"u1","eventProperties":{"cartId":"b","total":30}}`)
+		codec := schemas.NewCodec()
+		mails := onTopic(t, r, schemas.TopicEmailRequests, codec.DecodeEmailRequest, func(all []*schemas.EmailRequest) bool { return len(all) >= 2 })
+		require.Equal(t, "cart-1", mails[0].Template)
+		require.Equal(t, "ada@example.com", *mails[0].To)
+		require.JSONEq(t, `{"cart":"a","total":20}`, mails[0].Props)
+
+		const upToTheWait = "started, step email-0 next, step ask accepted, step set-2 next, step bucket-3 next, step trigger-4 next"
+		done := func(want map[string]string) {
+			t.Helper()
+			var have map[string]string
+			onTopic(t, r, schemas.TopicLifecycle, codec.DecodeFact, func(facts []*schemas.Fact) bool {
+				have = stories(facts)
+				return len(have) >= len(want) && fmt.Sprint(have) == fmt.Sprint(want)
+			})
+		}
+		done(map[string]string{"cart a": upToTheWait, "cart b": upToTheWait, "followed": "started, step waitFor-0 cart.reminded, completed"})
+		e.send("POST", "/v1/events", `{"name":"order.paid","userId":"u1","eventProperties":{"cartId":"b"}}`)
+		done(map[string]string{"cart a": upToTheWait, "cart b": upToTheWait + ", exited wait-5 order.paid", "followed": "started, step waitFor-0 cart.reminded, completed"})
+
+		bodies := []string{<-asked, <-asked}
+		slices.Sort(bodies)
+		require.Equal(t, []string{`{"cart":"a"}`, `{"cart":"b"}`}, bodies)
+		require.Empty(t, asked, "each was asked once")
+		var contact struct{ Contact struct{ Properties map[string]any } }
+		e.eventually(func() bool {
+			var text string
+			require.NoError(t, db.QueryRow(t.Context(), `SELECT properties::text FROM contacts WHERE external_id = 'u1'`).Scan(&text))
+			require.NoError(t, json.Unmarshal([]byte(text), &contact.Contact.Properties))
+			return contact.Contact.Properties["discount"] == 15.0
+		}, func() string { return fmt.Sprint(contact) })
+		rows, err := db.Query(t.Context(), `SELECT coalesce(key, '') || ' ' || status || ' ' || node || ' ' || coalesce(reason, '') FROM journey_runs WHERE journey_id = 'cart' ORDER BY 1`)
+		require.NoError(t, err)
+		runs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.Equal(t, []string{`"a" waiting wait-5 `, `"b" exited wait-5 order.paid`}, runs)
+	}, hogstream.WithDefinitionsApplied(func(out *definition.Outcome, err error) {
+		if err == nil {
+			applied <- out
+		}
+	}))
+}
