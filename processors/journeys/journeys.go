@@ -180,6 +180,9 @@ func (l *Logic) subset(until int64) *subset {
 	d := &subset{m: machine.New(current, l.older, machine.Options{Zone: l.opts.Zone})}
 	d.set = l.must(filled)
 	d.names = eventsOf(l.must(rest))
+	if len(rest) > 0 || slices.ContainsFunc(current, func(u machine.InUse) bool { return u.Filling }) {
+		d.names = slices.Compact(slices.Sorted(slices.Values(append(d.names, d.m.LooksBack()...))))
+	}
 	for _, name := range d.m.Names() {
 		d.circular = d.circular || isOwn(name)
 	}

@@ -3,6 +3,7 @@ package journeys
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,7 +178,7 @@ func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, [
 	if k.Contact == nil {
 		return w.s, nil
 	}
-	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, known(k), w, now) })
+	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
 	if err != nil {
 		panic(err) // facts that follow from one another in a circle
 	}
@@ -193,7 +194,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	w.know(k, &history)
 	w.d.set.Fill(&w.s.facts, &history)
 	w.s.version = l.version
-	return w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, known(k), w, now) })
+	return w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
 }
 
 // know applies what Postgres knows: the row to the state, and the events to history, which
@@ -216,16 +217,26 @@ func (w *work) know(k *derive.Known, history *predicate.State) {
 	}
 }
 
-func known(k *derive.Known) *machine.Known {
+// known is what the machine is told, with the events that waits may look back at.
+func (w *work) known(k *derive.Known) *machine.Known {
 	c := k.Contact
-	return &machine.Known{ContactID: c.ID, Properties: c.Properties, UserID: c.ExternalID, Email: c.Email, AnonymousID: c.AnonymousID}
+	out := &machine.Known{ContactID: c.ID, Properties: c.Properties, UserID: c.ExternalID, Email: c.Email, AnonymousID: c.AnonymousID}
+	back := w.d.m.LooksBack()
+	for i := range k.Events {
+		if e := &k.Events[i]; slices.Contains(back, e.Name) && uuid.Validate(e.ID) == nil {
+			out.Events = append(out.Events, event(e))
+		}
+	}
+	return out
+}
+
+func event(e *storage.StoredEvent) *schemas.Event {
+	return &schemas.Event{ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt}
 }
 
 // stored is what a stored event says. Its id is one: it was decoded before.
 func stored(e *storage.StoredEvent) predicate.Record {
-	said, err := predicate.FromEvent(&schemas.Event{
-		ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt,
-	})
+	said, err := predicate.FromEvent(event(e))
 	if err != nil {
 		said.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(e.ID))
 	}
