@@ -23,6 +23,9 @@ type JourneyInUse struct {
 	InUse
 }
 
+// HasJourneys says whether a set has any.
+func HasJourneys(s *Set) bool { return len(s.Journeys) > 0 }
+
 // JourneyRef names a journey.
 func JourneyRef(id string) Ref { return Ref{JourneyKind, id} }
 

@@ -79,3 +79,15 @@ func (p *Program) matches(visit func(path string, m *matcher)) {
 		}
 	}
 }
+
+// Destinations are those that the journey asks, by name or id. Each once, in order.
+func (p *Program) Destinations() []string {
+	var out []string
+	for i := range p.nodes {
+		if c := p.nodes[i].step.Call; c != nil {
+			out = append(out, c.Destination)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -240,7 +240,7 @@ type Email struct {
 
 // Call asks a destination, and goes on when it has answered.
 type Call struct {
-	Destination string // its id
+	Destination string // its name, or its id
 	Body        *Value // nil: {}
 	Headers     map[string]string
 	// Timeout is until when it may be tried again; 1 hour by default.

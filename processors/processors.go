@@ -32,7 +32,7 @@ var table = []Processor{
 	{Name: contacts.Name, Topics: contacts.Topics(), Format: contacts.Format, New: newContacts, rebuild: rebuildContacts},
 	{Name: buckets.Name, Topics: derive.Topics(), Format: 1, New: newBuckets},
 	{Name: enrich.Name, Topics: derive.Topics(), Format: 1, New: newEnrich, Needed: definition.HasEnrichments},
-	{Name: journeys.Name, Topics: derive.Topics(), Format: 1, New: newJourneys},
+	{Name: journeys.Name, Topics: derive.Topics(), Format: 1, New: newJourneys, Needed: definition.HasJourneys},
 }
 
 // Processor is a line of the table.

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/definition"
 	machine "github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
@@ -49,8 +51,12 @@ type Logic struct {
 	older   []*machine.Program
 	buckets []string         // that there are, or that conditions ask for
 	failing map[string]error // by journey
-	revised []int64          // the revisions of what is in use, ascending
-	subsets []*subset        // by how many revisions are filled; the last has all
+
+	destinations []string          // that calls ask, by name
+	targets      map[string]string // their ids; of those that are there and take outbox records
+
+	revised []int64   // the revisions of what is in use, ascending
+	subsets []*subset // by how many revisions are filled; the last has all
 }
 
 // inUse is a journey that enrols.
@@ -152,8 +158,43 @@ func (l *Logic) program(def *machine.Journey) (*machine.Program, error) {
 	}
 	slices.Sort(l.buckets)
 	l.buckets = slices.Compact(l.buckets)
+	for _, name := range p.Destinations() {
+		if uuid.Validate(name) != nil && !slices.Contains(l.destinations, name) {
+			l.destinations = append(l.destinations, name)
+		}
+	}
 	_, err = l.conditions(p.Conditions())
 	return p, err
+}
+
+// asking is the logic with the destinations that there are.
+func (l *Logic) asking(targets []storage.CallTarget) *Logic {
+	out := *l
+	out.targets = make(map[string]string, len(targets))
+	for _, t := range targets {
+		if sub, err := schemas.ParseSubscription(t.EventTypes); err == nil && sub.WantsOutbox() {
+			out.targets[t.Name] = t.ID
+		}
+	}
+	return &out
+}
+
+// nobody stands for a destination that is not there: what is addressed to it is refused.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
+// address has calls go to the ids of the destinations that they name.
+func (l *Logic) address(effects []schemas.Message) {
+	for _, m := range effects {
+		o, is := m.(*schemas.Outbox)
+		if !is || uuid.Validate(o.Destination) == nil {
+			continue
+		}
+		id, there := l.targets[o.Destination]
+		if !there {
+			id = nobody
+		}
+		o.Destination = id
+	}
 }
 
 func (l *Logic) conditions(list []predicate.Named) (*predicate.Set, error) {

@@ -219,7 +219,7 @@ func TestCommandsReachTheMachine(t *testing.T) {
 	s.command(machine.CommandEnroll, machine.Command{Journey: "b"})
 	s.command(machine.CommandCancel, machine.Command{Run: s.state.Runs()[0].ID})
 	s.says("started b", "exited b wait-0 cancelled")
-	_, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ContactID: s.id, Command: &derive.Command{What: "dance", JSON: `{"run":"`+s.identifier()+`"}`}}, s.now)
+	_, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ContactID: s.id, Command: &derive.Command{What: "dance", JSON: `{"run":"` + s.identifier() + `"}`}}, s.now)
 	require.ErrorContains(t, err, "unknown")
 	_, err = s.logic.Step(s.state, &derive.Record[journeys.State]{ContactID: s.id, Command: &derive.Command{What: "skip", JSON: `{"rnu":""}`}}, s.now)
 	require.ErrorContains(t, err, "rnu")
@@ -235,4 +235,20 @@ func TestACircleFailsTheRecordAndLeavesTheStateAlone(t *testing.T) {
 	_, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ID: e.ID, ContactID: s.id, OccurredAt: s.now, Event: e}, s.now)
 	require.ErrorContains(t, err, "circle")
 	require.Equal(t, before, encoded(t, s.state))
+}
+
+func TestACallGoesToTheDestinationOfItsName(t *testing.T) {
+	text := written("b", "trigger: {event: start}\nsteps: [{call: {destination: crm}}]\n")
+	id := "0192f000-0000-7000-8000-00000000000c"
+	s := newStage(t, text)
+	s.logic = journeys.Asking(s.logic, []storage.CallTarget{{ID: id, Name: "crm", EventTypes: []string{"outbox"}}})
+	s.event("start")
+	require.Equal(t, id, s.effects[0].(*schemas.Outbox).Destination)
+
+	s = newStage(t, text)
+	s.logic = journeys.Asking(s.logic, []storage.CallTarget{{ID: id, Name: "crm", EventTypes: []string{"contact.*"}}})
+	s.event("start")
+	to, addressed := schemas.AddressOf(s.effects[0].Meta().Type)
+	require.True(t, addressed, "what nobody takes is refused, and the run is told")
+	require.NotEqual(t, id, to)
 }

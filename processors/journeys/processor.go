@@ -68,6 +68,18 @@ func (*processor) Name() string { return Name }
 // another than before; then it is noted which versions of journeys are in use, until that is
 // found to be committed.
 func (p *processor) At(ctx context.Context, tx *storage.Tx) (derive.Logic[State], error) {
+	l, err := p.compiled(ctx, tx)
+	if err != nil || len(l.destinations) == 0 {
+		return l, err
+	}
+	targets, err := tx.CallTargets(ctx, l.destinations)
+	if err != nil {
+		return nil, err
+	}
+	return l.asking(targets), nil
+}
+
+func (p *processor) compiled(ctx context.Context, tx *storage.Tx) (*Logic, error) {
 	version, err := tx.DefinitionVersion(ctx)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ const timerName = "due"
 
 // work is a step in hand. It is what the machine asks for facts of the contact.
 type work struct {
+	l       *Logic
 	d       *subset
 	s       State
 	changed bool // the state is to be written
@@ -32,7 +33,7 @@ type work struct {
 
 // work begins a step with what the state is filled for.
 func (l *Logic) work(s State, now time.Time) *work {
-	w := &work{d: l.whole(), s: s, now: now}
+	w := &work{l: l, d: l.whole(), s: s, now: now}
 	if s.known {
 		w.d = l.since(s.version)
 	} else {
@@ -81,6 +82,7 @@ func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], 
 	if err != nil {
 		return derive.Result[State]{}, err
 	}
+	w.l.address(said.Effects)
 	w.s.runs = said.State
 	w.s.changes = append(w.s.changes, said.State.Changes()...)
 	w.changed = w.changed || !said.Same
@@ -173,7 +175,7 @@ func readCommand(c *derive.Command) (*machine.Command, error) {
 // TakeOver implements derive.Logic. Nobody begins a journey for what was before. Taken over
 // anew, runs and entries go on as they were.
 func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
-	w := &work{d: l.whole(), s: State{known: true, version: l.version, runs: before.runs.Clone()}, now: now}
+	w := &work{l: l, d: l.whole(), s: State{known: true, version: l.version, runs: before.runs.Clone()}, now: now}
 	w.know(k, &w.s.facts)
 	if k.Contact == nil {
 		return w.s, nil
@@ -188,7 +190,7 @@ func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, [
 // Refill implements derive.Refills. Runs of journeys that have changed exit, where those say
 // so, and runs that stood still go on.
 func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[State], error) {
-	w := &work{d: l.whole(), s: s.clone(), now: now, changed: true}
+	w := &work{l: l, d: l.whole(), s: s.clone(), now: now, changed: true}
 	l.since(s.version).set.Fit(&w.s.facts)
 	var history predicate.State
 	w.know(k, &history)
