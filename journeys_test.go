@@ -154,7 +154,9 @@ steps: [{waitFor: {any: [{event: cart.reminded}], timeout: 1h, lookback: 10m}}]
 		slices.Sort(bodies)
 		require.Equal(t, []string{`{"cart":"a"}`, `{"cart":"b"}`}, bodies)
 		require.Empty(t, asked, "each was asked once")
-		var contact struct{ Contact struct{ Properties map[string]any } }
+		var contact struct {
+			Contact struct{ Properties map[string]any }
+		}
 		e.eventually(func() bool {
 			var text string
 			require.NoError(t, db.QueryRow(t.Context(), `SELECT properties::text FROM contacts WHERE external_id = 'u1'`).Scan(&text))
