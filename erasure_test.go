@@ -56,6 +56,9 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 		`{id: named, name: Named, enabled: true, criteria: {type: property, property: name, operator: exists}}`), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "buckets", "looked.yaml"), []byte(
 		`{id: looked, name: Looked, enabled: true, criteria: {type: event, eventName: looked, check: exists, within: 1h}}`), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(cfg.Definitions.Dir, "enrich"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "enrich", "named.yaml"), []byte(
+		`{id: named, name: Named, enabled: true, when: {type: property, property: name, operator: exists}, send: [name], destination: nobody, map: .}`), 0o600))
 	inDev(t, cfg, func(r *hogstream.Running) {
 		db, err := pgx.Connect(t.Context(), r.Database)
 		require.NoError(t, err)
@@ -75,12 +78,13 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 
 		e.eventually(func() bool { return e.derived(contacts)["timers"] > 0 }, func() string { return fmt.Sprint(e.derived(contacts)) })
 		require.Positive(t, e.derived(contacts)["members"])
+		e.eventually(func() bool { return e.derived(contacts)["enriched"] > 0 }, func() string { return "what is kept for enrichments" })
 		e.eventually(func() bool { return slices.Contains(e.tablesWithMark(), "bucket_members.entered_why") }, func() string { return "what is kept of a transition" })
 
 		e.erase()
 		e.eventually(func() bool {
 			left := e.derived(contacts)
-			return left["states"]+left["members"]+left["timers"]+left["held"] == 0
+			return left["states"]+left["members"]+left["timers"]+left["held"]+left["enriched"] == 0
 		}, func() string { return fmt.Sprint(e.derived(contacts)) })
 		require.Zero(t, e.counted("looked"))
 		require.Zero(t, e.counted("named"))
@@ -265,6 +269,7 @@ func (e *erasing) derived(contacts []string) map[string]int {
 	found := map[string]int{}
 	for what, from := range map[string]string{
 		"states": "derived_contacts WHERE state IS NOT NULL AND", "members": "bucket_members WHERE", "timers": "timers WHERE", "held": "derived_held WHERE",
+		"enriched": "derived_contacts WHERE processor = 'enrich' AND state IS NOT NULL AND",
 	} {
 		var n int
 		require.NoError(e.t, e.db.QueryRow(e.t.Context(), "SELECT count(*) FROM "+from+" contact_id = ANY ($1::text[]::uuid[])", contacts).Scan(&n))

@@ -84,6 +84,21 @@ func TestAChainOfReceiptsEndsInADeadLetter(t *testing.T) {
 	require.Contains(t, b.letters[0], "loop")
 }
 
+// A step that only follows because of a long wait begins a chain, whatever the hops of the
+// record that told it.
+func TestAStepThatFollowsFromALongWaitBeginsAChain(t *testing.T) {
+	b := newBench(t, func(s []string, r *Record[[]string], now time.Time) (Result[[]string], error) {
+		return Result[[]string]{State: s, Outputs: []schemas.Message{&schemas.Outbox{Kind: schemas.OutboxCall, Destination: "d"}}, Anew: r.Receipt != nil}, nil
+	})
+	b.handle(event("one", 1, maxHops-1))
+	for range 2 * maxHops {
+		o := b.sent[len(b.sent)-1].(*schemas.Outbox)
+		b.handle(schemas.ReceiptOf(o, schemas.Receipt{Result: schemas.ReceiptAccepted}, b.m.now))
+		require.Equal(t, 1, b.sent[len(b.sent)-1].(*schemas.Outbox).Hops)
+	}
+	require.Empty(t, b.letters)
+}
+
 func TestAReceiptFollowsAContactThatWasMergedAwayAndWaitsForItsHandOver(t *testing.T) {
 	loser := newBench(t, asking)
 	loser.handle(event("one", 1, 0))
