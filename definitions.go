@@ -27,13 +27,13 @@ func (a *App) readDefinitions() (*definition.Files, error) {
 		if !a.added.built {
 			return nil, nil
 		}
-		return definition.Built(a.added.buckets, opts)
+		return definition.Built(a.added.defined, opts)
 	}
 	files, err := definition.Load(a.cfg.Definitions.Dir, opts)
 	if err != nil || !a.added.built {
 		return files, err
 	}
-	return files.With(definition.All(a.added.buckets), opts)
+	return files.With(a.added.defined, opts)
 }
 
 // startDefinitions puts in use what this process is to put in use, and reads what is.
@@ -61,7 +61,7 @@ func (a *App) applyAtStart(ctx context.Context) error {
 	if !a.added.built {
 		return nil
 	}
-	files, err := definition.Built(a.added.buckets, a.cfg.DefinitionOptions())
+	files, err := definition.Built(a.added.defined, a.cfg.DefinitionOptions())
 	if err == nil {
 		_, err = a.apply(ctx, files)
 	}

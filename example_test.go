@@ -12,6 +12,7 @@ import (
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 )
 
@@ -125,6 +126,55 @@ func ExampleWithBuckets() {
 		fmt.Println(err)
 	}
 	// Output: bucket.entered loyal ada
+}
+
+// A journey may be Go code: it waits for weeks in a function call, and goes on in another
+// process.
+func ExampleWithJourneys() {
+	cfg, remove := exampleConfig()
+	defer remove()
+	welcome := journeys.Define("welcome", "1", func(r *journeys.Run) error {
+		r.Email("hello", journeys.Email{Template: "hello"})
+		came, _ := r.WaitFor("first order", journeys.WaitFor{
+			Any:     []journeys.Alternative{{Match: journeys.Match{Event: "order.completed"}}},
+			Timeout: 14 * 24 * time.Hour,
+		})
+		if came == journeys.OutcomeTimeout {
+			r.Email("reminder", journeys.Email{Template: "reminder"})
+			return nil
+		}
+		return r.Exit("has ordered")
+	})
+	welcome.Trigger.Records = []journeys.Match{{Event: "signed.up"}}
+	told := make(chan string, 1)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Type string
+			Data struct{ JourneyID, Reason string }
+		}
+		if json.NewDecoder(r.Body).Decode(&body) == nil {
+			told <- fmt.Sprint(body.Type, " ", body.Data.JourneyID, ": ", body.Data.Reason)
+		}
+	}))
+	defer receiver.Close()
+
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	err := hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
+		defer stop() // ends RunDev
+		send(r, http.MethodPost, "/v1/admin/webhooks", `{"url":"`+receiver.URL+`","eventTypes":["journey.exited"]}`)
+		send(r, http.MethodPost, "/v1/events", `{"name":"signed.up","userId":"ada"}`)
+		send(r, http.MethodPost, "/v1/events", `{"name":"order.completed","userId":"ada"}`)
+		select {
+		case text := <-told:
+			fmt.Println(text)
+		case <-ctx.Done():
+		}
+	}, hogstream.WithJourneys(welcome))
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: journey.exited welcome: has ordered
 }
 
 // Who is in a bucket is asked of the database, by any program that may reach it.

@@ -2,9 +2,11 @@ package hogstream
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/sinks"
 )
 
@@ -17,8 +19,9 @@ type options struct {
 	middleware []func(http.Handler) http.Handler
 	progress   func(step string)
 
-	buckets []definition.Bucket
-	built   bool // buckets were given, were it none
+	defined []definition.Definition
+	built   bool // definitions were given, were it none
+	coded   []journeys.Journey
 	applied func(*definition.Outcome, error)
 }
 
@@ -46,7 +49,26 @@ func WithMiddleware(middleware ...func(http.Handler) http.Handler) Option {
 // the same, and no bucket to take the last ones away. One that has a fault, or an id that
 // stands twice or in a file, is an error of New.
 func WithBuckets(buckets ...definition.Bucket) Option {
-	return func(o *options) { o.buckets, o.built = append(o.buckets, buckets...), true }
+	return func(o *options) { o.defined, o.built = append(o.defined, definition.All(buckets)...), true }
+}
+
+// WithJourneys defines journeys in Go as [WithBuckets] does buckets, with steps that are
+// values or, as [journeys.Define] makes them, code. Of one whose steps are code, versions
+// before may be given, too, in front of the one to be used: live runs go on with the code
+// that they began with, as long as it is given.
+func WithJourneys(list ...journeys.Journey) Option {
+	return func(o *options) {
+		o.built = true
+		for i, j := range list {
+			if j.Coded {
+				o.coded = append(o.coded, j)
+			}
+			newer := func(other journeys.Journey) bool { return other.ID == j.ID && j.Coded && other.Coded }
+			if !slices.ContainsFunc(list[i+1:], newer) {
+				o.defined = append(o.defined, definition.Journey{Journey: j})
+			}
+		}
+	}
 }
 
 // WithDefinitionsApplied has fn called each time RunDev has applied the files of

@@ -96,7 +96,7 @@ func (a *App) processors() (services []service, filling []derive.Filling, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	deps := processors.Deps{Settings: settings, Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers()}
+	deps := processors.Deps{Settings: settings, Codec: a.codec, Definitions: a.definitions, Limits: a.cfg.DefinitionOptions().Limits, Registerer: a.tel.Metrics, Followers: processors.Followers(), Coded: a.added.coded}
 	if a.ownBroker != nil {
 		deps.Repeats = repeatedTransactions * a.cfg.Data.BatchRecords
 	}

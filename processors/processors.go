@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hogstream/hogstream/definition"
+	language "github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/buckets"
 	"github.com/hogstream/hogstream/processors/contacts"
@@ -73,6 +74,7 @@ type Deps struct {
 	Codec       *schemas.Codec
 	Definitions *definition.Watcher
 	Limits      predicate.Limits      // of conditions; the zero value is predicate.DefaultLimits
+	Coded       []language.Journey    // journeys whose steps are code
 	Programs    *program.Workers      // run the mappings of enrichments
 	Registerer  prometheus.Registerer // of figures; may be nil
 	// Followers are the processors that contacts tells of merges and deletions.
@@ -137,7 +139,7 @@ func newEnrich(d Deps) (loop.Processor, error) {
 }
 
 func newJourneys(d Deps) (loop.Processor, error) {
-	return journeys.New(journeys.Options{Limits: d.limits(), Zone: d.Zone}, d.Codec, d.Registerer)
+	return journeys.New(journeys.Options{Limits: d.limits(), Zone: d.Zone, Coded: d.Coded}, d.Codec, d.Registerer)
 }
 
 // limits are those of conditions, with their defaults.

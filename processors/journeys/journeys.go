@@ -40,6 +40,8 @@ const Name = machine.Name
 type Options struct {
 	Limits predicate.Limits
 	Zone   *time.Location // of contacts and journeys that name none; nil is UTC
+	// Coded are the journeys whose steps are code that this program has.
+	Coded []machine.Journey
 }
 
 // Logic is the journeys of a set of definitions, and the versions before them that runs may
@@ -79,8 +81,8 @@ type subset struct {
 // Versions are those that the journeys of a set have, to be kept.
 func Versions(set *definition.Set) []storage.JourneyVersion {
 	var out []storage.JourneyVersion
-	for i := range set.Journeys {
-		j := &set.Journeys[i].Journey.Journey
+	for _, inUse := range set.AllJourneys() {
+		j := &inUse.Journey.Journey
 		out = append(out, storage.JourneyVersion{JourneyID: j.ID, Version: j.Identity(), Definition: j.Canonical()})
 	}
 	return out
@@ -93,8 +95,8 @@ func Compile(set *definition.Set, kept []storage.JourneyVersion, opts Options) *
 	for i := range set.Buckets {
 		l.buckets = append(l.buckets, set.Buckets[i].ID)
 	}
-	for i := range set.Journeys {
-		l.use(&set.Journeys[i])
+	for _, j := range set.AllJourneys() {
+		l.use(&j)
 	}
 	l.keep(kept)
 	for n := range len(l.revised) + 1 {
@@ -149,7 +151,7 @@ func (l *Logic) keep(kept []storage.JourneyVersion) {
 
 // program compiles a journey, and its conditions by themselves.
 func (l *Logic) program(def *machine.Journey) (*machine.Program, error) {
-	p, err := machine.Compile(*def, machine.Options{Zone: l.opts.Zone})
+	p, err := machine.Compile(*def, machine.Options{Zone: l.opts.Zone, Coded: l.opts.Coded})
 	if err != nil {
 		return nil, err
 	}
@@ -224,11 +226,8 @@ func (l *Logic) subset(until int64) *subset {
 	if len(rest) > 0 || slices.ContainsFunc(current, func(u machine.InUse) bool { return u.Filling }) {
 		d.names = slices.Compact(slices.Sorted(slices.Values(append(d.names, d.m.LooksBack()...))))
 	}
-	for _, name := range d.m.Names() {
-		d.circular = d.circular || isOwn(name)
-	}
 	for _, typ := range ownFacts {
-		d.circular = d.circular || d.set.LooksAt(typ)
+		d.circular = d.circular || d.set.LooksAt(typ) || d.m.LooksAt(typ)
 	}
 	return d
 }

@@ -1,6 +1,8 @@
 package journeys_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,8 +10,10 @@ import (
 
 	"github.com/hogstream/hogstream/definition"
 	machine "github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/processors/journeys"
+	"github.com/hogstream/hogstream/schedule"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
@@ -251,4 +255,47 @@ func TestACallGoesToTheDestinationOfItsName(t *testing.T) {
 	to, addressed := schemas.AddressOf(s.effects[0].Meta().Type)
 	require.True(t, addressed, "what nobody takes is refused, and the run is told")
 	require.NotEqual(t, id, to)
+}
+
+// What was due before a record is judged without it, whatever it tells meanwhile.
+func TestWhatIsDueBeforeARecordDoesNotKnowIt(t *testing.T) {
+	s := newStage(t,
+		written("a", "trigger: {event: start}\nsteps: [{wait: 1h}]\n"),
+		written("b", "trigger: {event: start}\nsteps: [{wait: 2h}, {branch: [{when: {type: bucket, bucketId: keen}, do: [{exit: keen}]}, {else: [{exit: not keen}]}]}]\n"))
+	s.event("start")
+	s.now = s.now.Add(3 * time.Hour)
+	s.transition(s.id, "keen", "entered", 1)
+	require.Contains(t, strings.Join(s.told, "\n"), "not keen")
+}
+
+// Journeys that stand with a bucket, and those whose steps are code, run like any other.
+func TestReactionsAndCodeRunLikeAnyOther(t *testing.T) {
+	s := newStage(t)
+	code := machine.Define("code", "1", func(r *machine.Run) error {
+		r.Wait("an hour", schedule.Until{After: time.Hour})
+		r.Email("hello", machine.Email{Template: "hello"})
+		return nil
+	})
+	code.Trigger.Records = []machine.Match{{Event: "start"}}
+	var stored machine.Journey
+	require.NoError(t, json.Unmarshal([]byte(code.Canonical()), &stored))
+	s.set.Version++
+	s.set.Buckets[0].On = machine.Reactions{{On: machine.OnEnter, Steps: []machine.Step{{Email: &machine.Email{Template: "welcome"}}}}}
+	s.set.Journeys = []definition.JourneyInUse{{Journey: definition.Journey{Journey: stored}, InUse: definition.InUse{Revision: 1, Declared: true}}}
+	s.logic = journeys.Compile(&s.set, nil, journeys.Options{Limits: predicate.DefaultLimits(), Coded: []machine.Journey{code}})
+	require.Empty(t, s.logic.Failing())
+	s.refill()
+	s.transition(s.id, "keen", "entered", 1)
+	s.event("start")
+	s.after(2 * time.Hour)
+	var mails []string
+	for _, e := range s.effects {
+		if m, is := e.(*schemas.EmailRequest); is {
+			mails = append(mails, m.Template)
+		}
+	}
+	require.Equal(t, []string{"welcome", "hello"}, mails)
+
+	without := journeys.Compile(&s.set, nil, journeys.Options{Limits: predicate.DefaultLimits()})
+	require.ErrorContains(t, without.Failing()["code"], "is not in this program")
 }

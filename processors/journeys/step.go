@@ -105,7 +105,8 @@ func (w *work) Apply(r *predicate.Record) {
 	if touched := w.d.set.Apply(&w.s.facts, r, w.few[:0]); len(touched) > 0 || w.d.set.LooksAt(r.Name) {
 		w.changed = true
 	}
-	if f := w.pending; f != nil {
+	// What is due before the record in hand may tell facts, which come here before it.
+	if f := w.pending; f != nil && f.ID == r.ID.String() {
 		w.pending = nil
 		w.note(f)
 	}
