@@ -168,9 +168,70 @@ steps: [{waitFor: {any: [{event: cart.reminded}], timeout: 1h, lookback: 10m}}]
 		runs, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
 		require.Equal(t, []string{`"a" waiting wait-5 `, `"b" exited wait-5 order.paid`}, runs)
+		e.operateJourneys()
 	}, hogstream.WithDefinitionsApplied(func(out *definition.Outcome, err error) {
 		if err == nil {
 			applied <- out
 		}
 	}))
+}
+
+// operateJourneys looks at the runs of cart, ends the one that waits, and enrols by hand.
+func (e *erasing) operateJourneys() {
+	t := e.t
+	t.Helper()
+	var list struct {
+		Journeys []struct {
+			ID     string
+			Counts map[string]int
+		}
+	}
+	require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys", ""), &list))
+	require.Len(t, list.Journeys, 2)
+	require.Equal(t, map[string]int{"active": 0, "waiting": 1, "completed": 0, "failed": 0, "exited": 1, "skipped": 0, "converted": 0}, list.Journeys[0].Counts)
+	states := func(filter string) (found []struct{ ID, Status, Reason, CurrentNodeID, Key string }) {
+		var page struct {
+			States []struct{ ID, Status, Reason, CurrentNodeID, Key string }
+		}
+		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart/states"+filter, ""), &page))
+		return page.States
+	}
+	waiting := states("?status=waiting&userId=u1")
+	require.Len(t, waiting, 1)
+	require.Equal(t, "wait-5", waiting[0].CurrentNodeID)
+	run := "/v1/admin/journeys/cart/states/" + waiting[0].ID
+	status, _ := e.request("POST", run+"/retry", `{}`)
+	require.Equal(t, http.StatusConflict, status, "it did not fail")
+	e.send("DELETE", run, "")
+	e.eventually(func() bool { s := states("?reason=cancelled"); return len(s) == 1 && s[0].ID == waiting[0].ID }, func() string { return fmt.Sprint(states("")) })
+	status, _ = e.request("DELETE", run, "")
+	require.Equal(t, http.StatusConflict, status)
+
+	e.send("POST", "/v1/admin/journeys/cart/enroll", `{"userId":"u1","properties":{"cartId":"c"}}`)
+	e.eventually(func() bool { return len(states("?step=wait-5&status=waiting")) == 1 }, func() string { return fmt.Sprint(states("")) })
+	e.send("POST", "/v1/admin/journeys/cart/states/"+states("?status=waiting")[0].ID+"/skip", "")
+	e.eventually(func() bool { return len(states("?status=completed")) == 1 }, func() string { return fmt.Sprint(states("")) })
+
+	e.send("PATCH", "/v1/admin/journeys/cart", `{"paused":true}`)
+	e.send("POST", "/v1/admin/journeys/cart/enroll", `{"userId":"u1","properties":{"cartId":"d"}}`)
+	var shown struct {
+		Journey struct {
+			Paused   bool
+			Counters []struct {
+				What, Detail string
+				Count        int
+			}
+		}
+	}
+	e.eventually(func() bool {
+		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart", ""), &shown))
+		for _, n := range shown.Journey.Counters {
+			if n.What == "skipped" && n.Detail == "journey_paused" {
+				return shown.Journey.Paused && n.Count == 1
+			}
+		}
+		return false
+	}, func() string { return fmt.Sprint(shown) })
+	status, _ = e.request("GET", "/v1/admin/journeys/none", "")
+	require.Equal(t, http.StatusNotFound, status)
 }

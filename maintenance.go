@@ -32,6 +32,10 @@ func (a *App) maintain(ctx context.Context) error {
 
 const (
 	answersKept = 10 * time.Minute
+	// Runs of journeys that ended are shown so long; their counters stay, and their story
+	// stands on the log. A version that was just superseded may still be given a run.
+	runsKept     = 90 * 24 * time.Hour
+	versionsKept = time.Hour
 	// What guards against a record outlives its topic's retention, which brokers
 	// apply late.
 	beyondRetention      = 7 * 24 * time.Hour
@@ -194,6 +198,11 @@ func (a *App) maintainOnce(ctx context.Context, now time.Time) {
 				return nil
 			}
 			_, err := a.db.DropEventPartitions(ctx, now.Add(-keep.events))
+			return err
+		}},
+		{"finished runs of journeys", a.clean(ctx, now, runsKept, a.db.CleanJourneyRuns)},
+		{"versions of journeys", func() error {
+			_, err := a.db.DropJourneyVersions(ctx, now.Add(-versionsKept))
 			return err
 		}},
 		{"audit entries", a.clean(ctx, now, longest(a.cfg.Database.AuditRetention), a.db.CleanAudit)},

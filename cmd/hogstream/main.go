@@ -44,6 +44,7 @@ type cli struct {
 	Events       eventsCmd       `cmd:"" help:"Send events."`
 	Contacts     contactsCmd     `cmd:"" help:"Look at contacts; create, change and erase them."`
 	Buckets      bucketsCmd      `cmd:"" help:"Look at buckets and their members; put contacts into manual ones."`
+	Journeys     journeysCmd     `cmd:"" help:"Look at journeys and their runs; enrol, cancel, retry, pause."`
 	Enrich       enrichCmd       `cmd:"" help:"Look at enrichments: what is asked about contacts, and what comes of it."`
 	Trace        traceCmd        `cmd:"" help:"Say what led to a record, and what it caused."`
 	Destinations destinationsCmd `cmd:"" help:"Manage where records are delivered to."`

@@ -1,0 +1,407 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+type journeysCmd struct {
+	Ls     journeysLsCmd     `cmd:"" help:"List journeys, with how many runs wait and ended."`
+	Show   journeysShowCmd   `cmd:"" help:"Show a journey: how many runs came to each step, went on, ended there and stand there."`
+	Runs   journeysRunsCmd   `cmd:"" help:"List runs of a journey, the newest first."`
+	Run    journeysRunCmd    `cmd:"" help:"Show a run."`
+	Enroll journeysEnrollCmd `cmd:"" help:"Enrol a contact by hand; the guards hold."`
+	Cancel journeysCancelCmd `cmd:"" help:"End a run."`
+	Skip   journeysSkipCmd   `cmd:"" help:"End the open wait of a run, as if its time had come."`
+	Retry  journeysRetryCmd  `cmd:"" help:"Go on with a run that failed, at the step that did."`
+	Pause  journeysPauseCmd  `cmd:"" help:"Have a journey enrol nobody and its runs stand still."`
+	Resume journeysResumeCmd `cmd:"" help:"Have a paused journey go on."`
+}
+
+const journeysPath = "/v1/admin/journeys"
+
+type journeySummary struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Enabled bool   `json:"enabled"`
+	Paused  bool   `json:"paused"`
+	Version string `json:"version"`
+	Counts  struct {
+		Waiting   int64 `json:"waiting"`
+		Completed int64 `json:"completed"`
+		Failed    int64 `json:"failed"`
+		Exited    int64 `json:"exited"`
+		Skipped   int64 `json:"skipped"`
+		Converted int64 `json:"converted"`
+	} `json:"counts"`
+}
+
+// state is the journey in a word.
+func (j *journeySummary) state() string {
+	switch {
+	case j.Paused:
+		return "paused"
+	case !j.Enabled:
+		return "disabled"
+	}
+	return "live"
+}
+
+type journeyRun struct {
+	ID          string  `json:"id"`
+	UserID      string  `json:"userId"`
+	JourneyID   string  `json:"journeyId"`
+	Version     string  `json:"version"`
+	Key         *string `json:"key"`
+	Arm         *string `json:"arm"`
+	Status      string  `json:"status"`
+	CurrentNode string  `json:"currentNodeId"`
+	Since       string  `json:"since"`
+	EntryCount  int64   `json:"entryCount"`
+	Reason      *string `json:"reason"`
+	Error       *string `json:"errorMessage"`
+	Trigger     string  `json:"triggerId"`
+	CreatedAt   string  `json:"createdAt"`
+	EndedAt     *string `json:"endedAt"`
+	ConvertedAt *string `json:"convertedAt"`
+}
+
+func printRuns(w io.Writer, runs []journeyRun) {
+	rows := make([][]string, 0, len(runs))
+	for _, r := range runs {
+		rows = append(rows, []string{r.ID, r.UserID, text(r.Key), r.Status, r.CurrentNode, r.CreatedAt, text(r.EndedAt), text(r.Reason) + text(r.Error)})
+	}
+	table(w, []string{"run", "user id", "key", "status", "step", "began", "ended", "why"}, rows)
+}
+
+// journeyFlags name a journey.
+type journeyFlags struct {
+	apiFlags
+	Journey string `arg:"" help:"Id of the journey."`
+}
+
+func (f *journeyFlags) path() string { return journeysPath + "/" + url.PathEscape(f.Journey) }
+
+// runFlags name a run.
+type runFlags struct {
+	journeyFlags
+	ID string `arg:"" name:"run" help:"Id of the run."`
+}
+
+func (f *runFlags) path() string {
+	return f.journeyFlags.path() + "/states/" + url.PathEscape(f.ID)
+}
+
+type journeysLsCmd struct{ apiFlags }
+
+// Run lists journeys.
+func (c *journeysLsCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	const limit = 100
+	all := []journeySummary{}
+	for {
+		var page struct {
+			Journeys []journeySummary `json:"journeys"`
+		}
+		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(len(all))}}
+		if err := api.call(ctx, http.MethodGet, journeysPath, query, nil, &page); err != nil {
+			return err
+		}
+		if all = append(all, page.Journeys...); len(page.Journeys) < limit {
+			break
+		}
+	}
+	return out.value(map[string]any{"journeys": all}, func(w io.Writer) {
+		rows := make([][]string, 0, len(all))
+		for i := range all {
+			j := &all[i]
+			row := []string{j.ID, j.Name, j.state()}
+			for _, n := range []int64{j.Counts.Waiting, j.Counts.Completed, j.Counts.Exited, j.Counts.Failed, j.Counts.Skipped, j.Counts.Converted} {
+				row = append(row, strconv.FormatInt(n, 10))
+			}
+			rows = append(rows, row)
+		}
+		table(w, []string{"id", "name", "state", "waiting", "completed", "exited", "failed", "skipped", "converted"}, rows)
+	})
+}
+
+type journeysShowCmd struct{ journeyFlags }
+
+type journeyCounter struct {
+	Version string `json:"version"`
+	Step    string `json:"step"`
+	What    string `json:"what"`
+	Detail  string `json:"detail"`
+	Arm     string `json:"arm"`
+	Count   int64  `json:"count"`
+}
+
+// stepCounts is what became of runs at a step: came = on + exited + failed + standing.
+type stepCounts struct {
+	step                       string
+	came, on, exited, standing int64
+	failed                     int64
+	outcomes                   string
+}
+
+// stepsOf are the steps of a version, in the order in which they were counted.
+func stepsOf(counters []journeyCounter, version string) []*stepCounts {
+	var out []*stepCounts
+	byStep := map[string]*stepCounts{}
+	for _, n := range counters {
+		if n.Version != version || n.Step == "" {
+			continue
+		}
+		s := byStep[n.Step]
+		if s == nil {
+			s = &stepCounts{step: n.Step}
+			byStep[n.Step], out = s, append(out, s)
+		}
+		switch n.What {
+		case "came":
+			s.came, s.standing = s.came+n.Count, s.standing+n.Count
+		case "step":
+			s.on, s.standing = s.on+n.Count, s.standing-n.Count
+			s.outcomes += fmt.Sprintf("%s %d  ", n.Detail, n.Count)
+		case "exited":
+			s.exited, s.standing = s.exited+n.Count, s.standing-n.Count
+		case "failed":
+			s.failed, s.standing = s.failed+n.Count, s.standing-n.Count
+		}
+	}
+	return out
+}
+
+// Run shows a journey.
+func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Journey json.RawMessage `json:"journey"`
+	}
+	if err := api.call(ctx, http.MethodGet, c.path(), nil, nil, &answer); err != nil {
+		return err
+	}
+	var j struct {
+		journeySummary
+		Counters []journeyCounter `json:"counters"`
+		Recent   []journeyRun     `json:"recentStates"`
+		Versions []struct {
+			Version string `json:"version"`
+			InUse   bool   `json:"inUse"`
+			Live    int64  `json:"live"`
+		} `json:"versions"`
+	}
+	if err := json.Unmarshal(answer.Journey, &j); err != nil {
+		return err
+	}
+	return out.value(answer.Journey, func(w io.Writer) {
+		fmt.Fprintf(w, "%s  %s  %s\n", j.ID, j.Name, j.state())
+		fmt.Fprintf(w, "  runs     %d wait, %d completed, %d exited, %d failed\n", j.Counts.Waiting, j.Counts.Completed, j.Counts.Exited, j.Counts.Failed)
+		for _, n := range j.Counters {
+			if n.Step == "" && n.Detail != "" {
+				fmt.Fprintf(w, "  %-8s %s: %d\n", n.What, n.Detail, n.Count)
+			}
+		}
+		for _, v := range j.Versions {
+			use := "runs that began before"
+			if v.InUse {
+				use = "in use"
+			}
+			fmt.Fprintf(w, "\nVersion %s (%s), %d runs live:\n", v.Version, use, v.Live)
+			rows := [][]string{}
+			for _, s := range stepsOf(j.Counters, v.Version) {
+				row := []string{s.step}
+				for _, n := range []int64{s.came, s.standing, s.on, s.exited, s.failed} {
+					row = append(row, strconv.FormatInt(n, 10))
+				}
+				rows = append(rows, append(row, s.outcomes))
+			}
+			table(w, []string{"step", "came", "stand there", "went on", "exited", "failed", "outcomes"}, rows)
+		}
+		if len(j.Recent) > 0 {
+			fmt.Fprintln(w, "\nRuns that began last:")
+			printRuns(w, j.Recent)
+		}
+	})
+}
+
+type journeysRunsCmd struct {
+	journeyFlags
+	Status  string `help:"waiting, completed, exited or failed." enum:",waiting,completed,exited,failed" default:""`
+	UserID  string `help:"Only of this contact: a user id, an anonymous id or a contact id."`
+	Version string `help:"Only of this version."`
+	Step    string `help:"Only those at this step."`
+	Reason  string `help:"Only those that ended for this reason."`
+	Limit   int    `help:"At most so many." default:"50"`
+}
+
+// Run lists runs.
+func (c *journeysRunsCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	all := []journeyRun{}
+	for len(all) < c.Limit {
+		limit := min(100, c.Limit-len(all))
+		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(len(all))}}
+		setQuery(query, "status", c.Status)
+		setQuery(query, "userId", c.UserID)
+		setQuery(query, "version", c.Version)
+		setQuery(query, "step", c.Step)
+		setQuery(query, "reason", c.Reason)
+		var page struct {
+			States []journeyRun `json:"states"`
+		}
+		if err := api.call(ctx, http.MethodGet, c.path()+"/states", query, nil, &page); err != nil {
+			return err
+		}
+		if all = append(all, page.States...); len(page.States) < limit {
+			break
+		}
+	}
+	return out.value(map[string]any{"states": all}, func(w io.Writer) { printRuns(w, all) })
+}
+
+type journeysRunCmd struct{ runFlags }
+
+// Run shows a run.
+func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		State json.RawMessage `json:"state"`
+	}
+	if err := api.call(ctx, http.MethodGet, c.path(), nil, nil, &answer); err != nil {
+		return err
+	}
+	var r journeyRun
+	if err := json.Unmarshal(answer.State, &r); err != nil {
+		return err
+	}
+	return out.value(answer.State, func(w io.Writer) {
+		fmt.Fprintf(w, "%s  %s of %s, version %s\n", r.ID, r.JourneyID, r.UserID, r.Version)
+		fmt.Fprintf(w, "  %s at %s since %s\n  began %s with record %s, entry %d\n", r.Status, r.CurrentNode, r.Since, r.CreatedAt, r.Trigger, r.EntryCount)
+		for _, line := range []struct {
+			what string
+			says *string
+		}{{"key", r.Key}, {"arm", r.Arm}, {"reason", r.Reason}, {"error", r.Error}, {"ended", r.EndedAt}, {"reached its goal", r.ConvertedAt}} {
+			if line.says != nil {
+				fmt.Fprintf(w, "  %s: %s\n", line.what, *line.says)
+			}
+		}
+	})
+}
+
+type journeysEnrollCmd struct {
+	journeyFlags
+	UserID     string `arg:"" help:"A user id, an anonymous id or a contact id."`
+	Properties string `help:"A JSON object, as the properties of a trigger." placeholder:"JSON"`
+}
+
+// Run enrols a contact.
+func (c *journeysEnrollCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	body := map[string]any{"userId": c.UserID}
+	if c.Properties != "" {
+		if !json.Valid([]byte(c.Properties)) {
+			return errors.New(`--properties: is no JSON: write an object such as {"cartId":"a"}`)
+		}
+		body["properties"] = json.RawMessage(c.Properties)
+	}
+	var answer json.RawMessage
+	if err := api.call(ctx, http.MethodPost, c.path()+"/enroll", nil, body, &answer); err != nil {
+		return err
+	}
+	return out.value(answer, func(w io.Writer) {
+		fmt.Fprintf(w, "told: hogstream journeys runs %s --user-id %s shows what came of it\n", c.Journey, c.UserID)
+	})
+}
+
+type journeysCancelCmd struct{ runFlags }
+
+// Run ends a run.
+func (c *journeysCancelCmd) Run(ctx context.Context, out *output) error {
+	return c.tell(ctx, out, http.MethodDelete, "", nil)
+}
+
+type journeysSkipCmd struct{ runFlags }
+
+// Run ends the open wait of a run.
+func (c *journeysSkipCmd) Run(ctx context.Context, out *output) error {
+	return c.tell(ctx, out, http.MethodPost, "/skip", nil)
+}
+
+type journeysRetryCmd struct {
+	runFlags
+	FromStart bool `help:"Begin at the first step again: what was done is done once more."`
+}
+
+// Run goes on with a run that failed.
+func (c *journeysRetryCmd) Run(ctx context.Context, out *output) error {
+	return c.tell(ctx, out, http.MethodPost, "/retry", map[string]any{"fromStart": c.FromStart})
+}
+
+// tell has the processor do something with a run.
+func (f *runFlags) tell(ctx context.Context, out *output, method, path string, body any) error {
+	api, err := f.client()
+	if err != nil {
+		return err
+	}
+	var answer json.RawMessage
+	if err := api.call(ctx, method, f.path()+path, nil, body, &answer); err != nil {
+		return err
+	}
+	return out.value(answer, func(w io.Writer) {
+		fmt.Fprintf(w, "told: hogstream journeys run %s %s shows what came of it\n", f.Journey, f.ID)
+	})
+}
+
+type journeysPauseCmd struct{ journeyFlags }
+
+// Run pauses a journey.
+func (c *journeysPauseCmd) Run(ctx context.Context, out *output) error {
+	return c.pause(ctx, out, true)
+}
+
+type journeysResumeCmd struct{ journeyFlags }
+
+// Run resumes a journey.
+func (c *journeysResumeCmd) Run(ctx context.Context, out *output) error {
+	return c.pause(ctx, out, false)
+}
+
+func (f *journeyFlags) pause(ctx context.Context, out *output, paused bool) error {
+	api, err := f.client()
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Journey json.RawMessage `json:"journey"`
+	}
+	if err := api.call(ctx, http.MethodPatch, f.path(), nil, map[string]any{"paused": paused}, &answer); err != nil {
+		return err
+	}
+	word := "goes on"
+	if paused {
+		word = "is paused"
+	}
+	return out.value(answer.Journey, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", f.Journey, word) })
+}

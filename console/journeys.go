@@ -1,0 +1,482 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/web"
+)
+
+type journeyJSON struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Description *string           `json:"description,omitempty"`
+	Enabled     bool              `json:"enabled"`
+	Paused      bool              `json:"paused"`
+	Version     string            `json:"version" doc:"What runs that begin now belong to."`
+	EntryLimit  string            `json:"entryLimit" enum:"once,once_per_period,unlimited"`
+	Counts      journeyCountsJSON `json:"counts"`
+}
+
+type journeyCountsJSON struct {
+	Active    int64 `json:"active" doc:"Always 0: a run that lives waits, also for the answer of a call."`
+	Waiting   int64 `json:"waiting"`
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+	Exited    int64 `json:"exited"`
+	Skipped   int64 `json:"skipped" doc:"Triggers that did not enrol."`
+	Converted int64 `json:"converted" doc:"Who reached the goal, those held out among them."`
+}
+
+// add counts what happened to runs as a whole.
+func (c *journeyCountsJSON) add(n *storage.JourneyCount) {
+	switch n.What {
+	case storage.RunStarted, storage.RunRetried:
+		c.Waiting += n.N
+	case storage.RunCompleted:
+		c.Completed, c.Waiting = c.Completed+n.N, c.Waiting-n.N
+	case storage.RunExited:
+		c.Exited, c.Waiting = c.Exited+n.N, c.Waiting-n.N
+	case storage.RunFailed:
+		c.Failed, c.Waiting = c.Failed+n.N, c.Waiting-n.N
+	case storage.RunSkipped:
+		c.Skipped += n.N
+	case storage.RunConverted:
+		c.Converted += n.N
+	}
+}
+
+type journeyDetail struct {
+	journeyJSON
+	Definition   any               `json:"definition" doc:"In its one form."`
+	Counters     []journeyCounter  `json:"counters" doc:"How often what happened, by version and step; without a step, to runs as a whole. At each step came = step + exited + failed + those that stand there."`
+	RecentStates []runJSON         `json:"recentStates" doc:"The ten runs that began last."`
+	Versions     []journeyVersions `json:"versions" doc:"In use, or with runs that live."`
+}
+
+type journeyCounter struct {
+	Version string `json:"version"`
+	Step    string `json:"step,omitempty"`
+	What    string `json:"what"`
+	Detail  string `json:"detail,omitempty" doc:"What came of the step; the reason of an end, or of a skip."`
+	Arm     string `json:"arm,omitempty"`
+	Count   int64  `json:"count"`
+}
+
+type journeyVersions struct {
+	Version string `json:"version"`
+	InUse   bool   `json:"inUse"`
+	Live    int64  `json:"live" doc:"Runs."`
+}
+
+type runJSON struct {
+	ID          string           `json:"id"`
+	UserID      string           `json:"userId"`
+	UserEmail   *string          `json:"userEmail"`
+	ContactID   string           `json:"contactId"`
+	JourneyID   string           `json:"journeyId"`
+	Version     string           `json:"version"`
+	Key         *string          `json:"key,omitempty" doc:"JSON."`
+	Arm         *string          `json:"arm,omitempty"`
+	Status      string           `json:"status" enum:"waiting,completed,exited,failed"`
+	CurrentNode string           `json:"currentNodeId" doc:"The step that it stands on, or ended at."`
+	Since       schemas.ISOTime  `json:"since" format:"date-time" doc:"When it came to that step."`
+	EntryCount  int64            `json:"entryCount" doc:"Which run of the contact, journey and key it is."`
+	Reason      *string          `json:"reason,omitempty"`
+	Error       *string          `json:"errorMessage"`
+	Trigger     string           `json:"triggerId" doc:"The record that began it."`
+	CreatedAt   schemas.ISOTime  `json:"createdAt" format:"date-time"`
+	EndedAt     *schemas.ISOTime `json:"endedAt" format:"date-time"`
+	ConvertedAt *schemas.ISOTime `json:"convertedAt" format:"date-time" doc:"When its goal was reached."`
+}
+
+func runOf(r *storage.JourneyRun) runJSON {
+	return runJSON{
+		ID: r.ID, UserID: r.UserID, UserEmail: optional(r.Email), ContactID: r.ContactID, JourneyID: r.JourneyID, Version: r.Version, Key: optional(r.Key),
+		Arm: optional(r.Arm), Status: r.Status, CurrentNode: r.Step, Since: schemas.ISOTime{Time: r.StepSince}, EntryCount: r.Entry, Reason: optional(r.Reason),
+		Error: optional(r.Error), Trigger: r.TriggerID, CreatedAt: schemas.ISOTime{Time: r.EnteredAt}, EndedAt: isoOrNil(r.EndedAt), ConvertedAt: isoOrNil(r.ConvertedAt),
+	}
+}
+
+func runsOf(runs []storage.JourneyRun) []runJSON {
+	out := make([]runJSON, len(runs))
+	for i := range runs {
+		out[i] = runOf(&runs[i])
+	}
+	return out
+}
+
+// What requests hold, and the answers.
+type (
+	journeyQuery struct {
+		web.Page
+		Enabled *bool `json:"enabled"`
+	}
+	journeyPage struct {
+		Journeys []journeyJSON `json:"journeys"`
+		Total    int           `json:"total"`
+		web.Page
+	}
+	journeyResponse struct {
+		Journey journeyDetail `json:"journey"`
+	}
+	journeySwitch struct {
+		Enabled *bool `json:"enabled,omitempty" doc:"false: nobody is enrolled; runs go on."`
+		Paused  *bool `json:"paused,omitempty" doc:"true: nobody is enrolled, and runs stand still."`
+	}
+	journeySwitched struct {
+		Journey journeySwitchedJSON `json:"journey"`
+	}
+	journeySwitchedJSON struct {
+		ID        string          `json:"id"`
+		Name      string          `json:"name"`
+		Enabled   bool            `json:"enabled"`
+		Paused    bool            `json:"paused"`
+		UpdatedAt schemas.ISOTime `json:"updatedAt" format:"date-time"`
+	}
+	runQuery struct {
+		web.Page
+		Status  string `json:"status" enum:"waiting,completed,exited,failed"`
+		UserID  string `json:"userId" doc:"A user id, an anonymous id or a contact id."`
+		Version string `json:"version"`
+		Step    string `json:"step"`
+		Reason  string `json:"reason"`
+	}
+	runPage struct {
+		States []runJSON `json:"states"`
+		Total  int       `json:"total"`
+		web.Page
+	}
+	runResponse struct {
+		State runJSON `json:"state"`
+	}
+	runRetry struct {
+		FromStart bool `json:"fromStart,omitempty" doc:"Begin at the first step again: what was done is done once more."`
+	}
+	runCommanded struct {
+		ID        string `json:"id" doc:"Of the run."`
+		CommandID string `json:"commandId"`
+	}
+	enrolment struct {
+		UserID     string         `json:"userId" required:"true" minLength:"1" doc:"A user id, an anonymous id or a contact id."`
+		Properties map[string]any `json:"properties,omitempty" doc:"As those of a trigger."`
+	}
+	enrolled struct {
+		Enrolled  bool   `json:"enrolled" doc:"The processor was told; its guards hold, and the fact journey.started or journey.skipped says what came of it."`
+		JourneyID string `json:"journeyId"`
+		ContactID string `json:"contactId"`
+		CommandID string `json:"commandId"`
+	}
+)
+
+const (
+	noJourney = "Journey not found"
+	noRun     = "State not found"
+)
+
+var (
+	journeyParams = []web.Param{{Name: "id", Text: "id of the journey, as its definition has it"}}
+	runParams     = append(journeyParams[:1:1], web.Param{Name: "stateId", Text: "id of the run"})
+)
+
+// journeyRoutes are those of journeys.
+func (c *console) journeyRoutes() []web.Route {
+	return []web.Route{
+		{
+			Method: http.MethodGet, Path: "/v1/admin/journeys", Scopes: reading, Tag: "Journeys", Summary: "List journeys",
+			Example: `/v1/admin/journeys?enabled=true`, Handle: web.Query(c.listJourneys),
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}", Scopes: reading, Tag: "Journeys", Summary: "Show a journey",
+			Params: journeyParams, Example: `/v1/admin/journeys/cart`, Handle: web.Path(c.getJourney), NotFound: noJourney,
+		},
+		{
+			Method: http.MethodPatch, Path: "/v1/admin/journeys/{id}", Scopes: switching, Tag: "Journeys", Summary: "Enable, disable, pause or resume a journey",
+			Text:   "What is said here goes before its definition, until that is removed.",
+			Params: journeyParams, Example: `/v1/admin/journeys/cart {"enabled":false}`, Handle: web.Body(c.switchJourney), NotFound: noJourney,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/states", Scopes: reading, Tag: "Journeys", Summary: "List runs of a journey, the newest first",
+			Params: journeyParams, Example: `/v1/admin/journeys/cart/states?status=waiting`, Handle: web.Query(c.listRuns), NotFound: noJourney,
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: reading, Tag: "Journeys", Summary: "Show a run",
+			Text:   "Its whole story is the facts journey.* on topic lifecycle.",
+			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.getRun), NotFound: noRun,
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: switching, Tag: "Journeys", Summary: "Cancel a run", Status: http.StatusAccepted,
+			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.cancelRun), NotFound: noRun,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/states/{stateId}/skip", Scopes: switching, Tag: "Journeys", Summary: "End the open wait of a run", Status: http.StatusAccepted,
+			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab/skip`, Handle: web.Path(c.skipRun), NotFound: noRun,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/states/{stateId}/retry", Scopes: switching, Tag: "Journeys", Summary: "Go on with a run that failed", Status: http.StatusAccepted,
+			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab/retry {"fromStart":false}`, Handle: web.Body(c.retryRun), NotFound: noRun,
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/enroll", Scopes: switching, Tag: "Journeys", Summary: "Enrol a contact by hand", Status: http.StatusAccepted,
+			Text:   "The guards hold, but for the conditions of the trigger.",
+			Params: journeyParams, Example: `/v1/admin/journeys/cart/enroll {"userId":"u1","properties":{"cartId":"a"}}`, Handle: web.Body(c.enroll), NotFound: noJourney,
+		},
+	}
+}
+
+// journey is one that is defined.
+func (c *console) journey(ctx context.Context, id string) (*definition.JourneyInUse, error) {
+	set, err := definition.Current(ctx, c.DB)
+	if err != nil {
+		return nil, err
+	}
+	if j := set.FindJourney(id); j != nil {
+		return j, nil
+	}
+	return nil, web.ErrNotFound
+}
+
+func journeyOf(j *definition.JourneyInUse, counts journeyCountsJSON) journeyJSON {
+	limit := j.EntryLimit
+	if limit == "" {
+		limit = journeys.EntryOnce
+	}
+	return journeyJSON{j.ID, j.Name, optional(j.Description), j.Enabled, j.Paused, j.Identity(), limit, counts}
+}
+
+// listJourneys is GET /journeys.
+func (c *console) listJourneys(r *web.Request, q *journeyQuery) (out journeyPage, err error) {
+	set, err := definition.Current(r.Context(), c.DB)
+	if err != nil {
+		return out, err
+	}
+	found, err := c.DB.JourneyCounts(r.Context(), "")
+	if err != nil {
+		return out, err
+	}
+	counts := map[string]journeyCountsJSON{}
+	for i := range found {
+		n := counts[found[i].JourneyID]
+		n.add(&found[i])
+		counts[found[i].JourneyID] = n
+	}
+	out = journeyPage{Journeys: []journeyJSON{}, Page: q.Page}
+	for i := range set.Journeys {
+		j := &set.Journeys[i]
+		if q.Enabled != nil && *q.Enabled != j.Enabled {
+			continue
+		}
+		if out.Total >= q.Offset && len(out.Journeys) < q.Limit {
+			out.Journeys = append(out.Journeys, journeyOf(j, counts[j.ID]))
+		}
+		out.Total++
+	}
+	return out, nil
+}
+
+// getJourney is GET /journeys/{id}.
+func (c *console) getJourney(r *web.Request) (out journeyResponse, err error) {
+	j, err := c.journey(r.Context(), r.TextParam("id"))
+	if err != nil {
+		return out, err
+	}
+	found, err := c.DB.JourneyCounts(r.Context(), j.ID)
+	if err != nil {
+		return out, err
+	}
+	versions, err := c.DB.JourneyVersions(r.Context())
+	if err != nil {
+		return out, err
+	}
+	recent, err := c.DB.ListJourneyRuns(r.Context(), storage.JourneyRunFilter{JourneyID: j.ID}, recently, 0)
+	if err != nil {
+		return out, err
+	}
+	d := journeyDetail{Definition: json.RawMessage(j.Canonical()), Counters: []journeyCounter{}, RecentStates: runsOf(recent), Versions: []journeyVersions{}}
+	var counts journeyCountsJSON
+	for i := range found {
+		n := &found[i]
+		if n.Step == "" {
+			counts.add(n)
+		}
+		d.Counters = append(d.Counters, journeyCounter{n.Version, n.Step, n.What, n.Detail, n.Arm, n.N})
+	}
+	for _, v := range versions {
+		if v.JourneyID == j.ID {
+			d.Versions = append(d.Versions, journeyVersions{v.Version, v.Superseded.IsZero(), v.Live})
+		}
+	}
+	d.journeyJSON = journeyOf(j, counts)
+	return journeyResponse{d}, nil
+}
+
+// switchJourney is PATCH /journeys/{id}.
+func (c *console) switchJourney(r *web.Request, req *journeySwitch) (out journeySwitched, err error) {
+	id, by := r.TextParam("id"), r.Exchange.Caller.Name
+	if req.Enabled == nil && req.Paused == nil {
+		return out, refuse(http.StatusBadRequest, "Nothing to change", `write {"enabled":false} or {"paused":true}`)
+	}
+	var done *definition.Outcome
+	if req.Enabled != nil {
+		done, err = definition.Switch(r.Context(), c.DB, definition.JourneyRef(id), *req.Enabled, by)
+	}
+	if err == nil && req.Paused != nil {
+		done, err = definition.Pause(r.Context(), c.DB, id, *req.Paused, by)
+	}
+	switch {
+	case errors.Is(err, definition.ErrUnknown):
+		return out, web.ErrNotFound
+	case err != nil:
+		return out, err
+	}
+	j := done.Set.FindJourney(id)
+	c.audit(r, "journeys", j.ID, map[string]any{"enabled": j.Enabled, "paused": j.Paused})
+	return journeySwitched{journeySwitchedJSON{j.ID, j.Name, j.Enabled, j.Paused, schemas.ISOTime{Time: done.Set.AppliedAt}}}, nil
+}
+
+// listRuns is GET /journeys/{id}/states. Of a journey that is defined no more runs are shown
+// as long as there are any.
+func (c *console) listRuns(r *web.Request, q *runQuery) (out runPage, err error) {
+	f := storage.JourneyRunFilter{JourneyID: r.TextParam("id"), Status: q.Status, Version: q.Version, Step: q.Step, Reason: q.Reason}
+	out = runPage{States: []runJSON{}, Page: q.Page}
+	if q.UserID != "" {
+		contact, err := c.contactNamed(r.Context(), q.UserID)
+		if err != nil || contact == nil {
+			return out, err
+		}
+		f.ContactID = contact.ID
+	}
+	if out.Total, err = c.DB.CountJourneyRuns(r.Context(), f); err != nil {
+		return out, err
+	}
+	runs, err := c.DB.ListJourneyRuns(r.Context(), f, q.Limit, q.Offset)
+	if err != nil {
+		return out, err
+	}
+	if out.States = runsOf(runs); out.Total == 0 {
+		_, err = c.journey(r.Context(), f.JourneyID)
+	}
+	return out, err
+}
+
+// run is one of the journey in the path.
+func (c *console) run(r *web.Request) (*storage.JourneyRun, error) {
+	id := r.TextParam("stateId")
+	if uuid.Validate(id) != nil {
+		return nil, web.ErrNotFound
+	}
+	run, err := c.DB.JourneyRun(r.Context(), id)
+	switch {
+	case storage.IsNotFound(err):
+		return nil, web.ErrNotFound
+	case err != nil:
+		return nil, err
+	case run.JourneyID != r.TextParam("id"):
+		return nil, web.ErrNotFound
+	}
+	return run, nil
+}
+
+// getRun is GET /journeys/{id}/states/{stateId}.
+func (c *console) getRun(r *web.Request) (out runResponse, err error) {
+	run, err := c.run(r)
+	if err != nil {
+		return out, err
+	}
+	return runResponse{runOf(run)}, nil
+}
+
+// cancelRun is DELETE /journeys/{id}/states/{stateId}.
+func (c *console) cancelRun(r *web.Request) (out runCommanded, err error) {
+	return c.commandRun(r, storage.RunWaiting, "cancel", journeys.Command{What: journeys.CommandCancel})
+}
+
+// skipRun is POST /journeys/{id}/states/{stateId}/skip.
+func (c *console) skipRun(r *web.Request) (out runCommanded, err error) {
+	return c.commandRun(r, storage.RunWaiting, "skip a wait of", journeys.Command{What: journeys.CommandSkip})
+}
+
+// retryRun is POST /journeys/{id}/states/{stateId}/retry.
+func (c *console) retryRun(r *web.Request, req *runRetry) (out runCommanded, err error) {
+	return c.commandRun(r, storage.RunFailed, "retry", journeys.Command{What: journeys.CommandRetry, FromStart: req.FromStart})
+}
+
+// commandRun tells the processor what to do with a run, which is of a status.
+func (c *console) commandRun(r *web.Request, status, what string, command journeys.Command) (out runCommanded, err error) {
+	run, err := c.run(r)
+	if err != nil {
+		return out, err
+	}
+	if run.Status != status {
+		return out, refuse(http.StatusConflict, fmt.Sprintf("Cannot %s journey in '%s' status", what, run.Status), "name a run whose status is "+status)
+	}
+	command.Run = run.ID
+	id, err := c.tellJourneys(r.Context(), run.ContactID, command)
+	if err != nil {
+		return out, err
+	}
+	c.audit(r, "journeys", run.JourneyID, map[string]any{"operation": command.What, "run": run.ID, "contactId": run.ContactID})
+	return runCommanded{run.ID, id}, nil
+}
+
+// enroll is POST /journeys/{id}/enroll.
+func (c *console) enroll(r *web.Request, req *enrolment) (out enrolled, err error) {
+	j, err := c.journey(r.Context(), r.TextParam("id"))
+	if err != nil {
+		return out, err
+	}
+	contact, err := c.contactNamed(r.Context(), req.UserID)
+	if err != nil {
+		return out, err
+	}
+	if contact == nil {
+		return out, refuse(http.StatusNotFound, "Contact not found", "create the contact first, with PUT /v1/contacts, or name another")
+	}
+	known, err := c.DB.IsDerived(r.Context(), journeys.Name, contact.ID)
+	if err != nil {
+		return out, err
+	}
+	if !known { // and the command would be about nobody
+		return out, refuse(http.StatusServiceUnavailable, "Processor journeys has not seen the contact yet", "send the request again in a moment")
+	}
+	command := journeys.Command{What: journeys.CommandEnroll, Journey: j.ID}
+	if req.Properties != nil {
+		text, err := json.Marshal(req.Properties)
+		if err != nil {
+			return out, err
+		}
+		command.Properties = string(text)
+	}
+	id, err := c.tellJourneys(r.Context(), contact.ID, command)
+	if err != nil {
+		return out, err
+	}
+	c.audit(r, "journeys", j.ID, map[string]any{"operation": command.What, "contactId": contact.ID})
+	return enrolled{true, j.ID, contact.ID, id}, nil
+}
+
+// tellJourneys appends a command, and returns its id.
+func (c *console) tellJourneys(ctx context.Context, contact string, command journeys.Command) (string, error) {
+	text, err := json.Marshal(command)
+	if err != nil {
+		return "", err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", err
+	}
+	state := string(text)
+	return id.String(), c.Log.Append(ctx, &schemas.Signal{
+		ID: id.String(), Type: schemas.SignalCommand, For: journeys.Name, ContactID: contact, OccurredAt: time.Now(), What: command.What, State: &state,
+	})
+}
