@@ -121,7 +121,7 @@ func (s *State) clone() State {
 	return out
 }
 
-// asked is a state of which what was asked is known alone, to be evaluated anew.
+// kept is a state of which what was asked is known alone, to be evaluated anew.
 func (s *State) kept() State {
 	return State{clock: s.clock, entries: slices.Clone(s.entries), asks: maps.Clone(s.asks)}
 }

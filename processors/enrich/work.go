@@ -342,8 +342,8 @@ func (w *work) bodyOf(e *definition.EnrichmentInUse, contact string) string {
 	return string(text)
 }
 
-// hash is that of what would be sent now. Of a contact that took in another, the other's id is
-// no reason to ask again.
+// hash is that of what would be sent now, but for the contact's id: one that took in another
+// has no reason to ask again because of it.
 func (w *work) hash(e *definition.EnrichmentInUse) uint64 {
 	return hashOf(w.bodyOf(e, ""))
 }
