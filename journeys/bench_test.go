@@ -58,3 +58,23 @@ func TestASleepingRunIsSmall(t *testing.T) {
 	size := len(bytesOf(t, &s.s))
 	require.Less(t, size, 400, "bytes")
 }
+
+// Code is run from its beginning for each record that might wake it.
+func BenchmarkStepOfCode(b *testing.B) {
+	s := codeStage(b, coded("1", func(r *journeys.Run) error {
+		for i := range 10 {
+			r.Set(fmt.Sprint("step ", i), map[string]any{"i": i})
+		}
+		r.WaitFor("paid", journeys.WaitFor{Any: []journeys.Alternative{{Match: journeys.Match{Event: "paid"}}}, Timeout: day})
+		return nil
+	}))
+	s.event("start", `{}`)
+	e := &schemas.Event{ID: s.id(), ContactID: someone, Name: "seen", Properties: `{"k":"v"}`, OccurredAt: s.now, ReceivedAt: s.now}
+	in := &journeys.Input{ID: e.ID, ContactID: someone, OccurredAt: s.now, Event: e}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.m.Step(s.s, in, s.facts, s.now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -308,7 +308,34 @@ func (w *work) proceed(id uuid.UUID) {
 			return
 		}
 		w.perform(id, r, p, &co.node)
+		if r, _ := w.run(id); r != nil && r.waits {
+			r.wakes = co.node.wakes()
+		}
 	}
+}
+
+// wakesAny stands for records of all names: a condition or a date may be another then.
+const wakesAny = "*"
+
+// wakes are the names of the records that may end a wait, so that code is not run for others.
+func (n *Node) wakes() []string {
+	if n.Kind == kindWaitUntil {
+		return []string{wakesAny}
+	}
+	var out []string
+	for i := range n.any {
+		if n.any[i].match == nil {
+			return []string{wakesAny}
+		}
+		out = append(out, n.any[i].match.name)
+	}
+	return out
+}
+
+// mayWake says whether a record may end the wait of a run; nil is none, which may turn
+// conditions.
+func (r *run) mayWake(p *Program, by *record) bool {
+	return !p.journey.Coded || slices.Contains(r.wakes, wakesAny) || by != nil && slices.Contains(r.wakes, by.Name)
 }
 
 // returned ends a run whose code is over.

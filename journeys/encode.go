@@ -157,6 +157,8 @@ func (e *encoder) run(r *run) {
 		e.text(r.answers[i].doc)
 	}
 	e.text(r.open)
+	e.count(len(r.wakes))
+	e.text(r.wakes...)
 	e.count(len(r.journal))
 	for i := range r.journal {
 		l := &r.journal[i]
@@ -301,6 +303,9 @@ func (d *decoder) run() run {
 		r.answers = append(r.answers, answer{d.index(), d.Text()})
 	}
 	r.open = d.Text()
+	for range d.Count(1) {
+		r.wakes = append(r.wakes, d.Text())
+	}
 	for range d.Count(5) {
 		r.journal = append(r.journal, logged{d.Text(), d.Text(), d.Text(), d.Text(), d.Text()})
 	}

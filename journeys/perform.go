@@ -237,6 +237,15 @@ func (w *work) effect(run *run, n *Node) string {
 	return schemas.Derive(run.id.String(), n.Kind+":"+n.ID, int(run.epoch))
 }
 
+// called is the id of the call that a run would wait for where it is.
+func (r *run) called(p *Program) string {
+	name := r.open
+	if !p.journey.Coded {
+		name = p.nodes[r.node].ID
+	}
+	return schemas.Derive(r.id.String(), kindCall+":"+name, int(r.epoch))
+}
+
 // message is what a node has done that is not waited for.
 func (w *work) message(run *run, p *Program, n *Node) schemas.Message {
 	id, at, look := w.effect(run, n), instant(w.at), w.lookUp(run, p)
@@ -310,15 +319,12 @@ func (w *work) answered(in *Input, now time.Time) error {
 	w.begin(at)
 	for _, id := range w.ids() {
 		run, p := w.run(id)
-		if run == nil || !run.waits {
+		if run == nil || !run.waits || run.called(p) != in.Receipt.OutboxID {
 			continue
 		}
 		n := w.node(run, p)
 		if n == nil {
 			w.proceed(id)
-			continue
-		}
-		if n.Kind != kindCall || w.effect(run, n) != in.Receipt.OutboxID {
 			continue
 		}
 		w.touch()

@@ -61,6 +61,7 @@ type run struct {
 	answers []answer
 	journal []logged // of code: the steps that are over
 	open    string   // of code: the step where it is
+	wakes   []string // of code: the records that may end its wait; wakesAny for any
 }
 
 // answer is what a call got.

@@ -294,7 +294,7 @@ func (w *work) goals(r *record) {
 func (w *work) look(r *record) {
 	for _, id := range w.ids() {
 		run, p := w.run(id)
-		if run == nil || !run.waits {
+		if run == nil || !run.waits || !run.mayWake(p, r) {
 			continue
 		}
 		n := w.node(run, p)
@@ -385,7 +385,7 @@ func (w *work) due(until int64) {
 		}
 	}
 	for _, id := range ids {
-		if run, p := w.run(id); run != nil && w.awake(run) {
+		if run, p := w.run(id); run != nil && w.awake(run) && run.isDue(w.at) {
 			if n := w.node(run, p); n != nil && run.waits {
 				w.elapse(id, run, n, p)
 			} else {
@@ -395,6 +395,11 @@ func (w *work) due(until int64) {
 		}
 	}
 	w.ticks(until)
+}
+
+// isDue says whether time does something with a run at an instant.
+func (r *run) isDue(at int64) bool {
+	return !r.waits || min(orNever(r.due), orNever(r.next)) <= at
 }
 
 // elapse ends a wait that time ends, or looks at its conditions again.
