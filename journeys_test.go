@@ -232,6 +232,22 @@ func (e *erasing) operateJourneys() {
 		}
 		return false
 	}, func() string { return fmt.Sprint(shown) })
+	var why struct {
+		Text    string
+		Entries []struct{ Key, Queued string }
+	}
+	require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart/why/u1", ""), &why))
+	require.Contains(t, why.Text, "did not enrol")
+	require.Contains(t, why.Text, "journey_paused")
+	require.NotEmpty(t, why.Entries)
+	e.send("POST", "/v1/events", `{"name":"other","userId":"u2"}`)
+	e.eventually(func() bool {
+		status, text := e.request("GET", "/v1/admin/journeys/cart/why/u2", "")
+		return status == http.StatusOK && strings.Contains(string(text), "nothing of this kind ever came")
+	}, func() string { return "an answer for somebody to whom nothing came" })
+	status, _ = e.request("GET", "/v1/admin/journeys/cart/why/nobody", "")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Contains(t, string(e.send("GET", "/v1/admin/contacts/u1", "")), `"journeyId":"cart"`)
 	status, _ = e.request("GET", "/v1/admin/journeys/none", "")
 	require.Equal(t, http.StatusNotFound, status)
 }

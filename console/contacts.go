@@ -46,6 +46,7 @@ type contactQuery struct {
 type contactResponse struct {
 	Contact     contactJSON  `json:"contact"`
 	Memberships []memberJSON `json:"memberships" doc:"Buckets that it is a member of, then those that it left, the newest joins first; a hundred at most."`
+	Runs        []runJSON    `json:"runs" doc:"Runs of journeys: those that live, then those that ended, the newest first; a hundred at most."`
 }
 
 // shownMemberships is how many memberships of a contact are shown.
@@ -111,7 +112,11 @@ func (c *console) getContact(r *web.Request) (out contactResponse, err error) {
 		return out, web.ErrNotFound
 	}
 	memberships, err := c.DB.BucketMemberships(r.Context(), contact.ID, shownMemberships)
-	return contactResponse{contactOf(contact), membersOf(memberships)}, err
+	if err != nil {
+		return out, err
+	}
+	runs, err := c.DB.RunsOf(r.Context(), contact.ID, shownMemberships)
+	return contactResponse{contactOf(contact), membersOf(memberships), runsOf(runs)}, err
 }
 
 func (c *console) contact(ctx context.Context, id string) (*storage.Contact, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/explain"
 	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
@@ -231,7 +232,24 @@ func (c *console) journeyRoutes() []web.Route {
 			Text:   "The guards hold, but for the conditions of the trigger.",
 			Params: journeyParams, Example: `/v1/admin/journeys/cart/enroll {"userId":"u1","properties":{"cartId":"a"}}`, Handle: web.Body(c.enroll), NotFound: noJourney,
 		},
+		{
+			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/why/{userId}", Scopes: reading, Tag: "Journeys", Summary: "Say why a contact did not begin a journey, or how it stands with it",
+			Params:  append([]web.Param{{Name: "userId", Text: "a userId, an anonymousId or a contact id"}}, journeyParams...),
+			Example: `/v1/admin/journeys/cart/why/u-1`, Handle: web.Path(c.whyJourney), NotFound: noJourney,
+		},
 	}
+}
+
+// whyJourney is GET /journeys/{id}/why/{userId}.
+func (c *console) whyJourney(r *web.Request) (*explain.JourneyAnswer, error) {
+	if _, err := c.journey(r.Context(), r.TextParam("id")); err != nil {
+		return nil, err
+	}
+	out, err := c.Explain.Journey(r.Context(), r.TextParam("id"), r.TextParam("userId"))
+	if errors.Is(err, explain.ErrNoContact) {
+		return nil, refuse(http.StatusNotFound, noContact, "name a userId, an anonymousId or a contact id: nobody has this one, or whoever had it was erased")
+	}
+	return out, err
 }
 
 // journey is one that is defined.

@@ -1,5 +1,5 @@
-// Package explain answers why somebody is in a bucket or not, what a record caused and came
-// of, and what time alone will do.
+// Package explain answers why somebody is in a bucket or not, and begins a journey or not,
+// what a record caused and came of, and what time alone will do.
 //
 // What it promises:
 //   - It changes nothing and waits for nobody: it reads what processor buckets keeps, with

@@ -71,6 +71,7 @@ func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
 	var found struct {
 		Contact     json.RawMessage `json:"contact"`
 		Memberships []bucketMember  `json:"memberships"`
+		Runs        []journeyRun    `json:"runs"`
 	}
 	if err := api.call(ctx, "GET", "/v1/admin/contacts/"+url.PathEscape(c.ID), nil, nil, &found); err != nil {
 		return err
@@ -88,9 +89,13 @@ func (c *contactsShowCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	timeline := newest(append(records, deliveries...), c.Limit)
-	return out.value(map[string]any{"contact": found.Contact, "memberships": found.Memberships, "timeline": timeline}, func(w io.Writer) {
+	return out.value(map[string]any{"contact": found.Contact, "memberships": found.Memberships, "runs": found.Runs, "timeline": timeline}, func(w io.Writer) {
 		contact.print(w)
 		printMemberships(w, found.Memberships)
+		if len(found.Runs) > 0 {
+			fmt.Fprintln(w, "\nRuns of journeys:")
+			printRuns(w, found.Runs)
+		}
 		fmt.Fprintln(w)
 		printTimeline(w, timeline)
 		if len(timeline) == 0 {

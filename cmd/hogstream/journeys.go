@@ -20,6 +20,7 @@ type journeysCmd struct {
 	Cancel journeysCancelCmd `cmd:"" help:"End a run."`
 	Skip   journeysSkipCmd   `cmd:"" help:"End the open wait of a run, as if its time had come."`
 	Retry  journeysRetryCmd  `cmd:"" help:"Go on with a run that failed, at the step that did."`
+	Why    journeysWhyCmd    `cmd:"" help:"Say why a contact did not begin a journey, or how it stands with it."`
 	Pause  journeysPauseCmd  `cmd:"" help:"Have a journey enrol nobody and its runs stand still."`
 	Resume journeysResumeCmd `cmd:"" help:"Have a paused journey go on."`
 }
@@ -239,12 +240,12 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 
 type journeysRunsCmd struct {
 	journeyFlags
-	Status  string `help:"waiting, completed, exited or failed." enum:",waiting,completed,exited,failed" default:""`
-	UserID  string `help:"Only of this contact: a user id, an anonymous id or a contact id."`
-	Version string `help:"Only of this version."`
-	Step    string `help:"Only those at this step."`
-	Reason  string `help:"Only those that ended for this reason."`
-	Limit   int    `help:"At most so many." default:"50"`
+	Status string `help:"waiting, completed, exited or failed." enum:",waiting,completed,exited,failed" default:""`
+	UserID string `help:"Only of this contact: a user id, an anonymous id or a contact id."`
+	Of     string `help:"Only of this version of the journey." placeholder:"VERSION"`
+	Step   string `help:"Only those at this step."`
+	Reason string `help:"Only those that ended for this reason."`
+	Limit  int    `help:"At most so many." default:"50"`
 }
 
 // Run lists runs.
@@ -259,7 +260,7 @@ func (c *journeysRunsCmd) Run(ctx context.Context, out *output) error {
 		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(len(all))}}
 		setQuery(query, "status", c.Status)
 		setQuery(query, "userId", c.UserID)
-		setQuery(query, "version", c.Version)
+		setQuery(query, "version", c.Of)
 		setQuery(query, "step", c.Step)
 		setQuery(query, "reason", c.Reason)
 		var page struct {
@@ -372,6 +373,30 @@ func (f *runFlags) tell(ctx context.Context, out *output, method, path string, b
 	return out.value(answer, func(w io.Writer) {
 		fmt.Fprintf(w, "told: hogstream journeys run %s %s shows what came of it\n", f.Journey, f.ID)
 	})
+}
+
+type journeysWhyCmd struct {
+	journeyFlags
+	UserID string `arg:"" help:"A user id, an anonymous id or a contact id."`
+}
+
+// Run says why.
+func (c *journeysWhyCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	var answer json.RawMessage
+	if err := api.call(ctx, http.MethodGet, c.path()+"/why/"+url.PathEscape(c.UserID), nil, nil, &answer); err != nil {
+		return err
+	}
+	var why struct {
+		Text string `json:"text"`
+	}
+	if err := json.Unmarshal(answer, &why); err != nil {
+		return err
+	}
+	return out.value(answer, func(w io.Writer) { fmt.Fprintln(w, why.Text) })
 }
 
 type journeysPauseCmd struct{ journeyFlags }
