@@ -1,6 +1,6 @@
 // Command embed is Hogstream within a program of your own. It adds a kind of destination
-// (mailbox.go) and a middleware, runs everything in this process, broker and Postgres
-// included, sends one event and prints what arrives.
+// (mailbox.go), a journey whose steps are code (thanks.go) and a middleware, runs everything in
+// this process, broker and Postgres included, sends one event and prints what arrives.
 package main
 
 import (
@@ -27,7 +27,8 @@ func main() {
 	}
 }
 
-// run runs Hogstream for as long as one event takes to get to its destination.
+// run runs Hogstream for as long as one event takes to get to its destination, and the
+// journey that it begins to its end.
 //
 // On servers of your own, hogstream.New(cfg, options…) and Run take the place of
 // hogstream.RunDev, and settings come from the environment.
@@ -44,14 +45,14 @@ func run(ctx context.Context, out io.Writer) error {
 
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("nothing was delivered in two minutes"))
 	defer cancel()
-	box := make(mailbox, 1)
+	box := make(mailbox, 2)
 	tried := make(chan error, 1)
 	err = hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
 		go func() {
 			tried <- try(ctx, out, r, box)
 			cancel() // ends RunDev
 		}()
-	}, hogstream.WithSinks(box.kind()), hogstream.WithMiddleware(servedBy("Acme")))
+	}, hogstream.WithSinks(box.kind()), hogstream.WithJourneys(thanks()), hogstream.WithMiddleware(servedBy("Acme")))
 	if err != nil {
 		return err
 	}
@@ -63,9 +64,9 @@ func try(ctx context.Context, out io.Writer, r *hogstream.Running, box mailbox) 
 	// The transform runs in a worker process: this binary once more, which becomes a worker
 	// before main begins. Nothing has to be done for it here.
 	_, err := post(ctx, r, "/v1/admin/webhooks", map[string]any{
-		"name": "letters", "kind": "mailbox", "eventTypes": []string{"event.tracked:order.completed"},
+		"name": "letters", "kind": "mailbox", "eventTypes": []string{"event.tracked:order.completed", "journey.completed"},
 		"config":    map[string]any{"greeting": "Dear Ada"},
-		"transform": "{id, type, timestamp, data: {total: .data.properties.total}}",
+		"transform": "{id, type, timestamp, data: (if .data.journeyId then {journey: .data.journeyId} else {total: .data.properties.total} end)}",
 	})
 	if err != nil {
 		return err
@@ -77,13 +78,15 @@ func try(ctx context.Context, out io.Writer, r *hogstream.Running, box mailbox) 
 		return err
 	}
 	fmt.Fprintln(out, "served by:", header.Get("Served-By"))
-	select {
-	case letter := <-box:
-		fmt.Fprintln(out, "delivered:", letter)
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for range 2 { // the event, and the end of the journey; whichever comes first
+		select {
+		case letter := <-box:
+			fmt.Fprintln(out, "delivered:", letter)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	return nil
 }
 
 // post sends a JSON body to the API and returns the header of a good answer.
