@@ -36,6 +36,22 @@ type erasing struct {
 	receiver *sinktest.Receiver
 	db       *pgx.Conn
 	hook     string // the destination's id
+	runs     []string
+}
+
+func (e *erasing) rows(from string) (n int) {
+	e.t.Helper()
+	require.NoError(e.t, e.db.QueryRow(e.t.Context(), "SELECT count(*) FROM "+from).Scan(&n))
+	return n
+}
+
+func (e *erasing) ids(sql string) []string {
+	e.t.Helper()
+	rows, err := e.db.Query(e.t.Context(), sql)
+	require.NoError(e.t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(e.t, err)
+	return found
 }
 
 func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
@@ -59,6 +75,9 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(cfg.Definitions.Dir, "enrich"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "enrich", "named.yaml"), []byte(
 		`{id: named, name: Named, enabled: true, when: {type: property, property: name, operator: exists}, send: [name], destination: nobody, map: .}`), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(cfg.Definitions.Dir, "journeys"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Definitions.Dir, "journeys", "seen.yaml"), []byte(
+		`{id: seen, name: Seen, enabled: true, trigger: {event: looked}, key: page, steps: [{wait: 30d}, {email: {template: t, props: {page: {trigger: page}}}}]}`), 0o600))
 	inDev(t, cfg, func(r *hogstream.Running) {
 		db, err := pgx.Connect(t.Context(), r.Database)
 		require.NoError(t, err)
@@ -68,7 +87,10 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 		require.NoError(t, json.Unmarshal(e.send("POST", "/v1/admin/webhooks", `{"url":"`+hook+`","eventTypes":["contact.*","event.tracked"]}`), &created))
 		e.hook = created.ID
 
+		e.eventually(func() bool { return e.rows(`processor_progress WHERE processor = 'journeys'`) > 0 }, func() string { return "processor journeys has begun" })
 		contacts := e.plant()
+		e.eventually(func() bool { return slices.Contains(e.tablesWithMark(), "journey_runs.key") }, func() string { return fmt.Sprint(e.tablesWithMark()) })
+		e.runs = e.ids(`SELECT run_id::text FROM journey_runs`)
 		require.NotEmpty(t, e.tablesWithMark(), "there must be something to erase")
 		before := e.letters()
 		require.NotEmpty(t, before["destination"])
@@ -76,8 +98,7 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 		places := e.delivered(contacts)
 		require.NotEmpty(t, places)
 
-		e.eventually(func() bool { return e.derived(contacts)["timers"] > 0 }, func() string { return fmt.Sprint(e.derived(contacts)) })
-		require.Positive(t, e.derived(contacts)["members"])
+		e.eventually(func() bool { have := e.derived(contacts); return have["timers"] > 0 && have["members"] > 0 }, func() string { return fmt.Sprint(e.derived(contacts)) })
 		e.eventually(func() bool { return e.derived(contacts)["enriched"] > 0 }, func() string { return "what is kept for enrichments" })
 		e.eventually(func() bool { return slices.Contains(e.tablesWithMark(), "bucket_members.entered_why") }, func() string { return "what is kept of a transition" })
 
@@ -90,6 +111,8 @@ func TestOfAPersonWhoWasErasedNothingIsKeptShownOrSentAgain(t *testing.T) {
 		require.Zero(t, e.counted("named"))
 		e.eventually(func() bool { return len(e.tablesWithMark()) == 0 }, func() string { return fmt.Sprint(e.tablesWithMark()) })
 		e.requireNothingPending()
+		require.Zero(t, e.rows("journey_runs"))
+		require.Positive(t, e.rows(`journey_counters WHERE detail = 'erased'`), "that they ended is counted")
 
 		replay := e.sendEverythingAgain(places)
 		e.eventually(func() bool { return len(e.tablesWithMark()) == 0 }, func() string { return fmt.Sprint(e.tablesWithMark()) })
@@ -370,6 +393,10 @@ func (e *erasing) requireNothingShown(contacts []string, letters map[string][]st
 			switch {
 			case name == "id" && strings.Contains(path, "/webhooks/"):
 				return []string{e.hook}
+			case name == "id" && strings.Contains(path, "/journeys/"):
+				return []string{"seen"}
+			case name == "stateId":
+				return e.runs
 			case name == "id" && strings.Contains(path, "/why"):
 				return []string{"looked", "named"}
 			case name == "id":
