@@ -37,9 +37,16 @@ func (c *devCmd) Run(ctx context.Context, out *output) error {
 	}
 	told := tellSteps(stderr, stepEvery)
 	defer told.done()
+	mails := func() {}
+	defer func() { mails() }()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	return untilStopped(ctx, hogstream.RunDev(ctx, c.Config, func(r *hogstream.Running) {
 		told.done()
 		_ = out.value(r, func(w io.Writer) { printReady(w, r, c) })
+		if !out.JSON { // which is where the instance is, and nothing else
+			mails = mailsShown(ctx, out.W, c.Config, r)
+		}
 	}, hogstream.WithProgress(told.step), hogstream.WithDefinitionsApplied(func(applied *definition.Outcome, err error) {
 		c.tellApplied(out, applied, err)
 	})))
