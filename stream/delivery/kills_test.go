@@ -268,6 +268,10 @@ func TestFaultKillsAtAnyMomentLeaveEachRecordWithOneReceiptThatHasACause(t *test
 			letters[l.RecordID] = true
 		}
 		told, repeats, results := w.receipts(), 0, map[string]int{}
+		for id, o := range asked {
+			require.NotEmpty(t, told[id], "no receipt of %s for destination %s: fate %d, cancelled %t, not after %s, answers %v",
+				id, o.Destination, fate(id), cancelled[id], o.NotAfter, m.said[id])
+		}
 		require.Len(t, told, len(asked))
 		for id, receipts := range told {
 			o, first := asked[id], receipts[0]
