@@ -294,12 +294,11 @@ func (s *Sinks) endStored(ctx context.Context, tracks []*track, now time.Time) e
 	byTrack := map[storage.ParkedTrack]*track{}
 	var asked []storage.ParkedTrack
 	for _, t := range tracks {
-		t.courier.mu.Lock()
-		if !t.retired && len(t.parking.marks) > 0 {
+		if t.lookAtParked() {
+			defer t.endLook()
 			asked = append(asked, t.parkedTrack())
 			byTrack[t.parkedTrack()] = t
 		}
-		t.courier.mu.Unlock()
 	}
 	if len(asked) == 0 {
 		return nil
@@ -314,11 +313,32 @@ func (s *Sinks) endStored(ctx context.Context, tracks []*track, now time.Time) e
 	return nil
 }
 
-// endParked ends a record that is parked, unless its key is in a lane, where its turn comes.
+// lookAtParked begins a look at what the track has parked; false when that is nothing.
+func (t *track) lookAtParked() bool {
+	t.courier.mu.Lock()
+	defer t.courier.mu.Unlock()
+	if t.retired || len(t.parking.marks) == 0 {
+		return false
+	}
+	t.parking.gone = map[parkedPlace]bool{}
+	return true
+}
+
+func (t *track) endLook() {
+	t.courier.mu.Lock()
+	defer t.courier.mu.Unlock()
+	t.parking.gone = nil
+}
+
+// endParked ends a record that is parked, unless it was removed since it was read, or its key is
+// in a lane, where its turn comes.
 func (t *track) endParked(row *storage.ParkedRecord, now time.Time) {
 	c := t.courier
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if t.parking.gone[parkedPlace{row.Topic, row.Offset}] {
+		return
+	}
 	if o := t.parking.out[row.Key]; t.retired || o != nil && (o.loaded || o.unflushed > 0 && !o.ending) {
 		return
 	}

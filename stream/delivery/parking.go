@@ -33,6 +33,15 @@ type parking struct {
 	out      map[string]*outKey
 	retrying int // loaded lanes whose first record has failed before
 	ops      []parkOp
+	// gone are the records that were removed from Postgres while what has ended there is looked
+	// for; nil at other times. The look may have read them before.
+	gone map[parkedPlace]bool
+}
+
+// A parkedPlace is where on the log a parked record stands.
+type parkedPlace struct {
+	topic  string
+	offset int64
 }
 
 type mark struct {
@@ -182,8 +191,11 @@ func parked(ops []parkOp) {
 					o.ending, o.ended = false, nil
 				}
 			}
-			if op.kind == parkRecord {
+			switch {
+			case op.kind == parkRecord:
 				t.count(-1, -op.size)
+			case op.kind == removeRecord && t.parking.gone != nil:
+				t.parking.gone[parkedPlace{op.record.Topic, op.record.Offset}] = true
 			}
 		}
 		t.roomAgain()

@@ -217,6 +217,52 @@ func TestACursorIsNeverSavedWithoutWhatIsParkedWhenTheLeaseEndsInTheMiddleOfAFlu
 	})
 }
 
+func TestWhatHasEndedWhereItIsParkedEndsOnceThoughItWasReadBeforeItsRemoval(t *testing.T) {
+	t.Run(string(schemas.TopicOutbox), func(t *testing.T) {
+		inVirtualTime(t, nil, func(t *testing.T, b *parkBench) {
+			ctx := context.Background()
+			b.set(failing("bad", time.Now().Add(time.Hour)))
+			b.lasts = 10 * time.Minute
+			b.append("bad")
+			b.lasts = lasting
+			b.append("bad", "bad")
+			for range 300 {
+				b.append("good")
+				letPass(100 * time.Millisecond)
+			}
+			synctest.Wait()
+			require.NoError(t, b.courier.update(b.destination(2, storage.DestinationPaused)))
+			_, records := b.parked()
+			require.Equal(t, 3, records)
+			letPass(10 * time.Minute)
+
+			require.True(t, b.track.lookAtParked())
+			rows, err := b.db.EndedParked(ctx, []storage.ParkedTrack{b.track.parkedTrack()}, time.Now(), 10)
+			require.NoError(t, err)
+			require.Len(t, rows, 1)
+			b.track.endParked(&rows[0], time.Now())
+			require.NoError(t, b.courier.env.flush.sync(ctx))
+			b.track.endParked(&rows[0], time.Now())
+			b.track.endLook()
+			require.NoError(t, b.courier.env.flush.sync(ctx))
+
+			_, records = b.parked()
+			require.Equal(t, 2, records)
+			expired := 0
+			for _, r := range b.receipts {
+				if r.Result == schemas.ReceiptExpired {
+					expired++
+				}
+			}
+			require.Equal(t, 1, expired)
+			require.NoError(t, b.courier.update(b.destination(3, storage.DestinationActive)))
+			letPass(3 * time.Hour)
+			synctest.Wait()
+			require.Len(t, b.took["bad"], 2, "what is left is delivered")
+		})
+	})
+}
+
 func TestAKeyWhoseReceiverAsksToWaitForLongIsParkedAfterTenSecondsOfOthersSuccess(t *testing.T) {
 	OnEveryFeed(t, func(t *testing.T) {
 		inVirtualTime(t, nil, func(t *testing.T, b *parkBench) {
