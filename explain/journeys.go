@@ -113,7 +113,7 @@ func (a *JourneyAnswer) text() string {
 	case live > 0:
 		return fmt.Sprintf("%d of its runs live", live)
 	}
-	return fmt.Sprintf("it began the journey %d times, the last time at %s, and no run lives", last.Count, last.Last.Format(time.RFC3339))
+	return fmt.Sprintf("none of its runs lives: it had %d of the journey, and the last began at %s", last.Count, last.Last.Format(time.RFC3339))
 }
 
 func (e *JourneyEntry) newest() time.Time {

@@ -376,8 +376,9 @@ func (f *runFlags) tell(ctx context.Context, out *output, method, path string, b
 }
 
 type journeysWhyCmd struct {
-	journeyFlags
-	UserID string `arg:"" help:"A user id, an anonymous id or a contact id."`
+	apiFlags
+	UserID  string `arg:"" help:"A user id, an anonymous id or a contact id."`
+	Journey string `arg:"" help:"Id of the journey."`
 }
 
 // Run says why.
@@ -387,7 +388,7 @@ func (c *journeysWhyCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	var answer json.RawMessage
-	if err := api.call(ctx, http.MethodGet, c.path()+"/why/"+url.PathEscape(c.UserID), nil, nil, &answer); err != nil {
+	if err := api.call(ctx, http.MethodGet, journeysPath+"/"+url.PathEscape(c.Journey)+"/why/"+url.PathEscape(c.UserID), nil, nil, &answer); err != nil {
 		return err
 	}
 	var why struct {
