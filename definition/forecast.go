@@ -76,6 +76,7 @@ type Report struct {
 	Changes []Change    `json:"changes" doc:"By kind and id."`
 	Members *Forecast   `json:"members,omitempty" doc:"Left out when it was not asked for."`
 	Removed []Removal   `json:"removed"`
+	Runs    []RunsLeft  `json:"runs" doc:"Live runs of journeys of which the version changes, or which are removed."`
 	Broken  []Reference `json:"broken" doc:"What asks for buckets that are removed. While there is one, the plan cannot be applied."`
 	Failing []Failing   `json:"failing" doc:"Files with faults; what is in use of them stays."`
 	Notes   []string    `json:"notes"`
@@ -92,6 +93,9 @@ func (p *Plan) Reported(ctx context.Context, db *storage.DB, members *Forecast) 
 		return nil, err
 	}
 	r.Broken = append(r.Broken, broken...)
+	if r.Runs, err = p.runsLeft(ctx, db); err != nil {
+		return nil, err
+	}
 	unasked, err := p.Next.Unasked(ctx, db)
 	if err != nil {
 		return nil, err

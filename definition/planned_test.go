@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	d "github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/journeys"
 	p "github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/storage/storagetest"
@@ -234,4 +235,42 @@ func TestAPlanSaysWhichHistoryIsNotThere(t *testing.T) {
 		"EVENTS_MODE=referenced did not store fresh so far, so bucket fresh begins without history of it",
 		"email.opened is no event that is stored, so bucket mails begins without history of it",
 	}, report.Notes)
+}
+
+func TestAPlanSaysWhatBecomesOfLiveRunsByVersionAndStep(t *testing.T) {
+	journey := func(id, template, onChange string) d.Journey {
+		return d.Journey{Journey: journeys.Journey{
+			ID: id, Name: id, Enabled: true, OnChange: onChange, Trigger: journeys.Trigger{Records: []journeys.Match{{Event: "began"}}},
+			Steps: []journeys.Step{{Email: &journeys.Email{Template: template}}},
+		}}
+	}
+	set := func(list ...d.Journey) *d.Files {
+		files, err := d.Built(list, options())
+		require.NoError(t, err)
+		return files
+	}
+	db := storagetest.New(t)
+	first := set(journey("ends", "a", journeys.OnChangeExit), journey("goes", "a", ""), journey("gone", "a", journeys.OnChangeExit), journey("same", "a", ""))
+	apply(t, db, first)
+	stand := func(id, version, step string, runs int) {
+		_, err := storagetest.SQL(db).Exec(t.Context(), `
+			INSERT INTO journey_runs (run_id, contact_id, journey_id, version, entry, status, node, node_since, entered_at, trigger_id)
+			SELECT gen_random_uuid(), gen_random_uuid(), $1, $2, 1, 'waiting', $3, now(), now(), 'x' FROM generate_series(1, $4)`, id, version, step, runs)
+		require.NoError(t, err)
+	}
+	for _, j := range first.Journeys {
+		stand(j.ID, j.Identity(), "wait-1", 3)
+	}
+	stand("goes", "older", "wait-9", 2)
+	made, err := d.NewPlan(current(t, db), set(journey("ends", "b", journeys.OnChangeExit), journey("goes", "b", ""), journey("same", "a", "")), options())
+	require.NoError(t, err)
+	report, err := made.Reported(t.Context(), db, nil)
+	require.NoError(t, err)
+	version := first.Journeys[0].Identity()
+	require.ElementsMatch(t, []d.RunsLeft{
+		{Journey: "ends", Version: version, Step: "wait-1", Runs: 3, Then: "exit"},
+		{Journey: "goes", Version: version, Step: "wait-1", Runs: 3, Then: "finish"},
+		{Journey: "goes", Version: "older", Step: "wait-9", Runs: 2, Then: "finish"},
+		{Journey: "gone", Version: version, Step: "wait-1", Runs: 3, Then: "exit"},
+	}, report.Runs)
 }

@@ -239,3 +239,25 @@ func (db *DB) JourneyCounts(ctx context.Context, id string) ([]JourneyCount, err
 	}
 	return counts, nil
 }
+
+// StandingRuns are live runs of a journey that stand at one step.
+type StandingRuns struct {
+	Version, Step string
+	Runs          int64
+}
+
+// JourneyRunsByStep returns where the live runs of a journey stand, by version and step. It
+// counts them one by one: for what a person asks now and then.
+func (db *DB) JourneyRunsByStep(ctx context.Context, journey string) ([]StandingRuns, error) {
+	rows, err := db.sql.Query(ctx, `
+SELECT version, node, count(*) FROM journey_runs
+WHERE journey_id = $1 AND status = $2 GROUP BY version, node ORDER BY version, node`, journey, RunWaiting)
+	var runs []StandingRuns
+	if err == nil {
+		runs, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StandingRuns])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("count where runs of journey %q stand: %w", journey, err)
+	}
+	return runs, nil
+}

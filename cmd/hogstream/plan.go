@@ -286,6 +286,7 @@ func printPlan(w io.Writer, r *definition.Report) {
 	for _, gone := range r.Removed {
 		fmt.Fprintf(w, "\n%s is removed with %s: they are evaluated no more, and told nothing; `hogstream buckets purge %s` forgets them then.\n", gone.Bucket, counted(int(gone.Members), "member"), gone.Bucket)
 	}
+	printRunsLeft(w, r.Runs)
 	for _, f := range r.Failing {
 		fmt.Fprintf(w, "\nFAULT in %s, of which the last good form stays in use:\n%s\n", f.File, indented(f.Faults))
 	}
@@ -298,6 +299,19 @@ func printPlan(w io.Writer, r *definition.Report) {
 	if r.Changed {
 		fmt.Fprintf(w, "\nPlan %s: %s.\n", r.Hash, definition.Summary(r.Changes))
 	}
+}
+
+// printRunsLeft says what becomes of live runs.
+func printRunsLeft(w io.Writer, runs []definition.RunsLeft) {
+	if len(runs) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nLive runs of journeys that change (finish: they go on with their version; exit: they end there):\n\n")
+	rows := make([][]string, len(runs))
+	for i, r := range runs {
+		rows[i] = []string{r.Journey, r.Version, r.Step, fmt.Sprint(r.Runs), r.Then}
+	}
+	table(w, []string{"journey", "version", "step", "runs", "then"}, rows)
 }
 
 // signs are those of changes.
