@@ -2,6 +2,7 @@ package processors_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func TestTheTableSaysOfEachProcessorWhatItSaysOfItself(t *testing.T) {
 	}
 	require.Len(t, processors.Names(), len(seen))
 	_, err := processors.Find("nobody")
-	require.EqualError(t, err, `no processor "nobody": use identity or contacts or buckets or enrich`)
+	require.EqualError(t, err, `no processor "nobody": use `+strings.Join(processors.Names(), " or "))
 }
 
 func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {
@@ -54,7 +55,7 @@ func TestARebuildOnTheLogNeedsThatNobodyRunsAndGivesTheStateBack(t *testing.T) {
 		Session: sessionTimeout, Progress: func(n int) { read = n },
 	}
 	require.ErrorIs(t, processors.Rebuild(t.Context(), contacts.Name, deps), processors.ErrRunning)
-	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), "use identity or contacts or buckets or journeys")
+	require.ErrorContains(t, processors.Rebuild(t.Context(), "nobody", deps), `no processor "nobody"`)
 	stop()
 	env.Eventually(func(ctx context.Context) (bool, error) {
 		alive, err := admin.Members(ctx, processors.Names()...)
