@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -344,8 +346,10 @@ func TestFaultATakeOverAndAFillingGoOnWhereTheyWereKilled(t *testing.T) {
 	require.Equal(t, map[string]int{"entered seen": people, "entered low": people / 2}, w.toldOfBuckets(), "a take-over tells nothing")
 	require.Equal(t, rows, w.bucketRows())
 
+	stop := w.keepSending(c, event{Name: "step", UserID: "p0"}) // a filling goes in small steps beside live records
 	w.define(dir, fmt.Sprintf(bucketsOfMany, people/6)+bucketOfAll)
 	w.killWhile(p, `SELECT coalesce(bool_or(done_at IS NULL AND passed > 0), false) FROM derived_fills WHERE processor = 'buckets'`)
+	stop()
 	p.waitReady()
 	w.waitFilled()
 	w.waitProcessed()
@@ -356,6 +360,24 @@ func TestFaultATakeOverAndAFillingGoOnWhereTheyWereKilled(t *testing.T) {
 	}
 	w.verifyMemberRows()
 	p.stop()
+}
+
+// keepSending sends an event again and again until it is told to stop.
+func (w *world) keepSending(c *client, e event) (stop func()) {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		pause := time.NewTicker(50 * time.Millisecond)
+		defer pause.Stop()
+		for ctx.Err() == nil {
+			_ = c.sendBatch(ctx, []event{e}) // it tries until ctx ends
+			<-pause.C
+		}
+	})
+	return func() {
+		cancel()
+		sending.Wait()
+	}
 }
 
 // killWhile kills the process each time something is under way, once at least, until it is
