@@ -196,6 +196,25 @@ func (e *erasing) operateJourneys() {
 		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart/states"+filter, ""), &page))
 		return page.States
 	}
+	var ids []string
+	for cursor := ""; ; {
+		var page struct {
+			States     []struct{ ID string }
+			NextCursor string
+		}
+		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart/states?limit=1&cursor="+cursor, ""), &page))
+		for _, s := range page.States {
+			ids = append(ids, s.ID)
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	var all []string
+	for _, s := range states("") {
+		all = append(all, s.ID)
+	}
+	require.Equal(t, all, ids, "one by one, by cursor")
 	waiting := states("?status=waiting&userId=u1")
 	require.Len(t, waiting, 1)
 	require.Equal(t, "wait-5", waiting[0].CurrentNodeID)

@@ -147,16 +147,18 @@ type (
 	}
 	runQuery struct {
 		web.Page
-		Status  string `json:"status" enum:"waiting,completed,exited,failed"`
-		UserID  string `json:"userId" doc:"A user id, an anonymous id or a contact id."`
-		Version string `json:"version"`
-		Step    string `json:"step"`
-		Reason  string `json:"reason"`
+		Status  string  `json:"status" enum:"waiting,completed,exited,failed"`
+		UserID  string  `json:"userId" doc:"A user id, an anonymous id or a contact id."`
+		Version string  `json:"version"`
+		Step    string  `json:"step"`
+		Reason  string  `json:"reason"`
+		Cursor  *string `json:"cursor" doc:"empty to read all runs, then nextCursor of the page before; in place of offset"`
 	}
 	runPage struct {
 		States []runJSON `json:"states"`
 		Total  int       `json:"total"`
 		web.Page
+		NextCursor *string `json:"nextCursor,omitempty" doc:"Of the next page, when the request had a cursor and this is not the last one."`
 	}
 	runResponse struct {
 		State runJSON `json:"state"`
@@ -377,7 +379,14 @@ func (c *console) listRuns(r *web.Request, q *runQuery) (out runPage, err error)
 	if out.Total, err = c.DB.CountJourneyRuns(r.Context(), f); err != nil {
 		return out, err
 	}
-	runs, err := c.DB.ListJourneyRuns(r.Context(), f, q.Limit, q.Offset)
+	var runs []storage.JourneyRun
+	if q.Cursor != nil {
+		var next string
+		runs, next, err = c.DB.WalkJourneyRuns(r.Context(), f, q.Limit, *q.Cursor)
+		out.NextCursor = optional(next)
+	} else {
+		runs, err = c.DB.ListJourneyRuns(r.Context(), f, q.Limit, q.Offset)
+	}
 	if err != nil {
 		return out, err
 	}

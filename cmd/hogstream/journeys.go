@@ -254,24 +254,15 @@ func (c *journeysRunsCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	all := []journeyRun{}
-	for len(all) < c.Limit {
-		limit := min(100, c.Limit-len(all))
-		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(len(all))}}
-		setQuery(query, "status", c.Status)
-		setQuery(query, "userId", c.UserID)
-		setQuery(query, "version", c.Of)
-		setQuery(query, "step", c.Step)
-		setQuery(query, "reason", c.Reason)
-		var page struct {
-			States []journeyRun `json:"states"`
-		}
-		if err := api.call(ctx, http.MethodGet, c.path()+"/states", query, nil, &page); err != nil {
-			return err
-		}
-		if all = append(all, page.States...); len(page.States) < limit {
-			break
-		}
+	query := url.Values{"cursor": {""}}
+	setQuery(query, "status", c.Status)
+	setQuery(query, "userId", c.UserID)
+	setQuery(query, "version", c.Of)
+	setQuery(query, "step", c.Step)
+	setQuery(query, "reason", c.Reason)
+	all, err := pages[journeyRun](ctx, api, c.path()+"/states", "states", query, c.Limit, 100)
+	if err != nil {
+		return err
 	}
 	return out.value(map[string]any{"states": all}, func(w io.Writer) { printRuns(w, all) })
 }
