@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 )
@@ -104,7 +105,7 @@ func (p *past) facts(ctx context.Context, s *subject, in predicate.Inputs) (all 
 		all = p.log.facts(ctx, s, p)
 	}
 	c := s.contact
-	now := predicate.Record{Contact: c.Properties, HasUserID: c.ExternalID != "", HasEmail: c.Email != "", FirstSeen: c.FirstSeenAt, LastSeen: c.LastSeenAt}
+	now := derive.ContactRecord(c)
 	return append(all, said{Past: predicate.Past{Record: now, AsOf: c.UpdatedAt}})
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // What somebody may tell the machine to do with a contact.
@@ -32,10 +33,10 @@ type Command struct {
 
 // obey does what a command says.
 func (w *work) obey(in *Input, now time.Time) error {
-	if err := w.catchUp(micros(now) - 1); err != nil {
+	if err := w.catchUp(packed.Micros(now) - 1); err != nil {
 		return err
 	}
-	w.begin(micros(now))
+	w.begin(packed.Micros(now))
 	c := in.Command
 	if c.What == CommandEnroll {
 		if err := w.enroll(in); err != nil {

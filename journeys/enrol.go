@@ -7,6 +7,7 @@ import (
 
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // maxKeyText is how long a key may be.
@@ -34,7 +35,7 @@ func (w *work) enrol(u *InUse, r *record) {
 	if off := u.off(); off != "" {
 		reason = off
 	}
-	w.skip(p, &trigger{id: r.id, at: micros(r.At)}, reason)
+	w.skip(p, &trigger{id: r.id, at: packed.Micros(r.At)}, reason)
 }
 
 // off is why a journey enrols nobody, "" when it does.
@@ -53,7 +54,7 @@ func (u *InUse) off() string {
 // begins is what comes of a record that is meant.
 func (w *work) begins(u *InUse, r *record) {
 	p := u.Program
-	t := trigger{id: r.id, at: micros(r.At), doc: p.ofTrigger.cut(r.Document())}
+	t := trigger{id: r.id, at: packed.Micros(r.At), doc: p.ofTrigger.cut(r.Document())}
 	if off := u.off(); off != "" {
 		w.skip(p, &t, off)
 		return
@@ -168,7 +169,7 @@ func (w *work) skip(p *Program, t *trigger, reason string) {
 	w.trimEntries(p.ID())
 	w.touch()
 	c := Change{
-		Kind: Skipped, At: instant(w.at), Journey: p.ID(), Version: p.version, Key: t.key, Reason: reason, Trigger: t.id,
+		Kind: Skipped, At: packed.Instant(w.at), Journey: p.ID(), Version: p.version, Key: t.key, Reason: reason, Trigger: t.id,
 	}
 	if p.journey.Holdout > 0 && reason == SkipHoldout {
 		c.Arm = ArmHoldout
@@ -179,8 +180,8 @@ func (w *work) skip(p *Program, t *trigger, reason string) {
 // converted says that a goal is reached.
 func (w *work) converted(p *Program, e *entry, r *record) {
 	c := Change{
-		Kind: Converted, At: instant(w.at), Journey: e.journey, Version: e.version, Key: e.key, Run: e.run, Entry: e.count,
-		Entered: instant(e.last), Step: goalStep, Outcome: OutcomeReached, Trigger: r.id, Since: instant(e.last), Arm: p.arm(e.holdout),
+		Kind: Converted, At: packed.Instant(w.at), Journey: e.journey, Version: e.version, Key: e.key, Run: e.run, Entry: e.count,
+		Entered: packed.Instant(e.last), Step: goalStep, Outcome: OutcomeReached, Trigger: r.id, Since: packed.Instant(e.last), Arm: p.arm(e.holdout),
 	}
 	w.tell(c)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // InUse is a program that enrols.
@@ -204,7 +205,7 @@ func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, 
 	case in.Command != nil:
 		err = w.obey(in, now)
 	default:
-		err = w.catchUp(micros(now))
+		err = w.catchUp(packed.Micros(now))
 	}
 	if err != nil {
 		return Result{}, err
@@ -229,7 +230,7 @@ type Known struct {
 func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, k.ContactID, facts)
 	defer w.leave()
-	w.begin(micros(now))
+	w.begin(packed.Micros(now))
 	w.changed = true
 	w.s.person = person{k.UserID, k.Email, k.AnonymousID}
 	w.s.contact = m.contact.cut(k.Properties)

@@ -12,6 +12,7 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schedule"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // Reasons of an exit that no definition names.
@@ -58,7 +59,7 @@ func (w *work) perform(id uuid.UUID, run *run, p *Program, n *Node) {
 	w.touch()
 	switch n.Kind {
 	case kindWait:
-		run.waits, run.due = true, micros(ceil(n.until.Resolve(instant(w.at), run.location())))
+		run.waits, run.due = true, packed.Micros(ceil(n.until.Resolve(packed.Instant(w.at), run.location())))
 	case kindWaitUntil:
 		run.waits = true
 		w.untilDate(id, run, n)
@@ -145,7 +146,7 @@ func (w *work) untilDate(id uuid.UUID, run *run, n *Node) bool {
 	u := n.step.WaitUntil
 	date, known := u.date(find(w.s.contact, u.Property), run.location())
 	switch {
-	case known && micros(date) == run.due:
+	case known && packed.Micros(date) == run.due:
 		return false // as it was: its time ends it
 	case !known && u.Missing == DoContinue:
 		w.stepped(id, OutcomeMissing)
@@ -156,8 +157,8 @@ func (w *work) untilDate(id uuid.UUID, run *run, n *Node) bool {
 	case !known:
 		w.arm(run, 0)
 		return false
-	case micros(date) > w.at:
-		w.arm(run, micros(date))
+	case packed.Micros(date) > w.at:
+		w.arm(run, packed.Micros(date))
 		return false
 	case u.Past == DoExit:
 		w.end(id, Exited, ReasonPast, "")
@@ -200,7 +201,7 @@ func (u *WaitUntil) date(raw string, zone *time.Location) (time.Time, bool) {
 func (w *work) branch(run *run, n *Node) string {
 	for i := range n.arms {
 		a := &n.arms[i]
-		if a.when != "" && !w.facts.Evaluate(a.when, instant(w.at)).Holds {
+		if a.when != "" && !w.facts.Evaluate(a.when, packed.Instant(w.at)).Holds {
 			continue
 		}
 		if takes(a.trigger, run.trigger.doc) && takes(a.last, run.last.doc) {
@@ -248,7 +249,7 @@ func (r *run) called(p *Program) string {
 
 // message is what a node has done that is not waited for.
 func (w *work) message(run *run, p *Program, n *Node) schemas.Message {
-	id, at, look := w.effect(run, n), instant(w.at), w.lookUp(run, p)
+	id, at, look := w.effect(run, n), packed.Instant(w.at), w.lookUp(run, p)
 	switch n.Kind {
 	case kindSet:
 		properties := n.step.Set.render(look)
@@ -279,7 +280,7 @@ func (w *work) message(run *run, p *Program, n *Node) schemas.Message {
 func (w *work) input(id string, run *run) *schemas.Input {
 	contact := w.contact
 	return &schemas.Input{
-		ID: id, ReceivedAt: instant(w.at), OccurredAt: instant(w.at), Source: "journey:" + run.journey, ContactID: &contact,
+		ID: id, ReceivedAt: packed.Instant(w.at), OccurredAt: packed.Instant(w.at), Source: "journey:" + run.journey, ContactID: &contact,
 		IdempotencyKey: &id, Scope: pointer("journeys"),
 	}
 }
@@ -291,7 +292,7 @@ func (w *work) membership(id string, m *Membership) *schemas.Signal {
 	}
 	said := canonicalText(map[string]any{"bucket": bucket, "member": m.Add != ""})
 	return &schemas.Signal{
-		ID: id, Type: schemas.SignalCommand, For: Buckets, ContactID: w.contact, OccurredAt: instant(w.at), What: MemberCommand, State: &said,
+		ID: id, Type: schemas.SignalCommand, For: Buckets, ContactID: w.contact, OccurredAt: packed.Instant(w.at), What: MemberCommand, State: &said,
 	}
 }
 
@@ -305,8 +306,8 @@ func (w *work) call(run *run, p *Program, n *Node) {
 	until := w.at + timeout.Microseconds()
 	run.waits, run.due = true, until+grace.Microseconds()
 	w.out = append(w.out, &schemas.Outbox{
-		ID: w.effect(run, n), ContactID: w.contact, OccurredAt: instant(w.at), Destination: c.Destination, Kind: schemas.OutboxCall,
-		Body: c.Body.render(w.lookUp(run, p)), Headers: c.Headers, NotAfter: instant(until), Asker: Name, Epoch: run.epoch,
+		ID: w.effect(run, n), ContactID: w.contact, OccurredAt: packed.Instant(w.at), Destination: c.Destination, Kind: schemas.OutboxCall,
+		Body: c.Body.render(w.lookUp(run, p)), Headers: c.Headers, NotAfter: packed.Instant(until), Asker: Name, Epoch: run.epoch,
 	})
 }
 
@@ -378,7 +379,7 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 	n := &p.nodes[run.node]
 	to := n.leads(outcome)
 	c := w.change(Stepped, run, p)
-	c.Step, c.Outcome, c.Since = n.ID, outcome, instant(run.since)
+	c.Step, c.Outcome, c.Since = n.ID, outcome, packed.Instant(run.since)
 	if to != theEnd {
 		c.Next = p.nodes[to].ID
 	}
@@ -396,7 +397,7 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 // steppedInCode is stepped of a run whose code then says what comes next.
 func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string) {
 	c := w.change(Stepped, run, p)
-	c.Step, c.Outcome, c.Since = run.open, outcome, instant(run.since)
+	c.Step, c.Outcome, c.Since = run.open, outcome, packed.Instant(run.since)
 	c.Next = w.log(run, p, outcome)
 	w.tell(c)
 	w.touch()
@@ -449,7 +450,7 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 	run := w.s.runs[i]
 	p := w.m.Program(run.journey, run.version)
 	c := w.change(kind, &run, p)
-	c.Reason, c.Error, c.Since = reason, failure, instant(run.since)
+	c.Reason, c.Error, c.Since = reason, failure, packed.Instant(run.since)
 	if n := w.nodeAt(&run, p); n != nil && kind != Completed {
 		c.Step = n.ID
 		if n.Kind == kindCall && run.waits && kind == Exited {
@@ -493,8 +494,8 @@ func (w *work) keepFailed(r run) {
 // change is what happens to a run.
 func (w *work) change(kind string, r *run, p *Program) Change {
 	c := Change{
-		Kind: kind, At: instant(w.at), Journey: r.journey, Version: r.version, Key: r.key, Run: r.id.String(), Entry: r.entry,
-		Entered: instant(r.entered), Trigger: r.trigger.id, epoch: r.epoch,
+		Kind: kind, At: packed.Instant(w.at), Journey: r.journey, Version: r.version, Key: r.key, Run: r.id.String(), Entry: r.entry,
+		Entered: packed.Instant(r.entered), Trigger: r.trigger.id, epoch: r.epoch,
 	}
 	if p != nil {
 		c.Arm = p.arm(false)

@@ -2,15 +2,13 @@ package journeys
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
-)
 
-// Instants are microseconds since 1970 in here, as on the wire; 0 is none.
-const never = math.MaxInt64
+	"github.com/hogstream/hogstream/schemas/packed"
+)
 
 // State is what the machine keeps of a contact. Its zero value is a contact of whom nothing
 // is known.
@@ -141,28 +139,6 @@ func (s *State) live(journey, key string) int {
 	return slices.IndexFunc(s.runs, func(r run) bool { return r.journey == journey && r.key == key && !r.failed })
 }
 
-func orNever(at int64) int64 {
-	if at == 0 {
-		return never
-	}
-	return at
-}
-
-func instant(at int64) time.Time {
-	if at == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(at).UTC()
-}
-
-// micros is an instant in microseconds, 0 for the zero one.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
 // Change is what happened to a run, for whoever shows and counts it. The facts say the same.
 type Change struct {
 	Kind    string // Started, Stepped, Exited, Completed, Failed, Skipped, Converted or Retried
@@ -228,8 +204,8 @@ func (s *State) Runs() []RunInfo {
 	for i := range s.runs {
 		r := &s.runs[i]
 		out[i] = RunInfo{
-			ID: r.id.String(), Journey: r.journey, Version: r.version, Key: r.key, Zone: r.zone, Entered: instant(r.entered), Entry: r.entry,
-			Node: r.node, Step: r.open, Failed: r.failed, Waiting: r.waits, Due: instant(r.due), Settling: instant(r.settle),
+			ID: r.id.String(), Journey: r.journey, Version: r.version, Key: r.key, Zone: r.zone, Entered: packed.Instant(r.entered), Entry: r.entry,
+			Node: r.node, Step: r.open, Failed: r.failed, Waiting: r.waits, Due: packed.Instant(r.due), Settling: packed.Instant(r.settle),
 		}
 	}
 	return out
@@ -256,8 +232,8 @@ func (s *State) Entries() []EntryInfo {
 	for i := range s.entries {
 		e := &s.entries[i]
 		out[i] = EntryInfo{
-			Journey: e.journey, Key: e.key, Count: e.count, Last: instant(e.last), Holdout: e.holdout, GoalUntil: instant(e.goalUntil),
-			Skip: e.skip, SkipAt: instant(e.skipAt), Skipped: e.skipped,
+			Journey: e.journey, Key: e.key, Count: e.count, Last: packed.Instant(e.last), Holdout: e.holdout, GoalUntil: packed.Instant(e.goalUntil),
+			Skip: e.skip, SkipAt: packed.Instant(e.skipAt), Skipped: e.skipped,
 		}
 		if e.queued != nil {
 			out[i].Queued = e.queued.id

@@ -11,6 +11,7 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schedule"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // maxDue is how many instants are handled in one step. What is due beyond is told again at
@@ -83,13 +84,13 @@ func asOf(in *Input, now time.Time) int64 {
 	received := int64(0)
 	switch {
 	case in.Event != nil:
-		received = micros(in.Event.ReceivedAt)
+		received = packed.Micros(in.Event.ReceivedAt)
 	case in.Fact != nil && in.Fact.Contact != nil:
-		received = micros(in.Fact.Contact.UpdatedAt)
+		received = packed.Micros(in.Fact.Contact.UpdatedAt)
 	case in.Receipt != nil, in.Fact != nil && (in.Fact.Bucket != nil || in.Fact.Journey != nil):
-		received = micros(in.OccurredAt)
+		received = packed.Micros(in.OccurredAt)
 	}
-	return min(orNever(received), micros(now))
+	return min(packed.OrNever(received), packed.Micros(now))
 }
 
 func (w *work) identify(in *Input) {
@@ -134,7 +135,7 @@ func (w *work) remember(r *record) {
 		if !memo.match.names(r) || !memo.match.takes(r, nil) {
 			continue
 		}
-		w.keepSeen(seen{memo: memo.id, at: micros(r.At), id: r.id, doc: memo.keep.cut(r.Document())})
+		w.keepSeen(seen{memo: memo.id, at: packed.Micros(r.At), id: r.id, doc: memo.keep.cut(r.Document())})
 	}
 	w.forget()
 }
@@ -330,7 +331,7 @@ func (w *work) awaited(run *run, p *Program, n *Node, r *record) string {
 			continue
 		}
 		if r != nil && a.match.names(r) && a.match.takes(r, w.lookUp(run, p)) {
-			run.last = trigger{id: r.id, at: micros(r.At), doc: p.ofLast.cut(r.Document())}
+			run.last = trigger{id: r.id, at: packed.Micros(r.At), doc: p.ofLast.cut(r.Document())}
 			return a.name
 		}
 	}
@@ -342,8 +343,8 @@ func (w *work) awaited(run *run, p *Program, n *Node, r *record) string {
 
 // holds says whether a condition does, and when time may turn it; 0 is never.
 func (w *work) holds(condition string) (holds bool, turns int64) {
-	v := w.facts.Evaluate(condition, instant(w.at))
-	if turns = micros(v.Next); turns != 0 {
+	v := w.facts.Evaluate(condition, packed.Instant(w.at))
+	if turns = packed.Micros(v.Next); turns != 0 {
 		turns = max(turns, w.at+1)
 	}
 	return v.Holds, turns
@@ -351,7 +352,7 @@ func (w *work) holds(condition string) (holds bool, turns int64) {
 
 // earlier is the earlier of two instants, of which each may be none.
 func earlier(a, b int64) int64 {
-	if first := min(orNever(a), orNever(b)); first != never {
+	if first := min(packed.OrNever(a), packed.OrNever(b)); first != packed.Never {
 		return first
 	}
 	return 0
@@ -380,7 +381,7 @@ func (w *work) catchUp(until int64) error {
 func (w *work) due(until int64) {
 	ids := w.ids()
 	for _, id := range ids {
-		if run, p := w.run(id); run != nil && w.awake(run) && orNever(run.settle) <= w.at {
+		if run, p := w.run(id); run != nil && w.awake(run) && packed.OrNever(run.settle) <= w.at {
 			w.end(id, Exited, p.exits[run.rule].reason, "")
 		}
 	}
@@ -399,16 +400,16 @@ func (w *work) due(until int64) {
 
 // isDue says whether time does something with a run at an instant.
 func (r *run) isDue(at int64) bool {
-	return !r.waits || min(orNever(r.due), orNever(r.next)) <= at
+	return !r.waits || min(packed.OrNever(r.due), packed.OrNever(r.next)) <= at
 }
 
 // elapse ends a wait that time ends, or looks at its conditions again.
 func (w *work) elapse(id uuid.UUID, run *run, n *Node, p *Program) {
 	switch {
-	case orNever(run.due) <= w.at:
+	case packed.OrNever(run.due) <= w.at:
 		w.timedOut(id, run, n)
 		w.advance(id)
-	case orNever(run.next) <= w.at:
+	case packed.OrNever(run.next) <= w.at:
 		if outcome := w.awaited(run, p, n, nil); outcome != "" {
 			w.stepped(id, outcome)
 			w.advance(id)
@@ -439,7 +440,7 @@ func (w *work) awake(r *run) bool {
 
 // needed is the earliest instant at which something is due; never for none.
 func (w *work) needed() int64 {
-	earliest := int64(never)
+	earliest := int64(packed.Never)
 	for i := range w.s.runs {
 		r := &w.s.runs[i]
 		if r.failed || !w.awake(r) || w.m.Program(r.journey, r.version) == nil {
@@ -448,7 +449,7 @@ func (w *work) needed() int64 {
 		if !r.waits { // it was held
 			earliest = min(earliest, w.s.clock)
 		}
-		earliest = min(earliest, orNever(r.due), orNever(r.next), orNever(r.settle))
+		earliest = min(earliest, packed.OrNever(r.due), packed.OrNever(r.next), packed.OrNever(r.settle))
 	}
 	for i := range w.s.ticks {
 		if u := w.m.byID[w.s.ticks[i].journey]; u != nil && u.Program.journey.Trigger.Repeat != nil {
@@ -478,7 +479,7 @@ func (w *work) repeats() {
 }
 
 func (w *work) nextTick(u *InUse, after int64) int64 {
-	return micros(u.Program.journey.Trigger.Repeat.Next(instant(after), w.zone(&u.Program.journey)))
+	return packed.Micros(u.Program.journey.Trigger.Repeat.Next(packed.Instant(after), w.zone(&u.Program.journey)))
 }
 
 // zone is whose clock a run begins with.
@@ -518,8 +519,8 @@ func (w *work) ticks(until int64) {
 // result is what the step comes to.
 func (w *work) result() Result {
 	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel}
-	if due := w.needed(); due != never {
-		out.Due = instant(due)
+	if due := w.needed(); due != packed.Never {
+		out.Due = packed.Instant(due)
 	}
 	return out
 }

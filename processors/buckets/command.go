@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // CommandMember is the command that puts a contact into a manual bucket, or takes it out;
@@ -60,7 +61,7 @@ func (l *Logic) forget(s State, r *derive.Record[State], now time.Time) (derive.
 		return derive.Result[State]{}, err
 	}
 	w := l.work(s, r.ContactID).because(r)
-	w.begin(micros(now), sourceManual)
+	w.begin(packed.Micros(now), sourceManual)
 	at, found := w.s.search(c.Bucket)
 	if found {
 		w.s.members, w.changed = slices.Delete(w.s.members, at, at+1), true
@@ -88,7 +89,7 @@ func (l *Logic) setMember(s State, r *derive.Record[State], now time.Time) (deri
 		return derive.Result[State]{}, fmt.Errorf("command member: bucket %q is no manual bucket in use", c.Bucket)
 	}
 	w := l.work(s, r.ContactID).because(r)
-	w.begin(micros(now), sourceManual)
+	w.begin(packed.Micros(now), sourceManual)
 	until := int64(0)
 	if c.Until != nil {
 		until = c.Until.UnixMicro()

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // maxDue is how many instants are handled in one step. What is due beyond has the timer
@@ -31,7 +32,7 @@ func (w *work) catchUp(until int64) error {
 func (w *work) handleDue(until int64) error {
 	for i := range w.s.members {
 		m := &w.s.members[i]
-		if m.parked || min(m.due(), orNever(m.tick)) > w.at {
+		if m.parked || min(m.due(), packed.OrNever(m.tick)) > w.at {
 			continue
 		}
 		number := w.d.set.Index(m.bucket)
@@ -40,7 +41,7 @@ func (w *work) handleDue(until int64) error {
 			m.parked = true // not in use
 		case number < 0:
 			m.next, m.deferred = 0, 0
-		case min(orNever(m.next), orNever(m.deferred)) <= w.at:
+		case min(packed.OrNever(m.next), packed.OrNever(m.deferred)) <= w.at:
 			w.touch([]int{number})
 		}
 	}
@@ -50,9 +51,9 @@ func (w *work) handleDue(until int64) error {
 	for i := range w.s.members {
 		switch m := &w.s.members[i]; {
 		case m.parked || !m.active:
-		case orNever(m.until) <= w.at:
+		case packed.OrNever(m.until) <= w.at:
 			w.leave(w.l.inUse(m.bucket), m, reasonManual)
-		case orNever(m.maxDwell) <= w.at:
+		case packed.OrNever(m.maxDwell) <= w.at:
 			w.leave(w.l.inUse(m.bucket), m, reasonMaxDwell)
 		}
 	}
@@ -72,7 +73,7 @@ func (w *work) dwell(until int64) {
 	until = max(until, w.at)
 	for i := range w.s.members {
 		m := &w.s.members[i]
-		if m.parked || !m.active || orNever(m.tick) > w.at {
+		if m.parked || !m.active || packed.OrNever(m.tick) > w.at {
 			continue
 		}
 		b := w.l.inUse(m.bucket)
@@ -107,7 +108,7 @@ func (m *membership) instantOf(d definition.Dwell, ordinal int64) int64 {
 	case d.Every != 0:
 		return m.entered + ordinal*d.Every.Microseconds()
 	case ordinal > 1:
-		return never
+		return packed.Never
 	}
 	return m.entered + d.After.Microseconds()
 }
@@ -132,11 +133,11 @@ func (m *membership) fire(label string, ordinal int64) {
 
 // nextTick is when the next dwell is to be told, 0 for never.
 func (m *membership) nextTick(b *definition.BucketInUse) int64 {
-	next := int64(never)
+	next := int64(packed.Never)
 	for _, d := range b.Dwell {
 		next = min(next, m.instantOf(d, m.ordinal(d.Label())+1))
 	}
-	if next == never {
+	if next == packed.Never {
 		return 0
 	}
 	return next

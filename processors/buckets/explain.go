@@ -6,6 +6,7 @@ import (
 
 	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // Explanation says why a contact is a member of a bucket at an instant, or why it is not.
@@ -57,12 +58,12 @@ const (
 // Explain says why a contact is a member of a bucket at an instant, or why it is not. It
 // changes nothing.
 func (l *Logic) Explain(s State, bucketID string, now time.Time) Explanation {
-	at := max(micros(now), s.clock)
+	at := max(packed.Micros(now), s.clock)
 	x := situation{bucket: l.known[bucketID], failing: l.failing[bucketID], known: s.known, now: at}
 	if m := s.find(bucketID); m != nil {
 		x.membership = *m
 	}
-	out := Explanation{Member: x.membership.active, At: instant(at)}
+	out := Explanation{Member: x.membership.active, At: packed.Instant(at)}
 	if d, number := l.evaluated(&s, bucketID); number >= 0 {
 		e := d.set.Explain(number, &s.facts, &s, out.At)
 		x.criteria, out.Criteria = &e, &e
@@ -119,11 +120,11 @@ func (x *situation) reasons() []Reason {
 	if b == nil || !b.Enabled {
 		return out
 	}
-	if ends := min(orNever(m.until), orNever(m.maxDwell)); m.active && ends != never {
-		out = append(out, Reason{Code: BecauseStays, Until: instant(ends)})
+	if ends := min(packed.OrNever(m.until), packed.OrNever(m.maxDwell)); m.active && ends != packed.Never {
+		out = append(out, Reason{Code: BecauseStays, Until: packed.Instant(ends)})
 	}
 	if told, until := limitTells(b, m, x.now); !m.active && !told {
-		out = append(out, Reason{Code: BecauseEntryLimit, Until: instant(until)})
+		out = append(out, Reason{Code: BecauseEntryLimit, Until: packed.Instant(until)})
 	}
 	return out
 }
@@ -151,7 +152,7 @@ func (x *situation) decides() Reason {
 func (m *membership) byHand() Reason {
 	switch {
 	case m.active:
-		return Reason{Code: BecauseManual, Until: instant(m.until)}
+		return Reason{Code: BecauseManual, Until: packed.Instant(m.until)}
 	case m.number == 0:
 		return Reason{Code: BecauseNotPutIn}
 	}
@@ -165,7 +166,7 @@ func (x *situation) byCriteria() Reason {
 	case c.Holds == m.active:
 		return Reason{Code: BecauseCriteria, Until: c.Next}
 	case m.active && x.now < m.deferred:
-		return Reason{Code: BecauseMinDwell, Until: instant(m.deferred)}
+		return Reason{Code: BecauseMinDwell, Until: packed.Instant(m.deferred)}
 	case m.active:
 		return Reason{Code: BecauseDue}
 	case m.barred:
@@ -182,18 +183,18 @@ func (x *situation) next() time.Time {
 	if b == nil || !b.Enabled || m.parked || x.failing != nil {
 		return time.Time{}
 	}
-	at := min(orNever(m.until), orNever(m.maxDwell), orNever(m.deferred))
+	at := min(packed.OrNever(m.until), packed.OrNever(m.maxDwell), packed.OrNever(m.deferred))
 	switch c := x.criteria; {
 	case c == nil || m.deferred != 0 || c.Next.IsZero():
 	case m.active:
-		at = min(at, max(micros(c.Next), m.entered+b.MinDwell.Microseconds()))
+		at = min(at, max(packed.Micros(c.Next), m.entered+b.MinDwell.Microseconds()))
 	case !m.barred && (b.ReconcileJoins == nil || *b.ReconcileJoins):
-		at = min(at, micros(c.Next))
+		at = min(at, packed.Micros(c.Next))
 	}
-	if at == never {
+	if at == packed.Never {
 		return time.Time{}
 	}
-	return instant(at)
+	return packed.Instant(at)
 }
 
 // limitTells says whether the entry limit of a bucket lets the next join be told at an

@@ -73,10 +73,10 @@ func (w *work) keepWhy(bucketID string, told bool) []byte {
 	if flags&keptPlace != 0 {
 		out = packed.AppendText(out, string(w.place.Topic))
 		out = binary.AppendVarint(binary.AppendVarint(out, int64(w.place.Partition)), w.place.Offset)
-		out = binary.AppendVarint(out, micros(w.place.AppendedAt))
+		out = binary.AppendVarint(out, packed.Micros(w.place.AppendedAt))
 	}
 	if number >= 0 {
-		out = w.d.set.AppendLeaves(out, number, &w.s.facts, &w.s, instant(w.at))
+		out = w.d.set.AppendLeaves(out, number, &w.s.facts, &w.s, packed.Instant(w.at))
 	}
 	return out
 }
@@ -96,7 +96,7 @@ func DecodeKept(data []byte) (Kept, error) {
 		k.Cause = d.Text()
 	}
 	if flags&keptPlace != 0 {
-		k.Place = derive.Place{Topic: schemas.Topic(d.Text()), Partition: int32(d.Int()), Offset: d.Int(), AppendedAt: instant(d.Int())}
+		k.Place = derive.Place{Topic: schemas.Topic(d.Text()), Partition: int32(d.Int()), Offset: d.Int(), AppendedAt: packed.Instant(d.Int())}
 	}
 	if k.leaves = d.Rest(); flags&keptLeaves == 0 {
 		if len(k.leaves) > 0 {

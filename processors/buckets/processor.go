@@ -28,7 +28,7 @@ func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	p := &processor{opts: opts, moves: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "buckets", Name: "transitions_total",
 		Help: "Contacts that joined, left and dwelt in buckets, by bucket (those beyond the first 200 are one, named other), by kind (entered, left, dwell), and by whether it was told. A batch that is run again counts again.",
-	}, []string{"bucket", "kind", "told"}), labels: map[string]bool{}, failing: prometheus.NewGauge(prometheus.GaugeOpts{
+	}, []string{"bucket", "kind", "told"}), failing: prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "hogstream", Subsystem: "buckets", Name: "failing",
 		Help: "Enabled buckets that this process cannot evaluate, such as windows beyond its EVENTS_RETENTION; their members stay as they are.",
 	})}
@@ -40,9 +40,6 @@ func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	return p, nil
 }
 
-// maxLabels bounds how many buckets have figures of their own.
-const maxLabels = 200
-
 // processor implements derive.Processor. It is safe for concurrent use.
 type processor struct {
 	codec
@@ -53,7 +50,7 @@ type processor struct {
 
 	moves   *prometheus.CounterVec
 	failing prometheus.Gauge
-	labels  map[string]bool // buckets that have figures of their own
+	labels  derive.Labels // buckets that have figures of their own
 }
 
 // count adds what happened to a contact to the figures.
@@ -73,19 +70,7 @@ func (p *processor) count(s *State) {
 }
 
 func (p *processor) move(bucket, kind string, told bool) {
-	p.moves.WithLabelValues(p.label(bucket), kind, strconv.FormatBool(told)).Inc()
-}
-
-func (p *processor) label(bucket string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.labels[bucket] {
-		if len(p.labels) >= maxLabels {
-			return "other"
-		}
-		p.labels[bucket] = true
-	}
-	return bucket
+	p.moves.WithLabelValues(p.labels.Of(bucket), kind, strconv.FormatBool(told)).Inc()
 }
 
 // Name implements derive.Processor.

@@ -2,15 +2,11 @@ package buckets
 
 import (
 	"cmp"
-	"math"
 	"slices"
-	"time"
 
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
-
-// Instants are microseconds since 1970 in here, as on the wire; 0 is none.
-const never = math.MaxInt64
 
 // State is what the processor keeps of a contact. Its zero value is a contact of which
 // nothing is known.
@@ -96,8 +92,8 @@ func (s *State) Memberships() []Membership {
 			continue
 		}
 		out = append(out, Membership{
-			BucketID: m.bucket, Epoch: m.number, Active: m.active, EnteredAt: instant(m.entered), LeftAt: instant(m.left),
-			Until: instant(m.until), MaxDwellAt: instant(m.maxDwell),
+			BucketID: m.bucket, Epoch: m.number, Active: m.active, EnteredAt: packed.Instant(m.entered), LeftAt: packed.Instant(m.left),
+			Until: packed.Instant(m.until), MaxDwellAt: packed.Instant(m.maxDwell),
 		})
 	}
 	return out
@@ -133,9 +129,9 @@ func (s *State) member(bucketID string) *membership {
 
 // needed is the earliest instant at which something is due; never for none.
 func (s *State) needed() int64 {
-	earliest := int64(never)
+	earliest := int64(packed.Never)
 	for i := range s.members {
-		earliest = min(earliest, s.members[i].due(), orNever(s.members[i].ticks()))
+		earliest = min(earliest, s.members[i].due(), packed.OrNever(s.members[i].ticks()))
 	}
 	return earliest
 }
@@ -143,9 +139,9 @@ func (s *State) needed() int64 {
 // due is when something is due but a dwell.
 func (m *membership) due() int64 {
 	if m.parked {
-		return never
+		return packed.Never
 	}
-	return min(orNever(m.next), orNever(m.deferred), orNever(m.until), orNever(m.maxDwell))
+	return min(packed.OrNever(m.next), packed.OrNever(m.deferred), packed.OrNever(m.until), packed.OrNever(m.maxDwell))
 }
 
 // ticks is when a dwell is due, 0 for none.
@@ -158,25 +154,3 @@ func (m *membership) ticks() int64 {
 
 // blank says that nothing is known of the contact in the bucket.
 func (m *membership) blank() bool { return m.epoch == 0 && m.next == 0 }
-
-func orNever(at int64) int64 {
-	if at == 0 {
-		return never
-	}
-	return at
-}
-
-func instant(at int64) time.Time {
-	if at == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(at).UTC()
-}
-
-// micros is an instant in microseconds, 0 for the zero one.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}

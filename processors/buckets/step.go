@@ -3,12 +3,10 @@ package buckets
 import (
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // timerName is the one timer of a contact.
@@ -28,7 +26,7 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	}
 	w := l.work(s, r.ContactID).because(r)
 	at := asOf(r, now)
-	if err := w.catchUp(min(micros(r.OccurredAt), at) - 1); err != nil {
+	if err := w.catchUp(min(packed.Micros(r.OccurredAt), at) - 1); err != nil {
 		return derive.Result[State]{}, err
 	}
 	w.begin(at, sourceEvent)
@@ -62,11 +60,11 @@ func asOf(r *derive.Record[State], now time.Time) int64 {
 	received := int64(0)
 	switch {
 	case r.Event != nil:
-		received = micros(r.Event.ReceivedAt)
+		received = packed.Micros(r.Event.ReceivedAt)
 	case r.Fact.Contact != nil:
-		received = micros(r.Fact.Contact.UpdatedAt)
+		received = packed.Micros(r.Fact.Contact.UpdatedAt)
 	}
-	return min(orNever(received), micros(now))
+	return min(packed.OrNever(received), packed.Micros(now))
 }
 
 // identify keeps who the contact is.
@@ -96,7 +94,7 @@ func text(s *string) string {
 func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) (derive.Result[State], error) {
 	w := l.work(s, r.ContactID).because(r)
 	w.s.due, w.changed = 0, true
-	if err := w.catchUp(micros(now)); err != nil {
+	if err := w.catchUp(packed.Micros(now)); err != nil {
 		return derive.Result[State]{}, err
 	}
 	return w.result(), nil
@@ -106,7 +104,7 @@ func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) (derive.Re
 // Taken over anew, memberships go on with their epochs, and those by hand stay.
 func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
 	w := l.work(before.memberships(), "")
-	w.begin(micros(now), sourceBackfill)
+	w.begin(packed.Micros(now), sourceBackfill)
 	w.silent = true
 	w.know(k, &w.s.facts)
 	if k.Contact == nil {
@@ -129,7 +127,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	before := w.d
 	before.set.Fit(&w.s.facts)
 	w.d, w.changed = l.whole(), true
-	w.begin(micros(now), sourceBackfill)
+	w.begin(packed.Micros(now), sourceBackfill)
 	var history predicate.State
 	touched := w.know(k, &history)
 	w.d.set.Fill(&w.s.facts, &history)
@@ -152,7 +150,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 // may be the same. It returns who looks at what the row says otherwise.
 func (w *work) know(k *derive.Known, history *predicate.State) []int {
 	for i := range k.Events {
-		said := stored(&k.Events[i])
+		said := derive.EventRecord(&k.Events[i])
 		w.d.set.Apply(history, &said, nil)
 	}
 	if k.Contact == nil {
@@ -160,20 +158,8 @@ func (w *work) know(k *derive.Known, history *predicate.State) []int {
 	}
 	c := k.Contact
 	w.s.person = person{c.ExternalID, c.Email, c.AnonymousID}
-	return w.d.set.Apply(&w.s.facts, &predicate.Record{
-		Contact: c.Properties, HasUserID: c.ExternalID != "", HasEmail: c.Email != "", FirstSeen: c.FirstSeenAt, LastSeen: c.LastSeenAt,
-	}, nil)
-}
-
-// stored is what a stored event says. Its id is one: it was decoded before.
-func stored(e *storage.StoredEvent) predicate.Record {
-	said, err := predicate.FromEvent(&schemas.Event{
-		ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt,
-	})
-	if err != nil {
-		said.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(e.ID))
-	}
-	return said
+	said := derive.ContactRecord(c)
+	return w.d.set.Apply(&w.s.facts, &said, nil)
 }
 
 // HandOver implements derive.Logic: the contact leaves every bucket, for it is no more.
@@ -182,7 +168,7 @@ func (l *Logic) HandOver(s State, contact string, now time.Time) (State, []schem
 		return s, nil
 	}
 	w := l.work(s, contact)
-	w.begin(micros(now), sourceEvent)
+	w.begin(packed.Micros(now), sourceEvent)
 	for i := range w.s.members {
 		m := &w.s.members[i]
 		if m.active {
@@ -221,12 +207,12 @@ func (w *work) because(r *derive.Record[State]) *work {
 // result is what the step comes to. An armed timer that is too early stays: it finds
 // nothing, and is armed anew then. So an active contact does not write one with each event.
 func (w *work) result() derive.Result[State] {
-	if due := w.s.needed(); due != never && (w.s.due == 0 || due < w.s.due) {
+	if due := w.s.needed(); due != packed.Never && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
 	out := derive.Result[State]{State: w.s, Same: !w.changed, Outputs: w.out}
 	if w.s.due != 0 {
-		w.timers[0] = derive.Timer{What: timerName, Due: instant(w.s.due)}
+		w.timers[0] = derive.Timer{What: timerName, Due: packed.Instant(w.s.due)}
 		out.Timers = w.timers[:]
 	}
 	return out

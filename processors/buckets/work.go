@@ -11,6 +11,7 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // Sources of a transition: what made it.
@@ -98,8 +99,8 @@ func (w *work) evaluate(i int) {
 	if w.l.observe != nil {
 		w.l.observe(w.d.buckets[i].ID)
 	}
-	verdict := w.d.set.Evaluate(i, &w.s.facts, &w.s, instant(w.at))
-	b, next := w.d.buckets[i], micros(verdict.Next)
+	verdict := w.d.set.Evaluate(i, &w.s.facts, &w.s, packed.Instant(w.at))
+	b, next := w.d.buckets[i], packed.Micros(verdict.Next)
 	m := w.s.find(b.ID)
 	if m == nil {
 		if !verdict.Holds && next == 0 {
@@ -136,7 +137,7 @@ func (w *work) join(b *definition.BucketInUse, m *membership, until int64) {
 		entered: w.at, left: m.left, next: m.next, until: until, maxDwell: after(w.at, b.MaxDwell),
 	}
 	m.tick = m.nextTick(b)
-	w.turn(m, Transition{Entered: true, Told: told, Until: instant(until), MaxDwellAt: instant(m.maxDwell)})
+	w.turn(m, Transition{Entered: true, Told: told, Until: packed.Instant(until), MaxDwellAt: packed.Instant(m.maxDwell)})
 	if told {
 		w.tell(b, w.fact(schemas.FactBucketEntered, b, m))
 	}
@@ -170,12 +171,12 @@ func (w *work) keep(m *membership, until, maxDwell int64) {
 		return
 	}
 	m.until, m.maxDwell = until, maxDwell
-	w.turn(m, Transition{Kept: true, Until: instant(until), MaxDwellAt: instant(maxDwell)})
+	w.turn(m, Transition{Kept: true, Until: packed.Instant(until), MaxDwellAt: packed.Instant(maxDwell)})
 }
 
 // turn notes a transition, and who is to be evaluated because of it.
 func (w *work) turn(m *membership, t Transition) {
-	t.ContactID, t.BucketID, t.Epoch, t.At, t.Source = w.contact, m.bucket, m.number, instant(w.at), w.source
+	t.ContactID, t.BucketID, t.Epoch, t.At, t.Source = w.contact, m.bucket, m.number, packed.Instant(w.at), w.source
 	w.s.changes = append(w.s.changes, t)
 	w.s.clock, w.changed = w.at, true
 	w.turns++
@@ -191,7 +192,7 @@ func (w *work) turn(m *membership, t Transition) {
 func (w *work) fact(typ string, b *definition.BucketInUse, m *membership) *schemas.Fact {
 	return &schemas.Fact{
 		ID:   schemas.Derive(w.contact, typ+":"+url.QueryEscape(m.bucket), int(m.number)),
-		Type: typ, ContactID: w.contact, OccurredAt: instant(w.at),
+		Type: typ, ContactID: w.contact, OccurredAt: packed.Instant(w.at),
 		UserID: pointer(w.s.person.userID), Email: pointer(w.s.person.email), AnonymousID: pointer(w.s.person.anonymousID),
 		Bucket: &schemas.BucketTransition{
 			BucketID: m.bucket, BucketName: b.Name, Transition: typ[len("bucket."):], EntryCount: m.number, Source: w.source,
@@ -217,7 +218,7 @@ func (w *work) tell(b *definition.BucketInUse, f *schemas.Fact) {
 func (w *work) dwelt(b *definition.BucketInUse, m *membership, label string, ordinal, at int64) *schemas.Fact {
 	f := w.fact(schemas.FactBucketDwell, b, m)
 	f.ID = schemas.Derive(w.contact, f.Type+":"+url.QueryEscape(m.bucket)+":"+label+":"+strconv.FormatInt(m.number, 10), int(ordinal))
-	f.OccurredAt = instant(at)
+	f.OccurredAt = packed.Instant(at)
 	f.Bucket.Label, f.Bucket.DwellCount = &label, &ordinal
 	return f
 }

@@ -35,7 +35,7 @@ const Name = "enrich"
 
 // New makes the processor. Its figures are registered on reg unless that is nil.
 func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*derive.Frame[State], error) {
-	p := &processor{opts: opts, labels: map[string]bool{}, asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+	p := &processor{opts: opts, asked: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "enrich", Name: "asked_total",
 		Help: "Calls that enrichments asked for, by enrichment (those beyond the first 200 are one, named other) and by why: condition, entered, age, retry, backfill, again. A batch that is run again counts again.",
 	}, []string{"enrichment", "why"}), ended: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -53,9 +53,6 @@ func New(opts Options, encoder *schemas.Codec, reg prometheus.Registerer) (*deri
 	return derive.New(p, encoder, reg)
 }
 
-// maxLabels bounds how many enrichments have figures of their own.
-const maxLabels = 200
-
 // processor implements derive.Processor. It is safe for concurrent use.
 type processor struct {
 	codec
@@ -66,7 +63,7 @@ type processor struct {
 
 	asked, ended *prometheus.CounterVec
 	failing      prometheus.Gauge
-	labels       map[string]bool
+	labels       derive.Labels
 }
 
 // Name implements derive.Processor.
@@ -112,21 +109,11 @@ func (p *processor) Save(_ context.Context, _ *storage.Tx, changed []derive.Chan
 	for i := range changed {
 		for _, n := range changed[i].State.notes {
 			if n.why != whyNone {
-				p.asked.WithLabelValues(p.label(n.enrichment), n.why.String()).Inc()
+				p.asked.WithLabelValues(p.labels.Of(n.enrichment), n.why.String()).Inc()
 			} else {
-				p.ended.WithLabelValues(p.label(n.enrichment), n.outcome).Inc()
+				p.ended.WithLabelValues(p.labels.Of(n.enrichment), n.outcome).Inc()
 			}
 		}
 	}
 	return nil
-}
-
-func (p *processor) label(enrichment string) string {
-	if !p.labels[enrichment] {
-		if len(p.labels) >= maxLabels {
-			return "other"
-		}
-		p.labels[enrichment] = true
-	}
-	return enrichment
 }

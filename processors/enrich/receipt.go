@@ -8,6 +8,7 @@ import (
 	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // longestAnswer is how much of an answer a receipt has: one as long as that was cut.
@@ -109,7 +110,7 @@ func (w *work) patch(e *definition.EnrichmentInUse, en *entry, properties string
 	}
 	return &schemas.Input{
 		ID: schemas.Derive(en.ask, "enrich.patch", 0), Type: schemas.InputContact, Source: scope,
-		ReceivedAt: instant(w.now), OccurredAt: instant(w.now), ContactID: &contact, ContactProperties: &properties,
+		ReceivedAt: packed.Instant(w.now), OccurredAt: packed.Instant(w.now), ContactID: &contact, ContactProperties: &properties,
 		IdempotencyKey: &key, Scope: &scope,
 	}
 }

@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"hash/fnv"
 	"maps"
-	"math"
 	"slices"
-	"time"
 
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
-
-// Instants are microseconds since 1970 in here, as on the wire; 0 is none.
-const never = math.MaxInt64
 
 // State is what the processor keeps of a contact. Its zero value is a contact of which
 // nothing is known.
@@ -203,34 +199,12 @@ func hashOf(text string) uint64 {
 
 // needed is the earliest instant at which something is due; never for none.
 func (s *State) needed() int64 {
-	earliest := int64(never)
+	earliest := int64(packed.Never)
 	for i := range s.entries {
-		earliest = min(earliest, orNever(s.entries[i].next), orNever(s.entries[i].due))
+		earliest = min(earliest, packed.OrNever(s.entries[i].next), packed.OrNever(s.entries[i].due))
 	}
 	return earliest
 }
 
 // blank says that nothing is known of the contact and the enrichment.
 func (en *entry) blank() bool { return *en == entry{enrichment: en.enrichment} }
-
-func orNever(at int64) int64 {
-	if at == 0 {
-		return never
-	}
-	return at
-}
-
-func instant(at int64) time.Time {
-	if at == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(at).UTC()
-}
-
-// micros is an instant in microseconds, 0 for the zero one.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}

@@ -5,12 +5,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // timerName is the one timer of a contact.
@@ -32,7 +30,7 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	}
 	w := l.work(s, r.ContactID, now)
 	at := asOf(r, now)
-	w.catchUp(min(micros(r.OccurredAt), at) - 1)
+	w.catchUp(min(packed.Micros(r.OccurredAt), at) - 1)
 	w.begin(at)
 	w.changed = w.changed || w.d.set.LooksAt(said.Name)
 	if r.Loser != nil {
@@ -66,11 +64,11 @@ func asOf(r *derive.Record[State], now time.Time) int64 {
 	received := int64(0)
 	switch {
 	case r.Event != nil:
-		received = micros(r.Event.ReceivedAt)
+		received = packed.Micros(r.Event.ReceivedAt)
 	case r.Fact.Contact != nil:
-		received = micros(r.Fact.Contact.UpdatedAt)
+		received = packed.Micros(r.Fact.Contact.UpdatedAt)
 	}
-	return min(orNever(received), micros(now))
+	return min(packed.OrNever(received), packed.Micros(now))
 }
 
 // enteredBucket is the bucket that a record says the contact entered, or "".
@@ -85,7 +83,7 @@ func enteredBucket(r *derive.Record[State]) string {
 func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) derive.Result[State] {
 	w := l.work(s, r.ContactID, now)
 	w.s.due, w.changed = 0, true
-	w.catchUp(micros(now))
+	w.catchUp(packed.Micros(now))
 	return w.result()
 }
 
@@ -93,7 +91,7 @@ func (l *Logic) wake(s State, r *derive.Record[State], now time.Time) derive.Res
 // the enrichments say. Taken over anew, what was asked is known still.
 func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
 	w := l.work(before.kept(), "", now)
-	w.begin(micros(now))
+	w.begin(packed.Micros(now))
 	w.know(k, &w.s.facts)
 	if k.Contact == nil {
 		return w.s, nil
@@ -119,7 +117,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	w := l.work(s, k.Contact.ID, now)
 	w.d.set.Fit(&w.s.facts)
 	w.d, w.changed = l.whole(), true
-	w.begin(micros(now))
+	w.begin(packed.Micros(now))
 	var history predicate.State
 	touched := w.know(k, &history)
 	w.d.set.Fill(&w.s.facts, &history)
@@ -156,7 +154,7 @@ func (w *work) prune() {
 // may be the same. It returns the conditions that look at what the row says otherwise.
 func (w *work) know(k *derive.Known, history *predicate.State) []int {
 	for i := range k.Events {
-		said := stored(&k.Events[i])
+		said := derive.EventRecord(&k.Events[i])
 		w.d.set.Apply(history, &said, nil)
 	}
 	if k.Contact == nil {
@@ -164,20 +162,8 @@ func (w *work) know(k *derive.Known, history *predicate.State) []int {
 	}
 	c := k.Contact
 	w.s.person = person{c.ExternalID, c.Email, c.AnonymousID}
-	return w.d.set.Apply(&w.s.facts, &predicate.Record{
-		Contact: c.Properties, HasUserID: c.ExternalID != "", HasEmail: c.Email != "", FirstSeen: c.FirstSeenAt, LastSeen: c.LastSeenAt,
-	}, nil)
-}
-
-// stored is what a stored event says. Its id is one: it was decoded before.
-func stored(e *storage.StoredEvent) predicate.Record {
-	said, err := predicate.FromEvent(&schemas.Event{
-		ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt,
-	})
-	if err != nil {
-		said.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(e.ID))
-	}
-	return said
+	said := derive.ContactRecord(c)
+	return w.d.set.Apply(&w.s.facts, &said, nil)
 }
 
 // HandOver implements derive.Logic: the survivor waits for what was asked.
@@ -188,7 +174,7 @@ func (l *Logic) HandOver(s State, _ string, _ time.Time) (State, []schemas.Messa
 
 // work begins a step with the enrichments that the state is filled for.
 func (l *Logic) work(s State, contact string, now time.Time) *work {
-	w := &work{l: l, d: l.whole(), s: s, contact: contact, now: micros(now)}
+	w := &work{l: l, d: l.whole(), s: s, contact: contact, now: packed.Micros(now)}
 	w.touched = w.few[:0]
 	if s.known {
 		w.d = l.since(s.version)
@@ -202,12 +188,12 @@ func (l *Logic) work(s State, contact string, now time.Time) *work {
 // result is what the step comes to. An armed timer that is too early stays: it finds
 // nothing, and is armed anew then.
 func (w *work) result() derive.Result[State] {
-	if due := w.s.needed(); due != never && (w.s.due == 0 || due < w.s.due) {
+	if due := w.s.needed(); due != packed.Never && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
 	out := derive.Result[State]{State: w.s, Same: !w.changed, Outputs: w.out, Cancel: w.cancel, Anew: w.waited && !w.caused}
 	if w.s.due != 0 {
-		w.timers[0] = derive.Timer{What: timerName, Due: instant(w.s.due)}
+		w.timers[0] = derive.Timer{What: timerName, Due: packed.Instant(w.s.due)}
 		out.Timers = w.timers[:]
 	}
 	return out

@@ -12,6 +12,7 @@ import (
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/document"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // maxDue is how many instants are handled in one step. What is due beyond has the timer
@@ -96,12 +97,12 @@ func (w *work) catchUp(until int64) {
 // handleDue does what is due for one enrichment.
 func (w *work) handleDue(en *entry) {
 	i := w.d.find(en.enrichment)
-	if orNever(en.next) <= w.at {
+	if packed.OrNever(en.next) <= w.at {
 		if en.next = 0; i >= 0 {
 			w.review(i)
 		}
 	}
-	if orNever(en.due) > w.at {
+	if packed.OrNever(en.due) > w.at {
 		return
 	}
 	reason := en.why
@@ -187,8 +188,8 @@ func (w *work) look(e *definition.EnrichmentInUse) (holds bool, next int64) {
 	if !conditional {
 		return true, 0
 	}
-	verdict := w.d.set.Evaluate(number, &w.s.facts, nil, instant(w.at))
-	return verdict.Holds, micros(verdict.Next)
+	verdict := w.d.set.Evaluate(number, &w.s.facts, nil, packed.Instant(w.at))
+	return verdict.Holds, packed.Micros(verdict.Next)
 }
 
 // review looks at an enrichment again: the condition may have turned, or what is sent changed.
@@ -365,8 +366,8 @@ func (w *work) ask(e *definition.EnrichmentInUse, en *entry, reason why) {
 	en.due, en.why = notAfter+grace.Microseconds(), whyLost
 	w.s.asks.Ask(en.ask)
 	w.out = append(w.out, &schemas.Outbox{
-		ID: en.ask, OccurredAt: instant(w.now), Destination: target, Kind: schemas.OutboxCall,
-		Body: w.bodyOf(e, w.contact), NotAfter: instant(notAfter), Epoch: en.epoch,
+		ID: en.ask, OccurredAt: packed.Instant(w.now), Destination: target, Kind: schemas.OutboxCall,
+		Body: w.bodyOf(e, w.contact), NotAfter: packed.Instant(notAfter), Epoch: en.epoch,
 	})
 }
 

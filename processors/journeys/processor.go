@@ -31,7 +31,7 @@ func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	}, []string{"journey", "kind"}), steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hogstream", Subsystem: "journeys", Name: "steps_total",
 		Help: "Steps of runs that ended, by journey. A batch that is run again counts again.",
-	}, []string{"journey"}), labels: map[string]bool{}, failing: prometheus.NewGauge(prometheus.GaugeOpts{
+	}, []string{"journey"}), failing: prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "hogstream", Subsystem: "journeys", Name: "failing",
 		Help: "Journeys, and versions of them that runs belong to, that this process cannot run, such as windows beyond its EVENTS_RETENTION or what a later release wrote; their runs stay where they are.",
 	})}
@@ -42,9 +42,6 @@ func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	}
 	return p, nil
 }
-
-// maxLabels bounds how many journeys have figures of their own.
-const maxLabels = 200
 
 // processor implements derive.Processor. It is safe for concurrent use.
 type processor struct {
@@ -58,7 +55,7 @@ type processor struct {
 	runs    *prometheus.CounterVec
 	steps   *prometheus.CounterVec
 	failing prometheus.Gauge
-	labels  map[string]bool // journeys that have figures of their own
+	labels  derive.Labels // journeys that have figures of their own
 }
 
 // Name implements derive.Processor.
@@ -140,21 +137,9 @@ func (p *processor) count(changes []machine.Change) {
 	for i := range changes {
 		c := &changes[i]
 		if c.Kind == machine.Stepped {
-			p.steps.WithLabelValues(p.label(c.Journey)).Inc()
+			p.steps.WithLabelValues(p.labels.Of(c.Journey)).Inc()
 			continue
 		}
-		p.runs.WithLabelValues(p.label(c.Journey), c.Kind).Inc()
+		p.runs.WithLabelValues(p.labels.Of(c.Journey), c.Kind).Inc()
 	}
-}
-
-func (p *processor) label(journey string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.labels[journey] {
-		if len(p.labels) >= maxLabels {
-			return "other"
-		}
-		p.labels[journey] = true
-	}
-	return journey
 }

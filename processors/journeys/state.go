@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	machine "github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
@@ -95,21 +94,6 @@ func cloneFacts(facts *predicate.State) (out predicate.State) {
 		panic(err) // what was written is read
 	}
 	return out
-}
-
-func instant(at int64) time.Time {
-	if at == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(at).UTC()
-}
-
-// micros is an instant in microseconds, 0 for the zero one.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
 }
 
 // stateVersion is the first byte of an encoded state. A new layout has another number, and

@@ -13,7 +13,7 @@ import (
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
+	"github.com/hogstream/hogstream/schemas/packed"
 )
 
 // timerName is the one timer of a contact.
@@ -87,7 +87,7 @@ func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], 
 	w.s.changes = append(w.s.changes, said.State.Changes()...)
 	w.changed = w.changed || !said.Same
 	// An armed timer that is too early stays: it finds nothing, and is armed anew then.
-	if due := micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
+	if due := packed.Micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
 	return derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers()}, nil
@@ -97,7 +97,7 @@ func (s *State) timers() []derive.Timer {
 	if s.due == 0 {
 		return nil
 	}
-	return []derive.Timer{{What: timerName, Due: instant(s.due)}}
+	return []derive.Timer{{What: timerName, Due: packed.Instant(s.due)}}
 }
 
 // Apply implements machine.Facts.
@@ -204,7 +204,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 // may be the same.
 func (w *work) know(k *derive.Known, history *predicate.State) {
 	for i := range k.Events {
-		said := stored(&k.Events[i])
+		said := derive.EventRecord(&k.Events[i])
 		w.d.set.Apply(history, &said, nil)
 	}
 	if b := k.Beside; b != nil {
@@ -214,9 +214,8 @@ func (w *work) know(k *derive.Known, history *predicate.State) {
 		}
 	}
 	if c := k.Contact; c != nil {
-		w.d.set.Apply(&w.s.facts, &predicate.Record{
-			Contact: c.Properties, HasUserID: c.ExternalID != "", HasEmail: c.Email != "", FirstSeen: c.FirstSeenAt, LastSeen: c.LastSeenAt,
-		}, nil)
+		said := derive.ContactRecord(c)
+		w.d.set.Apply(&w.s.facts, &said, nil)
 	}
 }
 
@@ -227,23 +226,10 @@ func (w *work) known(k *derive.Known) *machine.Known {
 	back := w.d.m.LooksBack()
 	for i := range k.Events {
 		if e := &k.Events[i]; slices.Contains(back, e.Name) && uuid.Validate(e.ID) == nil {
-			out.Events = append(out.Events, event(e))
+			out.Events = append(out.Events, derive.StoredEvent(e))
 		}
 	}
 	return out
-}
-
-func event(e *storage.StoredEvent) *schemas.Event {
-	return &schemas.Event{ID: e.ID, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt}
-}
-
-// stored is what a stored event says. Its id is one: it was decoded before.
-func stored(e *storage.StoredEvent) predicate.Record {
-	said, err := predicate.FromEvent(event(e))
-	if err != nil {
-		said.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(e.ID))
-	}
-	return said
 }
 
 // HandOver implements derive.Logic: runs go on with the survivor, and nothing is told.
