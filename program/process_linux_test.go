@@ -61,8 +61,10 @@ func workersOf(t *testing.T, parent int) (pids []int) {
 }
 
 // stat is what /proc says of a process from its state on; nothing when it is gone.
-func stat(pid int) []string {
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func stat(pid int) []string { return statAt(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+func statAt(path string) []string {
+	line, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
@@ -86,12 +88,19 @@ func eventually(t *testing.T, is func() bool, what string) {
 	require.Eventually(t, is, time.Minute, time.Millisecond, what)
 }
 
-// stopped stops the worker in the midst of what it does.
+// stopped stops the worker in the midst of what it does. It stands when all its threads
+// do: one that still ran would read the message that is to wait.
 func stopped(t *testing.T) int {
 	t.Helper()
 	pid := theWorker(t)
 	signal(t, pid, syscall.SIGSTOP)
-	eventually(t, func() bool { f := stat(pid); return len(f) > 0 && f[0] == "T" }, "it stands")
+	eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			f := statAt(path)
+			return len(f) == 0 || f[0] != "T"
+		})
+	}, "it stands")
 	return pid
 }
 

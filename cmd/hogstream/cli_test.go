@@ -67,7 +67,10 @@ func TestWhatTheAPIRefusesIsToldByTheFlagsThatMendIt(t *testing.T) {
 
 func TestACommandThatIsInterruptedDoesNotSucceed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel() }))
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done() // an answer would race with the interruption
+	}))
 	t.Cleanup(server.Close)
 	require.Equal(t, interrupted, run(ctx, []string{"destinations", "ls", "--url", server.URL, "--key", "k"}))
 
