@@ -186,6 +186,9 @@ type Result struct {
 	Effects []schemas.Message
 	// Cancel are outbox records that nobody waits for any more.
 	Cancel []string
+	// Anew says that all effects follow from a wait of an hour or more, and not from what the
+	// step is about: a chain of causes begins.
+	Anew bool
 	// Due is when time alone goes on: the machine is then to be called again, without a
 	// record. Zero is never.
 	Due time.Time

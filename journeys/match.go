@@ -105,6 +105,7 @@ type record struct {
 	about string // the bucket or journey of a fact
 	label string // of a dwell
 	depth int    // how many facts of this step led to it
+	anew  bool   // it was told because a long time has passed
 }
 
 func eventRecord(e *schemas.Event) (record, error) {

@@ -74,7 +74,7 @@ func (w *work) perform(id uuid.UUID, run *run, p *Program, n *Node) {
 	case kindCall:
 		w.call(run, p, n)
 	default:
-		w.out = append(w.out, w.message(run, p, n))
+		w.say(w.message(run, p, n))
 		w.stepped(id, OutcomeNext)
 	}
 }
@@ -305,7 +305,7 @@ func (w *work) call(run *run, p *Program, n *Node) {
 	}
 	until := w.at + timeout.Microseconds()
 	run.waits, run.due = true, until+grace.Microseconds()
-	w.out = append(w.out, &schemas.Outbox{
+	w.say(&schemas.Outbox{
 		ID: w.effect(run, n), ContactID: w.contact, OccurredAt: packed.Instant(w.at), Destination: c.Destination, Kind: schemas.OutboxCall,
 		Body: c.Body.render(w.lookUp(run, p)), Headers: c.Headers, NotAfter: packed.Instant(until), Asker: Name, Epoch: run.epoch,
 	})
@@ -507,12 +507,12 @@ func (w *work) change(kind string, r *run, p *Program) Change {
 func (w *work) tell(c Change) {
 	w.s.changes = append(w.s.changes, c)
 	f := w.fact(&c)
-	w.out = append(w.out, f)
+	w.say(f)
 	r, err := factRecord(f)
 	if err != nil {
 		panic(fmt.Sprintf("journeys: the id of a fact: %v", err)) // it was derived
 	}
-	r.depth = w.depth + 1
+	r.depth, r.anew = w.depth+1, w.anew
 	w.told = append(w.told, r)
 }
 

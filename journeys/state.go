@@ -100,6 +100,11 @@ func (s *State) Known() bool {
 	return s.clock != 0 || s.contact != "" || len(s.entries)+len(s.runs)+len(s.ticks)+len(s.seen) > 0
 }
 
+// GoesOn says that there are runs that live, or times that come again.
+func (s *State) GoesOn() bool {
+	return len(s.ticks) > 0 || slices.ContainsFunc(s.runs, func(r run) bool { return !r.failed })
+}
+
 // Changes are those of the step that made the state, as they happened.
 func (s *State) Changes() []Change { return s.changes }
 

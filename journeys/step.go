@@ -18,6 +18,10 @@ import (
 // once.
 const maxDue = 1000
 
+// longWait is the time after which what follows is no consequence of what came before: a
+// chain of causes begins.
+const longWait = int64(time.Hour / time.Microsecond)
+
 // maxFacts is how many facts of one step may follow from one another.
 const maxFacts = 16
 
@@ -34,7 +38,14 @@ type work struct {
 	cancel []string
 	told   []record // facts that others may follow from
 	depth  int      // how many facts led here
+	anew   bool     // what follows now does so because a long time has passed
+	caused bool     // something followed otherwise
 	code   map[uuid.UUID]*coroutine
+}
+
+// say publishes something.
+func (w *work) say(m schemas.Message) {
+	w.out, w.caused = append(w.out, m), w.caused || !w.anew
 }
 
 func (m *Machine) work(s State, contact string, facts Facts) *work {
@@ -197,9 +208,10 @@ func (w *work) happen(r *record) {
 
 // drain handles the facts that were told, as if they were records that came next.
 func (w *work) drain() error {
+	defer func() { w.anew = false }()
 	for len(w.told) > 0 {
 		r := w.told[0]
-		w.told = w.told[1:]
+		w.told, w.anew = w.told[1:], r.anew
 		if r.depth > maxFacts {
 			return fmt.Errorf("journeys follow from one another in a circle: the last is %q", r.about)
 		}
@@ -382,11 +394,13 @@ func (w *work) due(until int64) {
 	ids := w.ids()
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) && packed.OrNever(run.settle) <= w.at {
+			w.anew = p.exits[run.rule].settle >= longWait
 			w.end(id, Exited, p.exits[run.rule].reason, "")
 		}
 	}
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) && run.isDue(w.at) {
+			w.anew = w.at-run.since >= longWait
 			if n := w.node(run, p); n != nil && run.waits {
 				w.elapse(id, run, n, p)
 			} else {
@@ -395,7 +409,9 @@ func (w *work) due(until int64) {
 			}
 		}
 	}
+	w.anew = true // of one that comes again, the next is a day away
 	w.ticks(until)
+	w.anew = false
 }
 
 // isDue says whether time does something with a run at an instant.
@@ -518,7 +534,7 @@ func (w *work) ticks(until int64) {
 
 // result is what the step comes to.
 func (w *work) result() Result {
-	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel}
+	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Anew: len(w.out) > 0 && !w.caused}
 	if due := w.needed(); due != packed.Never {
 		out.Due = packed.Instant(due)
 	}

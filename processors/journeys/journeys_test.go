@@ -206,12 +206,110 @@ func TestRunsAndEntriesAreCarriedOnWhenAContactIsTakenOverAnew(t *testing.T) {
 	s.told = nil
 	s.after(time.Hour)
 	before := s.state
-	s.state, s.timers = s.logic.TakeOver(before, &derive.Known{Contact: &s.row, Events: s.stored}, s.now)
+	s.takeOverAnew()
 	require.Empty(t, s.state.Changes())
 	require.Equal(t, before.Runs(), s.state.Runs())
 	require.Equal(t, before.Entries(), s.state.Entries())
+	s.refill()
 	s.after(day)
 	s.says("step b wait-0 next", "step b email-1 next", "completed b")
+}
+
+// A take-over tells nothing, so what was due meanwhile, or ends with its definition, is left
+// to a filling.
+func TestNothingIsLostOfRunsThatAreTakenOverAnew(t *testing.T) {
+	s := newStage(t, written("b", waiting))
+	s.event("start")
+	s.told = nil
+	s.now = s.now.Add(2 * day)
+	s.takeOverAnew()
+	require.Equal(t, s.now, s.timers[0].Due, "it is filled at once")
+	s.refill()
+	s.says("step b wait-0 next", "step b email-1 next", "completed b")
+	require.Len(t, s.effects, 1)
+
+	s = newStage(t, written("b", "onChange: exit\n"+waiting))
+	s.event("start")
+	s.told = nil
+	s.use(written("b", "onChange: exit\ntrigger: {event: start}\nsteps: [{wait: 3d}]\n"))
+	s.takeOverAnew()
+	s.refill()
+	s.says("exited b wait-0 definition_changed")
+
+	s = newStage(t, written("b", "trigger: {repeat: {at: \"09:00\"}, bucket: vip}\nsteps: [{email: {template: again}}]\n"))
+	s.transition("", "vip", "entered", 1)
+	s.now = s.now.Add(23 * time.Hour)
+	s.beside = &storage.Beside{Buckets: map[string]int64{"vip": 1}}
+	s.takeOverAnew()
+	s.refill()
+	s.says("started b", "step b email-0 next", "completed b")
+}
+
+// Facts of journeys that follow from one another in a circle leave the contact as it is, until
+// the definitions are mended.
+func TestACircleOfWhatIsTakenOverAnewLeavesTheRunsStanding(t *testing.T) {
+	circle := func(a, b string) []string {
+		return []string{
+			written("a", "onChange: exit\ntrigger: [{event: start}, {event: \"journey.exited:b\"}]\nsteps: "+a),
+			written("b", "trigger: {event: \"journey.exited:a\"}\nsteps: "+b),
+		}
+	}
+	s := newStage(t, circle("[{wait: 1d}]", "[{exit: y}]")...)
+	s.event("start")
+	s.told = nil
+	s.use(circle("[{exit: x}]", "[{exit: y}]")...)
+	before := s.state.Runs()
+	s.takeOverAnew()
+	require.Equal(t, before, s.state.Runs())
+	_, err := s.logic.Refill(s.state, &derive.Known{Contact: &s.row}, s.now)
+	require.ErrorContains(t, err, "circle")
+	require.Equal(t, before, s.state.Runs())
+	s.use(circle("[{wait: 2d}]", "[{exit: y}]")...)
+	s.refill()
+	s.says("exited a wait-0 definition_changed", "started b", "exited b exit-0 y", "started a")
+}
+
+// A chain that goes on after an hour or more begins, also where the one timer of the contact
+// was armed again meanwhile, for another wait.
+func TestWhatFollowsFromALongWaitFollowsFromNothingElse(t *testing.T) {
+	anew := func(waits, between string, then func(s *stage)) bool {
+		s := newStage(t, written("a", "trigger: {event: start}\nsteps: [{wait: "+waits+"}, {trigger: {event: again}}]\n"),
+			written("b", "trigger: {event: between}\nsteps: [{wait: "+between+"}]\n"),
+			written("c", "trigger: {event: \"journey.completed:a\"}\nsteps: [{email: {template: c}}]\n"))
+		s.event("start")
+		then(s)
+		return s.anew
+	}
+	alone := func(s *stage) { s.after(2 * time.Hour) }
+	require.True(t, anew("1h", "1h", alone))
+	require.False(t, anew("59m", "1h", alone))
+	require.True(t, anew("2h", "1m", func(s *stage) {
+		s.after(115 * time.Minute)
+		s.event("between")
+		s.after(time.Minute)
+		require.False(t, s.anew)
+		s.after(time.Hour)
+	}), "its timer was armed four minutes before")
+	require.False(t, anew("2h", "1m", func(s *stage) {
+		s.now = s.now.Add(3 * time.Hour)
+		s.event("start")
+	}), "the record leads to something too")
+	require.True(t, anew("2h", "1m", func(s *stage) {
+		s.now = s.now.Add(3 * time.Hour)
+		s.event("nobody looks at it")
+	}))
+
+	s := newStage(t, written("b", "trigger: {event: start}\nexitOn: [{leftBucket: keen, settle: 2h}]\nsteps: [{wait: 30d}]\n"))
+	s.transition("", "keen", "entered", 1)
+	s.event("start")
+	s.transition("", "keen", "left", 1)
+	s.after(2 * time.Hour)
+	require.True(t, s.anew)
+
+	s = newStage(t, written("b", "trigger: {repeat: {at: \"09:00\"}, bucket: vip}\nsteps: [{email: {template: again}}]\n"))
+	s.transition("", "vip", "entered", 1)
+	s.after(day)
+	require.True(t, s.anew)
 }
 
 func TestCommandsReachTheMachine(t *testing.T) {

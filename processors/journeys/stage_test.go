@@ -33,6 +33,7 @@ type stage struct {
 	timers []derive.Timer
 	now    time.Time
 
+	anew    bool // the last step that said something
 	told    []string
 	effects []schemas.Message
 	changes []machine.Change
@@ -96,6 +97,9 @@ func (s *stage) accept(result derive.Result[journeys.State], err error) {
 	if result.Same {
 		require.Equal(s.t, encoded(s.t, s.state), encoded(s.t, result.State))
 		require.Empty(s.t, result.Outputs)
+	}
+	if len(result.Outputs) > 0 {
+		s.anew = result.Anew
 	}
 	s.changes = append(s.changes, result.State.Changes()...)
 	s.state, s.timers = decoded(s.t, encoded(s.t, result.State)), result.Timers
@@ -242,4 +246,13 @@ func (s *stage) merge(loser *stage) {
 	s.step(&derive.Record[journeys.State]{
 		ID: f.ID, OccurredAt: f.OccurredAt, Fact: f, Loser: &derive.Loser[journeys.State]{ContactID: loser.id, State: decoded(s.t, encoded(s.t, state))},
 	})
+}
+
+// takeOverAnew is what a rebuild does.
+func (s *stage) takeOverAnew() {
+	s.t.Helper()
+	k := &derive.Known{Contact: &s.row, Events: s.stored, Beside: s.beside}
+	state, timers := s.logic.TakeOver(s.state, k, s.now)
+	require.Empty(s.t, state.Changes())
+	s.state, s.timers = decoded(s.t, encoded(s.t, state)), timers
 }

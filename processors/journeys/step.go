@@ -90,7 +90,7 @@ func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], 
 	if due := packed.Micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
-	return derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers()}, nil
+	return derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers(), Anew: said.Anew}, nil
 }
 
 func (s *State) timers() []derive.Timer {
@@ -174,16 +174,21 @@ func readCommand(c *derive.Command) (*machine.Command, error) {
 }
 
 // TakeOver implements derive.Logic. Nobody begins a journey for what was before. Taken over
-// anew, runs and entries go on as they were.
+// anew, runs and entries go on as they were. What follows for runs is told, which a take-over
+// cannot: such a contact is filled instead, at once.
 func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
 	w := &work{l: l, d: l.whole(), s: State{known: true, version: l.version, runs: before.runs.Clone()}, now: now}
+	goesOn := k.Contact != nil && w.s.runs.GoesOn()
+	if goesOn {
+		w.d, w.s.version, w.s.due = l.since(0), 0, packed.Micros(now)
+	}
 	w.know(k, &w.s.facts)
-	if k.Contact == nil {
-		return w.s, nil
+	if k.Contact == nil || goesOn {
+		return w.s, w.s.timers()
 	}
 	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
 	if err != nil {
-		panic(err) // facts that follow from one another in a circle
+		panic(err) // without runs, no fact follows from another
 	}
 	return result.State, result.Timers
 }
