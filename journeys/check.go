@@ -68,6 +68,9 @@ func (j *Journey) problems() []problem {
 	case j.Coded && j.Version == "":
 		c.wrong("version", "is missing: write one that changes with the code")
 	}
+	for i := range j.Lookbacks {
+		c.lookback(index("lookbacks", i), &j.Lookbacks[i])
+	}
 	c.steps("steps", "", j.Steps, 1)
 	if c.count > MaxSteps {
 		c.wrong("steps", "are %d: a journey has at most %d", c.count, MaxSteps)
@@ -362,6 +365,18 @@ func (c *checker) waitFor(path string, w *WaitFor) {
 			c.wrong(at, "is the second that is called %q: name it with as", a.name())
 		}
 		names[a.name()] = true
+	}
+}
+
+// lookback checks what code may look back at.
+func (c *checker) lookback(path string, l *Lookback) {
+	c.match(path, &l.Match, true)
+	if len(l.Match.Same) > 0 {
+		c.wrong(path, "compares with values of a run, and is kept before there is one: leave Same to the wait")
+	}
+	c.duration(join(path, "for"), l.For)
+	if l.For <= 0 || l.For > MaxTimeout {
+		c.wrong(join(path, "for"), "is %s: write up to 30d, for which events are kept", l.For)
 	}
 }
 

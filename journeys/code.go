@@ -9,6 +9,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -59,7 +60,7 @@ type Run struct {
 type logged struct {
 	name    string
 	kind    string
-	hash    string // of what was asked
+	input   string // what was asked: the text or, of a long one, its beginning and its hash
 	outcome string
 	doc     string // JSON: what came of it
 }
@@ -93,9 +94,9 @@ func (r *Run) WaitUntil(name string, w WaitUntil) string {
 }
 
 // WaitFor waits for the first of several things, of which conditions stand among the
-// journey's Conditions, and says which came, with the properties of the record: a JSON
-// object, {} of a condition and the time-out, and when they are longer than 4 KiB. Lookback
-// is for journeys in files.
+// journey's Conditions and a Lookback among its Lookbacks, and says which came, with the
+// properties of the record: a JSON object, {} of a condition and the time-out, and when they
+// are longer than 4 KiB. Of what came before, they are those that the Lookback keeps.
 func (r *Run) WaitFor(name string, w WaitFor) (outcome, properties string) {
 	came := r.ask(Step{ID: name, WaitFor: &w})
 	return came.outcome, orEmpty(came.doc)
@@ -140,12 +141,7 @@ func (r *Run) ask(s Step) logged {
 		panic(suspended{})
 	}
 	kind := cmp.Or(slices.Concat(s.kinds(), []string{""})[0], kindSet)
-	text := canonicalText(writeMap(&s, stepFields()))
-	if kind == kindBranch {
-		text = s.Branch[0].As
-	}
-	sum := sha256.Sum256([]byte(text))
-	want := request{logged{name: s.ID, kind: kind, hash: hex.EncodeToString(sum[:6])}, s}
+	want := request{logged{name: s.ID, kind: kind, input: inputOf(&s, kind)}, s}
 	if s.ID == "" {
 		panic(mismatch{fmt.Errorf("a step %s has no name: give each a name of its own", kind)})
 	}
@@ -155,8 +151,8 @@ func (r *Run) ask(s Step) logged {
 	r.names[s.ID] = true
 	if r.at < len(r.journal) {
 		before := r.journal[r.at]
-		if before.name != want.name || before.kind != want.kind || before.hash != want.hash {
-			panic(mismatch{fmt.Errorf("the code is not as it was: the journal has %s, and the code asks for %s", before.asked(), want.asked())})
+		if !before.same(&want.logged) {
+			panic(mismatch{fmt.Errorf("%w: the journal has %s, and the code asks for %s", errChanged, before.asked(), want.asked())})
 		}
 		r.at++
 		return before
@@ -168,7 +164,33 @@ func (r *Run) ask(s Step) logged {
 	return r.answer
 }
 
-func (l *logged) asked() string { return fmt.Sprintf("%s %q (%s)", l.kind, l.name, l.hash) }
+// maxInput is how many bytes of what was asked the journal keeps.
+const maxInput = 160
+
+// inputOf is what a step asks for, as the journal has it.
+func inputOf(s *Step, kind string) string {
+	text := canonicalText(writeMap(s, stepFields())[kind])
+	if kind == kindBranch {
+		text = s.Branch[0].As
+	}
+	if len(text) <= maxInput {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	return strings.ToValidUTF8(text[:maxInput-16], "") + "… " + hex.EncodeToString(sum[:6])
+}
+
+// errChanged is what a run fails with that code does not fit.
+var errChanged = errors.New("the code is not as it was")
+
+func (l *logged) same(other *logged) bool {
+	return l.name == other.name && l.kind == other.kind && l.input == other.input
+}
+
+func (l *logged) asked() string { return fmt.Sprintf("%s %q %s", l.kind, l.name, l.input) }
+
+// begun is the step that a run waits for, as its code asked for it.
+func (r *run) begun() *logged { return &logged{name: r.open, kind: r.asked.kind, input: r.asked.input} }
 
 // coroutine is the code of a run, as far as it has come: it asks for a step, or is over.
 type coroutine struct {
@@ -203,7 +225,7 @@ func (w *work) coroutine(r *run, p *Program) *coroutine {
 		co.ended = p.journey.Code(co.run)
 		if co.ended == nil && co.run.at < len(co.run.journal) {
 			before := co.run.journal[co.run.at]
-			co.ended = fmt.Errorf("the code is not as it was: the journal has %s, and the code returns", before.asked())
+			co.ended = fmt.Errorf("%w: the journal has %s, and the code returns", errChanged, before.asked())
 		}
 	})
 	if w.code == nil {
@@ -211,7 +233,27 @@ func (w *work) coroutine(r *run, p *Program) *coroutine {
 	}
 	w.code[r.id] = co
 	co.resume(p)
+	if r.waits {
+		co.compare(r.begun())
+	}
 	return co
+}
+
+// compare ends code that asks for another step than the one which its run waits for.
+func (co *coroutine) compare(begun *logged) {
+	switch {
+	case co.over && co.ended == nil:
+		co.ended = fmt.Errorf("%w: the run is at %s, and the code returns", errChanged, begun.asked())
+	case !co.over && !begun.same(&co.asks.logged):
+		co.stop()
+		co.over, co.ended = true, fmt.Errorf("%w: the run is at %s, and the code asks for %s", errChanged, begun.asked(), co.asks.asked())
+	}
+}
+
+// misfits ends a run that waits for a step for which its code, as it is now, does not ask.
+func (w *work) misfits(id uuid.UUID, r *run) {
+	r.waits = false
+	w.proceed(id)
 }
 
 // resume has the code go on to its next step.
@@ -264,15 +306,19 @@ func (p *Program) codedNode(s *Step) (Node, error) {
 // undeclared says what a step looks at that the journey does not declare; conditions get
 // the ids under which they are compiled.
 func (p *Program) undeclared(s *Step, n *Node, scratch *Program) error {
-	if len(scratch.memos) > 0 {
-		return errors.New("lookback is for journeys in files")
-	}
 	for _, path := range scratch.ofContact.all() {
 		if !slices.ContainsFunc(p.journey.Reads, func(r predicate.Path) bool { return slices.Equal(r, path) }) {
 			return fmt.Errorf("the property %s of the contact is not among the journey's Reads", strings.Join(path, "."))
 		}
 	}
 	for i := range n.any {
+		if a := &n.any[i]; a.memo != nil {
+			memo, err := p.declared(a)
+			if err != nil {
+				return err
+			}
+			a.memo = memo
+		}
 		if n.any[i].condition == "" {
 			continue
 		}
@@ -283,6 +329,22 @@ func (p *Program) undeclared(s *Step, n *Node, scratch *Program) error {
 		n.any[i].condition = id
 	}
 	return nil
+}
+
+// declared is the memo of the journey's Lookbacks from which a wait of code is answered.
+func (p *Program) declared(a *alternative) (*memo, error) {
+	i := slices.IndexFunc(p.memos, func(m *memo) bool {
+		return m.match.event == a.memo.match.event && m.where == a.memo.where && m.lookback >= a.lookback
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("a lookback of %s at %q is not among the journey's Lookbacks", time.Duration(a.lookback)*time.Microsecond, a.name)
+	}
+	for _, path := range a.memo.keep.all() { // what is compared with values of the run
+		if !slices.ContainsFunc(p.memos[i].keep.all(), func(kept predicate.Path) bool { return slices.Equal(kept, path) }) {
+			return nil, fmt.Errorf("the property %s of %q is compared and looked back at: add it to Keep of its Lookback", strings.Join(path, "."), a.name)
+		}
+	}
+	return p.memos[i], nil
 }
 
 // conditionID is the id of a condition that the journey declares, or "".
@@ -309,7 +371,7 @@ func (w *work) proceed(id uuid.UUID) {
 		}
 		w.perform(id, r, p, &co.node)
 		if r, _ := w.run(id); r != nil && r.waits {
-			r.wakes = co.node.wakes()
+			r.wakes, r.asked = co.node.wakes(), asked{co.asks.kind, co.asks.input}
 		}
 	}
 }

@@ -198,12 +198,23 @@ func TestChangedCodeStopsTheRunThatItDoesNotFit(t *testing.T) {
 			r.Wait("a day", schedule.Until{After: day})
 			r.Email("hi", journeys.Email{Template: "hello"})
 			return nil
-		}, `the code is not as it was: the journal has email "hello" (`},
+		}, `the code is not as it was: the journal has email "hello" {"template":"hello"}, and the code asks for email "hi" {"template":"hello"}`},
 		"another input": {func(r *journeys.Run) error {
 			r.Wait("a day", schedule.Until{After: day})
 			r.Email("hello", journeys.Email{Template: "hi"})
 			return nil
-		}, `), and the code asks for email "hello" (`},
+		}, `the journal has email "hello" {"template":"hello"}, and the code asks for email "hello" {"template":"hi"}`},
+		"another wait": {func(r *journeys.Run) error {
+			r.Wait("a day", schedule.Until{After: day})
+			r.Email("hello", journeys.Email{Template: "hello"})
+			r.Email("another", journeys.Email{Template: "another"})
+			return nil
+		}, `the run is at wait "another" {"after":"24h0m0s"}, and the code asks for email "another" {"template":"another"}`},
+		"no wait": {func(r *journeys.Run) error {
+			r.Wait("a day", schedule.Until{After: day})
+			r.Email("hello", journeys.Email{Template: "hello"})
+			return nil
+		}, `the run is at wait "another" {"after":"24h0m0s"}, and the code returns`},
 		"less": {func(r *journeys.Run) error {
 			r.Wait("a day", schedule.Until{After: day})
 			return nil
@@ -227,7 +238,7 @@ func TestChangedCodeStopsTheRunThatItDoesNotFit(t *testing.T) {
 			require.Equal(t, "another", s.s.Runs()[0].Step)
 			s.code(coded("1", c.code))
 			s.pass(2 * day)
-			require.Contains(t, s.story(), "failed")
+			require.Contains(t, s.story(), "failed another")
 			require.Contains(t, s.story(), c.want)
 			s.code(coded("1", good))
 			s.effects = nil
@@ -266,7 +277,7 @@ func TestCodeAsksForWhatCanBe(t *testing.T) {
 	for want, step := range map[string]func(*journeys.Run){
 		"is not among the journey's Conditions": func(r *journeys.Run) { r.Holds("h", "unknown") },
 		"is not among the journey's Reads":      func(r *journeys.Run) { r.WaitUntil("w", journeys.WaitUntil{Property: predicate.Path{"date"}}) },
-		"lookback is for journeys in files": func(r *journeys.Run) {
+		`a lookback of 1h0m0s at "a" is not among the journey's Lookbacks`: func(r *journeys.Run) {
 			r.WaitFor("w", journeys.WaitFor{Any: []journeys.Alternative{{Match: journeys.Match{Event: "a"}}}, Timeout: time.Hour, Lookback: time.Hour})
 		},
 		"condition\" is not among the journey's": func(r *journeys.Run) {
@@ -295,4 +306,86 @@ func TestCodeAsksForWhatCanBe(t *testing.T) {
 	require.ErrorContains(t, j.Check(), "version: is missing: write one that changes with the code")
 	_, err := journeys.ParseYAML("j.yaml", []byte(coded("1", nil).Canonical()))
 	require.ErrorContains(t, err, "coded: is for journeys that are built in Go")
+}
+
+// Also a record, an answer or a hand that ends the wait finds that the code asks for another.
+func TestCodeThatWasChangedIsFoundOutByWhateverEndsTheWait(t *testing.T) {
+	wait := func(r *journeys.Run) error {
+		r.WaitFor("paid", journeys.WaitFor{Any: []journeys.Alternative{{Match: journeys.Match{Event: "paid"}}}, Timeout: day})
+		return nil
+	}
+	call := func(r *journeys.Run) error {
+		r.Call("ask", journeys.Call{Destination: "crm"})
+		return nil
+	}
+	for name, c := range map[string]struct {
+		begun func(*journeys.Run) error
+		end   func(s *stage)
+		at    string
+	}{
+		"record": {wait, func(s *stage) { s.event("paid", `{}`) }, `waitFor "paid"`},
+		"hand":   {wait, func(s *stage) { s.command(journeys.Command{What: journeys.CommandSkip, Run: s.s.Runs()[0].ID}) }, `waitFor "paid"`},
+		"answer": {call, func(s *stage) { s.receipt(sent[*schemas.Outbox](s)[0].ID, schemas.ReceiptAccepted, `{}`) }, `call "ask"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := codeStage(t, coded("1", c.begun))
+			s.event("start", `{}`)
+			s.code(coded("1", func(r *journeys.Run) error { r.Email("hello", journeys.Email{Template: "hello"}); return nil }))
+			c.end(s)
+			require.Contains(t, s.story(), "the code is not as it was: the run is at "+c.at)
+			require.Contains(t, s.story(), `and the code asks for email "hello" {"template":"hello"}`)
+			require.Empty(t, sent[*schemas.EmailRequest](s))
+		})
+	}
+}
+
+// Code looks back as a journey in a file does: at what came before the wait, but not at what
+// began the run, and as far as the wait says.
+func TestCodeLooksBackAsAFileDoes(t *testing.T) {
+	waits := `
+key: k
+steps:
+  - {id: a while, wait: 30m}
+  - {id: paid, waitFor: {any: [{event: paid, where: {k: {run: key}}}], timeout: 1d, lookback: 1h}}
+  - {id: again, waitFor: {any: [{event: paid}, {event: start}], timeout: 1d, lookback: 10m}}
+`
+	code := coded("1", func(r *journeys.Run) error {
+		r.Wait("a while", schedule.Until{After: 30 * time.Minute})
+		_, with := r.WaitFor("paid", journeys.WaitFor{
+			Any:     []journeys.Alternative{{Match: journeys.Match{Event: "paid", Same: []journeys.Same{{Property: "k", Value: journeys.RunKey()}}}}},
+			Timeout: day, Lookback: time.Hour,
+		})
+		require.JSONEq(t, `{"k":1}`, with)
+		r.WaitFor("again", journeys.WaitFor{
+			Any:     []journeys.Alternative{{Match: journeys.Match{Event: "paid"}}, {Match: journeys.Match{Event: "start"}}},
+			Timeout: day, Lookback: 10 * time.Minute,
+		})
+		return nil
+	})
+	code.Key = predicate.Path{"k"}
+	code.Lookbacks = []journeys.Lookback{
+		{Match: journeys.Match{Event: "paid"}, For: time.Hour, Keep: []predicate.Path{{"k"}}},
+		{Match: journeys.Match{Event: "start"}, For: time.Hour},
+	}
+	for name, s := range map[string]*stage{"file": newStage(t, steps(waits)), "code": codeStage(t, code)} {
+		t.Run(name, func(t *testing.T) {
+			s.t = t
+			s.event("paid", `{"k":1,"amount":5}`)
+			s.pass(20 * time.Minute)
+			s.event("start", `{"k":1}`)
+			s.pass(22 * time.Minute)
+			s.event("paid", `{"k":2}`)
+			s.pass(time.Hour)
+			s.tells("started 1", "step 1 a while next", "step 1 paid paid", "step 1 again paid", "completed 1")
+		})
+	}
+	code.Lookbacks[0].Keep = nil
+	s := codeStage(t, code)
+	s.event("start", `{"k":1}`)
+	s.pass(time.Hour)
+	require.Contains(t, s.story(), `the property k of "paid" is compared and looked back at: add it to Keep of its Lookback`)
+	code.Lookbacks[0].For = 31 * day
+	code.Lookbacks[1].Match.Same = []journeys.Same{{Property: "k", Value: journeys.RunKey()}}
+	require.ErrorContains(t, code.Check(), "lookbacks[0].for: is 744h0m0s: write up to 30d, for which events are kept")
+	require.ErrorContains(t, code.Check(), "lookbacks[1]: compares with values of a run")
 }

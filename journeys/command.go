@@ -81,7 +81,7 @@ func (w *work) skipWait(id uuid.UUID) {
 	}
 	n := w.node(run, p)
 	if n == nil {
-		w.proceed(id)
+		w.misfits(id, run)
 		return
 	}
 	if n.Kind == kindCall {

@@ -135,7 +135,7 @@ func (e *encoder) run(r *run) {
 	e.word(r.journey)
 	e.word(r.version)
 	e.word(r.zone)
-	e.flags(r.failed, r.waits, r.last != trigger{}, r.settle != 0)
+	e.flags(r.failed, r.waits, r.last != trigger{}, r.settle != 0, r.asked != asked{})
 	e.text(r.key)
 	for _, at := range []int64{r.entered, r.since, r.due, r.next} {
 		e.instant(at)
@@ -157,12 +157,15 @@ func (e *encoder) run(r *run) {
 		e.text(r.answers[i].doc)
 	}
 	e.text(r.open)
+	if (r.asked != asked{}) {
+		e.text(r.asked.kind, r.asked.input)
+	}
 	e.count(len(r.wakes))
 	e.text(r.wakes...)
 	e.count(len(r.journal))
 	for i := range r.journal {
 		l := &r.journal[i]
-		e.text(l.name, l.kind, l.hash, l.outcome, l.doc)
+		e.text(l.name, l.kind, l.input, l.outcome, l.doc)
 	}
 }
 
@@ -285,8 +288,8 @@ func (d *decoder) run() run {
 		r.id = uuid.UUID(id)
 	}
 	r.journey, r.version, r.zone = d.word(), d.word(), d.word()
-	var last, settling bool
-	d.flags(&r.failed, &r.waits, &last, &settling)
+	var last, settling, begun bool
+	d.flags(&r.failed, &r.waits, &last, &settling, &begun)
 	r.key = d.Text()
 	for _, at := range []*int64{&r.entered, &r.since, &r.due, &r.next} {
 		*at = d.instant()
@@ -303,6 +306,9 @@ func (d *decoder) run() run {
 		r.answers = append(r.answers, answer{d.index(), d.Text()})
 	}
 	r.open = d.Text()
+	if begun {
+		r.asked = asked{d.Text(), d.Text()}
+	}
 	for range d.Count(1) {
 		r.wakes = append(r.wakes, d.Text())
 	}

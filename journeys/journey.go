@@ -73,6 +73,8 @@ type Journey struct {
 	// Conditions those that it asks for, by the names that Holds takes.
 	Reads      []predicate.Path
 	Conditions map[string]predicate.Condition
+	// Lookbacks are the records at which a WaitFor of the code may look back.
+	Lookbacks []Lookback
 
 	// File is where it was defined, for faults. It is no part of the canonical form.
 	File string
@@ -87,6 +89,15 @@ type Trigger struct {
 	Bucket string // whose members Repeat is for
 	// NotAfter is how late Repeat may be; one that is later is skipped. 2 hours by default.
 	NotAfter time.Duration
+}
+
+// Lookback are records that are kept for a time, so that a WaitFor of code that waits for
+// the same event and Where may look back at them: the newest 100 of a contact.
+type Lookback struct {
+	Match Match         // without Same
+	For   time.Duration // at most MaxTimeout; a WaitFor may look back for less
+	// Keep are the properties that are kept of each.
+	Keep []predicate.Path
 }
 
 // Match says which records are meant.

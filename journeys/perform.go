@@ -132,7 +132,7 @@ func (w *work) lookBack(run *run, p *Program, a *alternative) *seen {
 	}
 	for i := range w.s.seen {
 		e := &w.s.seen[i]
-		if e.memo == a.memo.id && e.at >= w.at-a.memo.lookback && e.id != run.trigger.id && e.id != run.last.id &&
+		if e.memo == a.memo.id && e.at >= w.at-a.lookback && e.id != run.trigger.id && e.id != run.last.id &&
 			sameAs(a.match.same, orEmpty(e.doc), w.lookUp(run, p)) {
 			return e
 		}
@@ -325,7 +325,7 @@ func (w *work) answered(in *Input, now time.Time) error {
 		}
 		n := w.node(run, p)
 		if n == nil {
-			w.proceed(id)
+			w.misfits(id, run)
 			continue
 		}
 		w.touch()
@@ -401,7 +401,7 @@ func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string)
 	c.Next = w.log(run, p, outcome)
 	w.tell(c)
 	w.touch()
-	run.waits, run.due, run.next, run.open = false, 0, 0, c.Next
+	run.waits, run.due, run.next, run.open, run.asked = false, 0, 0, c.Next, asked{}
 	run.since = w.at
 	if c.Next == "" {
 		w.returned(id, w.code[id].ended)
@@ -456,6 +456,8 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 		if n.Kind == kindCall && run.waits && kind == Exited {
 			w.cancel = append(w.cancel, w.effect(&run, n))
 		}
+	} else if kind != Completed {
+		c.Step = run.open // of code that is over, or not as it was
 	}
 	w.s.runs = append(w.s.runs[:i], w.s.runs[i+1:]...)
 	if kind == Failed {
@@ -477,7 +479,7 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 
 // keepFailed keeps a failed run to be tried again, and forgets the oldest of too many.
 func (w *work) keepFailed(r run) {
-	r.failed, r.waits, r.due, r.next, r.settle = true, false, 0, 0, 0
+	r.failed, r.waits, r.due, r.next, r.settle, r.asked = true, false, 0, 0, 0, asked{}
 	w.s.runs = append(w.s.runs, r)
 	w.sortRuns()
 	count := 0

@@ -65,6 +65,7 @@ type alternative struct {
 	match     *matcher // nil of a condition
 	condition string   // its id
 	memo      *memo    // of a lookback; nil without
+	lookback  int64
 }
 
 type arm struct {
@@ -101,7 +102,7 @@ type Options struct {
 func (o *Options) code(j *Journey) {
 	for i := range o.Coded {
 		if c := &o.Coded[i]; j.Coded && j.Code == nil && c.ID == j.ID && c.Version == j.Version {
-			j.Code, j.Reads, j.Conditions = c.Code, c.Reads, c.Conditions
+			j.Code, j.Reads, j.Conditions, j.Lookbacks = c.Code, c.Reads, c.Conditions, c.Lookbacks
 		}
 	}
 }
@@ -127,7 +128,9 @@ func Compile(j Journey, opts Options) (*Program, error) {
 		c.node(&c.p.nodes[i])
 	}
 	for _, m := range c.p.memos {
-		m.keep.addAll(c.p.ofLast.all())
+		if !j.Coded { // code reads what its Lookbacks keep
+			m.keep.addAll(c.p.ofLast.all())
+		}
 		m.id = m.identity()
 	}
 	if c.err != nil {
@@ -260,6 +263,10 @@ func (c *compiler) coded() {
 	for _, name := range sortedNames(j.Conditions) {
 		c.p.named[name] = c.condition(j.Conditions[name], "conditions."+name)
 	}
+	for i := range j.Lookbacks {
+		l := &j.Lookbacks[i]
+		c.memo(&l.Match, c.matcher(&l.Match), l.For).keep.addAll(l.Keep)
+	}
 }
 
 // inner are the steps within a step that belong to an outcome, and where they stand in it.
@@ -325,15 +332,22 @@ func (c *compiler) waitFor(n *Node, w *WaitFor) {
 		m := c.matcher(&a.Match)
 		out.match = &m
 		if w.Lookback > 0 {
-			out.memo = &memo{match: m, where: a.Match.Where.Canonical(), lookback: w.Lookback.Microseconds()}
-			out.memo.match.same = nil
+			out.lookback = w.Lookback.Microseconds()
+			out.memo = c.memo(&a.Match, m, w.Lookback)
 			for j := range m.same {
 				out.memo.keep.add(predicate.Path{m.same[j].Property})
 			}
-			c.p.memos = append(c.p.memos, out.memo)
 		}
 		n.any = append(n.any, out)
 	}
+}
+
+// memo has records kept for a time.
+func (c *compiler) memo(m *Match, made matcher, lookback time.Duration) *memo {
+	out := &memo{match: made, where: m.Where.Canonical(), lookback: lookback.Microseconds()}
+	out.match.same = nil
+	c.p.memos = append(c.p.memos, out)
+	return out
 }
 
 func (c *compiler) branch(n *Node, arms []Arm) {

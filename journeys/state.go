@@ -59,8 +59,12 @@ type run struct {
 	answers []answer
 	journal []logged // of code: the steps that are over
 	open    string   // of code: the step where it is
+	asked   asked    // of code: what that step was when it was begun
 	wakes   []string // of code: the records that may end its wait; wakesAny for any
 }
+
+// asked is what code asked for with a step that it waits for.
+type asked struct{ kind, input string }
 
 // answer is what a call got.
 type answer struct {

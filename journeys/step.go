@@ -312,7 +312,7 @@ func (w *work) look(r *record) {
 		}
 		n := w.node(run, p)
 		if n == nil {
-			w.proceed(id) // its code is over, or not as it was
+			w.misfits(id, run)
 			continue
 		}
 		switch n.Kind {
