@@ -272,7 +272,7 @@ func (w *work) message(run *run, p *Program, n *Node) schemas.Message {
 	}
 	return &schemas.EmailRequest{
 		ID: id, ContactID: w.contact, OccurredAt: at, Template: e.Template, To: pointer(w.s.person.email), Subject: pointer(e.Subject),
-		Category: &category, Props: e.Props.render(look), JourneyID: &run.journey, JourneyStateID: &runID, SkipPreference: e.SkipPreference,
+		Category: &category, Props: e.Props.render(look), JourneyID: pointer(run.journey), JourneyStateID: &runID, SkipPreference: e.SkipPreference,
 	}
 }
 

@@ -50,6 +50,32 @@ steps:
 	require.Equal(t, "cart", *mails[0].JourneyID)
 }
 
+// A mail names its own journey, also when its run ends with it while another goes on.
+func TestAMailNamesTheJourneyThatAsksForIt(t *testing.T) {
+	s := newStage(t, `
+id: short
+name: Short
+enabled: true
+trigger: {event: start}
+steps: [{wait: 1h}, {email: {template: hello}}]
+`, `
+id: long
+name: Long
+enabled: true
+trigger: {event: go}
+steps: [{wait: 2d}, {email: {template: later}}]
+`)
+	s.event("start", `{}`)
+	s.pass(time.Minute)
+	s.event("go", `{}`)
+	s.pass(3 * day)
+	var asked []string
+	for _, m := range sent[*schemas.EmailRequest](s) {
+		asked = append(asked, *m.JourneyID+" "+m.Template)
+	}
+	require.Equal(t, []string{"short hello", "long later"}, asked)
+}
+
 // J1: the first wait opens in the step that creates the run, so what comes right behind the
 // trigger is never missed; and with a lookback, nor is what came right before it.
 func TestWhatComesRightBehindTheTriggerEndsTheWait(t *testing.T) {
