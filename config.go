@@ -304,7 +304,7 @@ func (k *KafkaConfig) Retention() map[schemas.Topic]time.Duration {
 func (c *Config) DefinitionOptions() definition.Options {
 	limits := predicate.DefaultLimits()
 	limits.Retention = max(0, c.Database.EventsRetention) // a negative one is for ever
-	return definition.Options{Limits: limits, NoEvents: c.Database.EventsMode == contacts.EventsNone, Referenced: c.Database.EventsMode == contacts.EventsReferenced}
+	return definition.Options{Limits: limits, Outbox: max(0, c.Kafka.RetentionEvents), NoEvents: c.Database.EventsMode == contacts.EventsNone, Referenced: c.Database.EventsMode == contacts.EventsReferenced}
 }
 
 // Zone is the deployment's time zone.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
@@ -19,6 +20,9 @@ type Options struct {
 	Limits predicate.Limits
 	// NoEvents says that no events are stored, so no condition may look at them.
 	NoEvents bool
+	// Outbox is how long topic outbox keeps what a destination is asked; no call may be waited
+	// for longer. Zero is for ever.
+	Outbox time.Duration
 	// Referenced says that only events are stored that some bucket in use looks at.
 	Referenced bool
 }
@@ -28,7 +32,7 @@ type Options struct {
 func compileBuckets(list []Definition, known known, opts Options) map[int]predicate.Faults {
 	out := compileCriteria(list, known, opts)
 	for i, d := range list {
-		if faults := compileReactions(d.(Bucket), known[BucketKind], opts); len(faults) > 0 {
+		if faults := compileReactions(d.(Bucket), known, opts); len(faults) > 0 {
 			out[i] = append(out[i], faults...)
 		}
 	}
@@ -36,10 +40,10 @@ func compileBuckets(list []Definition, known known, opts Options) map[int]predic
 }
 
 // compileReactions checks the journeys of a bucket. Faults stand where its file says it.
-func compileReactions(b Bucket, buckets []string, opts Options) predicate.Faults {
+func compileReactions(b Bucket, known known, opts Options) predicate.Faults {
 	var out predicate.Faults
 	for i, j := range b.reactions() {
-		for _, fault := range compileJourney(j, buckets, opts) {
+		for _, fault := range compileJourney(j, known, opts) {
 			path := fmt.Sprintf("on[%d]", i)
 			if steps, within := strings.CutPrefix(fault.Path, "steps"); within {
 				path += "." + b.On[i].Field() + steps
@@ -59,7 +63,7 @@ func compileCriteria(list []Definition, known known, opts Options) map[int]predi
 	for i, d := range list {
 		buckets[i] = d.(Bucket)
 	}
-	if allRight(buckets, known[BucketKind], opts) {
+	if allRight(buckets, known.ids[BucketKind], opts) {
 		return out
 	}
 	var right []predicate.Named
@@ -68,13 +72,13 @@ func compileCriteria(list []Definition, known known, opts Options) map[int]predi
 			continue
 		}
 		named := named(i, b)
-		faults := append(faultsOf([]predicate.Named{named}, known[BucketKind], opts), withoutEvents(b.Criteria, "criteria", opts)...)
+		faults := append(faultsOf([]predicate.Named{named}, known.ids[BucketKind], opts), withoutEvents(b.Criteria, "criteria", opts)...)
 		if len(faults) == 0 {
 			right = append(right, named)
 		}
 		out[i] = faults
 	}
-	for _, fault := range faultsOf(right, known[BucketKind], opts) { // circles
+	for _, fault := range faultsOf(right, known.ids[BucketKind], opts) { // circles
 		i, _ := strconv.Atoi(fault.File) // is our own
 		out[i] = append(out[i], fault)
 	}

@@ -287,8 +287,8 @@ func compileEnrichments(list []Definition, known known, opts Options) map[int]pr
 			named := predicate.Named{ID: e.ID, Condition: e.When, Path: "when"}
 			faults = append(faultsOf([]predicate.Named{named}, nil, opts), withoutEvents(e.When, "when", opts)...)
 		}
-		if e.Entered != "" && !slices.Contains(known[BucketKind], e.Entered) {
-			faults = append(faults, predicate.Fault{Path: "entered", Message: predicate.NotKnown(e.Entered, known[BucketKind])})
+		if e.Entered != "" && !slices.Contains(known.ids[BucketKind], e.Entered) {
+			faults = append(faults, predicate.Fault{Path: "entered", Message: predicate.NotKnown(e.Entered, known.ids[BucketKind])})
 		}
 		if len(faults) > 0 {
 			out[i] = faults

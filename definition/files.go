@@ -245,7 +245,7 @@ func (c *collection) checkTogether(opts Options) {
 			right, list = append(right, read), append(list, read.Definition)
 		}
 	}
-	for i, faults := range compile(list, known, opts) {
+	for i, faults := range compile(list, nil, known, opts) {
 		r := right[i].reader
 		for _, fault := range faults {
 			fault.File = r.File
@@ -308,7 +308,6 @@ func (f *Files) With(built []Definition, opts Options) (*Files, error) {
 	var others []Ref
 	for _, d := range f.all() {
 		places[d.Ref()] = filepath.Join(f.Dir, filepath.FromSlash(d.head().File))
-		others = append(others, d.Ref())
 	}
 	for _, bad := range f.Faulty {
 		others = append(others, refs(bad.File, bad.IDs)...)
@@ -334,7 +333,7 @@ func (f *Files) With(built []Definition, opts Options) (*Files, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	for i, found := range compile(list, others, opts) {
+	for i, found := range compile(list, f.all(), others, opts) {
 		for _, fault := range found {
 			wrong(list[i], fault.Path, fault.Message)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -109,18 +110,18 @@ func (j Journey) looksAt() []string {
 	return out
 }
 
-// compileJourneys checks journeys against the buckets that there are.
+// compileJourneys checks journeys against the buckets that there are, and the deployment.
 func compileJourneys(list []Definition, known known, opts Options) map[int]predicate.Faults {
 	out := map[int]predicate.Faults{}
 	for i, d := range list {
-		if faults := compileJourney(d.(Journey), known[BucketKind], opts); len(faults) > 0 {
+		if faults := compileJourney(d.(Journey), known, opts); len(faults) > 0 {
 			out[i] = faults
 		}
 	}
 	return out
 }
 
-func compileJourney(j Journey, buckets []string, opts Options) (faults predicate.Faults) {
+func compileJourney(j Journey, known known, opts Options) (faults predicate.Faults) {
 	if j.Coded && j.Code == nil {
 		return nil // it was checked where its code is
 	}
@@ -129,21 +130,44 @@ func compileJourney(j Journey, buckets []string, opts Options) (faults predicate
 		errors.As(err, &faults)
 		return faults
 	}
-	buckets = slices.Compact(slices.Sorted(slices.Values(buckets)))
+	buckets := slices.Compact(slices.Sorted(slices.Values(known.ids[BucketKind])))
 	for _, a := range p.Asks() {
-		switch message := predicate.NotKnown(a.Bucket, buckets); {
-		case message == "":
-		case len(buckets) == 0:
-			faults = append(faults, predicate.Fault{Path: a.Path, Message: fmt.Sprintf("names bucket %q, and none is defined", a.Bucket)})
-		default:
-			faults = append(faults, predicate.Fault{Path: a.Path, Message: fmt.Sprintf("names bucket %q: %s", a.Bucket, message)})
+		if message := known.wrongBucket(a, buckets); message != "" {
+			faults = append(faults, predicate.Fault{Path: a.Path, Message: message})
 		}
 	}
 	if len(faults) > 0 {
 		return faults
 	}
+	faults = tooLong(p.CallTimes(), opts.Outbox)
 	for _, c := range p.Conditions() {
 		faults = append(faults, withoutEvents(c.Condition, c.Path, opts)...)
 	}
 	return append(faults, faultsOf(p.Conditions(), buckets, opts)...)
+}
+
+// wrongBucket says what is wrong with naming a bucket; "" is nothing.
+func (k known) wrongBucket(a journeys.Asked, buckets []string) string {
+	message := predicate.NotKnown(a.Bucket, buckets)
+	switch {
+	case message != "" && len(buckets) == 0:
+		return fmt.Sprintf("names bucket %q, and none is defined", a.Bucket)
+	case message != "":
+		return fmt.Sprintf("names bucket %q: %s", a.Bucket, message)
+	case a.Put && k.dynamic[a.Bucket]:
+		return fmt.Sprintf("names bucket %q, whose criteria decide who is a member: use one of kind manual", a.Bucket)
+	}
+	return ""
+}
+
+// tooLong refuses calls that are waited for when the log has them no more: nobody would say
+// then what came of them.
+func tooLong(calls []journeys.CallTime, kept time.Duration) (faults predicate.Faults) {
+	for _, c := range calls {
+		if kept > 0 && c.Timeout > kept {
+			faults = append(faults, predicate.Fault{Path: c.Path, Message: fmt.Sprintf(
+				"is %s, and topic outbox keeps calls for %s (RETENTION_EVENTS): write at most that, or keep them for longer", c.Timeout, kept)})
+		}
+	}
+	return faults
 }

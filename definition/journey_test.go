@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,6 +70,63 @@ func TestWhatIsWrongWithAJourneyIsSaidWhereItStands(t *testing.T) {
 	require.Contains(t, files.Faults().Error(), "wait")
 	require.Contains(t, files.Faults().Error(), `d/journeys/b.yaml:4:18: trigger[0].event: names bucket "kene": "kene" is not known: did you mean "keen"?`)
 	require.Equal(t, []string{"a"}, files.Faulty[0].IDs)
+}
+
+// A step puts contacts into manual buckets alone, wherever the two stand.
+func TestAStepOfAJourneyIsAboutAManualBucket(t *testing.T) {
+	joins := func(bucket string) string {
+		return "id: j\nname: J\nenabled: true\ntrigger: {event: x}\nsteps: [{bucket: {add: vip}}, {wait: 1d}, {bucket: {remove: " + bucket + "}}]\n"
+	}
+	all := map[string]string{"buckets/keen.yaml": keenFile, "buckets/vip.yaml": vipFile, "journeys/j.yaml": joins("keen")}
+	const wrong = `names bucket "keen", whose criteria decide who is a member: use one of kind manual`
+	require.Contains(t, loadFS(t, all).Faults().Error(), "d/journeys/j.yaml:5:61: steps[2].bucket.remove: "+wrong)
+
+	all["journeys/j.yaml"] = joins("vip")
+	right := loadFS(t, all)
+	require.Empty(t, right.Faults())
+	db := storagetest.New(t)
+	apply(t, db, right)
+
+	dynamic := strings.Replace(keenFile, "keen", "vip", 1)
+	all["buckets/vip.yaml"] = dynamic
+	out := apply(t, db, loadFS(t, all))
+	require.False(t, out.Changed, "a bucket that becomes dynamic stays as it is while the journey needs it")
+	require.Equal(t, d.KindManual, out.Set.Find("vip").Kind)
+	require.Contains(t, out.Set.Failing[0].Faults, `names bucket "vip"`)
+
+	on := keenFile + "on: [{leave: [{bucket: {add: keen}}]}]\n"
+	require.Contains(t, loadFS(t, map[string]string{"buckets/keen.yaml": on}).Faults().Error(), "on[0].leave[0].bucket.add: "+wrong)
+
+	var built d.Journey
+	require.NoError(t, built.UnmarshalJSON([]byte(right.Journeys[0].Canonical())))
+	_, err := loadFS(t, map[string]string{"buckets/vip.yaml": dynamic}).With(d.All([]d.Journey{built}), options())
+	require.ErrorContains(t, err, `journey "j": steps[0].bucket.add: names bucket "vip", whose criteria`)
+}
+
+// What is waited for beyond what the log keeps would never be said.
+func TestACallIsNotWaitedForLongerThanOutboxKeepsIt(t *testing.T) {
+	files := func(call string) fstest.MapFS {
+		return fstest.MapFS{"journeys/j.yaml": {Data: []byte("id: j\nname: J\nenabled: true\ntrigger: {event: x}\nsteps: [{wait: 1d}, {call: " + call + "}]\n")}}
+	}
+	for call, want := range map[string]string{
+		"{destination: crm, timeout: 48h}": "",
+		"{destination: crm, timeout: 49h}": "d/journeys/j.yaml:5:56: steps[1].call.timeout: is 49h0m0s, and topic outbox keeps calls for 48h0m0s (RETENTION_EVENTS): write at most that, or keep them for longer",
+	} {
+		opts := options()
+		opts.Outbox = 48 * time.Hour
+		loaded, err := d.LoadFS(files(call), "d", opts)
+		require.NoError(t, err)
+		require.Equal(t, want, loaded.Faults().Error(), call)
+		opts.Outbox = 0
+		loaded, err = d.LoadFS(files(call), "d", opts)
+		require.NoError(t, err)
+		require.Empty(t, loaded.Faults(), "for ever")
+	}
+	opts := options()
+	opts.Outbox = time.Minute
+	loaded, err := d.LoadFS(files("{destination: crm}"), "d", opts)
+	require.NoError(t, err)
+	require.ErrorContains(t, loaded.Faults(), "steps[1].call.timeout: is 1h0m0s", "by default")
 }
 
 // Switched off and paused are two things, and a new form of the journey changes neither.

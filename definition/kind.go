@@ -221,25 +221,34 @@ func refs(file string, ids []string) []Ref {
 	return refsOf(k.name, ids)
 }
 
-// known are the ids of definitions that there are, by kind.
-type known map[string][]string
+// known is what is known of the definitions that there are.
+type known struct {
+	ids     map[string][]string // by kind
+	dynamic map[string]bool     // the buckets of which that is known
+}
 
-func knownOf(refs []Ref) known {
-	out := known{}
-	for _, r := range refs {
-		out[r.Kind] = append(out[r.Kind], r.ID)
+func (k known) add(r Ref) { k.ids[r.Kind] = append(k.ids[r.Kind], r.ID) }
+
+// knownOf is what is known of definitions, and of some others that they are there.
+func knownOf(list []Definition, others []Ref) known {
+	out := known{map[string][]string{}, map[string]bool{}}
+	for _, d := range list {
+		out.add(d.Ref())
+		if b, is := d.(Bucket); is && b.Kind != KindManual {
+			out.dynamic[b.ID] = true
+		}
+	}
+	for _, r := range others {
+		out.add(r)
 	}
 	return out
 }
 
-// compile checks definitions beside each other. It returns the faults by the index of the
-// definition. Of those in others it is only known that they are there.
-func compile(list []Definition, others []Ref, opts Options) map[int]predicate.Faults {
-	all := slices.Clone(others)
-	for _, d := range list {
-		all = append(all, d.Ref())
-	}
-	known := knownOf(all)
+// compile checks definitions beside each other, and beside some that are not checked. It
+// returns the faults by the index of the definition. Of those in others it is only known that
+// they are there.
+func compile(list, beside []Definition, others []Ref, opts Options) map[int]predicate.Faults {
+	known := knownOf(slices.Concat(list, beside), others)
 	out := map[int]predicate.Faults{}
 	for _, k := range kinds {
 		var of []Definition

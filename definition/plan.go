@@ -106,16 +106,16 @@ func (p *planning) fail(file string, faults predicate.Faults, ids ...string) {
 // returns false when there are none left.
 func (p *planning) settle() bool {
 	list := slices.Collect(maps.Values(p.fresh))
-	var others []Ref
+	var beside []Definition
 	for ref, d := range p.kept {
 		if p.beside[ref] {
-			others = append(others, ref)
+			beside = append(beside, d)
 		} else {
 			list = append(list, d)
 		}
 	}
 	list = sorted(list)
-	faults := compile(list, others, p.opts)
+	faults := compile(list, beside, nil, p.opts)
 	takenBack := false
 	for _, i := range slices.Sorted(maps.Keys(faults)) {
 		if _, fresh := p.fresh[list[i].Ref()]; fresh {

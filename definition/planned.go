@@ -155,7 +155,7 @@ func (e *MovedError) Error() string {
 		moved = append(moved, "the definitions are not those of the plan")
 	}
 	if e.Was.Settings != e.Is.Settings {
-		moved = append(moved, "the settings that definitions are checked with (EVENTS_RETENTION, EVENTS_MODE) are others")
+		moved = append(moved, "the settings that definitions are checked with (EVENTS_RETENTION, EVENTS_MODE, RETENTION_EVENTS) are others")
 	}
 	return "the plan does not hold any more: " + strings.Join(moved, "; ") + ": make a new plan"
 }
@@ -289,7 +289,7 @@ func (f *Former) next(inUse *Set, opts Options) ([]entry, []Failing, error) {
 		declared[i] = e.declared()
 	}
 	var wrong predicate.Faults
-	for i, faults := range compile(declared, nil, opts) {
+	for i, faults := range compile(declared, nil, nil, opts) {
 		for _, fault := range faults {
 			fault.File, fault.Line = "", 0
 			fault.Path = fmt.Sprintf("%s %q: %s", declared[i].Ref().Kind, declared[i].Ref().ID, fault.Path)

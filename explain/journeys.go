@@ -60,11 +60,13 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 		return nil, ErrNoContact
 	}
 	var state journeys.State
+	known := false
 	err = x.db.InTx(ctx, func(tx *storage.Tx) error {
 		found, err := tx.LoadDerived(ctx, journeys.Name, []string{contact.ID})
 		if err != nil || found.Contacts[contact.ID] == nil {
 			return err
 		}
+		known = true
 		state, err = journeys.DecodeState(found.Contacts[contact.ID].State)
 		return err
 	})
@@ -87,7 +89,9 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 			out.Runs = append(out.Runs, JourneyRun{r.ID, r.Version, r.Key, r.Failed, r.Entered, r.Due})
 		}
 	}
-	out.Text = out.text()
+	if out.Text = out.text(); !known {
+		out.Text = "its processor has not begun with this contact yet: what came so far begins nothing"
+	}
 	return out, nil
 }
 

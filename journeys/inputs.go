@@ -1,8 +1,10 @@
 package journeys
 
 import (
+	"cmp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Buckets are those that the journey names: whose facts it looks at, whose members it asks
@@ -23,17 +25,19 @@ func (p *Program) Buckets() []string {
 type Asked struct {
 	Path   string // where in the file, such as trigger.bucket
 	Bucket string
+	// Put says that contacts are put into it or taken out, as of a manual one.
+	Put bool
 }
 
 // Asks are the buckets that the journey names but for its conditions, as it is written.
 func (p *Program) Asks() []Asked {
 	var out []Asked
 	if b := p.journey.Trigger.Bucket; b != "" {
-		out = append(out, Asked{"trigger.bucket", b})
+		out = append(out, Asked{Path: "trigger.bucket", Bucket: b})
 	}
 	p.matches(func(path string, m *matcher) {
 		if m.about != "" && strings.HasPrefix(m.name, "bucket.") {
-			out = append(out, Asked{path + ".event", m.about})
+			out = append(out, Asked{Path: path + ".event", Bucket: m.about})
 		}
 	})
 	for i := range p.nodes {
@@ -42,22 +46,27 @@ func (p *Program) Asks() []Asked {
 			if b.Add == "" {
 				field = ".bucket.remove"
 			}
-			out = append(out, Asked{p.nodes[i].path + field, b.Add + b.Remove})
+			out = append(out, Asked{p.nodes[i].path + field, b.Add + b.Remove, true})
 		}
 	}
 	return out
 }
 
-// ManualBuckets are those that the journey puts contacts into or takes them out of.
-func (p *Program) ManualBuckets() []string {
-	var out []string
+// CallTime is until when the answer of a call is waited for.
+type CallTime struct {
+	Path    string // where in the file, such as steps[0].call.timeout
+	Timeout time.Duration
+}
+
+// CallTimes are those of all calls.
+func (p *Program) CallTimes() []CallTime {
+	var out []CallTime
 	for i := range p.nodes {
-		if b := p.nodes[i].step.Bucket; b != nil {
-			out = append(out, b.Add+b.Remove)
+		if c := p.nodes[i].step.Call; c != nil {
+			out = append(out, CallTime{p.nodes[i].path + ".call.timeout", cmp.Or(c.Timeout, defaultTimeout)})
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // matches visits all that records are compared with.

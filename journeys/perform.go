@@ -1,6 +1,7 @@
 package journeys
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -299,11 +300,7 @@ func (w *work) membership(id string, m *Membership) *schemas.Signal {
 // call asks a destination, and waits.
 func (w *work) call(run *run, p *Program, n *Node) {
 	c := n.step.Call
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = defaultTimeout
-	}
-	until := w.at + timeout.Microseconds()
+	until := w.at + cmp.Or(c.Timeout, defaultTimeout).Microseconds()
 	run.waits, run.due = true, until+grace.Microseconds()
 	w.say(&schemas.Outbox{
 		ID: w.effect(run, n), ContactID: w.contact, OccurredAt: packed.Instant(w.at), Destination: c.Destination, Kind: schemas.OutboxCall,
