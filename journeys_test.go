@@ -176,6 +176,65 @@ steps: [{waitFor: {any: [{event: cart.reminded}], timeout: 1h, lookback: 10m}}]
 	}))
 }
 
+// runState is a run as the API shows it.
+type runState struct{ ID, Status, Reason, CurrentNodeID, Key string }
+
+// operateManyRuns enrols a batch and ends what it began, each in steps of two, which are sent
+// twice.
+func (e *erasing) operateManyRuns(states func(string) []runState) {
+	t := e.t
+	t.Helper()
+	users := `[{"userId":"nobody"}`
+	for i := range 5 {
+		users += fmt.Sprintf(`,{"userId":"u1","properties":{"cartId":"many%d"}}`, i)
+	}
+	batch := func(dryRun bool) (out struct {
+		Enrolled, Skipped int
+		Results           []struct{ UserID, Reason string }
+	}) {
+		body := fmt.Sprintf(`{"users":%s],"batch":"spring","dryRun":%t}`, users, dryRun)
+		require.NoError(t, json.Unmarshal(e.send("POST", "/v1/admin/journeys/cart/enroll/batch", body), &out))
+		return out
+	}
+	for _, dryRun := range []bool{true, false} {
+		out := batch(dryRun)
+		require.Equal(t, [2]int{5, 1}, [2]int{out.Enrolled, out.Skipped})
+		require.Equal(t, "contact_not_found", out.Results[0].Reason)
+	}
+	batch(false) // before or after the first was obeyed
+	standing := "?status=waiting&step=wait-5"
+	e.eventually(func() bool { return len(states(standing)) == 5 }, func() string { return fmt.Sprint(states("")) })
+	again := batch(false)
+	require.Equal(t, [2]int{0, 6}, [2]int{again.Enrolled, again.Skipped})
+	require.Equal(t, "already_enrolled", again.Results[1].Reason)
+
+	many := func(what, fields string) (out struct {
+		Total, Told int
+		Sample      []runState
+		NextCursor  string
+	}) {
+		require.NoError(t, json.Unmarshal(e.send("POST", "/v1/admin/journeys/cart/states/"+what, `{"limit":2`+fields+`}`), &out))
+		return out
+	}
+	preview := many("cancel", `,"step":"wait-5","dryRun":true`)
+	require.Equal(t, 5, preview.Total)
+	require.Len(t, preview.Sample, 5)
+	require.Zero(t, many("retry", `,"dryRun":true`).Total, "none failed")
+	require.Zero(t, many("cancel", `,"until":"2020-01-01T00:00:00Z","dryRun":true`).Total)
+	require.Zero(t, many("cancel", `,"userId":"nobody"`).Told)
+	told := 0
+	for cursor, more := "", true; more; more = cursor != "" {
+		part := many("cancel", `,"step":"wait-5","cursor":"`+cursor+`"`)
+		told, cursor = told+part.Told, part.NextCursor
+	}
+	require.Equal(t, 5, told)
+	many("cancel", `,"step":"wait-5"`) // some may be obeyed by now
+	e.eventually(func() bool { return len(states(standing)) == 0 }, func() string { return fmt.Sprint(states("")) })
+	require.Len(t, states("?reason=cancelled"), 6)
+	status, _ := e.request("POST", "/v1/admin/journeys/none/states/cancel", "{}")
+	require.Equal(t, http.StatusNotFound, status)
+}
+
 // operateJourneys looks at the runs of cart, ends the one that waits, and enrols by hand.
 func (e *erasing) operateJourneys() {
 	t := e.t
@@ -189,10 +248,8 @@ func (e *erasing) operateJourneys() {
 	require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys", ""), &list))
 	require.Len(t, list.Journeys, 2)
 	require.Equal(t, map[string]int{"active": 0, "waiting": 1, "completed": 0, "failed": 0, "exited": 1, "skipped": 0, "converted": 0}, list.Journeys[0].Counts)
-	states := func(filter string) (found []struct{ ID, Status, Reason, CurrentNodeID, Key string }) {
-		var page struct {
-			States []struct{ ID, Status, Reason, CurrentNodeID, Key string }
-		}
+	states := func(filter string) (found []runState) {
+		var page struct{ States []runState }
 		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart/states"+filter, ""), &page))
 		return page.States
 	}
@@ -231,6 +288,7 @@ func (e *erasing) operateJourneys() {
 	e.send("POST", "/v1/admin/journeys/cart/states/"+states("?status=waiting")[0].ID+"/skip", "")
 	e.eventually(func() bool { return len(states("?status=completed")) == 1 }, func() string { return fmt.Sprint(states("")) })
 
+	e.operateManyRuns(states)
 	e.send("PATCH", "/v1/admin/journeys/cart", `{"paused":true}`)
 	e.send("POST", "/v1/admin/journeys/cart/enroll", `{"userId":"u1","properties":{"cartId":"d"}}`)
 	var shown struct {

@@ -60,7 +60,7 @@ func Routes(deps Deps) []web.Route {
 		c.webhookRoutes(), c.sampleRoutes(), c.parkedRoutes(),
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),
-		c.bucketRoutes(), c.journeyRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
+		c.bucketRoutes(), c.journeyRoutes(), c.journeyManyRoutes(), c.journeyEnrolRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
 		c.definitionRoutes(),
 	)
 	for i := range routes {

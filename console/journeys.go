@@ -147,12 +147,14 @@ type (
 	}
 	runQuery struct {
 		web.Page
-		Status  string  `json:"status" enum:"waiting,completed,exited,failed"`
-		UserID  string  `json:"userId" doc:"A user id, an anonymous id or a contact id."`
-		Version string  `json:"version"`
-		Step    string  `json:"step"`
-		Reason  string  `json:"reason"`
-		Cursor  *string `json:"cursor" doc:"empty to read all runs, then nextCursor of the page before; in place of offset"`
+		Status  string    `json:"status" enum:"waiting,completed,exited,failed"`
+		UserID  string    `json:"userId" doc:"A user id, an anonymous id or a contact id."`
+		Version string    `json:"version"`
+		Step    string    `json:"step"`
+		Reason  string    `json:"reason"`
+		Since   time.Time `json:"since" doc:"Only those that began then or later."`
+		Until   time.Time `json:"until" doc:"Only those that began before."`
+		Cursor  *string   `json:"cursor" doc:"empty to read all runs, then nextCursor of the page before; in place of offset"`
 	}
 	runPage struct {
 		States []runJSON `json:"states"`
@@ -168,16 +170,6 @@ type (
 	}
 	runCommanded struct {
 		ID        string `json:"id" doc:"Of the run."`
-		CommandID string `json:"commandId"`
-	}
-	enrolment struct {
-		UserID     string         `json:"userId" required:"true" minLength:"1" doc:"A user id, an anonymous id or a contact id."`
-		Properties map[string]any `json:"properties,omitempty" doc:"As those of a trigger."`
-	}
-	enrolled struct {
-		Enrolled  bool   `json:"enrolled" doc:"The processor was told; its guards hold, and the fact journey.started or journey.skipped says what came of it."`
-		JourneyID string `json:"journeyId"`
-		ContactID string `json:"contactId"`
 		CommandID string `json:"commandId"`
 	}
 )
@@ -228,11 +220,6 @@ func (c *console) journeyRoutes() []web.Route {
 		{
 			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/states/{stateId}/retry", Scopes: switching, Tag: "Journeys", Summary: "Go on with a run that failed", Status: http.StatusAccepted,
 			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab/retry {"fromStart":false}`, Handle: web.Body(c.retryRun), NotFound: noRun,
-		},
-		{
-			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/enroll", Scopes: switching, Tag: "Journeys", Summary: "Enrol a contact by hand", Status: http.StatusAccepted,
-			Text:   "The guards hold, but for the conditions of the trigger.",
-			Params: journeyParams, Example: `/v1/admin/journeys/cart/enroll {"userId":"u1","properties":{"cartId":"a"}}`, Handle: web.Body(c.enroll), NotFound: noJourney,
 		},
 		{
 			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/why/{userId}", Scopes: reading, Tag: "Journeys", Summary: "Say why a contact did not begin a journey, or how it stands with it",
@@ -367,7 +354,7 @@ func (c *console) switchJourney(r *web.Request, req *journeySwitch) (out journey
 // listRuns is GET /journeys/{id}/states. Of a journey that is defined no more runs are shown
 // as long as there are any.
 func (c *console) listRuns(r *web.Request, q *runQuery) (out runPage, err error) {
-	f := storage.JourneyRunFilter{JourneyID: r.TextParam("id"), Status: q.Status, Version: q.Version, Step: q.Step, Reason: q.Reason}
+	f := storage.JourneyRunFilter{JourneyID: r.TextParam("id"), Status: q.Status, Version: q.Version, Step: q.Step, Reason: q.Reason, Began: storage.Span{From: q.Since, Until: q.Until}}
 	out = runPage{States: []runJSON{}, Page: q.Page}
 	if q.UserID != "" {
 		contact, err := c.contactNamed(r.Context(), q.UserID)
@@ -447,63 +434,13 @@ func (c *console) commandRun(r *web.Request, status, what string, command journe
 	if run.Status != status {
 		return out, refuse(http.StatusConflict, fmt.Sprintf("Cannot %s journey in '%s' status", what, run.Status), "name a run whose status is "+status)
 	}
-	command.Run = run.ID
-	id, err := c.tellJourneys(r.Context(), run.ContactID, command)
-	if err != nil {
+	if command.Run = run.ID; command.What != journeys.CommandCancel {
+		command.Since = run.StepSince
+	}
+	told := []journeyCommand{{contact: run.ContactID, Command: command}}
+	if err := c.tellJourneys(r.Context(), told); err != nil {
 		return out, err
 	}
 	c.audit(r, "journeys", run.JourneyID, map[string]any{"operation": command.What, "run": run.ID, "contactId": run.ContactID})
-	return runCommanded{run.ID, id}, nil
-}
-
-// enroll is POST /journeys/{id}/enroll.
-func (c *console) enroll(r *web.Request, req *enrolment) (out enrolled, err error) {
-	j, err := c.journey(r.Context(), r.TextParam("id"))
-	if err != nil {
-		return out, err
-	}
-	contact, err := c.contactNamed(r.Context(), req.UserID)
-	if err != nil {
-		return out, err
-	}
-	if contact == nil {
-		return out, refuse(http.StatusNotFound, "Contact not found", "create the contact first, with PUT /v1/contacts, or name another")
-	}
-	known, err := c.DB.IsDerived(r.Context(), journeys.Name, contact.ID)
-	if err != nil {
-		return out, err
-	}
-	if !known { // and the command would be about nobody
-		return out, refuse(http.StatusServiceUnavailable, "Processor journeys has not seen the contact yet", "send the request again in a moment")
-	}
-	command := journeys.Command{What: journeys.CommandEnroll, Journey: j.ID}
-	if req.Properties != nil {
-		text, err := json.Marshal(req.Properties)
-		if err != nil {
-			return out, err
-		}
-		command.Properties = string(text)
-	}
-	id, err := c.tellJourneys(r.Context(), contact.ID, command)
-	if err != nil {
-		return out, err
-	}
-	c.audit(r, "journeys", j.ID, map[string]any{"operation": command.What, "contactId": contact.ID})
-	return enrolled{true, j.ID, contact.ID, id}, nil
-}
-
-// tellJourneys appends a command, and returns its id.
-func (c *console) tellJourneys(ctx context.Context, contact string, command journeys.Command) (string, error) {
-	text, err := json.Marshal(command)
-	if err != nil {
-		return "", err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return "", err
-	}
-	state := string(text)
-	return id.String(), c.Log.Append(ctx, &schemas.Signal{
-		ID: id.String(), Type: schemas.SignalCommand, For: journeys.Name, ContactID: contact, OccurredAt: time.Now(), What: command.What, State: &state,
-	})
+	return runCommanded{run.ID, told[0].id}, nil
 }

@@ -20,7 +20,7 @@ const (
 )
 
 // Command is what somebody tells the machine to do. One that names a run that has ended, or
-// is none, does nothing.
+// is none, does nothing; nor does one to enrol that is told again, by its id.
 type Command struct {
 	What       string `json:"what"` // one of the Command… constants
 	Journey    string `json:"journey,omitempty"`
@@ -29,6 +29,12 @@ type Command struct {
 	// FromStart has a failed run begin at its first step again: what it has done already is
 	// done once more.
 	FromStart bool `json:"fromStart,omitempty"`
+	// Since is when the run came to the step that is meant, to the microsecond: of a run that
+	// has gone on meanwhile nothing is done, so telling it again does nothing more. Zero is
+	// wherever the run is.
+	Since time.Time `json:"since,omitzero"`
+	// Step is the step that is meant, "" for any. Not of CommandRetry.
+	Step string `json:"step,omitempty"`
 }
 
 // obey does what a command says.
@@ -48,6 +54,9 @@ func (w *work) obey(in *Input, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("command %s: %q is no id of a run", c.What, c.Run)
 	}
+	if w.movedOn(id, c) {
+		return w.drain()
+	}
 	switch c.What {
 	case CommandCancel:
 		if run := w.s.find(id); run >= 0 && !w.s.runs[run].failed {
@@ -61,6 +70,20 @@ func (w *work) obey(in *Input, now time.Time) error {
 		return fmt.Errorf("command %q is unknown: use one of %s", c.What, strings.Join([]string{CommandEnroll, CommandCancel, CommandSkip, CommandRetry}, ", "))
 	}
 	return w.drain()
+}
+
+// movedOn says that a run stands elsewhere than a command means.
+func (w *work) movedOn(id uuid.UUID, c *Command) bool {
+	i := w.s.find(id)
+	if i < 0 {
+		return false
+	}
+	run := &w.s.runs[i]
+	if !c.Since.IsZero() && packed.Micros(c.Since) != run.since {
+		return true
+	}
+	p := w.m.Program(run.journey, run.version)
+	return c.Step != "" && !run.failed && p != nil && c.Step != w.place(run, p)
 }
 
 // enroll begins a run by hand: the guards hold, but for the trigger's where.

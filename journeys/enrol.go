@@ -78,6 +78,9 @@ func (w *work) admit(u *InUse, t *trigger) {
 		return
 	}
 	e := w.s.peek(p.ID(), t.key)
+	if t.id == e.skipped || runOf(p, t).String() == e.run {
+		return // a command that is told again
+	}
 	v := admit(e, w.policy(&p.journey), w.at)
 	switch {
 	case v.queue:
@@ -118,7 +121,7 @@ func (w *work) enter(p *Program, t *trigger) {
 		w.skip(p, t, SkipHoldout)
 		return
 	}
-	id := uuid.MustParse(schemas.Derive(t.id, "journey:"+j.ID+":"+t.key, 0))
+	id := runOf(p, t)
 	e.live, e.run = true, id.String()
 	r := run{
 		id: id, journey: j.ID, version: p.version, key: t.key, zone: w.zone(j).String(), entered: w.at, since: w.at, entry: e.count, trigger: *t, epoch: 1,
@@ -133,6 +136,11 @@ func (w *work) enter(p *Program, t *trigger) {
 	w.tell(c)
 	w.trimEntries(j.ID)
 	w.advance(id)
+}
+
+// runOf is the id of the run that a trigger begins.
+func runOf(p *Program, t *trigger) uuid.UUID {
+	return uuid.MustParse(schemas.Derive(t.id, "journey:"+p.ID()+":"+t.key, 0))
 }
 
 func (w *work) sortRuns() {

@@ -139,3 +139,59 @@ func TestSomebodyEndsARunOrItsWait(t *testing.T) {
 	s.step(&journeys.Input{})
 	require.Len(t, s.s.Runs(), 1, "it waits for the call that was made three days after")
 }
+
+// What is told again, after an interruption, does nothing more.
+func TestACommandToldAgainDoesNothingMore(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, steps("steps: [{id: one, wait: 1h}, {id: two, wait: 1h}, {id: three, wait: 1h}]\n"))
+	s.event("start", "{}")
+	skip := journeys.Command{What: journeys.CommandSkip, Run: s.s.Runs()[0].ID, Step: "one", Since: s.now}
+	for range 3 { // all of them at one instant, too
+		s.command(skip)
+	}
+	s.tells("started", "step one skipped")
+	skip.Step, skip.Since = "", s.now
+	s.pass(time.Minute)
+	s.command(skip)
+	s.command(skip)
+	s.tells("started", "step one skipped", "step two skipped")
+	cancel := journeys.Command{What: journeys.CommandCancel, Run: skip.Run, Step: "two"}
+	s.command(cancel)
+	s.tells("started", "step one skipped", "step two skipped")
+	cancel.Step = "three"
+	s.command(cancel)
+	s.command(cancel)
+	s.tells("started", "step one skipped", "step two skipped", "exited three cancelled")
+}
+
+func TestARetryToldAgainDoesNotTryTwice(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, steps("steps: [{id: ask, call: {destination: crm}}]\n"))
+	s.event("start", "{}")
+	began := s.now
+	s.pass(2 * time.Hour)
+	retry := journeys.Command{What: journeys.CommandRetry, Run: s.s.Runs()[0].ID, Since: began}
+	s.command(retry)
+	s.command(retry)
+	s.pass(2 * time.Hour) // fails again
+	s.command(retry)
+	s.tells("started", "failed ask call to crm: no answer came in time", "step ask retried", "failed ask call to crm: no answer came in time")
+}
+
+func TestAnEnrolmentToldAgainEnrolsOnce(t *testing.T) {
+	t.Parallel()
+	for limit, text := range map[string]string{
+		"ended":    steps("steps: [{set: {a: 1}}]\n"),
+		"living":   steps("live: restart\nsteps: [{wait: 1h}]\n"),
+		"held out": steps("holdout: 100\nsteps: [{wait: 1h}]\n"),
+	} {
+		s := newStage(t, text)
+		in := journeys.Input{ID: "0192f000-0000-7000-8000-00000000cafe", Command: &journeys.Command{What: journeys.CommandEnroll, Journey: "j"}}
+		s.step(&in)
+		told := len(s.changes)
+		require.NotZero(t, told, limit)
+		s.step(&in)
+		require.Len(t, s.changes, told, limit)
+		require.Equal(t, int64(1), s.s.Entries()[0].Count, limit)
+	}
+}

@@ -79,6 +79,45 @@ func (db *DB) ContactNamed(ctx context.Context, id string, kinds ...string) (*Co
 	return nil, nil
 }
 
+// ContactsNamed are the ids of the contacts that names stand for, as [DB.ContactNamed] finds
+// them: a name that is nobody's is left out. It is a fixed number of statements.
+func (db *DB) ContactsNamed(ctx context.Context, names []string, kinds ...string) (map[string]string, error) {
+	const find = `
+SELECT n.name, coalesce(own.id, known.id)::text
+FROM unnest($1::text[], $2::text[]::uuid[]) AS n (name, id)
+LEFT JOIN LATERAL (
+    SELECT c.id FROM contacts AS c
+    WHERE c.id = coalesce((SELECT merged_into FROM identities WHERE contact_id = n.id), n.id)
+      AND NOT EXISTS (SELECT FROM identities AS i WHERE i.contact_id = c.id AND i.deleted_at IS NOT NULL)
+    OFFSET 0) AS own ON true
+LEFT JOIN LATERAL (
+    SELECT i.contact_id AS id FROM unnest($3::text[]) WITH ORDINALITY AS k (kind, rank)
+    JOIN identifiers AS i ON i.kind = k.kind AND i.value = n.name
+    JOIN contacts AS c ON c.id = i.contact_id
+    WHERE own.id IS NULL ORDER BY k.rank LIMIT 1) AS known ON true
+WHERE own.id IS NOT NULL OR known.id IS NOT NULL`
+	own := make([]*string, len(names))
+	for i, name := range names {
+		if id, err := uuid.Parse(name); err == nil {
+			text := id.String()
+			own[i] = &text
+		}
+	}
+	rows, err := db.sql.Query(ctx, find, names, own, kinds)
+	if err != nil {
+		return nil, fmt.Errorf("find %d contacts: %w", len(names), err)
+	}
+	found := make(map[string]string, len(names))
+	var name, id string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &id}, func() error {
+		found[name] = id
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("find %d contacts: %w", len(names), err)
+	}
+	return found, nil
+}
+
 func first(contacts []*Contact) *Contact {
 	if len(contacts) == 0 {
 		return nil

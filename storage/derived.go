@@ -156,12 +156,28 @@ func (found *DerivedStates) addTimers(rows pgx.Rows) error {
 }
 
 // IsDerived says whether a processor has seen a contact.
-func (db *DB) IsDerived(ctx context.Context, processor, contact string) (is bool, err error) {
-	const look = `SELECT EXISTS (SELECT FROM derived_contacts WHERE processor = $1 AND contact_id = $2::text::uuid)`
-	if err := db.sql.QueryRow(ctx, look, processor, contact).Scan(&is); err != nil {
-		return false, fmt.Errorf("look for contact %s at %s: %w", contact, processor, err)
+func (db *DB) IsDerived(ctx context.Context, processor, contact string) (bool, error) {
+	seen, err := db.DerivedAmong(ctx, processor, []string{contact})
+	return seen[contact], err
+}
+
+// DerivedAmong are those of some contacts that a processor has seen.
+func (db *DB) DerivedAmong(ctx context.Context, processor string, contacts []string) (map[string]bool, error) {
+	rows, err := db.sql.Query(ctx, `
+SELECT d.contact_id::text FROM unnest($2::text[]::uuid[]) AS n (id), LATERAL (
+    SELECT contact_id FROM derived_contacts WHERE processor = $1 AND contact_id = n.id OFFSET 0) AS d`, processor, contacts)
+	var found []string
+	if err == nil {
+		found, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
-	return is, nil
+	if err != nil {
+		return nil, fmt.Errorf("look for %d contacts at %s: %w", len(contacts), processor, err)
+	}
+	seen := make(map[string]bool, len(found))
+	for _, id := range found {
+		seen[id] = true
+	}
+	return seen, nil
 }
 
 // DerivedChanges is what a batch changes.

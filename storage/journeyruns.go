@@ -40,7 +40,12 @@ type JourneyRunFilter struct {
 	Step      string
 	Reason    string
 	ContactID string
+	// Began and Ended narrow when a run began, and when it ended.
+	Began, Ended Span
 }
+
+// Span is a part of time: from From on, and before Until. Zero is no bound.
+type Span struct{ From, Until time.Time }
 
 const journeyRunColumns = `
 SELECT r.run_id::text, r.contact_id::text, coalesce(c.external_id, c.anonymous_id, r.contact_id::text), coalesce(c.email, ''),
@@ -84,6 +89,15 @@ func (f JourneyRunFilter) where() (string, []any) {
 	if f.Status != "" {
 		args = append(args, f.Status)
 		condition += fmt.Sprintf(` AND r.status = $%d`, len(args))
+	}
+	for _, bound := range []struct {
+		compare string
+		at      time.Time
+	}{{`r.entered_at >=`, f.Began.From}, {`r.entered_at <`, f.Began.Until}, {`r.ended_at >=`, f.Ended.From}, {`r.ended_at <`, f.Ended.Until}} {
+		if !bound.at.IsZero() {
+			args = append(args, bound.at)
+			condition += fmt.Sprintf(` AND %s $%d::timestamptz`, bound.compare, len(args))
+		}
 	}
 	return condition, args
 }
@@ -191,6 +205,26 @@ func (db *DB) RunsOf(ctx context.Context, contact string, limit int) ([]JourneyR
 		return nil, fmt.Errorf("list runs of contact %s: %w", contact, err)
 	}
 	return runs, nil
+}
+
+// JourneyTriggers are those of some triggers, each of the contact at its place, that began a
+// run which is kept.
+func (db *DB) JourneyTriggers(ctx context.Context, contacts, triggers []string) (map[string]bool, error) {
+	rows, err := db.sql.Query(ctx, `
+SELECT n.trigger FROM unnest($1::text[]::uuid[], $2::text[]) AS n (contact, trigger), LATERAL (
+    SELECT FROM journey_runs WHERE contact_id = n.contact AND trigger_id = n.trigger LIMIT 1) AS r`, contacts, triggers)
+	var found []string
+	if err == nil {
+		found, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for what began runs of %d contacts: %w", len(contacts), err)
+	}
+	began := make(map[string]bool, len(found))
+	for _, trigger := range found {
+		began[trigger] = true
+	}
+	return began, nil
 }
 
 // JourneyCount is how often something happened to runs of a journey.

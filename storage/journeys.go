@@ -202,8 +202,8 @@ func (r *runRow) take(c *JourneyChange) {
 }
 
 func (r *runRow) stand(node string, since time.Time) {
-	if node != "" {
-		r.node, r.since = &node, since
+	if r.since = since; node != "" {
+		r.node = &node
 	}
 }
 

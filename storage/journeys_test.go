@@ -170,7 +170,7 @@ func (c *runsCase) taken(f storage.JourneyRunFilter) (found []storage.JourneyRun
 	takes := func(want, have string) bool { return want == "" || want == have }
 	for _, r := range c.runs {
 		if takes(f.JourneyID, r.JourneyID) && takes(f.Status, r.Status) && takes(f.Version, r.Version) && takes(f.Step, r.Step) &&
-			takes(f.Reason, r.Reason) && takes(f.ContactID, r.ContactID) {
+			takes(f.Reason, r.Reason) && takes(f.ContactID, r.ContactID) && within(f.Began, r.EnteredAt) && (f.Ended == storage.Span{} || !r.EndedAt.IsZero() && within(f.Ended, r.EndedAt)) {
 			found = append(found, *r)
 		}
 	}
@@ -180,9 +180,15 @@ func (c *runsCase) taken(f storage.JourneyRunFilter) (found []storage.JourneyRun
 	return found
 }
 
+func within(s storage.Span, at time.Time) bool {
+	return !at.Before(s.From) && (s.Until.IsZero() || at.Before(s.Until))
+}
+
 func (c *runsCase) check() {
 	ctx := c.t.Context()
-	filters := []storage.JourneyRunFilter{{}, {JourneyID: "ü"}, {JourneyID: "a", Status: storage.RunWaiting}, {Status: storage.RunExited, Reason: "event"}, {JourneyID: "a", Version: "2", Step: "two"}}
+	half := noon.Add(c.at.Sub(noon) / 2).Truncate(time.Second)
+	filters := []storage.JourneyRunFilter{{}, {JourneyID: "ü"}, {JourneyID: "a", Status: storage.RunWaiting}, {Status: storage.RunExited, Reason: "event"}, {JourneyID: "a", Version: "2", Step: "two"},
+		{JourneyID: "a", Began: storage.Span{From: half}}, {JourneyID: "a", Began: storage.Span{Until: half}}, {Ended: storage.Span{From: half, Until: c.at}}}
 	for _, contact := range c.contacts {
 		filters = append(filters, storage.JourneyRunFilter{ContactID: contact}, storage.JourneyRunFilter{ContactID: contact, JourneyID: "a", Status: storage.RunFailed})
 	}
@@ -208,6 +214,7 @@ func (c *runsCase) check() {
 		require.NoError(c, err)
 		require.Equal(c, r, got)
 	}
+	c.checkTriggers()
 	have := map[storage.JourneyCount]int64{}
 	for _, journey := range []string{"a", "ü"} {
 		counts, err := c.db.JourneyCounts(ctx, journey)
@@ -221,6 +228,18 @@ func (c *runsCase) check() {
 	}
 	require.Equal(c, c.counts, have)
 	c.checkSums(have)
+}
+
+// checkTriggers: what began a run is found at its contact, and nothing else is.
+func (c *runsCase) checkTriggers() {
+	contacts, triggers, want := []string{c.contacts[0]}, []string{uuid.NewString()}, map[string]bool{}
+	for _, r := range c.runs {
+		contacts, triggers = append(contacts, r.ContactID, uuid.NewString()), append(triggers, r.TriggerID, r.TriggerID)
+		want[r.TriggerID] = true
+	}
+	began, err := c.db.JourneyTriggers(c.t.Context(), contacts, triggers)
+	require.NoError(c, err)
+	require.Equal(c, want, began)
 }
 
 // checkSums: of whoever came to a step, those who have not left it stand there; and those

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,13 +16,13 @@ type journeysCmd struct {
 	Show   journeysShowCmd   `cmd:"" help:"Show a journey: how many runs came to each step, went on, ended there and stand there."`
 	Runs   journeysRunsCmd   `cmd:"" help:"List runs of a journey, the newest first."`
 	Run    journeysRunCmd    `cmd:"" help:"Show a run."`
-	Enroll journeysEnrollCmd `cmd:"" help:"Enrol a contact by hand; the guards hold."`
-	Cancel journeysCancelCmd `cmd:"" help:"End a run."`
-	Skip   journeysSkipCmd   `cmd:"" help:"End the open wait of a run, as if its time had come."`
-	Retry  journeysRetryCmd  `cmd:"" help:"Go on with a run that failed, at the step that did."`
+	Enroll journeysEnrollCmd `cmd:"" help:"Enrol a contact by hand, those of a file, or the members of a bucket; the guards hold."`
+	Cancel journeysCancelCmd `cmd:"" help:"End a run, or many at once."`
+	Skip   journeysSkipCmd   `cmd:"" help:"End the open wait of a run, or of many, as if its time had come."`
+	Retry  journeysRetryCmd  `cmd:"" help:"Go on with a run that failed, or with many, at the step that did."`
 	Why    journeysWhyCmd    `cmd:"" help:"Say why a contact did not begin a journey, or how it stands with it."`
-	Pause  journeysPauseCmd  `cmd:"" help:"Have a journey enrol nobody and its runs stand still."`
-	Resume journeysResumeCmd `cmd:"" help:"Have a paused journey go on."`
+	Pause  journeysPauseCmd  `cmd:"" help:"Have journeys enrol nobody and their runs stand still."`
+	Resume journeysResumeCmd `cmd:"" help:"Have paused journeys go on."`
 }
 
 const journeysPath = "/v1/admin/journeys"
@@ -107,32 +107,28 @@ func (c *journeysLsCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	const limit = 100
-	all := []journeySummary{}
-	for {
-		var page struct {
-			Journeys []journeySummary `json:"journeys"`
-		}
-		query := url.Values{"limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(len(all))}}
-		if err := api.call(ctx, http.MethodGet, journeysPath, query, nil, &page); err != nil {
-			return err
-		}
-		if all = append(all, page.Journeys...); len(page.Journeys) < limit {
-			break
-		}
+	all, err := allJourneys(ctx, api)
+	if err != nil {
+		return err
 	}
-	return out.value(map[string]any{"journeys": all}, func(w io.Writer) {
-		rows := make([][]string, 0, len(all))
-		for i := range all {
-			j := &all[i]
-			row := []string{j.ID, j.Name, j.state()}
-			for _, n := range []int64{j.Counts.Waiting, j.Counts.Completed, j.Counts.Exited, j.Counts.Failed, j.Counts.Skipped, j.Counts.Converted} {
-				row = append(row, strconv.FormatInt(n, 10))
-			}
-			rows = append(rows, row)
+	return out.value(map[string]any{"journeys": all}, func(w io.Writer) { printJourneys(w, all) })
+}
+
+func allJourneys(ctx context.Context, api *client) ([]journeySummary, error) {
+	return offsetPages[journeySummary](ctx, api, journeysPath, "journeys", url.Values{}, math.MaxInt)
+}
+
+func printJourneys(w io.Writer, all []journeySummary) {
+	rows := make([][]string, 0, len(all))
+	for i := range all {
+		j := &all[i]
+		row := []string{j.ID, j.Name, j.state()}
+		for _, n := range []int64{j.Counts.Waiting, j.Counts.Completed, j.Counts.Exited, j.Counts.Failed, j.Counts.Skipped, j.Counts.Converted} {
+			row = append(row, strconv.FormatInt(n, 10))
 		}
-		table(w, []string{"id", "name", "state", "waiting", "completed", "exited", "failed", "skipped", "converted"}, rows)
-	})
+		rows = append(rows, row)
+	}
+	table(w, []string{"id", "name", "state", "waiting", "completed", "exited", "failed", "skipped", "converted"}, rows)
 }
 
 type journeysShowCmd struct{ journeyFlags }
@@ -245,6 +241,8 @@ type journeysRunsCmd struct {
 	Of     string `help:"Only of this version of the journey." placeholder:"VERSION"`
 	Step   string `help:"Only those at this step."`
 	Reason string `help:"Only those that ended for this reason."`
+	Since  string `help:"Only those that began since: a time, a date, or how long ago (7d)."`
+	Until  string `help:"Only those that began before; as --since."`
 	Limit  int    `help:"At most so many." default:"50"`
 }
 
@@ -260,6 +258,8 @@ func (c *journeysRunsCmd) Run(ctx context.Context, out *output) error {
 	setQuery(query, "version", c.Of)
 	setQuery(query, "step", c.Step)
 	setQuery(query, "reason", c.Reason)
+	setQuery(query, "since", c.Since)
+	setQuery(query, "until", c.Until)
 	all, err := pages[journeyRun](ctx, api, c.path()+"/states", "states", query, c.Limit, 100)
 	if err != nil {
 		return err
@@ -299,73 +299,6 @@ func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 	})
 }
 
-type journeysEnrollCmd struct {
-	journeyFlags
-	UserID     string `arg:"" help:"A user id, an anonymous id or a contact id."`
-	Properties string `help:"A JSON object, as the properties of a trigger." placeholder:"JSON"`
-}
-
-// Run enrols a contact.
-func (c *journeysEnrollCmd) Run(ctx context.Context, out *output) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	body := map[string]any{"userId": c.UserID}
-	if c.Properties != "" {
-		if !json.Valid([]byte(c.Properties)) {
-			return errors.New(`--properties: is no JSON: write an object such as {"cartId":"a"}`)
-		}
-		body["properties"] = json.RawMessage(c.Properties)
-	}
-	var answer json.RawMessage
-	if err := api.call(ctx, http.MethodPost, c.path()+"/enroll", nil, body, &answer); err != nil {
-		return err
-	}
-	return out.value(answer, func(w io.Writer) {
-		fmt.Fprintf(w, "told: hogstream journeys runs %s --user-id %s shows what came of it\n", c.Journey, c.UserID)
-	})
-}
-
-type journeysCancelCmd struct{ runFlags }
-
-// Run ends a run.
-func (c *journeysCancelCmd) Run(ctx context.Context, out *output) error {
-	return c.tell(ctx, out, http.MethodDelete, "", nil)
-}
-
-type journeysSkipCmd struct{ runFlags }
-
-// Run ends the open wait of a run.
-func (c *journeysSkipCmd) Run(ctx context.Context, out *output) error {
-	return c.tell(ctx, out, http.MethodPost, "/skip", nil)
-}
-
-type journeysRetryCmd struct {
-	runFlags
-	FromStart bool `help:"Begin at the first step again: what was done is done once more."`
-}
-
-// Run goes on with a run that failed.
-func (c *journeysRetryCmd) Run(ctx context.Context, out *output) error {
-	return c.tell(ctx, out, http.MethodPost, "/retry", map[string]any{"fromStart": c.FromStart})
-}
-
-// tell has the processor do something with a run.
-func (f *runFlags) tell(ctx context.Context, out *output, method, path string, body any) error {
-	api, err := f.client()
-	if err != nil {
-		return err
-	}
-	var answer json.RawMessage
-	if err := api.call(ctx, method, f.path()+path, nil, body, &answer); err != nil {
-		return err
-	}
-	return out.value(answer, func(w io.Writer) {
-		fmt.Fprintf(w, "told: hogstream journeys run %s %s shows what came of it\n", f.Journey, f.ID)
-	})
-}
-
 type journeysWhyCmd struct {
 	apiFlags
 	UserID  string `arg:"" help:"A user id, an anonymous id or a contact id."`
@@ -389,36 +322,4 @@ func (c *journeysWhyCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	return out.value(answer, func(w io.Writer) { fmt.Fprintln(w, why.Text) })
-}
-
-type journeysPauseCmd struct{ journeyFlags }
-
-// Run pauses a journey.
-func (c *journeysPauseCmd) Run(ctx context.Context, out *output) error {
-	return c.pause(ctx, out, true)
-}
-
-type journeysResumeCmd struct{ journeyFlags }
-
-// Run resumes a journey.
-func (c *journeysResumeCmd) Run(ctx context.Context, out *output) error {
-	return c.pause(ctx, out, false)
-}
-
-func (f *journeyFlags) pause(ctx context.Context, out *output, paused bool) error {
-	api, err := f.client()
-	if err != nil {
-		return err
-	}
-	var answer struct {
-		Journey json.RawMessage `json:"journey"`
-	}
-	if err := api.call(ctx, http.MethodPatch, f.path(), nil, map[string]any{"paused": paused}, &answer); err != nil {
-		return err
-	}
-	word := "goes on"
-	if paused {
-		word = "is paused"
-	}
-	return out.value(answer.Journey, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", f.Journey, word) })
 }

@@ -1,0 +1,197 @@
+package console_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// journey puts one in use.
+func (s *server) journey(text string) {
+	s.t.Helper()
+	files, err := definition.Read([]definition.Text{{Name: "journeys/cart.yaml", Text: text}}, definitionOptions)
+	require.NoError(s.t, err)
+	require.Empty(s.t, files.Faulty)
+	_, err = definition.Apply(s.t.Context(), s.db, files, definitionOptions, "test")
+	require.NoError(s.t, err)
+}
+
+const cart = `
+id: cart
+name: Abandoned cart
+enabled: true
+trigger: [{event: cart.left, where: {total: {gt: 10}}}, {event: cart.kept}]
+key: cartId
+exitOn: [{event: order.paid}]
+steps: [{wait: 4h}, {id: ask, call: {destination: crm}}]
+`
+
+// known has the processor of journeys know whom that of buckets knows.
+func (s *server) known() {
+	s.t.Helper()
+	s.exec(`INSERT INTO derived_contacts (processor, contact_id, partition, seq, era, written, epoch, took, heard, last_seq, last_era)
+		SELECT 'journeys', contact_id, 0, 1, 0, 0, 0, '{}', '{}', 0, 0 FROM derived_contacts WHERE processor = 'buckets' ON CONFLICT DO NOTHING`)
+}
+
+// happened to runs of journey cart.
+func (s *server) happened(changes ...storage.JourneyChange) {
+	s.t.Helper()
+	for i := range changes {
+		changes[i].JourneyID, changes[i].Version = "cart", "1"
+	}
+	require.NoError(s.t, s.db.InTx(s.t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveJourneyChanges(s.t.Context(), changes, nil, nil)
+	}))
+}
+
+// started is a run that stands at a step, a minute after the one before.
+func started(contact string, n int, step string) storage.JourneyChange {
+	at := entered.Add(time.Duration(n)*time.Minute + 123456*time.Microsecond)
+	return storage.JourneyChange{
+		Kind: storage.RunStarted, At: at, EnteredAt: at, ContactID: contact, RunID: uuid.NewSHA1(uuid.Nil, []byte{byte(n)}).String(), Entry: 1, Next: step, TriggerID: uuid.NewString(),
+	}
+}
+
+func commandsOf(t *testing.T, signals []*schemas.Signal) (out []journeys.Command) {
+	t.Helper()
+	for _, s := range signals {
+		var c journeys.Command
+		require.NoError(t, json.Unmarshal([]byte(*s.State), &c))
+		require.Equal(t, c.What, s.What)
+		require.Equal(t, journeys.Name, s.For)
+		out = append(out, c)
+	}
+	return out
+}
+
+func TestContactsAreEnrolledByAnyIDThatTheyHave(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada, bob, unnamed := s.person("u/1", "", ""), s.person("", "anon-2", ""), s.person("", "", "")
+	both := s.person("", ada, "") // whose anonymous id is the id of another contact
+	s.known()
+	late := s.person("late", "", "")
+	names := map[string]string{"u/1": ada, "anon-2": bob, unnamed: unnamed, ada: ada, both: both, "nobody": "", uuid.NewString(): "", "late": late}
+	var users []map[string]any
+	for name := range names {
+		users = append(users, map[string]any{"userId": name, "properties": map[string]any{"cartId": name}})
+	}
+	body, err := json.Marshal(map[string]any{"users": users})
+	require.NoError(t, err)
+	answer := s.request(http.MethodPost, "/journeys/cart/enroll/batch", string(body), http.StatusOK)
+	require.InDelta(t, 5, answer["enrolled"], 0)
+	require.InDelta(t, 3, answer["skipped"], 0)
+	told := map[string]string{}
+	for i, c := range commandsOf(t, s.told.signals) {
+		var properties struct{ CartID string }
+		require.NoError(t, json.Unmarshal([]byte(c.Properties), &properties))
+		told[properties.CartID] = s.told.signals[i].ContactID
+	}
+	for i, user := range users {
+		name := user["userId"].(string)
+		result := at(t, answer, "results", i).(map[string]any)
+		require.Equal(t, name, result["userId"])
+		one, err := s.db.ContactNamed(t.Context(), name, schemas.KindExternal, schemas.KindAnonymous)
+		require.NoError(t, err)
+		switch {
+		case names[name] == "":
+			require.Nil(t, one)
+			require.Equal(t, "contact_not_found", result["reason"])
+		case name == "late":
+			require.Equal(t, "contact_not_seen_yet", result["reason"])
+		default:
+			require.Equal(t, one.ID, names[name])
+			require.Equal(t, names[name], told[name])
+			require.Equal(t, true, result["enrolled"])
+		}
+	}
+	one := s.request(http.MethodPost, "/journeys/cart/enroll", `{"userId":"u/1","userEmail":"ada@example.com","properties":{"cartId":12345678901234567890}}`, http.StatusAccepted)
+	require.Equal(t, []any{true, "cart.left", "u/1", "cart", ada}, []any{one["enrolled"], one["event"], one["userId"], one["journeyId"], one["contactId"]})
+	require.Equal(t, `{"cartId":12345678901234567890}`, commandsOf(t, s.told.signals)[5].Properties)
+	s.request(http.MethodPost, "/journeys/cart/enroll", `{"userId":"nobody"}`, http.StatusNotFound)
+	s.request(http.MethodPost, "/journeys/cart/enroll", `{"userId":"late"}`, http.StatusServiceUnavailable)
+	require.Equal(t, "Journey not found", s.request(http.MethodPost, "/journeys/none/enroll/batch", `{"users":[{"userId":"u"}]}`, http.StatusNotFound)["error"])
+	s.request(http.MethodPost, "/journeys/cart/enroll/batch", `{"users":[]}`, http.StatusBadRequest)
+}
+
+func TestABatchOfEnrolmentsSaysTheSameWhenItIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada := s.person("u1", "", "")
+	s.known()
+	const batch = `{"batch":"spring","users":[{"userId":"u1","properties":{"cartId":"a"}},{"userId":"u1","properties":{"cartId":"b"}}]}`
+	s.request(http.MethodPost, "/journeys/cart/enroll/batch", batch, http.StatusOK)
+	s.request(http.MethodPost, "/journeys/cart/enroll/batch", batch, http.StatusOK)
+	ids := []string{}
+	for _, signal := range s.told.signals {
+		ids = append(ids, signal.ID)
+	}
+	require.Equal(t, ids[:2], ids[2:])
+	require.NotEqual(t, ids[0], ids[1])
+	begun := started(ada, 1, "wait-0")
+	begun.TriggerID = ids[0]
+	s.happened(begun)
+	again := s.request(http.MethodPost, "/journeys/cart/enroll/batch", batch, http.StatusOK)
+	require.Equal(t, "already_enrolled", at(t, again, "results", 0, "reason"))
+	require.Equal(t, true, at(t, again, "results", 1, "enrolled"))
+}
+
+// Many runs are taken in steps; what each is told names where it stood.
+func TestManyRunsAreToldWhereTheyStood(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada := s.person("u1", "", "")
+	var changes []storage.JourneyChange
+	for n := range 7 {
+		changes = append(changes, started(ada, n, "wait-0"))
+	}
+	failed := changes[6]
+	failed.Kind, failed.Step, failed.Since, failed.At, failed.Error = storage.RunFailed, "ask", failed.At.Add(time.Second), failed.At.Add(time.Hour), "HTTP 500"
+	s.happened(append(changes, failed)...)
+	act := func(what, fields string) map[string]any {
+		status := http.StatusAccepted
+		if fields == `"dryRun":true` {
+			status = http.StatusOK
+		}
+		return s.request(http.MethodPost, "/journeys/cart/states/"+what, "{"+fields+"}", status)
+	}
+	preview := act("skip", `"dryRun":true`)
+	require.InDelta(t, 6, preview["total"], 0)
+	require.Len(t, preview["sample"], 6)
+	require.Empty(t, s.told.signals)
+	require.Empty(t, s.audit())
+	until := entered.Add(5 * time.Minute).Format(time.RFC3339)
+	cursor, pages := "", 0
+	for more := true; more; pages++ {
+		part := act("skip", fmt.Sprintf(`"limit":2,"since":%q,"until":%q,"cursor":%q`, entered.Add(time.Minute).Format(time.RFC3339), until, cursor))
+		cursor, more = part["nextCursor"].(string)
+	}
+	require.Equal(t, 2, pages)
+	commands := commandsOf(t, s.told.signals)
+	require.Len(t, commands, 4)
+	for i, c := range commands {
+		run := changes[4-i]
+		require.Equal(t, journeys.Command{What: "skip", Run: run.RunID, Step: "wait-0", Since: run.At}, c)
+		require.Equal(t, ada, s.told.signals[i].ContactID)
+	}
+	require.Len(t, s.audit(), 2)
+	s.told.signals = nil
+	require.InDelta(t, 1, act("retry", `"fromStart":true,"step":"ask","endedSince":"2026-03-10T00:00:00Z"`)["told"], 0)
+	require.Equal(t, []journeys.Command{{What: "retry", Run: failed.RunID, FromStart: true, Since: failed.Since}}, commandsOf(t, s.told.signals))
+	require.InDelta(t, 0, act("cancel", `"version":"2"`)["told"], 0)
+	require.Equal(t, []string{"cursor"}, paths(t, s.request(http.MethodPost, "/journeys/cart/states/cancel", `{"cursor":"x"}`, http.StatusBadRequest)))
+	s.request(http.MethodPost, "/journeys/none/states/skip", `{}`, http.StatusNotFound)
+}
