@@ -285,6 +285,26 @@ func countChanges(changes []JourneyChange) map[counter]counted {
 	return counts
 }
 
+// CountJourneyChanges are the counters that changes come to, as SaveJourneyChanges writes
+// them, in the order of [DB.JourneyCounts].
+func CountJourneyChanges(changes []JourneyChange) []JourneyCount {
+	sums := map[JourneyCount]counted{}
+	for k, v := range countChanges(changes) {
+		c := JourneyCount{JourneyID: k.journey, Version: k.version, Step: k.node, What: k.what, Detail: k.detail, Arm: k.arm}
+		sums[c] = counted{sums[c].n + v.n, sums[c].secs + v.secs}
+	}
+	out := make([]JourneyCount, 0, len(sums))
+	for c, sum := range sums {
+		c.N, c.Took = sum.n, time.Duration(sum.secs*float64(time.Second))
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b JourneyCount) int {
+		return cmp.Or(cmp.Compare(a.JourneyID, b.JourneyID), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Step, b.Step),
+			cmp.Compare(a.What, b.What), cmp.Compare(a.Detail, b.Detail), cmp.Compare(a.Arm, b.Arm))
+	})
+	return out
+}
+
 func queueCounts(batch *pgx.Batch, counts map[counter]counted) {
 	n := 0
 	journeys, versions, nodes, whats := make([]string, len(counts)), make([]string, len(counts)), make([]string, len(counts)), make([]string, len(counts))

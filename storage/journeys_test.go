@@ -115,6 +115,7 @@ func (c *runsCase) save(changes []storage.JourneyChange, took map[string]string,
 
 func (c *runsCase) batch() {
 	var changes []storage.JourneyChange
+	before := maps.Clone(c.counts)
 	for range rapid.IntRange(1, 12).Draw(c.T, "changes") {
 		ids := slices.Sorted(maps.Keys(c.runs))
 		if len(ids) == 0 || rapid.IntRange(0, 3).Draw(c.T, "new") == 0 {
@@ -124,6 +125,12 @@ func (c *runsCase) batch() {
 		}
 	}
 	c.save(changes, nil, nil)
+	for _, n := range storage.CountJourneyChanges(changes) {
+		k := n
+		k.N, k.Took = 0, 0
+		before[k] += n.N
+	}
+	require.Equal(c, c.counts, before)
 }
 
 func (c *runsCase) merge() {

@@ -24,7 +24,7 @@ func TestInitWritesDefinitionsWithoutFaultsAndLeavesWhatIsThere(t *testing.T) {
 	require.Contains(t, text, "wrote "+filepath.Join(dir, definition.SchemaFiles()[0].Name))
 	text, err = said(t, "check", dir)
 	require.NoError(t, err)
-	require.Equal(t, dir+": 4 buckets, 1 enrichment, 5 tests, no faults\n", text)
+	require.Equal(t, dir+": 4 buckets, 1 enrichment, 2 journeys, 5 tests, no faults\n", text)
 
 	keen := filepath.Join(dir, "buckets", "keen.yaml")
 	require.NoError(t, os.WriteFile(keen, []byte("# mine\n"), 0o600))
@@ -49,7 +49,7 @@ func TestADevelopersInstanceMakesDefinitionsOnlyWhereThereIsNoDirectory(t *testi
 	require.NoDirExists(t, filepath.Join(dir, "buckets"), "who took them away does not want them")
 }
 
-// The buckets that the shop comes with are about its clicks.
+// The definitions that the shop comes with are about its clicks.
 func TestTheShopsDefinitionsAskForEventsThatItSends(t *testing.T) {
 	files, err := definition.LoadFS(shop.Definitions(), "shop", new(hogstream.Config).DefinitionOptions())
 	require.NoError(t, err)
@@ -68,6 +68,11 @@ func TestTheShopsDefinitionsAskForEventsThatItSends(t *testing.T) {
 	for _, e := range sent {
 		require.True(t, slices.ContainsFunc(quiet, func(asked predicate.EventInput) bool { return asked.Name == e.Name }), "%s is something done", e.Name)
 	}
+	require.Len(t, files.Journeys, 2)
+	require.Equal(t, "bucket.entered:cart-abandoned", files.Journeys[0].Trigger.Records[0].Event)
+	for _, name := range []string{files.Journeys[0].Goal.Event, files.Journeys[1].Trigger.Records[0].Event, files.Journeys[1].Steps[0].WaitFor.Any[0].Match.Event} {
+		require.True(t, slices.ContainsFunc(sent, func(e shop.Event) bool { return e.Name == name }), name)
+	}
 }
 
 func TestCheckAndApplyRefuseDefinitionsWithFaults(t *testing.T) {
@@ -85,7 +90,7 @@ func TestCheckAndApplyRefuseDefinitionsWithFaults(t *testing.T) {
 	require.NoError(t, os.Remove(bad))
 	text, err = said(t, "apply", dir, "--yes", "--database-url", url)
 	require.NoError(t, err)
-	require.Equal(t, dir+" is in use as version 1\n  added    buyers\n  added    cart-abandoned\n  added    keen\n  added    went-quiet\n  added    enrichment company\n", text)
+	require.Equal(t, dir+" is in use as version 1\n  added    buyers\n  added    cart-abandoned\n  added    keen\n  added    went-quiet\n  added    enrichment company\n  added    journey abandoned-cart\n  added    journey cart-of-a-visit\n", text)
 	text, err = said(t, "apply", dir, "--yes", "--database-url", url)
 	require.NoError(t, err)
 	require.Equal(t, dir+": nothing changed, version 1 is in use\n", text)

@@ -47,6 +47,7 @@ type demoSummary struct {
 	P95             time.Duration  `json:"p95"`
 	P99             time.Duration  `json:"p99"`
 	Buckets         []bucketMoves  `json:"buckets"`
+	Journeys        []journeyMoves `json:"journeys"`
 	// Wrong lists the figures that do not hold.
 	Wrong []string `json:"wrong,omitempty"`
 }
@@ -94,11 +95,11 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	set, moved, err := rehearseShop(events)
+	rehearsed, err := rehearseShop(events)
 	if err != nil {
 		return err
 	}
-	moves := countMoves(set, moved)
+	moves, went := countMoves(rehearsed.set, rehearsed.moved), followJourneys(rehearsed, events)
 	select {
 	case running := <-ready:
 		sent, took, err = c.stream(ctx, running, lastIsNow(events, time.Now()), receiver, url, out)
@@ -114,6 +115,7 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	summary := summarize(sent, receiver, took, buyersOf(events), moves)
+	summary.take(went)
 	if err := out.value(summary, summary.print); err != nil {
 		return err
 	}
@@ -170,10 +172,10 @@ func (c *demoCmd) stream(ctx context.Context, running *hogstream.Running, events
 }
 
 // clicks gives the events as the API takes them. Property n counts the events
-// of all visitors, so that the receiver can tell the order; whoever pays
-// becomes a customer.
+// of all visitors, so that the receiver can tell the order; $session_id counts the
+// visits of each; whoever pays becomes a customer.
 func clicks(events []shop.Event) source {
-	i := 0
+	i, visits := 0, visitsOf(events)
 	return func() (eventfile.Event, error) {
 		if i == len(events) {
 			return eventfile.Event{}, io.EOF
@@ -182,7 +184,7 @@ func clicks(events []shop.Event) source {
 		i++
 		body := eventBody{
 			Name: e.Name, UserID: e.UserID, Timestamp: e.Time.Format("2006-01-02T15:04:05.999999Z"),
-			EventProperties: map[string]json.RawMessage{"n": json.RawMessage(strconv.Itoa(i))},
+			EventProperties: map[string]json.RawMessage{"n": json.RawMessage(strconv.Itoa(i)), visitProperty: json.RawMessage(strconv.Itoa(visits[i-1]))},
 		}
 		if e.Name == "payment_done" {
 			body.ContactProperties = map[string]json.RawMessage{"customer": json.RawMessage("true")}
@@ -275,4 +277,5 @@ func (s demoSummary) print(w io.Writer) {
 	table(w, []string{"figure", "value"}, rows)
 	fmt.Fprintln(w)
 	printMoves(w, s.Buckets)
+	printJourneyMoves(w, s.Journeys)
 }

@@ -7,15 +7,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/examples/shop"
-	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/buckets"
-	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/reader"
@@ -40,48 +37,6 @@ type liveMoves struct {
 	// P50 and P99 are how long after its event was accepted bucket.entered was on lifecycle.
 	P50 time.Duration `json:"p50"`
 	P99 time.Duration `json:"p99"`
-}
-
-// transition is one visitor entering or leaving a bucket.
-type transition struct {
-	bucket, userID, what string
-	at                   time.Time
-}
-
-// rehearseShop runs the clickstream through the shop's buckets in virtual time: by the
-// time of the clicks, with what time alone does in between, up to the last click.
-func rehearseShop(events []shop.Event) (*definition.Set, []transition, error) {
-	opts := definition.Options{Limits: predicate.DefaultLimits()}
-	files, err := definition.LoadFS(shop.Definitions(), "definitions", opts)
-	if err != nil {
-		return nil, nil, err
-	}
-	set := definition.Next(&definition.Set{}, files, opts)
-	var moved []transition
-	users := map[string]string{} // by contact
-	rehearsal := derive.NewRehearsal(buckets.Compile(set, buckets.Options{Limits: opts.Limits}), func(m schemas.Message, _ time.Time) {
-		if f, ok := m.(*schemas.Fact); ok && f.Bucket != nil {
-			moved = append(moved, transition{f.Bucket.BucketID, users[f.ContactID], f.Bucket.Transition, f.OccurredAt})
-		}
-	})
-	for i, click := range events {
-		contact := schemas.Derive(uuid.Nil.String(), "visitor:"+click.UserID, 0)
-		users[contact] = click.UserID
-		record := &derive.Record[buckets.State]{
-			ID: schemas.Derive(contact, "click", i), ContactID: contact, OccurredAt: click.Time,
-		}
-		record.Event = &schemas.Event{
-			ID: record.ID, ContactID: contact, Name: click.Name, UserID: &click.UserID, Properties: "{}",
-			OccurredAt: click.Time, ReceivedAt: click.Time,
-		}
-		if err := rehearsal.Step(record, click.Time); err != nil {
-			return nil, nil, fmt.Errorf("click %d of visitor %s: %w", i+1, click.UserID, err)
-		}
-	}
-	if len(events) > 0 {
-		err = rehearsal.Until(events[len(events)-1].Time)
-	}
-	return set, moved, err
 }
 
 // countMoves sums the transitions of each bucket, in the order of the set.

@@ -21,10 +21,10 @@ var shopBuckets string
 func TestEveryTransitionOfTheShopsBucketsIsThatOfAnSQLComputationOverTheSameClicks(t *testing.T) {
 	events, err := shop.Events()
 	require.NoError(t, err)
-	set, moved, err := rehearseShop(events)
+	r, err := rehearseShop(events)
 	require.NoError(t, err)
-	got := make([]string, len(moved))
-	for i, m := range moved {
+	got := make([]string, len(r.moved))
+	for i, m := range r.moved {
 		got[i] = line(m.bucket, m.userID, m.what, m.at)
 	}
 	slices.Sort(got)
@@ -37,7 +37,7 @@ func TestEveryTransitionOfTheShopsBucketsIsThatOfAnSQLComputationOverTheSameClic
 		{Bucket: "cart-abandoned", Entered: 2436, Left: 2392, Members: 44},
 		{Bucket: "keen", Entered: 136, Left: 124, Members: 12},
 		{Bucket: "went-quiet", Entered: 3148, Left: 923, Members: 2225},
-	}, countMoves(set, moved))
+	}, countMoves(r.set, r.moved))
 }
 
 func line(bucket, user, what string, at time.Time) string {

@@ -178,6 +178,19 @@ func stepsOf(counters []journeyCounter, version string) []*stepCounts {
 	return out
 }
 
+// printSteps prints what became of runs at each step of a version.
+func printSteps(w io.Writer, counters []journeyCounter, version string) {
+	rows := [][]string{}
+	for _, s := range stepsOf(counters, version) {
+		row := []string{s.step}
+		for _, n := range []int64{s.came, s.standing, s.on, s.exited, s.failed} {
+			row = append(row, strconv.FormatInt(n, 10))
+		}
+		rows = append(rows, append(row, s.outcomes))
+	}
+	table(w, []string{"step", "came", "stand there", "went on", "exited", "failed", "outcomes"}, rows)
+}
+
 // Run shows a journey.
 func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 	api, err := c.client()
@@ -217,15 +230,7 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 				use = "in use"
 			}
 			fmt.Fprintf(w, "\nVersion %s (%s), %d runs live:\n", v.Version, use, v.Live)
-			rows := [][]string{}
-			for _, s := range stepsOf(j.Counters, v.Version) {
-				row := []string{s.step}
-				for _, n := range []int64{s.came, s.standing, s.on, s.exited, s.failed} {
-					row = append(row, strconv.FormatInt(n, 10))
-				}
-				rows = append(rows, append(row, s.outcomes))
-			}
-			table(w, []string{"step", "came", "stand there", "went on", "exited", "failed", "outcomes"}, rows)
+			printSteps(w, j.Counters, v.Version)
 		}
 		if len(j.Recent) > 0 {
 			fmt.Fprintln(w, "\nRuns that began last:")

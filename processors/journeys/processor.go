@@ -118,15 +118,24 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 		}
 		p.count(c.State.changes)
 		for j := range c.State.changes {
-			changes = append(changes, row(c, &c.State.changes[j]))
+			changes = append(changes, row(c.ContactID, c.Partition, &c.State.changes[j]))
 		}
 	}
 	return tx.SaveJourneyChanges(ctx, changes, took, forget)
 }
 
-func row(c *derive.Change[State], ch *machine.Change) storage.JourneyChange {
+// Counts are the counters that changes come to, as Save writes them.
+func Counts(changes []machine.Change) []storage.JourneyCount {
+	rows := make([]storage.JourneyChange, len(changes))
+	for i := range changes {
+		rows[i] = row("", 0, &changes[i])
+	}
+	return storage.CountJourneyChanges(rows)
+}
+
+func row(contact string, partition int32, ch *machine.Change) storage.JourneyChange {
 	return storage.JourneyChange{
-		Kind: ch.Kind, At: ch.At, ContactID: c.ContactID, Partition: c.Partition, JourneyID: ch.Journey, Version: ch.Version, Key: ch.Key, RunID: ch.Run,
+		Kind: ch.Kind, At: ch.At, ContactID: contact, Partition: partition, JourneyID: ch.Journey, Version: ch.Version, Key: ch.Key, RunID: ch.Run,
 		Arm: ch.Arm, Entry: ch.Entry, EnteredAt: ch.Entered, Step: ch.Step, Outcome: ch.Outcome, Since: ch.Since, Next: ch.Next,
 		Reason: ch.Reason, Error: ch.Error, TriggerID: ch.Trigger,
 	}
