@@ -100,6 +100,10 @@ var all = []one{
 	{"timers", timersBench},
 	{"filling", fillingBench},
 	{"definitions", definitionsBench},
+	{"journeys", journeysBench},
+	{"steps", stepsBench},
+	{"waits", waitsBench},
+	{"sleeping", sleepingBench},
 }
 
 // Names lists the benches, in the order of the report.

@@ -202,7 +202,7 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 	errs := make([]error, len(all))
 	if name == "take-over" { // it begins where the topics end now
 		wg.Go(func() { errs[2] = third.Run(ctx) })
-		if err := awaitTakenOver(ctx, p.env.sql); err != nil {
+		if err := awaitTakenOver(ctx, p.env.sql, buckets.Name); err != nil {
 			stop()
 			wg.Wait()
 			return 0, err
@@ -235,14 +235,14 @@ func (p *processorsRun) withBuckets(ctx context.Context, n int, name string) (fl
 	return float64(n) / took.Seconds(), errors.Join(err, errors.Join(errs...))
 }
 
-// awaitTakenOver waits until all contacts are taken over by buckets.
-func awaitTakenOver(ctx context.Context, sql *pgxpool.Pool) error {
+// awaitTakenOver waits until all contacts are taken over by processors.
+func awaitTakenOver(ctx context.Context, sql *pgxpool.Pool, processors ...string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		var through int32
-		err := sql.QueryRow(ctx, `SELECT count(*) FROM processor_progress WHERE processor = $1 AND taking_over IS NULL`, buckets.Name).Scan(&through)
-		if err != nil || through == stream.DefaultPartitions {
+		var through int
+		err := sql.QueryRow(ctx, `SELECT count(*) FROM processor_progress WHERE processor = ANY ($1) AND taking_over IS NULL`, processors).Scan(&through)
+		if err != nil || through == len(processors)*stream.DefaultPartitions {
 			return err
 		}
 		select {

@@ -92,24 +92,9 @@ type ingestRun struct {
 // start serves both sides.
 func (b *ingestRun) start(ctx context.Context) error {
 	var err error
-	if _, b.key, err = b.env.db.CreateAPIKey(ctx, storage.NewAPIKey{Name: "bench", Scopes: []string{storage.ScopeIngest}}, time.Now()); err != nil {
+	if b.ours, b.key, err = b.env.serveAPI(ctx, b.cfg); err != nil {
 		return err
 	}
-	log, err := stream.OpenLog(ctx, b.env.kafka, b.env.codec, b.cfg.Logger, nil)
-	if err != nil {
-		return err
-	}
-	b.env.onClose(func() error { return log.Close(context.WithoutCancel(ctx)) })
-	nowhere := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
-	api, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: log, DB: b.env.db, Logger: nowhere, Registerer: prometheus.NewRegistry()})
-	if err != nil {
-		return err
-	}
-	work, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- api.Run(work) }()
-	b.env.onClose(func() error { stop(); return ignoreCanceled(<-ended) })
-
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.env.kafka.Brokers...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(schemas.MaxRecord))
 	if err != nil {
@@ -117,14 +102,34 @@ func (b *ingestRun) start(ctx context.Context) error {
 	}
 	b.env.onClose(func() error { client.Close(); return nil })
 	b.admin = kadm.NewClient(client)
-	if b.ours, err = b.serve(api); err != nil {
-		return err
-	}
-	b.plain, err = b.serve(&plainHandler{client: client, codec: b.env.codec, topic: b.env.kafka.Topic(schemas.TopicIngest)})
+	b.plain, err = b.env.serve(&plainHandler{client: client, codec: b.env.codec, topic: b.env.kafka.Topic(schemas.TopicIngest)})
 	return err
 }
 
-func (b *ingestRun) serve(h http.Handler) (addr string, err error) {
+// serveAPI serves the data API as it is shipped, with the access log to nowhere.
+func (s *surroundings) serveAPI(ctx context.Context, cfg Config) (addr, key string, err error) {
+	if _, key, err = s.db.CreateAPIKey(ctx, storage.NewAPIKey{Name: "bench", Scopes: []string{storage.ScopeIngest}}, time.Now()); err != nil {
+		return "", "", err
+	}
+	log, err := stream.OpenLog(ctx, s.kafka, s.codec, cfg.Logger, nil)
+	if err != nil {
+		return "", "", err
+	}
+	s.onClose(func() error { return log.Close(context.WithoutCancel(ctx)) })
+	nowhere := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
+	api, err := ingest.New(ingest.Config{}, ingest.Deps{Appender: log, DB: s.db, Logger: nowhere, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		return "", "", err
+	}
+	work, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- api.Run(work) }()
+	s.onClose(func() error { stop(); return ignoreCanceled(<-ended) })
+	addr, err = s.serve(api)
+	return addr, key, err
+}
+
+func (s *surroundings) serve(h http.Handler) (addr string, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("serve: %w", err)
@@ -132,7 +137,7 @@ func (b *ingestRun) serve(h http.Handler) (addr string, err error) {
 	server := ingest.NewServer(h)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	b.env.onClose(func() error {
+	s.onClose(func() error {
 		err := server.Close()
 		if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
 			err = errors.Join(err, served)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"github.com/hogstream/hogstream"
 	"github.com/hogstream/hogstream/definition"
 	"github.com/hogstream/hogstream/predicate"
+	"github.com/hogstream/hogstream/processors/buckets"
+	"github.com/hogstream/hogstream/processors/journeys"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
@@ -47,20 +50,24 @@ type liveInstance struct {
 	dev     *part
 	running *hogstream.Running
 	told    *witness
-	joiner  int // the contact that joins next
+	rate    int       // events a second
+	joins   string    // the event after which a contact joins; empty is the one that all have
+	follows [2]string // what is told of a contact that joins: a type, and the bucket or template
+	joiner  int       // the contact that joins next
 }
 
 // startLive starts an instance with liveBuckets and these others. seed makes what it finds in
 // Postgres. close must be called, also after an error.
-func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(context.Context, *surroundings) error, others ...definition.Bucket) (*liveInstance, error) {
-	l := &liveInstance{surroundings: &surroundings{codec: schemas.NewCodec()}, cfg: cfg}
+func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(context.Context, *surroundings) error, others ...definition.Definition) (*liveInstance, error) {
+	l := &liveInstance{surroundings: &surroundings{codec: schemas.NewCodec()}, cfg: cfg, rate: liveRate, follows: [2]string{schemas.FactBucketEntered, joinedBucket}}
 	if err := l.startPostgres(ctx, cfg, false); err != nil {
 		return l, err
 	}
 	if err := seed(ctx, l.surroundings); err != nil {
 		return l, err
 	}
-	if _, err := define(ctx, l.db, append(liveBuckets(), others...)); err != nil {
+	all := append(definition.All(liveBuckets()), others...)
+	if _, err := define(ctx, l.db, all); err != nil {
 		return l, err
 	}
 	dir, err := os.MkdirTemp("", "hogstream-bench-")
@@ -77,7 +84,7 @@ func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(
 		return l, err
 	}
 	begun := time.Now()
-	if err := awaitTakenOver(ctx, l.sql); err != nil {
+	if err := awaitTakenOver(ctx, l.sql, deriving(all)...); err != nil {
 		return l, err
 	}
 	cfg.say("  everybody was taken over in %s", time.Since(begun).Round(time.Millisecond))
@@ -86,8 +93,17 @@ func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(
 	return l, nil
 }
 
-// define puts buckets in use, and no others, and says with which version.
-func define(ctx context.Context, db *storage.DB, list []definition.Bucket) (version int64, err error) {
+// deriving are the processors that definitions give something to do.
+func deriving(list []definition.Definition) []string {
+	names := []string{buckets.Name}
+	if slices.ContainsFunc(list, func(d definition.Definition) bool { return d.Ref().Kind == definition.JourneyKind }) {
+		names = append(names, journeys.Name)
+	}
+	return names
+}
+
+// define puts definitions in use, and no others, and says with which version.
+func define[T definition.Definition](ctx context.Context, db *storage.DB, list []T) (version int64, err error) {
 	opts := definition.Options{Limits: predicate.DefaultLimits()}
 	files, err := definition.Built(list, opts)
 	if err != nil {
@@ -104,9 +120,9 @@ func define(ctx context.Context, db *storage.DB, list []definition.Bucket) (vers
 func (l *liveInstance) send(ctx context.Context, seconds float64) (loadResult, error) {
 	settings := loadSettings{
 		Addr: strings.TrimPrefix(l.running.URL, "http://"), Path: "/v1/events", Key: l.running.APIKey, Batch: 1,
-		Connections: liveConnections, Rate: liveRate, Seconds: seconds, Users: benchContacts, Joiner: l.joiner,
+		Connections: liveConnections, Rate: float64(l.rate), Seconds: seconds, Users: benchContacts, Joiner: l.joiner, Joins: l.joins,
 	}
-	l.joiner += int(seconds*liveRate)/joinEvery + liveConnections
+	l.joiner += int(seconds*float64(l.rate))/joinEvery + liveConnections
 	return load(ctx, settings)
 }
 
@@ -117,7 +133,7 @@ func (l *liveInstance) usedByInstance() usage {
 }
 
 // joins are how long it took, from the acceptance of an event over HTTP, until a reader of
-// what is committed saw the join that followed, ascending; and until it was appended, by the
+// what is committed saw the join that followed, or the mail, ascending; and until it was appended, by the
 // broker's clock.
 type joins struct {
 	seen, appended []time.Duration
@@ -132,7 +148,7 @@ func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, err
 	if err != nil {
 		return joins{}, err
 	}
-	entered, err := l.told.await(ctx, schemas.FactBucketEntered, joinedBucket, sent.Joins)
+	entered, err := l.told.await(ctx, l.follows, sent.Joins)
 	if err != nil {
 		return joins{}, err
 	}
@@ -146,18 +162,24 @@ func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, err
 func (l *liveInstance) between(ctx context.Context, began time.Time, entered []told, from, until time.Time) (joins, error) {
 	accepted := make(map[string]time.Time)
 	err := reader.Tail(ctx, l.kafka, reader.TailOptions{Topics: []schemas.Topic{schemas.TopicEvents}, From: reader.AtTime(began)}, nil, func(r *stream.Record) error {
-		at, err := acceptedAt(l.codec, r)
-		accepted[r.ID] = at
-		return err
+		e, err := l.codec.DecodeEvent(r.Value)
+		if err != nil {
+			return err
+		}
+		accepted[e.ID] = e.ReceivedAt
+		if e.Name == l.joins { // once of each contact, and a mail names that alone
+			accepted[e.ContactID] = e.ReceivedAt
+		}
+		return nil
 	})
 	if err != nil {
 		return joins{}, fmt.Errorf("read when events were accepted: %w", err)
 	}
 	var all joins
 	for _, t := range entered {
-		at, known := accepted[t.cause]
+		at, known := accepted[cmp.Or(t.cause, t.contact)]
 		if !known {
-			return all, fmt.Errorf("a join follows from %s, which is no event of topic events since %s", t.cause, began)
+			return all, fmt.Errorf("what follows from %q of contact %s does not follow from an event since %s", t.cause, t.contact, began)
 		}
 		if at.Before(from) || at.After(until) {
 			continue
@@ -191,42 +213,64 @@ func (l *liveInstance) warm(ctx context.Context, atMost int) error {
 	return nil
 }
 
-// told is a fact on a bucket, and when it was seen.
+// told is a fact on a bucket or a mail that a journey asks for, and when it was seen.
 type told struct {
 	cause, contact           string
 	occurred, appended, seen time.Time
 }
 
-// witness sees what is told of buckets, as a reader of committed records does.
+// mailOf is the type of what is told of mails.
+const mailOf = "email.request"
+
+// witness sees what is told of buckets, and the mails that journeys ask for, as a reader of
+// committed records does.
 type witness struct {
 	stop  context.CancelFunc
 	ended chan error
 
 	mu  sync.Mutex
-	all map[[2]string][]told // by type and bucket
+	all map[[2]string][]told // by type, and bucket or template
 }
 
 func watch(ctx context.Context, kafka stream.Config, codec *schemas.Codec) *witness {
 	ctx, stop := context.WithCancel(ctx)
 	w := &witness{stop: stop, ended: make(chan error, 1), all: map[[2]string][]told{}}
 	options := reader.TailOptions{
-		Topics: []schemas.Topic{schemas.TopicLifecycle}, From: reader.AtEnd(), Follow: true, Types: []string{schemas.FactBucketEntered, schemas.FactBucketLeft},
+		Topics: []schemas.Topic{schemas.TopicLifecycle, schemas.TopicEmailRequests}, From: reader.AtEnd(), Follow: true,
+		Types: []string{schemas.FactBucketEntered, schemas.FactBucketLeft, mailOf},
 	}
 	go func() {
 		w.ended <- reader.Tail(ctx, kafka, options, nil, func(r *stream.Record) error {
-			seen := time.Now()
-			f, err := codec.DecodeFact(r.Value)
+			t := told{appended: r.AppendTime, seen: time.Now()}
+			key, err := t.read(codec, r)
 			if err != nil {
 				return err
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			key := [2]string{f.Type, f.Bucket.BucketID}
-			w.all[key] = append(w.all[key], told{f.CauseID, f.ContactID, f.OccurredAt, r.AppendTime, seen})
+			w.all[key] = append(w.all[key], t)
 			return nil
 		})
 	}()
 	return w
+}
+
+// read takes what a record tells, and says what that is of.
+func (t *told) read(codec *schemas.Codec, r *stream.Record) (key [2]string, err error) {
+	if r.Topic == schemas.TopicEmailRequests {
+		mail, err := codec.DecodeEmailRequest(r.Value)
+		if err != nil {
+			return key, err
+		}
+		t.contact, t.occurred = mail.ContactID, mail.OccurredAt
+		return [2]string{mailOf, mail.Template}, nil
+	}
+	f, err := codec.DecodeFact(r.Value)
+	if err != nil {
+		return key, err
+	}
+	t.cause, t.contact, t.occurred = f.CauseID, f.ContactID, f.OccurredAt
+	return [2]string{f.Type, f.Bucket.BucketID}, nil
 }
 
 func (w *witness) close() error {
@@ -244,27 +288,27 @@ func (w *witness) forget() {
 	clear(w.all)
 }
 
-// of are the facts of a type on a bucket that were seen.
-func (w *witness) of(factType, bucket string) []told {
+// of is what was seen of a type and a bucket or template.
+func (w *witness) of(what [2]string) []told {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clip(w.all[[2]string{factType, bucket}])
+	return slices.Clip(w.all[what])
 }
 
-// await waits until n facts were seen.
-func (w *witness) await(ctx context.Context, factType, bucket string, n int) ([]told, error) {
+// await waits until it was seen n times.
+func (w *witness) await(ctx context.Context, what [2]string, n int) ([]told, error) {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	last, progress := 0, time.Now()
 	for {
-		seen := w.of(factType, bucket)
+		seen := w.of(what)
 		switch {
 		case len(seen) >= n:
 			return seen, nil
 		case len(seen) > last:
 			last, progress = len(seen), time.Now()
 		case time.Since(progress) > time.Minute:
-			return nil, fmt.Errorf("%d of %d %s of %s were seen, and none for a minute", len(seen), n, factType, bucket)
+			return nil, fmt.Errorf("%d of %d %s of %s were seen, and none for a minute", len(seen), n, what[0], what[1])
 		}
 		select {
 		case <-tick.C:

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,18 +27,24 @@ type loadSettings struct {
 	// Rate is requests a second over all connections; 0 means as fast as answers
 	// come. With a rate, latency counts from when a request was due.
 	Rate float64 `json:"rate"`
-	// Users, when given, sends single events that happen as they arrive instead: nine of ten
+	// Users, when given, sends events that happen as they arrive instead: nine of ten
 	// are of the first so many contacts, in an order that repeats none soon, and each tenth is
 	// of the contact Joiner and of those after it, one after the other, who join joinedBucket.
 	Users  int `json:"users,omitempty"`
 	Joiner int `json:"joiner,omitempty"`
+	// Joins is the name of the event after which a contact joins; empty is that of the others.
+	Joins string `json:"joins,omitempty"`
+	// Requests ends it after so many, whatever Seconds says; 0 means no such end. First is how
+	// many came before, in another load: with Users, what comes again is then another event.
+	Requests int `json:"requests,omitempty"`
+	First    int `json:"first,omitempty"`
 }
 
 // loadResult is the load part's first line.
 type loadResult struct {
 	Requests int           `json:"requests"` // answered with 2xx
 	Refused  int           `json:"refused"`
-	Joins    int           `json:"joins,omitempty"` // requests after which a contact joins
+	Joins    int           `json:"joins,omitempty"` // events after which a contact joins
 	Took     time.Duration `json:"took"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
@@ -130,22 +137,26 @@ type loadConn struct {
 	err       error
 }
 
-// joinEvery is how many requests of live events there are to one after which a contact joins.
+// joinEvery is how many live events there are to one after which a contact joins.
 const joinEvery = 10
 
-// request is the n-th of the connection, and whether a contact joins after it.
-func (c *loadConn) request(n int) (text []byte, joins bool) {
+// request is the n-th of the connection, and after how many of its events a contact joins.
+func (c *loadConn) request(n int) (text []byte, joins int) {
 	if c.settings.Users == 0 {
-		return c.requests[(c.number+n)%len(c.requests)], false
+		return c.requests[(c.number+n)%len(c.requests)], 0
 	}
-	n = n*c.settings.Connections + c.number // of all
-	user := n * 7919 % c.settings.Users
-	if joins = n%joinEvery == 0; joins {
-		user = c.settings.Joiner + n/joinEvery
-	}
+	n = c.settings.First + n*c.settings.Connections + c.number // of all
 	c.buf = append(c.buf[:0], c.requests[n%len(c.requests)]...)
-	at := bytes.Index(c.buf, []byte(contactUser(0)))
-	copy(c.buf[at:], contactUser(user))
+	rest := c.buf
+	for i := n * c.settings.Batch; i < (n+1)*c.settings.Batch; i++ {
+		user := i * 7919 % c.settings.Users
+		if i%joinEvery == 0 {
+			user = c.settings.Joiner + (i-c.settings.First*c.settings.Batch)/joinEvery
+			joins++
+		}
+		rest = rest[bytes.Index(rest, []byte(contactUser(0))):]
+		rest = rest[copy(rest, contactUser(user)):]
+	}
 	return c.buf, joins
 }
 
@@ -168,7 +179,7 @@ func (c *loadConn) run(begun, end time.Time) error {
 		} else if wait := time.Until(due); wait > 0 {
 			<-time.After(wait)
 		}
-		if !due.Before(end) || time.Now().After(end.Add(time.Second)) {
+		if c.settings.ends(n*c.settings.Connections+c.number, due, end) {
 			return nil
 		}
 		request, joins := c.request(n)
@@ -181,14 +192,20 @@ func (c *loadConn) run(begun, end time.Time) error {
 		}
 		if status/100 == 2 {
 			c.latencies = append(c.latencies, time.Since(due))
-			if joins {
-				c.joins++
-			}
+			c.joins += joins
 		} else {
 			c.refused++
 		}
 		due = due.Add(every)
 	}
+}
+
+// ends says that the n-th request of all, which is due at a time, is not sent any more.
+func (s loadSettings) ends(n int, due, end time.Time) bool {
+	if s.Requests > 0 {
+		return n >= s.Requests
+	}
+	return !due.Before(end) || time.Now().After(end.Add(time.Second))
 }
 
 // readAnswer reads an answer with a Content-Length and returns its status.
@@ -232,18 +249,15 @@ func (s loadSettings) requests(n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
 		var body []byte
-		switch {
-		case s.Users > 0:
-			body = appendLiveEvent(body, rng, i%joinEvery == 0)
-		case s.Batch == 1:
-			body = appendEvent(body, rng)
-		default:
+		if s.Batch == 1 {
+			body = s.appendOne(body, rng, i)
+		} else {
 			body = append(body, `{"events":[`...)
 			for j := range s.Batch {
 				if j > 0 {
 					body = append(body, ',')
 				}
-				body = appendEvent(body, rng)
+				body = s.appendOne(body, rng, i*s.Batch+j)
 			}
 			body = append(body, `]}`...)
 		}
@@ -251,6 +265,17 @@ func (s loadSettings) requests(n int) [][]byte {
 		all[i] = append([]byte(head), body...)
 	}
 	return all
+}
+
+// appendOne appends the i-th event of those that are prepared.
+func (s loadSettings) appendOne(b []byte, rng *rand.Rand, i int) []byte {
+	switch {
+	case s.Users == 0:
+		return appendEvent(b, rng)
+	case i%joinEvery == 0:
+		return appendLiveEvent(b, rng, cmp.Or(s.Joins, liveEvent), joinedPrice)
+	}
+	return appendLiveEvent(b, rng, liveEvent, 0)
 }
 
 var words = []string{"trousers", "blue", "summer", "collection", "newsletter", "campaign", "linen", "checkout", "basket", "discount",
@@ -264,16 +289,16 @@ func appendEvent(b []byte, rng *rand.Rand) []byte {
 	return fmt.Appendf(appendAttributes(b, start, rng), `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
 }
 
+// liveEvent is the name of live events.
+const liveEvent = "product.viewed"
+
 // appendLiveEvent is one that happens as it arrives, of the contact 0, whose place others
 // take. At a high price it makes its contact join joinedBucket.
-func appendLiveEvent(b []byte, rng *rand.Rand, joins bool) []byte {
-	start, price := len(b), rng.IntN(joinedPrice)
-	if joins {
-		price += joinedPrice
-	}
-	b = fmt.Appendf(b, `{"name":"product.viewed","userId":%q,"eventProperties":{"productId":"p-%d","price":%d.5,"currency":"EUR","category":"trousers","position":%d`,
-		contactUser(0), rng.IntN(9999), price, rng.IntN(40))
-	return fmt.Appendf(appendAttributes(b, start, rng), `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.IntN(1000))
+func appendLiveEvent(b []byte, rng *rand.Rand, name string, from int) []byte {
+	start := len(b)
+	b = fmt.Appendf(b, `{"name":%q,"userId":%q,"eventProperties":{"productId":"p-%d","price":%d.5,"currency":"EUR","category":"trousers","position":%d`,
+		name, contactUser(0), rng.IntN(9999), from+rng.IntN(joinedPrice), rng.IntN(40))
+	return fmt.Appendf(appendAttributes(b, start, rng), `},"contactProperties":{"plan":"pro","visits":%d}}`, rng.Uint32())
 }
 
 // appendAttributes fills an event up to about one KiB.

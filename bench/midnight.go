@@ -29,7 +29,7 @@ const (
 // timersBench has the time of many contacts come within one second, beside live events, and
 // then that of a few, one after the other.
 func timersBench(ctx context.Context, cfg Config) (*section, error) {
-	m := &midnight{timers: cfg.scaled(midnightTimers)}
+	m := &midnight{timers: cfg.scaled(midnightTimers), tells: [2]string{schemas.FactBucketLeft, timedBucket}}
 	if err := m.measure(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -60,6 +60,7 @@ func timersBench(ctx context.Context, cfg Config) (*section, error) {
 // midnight is what was measured.
 type midnight struct {
 	timers int
+	tells  [2]string // what is told when one is handled
 
 	handled time.Duration
 	calm    []float64 // p99 of rounds, ms
@@ -79,17 +80,25 @@ func (m *midnight) measure(ctx context.Context, cfg Config) (err error) {
 	if err := l.warm(ctx, 4); err != nil {
 		return err
 	}
-	for range cfg.rounds(calmRounds) {
-		all, err := l.measure(ctx, joinsSeconds*cfg.Scale)
-		if err != nil {
-			return err
-		}
-		m.calm = append(m.calm, millis(all.seen, 0.99))
+	if err := m.calmly(ctx, l); err != nil {
+		return err
 	}
 	if err := m.strike(ctx, l, due); err != nil {
 		return err
 	}
 	return m.singly(ctx, l, alone)
+}
+
+// calmly sends live events while no timer is due.
+func (m *midnight) calmly(ctx context.Context, l *liveInstance) error {
+	for range l.cfg.rounds(calmRounds) {
+		all, err := l.measure(ctx, joinsSeconds*l.cfg.Scale)
+		if err != nil {
+			return err
+		}
+		m.calm = append(m.calm, millis(all.seen, 0.99))
+	}
+	return nil
 }
 
 // seed makes contacts: those of the live events first, then those whose time comes together,
@@ -122,13 +131,13 @@ func (m *midnight) strike(ctx context.Context, l *liveInstance, due time.Time) e
 		load, err = l.send(ctx, 2+25*l.cfg.Scale)
 		sent <- err
 	}()
-	left, err := l.told.await(ctx, schemas.FactBucketLeft, timedBucket, m.timers)
+	left, err := l.told.await(ctx, m.tells, m.timers)
 	if err = errors.Join(err, <-sent); err != nil {
 		return err
 	}
 	last := left[m.timers-1].seen
 	m.handled = last.Sub(due.Add(500 * time.Millisecond))
-	entered, err := l.told.await(ctx, schemas.FactBucketEntered, joinedBucket, load.Joins)
+	entered, err := l.told.await(ctx, l.follows, load.Joins)
 	if err != nil {
 		return err
 	}
@@ -143,7 +152,7 @@ func (m *midnight) singly(ctx context.Context, l *liveInstance, first time.Time)
 	if err := sleepUntil(ctx, first.Add(-time.Second)); err != nil {
 		return err
 	}
-	left, err := l.told.await(ctx, schemas.FactBucketLeft, timedBucket, aloneTimers)
+	left, err := l.told.await(ctx, m.tells, aloneTimers)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ var parts = map[string]func(args []string, stop <-chan struct{}, say func(string
 	"load":     loadPart,
 	"dev":      devPart,
 	"delivery": deliveryPart,
+	"sleeper":  sleeperPart,
 
 	"check": checkPart,
 	"test":  testPart,
