@@ -104,7 +104,7 @@ func (c *demoCmd) Run(ctx context.Context, out *output) error {
 	case running := <-ready:
 		sent, took, err = c.stream(ctx, running, lastIsNow(events, time.Now()), receiver, url, out)
 		if err == nil {
-			err = addLive(ctx, cfg, running, moves)
+			err = addLive(ctx, cfg, running, moves, went)
 		}
 	case err := <-ended:
 		return err

@@ -29,6 +29,7 @@ type journeyMoves struct {
 	Goal      *goalMoves       `json:"goal,omitempty"`
 	Steps     []journeyCounter `json:"steps"`
 	Twice     *sideBySide      `json:"sideBySide,omitempty"`
+	Live      liveRuns         `json:"live"`
 
 	version string
 	wrong   []string
@@ -304,7 +305,8 @@ func (j *journeyMoves) printSums(w io.Writer) {
 		rows = append(rows, []string{"conversions", g.Treatment.String()}, []string{"  held out", g.Holdout.String()},
 			[]string{"lift", fmt.Sprintf("%+.1f%%, by chance: these visitors got no mail", 100*g.Lift)})
 	}
-	table(w, []string{"figure", "value"}, rows)
+	live := fmt.Sprintf("%d started; event to journey.started p50 %s, p99 %s", j.Live.Started, j.Live.P50, j.Live.P99)
+	table(w, []string{"figure", "value"}, append(rows, []string{"live", live}))
 }
 
 // byReason are rows of counts.
