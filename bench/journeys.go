@@ -112,14 +112,10 @@ func journeysBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
-	without, err := p.rounds(ctx, "without", p.plain)
-	if err != nil {
-		return nil, err
-	}
 	if err := p.begin(ctx); err != nil {
 		return nil, err
 	}
-	with, err := p.rounds(ctx, "with", p.whole)
+	without, with, err := p.rounds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +128,7 @@ func journeysBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		about: fmt.Sprintf("%s events a round, in batches of %d over HTTP, each changing a property of one of %s contacts, go through the whole path, one stage after the other: "+
 			"the data API, `identity`, `contacts`, `buckets`, `journeys`, and a webhook destination that is sent all facts but steps. There are %d buckets, five of which look at each event, "+
 			"10 journeys, two of which do, and %s runs that live when the rounds begin; each %dth event has its contact join a bucket and begin a journey, the first step of which is a mail. "+
-			"Before that, rounds without `buckets` and `journeys`, on the same contacts. CPU is that of the process, of Postgres (fsync off) and of the broker, of each stage from its start to its end; "+
+			"Rounds without `buckets` and `journeys`, which read what these left when they are over, alternate with them. CPU is that of the process, of Postgres (fsync off) and of the broker, of each stage from its start to its end; "+
 			"load generator and receiver are left out.",
 			thousands(float64(p.events())), ingestBatch, thousands(float64(p.contacts)), benchBuckets, thousands(float64(2*p.contacts)), joinEvery),
 		figures: []figure{
@@ -238,52 +234,70 @@ func (p *pathRun) open(ctx context.Context) error {
 	return err
 }
 
-// rounds runs a path once to warm it up, and then as often as is measured.
-func (p *pathRun) rounds(ctx context.Context, name string, path func(context.Context, int) error) (*pathCosts, error) {
+// rounds runs both paths once to warm them up, and then as often as is measured.
+func (p *pathRun) rounds(ctx context.Context) (without, with *pathCosts, err error) {
 	for i := range p.cfg.rounds(pathRounds) + 1 {
 		if i <= 1 {
-			p.cost, p.begun, p.held = &pathCosts{of: map[string]*costs{}}, nil, nil
+			without, with = newPathCosts(), newPathCosts()
+			p.begun, p.held = nil, nil
 		}
-		if err := path(ctx, i); err != nil {
-			return nil, err
+		p.cost = without
+		if err := p.plain(ctx); err != nil {
+			return nil, nil, err
 		}
-		if total := p.cost.total(); i > 0 {
-			p.cfg.say("  round %d %s buckets and journeys: %.0f µs an event", i, name, total[i-1])
+		p.cost = with
+		if err := p.whole(ctx); err != nil {
+			return nil, nil, err
+		}
+		if i > 0 {
+			p.cfg.say("  round %d: %.0f µs an event, %.0f µs without buckets and journeys", i, with.total()[i-1], without.total()[i-1])
 		}
 	}
-	return p.cost, nil
+	return without, with, nil
 }
 
-// plain is a round without buckets and journeys. The contacts that would join are the same in
-// each: nobody notes that they have.
-func (p *pathRun) plain(ctx context.Context, _ int) error {
+func newPathCosts() *pathCosts { return &pathCosts{of: map[string]*costs{}} }
+
+// plain is a round without buckets and journeys, which then read what it left.
+func (p *pathRun) plain(ctx context.Context) error {
 	starts, err := p.ends(ctx)
 	if err == nil {
-		err = p.toContacts(ctx, 0)
+		err = p.toContacts(ctx)
 	}
 	if err == nil {
 		err = p.deliver(ctx, starts, p.events())
 	}
+	if err == nil {
+		p.cost = newPathCosts() // of which nothing is told
+		_, _, err = p.derive(ctx)
+	}
 	return err
 }
 
+// derive is what buckets and journeys make of a round: how many transitions there were, and
+// the figures of journeys.
+func (p *pathRun) derive(ctx context.Context) (transitions int, told *prometheus.Registry, err error) {
+	n := p.events()
+	turned, err := p.stage(ctx, buckets.Name, p.newBuckets, handledBy(2*n))
+	if err != nil {
+		return 0, nil, err
+	}
+	transitions = int(total(turned, "hogstream_buckets_transitions_total"))
+	told, err = p.stage(ctx, journeys.Name, p.newJourneys, handledBy(2*n+transitions))
+	return transitions, told, err
+}
+
 // whole is a round of all stages.
-func (p *pathRun) whole(ctx context.Context, _ int) error {
+func (p *pathRun) whole(ctx context.Context) error {
 	starts, err := p.ends(ctx)
 	if err != nil {
 		return err
 	}
-	p.joiner += p.events() / joinEvery
-	if err := p.toContacts(ctx, p.joiner%p.contacts); err != nil {
+	if err := p.toContacts(ctx); err != nil {
 		return err
 	}
 	n := p.events()
-	turned, err := p.stage(ctx, buckets.Name, p.newBuckets, handledBy(2*n))
-	if err != nil {
-		return err
-	}
-	transitions := total(turned, "hogstream_buckets_transitions_total")
-	told, err := p.stage(ctx, journeys.Name, p.newJourneys, handledBy(2*n+int(transitions)))
+	transitions, told, err := p.derive(ctx)
 	if err != nil {
 		return err
 	}
@@ -296,7 +310,7 @@ func (p *pathRun) whole(ctx context.Context, _ int) error {
 		return err
 	}
 	p.begun, p.held = append(p.begun, 100*begun/float64(n)), append(p.held, 100*held/float64(n))
-	return p.deliver(ctx, starts, n+int(transitions)+int(total(told, "hogstream_journeys_runs_total")))
+	return p.deliver(ctx, starts, n+transitions+int(total(told, "hogstream_journeys_runs_total")))
 }
 
 // total adds up all series of a counter.
@@ -313,14 +327,15 @@ func total(reg *prometheus.Registry, name string) (sum float64) {
 }
 
 // toContacts has the events of a round come in, and takes them through identity and contacts.
-func (p *pathRun) toContacts(ctx context.Context, joiner int) error {
+func (p *pathRun) toContacts(ctx context.Context) error {
 	n := p.events()
 	end := profile(p.cfg, "path-"+stageIngest)
 	before := p.env.used()
 	_, err := load(ctx, loadSettings{
-		Addr: p.addr, Path: "/v1/events/batch", Key: p.key, Batch: ingestBatch, Connections: ingestConnections, Requests: n / ingestBatch, First: p.sent, Users: p.contacts, Joiner: joiner,
+		Addr: p.addr, Path: "/v1/events/batch", Key: p.key, Batch: ingestBatch, Connections: ingestConnections, Requests: n / ingestBatch, First: p.sent, Users: p.contacts, Joiner: p.joiner % p.contacts,
 	})
 	p.sent += n / ingestBatch
+	p.joiner += n / joinEvery
 	p.cost.add(stageIngest, before, p.env.used(), n)
 	end()
 	if err != nil {

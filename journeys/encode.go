@@ -61,6 +61,7 @@ type encoder struct {
 }
 
 func (e *encoder) collect(s *State) {
+	e.words = make([]string, 0, 2*len(s.entries)+3*len(s.runs)+len(s.ticks))
 	for i := range s.entries {
 		e.words = append(e.words, s.entries[i].journey, s.entries[i].version)
 	}
@@ -200,13 +201,19 @@ type decoder struct {
 func (d *decoder) state() State {
 	d.clock = d.Int()
 	s := State{clock: d.clock, person: person{d.Text(), d.Text(), d.Text()}, contact: d.Text()}
-	for range d.Count(1) {
+	words := d.Count(1)
+	d.words = make([]string, 0, words)
+	for range words {
 		d.words = append(d.words, d.Text())
 	}
-	for range d.Count(8) {
+	entries := d.Count(8)
+	s.entries = slices.Grow(s.entries, entries)
+	for range entries {
 		s.entries = append(s.entries, d.entry())
 	}
-	for range d.Count(26) {
+	runs := d.Count(26)
+	s.runs = slices.Grow(s.runs, runs)
+	for range runs {
 		s.runs = append(s.runs, d.run())
 	}
 	for range d.Count(2) {

@@ -204,10 +204,13 @@ func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, 
 	case in.Event != nil || in.Fact != nil:
 		err = w.take(in, now)
 	case in.Receipt != nil:
+		w.own()
 		err = w.answered(in, now)
 	case in.Command != nil:
+		w.own()
 		err = w.obey(in, now)
 	default:
+		w.own()
 		err = w.catchUp(packed.Micros(now))
 	}
 	if err != nil {
@@ -233,6 +236,7 @@ type Known struct {
 func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, k.ContactID, facts)
 	defer w.leave()
+	w.own()
 	w.begin(packed.Micros(now))
 	w.changed = true
 	w.s.person = person{k.UserID, k.Email, k.AnonymousID}

@@ -183,7 +183,7 @@ SELECT d.contact_id::text FROM unnest($2::text[]::uuid[]) AS n (id), LATERAL (
 // DerivedChanges is what a batch changes.
 type DerivedChanges struct {
 	Contacts []*Derived
-	Filled   []*Derived   // of those State, Written and Epoch alone, which filling changes
+	Moved    []*Derived   // that have rows, and of which State, Seq, Era, Written and Epoch alone may have changed
 	Held     []HeldRecord // new ones
 	Released []HeldRecord // applied; their places count
 	Armed    []Timer      // new or armed anew
@@ -197,7 +197,7 @@ func (tx *Tx) SaveDerived(ctx context.Context, processor string, ch *DerivedChan
 	if err := saveDerivedContacts(&batch, processor, ch.Contacts); err != nil {
 		return err
 	}
-	fillDerivedContacts(&batch, processor, ch.Filled)
+	moveDerivedContacts(&batch, processor, ch.Moved)
 	releaseRecords(&batch, processor, ch.Released)
 	if err := holdRecords(&batch, processor, ch.Held); err != nil {
 		return err
@@ -246,21 +246,22 @@ SET partition = excluded.partition, state = CASE WHEN excluded.ended_at IS NULL 
 	return nil
 }
 
-// fillDerivedContacts updates rows that are there, which costs half of what an upsert does.
-func fillDerivedContacts(batch *pgx.Batch, processor string, contacts []*Derived) {
+// moveDerivedContacts updates rows that are there, which costs half of what an upsert does.
+func moveDerivedContacts(batch *pgx.Batch, processor string, contacts []*Derived) {
 	if len(contacts) == 0 {
 		return
 	}
 	const update = `
-UPDATE derived_contacts AS d SET state = coalesce(v.state, d.state), written = v.written, epoch = v.epoch
-FROM unnest($2::text[]::uuid[], $3::bytea[], $4::bigint[], $5::bigint[]) AS v (contact_id, state, written, epoch)
+UPDATE derived_contacts AS d SET state = coalesce(v.state, d.state), seq = v.seq, era = v.era, written = v.written, epoch = v.epoch
+FROM unnest($2::text[]::uuid[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS v (contact_id, state, seq, era, written, epoch)
 WHERE d.processor = $1 AND d.contact_id = v.contact_id`
 	n := len(contacts)
-	ids, states, written, epochs := make([]string, n), make([][]byte, n), make([]int64, n), make([]int64, n)
+	ids, states := make([]string, n), make([][]byte, n)
+	seqs, eras, written, epochs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, c := range contacts {
-		ids[i], states[i], written[i], epochs[i] = c.ContactID, c.State, c.Written, c.Epoch
+		ids[i], states[i], seqs[i], eras[i], written[i], epochs[i] = c.ContactID, c.State, c.Seq, c.Era, c.Written, c.Epoch
 	}
-	batch.Queue(update, processor, ids, states, written, epochs)
+	batch.Queue(update, processor, ids, states, seqs, eras, written, epochs)
 }
 
 func holdRecords(batch *pgx.Batch, processor string, held []HeldRecord) error {

@@ -444,8 +444,8 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx, all changed[S]) erro
 			return err
 		}
 		if c.touched {
-			if c.passed {
-				ch.Filled = append(ch.Filled, &c.row)
+			if c.passed || c.exists && !c.whole {
+				ch.Moved = append(ch.Moved, &c.row)
 			} else {
 				ch.Contacts = append(ch.Contacts, &c.row)
 			}

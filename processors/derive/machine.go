@@ -76,6 +76,7 @@ func (m *machine[S]) obey(c *contact[S], in *incoming) error {
 		m.erase(c)
 	case s.Type == schemas.SignalMerged && s.Merged != nil:
 		c.row.Survivor, c.row.Last, c.row.LastEra, c.touched = s.Merged.Survivor, s.Merged.Seq, s.Merged.Era, true
+		c.whole = true
 	case s.Type == schemas.SignalTimer:
 		return m.due(c, in)
 	case s.Type == schemas.SignalRecord:
@@ -151,7 +152,7 @@ func (c *contact[S]) hear(f *schemas.Fact) {
 		c.row.Heard = make(map[string]int64)
 	}
 	c.row.Heard[writer(f, c.row.ContactID)] = f.WriterSeq
-	c.touched = true
+	c.touched, c.whole = true, true
 }
 
 // takeIn is what a loser handed over; nil when that was taken in before.

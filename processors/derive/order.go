@@ -27,6 +27,7 @@ type contact[S any] struct {
 	forget  []string        // contacts of which nothing may be left
 	exists  bool            // it has a row
 	touched bool            // row or timers are to be written
+	whole   bool            // more of the row than state and numbers is
 	stepped bool            // the state is to be written
 }
 
@@ -153,7 +154,7 @@ func (c *contact[S]) complete() bool {
 
 // took notes whose state was taken in. What waits of them came twice.
 func (c *contact[S]) took(losers ...string) {
-	c.row.Took = append(slices.Clip(c.row.Took), losers...)
+	c.row.Took, c.whole = append(slices.Clip(c.row.Took), losers...), true
 	for _, loser := range losers {
 		if in := c.handoverOf(loser); in != nil {
 			c.release(in)
@@ -169,5 +170,5 @@ func (c *contact[S]) end(survivor string) {
 	var nothing S
 	c.state, c.timers = nothing, nil
 	c.row.Ended, c.row.Survivor, c.row.Took = true, survivor, nil
-	c.touched, c.stepped = true, true
+	c.touched, c.whole, c.stepped = true, true, true
 }

@@ -129,11 +129,11 @@ func (codec) Encode(s State) ([]byte, error) {
 	for _, m := range s.members {
 		out = binary.AppendVarint(packed.AppendText(out, m.bucket), m.epoch)
 	}
-	runs, err := s.runs.MarshalBinary()
+	runs, err := s.runs.AppendBinary(make([]byte, 0, 512))
 	if err != nil {
 		return nil, err
 	}
-	return s.facts.AppendBinary(packed.AppendText(out, string(runs)))
+	return s.facts.AppendBinary(packed.AppendText(out, runs))
 }
 
 // Decode implements derive.Processor: it reads what Encode wrote, of any version, and
@@ -163,9 +163,9 @@ func (codec) Decode(data []byte) (State, error) {
 			d.Fail("not in order")
 		}
 	}
-	runs := d.Text()
+	runs := d.Bytes()
 	if d.Err() == nil {
-		if err := s.runs.UnmarshalBinary([]byte(runs)); err != nil {
+		if err := s.runs.UnmarshalBinary(runs); err != nil {
 			d.Fail(err.Error())
 		}
 	}

@@ -11,12 +11,18 @@ import (
 // the data, whatever that says. Not safe for concurrent use.
 type Reader struct {
 	data  []byte
+	all   []byte
+	text  string // all of it, once text of it is wanted
 	err   error
 	wrong error
 }
 
+// oneText is up to how many bytes all texts of the data are parts of one: a state has a dozen,
+// and each by itself would cost more than to keep all of it for one.
+const oneText = 4 << 10
+
 // NewReader reads data, which stays the caller's; faults wrap wrong.
-func NewReader(data []byte, wrong error) *Reader { return &Reader{data: data, wrong: wrong} }
+func NewReader(data []byte, wrong error) *Reader { return &Reader{data: data, all: data, wrong: wrong} }
 
 // Fail is a fault, for what was read has a value that it cannot have.
 func (r *Reader) Fail(what string) {
@@ -88,7 +94,17 @@ func (r *Reader) Count(size int) int {
 func (r *Reader) Bytes() []byte { return r.Take(r.Count(1)) }
 
 // Text is a copy of Bytes.
-func (r *Reader) Text() string { return string(r.Bytes()) }
+func (r *Reader) Text() string {
+	text := r.Bytes()
+	if len(text) == 0 || len(r.all) > oneText {
+		return string(text)
+	}
+	if r.text == "" {
+		r.text = string(r.all)
+	}
+	end := len(r.all) - len(r.data)
+	return r.text[end-len(text) : end]
+}
 
 // AppendText appends text or bytes behind their length.
 func AppendText[T string | []byte](out []byte, text T) []byte {
