@@ -59,7 +59,9 @@ func TestTestAndCheckSayWhatIsWrongWithTests(t *testing.T) {
 	_, err = said(t, "test", dir)
 	require.ErrorContains(t, err, fault)
 	require.ErrorContains(t, err, "nothing was run")
-	require.NoError(t, os.RemoveAll(filepath.Join(dir, "buckets")))
+	for _, kind := range []string{"buckets", "journeys"} {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, kind)))
+	}
 	text, err = said(t, "test", dir)
 	require.NoError(t, err)
 	require.Contains(t, text, "no tests")
