@@ -125,6 +125,7 @@ type HTTPConfig struct {
 type DataConfig struct {
 	Workers      int `name:"workers" aliases:"threads" help:"Members each processor runs in this process." env:"PROCESSOR_WORKERS,PROCESSOR_THREADS" default:"1"`
 	BatchRecords int `name:"batch-records" help:"Records a processor applies at once, at most." env:"PROCESSOR_BATCH_RECORDS" default:"5000"`
+	JourneyJobs  int `name:"journey-jobs" help:"Functions of journeys in Go that run at once in this process." env:"JOURNEY_JOBS" default:"64"`
 	// TimeZone is the deployment's: the same for all processes.
 	TimeZone string `name:"time-zone" help:"IANA time zone of calendar dates in conditions that name none, of contacts without property timezone." env:"TIME_ZONE" default:"UTC"`
 }
@@ -226,6 +227,7 @@ func (c *Config) ValidateServing() error {
 	need(c.Kafka.AppendTimeout >= stream.MinAppendTimeout, "KAFKA_APPEND_TIMEOUT is %s: it must be at least %s", c.Kafka.AppendTimeout, stream.MinAppendTimeout)
 	need(c.Data.Workers > 0, "PROCESSOR_WORKERS is %d: it must be at least 1", c.Data.Workers)
 	need(c.Data.BatchRecords > 0, "PROCESSOR_BATCH_RECORDS is %d: it must be at least 1", c.Data.BatchRecords)
+	need(c.Data.JourneyJobs > 0, "JOURNEY_JOBS is %d: it must be at least 1", c.Data.JourneyJobs)
 	errs = append(errs, c.checkTakeover())
 	for _, r := range []struct {
 		variable string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hogstream/hogstream/processors"
 	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/processors/journeys"
 	"github.com/hogstream/hogstream/program"
 	"github.com/hogstream/hogstream/sinks"
 	"github.com/hogstream/hogstream/sinks/destinations"
@@ -31,6 +32,13 @@ func (a *App) services() ([]service, error) {
 			return nil, err
 		}
 		services = append(services, loops...)
+		if len(a.added.coded) > 0 {
+			jobs, err := a.journeyJobs()
+			if err != nil {
+				return nil, err
+			}
+			services = append(services, jobs)
+		}
 		ticker, err := timers.New(timers.Config{DB: a.db, Log: a.log, Behind: a.numbersBehind, Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics})
 		if err != nil {
 			return nil, err
@@ -58,6 +66,27 @@ func (a *App) services() ([]service, error) {
 		services = append(services, delivery)
 	}
 	return services, nil
+}
+
+// journeyJobs does what journeys in Go have done outside of their processor.
+func (a *App) journeyJobs() (service, error) {
+	drain := time.Duration(0) // its default
+	if a.cfg.Dev {
+		drain = devDrain
+	}
+	settings, err := a.cfg.processorSettings()
+	if err != nil {
+		return service{}, err
+	}
+	workers, err := journeys.NewWorkers(journeys.WorkersConfig{
+		Options: journeys.Options{Zone: settings.Zone, Coded: a.added.coded}, DB: a.db, Log: a.log, Concurrency: a.cfg.Data.JourneyJobs,
+		Lease: a.cfg.Delivery.Lease, Drain: drain,
+		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics,
+	})
+	if err != nil {
+		return service{}, err
+	}
+	return service{"journey jobs", workers.Run}, nil
 }
 
 // noteBeginnings notes where processors that derive begin, before contacts of this process

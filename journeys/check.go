@@ -312,6 +312,8 @@ func (c *checker) step(path, id, kind string, s *Step, depth int) {
 		}
 	case kindCall:
 		c.call(inner, s.Call)
+	case kindDo:
+		c.job(inner, s.job)
 	}
 	if len(s.Then) > 0 && kind != kindWaitFor && kind != kindWaitUntil && kind != kindCall {
 		c.wrong(join(path, "then"), "is for waitFor, waitUntil and call: leave it out")
@@ -457,6 +459,9 @@ func (c *checker) call(path string, call *Call) {
 
 // kinds are those that a step is; it should be one.
 func (s *Step) kinds() []string {
+	if s.job != nil {
+		return []string{kindDo}
+	}
 	is := map[string]bool{
 		kindWait: s.Wait != nil, kindWaitUntil: s.WaitUntil != nil, kindWaitFor: s.WaitFor != nil,
 		kindBranch: len(s.Branch) > 0, kindSplit: len(s.Split) > 0, kindSet: s.Set != nil, kindTrigger: s.Trigger != nil,
@@ -512,6 +517,8 @@ func (s *Step) outcomes() []string {
 			out = append(out, shareName(&s.Split[i], i))
 		}
 		return out
+	case s.job != nil:
+		return []string{OutcomeDone, OutcomeFailed}
 	case s.Exit != "":
 		return nil
 	}

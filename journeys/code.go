@@ -169,9 +169,14 @@ const maxInput = 160
 
 // inputOf is what a step asks for, as the journal has it.
 func inputOf(s *Step, kind string) string {
-	text := canonicalText(writeMap(s, stepFields())[kind])
-	if kind == kindBranch {
+	var text string
+	switch kind {
+	case kindBranch:
 		text = s.Branch[0].As
+	case kindDo:
+		text = s.job.input()
+	default:
+		text = canonicalText(writeMap(s, stepFields())[kind])
 	}
 	if len(text) <= maxInput {
 		return text
@@ -252,6 +257,7 @@ func (co *coroutine) compare(begun *logged) {
 
 // misfits ends a run that waits for a step for which its code, as it is now, does not ask.
 func (w *work) misfits(id uuid.UUID, r *run) {
+	w.leaveJob(r)
 	r.waits = false
 	w.proceed(id)
 }
@@ -428,7 +434,7 @@ func (w *work) log(r *run, p *Program, outcome string) string {
 		if outcome != OutcomeTimeout {
 			entry.doc = r.last.doc
 		}
-	case kindCall:
+	case kindCall, kindDo:
 		for i := range r.answers {
 			entry.doc = r.answers[i].doc
 		}

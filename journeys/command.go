@@ -17,6 +17,7 @@ const (
 	CommandCancel = "cancel" // end Run
 	CommandSkip   = "skip"   // end the open wait of Run
 	CommandRetry  = "retry"  // go on with Run, which failed, at the step that did
+	CommandDone   = "done"   // what came of the job of Run at Epoch: workers say it
 )
 
 // Command is what somebody tells the machine to do. One that names a run that has ended, or
@@ -35,6 +36,11 @@ type Command struct {
 	Since time.Time `json:"since,omitzero"`
 	// Step is the step that is meant, "" for any. Not of CommandRetry.
 	Step string `json:"step,omitempty"`
+
+	Epoch   int64  `json:"epoch,omitempty"`
+	Result  string `json:"result,omitempty"`  // JSON
+	Error   string `json:"error,omitempty"`   // why there is no result
+	Contact string `json:"contact,omitempty"` // whose run it was
 }
 
 // obey does what a command says.
@@ -66,6 +72,8 @@ func (w *work) obey(in *Input, now time.Time) error {
 		w.skipWait(id)
 	case CommandRetry:
 		w.retry(id, c.FromStart)
+	case CommandDone:
+		w.jobDone(id, c)
 	default:
 		return fmt.Errorf("command %q is unknown: use one of %s", c.What, strings.Join([]string{CommandEnroll, CommandCancel, CommandSkip, CommandRetry}, ", "))
 	}

@@ -304,6 +304,7 @@ const (
 	kindEmail     = "email"
 	kindCall      = "call"
 	kindExit      = "exit"
+	kindDo        = "do" // of code alone
 )
 
 func (r *reader) steps(at ast.Node, path string) []Step {

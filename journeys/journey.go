@@ -154,6 +154,8 @@ type Step struct {
 	Call      *Call
 	Exit      string // the reason
 
+	job *job // of code, see Do
+
 	// Then are the steps for an outcome of WaitFor, WaitUntil and Call, by its name. After
 	// them, and for an outcome without, it goes on behind the step.
 	Then map[string][]Step
@@ -169,11 +171,13 @@ const (
 	OutcomeMissing  = "missing"  // of a WaitUntil: there is no date
 	OutcomeElse     = "else"     // of a branch: none of its conditions holds
 	OutcomeAccepted = "accepted" // of a call
-	OutcomeFailed   = "failed"   // of a call
+	OutcomeFailed   = "failed"   // of a call and a Do
 	OutcomeSkipped  = "skipped"  // of a wait that somebody ended
+	OutcomeDone     = "done"     // of a Do
 )
 
-// What a WaitUntil does about a date that is past or missing, and a Call about a failure.
+// What a WaitUntil does about a date that is past or missing, and a Call and a Job about a
+// failure.
 const (
 	DoContinue = "continue"
 	DoExit     = "exit"

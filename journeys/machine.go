@@ -186,6 +186,10 @@ type Result struct {
 	Effects []schemas.Message
 	// Cancel are outbox records that nobody waits for any more.
 	Cancel []string
+	// Jobs are what workers are to do, and JobsOver those that nobody waits for any more, of
+	// this step or of one before.
+	Jobs     []JobBegun
+	JobsOver []JobRef
 	// Anew says that all effects follow from a wait of an hour or more, and not from what the
 	// step is about: a chain of causes begins.
 	Anew bool

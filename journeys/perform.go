@@ -74,6 +74,8 @@ func (w *work) perform(id uuid.UUID, run *run, p *Program, n *Node) {
 		w.end(id, Exited, n.step.Exit, "")
 	case kindCall:
 		w.call(run, p, n)
+	case kindDo:
+		w.beginJob(run, n)
 	default:
 		w.say(w.message(run, p, n))
 		w.stepped(id, OutcomeNext)
@@ -395,6 +397,7 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string) {
 	c := w.change(Stepped, run, p)
 	c.Step, c.Outcome, c.Since = run.open, outcome, packed.Instant(run.since)
+	w.leaveJob(run)
 	c.Next = w.log(run, p, outcome)
 	w.tell(c)
 	w.touch()
@@ -456,6 +459,7 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 	} else if kind != Completed {
 		c.Step = run.open // of code that is over, or not as it was
 	}
+	w.leaveJob(&run)
 	w.s.runs = append(w.s.runs[:i], w.s.runs[i+1:]...)
 	if kind == Failed {
 		w.keepFailed(run)

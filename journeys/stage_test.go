@@ -73,6 +73,8 @@ type stage struct {
 
 	effects []schemas.Message
 	cancels []string
+	jobs    []journeys.JobBegun
+	over    []journeys.JobRef
 	changes []journeys.Change
 }
 
@@ -141,6 +143,8 @@ func (s *stage) same(a, b *journeys.Result) {
 	require.Equal(s.t, bytesOf(s.t, &a.State), bytesOf(s.t, &b.State))
 	require.Equal(s.t, a.Effects, b.Effects)
 	require.Equal(s.t, a.Cancel, b.Cancel)
+	require.Equal(s.t, a.Jobs, b.Jobs)
+	require.Equal(s.t, a.JobsOver, b.JobsOver)
 	require.Equal(s.t, a.Due, b.Due)
 	if a.Same {
 		require.Empty(s.t, a.Effects)
@@ -150,6 +154,7 @@ func (s *stage) same(a, b *journeys.Result) {
 func (s *stage) take(r *journeys.Result) {
 	s.t.Helper()
 	s.changes = append(s.changes, r.State.Changes()...)
+	s.jobs, s.over = append(s.jobs, r.Jobs...), append(s.over, r.JobsOver...)
 	s.effects, s.cancels, s.due = append(s.effects, r.Effects...), append(s.cancels, r.Cancel...), r.Due
 	// What is kept is what was encoded.
 	s.s = journeys.State{}

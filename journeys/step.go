@@ -36,6 +36,10 @@ type work struct {
 
 	out    []schemas.Message
 	cancel []string
+
+	jobs     []JobBegun
+	jobsOver []JobRef
+
 	told   []record // facts that others may follow from
 	depth  int      // how many facts led here
 	anew   bool     // what follows now does so because a long time has passed
@@ -562,7 +566,7 @@ func (w *work) ticks(until int64) {
 
 // result is what the step comes to.
 func (w *work) result() Result {
-	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Anew: len(w.out) > 0 && !w.caused}
+	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Jobs: w.jobs, JobsOver: w.jobsOver, Anew: len(w.out) > 0 && !w.caused}
 	if due := w.needed(); due != packed.Never {
 		out.Due = packed.Instant(due)
 	}

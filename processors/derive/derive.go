@@ -154,6 +154,8 @@ type Record[S any] struct {
 	// Seq and Era are its place in the order of the contact. A timer, a command and a derived
 	// fact have that of the record that was stepped last.
 	Seq, Era int64
+	// Hops is how many causes led to the record, as far as they are counted.
+	Hops int
 
 	Event *schemas.Event
 	Fact  *schemas.Fact

@@ -224,7 +224,7 @@ func (m *machine[S]) again(c *contact[S], in *incoming) error {
 // step calls the processor and takes over what it says. Of a record that fails nothing
 // is left but its number and a dead letter.
 func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hops int, now time.Time) error {
-	r.Seq, r.Era = c.row.Seq, c.row.Era
+	r.Seq, r.Era, r.Hops = c.row.Seq, c.row.Era, hops
 	r.Place = Place{cause.Topic, cause.Partition, cause.Offset, cause.AppendTime}
 	switch {
 	case r.Event != nil:

@@ -107,10 +107,12 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 	var changes []storage.JourneyChange
 	var forget []storage.ForgottenRuns
 	took := map[string]string{}
+	jobs := storage.JourneyJobChanges{Took: took}
 	for i := range changed {
 		c := &changed[i]
 		if c.Forget {
 			forget = append(forget, storage.ForgottenRuns{ContactID: c.ContactID, Partition: c.Partition})
+			jobs.Forget = append(jobs.Forget, c.ContactID)
 			continue
 		}
 		for _, loser := range c.State.took {
@@ -120,6 +122,10 @@ func (p *processor) Save(ctx context.Context, tx *storage.Tx, changed []derive.C
 		for j := range c.State.changes {
 			changes = append(changes, row(c.ContactID, c.Partition, &c.State.changes[j]))
 		}
+		takeJobs(&jobs, c)
+	}
+	if err := tx.SaveJourneyJobs(ctx, &jobs); err != nil {
+		return err
 	}
 	return tx.SaveJourneyChanges(ctx, changes, took, forget)
 }
@@ -131,6 +137,18 @@ func Counts(changes []machine.Change) []storage.JourneyCount {
 		rows[i] = row("", 0, &changes[i])
 	}
 	return storage.CountJourneyChanges(rows)
+}
+
+// takeJobs notes the jobs that a contact has begun, and those that nobody waits for.
+func takeJobs(jobs *storage.JourneyJobChanges, c *derive.Change[State]) {
+	for _, j := range c.State.begun {
+		jobs.Begun = append(jobs.Begun, storage.NewJourneyJob{
+			JourneyJobRef: storage.JourneyJobRef{RunID: j.Run, Epoch: j.Epoch}, ContactID: c.ContactID, JourneyID: j.Journey, Version: j.Version, Step: j.Step, Hops: j.hops,
+		})
+	}
+	for _, ref := range c.State.over {
+		jobs.Over = append(jobs.Over, storage.JourneyJobRef{RunID: ref.Run, Epoch: ref.Epoch})
+	}
 }
 
 func row(contact string, partition int32, ch *machine.Change) storage.JourneyChange {

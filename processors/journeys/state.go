@@ -25,6 +25,14 @@ type State struct {
 
 	changes []machine.Change // since it was loaded
 	took    []string         // the contacts that were merged into it since then
+	begun   []begunJob       // since then
+	over    []machine.JobRef // since then
+}
+
+// begunJob is a job, and how many causes led to it.
+type begunJob struct {
+	machine.JobBegun
+	hops int
 }
 
 // membership is a bucket that the contact is a member of.
@@ -80,6 +88,7 @@ func (s *State) leave(bucketID string, epoch int64) bool {
 func (s *State) clone() State {
 	out := *s
 	out.members, out.changes, out.took = slices.Clone(s.members), slices.Clip(s.changes), slices.Clip(s.took)
+	out.begun, out.over = slices.Clip(s.begun), slices.Clip(s.over)
 	out.runs = s.runs.Clone()
 	out.facts = cloneFacts(&s.facts)
 	return out

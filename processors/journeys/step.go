@@ -26,6 +26,7 @@ type work struct {
 	s       State
 	changed bool // the state is to be written
 	now     time.Time
+	hops    int // of causes that led to the record
 	// pending is the record in hand, until the machine has done what was due before it.
 	pending *schemas.Fact
 	few     [16]int
@@ -53,6 +54,7 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 		return derive.Result[State]{State: s, Same: true, Timers: s.timers()}, nil
 	}
 	w := l.work(s, now)
+	w.hops = r.Hops
 	in := &machine.Input{
 		ID: r.ID, ContactID: r.ContactID, OccurredAt: r.OccurredAt, Event: r.Event, Fact: r.Fact, Receipt: r.Receipt, ReceiptEpoch: r.ReceiptEpoch,
 	}
@@ -85,7 +87,14 @@ func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], 
 	w.l.address(said.Effects)
 	w.s.runs = said.State
 	w.s.changes = append(w.s.changes, said.State.Changes()...)
-	w.changed = w.changed || !said.Same
+	w.changed = w.changed || !said.Same || len(said.JobsOver) > 0
+	w.s.over = append(w.s.over, said.JobsOver...)
+	if said.Anew {
+		w.hops = 0
+	}
+	for _, j := range said.Jobs {
+		w.s.begun = append(w.s.begun, begunJob{j, w.hops + 1})
+	}
 	// An armed timer that is too early stays: it finds nothing, and is armed anew then.
 	if due := packed.Micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true

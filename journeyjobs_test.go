@@ -1,0 +1,219 @@
+package hogstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hogstream/hogstream"
+	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/schemas"
+)
+
+// envChild makes the test binary an instance that dies within a function of a journey; it
+// is the data directory.
+const envChild = "HOGSTREAM_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envChild); dir != "" {
+		fmt.Fprintln(os.Stderr, dies(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// within is a test that looks at a developer's instance.
+func within(t *testing.T, r *hogstream.Running) *erasing {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), r.Database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
+	return &erasing{t: t, run: r, db: db}
+}
+
+// tells waits until each run of a journey, by its key, has this story.
+func (e *erasing) tells(want map[string]string) {
+	e.t.Helper()
+	onTopic(e.t, e.run, schemas.TopicLifecycle, schemas.NewCodec().DecodeFact, func(facts []*schemas.Fact) bool {
+		have := stories(facts)
+		for key, story := range want {
+			if have[key] != story {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Functions return, fail, panic, do not return, and run while somebody ends their run or
+// has the contact erased: each run has the story that follows, and no other is touched.
+func TestFunctionsOfJourneysAreDoneWhateverBecomesOfThem(t *testing.T) {
+	began, ended, forever := make(chan string, 10), make(chan error, 10), make(chan struct{})
+	defer close(forever)
+	code := journeys.Define("work", "1", func(r *journeys.Run) error {
+		job := journeys.Job{Attempts: 2, Backoff: time.Millisecond, Timeout: time.Minute}
+		if r.Key == "hangs" {
+			job = journeys.Job{Attempts: 1, Timeout: 100 * time.Millisecond}
+		}
+		said, err := journeys.Do(r, "work", job, func(ctx context.Context, a journeys.Attempt) (string, error) {
+			switch r.Key {
+			case "fails":
+				return "", fmt.Errorf("attempt %d failed", a.Number)
+			case "panics":
+				panic("at the disco")
+			case "hangs":
+				<-forever
+			case "cancelled", "erased":
+				began <- r.ID
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+			}
+			return "said " + r.Key, nil
+		})
+		if err != nil {
+			return err
+		}
+		r.Send("tell", journeys.Event{Name: "worked", Properties: new(journeys.Literal(map[string]any{"said": said}))})
+		return nil
+	})
+	code.Trigger.Records, code.Key, code.EntryLimit = []journeys.Match{{Event: "go"}}, []string{"does"}, journeys.EntryUnlimited
+	inDev(t, devConfig(t), func(r *hogstream.Running) {
+		e := within(t, r)
+		trigger := func(user, does string) {
+			e.send("POST", "/v1/events", `{"name":"go","userId":"`+user+`","eventProperties":{"does":"`+does+`"}}`)
+		}
+		for _, does := range []string{"fails", "panics", "hangs", "returns", "cancelled"} {
+			trigger("u1", does)
+		}
+		e.send("DELETE", "/v1/admin/journeys/work/states/"+<-began, "")
+		require.ErrorContains(t, <-ended, "the run does not wait for it any more")
+		trigger("u2", "erased")
+		<-began
+		e.send("DELETE", "/v1/contacts", `{"userId":"u2"}`)
+		require.ErrorContains(t, <-ended, "the run does not wait for it any more")
+		e.tells(map[string]string{
+			"work returns":   "started, step work done, step tell next, completed",
+			"work fails":     "started, failed work step work: attempt 2 failed",
+			"work panics":    "started, failed work step work: the function panics: at the disco",
+			"work hangs":     "started, failed work step work: there was no result within 100ms",
+			"work cancelled": "started, exited work cancelled",
+		})
+		events := onTopic(t, r, schemas.TopicEvents, schemas.NewCodec().DecodeEvent, func(all []*schemas.Event) bool {
+			return slices.ContainsFunc(all, func(e *schemas.Event) bool { return e.Name == "worked" })
+		})
+		for _, event := range events {
+			if event.Name == "worked" {
+				require.JSONEq(t, `{"said":"said returns"}`, event.Properties)
+			}
+		}
+		e.eventually(func() bool { return e.rows("journey_jobs") == 0 }, func() string { return fmt.Sprint(e.ids(`SELECT row_to_json(j)::text FROM journey_jobs AS j`)) })
+	}, hogstream.WithJourneys(code))
+}
+
+// charging is a journey whose function writes its key into a file of the data directory, as
+// if it charged somebody, and then does what after says.
+func charging(dir string, after func()) journeys.Journey {
+	code := journeys.Define("charge", "1", func(r *journeys.Run) error {
+		n, err := journeys.Do(r, "charge", journeys.Job{Attempts: 1, Timeout: time.Minute}, func(_ context.Context, a journeys.Attempt) (int, error) {
+			f, err := os.OpenFile(filepath.Join(dir, "charges"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+			if err != nil {
+				return 0, err
+			}
+			_, err = fmt.Fprintln(f, a.Key, a.Number)
+			if err := errors.Join(err, f.Close()); err != nil {
+				return 0, err
+			}
+			after()
+			return a.Number, nil
+		})
+		if err != nil {
+			return err
+		}
+		r.Set("charged", map[string]int{"charged": n})
+		return nil
+	})
+	code.Trigger.Records = []journeys.Match{{Event: "go"}}
+	return code
+}
+
+// dies runs an instance that kills itself between what a function does and its result.
+func dies(dir string) error {
+	cfg, err := hogstream.ConfigFromEnv()
+	if err != nil {
+		return err
+	}
+	cfg.DataDir, cfg.HTTP.Addr, cfg.HTTP.Port, cfg.Log.Level, cfg.Delivery.Lease = dir, "", 0, "error", 12*time.Second
+	return hogstream.RunDev(context.Background(), cfg, func(*hogstream.Running) { fmt.Println("ready") },
+		hogstream.WithJourneys(charging(dir, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) })))
+}
+
+// The process is killed when somebody was charged and before that was kept: after the lease
+// the function is called again, with the key that it had, and its result counts once.
+func TestAFunctionWhoseProcessDiesIsDoneAgainWithTheSameKey(t *testing.T) {
+	cfg := devConfig(t)
+	cfg.Delivery.Lease = 12 * time.Second
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env, child.Stderr = append(os.Environ(), envChild+"="+cfg.DataDir), os.Stderr
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	_, err = fmt.Fscanln(out, new(string))
+	require.NoError(t, err, "it is ready")
+	r, err := hogstream.ReadRunning(cfg.DataDir)
+	require.NoError(t, err)
+	(&erasing{t: t, run: r}).send("POST", "/v1/events", `{"name":"go","userId":"u1"}`)
+	var killed *exec.ExitError
+	require.ErrorAs(t, child.Wait(), &killed)
+	require.Equal(t, syscall.SIGKILL, killed.Sys().(syscall.WaitStatus).Signal())
+	inDev(t, cfg, func(r *hogstream.Running) {
+		e := within(t, r)
+		e.tells(map[string]string{"charge": "started, step charge done, step charged next, completed"})
+		text, err := os.ReadFile(filepath.Join(cfg.DataDir, "charges"))
+		require.NoError(t, err)
+		run := e.ids(`SELECT run_id::text FROM journey_runs`)[0]
+		require.Equal(t, run+"/charge 1\n"+run+"/charge 2\n", string(text))
+		e.eventually(func() bool {
+			return slices.Equal(e.ids(`SELECT coalesce(properties ->> 'charged', '') FROM contacts`), []string{"2"})
+		}, func() string { return strings.Join(e.ids(`SELECT properties::text FROM contacts`), " ") })
+		require.Zero(t, e.rows("journey_jobs"))
+	}, hogstream.WithJourneys(charging(cfg.DataDir, func() {})))
+}
+
+// A process that stops in order waits for a function that runs, and its result is kept.
+func TestAStopWaitsForAFunctionThatRuns(t *testing.T) {
+	cfg, began, goOn := devConfig(t), make(chan struct{}), make(chan struct{})
+	stopped := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	code := charging(cfg.DataDir, func() {
+		close(began)
+		<-goOn
+	})
+	go func() {
+		stopped <- hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
+			(&erasing{t: t, run: r}).send("POST", "/v1/events", `{"name":"go","userId":"u1"}`)
+		}, hogstream.WithJourneys(code))
+	}()
+	<-began
+	stop()
+	close(goOn)
+	require.NoError(t, <-stopped)
+	inDev(t, cfg, func(r *hogstream.Running) {
+		e := within(t, r)
+		e.tells(map[string]string{"charge": "started, step charge done, step charged next, completed"})
+		text, err := os.ReadFile(filepath.Join(cfg.DataDir, "charges"))
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(text), "\n"), "it was called once")
+	}, hogstream.WithJourneys(charging(cfg.DataDir, func() { panic("nobody is charged twice") })))
+}
