@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -32,6 +31,7 @@ type journeyMoves struct {
 	Live      liveRuns         `json:"live"`
 
 	version string
+	graph   []machine.Node
 	wrong   []string
 }
 
@@ -83,7 +83,7 @@ func followJourneys(r *rehearsal, events []shop.Event) []journeyMoves {
 	for i := range r.set.Journeys {
 		j := &r.set.Journeys[i]
 		m := countRuns(j, changes[j.ID])
-		m.Steps = r.inOrder(m.Steps, j)
+		m.graph = r.programs.Program(j.ID, m.version).Nodes()
 		m.Triggers = triggersOf(&j.Journey.Journey, events, r.moved)
 		m.Mails = r.mailsOf(j.ID)
 		m.check(standing[j.ID])
@@ -154,16 +154,6 @@ func compareArms(treatment, holdout reached) *goalMoves {
 	return g
 }
 
-// inOrder puts counters in the order of the steps of the journey.
-func (r *rehearsal) inOrder(counters []journeyCounter, j *definition.JourneyInUse) []journeyCounter {
-	place := map[string]int{}
-	for i, n := range r.programs.Program(j.ID, j.Identity()).Nodes() {
-		place[n.ID] = i
-	}
-	slices.SortStableFunc(counters, func(a, b journeyCounter) int { return cmp.Compare(place[a.Step], place[b.Step]) })
-	return counters
-}
-
 // triggersOf counts the records that may begin a journey.
 func triggersOf(j *machine.Journey, events []shop.Event, moved []transition) int64 {
 	n := int64(0)
@@ -202,7 +192,7 @@ func (j *journeyMoves) check(standing map[string]int64) {
 			j.wrong = append(j.wrong, fmt.Sprintf("journey %s: %s: %d, not %d", j.Journey, what, got, want))
 		}
 	}
-	for _, s := range stepsOf(j.Steps, j.version) {
+	for _, s := range stepsOf(j.Steps, j.version, j.graph) {
 		must("those who came to step "+s.step, s.came, s.on+standing[s.step]+s.exited+s.failed)
 	}
 	j.Waiting = sum(standing)
@@ -287,7 +277,7 @@ func printJourneyMoves(w io.Writer, moves []journeyMoves) {
 		fmt.Fprintf(w, "\njourney %s, by the time of the clicks\n\n", j.Journey)
 		j.printSums(w)
 		fmt.Fprintln(w)
-		printSteps(w, j.Steps, j.version)
+		printSteps(w, j.Steps, j.version, j.graph)
 		if j.Twice != nil {
 			j.Twice.print(w)
 		}

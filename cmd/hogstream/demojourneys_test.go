@@ -64,7 +64,7 @@ func TestTheDemoNamesTheSumsOfJourneysThatDoNotHold(t *testing.T) {
 	cart := followJourneys(r, events)[0]
 	require.Empty(t, cart.wrong)
 	standing := map[string]int64{}
-	for _, s := range stepsOf(cart.Steps, cart.version) {
+	for _, s := range stepsOf(cart.Steps, cart.version, cart.graph) {
 		standing[s.step] = s.standing
 	}
 	standing["days"]++

@@ -133,64 +133,6 @@ func printJourneys(w io.Writer, all []journeySummary) {
 
 type journeysShowCmd struct{ journeyFlags }
 
-type journeyCounter struct {
-	Version string `json:"version"`
-	Step    string `json:"step"`
-	What    string `json:"what"`
-	Detail  string `json:"detail"`
-	Arm     string `json:"arm"`
-	Count   int64  `json:"count"`
-}
-
-// stepCounts is what became of runs at a step: came = on + exited + failed + standing.
-type stepCounts struct {
-	step                       string
-	came, on, exited, standing int64
-	failed                     int64
-	outcomes                   string
-}
-
-// stepsOf are the steps of a version, in the order in which they were counted.
-func stepsOf(counters []journeyCounter, version string) []*stepCounts {
-	var out []*stepCounts
-	byStep := map[string]*stepCounts{}
-	for _, n := range counters {
-		if n.Version != version || n.Step == "" {
-			continue
-		}
-		s := byStep[n.Step]
-		if s == nil {
-			s = &stepCounts{step: n.Step}
-			byStep[n.Step], out = s, append(out, s)
-		}
-		switch n.What {
-		case "came":
-			s.came, s.standing = s.came+n.Count, s.standing+n.Count
-		case "step":
-			s.on, s.standing = s.on+n.Count, s.standing-n.Count
-			s.outcomes += fmt.Sprintf("%s %d  ", n.Detail, n.Count)
-		case "exited":
-			s.exited, s.standing = s.exited+n.Count, s.standing-n.Count
-		case "failed":
-			s.failed, s.standing = s.failed+n.Count, s.standing-n.Count
-		}
-	}
-	return out
-}
-
-// printSteps prints what became of runs at each step of a version.
-func printSteps(w io.Writer, counters []journeyCounter, version string) {
-	rows := [][]string{}
-	for _, s := range stepsOf(counters, version) {
-		row := []string{s.step}
-		for _, n := range []int64{s.came, s.standing, s.on, s.exited, s.failed} {
-			row = append(row, strconv.FormatInt(n, 10))
-		}
-		rows = append(rows, append(row, s.outcomes))
-	}
-	table(w, []string{"step", "came", "stand there", "went on", "exited", "failed", "outcomes"}, rows)
-}
-
 // Run shows a journey.
 func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 	api, err := c.client()
@@ -205,9 +147,10 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 	}
 	var j struct {
 		journeySummary
-		Counters []journeyCounter `json:"counters"`
-		Recent   []journeyRun     `json:"recentStates"`
-		Versions []struct {
+		Definition json.RawMessage  `json:"definition"`
+		Counters   []journeyCounter `json:"counters"`
+		Recent     []journeyRun     `json:"recentStates"`
+		Versions   []struct {
 			Version string `json:"version"`
 			InUse   bool   `json:"inUse"`
 			Live    int64  `json:"live"`
@@ -230,7 +173,7 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 				use = "in use"
 			}
 			fmt.Fprintf(w, "\nVersion %s (%s), %d runs live:\n", v.Version, use, v.Live)
-			printSteps(w, j.Counters, v.Version)
+			printSteps(w, j.Counters, v.Version, graphOf(j.Definition, v.Version))
 		}
 		if len(j.Recent) > 0 {
 			fmt.Fprintln(w, "\nRuns that began last:")
