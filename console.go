@@ -5,7 +5,9 @@ import (
 
 	"github.com/hogstream/hogstream/console"
 	"github.com/hogstream/hogstream/explain"
+	"github.com/hogstream/hogstream/processors/journeys"
 	"github.com/hogstream/hogstream/schemas"
+	"github.com/hogstream/hogstream/storage"
 	"github.com/hogstream/hogstream/stream"
 	"github.com/hogstream/hogstream/stream/reader"
 	"github.com/hogstream/hogstream/stream/replay"
@@ -19,8 +21,11 @@ func (a *App) console() []web.Route {
 		DB: a.db, Destinations: a.operations,
 		Rewinds: replayer, Replays: replayer, Records: records{a.admin},
 		DeadLetters: replay.NewDeadLetters(a.admin, a.db, a.codec, a.operations.Redeliver),
-		Explain:     explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits, a.zone),
-		Checked:     a.cfg.DefinitionOptions(), Foresee: a.foreseePlan,
+		Missing: func(versions []storage.JourneyVersion) map[string]error {
+			return journeys.Missing(versions, journeys.Options{Limits: a.cfg.DefinitionOptions().Limits, Zone: a.zone, Coded: a.added.coded})
+		},
+		Explain: explain.New(a.db, a.admin, a.codec, a.cfg.DefinitionOptions().Limits, a.zone),
+		Checked: a.cfg.DefinitionOptions(), Foresee: a.foreseePlan,
 		Values: a.codec, Log: a.log, Logger: a.tel.Logger.Logger,
 	})
 }

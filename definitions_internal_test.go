@@ -94,4 +94,7 @@ func TestBucketsThatAProgramDefinesAreInUseOnceItHasStarted(t *testing.T) {
 	a = appOn(t, db, DefinitionsConfig{Dir: dir, Apply: true}, WithBuckets(keen))
 	require.NotNil(t, a.definitions.Set().Find("vip"))
 	require.EqualValues(t, 3, appOn(t, db, DefinitionsConfig{}, WithBuckets()).definitions.Set().Version)
+	a = appOn(t, db, DefinitionsConfig{}, WithBuckets(keen), WithEnrichments(definition.Enrichment{ID: "company", Name: "Company", When: predicate.Prop("domain").Exists(), Destination: "crm", Map: "."}))
+	require.NotNil(t, a.definitions.Set().Find("keen"))
+	require.Equal(t, "company", a.definitions.Set().Enrichments[0].ID)
 }

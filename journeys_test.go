@@ -278,7 +278,15 @@ func (e *erasing) operateJourneys() {
 	run := "/v1/admin/journeys/cart/states/" + waiting[0].ID
 	status, _ := e.request("POST", run+"/retry", `{}`)
 	require.Equal(t, http.StatusConflict, status, "it did not fail")
-	e.send("DELETE", run, "")
+	var shown struct {
+		State struct{ Context map[string]any }
+		Logs  []struct{ Action, FromNodeID, ToNodeID string }
+	}
+	require.NoError(t, json.Unmarshal(e.send("GET", run, ""), &shown))
+	require.Equal(t, map[string]any{"total": 20.0}, shown.State.Context)
+	require.Len(t, shown.Logs, 6)
+	require.Equal(t, struct{ Action, FromNodeID, ToNodeID string }{"step", "email-0", "ask"}, shown.Logs[1])
+	require.Contains(t, string(e.send("DELETE", run, "")), `"status":"exited"`)
 	e.eventually(func() bool { s := states("?reason=cancelled"); return len(s) == 1 && s[0].ID == waiting[0].ID }, func() string { return fmt.Sprint(states("")) })
 	status, _ = e.request("DELETE", run, "")
 	require.Equal(t, http.StatusConflict, status)
@@ -291,7 +299,7 @@ func (e *erasing) operateJourneys() {
 	e.operateManyRuns(states)
 	e.send("PATCH", "/v1/admin/journeys/cart", `{"paused":true}`)
 	e.send("POST", "/v1/admin/journeys/cart/enroll", `{"userId":"u1","properties":{"cartId":"d"}}`)
-	var shown struct {
+	var paused struct {
 		Journey struct {
 			Paused   bool
 			Counters []struct {
@@ -301,14 +309,14 @@ func (e *erasing) operateJourneys() {
 		}
 	}
 	e.eventually(func() bool {
-		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart", ""), &shown))
-		for _, n := range shown.Journey.Counters {
+		require.NoError(t, json.Unmarshal(e.send("GET", "/v1/admin/journeys/cart", ""), &paused))
+		for _, n := range paused.Journey.Counters {
 			if n.What == "skipped" && n.Detail == "journey_paused" {
-				return shown.Journey.Paused && n.Count == 1
+				return paused.Journey.Paused && n.Count == 1
 			}
 		}
 		return false
-	}, func() string { return fmt.Sprint(shown) })
+	}, func() string { return fmt.Sprint(paused) })
 	var why struct {
 		Text    string
 		Entries []struct{ Key, Queued string }

@@ -52,6 +52,11 @@ func WithBuckets(buckets ...definition.Bucket) Option {
 	return func(o *options) { o.defined, o.built = append(o.defined, definition.All(buckets)...), true }
 }
 
+// WithEnrichments defines enrichments in Go as [WithBuckets] does buckets.
+func WithEnrichments(enrichments ...definition.Enrichment) Option {
+	return func(o *options) { o.defined, o.built = append(o.defined, definition.All(enrichments)...), true }
+}
+
 // WithJourneys defines journeys in Go as [WithBuckets] does buckets, with steps that are
 // values or, as [journeys.Define] makes them, code. Of one whose steps are code, versions
 // before may be given, too, in front of the one to be used: live runs go on with the code

@@ -2,6 +2,7 @@ package hogstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,7 +53,8 @@ func (a *App) services() ([]service, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.tel.Metrics.Register(newBucketMembers(a.db, a.tel.Logger.Logger)); err != nil {
+		err = errors.Join(a.tel.Metrics.Register(newBucketMembers(a.db, a.tel.Logger.Logger)), a.tel.Metrics.Register(newLiveRuns(a.db, a.tel.Logger.Logger)))
+		if err != nil {
 			return nil, fmt.Errorf("register figures: %w", err)
 		}
 		services = append(services, service{"derived state", watch.Run}, service{"filling", kicker.Run})

@@ -24,8 +24,9 @@ import (
 
 // told is a log to which commands are appended.
 type told struct {
-	signals []*schemas.Signal
-	busy    error
+	signals  []*schemas.Signal
+	busy     error
+	appended func() // then, unless nil
 }
 
 func (l *told) Append(_ context.Context, msgs ...schemas.Message) error {
@@ -34,6 +35,9 @@ func (l *told) Append(_ context.Context, msgs ...schemas.Message) error {
 	}
 	for _, m := range msgs {
 		l.signals = append(l.signals, m.(*schemas.Signal))
+	}
+	if l.appended != nil {
+		l.appended()
 	}
 	return nil
 }

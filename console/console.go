@@ -43,6 +43,8 @@ type Deps struct {
 	// buckets, as far as there is time until then, naming so many of each.
 	Checked definition.Options
 	Foresee func(ctx context.Context, p *definition.Plan, sample int, until time.Time) (*definition.Forecast, error)
+	// Missing says which versions of journeys this process cannot run, and why, by id@version.
+	Missing func([]storage.JourneyVersion) map[string]error
 	// Log is where commands to processors are appended.
 	Log    Appender
 	Logger *zap.Logger
@@ -60,7 +62,7 @@ func Routes(deps Deps) []web.Route {
 		c.webhookRoutes(), c.sampleRoutes(), c.parkedRoutes(),
 		c.rewindRoutes(), c.replayRoutes(),
 		c.deliveryRoutes(), c.letterRoutes(),
-		c.bucketRoutes(), c.journeyRoutes(), c.journeyManyRoutes(), c.journeyEnrolRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
+		c.bucketRoutes(), c.journeyRoutes(), c.journeyManyRoutes(), c.journeyEnrolRoutes(), c.journeyMetricRoutes(), c.journeyVersionRoutes(), c.enrichmentRoutes(), c.bucketMemberRoutes(), c.bucketMetricRoutes(), c.whyRoutes(),
 		c.definitionRoutes(),
 	)
 	for i := range routes {

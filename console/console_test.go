@@ -53,7 +53,8 @@ type server struct {
 	backfills *backfills
 	log       *log
 	told      *told
-	unseeing  bool // the key may not see what failures tell of the network
+	missing   map[string]error // versions of journeys, by id@version
+	unseeing  bool             // the key may not see what failures tell of the network
 }
 
 func newServer(t *testing.T) *server {
@@ -72,6 +73,7 @@ func newServer(t *testing.T) *server {
 		DB: s.db, Destinations: s.ops,
 		Rewinds: s.positions, Replays: s.backfills, Records: s.log, DeadLetters: s.log, Values: s.log, Log: s.told, Explain: explain.New(s.db, nil, schemas.NewCodec(), predicate.DefaultLimits(), nil), Logger: zap.NewNop(),
 		Checked: definitionOptions, Foresee: s.foresee,
+		Missing: func([]storage.JourneyVersion) map[string]error { return s.missing },
 	})
 	s.table, err = web.Compile(web.About{}, routes)
 	require.NoError(t, err)

@@ -36,9 +36,10 @@ type (
 		FromStart bool `json:"fromStart,omitempty" doc:"Begin at the first step again: what was done is done once more."`
 	}
 	manyPreviewed struct {
-		Total  int             `json:"total" doc:"Runs."`
-		Until  schemas.ISOTime `json:"until" format:"date-time" doc:"To be sent with what is done then, so that runs that begin meanwhile are not meant."`
-		Sample []runJSON       `json:"sample" doc:"The newest ten."`
+		Total   int             `json:"total" doc:"Runs."`
+		Until   schemas.ISOTime `json:"until" format:"date-time" doc:"To be sent with what is done then, so that runs that begin meanwhile are not meant."`
+		Sample  []runJSON       `json:"sample" doc:"The newest ten."`
+		Effects int64           `json:"effects" doc:"How much all of them have done since they began (mails, calls, changes and events): what fromStart does once more, at least."`
 	}
 	manyTold struct {
 		Told       int     `json:"told" doc:"Runs, of this request."`
@@ -166,6 +167,9 @@ func (c *console) previewRuns(r *web.Request, f storage.JourneyRunFilter, anybod
 	}
 	if out.Total == 0 {
 		return web.Answered(http.StatusOK, out), c.known(r)
+	}
+	if out.Effects, err = c.DB.CountJourneyEffects(r.Context(), f); err != nil {
+		return nil, err
 	}
 	sample, err := c.DB.ListJourneyRuns(r.Context(), f, recently, 0)
 	out.Sample = runsOf(sample)

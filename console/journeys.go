@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,8 +26,15 @@ type journeyJSON struct {
 	Enabled     bool              `json:"enabled"`
 	Paused      bool              `json:"paused"`
 	Version     string            `json:"version" doc:"What runs that begin now belong to."`
+	Trigger     journeyTrigger    `json:"trigger"`
 	EntryLimit  string            `json:"entryLimit" enum:"once,once_per_period,unlimited"`
 	Counts      journeyCountsJSON `json:"counts"`
+}
+
+type journeyTrigger struct {
+	Event  string   `json:"event" doc:"What begins it; the first of several; empty of one that a schedule begins."`
+	Others []string `json:"others,omitempty" doc:"The rest of several."`
+	Where  any      `json:"where,omitempty" doc:"What must hold of the properties of the first."`
 }
 
 type journeyCountsJSON struct {
@@ -42,8 +50,10 @@ type journeyCountsJSON struct {
 // add counts what happened to runs as a whole.
 func (c *journeyCountsJSON) add(n *storage.JourneyCount) {
 	switch n.What {
-	case storage.RunStarted, storage.RunRetried:
+	case storage.RunStarted:
 		c.Waiting += n.N
+	case storage.RunRetried: // and it had failed before
+		c.Waiting, c.Failed = c.Waiting+n.N, c.Failed-n.N
 	case storage.RunCompleted:
 		c.Completed, c.Waiting = c.Completed+n.N, c.Waiting-n.N
 	case storage.RunExited:
@@ -59,6 +69,8 @@ func (c *journeyCountsJSON) add(n *storage.JourneyCount) {
 
 type journeyDetail struct {
 	journeyJSON
+	ExitOn       any               `json:"exitOn,omitempty" doc:"As the definition has it."`
+	Suppress     *string           `json:"suppress" doc:"Always null: how soon somebody may begin again, entryLimit says."`
 	Definition   any               `json:"definition" doc:"In its one form."`
 	Counters     []journeyCounter  `json:"counters" doc:"How often what happened, by version and step; without a step, to runs as a whole. At each step came = step + exited + failed + those that stand there."`
 	RecentStates []runJSON         `json:"recentStates" doc:"The ten runs that began last."`
@@ -96,17 +108,34 @@ type runJSON struct {
 	Reason      *string          `json:"reason,omitempty"`
 	Error       *string          `json:"errorMessage"`
 	Trigger     string           `json:"triggerId" doc:"The record that began it."`
+	Context     web.Object       `json:"context" doc:"Of a single run that lives: what its journey reads of the properties that began it. Else empty."`
+	HatchetRun  *string          `json:"hatchetRunId" doc:"Always null: no other engine runs it."`
+	CompletedAt *schemas.ISOTime `json:"completedAt" format:"date-time"`
+	ExitedAt    *schemas.ISOTime `json:"exitedAt" format:"date-time"`
+	UpdatedAt   schemas.ISOTime  `json:"updatedAt" format:"date-time"`
 	CreatedAt   schemas.ISOTime  `json:"createdAt" format:"date-time"`
 	EndedAt     *schemas.ISOTime `json:"endedAt" format:"date-time"`
 	ConvertedAt *schemas.ISOTime `json:"convertedAt" format:"date-time" doc:"When its goal was reached."`
 }
 
 func runOf(r *storage.JourneyRun) runJSON {
-	return runJSON{
+	out := runJSON{
 		ID: r.ID, UserID: r.UserID, UserEmail: optional(r.Email), ContactID: r.ContactID, JourneyID: r.JourneyID, Version: r.Version, Key: optional(r.Key),
 		Arm: optional(r.Arm), Status: r.Status, CurrentNode: r.Step, Since: schemas.ISOTime{Time: r.StepSince}, EntryCount: r.Entry, Reason: optional(r.Reason),
 		Error: optional(r.Error), Trigger: r.TriggerID, CreatedAt: schemas.ISOTime{Time: r.EnteredAt}, EndedAt: isoOrNil(r.EndedAt), ConvertedAt: isoOrNil(r.ConvertedAt),
+		Context: web.Object("{}"), UpdatedAt: schemas.ISOTime{Time: latest(r.StepSince, r.EndedAt, r.ConvertedAt)},
 	}
+	switch r.Status {
+	case storage.RunCompleted:
+		out.CompletedAt = out.EndedAt
+	case storage.RunExited:
+		out.ExitedAt = out.EndedAt
+	}
+	return out
+}
+
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, time.Time.Compare)
 }
 
 func runsOf(runs []storage.JourneyRun) []runJSON {
@@ -147,7 +176,7 @@ type (
 	}
 	runQuery struct {
 		web.Page
-		Status  string    `json:"status" enum:"waiting,completed,exited,failed"`
+		Status  string    `json:"status" enum:"active,waiting,completed,exited,failed" doc:"active is none: a run that lives waits."`
 		UserID  string    `json:"userId" doc:"A user id, an anonymous id or a contact id."`
 		Version string    `json:"version"`
 		Step    string    `json:"step"`
@@ -163,7 +192,30 @@ type (
 		NextCursor *string `json:"nextCursor,omitempty" doc:"Of the next page, when the request had a cursor and this is not the last one."`
 	}
 	runResponse struct {
-		State runJSON `json:"state"`
+		State runJSON   `json:"state"`
+		Logs  []runLine `json:"logs" doc:"What happened to it, in its order: the first 16 KiB."`
+	}
+	runLine struct {
+		ID        string          `json:"id"`
+		From      *string         `json:"fromNodeId"`
+		To        *string         `json:"toNodeId"`
+		Action    string          `json:"action" enum:"started,step,converted,completed,exited,failed,retried"`
+		Detail    *runDetail      `json:"detail"`
+		CreatedAt schemas.ISOTime `json:"createdAt" format:"date-time"`
+	}
+	runDetail struct {
+		Outcome string `json:"outcome,omitempty"`
+		Reason  string `json:"reason,omitempty"`
+		Error   string `json:"error,omitempty" doc:"Its first 200 bytes."`
+	}
+	runCancelled struct {
+		State     cancelledRun `json:"state"`
+		Cancelled bool         `json:"hatchetCancelled" doc:"That it has ended. false with 202: its processor has not obeyed yet, and will."`
+	}
+	cancelledRun struct {
+		ID       string           `json:"id"`
+		Status   string           `json:"status" enum:"waiting,exited"`
+		ExitedAt *schemas.ISOTime `json:"exitedAt" format:"date-time"`
 	}
 	runRetry struct {
 		FromStart bool `json:"fromStart,omitempty" doc:"Begin at the first step again: what was done is done once more."`
@@ -205,13 +257,18 @@ func (c *console) journeyRoutes() []web.Route {
 			Params: journeyParams, Example: `/v1/admin/journeys/cart/states?status=waiting`, Handle: web.Query(c.listRuns), NotFound: noJourney,
 		},
 		{
-			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: reading, Tag: "Journeys", Summary: "Show a run",
-			Text:   "Its whole story is the facts journey.* on topic lifecycle.",
+			Method: http.MethodGet, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: reading, Tag: "Journeys", Summary: "Show a run, with what happened to it",
 			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.getRun), NotFound: noRun,
 		},
 		{
-			Method: http.MethodDelete, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: switching, Tag: "Journeys", Summary: "Cancel a run", Status: http.StatusAccepted,
-			Params: runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.cancelRun), NotFound: noRun,
+			Method: http.MethodGet, Path: "/v1/admin/journey-logs/{stateId}", Scopes: reading, Tag: "Journeys", Summary: "Show a run of any journey, with what happened to it",
+			Params: runParams[1:], Example: `/v1/admin/journey-logs/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.getLogs), NotFound: "Journey state not found",
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/admin/journeys/{id}/states/{stateId}", Scopes: switching, Tag: "Journeys", Summary: "Cancel a run",
+			Text:    "202: it will be cancelled, and was not within some seconds.",
+			Answers: map[int]any{http.StatusOK: runCancelled{}, http.StatusAccepted: runCancelled{}},
+			Params:  runParams, Example: `/v1/admin/journeys/cart/states/0192f000-0000-7000-8000-0000000000ab`, Handle: web.Path(c.cancelRun), NotFound: noRun,
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/admin/journeys/{id}/states/{stateId}/skip", Scopes: switching, Tag: "Journeys", Summary: "End the open wait of a run", Status: http.StatusAccepted,
@@ -258,7 +315,13 @@ func journeyOf(j *definition.JourneyInUse, counts journeyCountsJSON) journeyJSON
 	if limit == "" {
 		limit = journeys.EntryOnce
 	}
-	return journeyJSON{j.ID, j.Name, optional(j.Description), j.Enabled, j.Paused, j.Identity(), limit, counts}
+	trigger := journeyTrigger{Event: eventOf(j)}
+	for i := range j.Trigger.Records {
+		if i > 0 {
+			trigger.Others = append(trigger.Others, j.Trigger.Records[i].Event)
+		}
+	}
+	return journeyJSON{j.ID, j.Name, optional(j.Description), j.Enabled, j.Paused, j.Identity(), trigger, limit, counts}
 }
 
 // listJourneys is GET /journeys.
@@ -324,7 +387,8 @@ func (c *console) getJourney(r *web.Request) (out journeyResponse, err error) {
 		}
 	}
 	d.journeyJSON = journeyOf(j, counts)
-	return journeyResponse{d}, nil
+	d.Trigger.Where, d.ExitOn, err = conditionsOf(j)
+	return journeyResponse{d}, err
 }
 
 // switchJourney is PATCH /journeys/{id}.
@@ -383,22 +447,54 @@ func (c *console) listRuns(r *web.Request, q *runQuery) (out runPage, err error)
 	return out, err
 }
 
-// run is one of the journey in the path.
-func (c *console) run(r *web.Request) (*storage.JourneyRun, error) {
+// conditionsOf are where of the first trigger and exitOn, as the definition has them.
+func conditionsOf(j *definition.JourneyInUse) (where, exitOn any, err error) {
+	var written struct {
+		Trigger json.RawMessage `json:"trigger"`
+		ExitOn  json.RawMessage `json:"exitOn"`
+	}
+	if err := json.Unmarshal([]byte(j.Canonical()), &written); err != nil {
+		return nil, nil, err
+	}
+	type rule struct {
+		Where json.RawMessage `json:"where"`
+	}
+	var rules []rule
+	if json.Unmarshal(written.Trigger, &rules) != nil { // a single one
+		rules = make([]rule, 1)
+		if err := json.Unmarshal(written.Trigger, &rules[0]); err != nil {
+			return nil, nil, err
+		}
+	}
+	if rules[0].Where != nil {
+		where = rules[0].Where
+	}
+	if written.ExitOn != nil {
+		exitOn = written.ExitOn
+	}
+	return where, exitOn, nil
+}
+
+// anyRun is the one in the path.
+func (c *console) anyRun(r *web.Request) (*storage.JourneyRun, error) {
 	id := r.TextParam("stateId")
 	if uuid.Validate(id) != nil {
 		return nil, web.ErrNotFound
 	}
 	run, err := c.DB.JourneyRun(r.Context(), id)
-	switch {
-	case storage.IsNotFound(err):
-		return nil, web.ErrNotFound
-	case err != nil:
-		return nil, err
-	case run.JourneyID != r.TextParam("id"):
+	if storage.IsNotFound(err) {
 		return nil, web.ErrNotFound
 	}
-	return run, nil
+	return run, err
+}
+
+// run is one of the journey in the path.
+func (c *console) run(r *web.Request) (*storage.JourneyRun, error) {
+	run, err := c.anyRun(r)
+	if err == nil && run.JourneyID != r.TextParam("id") {
+		return nil, web.ErrNotFound
+	}
+	return run, err
 }
 
 // getRun is GET /journeys/{id}/states/{stateId}.
@@ -407,12 +503,87 @@ func (c *console) getRun(r *web.Request) (out runResponse, err error) {
 	if err != nil {
 		return out, err
 	}
-	return runResponse{runOf(run)}, nil
+	return c.story(r.Context(), run)
 }
 
-// cancelRun is DELETE /journeys/{id}/states/{stateId}.
-func (c *console) cancelRun(r *web.Request) (out runCommanded, err error) {
-	return c.commandRun(r, storage.RunWaiting, "cancel", journeys.Command{What: journeys.CommandCancel})
+// getLogs is GET /journey-logs/{stateId}.
+func (c *console) getLogs(r *web.Request) (out runResponse, err error) {
+	run, err := c.anyRun(r)
+	if err != nil {
+		return out, err
+	}
+	return c.story(r.Context(), run)
+}
+
+// story is a run with what happened to it.
+func (c *console) story(ctx context.Context, run *storage.JourneyRun) (out runResponse, err error) {
+	out = runResponse{State: runOf(run), Logs: []runLine{}}
+	lines, err := c.DB.JourneyLog(ctx, run.ID)
+	if err != nil {
+		return out, err
+	}
+	for i := range lines {
+		out.Logs = append(out.Logs, lineOf(run.ID, i, &lines[i]))
+	}
+	trigger, err := c.Explain.TriggerOf(ctx, run.ContactID, run.ID)
+	if trigger != "" {
+		out.State.Context = web.Object(trigger)
+	}
+	return out, err
+}
+
+func lineOf(run string, n int, l *storage.JourneyLogLine) runLine {
+	line := runLine{
+		ID: schemas.Derive(run, "journey.log", n), From: optional(l.Step), To: optional(l.Next), Action: l.Kind, CreatedAt: schemas.ISOTime{Time: l.At},
+	}
+	detail := runDetail{Error: l.Error}
+	switch l.Kind {
+	case storage.RunExited, storage.RunFailed, storage.RunCompleted:
+		detail.Reason = l.Detail
+	default:
+		detail.Outcome = l.Detail
+	}
+	if detail != (runDetail{}) {
+		line.Detail = &detail
+	}
+	return line
+}
+
+// What a cancelled run is waited for: its processor obeys within a second or so.
+const (
+	obeyed = 10 * time.Second
+	glance = 50 * time.Millisecond
+)
+
+// cancelRun is DELETE /journeys/{id}/states/{stateId}. It is answered when the run has ended.
+func (c *console) cancelRun(r *web.Request) (any, error) {
+	told, err := c.commandRun(r, storage.RunWaiting, "cancel", journeys.Command{What: journeys.CommandCancel})
+	if err != nil {
+		return nil, err
+	}
+	ctx, done := context.WithTimeout(r.Context(), obeyed)
+	defer done()
+	look := time.NewTicker(glance)
+	defer look.Stop()
+	for {
+		run, err := c.DB.JourneyRun(ctx, told.ID)
+		switch {
+		case ctx.Err() != nil:
+			return web.Answered(http.StatusAccepted, runCancelled{State: cancelledRun{told.ID, storage.RunWaiting, nil}}), r.Context().Err()
+		case storage.IsNotFound(err):
+			return nil, web.ErrNotFound
+		case err != nil:
+			return nil, err
+		case run.Status == storage.RunExited:
+			return web.Answered(http.StatusOK, runCancelled{cancelledRun{run.ID, run.Status, isoOrNil(run.EndedAt)}, true}), nil
+		case run.Status != storage.RunWaiting:
+			return nil, refuse(http.StatusConflict, fmt.Sprintf("Cannot cancel journey in '%s' status", run.Status), "name a run whose status is "+storage.RunWaiting)
+		}
+		select {
+		case <-ctx.Done():
+		case <-look.C:
+		}
+	}
 }
 
 // skipRun is POST /journeys/{id}/states/{stateId}/skip.

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -194,4 +195,143 @@ func TestManyRunsAreToldWhereTheyStood(t *testing.T) {
 	require.InDelta(t, 0, act("cancel", `"version":"2"`)["told"], 0)
 	require.Equal(t, []string{"cursor"}, paths(t, s.request(http.MethodPost, "/journeys/cart/states/cancel", `{"cursor":"x"}`, http.StatusBadRequest)))
 	s.request(http.MethodPost, "/journeys/none/states/skip", `{}`, http.StatusNotFound)
+}
+
+func TestARunIsShownWithWhatHappenedToIt(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada := s.person("u1", "", "ada@example.com")
+	run := started(ada, 1, "wait-0")
+	stepped, failed := run, run
+	stepped.Kind, stepped.Step, stepped.Next, stepped.Outcome, stepped.At, stepped.Since = storage.RunStepped, "wait-0", "ask", "next", run.At.Add(4*time.Hour), run.At
+	failed.Kind, failed.Step, failed.Next, failed.Error, failed.At, failed.Since, failed.Does = storage.RunFailed, "ask", "", "HTTP 500", run.At.Add(5*time.Hour), stepped.At, "call"
+	s.happened(run, stepped, failed)
+	shown := s.request(http.MethodGet, "/journeys/cart/states/"+run.RunID, "", http.StatusOK)
+	state := shown["state"].(map[string]any)
+	for field, want := range map[string]any{
+		"id": run.RunID, "userId": "u1", "userEmail": "ada@example.com", "journeyId": "cart", "currentNodeId": "ask", "status": "failed", "hatchetRunId": nil,
+		"context": map[string]any{}, "errorMessage": "HTTP 500", "entryCount": 1.0, "completedAt": nil, "exitedAt": nil,
+		"createdAt": "2026-03-10T12:01:00.123Z", "updatedAt": "2026-03-10T17:01:00.123Z",
+	} {
+		require.Equal(t, want, state[field], field)
+	}
+	logs := shown["logs"].([]any)
+	require.Len(t, logs, 3)
+	for i, want := range []map[string]any{
+		{"fromNodeId": nil, "toNodeId": "wait-0", "action": "started", "detail": nil, "createdAt": "2026-03-10T12:01:00.123Z"},
+		{"fromNodeId": "wait-0", "toNodeId": "ask", "action": "step", "detail": map[string]any{"outcome": "next"}, "createdAt": "2026-03-10T16:01:00.123Z"},
+		{"fromNodeId": "ask", "toNodeId": nil, "action": "failed", "detail": map[string]any{"error": "HTTP 500"}, "createdAt": "2026-03-10T17:01:00.123Z"},
+	} {
+		line := logs[i].(map[string]any)
+		require.NotEmpty(t, line["id"])
+		delete(line, "id")
+		require.Equal(t, want, line)
+	}
+	require.Equal(t, shown["state"], s.request(http.MethodGet, "/journey-logs/"+run.RunID, "", http.StatusOK)["state"])
+	require.Equal(t, "Journey state not found", s.request(http.MethodGet, "/journey-logs/"+uuid.NewString(), "", http.StatusNotFound)["error"])
+	require.Equal(t, "State not found", s.request(http.MethodGet, "/journeys/other/states/"+run.RunID, "", http.StatusNotFound)["error"])
+	again := s.request(http.MethodPost, "/journeys/cart/states/retry", `{"fromStart":true,"dryRun":true}`, http.StatusOK)
+	require.InDelta(t, 1, again["effects"], 0)
+}
+
+// A run is cancelled when its processor has obeyed, and so says the answer.
+func TestACancelledRunIsAnsweredWhenItHasEnded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada := s.person("u1", "", "")
+	run, other := started(ada, 1, "wait-0"), started(ada, 2, "wait-0")
+	s.happened(run, other)
+	ends := func(kind string) {
+		ended := run
+		ended.Kind, ended.At, ended.Next, ended.Step, ended.Since = kind, run.At.Add(time.Hour), "", "wait-0", run.At
+		s.happened(ended)
+	}
+	s.told.appended = func() { ends(storage.RunExited) }
+	answer := s.request(http.MethodDelete, "/journeys/cart/states/"+run.RunID, "", http.StatusOK)
+	require.Equal(t, map[string]any{
+		"state": map[string]any{"id": run.RunID, "status": "exited", "exitedAt": "2026-03-10T13:01:00.123Z"}, "hatchetCancelled": true,
+	}, answer)
+	refused := s.request(http.MethodDelete, "/journeys/cart/states/"+run.RunID, "", http.StatusConflict)
+	require.Equal(t, "Cannot cancel journey in 'exited' status", refused["error"])
+	run = other
+	s.told.appended = func() { ends(storage.RunCompleted) }
+	refused = s.request(http.MethodDelete, "/journeys/cart/states/"+run.RunID, "", http.StatusConflict)
+	require.Equal(t, "Cannot cancel journey in 'completed' status", refused["error"])
+	s.request(http.MethodDelete, "/journeys/cart/states/"+uuid.NewString(), "", http.StatusNotFound)
+}
+
+func TestJourneysAreListedShownAndSummedUp(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	ada := s.person("u1", "", "")
+	var changes []storage.JourneyChange
+	ends := map[int]string{0: storage.RunCompleted, 1: storage.RunExited, 2: storage.RunFailed, 3: storage.RunFailed}
+	for n := range 6 {
+		run := started(ada, n, "wait-0")
+		changes = append(changes, run)
+		if ends[n] == "" {
+			continue
+		}
+		run.Kind, run.At, run.Next, run.Step, run.Since = ends[n], run.At.Add(time.Duration(n+1)*time.Hour), "", "wait-0", run.At
+		changes = append(changes, run)
+	}
+	retried := changes[len(changes)-1]
+	retried.RunID, retried.Kind, retried.Next = changes[4].RunID, storage.RunRetried, "wait-0"
+	mailed := retried
+	mailed.Kind, mailed.Step, mailed.Outcome, mailed.Does = storage.RunStepped, "wait-0", "next", "email"
+	s.happened(append(changes, retried, mailed)...)
+	listed := s.request(http.MethodGet, "/journeys", "", http.StatusOK)
+	require.Equal(t, map[string]any{"event": "cart.left", "others": []any{"cart.kept"}}, at(t, listed, "journeys", 0, "trigger"))
+	require.Equal(t, map[string]any{"active": 0.0, "waiting": 3.0, "completed": 1.0, "failed": 1.0, "exited": 1.0, "skipped": 0.0, "converted": 0.0}, at(t, listed, "journeys", 0, "counts"))
+	shown := s.request(http.MethodGet, "/journeys/cart", "", http.StatusOK)["journey"].(map[string]any)
+	require.Equal(t, "cart.left", at(t, shown, "trigger", "event"))
+	require.NotNil(t, at(t, shown, "trigger", "where"))
+	require.Equal(t, "order.paid", at(t, shown, "exitOn", 0, "event"))
+	require.Contains(t, shown, "suppress")
+	require.Empty(t, s.request(http.MethodGet, "/journeys/cart/states?status=active", "", http.StatusOK)["states"])
+
+	all := s.request(http.MethodGet, "/metrics/journeys", "", http.StatusOK)
+	require.Equal(t, map[string]any{
+		"journeyId": "cart", "name": "Abandoned cart", "enrolled": 6.0, "completed": 1.0, "failed": 1.0, "exited": 1.0, "active": 3.0,
+		"completionRate": 0.1667, "avgDurationSecs": 5400.0,
+	}, at(t, all, "journeys", 0))
+	one := s.request(http.MethodGet, "/metrics/journeys/cart", "", http.StatusOK)
+	require.Equal(t, map[string]any{
+		"journeyId": "cart", "enrolled": 6.0, "emailSent": 1.0, "emailOpened": nil, "emailClicked": nil, "completed": 1.0, "failed": 1.0, "exited": 1.0,
+	}, one)
+	s.request(http.MethodGet, "/metrics/journeys/none", "", http.StatusNotFound)
+}
+
+// J12: versions that runs belong to and that a process cannot run are listed.
+func TestVersionsOfJourneysAreListedWithThoseThatAreUnknown(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	s.missing = map[string]error{"cart@1": errors.New("is not in this program")}
+	keep := func(versions ...string) {
+		var inUse []storage.JourneyVersion
+		for _, v := range versions {
+			inUse = append(inUse, storage.JourneyVersion{JourneyID: "cart", Version: v, Definition: "{}"})
+		}
+		require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+			_, _, err := tx.KeepJourneyVersions(t.Context(), inUse)
+			return err
+		}))
+	}
+	keep("1")
+	keep("2")
+	s.happened(started(s.person("u1", "", ""), 1, "wait-0"))
+	versions := s.request(http.MethodGet, "/journey-versions", "", http.StatusOK)["versions"].([]any)
+	require.Len(t, versions, 2)
+	for i, want := range []map[string]any{
+		{"journeyId": "cart", "version": "2", "inUse": true, "live": 0.0, "known": true},
+		{"journeyId": "cart", "version": "1", "inUse": false, "live": 1.0, "known": false, "why": "is not in this program"},
+	} {
+		for field, value := range want {
+			require.Equal(t, value, versions[i].(map[string]any)[field], field)
+		}
+	}
 }

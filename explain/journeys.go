@@ -59,19 +59,9 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 	case contact == nil:
 		return nil, ErrNoContact
 	}
-	var state journeys.State
-	known := false
-	err = x.db.InTx(ctx, func(tx *storage.Tx) error {
-		found, err := tx.LoadDerived(ctx, journeys.Name, []string{contact.ID})
-		if err != nil || found.Contacts[contact.ID] == nil {
-			return err
-		}
-		known = true
-		state, err = journeys.DecodeState(found.Contacts[contact.ID].State)
-		return err
-	})
+	state, known, err := x.journeysOf(ctx, contact.ID)
 	if err != nil {
-		return nil, fmt.Errorf("journeys of contact %s: %w", contact.ID, err)
+		return nil, err
 	}
 	out := &JourneyAnswer{JourneyID: journeyID, UserID: userID, ContactID: contact.ID, Entries: []JourneyEntry{}, Runs: []JourneyRun{}}
 	for _, e := range state.Entries() {
@@ -93,6 +83,39 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 		out.Text = "its processor has not begun with this contact yet: what came so far begins nothing"
 	}
 	return out, nil
+}
+
+// journeysOf is what the processor of journeys keeps of a contact; not known, it has not
+// seen it.
+func (x *Explainer) journeysOf(ctx context.Context, contact string) (state journeys.State, known bool, err error) {
+	err = x.db.InTx(ctx, func(tx *storage.Tx) error {
+		found, err := tx.LoadDerived(ctx, journeys.Name, []string{contact})
+		if err != nil || found.Contacts[contact] == nil {
+			return err
+		}
+		known = true
+		state, err = journeys.DecodeState(found.Contacts[contact].State)
+		return err
+	})
+	if err != nil {
+		return state, known, fmt.Errorf("journeys of contact %s: %w", contact, err)
+	}
+	return state, known, nil
+}
+
+// TriggerOf is what the journey of a run reads of the properties that began it, a JSON
+// object; "" of a run that has ended, but for one that failed and can be tried again.
+func (x *Explainer) TriggerOf(ctx context.Context, contact, run string) (string, error) {
+	state, _, err := x.journeysOf(ctx, contact)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range state.Runs() {
+		if r.ID == run {
+			return r.Trigger, nil
+		}
+	}
+	return "", nil
 }
 
 // text is the answer in a sentence, of what came last.

@@ -141,7 +141,7 @@ func (w *work) retry(id uuid.UUID, fromStart bool) {
 	w.s.entry(run.journey, run.key).live = true
 	w.touch()
 	c := w.change(Retried, run, p)
-	c.Next = w.place(run, p)
+	c.Next, c.Anew = w.place(run, p), fromStart
 	if p.journey.Coded {
 		run.open = c.Next
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -378,7 +379,7 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 	n := &p.nodes[run.node]
 	to := n.leads(outcome)
 	c := w.change(Stepped, run, p)
-	c.Step, c.Outcome, c.Since = n.ID, outcome, packed.Instant(run.since)
+	c.Step, c.Outcome, c.Since, c.Does = n.ID, outcome, packed.Instant(run.since), does(n)
 	if to != theEnd {
 		c.Next = p.nodes[to].ID
 	}
@@ -396,7 +397,7 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 // steppedInCode is stepped of a run whose code then says what comes next.
 func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string) {
 	c := w.change(Stepped, run, p)
-	c.Step, c.Outcome, c.Since = run.open, outcome, packed.Instant(run.since)
+	c.Step, c.Outcome, c.Since, c.Does = run.open, outcome, packed.Instant(run.since), does(w.nodeAt(run, p))
 	w.leaveJob(run)
 	c.Next = w.log(run, p, outcome)
 	w.tell(c)
@@ -408,6 +409,15 @@ func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string)
 		return
 	}
 	run.epoch++
+}
+
+// does is the kind of a node that has done something when it is over; "" of one that only
+// waits or decides.
+func does(n *Node) string {
+	if n == nil || slices.Contains([]string{kindWait, kindWaitUntil, kindWaitFor, kindBranch, kindSplit, kindExit}, n.Kind) {
+		return ""
+	}
+	return n.Kind
 }
 
 // nodeAt is the node where a run is, nil when there is none any more.
@@ -453,6 +463,9 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 	c.Reason, c.Error, c.Since = reason, failure, packed.Instant(run.since)
 	if n := w.nodeAt(&run, p); n != nil && kind != Completed {
 		c.Step = n.ID
+		if kind == Failed {
+			c.Does = does(n)
+		}
 		if n.Kind == kindCall && run.waits && kind == Exited {
 			w.cancel = append(w.cancel, w.effect(&run, n))
 		}

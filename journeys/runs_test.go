@@ -195,3 +195,23 @@ func TestAnEnrolmentToldAgainEnrolsOnce(t *testing.T) {
 		require.Equal(t, int64(1), s.s.Entries()[0].Count, limit)
 	}
 }
+
+// What a run has done outside is counted, so that a retry from the start can say how much it
+// repeats (J4).
+func TestChangesSayWhatStepsHaveDone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, steps("steps: [{email: {template: one}}, {set: {a: 1}}, {branch: [{as: x, trigger: {a: 1}}]}, {wait: 1h}, {call: {destination: crm}}]\n"))
+	s.event("start", "{}")
+	s.pass(time.Hour)
+	s.receipt(sent[*schemas.Outbox](s)[0].ID, schemas.ReceiptRefused, "")
+	s.command(journeys.Command{What: journeys.CommandRetry, Run: s.s.Runs()[0].ID, FromStart: true})
+	var does []string
+	for _, c := range s.changes {
+		word := c.Kind + " " + c.Does
+		if c.Anew {
+			word += "anew"
+		}
+		does = append(does, word)
+	}
+	require.Equal(t, []string{"started ", "step email", "step set", "step ", "step ", "failed call", "retried anew", "step email", "step set", "step "}, does)
+}

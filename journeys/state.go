@@ -168,6 +168,11 @@ type Change struct {
 	Reason  string // of an end, and why a trigger did not enrol
 	Error   string // of Failed
 	Trigger string // the id of the record that began the run, or did not
+	// Does is the kind of the step that is over, or failed, when it is one that has done
+	// something: email, set, trigger, bucket, call.
+	Does string
+	// Anew, of Retried: the run begins at its first step.
+	Anew bool
 
 	epoch int64 // of the run
 }
@@ -205,6 +210,7 @@ type RunInfo struct {
 	Waiting  bool      // its step was begun
 	Due      time.Time // when time alone ends its step; zero is never
 	Settling time.Time // when it exits unless the contact is a member again; zero is never
+	Trigger  string    // JSON: what its journey reads of what began it; "" for nothing
 }
 
 // Runs are the contact's that live, and those that failed.
@@ -215,6 +221,7 @@ func (s *State) Runs() []RunInfo {
 		out[i] = RunInfo{
 			ID: r.id.String(), Journey: r.journey, Version: r.version, Key: r.key, Zone: r.zone, Entered: packed.Instant(r.entered), Entry: r.entry,
 			Node: r.node, Step: r.open, Failed: r.failed, Waiting: r.waits, Due: packed.Instant(r.due), Settling: packed.Instant(r.settle),
+			Trigger: r.trigger.doc,
 		}
 	}
 	return out

@@ -23,6 +23,12 @@ const (
 	RunConverted = "converted" // the goal was reached, of whoever was held out, too
 )
 
+// RunMailed is What of a JourneyCount: runs asked for a mail.
+const RunMailed = "mailed"
+
+// emails is what a step does that asks for a mail.
+const emails = "email"
+
 // Statuses of a JourneyRun: RunExited, RunCompleted and RunFailed of one that ended, and this
 // of one that lives.
 const RunWaiting = "waiting"
@@ -48,6 +54,10 @@ type JourneyChange struct {
 	Reason        string // of an end, and of RunSkipped
 	Error         string
 	TriggerID     string
+	// Does is the kind of the step that is over, or failed, when it has done something
+	// outside; Anew, of RunRetried, that what the run did before does not count any more.
+	Does string
+	Anew bool
 }
 
 // ForgottenRuns is a contact of whose runs nothing may be left.
@@ -73,18 +83,19 @@ WITH counted AS (
 )` + countedRuns
 
 	startRuns = `
-INSERT INTO journey_runs (run_id, contact_id, journey_id, version, key, arm, entry, status, node, node_since, entered_at, ended_at, converted_at, reason, error, trigger_id)
+INSERT INTO journey_runs (run_id, contact_id, journey_id, version, key, arm, entry, status, node, node_since, entered_at, ended_at, converted_at, reason, error, trigger_id, log, effects)
 SELECT v.* FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
-    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::text[], $15::text[], $16::text[]) AS v
+    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $17::text[], $18::integer[]) AS v
 ON CONFLICT (run_id) DO NOTHING`
 
 	moveRuns = `
 UPDATE journey_runs AS r
 SET status = coalesce(v.status, r.status), node = coalesce(v.node, r.node), node_since = coalesce(v.since, r.node_since),
     ended_at = CASE WHEN v.status IS NULL THEN r.ended_at ELSE v.ended_at END, converted_at = coalesce(v.converted_at, r.converted_at),
-    reason = CASE WHEN v.status IS NULL THEN r.reason ELSE v.reason END, error = CASE WHEN v.status IS NULL THEN r.error ELSE v.error END
-FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])
-    AS v (run_id, status, node, since, ended_at, converted_at, reason, error)
+    reason = CASE WHEN v.status IS NULL THEN r.reason ELSE v.reason END, error = CASE WHEN v.status IS NULL THEN r.error ELSE v.error END,
+    log = CASE WHEN length(r.log) < 16384 THEN r.log || v.log ELSE r.log END, effects = CASE WHEN v.anew THEN 0 ELSE r.effects END + v.effects
+FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::integer[], $11::boolean[])
+    AS v (run_id, status, node, since, ended_at, converted_at, reason, error, log, effects, anew)
 WHERE r.run_id = v.run_id`
 
 	takeInRuns = `
@@ -158,6 +169,9 @@ type runRow struct {
 	converted time.Time
 	reason    *string
 	error     *string
+	log       []byte
+	effects   int32
+	anew      bool
 }
 
 // foldRuns is the last of each run, in the order in which they came first: one statement
@@ -185,6 +199,13 @@ func foldRuns(changes []JourneyChange) (started, moved []*runRow) {
 }
 
 func (r *runRow) take(c *JourneyChange) {
+	r.log = c.appendLine(r.log)
+	if c.Anew {
+		r.anew, r.effects = true, 0
+	}
+	if c.Does != "" {
+		r.effects++
+	}
 	switch c.Kind {
 	case RunStarted, RunRetried:
 		waiting := RunWaiting
@@ -220,7 +241,7 @@ func queueStarted(batch *pgx.Batch, started []*runRow) {
 	ids, contacts, journeys, versions, keys, arms := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]*string, n), make([]*string, n)
 	entries, statuses, nodes, since, entered := make([]int64, n), make([]*string, n), make([]string, n), make([]time.Time, n), make([]time.Time, n)
 	ended, converted := make([]*time.Time, n), make([]*time.Time, n)
-	reasons, failures, triggers := make([]*string, n), make([]*string, n), make([]string, n)
+	reasons, failures, triggers, logs, effects := make([]*string, n), make([]*string, n), make([]string, n), make([]string, n), make([]int32, n)
 	for i, r := range started {
 		b := r.begin
 		ids[i], contacts[i], journeys[i], versions[i] = b.RunID, b.ContactID, b.JourneyID, b.Version
@@ -230,20 +251,22 @@ func queueStarted(batch *pgx.Batch, started []*runRow) {
 			nodes[i] = *r.node
 		}
 		ended[i], converted[i] = optionalTime(r.ended), optionalTime(r.converted)
-		reasons[i], failures[i], triggers[i] = r.reason, r.error, b.TriggerID
+		reasons[i], failures[i], triggers[i], logs[i], effects[i] = r.reason, r.error, b.TriggerID, string(r.log), r.effects
 	}
-	batch.Queue(startRuns, ids, contacts, journeys, versions, keys, arms, entries, statuses, nodes, since, entered, ended, converted, reasons, failures, triggers)
+	batch.Queue(startRuns, ids, contacts, journeys, versions, keys, arms, entries, statuses, nodes, since, entered, ended, converted, reasons, failures, triggers, logs, effects)
 }
 
 func queueMoved(batch *pgx.Batch, moved []*runRow) {
 	n := len(moved)
 	ids, statuses, nodes, since := make([]string, n), make([]*string, n), make([]*string, n), make([]*time.Time, n)
 	ended, converted, reasons, failures := make([]*time.Time, n), make([]*time.Time, n), make([]*string, n), make([]*string, n)
+	logs, effects, anew := make([]string, n), make([]int32, n), make([]bool, n)
 	for i, r := range moved {
 		ids[i], statuses[i], nodes[i], since[i] = r.id, r.status, r.node, optionalTime(r.since)
 		ended[i], converted[i], reasons[i], failures[i] = optionalTime(r.ended), optionalTime(r.converted), r.reason, r.error
+		logs[i], effects[i], anew[i] = string(r.log), r.effects, r.anew
 	}
-	batch.Queue(moveRuns, ids, statuses, nodes, since, ended, converted, reasons, failures)
+	batch.Queue(moveRuns, ids, statuses, nodes, since, ended, converted, reasons, failures, logs, effects, anew)
 }
 
 // counter is a row of journey_counters.
@@ -280,6 +303,9 @@ func countChanges(changes []JourneyChange) map[counter]counted {
 		}
 		if c.Next != "" {
 			add(c.Next, "came", "", 0)
+		}
+		if c.Does == emails {
+			add("", RunMailed, "", 0)
 		}
 	}
 	return counts

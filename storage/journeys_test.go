@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ type runsCase struct {
 	runs     map[string]*storage.JourneyRun
 	counts   map[storage.JourneyCount]int64 // with N and Took of zero
 	took     map[storage.JourneyCount]time.Duration
+	logs     map[string][]storage.JourneyLogLine
+	effects  map[string]int64
 	contacts []string
 	at       time.Time
 	n        int
@@ -35,6 +38,24 @@ func (c *runsCase) count(ch *storage.JourneyChange, step, what, detail string, t
 	k := storage.JourneyCount{JourneyID: ch.JourneyID, Version: ch.Version, Step: step, What: what, Detail: detail, Arm: ch.Arm}
 	c.counts[k]++
 	c.took[k] += took
+}
+
+// note is what the log of a run has to say of a change.
+func (c *runsCase) note(ch *storage.JourneyChange) {
+	if ch.RunID == "" {
+		return
+	}
+	detail := cmp.Or(ch.Outcome, ch.Reason)
+	c.logs[ch.RunID] = append(c.logs[ch.RunID], storage.JourneyLogLine{At: ch.At, Kind: ch.Kind, Step: ch.Step, Next: ch.Next, Detail: detail, Error: ch.Error})
+	if ch.Anew {
+		c.effects[ch.RunID] = 0
+	}
+	if ch.Does != "" {
+		c.effects[ch.RunID]++
+	}
+	if ch.Does == "email" {
+		c.count(ch, "", storage.RunMailed, "", 0)
+	}
 }
 
 func (c *runsCase) tick() time.Time {
@@ -86,12 +107,13 @@ func (c *runsCase) goOn(r *storage.JourneyRun) (ch storage.JourneyChange, ok boo
 		r.ConvertedAt = ch.At
 		c.count(&ch, "", ch.Kind, "", 0)
 	case storage.RunRetried:
-		ch.Next = r.Step
+		ch.Next, ch.Anew = r.Step, rapid.Bool().Draw(c.T, "anew")
 		r.Status, r.EndedAt, r.Reason, r.Error, r.StepSince = storage.RunWaiting, time.Time{}, "", "", ch.At
 		c.count(&ch, "", ch.Kind, "", 0)
 		c.count(&ch, r.Step, storage.RunCame, "", 0)
 	case storage.RunStepped:
 		ch.Step, ch.Since, ch.Outcome, ch.Next = r.Step, r.StepSince, "timeout", rapid.SampledFrom([]string{"one", "two"}).Draw(c.T, "next")
+		ch.Does = rapid.SampledFrom([]string{"", "email", "call"}).Draw(c.T, "does")
 		c.count(&ch, r.Step, ch.Kind, ch.Outcome, ch.At.Sub(ch.Since))
 		r.Step, r.StepSince = ch.Next, ch.At
 		c.count(&ch, r.Step, storage.RunCame, "", 0)
@@ -120,8 +142,10 @@ func (c *runsCase) batch() {
 		ids := slices.Sorted(maps.Keys(c.runs))
 		if len(ids) == 0 || rapid.IntRange(0, 3).Draw(c.T, "new") == 0 {
 			changes = append(changes, c.start())
+			c.note(&changes[len(changes)-1])
 		} else if ch, ok := c.goOn(c.runs[rapid.SampledFrom(ids).Draw(c.T, "run")]); ok {
 			changes = append(changes, ch)
+			c.note(&ch)
 		}
 	}
 	c.save(changes, nil, nil)
@@ -204,6 +228,12 @@ func (c *runsCase) check() {
 		n, err := c.db.CountJourneyRuns(ctx, f)
 		require.NoError(c, err)
 		require.Len(c, want, n)
+		effects, err := c.db.CountJourneyEffects(ctx, f)
+		require.NoError(c, err)
+		for _, r := range want {
+			effects -= c.effects[r.ID]
+		}
+		require.Zero(c, effects)
 		var walked []storage.JourneyRun
 		for cursor, more := "", true; more; more = cursor != "" {
 			var page []storage.JourneyRun
@@ -220,6 +250,9 @@ func (c *runsCase) check() {
 		got, err := c.db.JourneyRun(ctx, id)
 		require.NoError(c, err)
 		require.Equal(c, r, got)
+		log, err := c.db.JourneyLog(ctx, id)
+		require.NoError(c, err)
+		require.Equal(c, c.logs[id], log)
 	}
 	c.checkTriggers()
 	have := map[storage.JourneyCount]int64{}
@@ -257,7 +290,7 @@ func (c *runsCase) checkSums(have map[storage.JourneyCount]int64) {
 		switch {
 		case k.Step == "" && (k.What == storage.RunStarted || k.What == storage.RunRetried):
 			living += n
-		case k.Step == "" && k.What != storage.RunSkipped && k.What != storage.RunConverted:
+		case k.Step == "" && k.What != storage.RunSkipped && k.What != storage.RunConverted && k.What != storage.RunMailed:
 			living -= n
 		case k.What == storage.RunCame:
 			standing[k.Step] += n
@@ -280,7 +313,7 @@ func (c *runsCase) checkSums(have map[storage.JourneyCount]int64) {
 func TestRunsAndCountersOfJourneysFollowWhatHappenedThroughMergesErasuresAndCleaning(t *testing.T) {
 	db := storagetest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &runsCase{T: rt, t: t, db: db, at: noon, runs: map[string]*storage.JourneyRun{}, counts: map[storage.JourneyCount]int64{}, took: map[storage.JourneyCount]time.Duration{}}
+		c := &runsCase{T: rt, t: t, db: db, at: noon, runs: map[string]*storage.JourneyRun{}, counts: map[storage.JourneyCount]int64{}, took: map[storage.JourneyCount]time.Duration{}, logs: map[string][]storage.JourneyLogLine{}, effects: map[string]int64{}}
 		for i := range 4 {
 			c.contacts = append(c.contacts, uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i)).String())
 		}
@@ -373,4 +406,31 @@ FROM generate_series(1, 20000) AS n`, noon)
 	}
 	require.NotZero(t, read, plan)
 	require.LessOrEqual(t, read, 4*50, plan)
+}
+
+// A run that goes on and on keeps the beginning of its log, and says so of nothing else.
+func TestTheLogOfARunIsBounded(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	run := uuid.NewString()
+	for n := range 20 {
+		var changes []storage.JourneyChange
+		for i := range 50 {
+			kind := storage.RunStepped
+			if n+i == 0 {
+				kind = storage.RunStarted
+			}
+			changes = append(changes, storage.JourneyChange{
+				Kind: kind, At: noon, EnteredAt: noon, Since: noon, ContactID: run, JourneyID: "cart", Version: "1", RunID: run, Entry: 1,
+				Step: "a", Next: "a", Outcome: "it \"goes\"\ton", Error: strings.Repeat("é", 300),
+			})
+		}
+		require.NoError(t, db.InTx(t.Context(), func(tx *storage.Tx) error { return tx.SaveJourneyChanges(t.Context(), changes, nil, nil) }))
+	}
+	log, err := db.JourneyLog(t.Context(), run)
+	require.NoError(t, err)
+	require.Greater(t, len(log), 50)
+	require.Less(t, len(log), 200)
+	require.Equal(t, "it \"goes\"\ton", log[1].Detail)
+	require.Equal(t, strings.Repeat("é", 100)+"…", log[1].Error)
 }

@@ -3,14 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 
 	"github.com/hogstream/hogstream/definition"
+	"github.com/hogstream/hogstream/explain"
+	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/processors/enrich"
 	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
 )
 
 type enrichCmd struct {
@@ -76,27 +78,14 @@ func (c *enrichShowCmd) Run(ctx context.Context, out *output) error {
 		return err
 	}
 	defer p.db.Close()
-	contact, err := p.db.ContactNamed(ctx, c.UserID, schemas.KindExternal, schemas.KindAnonymous)
-	if err != nil {
-		return err
-	}
-	if contact == nil {
+	contact, shown, err := explain.New(p.db, nil, nil, predicate.DefaultLimits(), nil).Enrichments(ctx, c.UserID)
+	if errors.Is(err, explain.ErrNoContact) {
 		return fmt.Errorf("nobody is known as %q", c.UserID)
 	}
-	var state enrich.State
-	err = p.db.InTx(ctx, func(tx *storage.Tx) error {
-		found, err := tx.LoadDerived(ctx, enrich.Name, []string{contact.ID})
-		if err != nil || found.Contacts[contact.ID] == nil {
-			return err
-		}
-		state, err = enrich.DecodeState(found.Contacts[contact.ID].State)
-		return err
-	})
 	if err != nil {
 		return err
 	}
-	shown := state.Show()
-	return out.value(map[string]any{"contactId": contact.ID, "enrichments": shown}, func(w io.Writer) {
+	return out.value(map[string]any{"contactId": contact, "enrichments": shown}, func(w io.Writer) {
 		if len(shown) == 0 {
 			fmt.Fprintf(w, "%s was not asked about\n", c.UserID)
 			return

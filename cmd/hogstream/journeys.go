@@ -8,21 +8,23 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
 type journeysCmd struct {
-	Ls     journeysLsCmd     `cmd:"" help:"List journeys, with how many runs wait and ended."`
-	Show   journeysShowCmd   `cmd:"" help:"Show a journey: how many runs came to each step, went on, ended there and stand there."`
-	Runs   journeysRunsCmd   `cmd:"" help:"List runs of a journey, the newest first."`
-	Run    journeysRunCmd    `cmd:"" help:"Show a run."`
-	Enroll journeysEnrollCmd `cmd:"" help:"Enrol a contact by hand, those of a file, or the members of a bucket; the guards hold."`
-	Cancel journeysCancelCmd `cmd:"" help:"End a run, or many at once."`
-	Skip   journeysSkipCmd   `cmd:"" help:"End the open wait of a run, or of many, as if its time had come."`
-	Retry  journeysRetryCmd  `cmd:"" help:"Go on with a run that failed, or with many, at the step that did."`
-	Why    journeysWhyCmd    `cmd:"" help:"Say why a contact did not begin a journey, or how it stands with it."`
-	Pause  journeysPauseCmd  `cmd:"" help:"Have journeys enrol nobody and their runs stand still."`
-	Resume journeysResumeCmd `cmd:"" help:"Have paused journeys go on."`
+	Ls       journeysLsCmd       `cmd:"" help:"List journeys, with how many runs wait and ended."`
+	Show     journeysShowCmd     `cmd:"" help:"Show a journey: how many runs came to each step, went on, ended there and stand there."`
+	Runs     journeysRunsCmd     `cmd:"" help:"List runs of a journey, the newest first."`
+	Run      journeysRunCmd      `cmd:"" help:"Show a run."`
+	Enroll   journeysEnrollCmd   `cmd:"" help:"Enrol a contact by hand, those of a file, or the members of a bucket; the guards hold."`
+	Cancel   journeysCancelCmd   `cmd:"" help:"End a run, or many at once."`
+	Skip     journeysSkipCmd     `cmd:"" help:"End the open wait of a run, or of many, as if its time had come."`
+	Retry    journeysRetryCmd    `cmd:"" help:"Go on with a run that failed, or with many, at the step that did."`
+	Versions journeysVersionsCmd `cmd:"" help:"List versions of journeys: those in use, and those that runs belong to."`
+	Why      journeysWhyCmd      `cmd:"" help:"Say why a contact did not begin a journey, or how it stands with it."`
+	Pause    journeysPauseCmd    `cmd:"" help:"Have journeys enrol nobody and their runs stand still."`
+	Resume   journeysResumeCmd   `cmd:"" help:"Have paused journeys go on."`
 }
 
 const journeysPath = "/v1/admin/journeys"
@@ -182,6 +184,52 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 	})
 }
 
+type journeysVersionsCmd struct {
+	apiFlags
+	Unknown bool `help:"Only those that the process which answers cannot run."`
+}
+
+type journeyVersion struct {
+	JourneyID string `json:"journeyId"`
+	Version   string `json:"version"`
+	InUse     bool   `json:"inUse"`
+	Since     string `json:"since"`
+	Live      int64  `json:"live"`
+	Known     bool   `json:"known"`
+	Why       string `json:"why,omitempty"`
+}
+
+// Run lists versions.
+func (c *journeysVersionsCmd) Run(ctx context.Context, out *output) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	var page struct {
+		Versions []journeyVersion `json:"versions"`
+	}
+	if err := api.call(ctx, http.MethodGet, "/v1/admin/journey-versions", nil, nil, &page); err != nil {
+		return err
+	}
+	if c.Unknown {
+		page.Versions = slices.DeleteFunc(page.Versions, func(v journeyVersion) bool { return v.Known })
+	}
+	return out.value(page, func(w io.Writer) {
+		rows := make([][]string, len(page.Versions))
+		for i, v := range page.Versions {
+			state := "runs that began before"
+			switch {
+			case !v.Known:
+				state = "unknown here: " + v.Why
+			case v.InUse:
+				state = "in use"
+			}
+			rows[i] = []string{v.JourneyID, v.Version, strconv.FormatInt(v.Live, 10), v.Since, state}
+		}
+		table(w, []string{"journey", "version", "live runs", "since", "state"}, rows)
+	})
+}
+
 type journeysRunsCmd struct {
 	journeyFlags
 	Status string `help:"waiting, completed, exited or failed." enum:",waiting,completed,exited,failed" default:""`
@@ -223,17 +271,19 @@ func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
+	var raw json.RawMessage
+	if err := api.call(ctx, http.MethodGet, c.path(), nil, nil, &raw); err != nil {
+		return err
+	}
 	var answer struct {
-		State json.RawMessage `json:"state"`
+		State journeyRun     `json:"state"`
+		Logs  []loggedChange `json:"logs"`
 	}
-	if err := api.call(ctx, http.MethodGet, c.path(), nil, nil, &answer); err != nil {
+	if err := json.Unmarshal(raw, &answer); err != nil {
 		return err
 	}
-	var r journeyRun
-	if err := json.Unmarshal(answer.State, &r); err != nil {
-		return err
-	}
-	return out.value(answer.State, func(w io.Writer) {
+	r := &answer.State
+	return out.value(raw, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s of %s, version %s\n", r.ID, r.JourneyID, r.UserID, r.Version)
 		fmt.Fprintf(w, "  %s at %s since %s\n  began %s with record %s, entry %d\n", r.Status, r.CurrentNode, r.Since, r.CreatedAt, r.Trigger, r.EntryCount)
 		for _, line := range []struct {
@@ -244,7 +294,30 @@ func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 				fmt.Fprintf(w, "  %s: %s\n", line.what, *line.says)
 			}
 		}
+		fmt.Fprintln(w)
+		printLog(w, answer.Logs)
 	})
+}
+
+// loggedChange is something that happened to a run.
+type loggedChange struct {
+	From      *string `json:"fromNodeId"`
+	To        *string `json:"toNodeId"`
+	Action    string  `json:"action"`
+	CreatedAt string  `json:"createdAt"`
+	Detail    struct {
+		Outcome string `json:"outcome"`
+		Reason  string `json:"reason"`
+		Error   string `json:"error"`
+	} `json:"detail"`
+}
+
+func printLog(w io.Writer, lines []loggedChange) {
+	rows := make([][]string, len(lines))
+	for i, l := range lines {
+		rows[i] = []string{l.CreatedAt, l.Action, text(l.From), l.Detail.Outcome + l.Detail.Reason, text(l.To), l.Detail.Error}
+	}
+	table(w, []string{"at", "what", "step", "outcome", "next", "error"}, rows)
 }
 
 type journeysWhyCmd struct {

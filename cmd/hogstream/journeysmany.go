@@ -100,9 +100,10 @@ func (f *runsFlags) act(ctx context.Context, out *output, what string, extra map
 
 // runsPreview is what many runs come to.
 type runsPreview struct {
-	Total  int          `json:"total"`
-	Until  time.Time    `json:"until"`
-	Sample []journeyRun `json:"sample"`
+	Total   int          `json:"total"`
+	Until   time.Time    `json:"until"`
+	Sample  []journeyRun `json:"sample"`
+	Effects int64        `json:"effects"`
 }
 
 func (f *runsFlags) preview(ctx context.Context, api *client, path string, body map[string]any) (*runsPreview, error) {
@@ -164,7 +165,11 @@ func (c *journeysRetryCmd) Run(ctx context.Context, out *output) error {
 	if c.ID != "" {
 		return c.one().tell(ctx, out, http.MethodPost, "/retry", body)
 	}
-	return c.act(ctx, out, "retry", body, nil)
+	return c.act(ctx, out, "retry", body, func(w io.Writer, p *runsPreview) {
+		if c.FromStart && p.Effects > 0 {
+			fmt.Fprintf(w, "from the start: %d mails, calls, changes and events are done once more\n", p.Effects)
+		}
+	})
 }
 
 // tell has the processor do something with a run.

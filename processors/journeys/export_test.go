@@ -1,6 +1,16 @@
 package journeys
 
-import "github.com/hogstream/hogstream/storage"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hogstream/hogstream/processors/derive"
+	"github.com/hogstream/hogstream/storage"
+)
+
+// NewProcessor is the processor without the frame.
+func NewProcessor(opts Options, reg prometheus.Registerer) (derive.Processor[State], error) {
+	return newProcessor(opts, reg)
+}
 
 // EncodeState is the state of a contact as the processor keeps it.
 func EncodeState(s State) ([]byte, error) { return codec{}.Encode(s) }

@@ -88,6 +88,12 @@ func Versions(set *definition.Set) []storage.JourneyVersion {
 	return out
 }
 
+// Missing says which of some versions a program with these options cannot run, and why, by
+// id@version.
+func Missing(versions []storage.JourneyVersion, opts Options) map[string]error {
+	return Compile(&definition.Set{}, versions, opts).Failing()
+}
+
 // Compile makes the logic of a set, beside which these versions are kept. Definitions that
 // cannot be compiled are left out, as if they were removed; Failing says why.
 func Compile(set *definition.Set, kept []storage.JourneyVersion, opts Options) *Logic {

@@ -34,9 +34,15 @@ func newProcessor(opts Options, reg prometheus.Registerer) (*processor, error) {
 	}, []string{"journey"}), failing: prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "hogstream", Subsystem: "journeys", Name: "failing",
 		Help: "Journeys, and versions of them that runs belong to, that this process cannot run, such as windows beyond its EVENTS_RETENTION or what a later release wrote; their runs stay where they are.",
-	})}
+	}), reasons: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hogstream", Subsystem: "journeys", Name: "reasons_total",
+		Help: "Runs that exited and triggers that did not enrol (kind exited, skipped), by journey and reason; of these pairs those beyond the first 200 have the reason other. A batch that is run again counts again.",
+	}, []string{"journey", "kind", "reason"}), missing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "hogstream", Subsystem: "journeys", Name: "version_missing",
+		Help: "Whether this process cannot run a version of a journey that is in use or that runs may belong to: 1, or 0. At most 200 versions.",
+	}, []string{"journey", "version"})}
 	if reg != nil {
-		if err := errors.Join(reg.Register(p.runs), reg.Register(p.steps), reg.Register(p.failing)); err != nil {
+		if err := errors.Join(reg.Register(p.runs), reg.Register(p.steps), reg.Register(p.failing), reg.Register(p.reasons), reg.Register(p.missing)); err != nil {
 			return nil, fmt.Errorf("processor %s: register figures: %w", Name, err)
 		}
 	}
@@ -55,7 +61,10 @@ type processor struct {
 	runs    *prometheus.CounterVec
 	steps   *prometheus.CounterVec
 	failing prometheus.Gauge
+	reasons *prometheus.CounterVec
+	missing *prometheus.GaugeVec
 	labels  derive.Labels // journeys that have figures of their own
+	pairs   derive.Labels // journeys and reasons that have
 }
 
 // Name implements derive.Processor.
@@ -97,9 +106,25 @@ func (p *processor) compiled(ctx context.Context, tx *storage.Tx) (*Logic, error
 	if p.logic == nil || p.logic.version != set.Version {
 		p.logic = Compile(set, kept, p.opts)
 		p.failing.Set(float64(len(p.logic.Failing())))
+		p.lacks(kept)
 	}
 	p.noted = !changed
 	return p.logic, nil
+}
+
+// maxVersions is how many versions have a figure.
+const maxVersions = 200
+
+// lacks tells which of the versions that are kept this process cannot run.
+func (p *processor) lacks(kept []storage.JourneyVersion) {
+	p.missing.Reset()
+	for _, v := range kept[:min(len(kept), maxVersions)] {
+		missing := 0.0
+		if p.logic.Program(v.JourneyID, v.Version) == nil {
+			missing = 1
+		}
+		p.missing.WithLabelValues(v.JourneyID, v.Version).Set(missing)
+	}
 }
 
 // Save implements derive.Processor: it writes runs where they are looked up.
@@ -155,7 +180,7 @@ func row(contact string, partition int32, ch *machine.Change) storage.JourneyCha
 	return storage.JourneyChange{
 		Kind: ch.Kind, At: ch.At, ContactID: contact, Partition: partition, JourneyID: ch.Journey, Version: ch.Version, Key: ch.Key, RunID: ch.Run,
 		Arm: ch.Arm, Entry: ch.Entry, EnteredAt: ch.Entered, Step: ch.Step, Outcome: ch.Outcome, Since: ch.Since, Next: ch.Next,
-		Reason: ch.Reason, Error: ch.Error, TriggerID: ch.Trigger,
+		Reason: ch.Reason, Error: ch.Error, TriggerID: ch.Trigger, Does: ch.Does, Anew: ch.Anew,
 	}
 }
 
@@ -167,6 +192,14 @@ func (p *processor) count(changes []machine.Change) {
 			p.steps.WithLabelValues(p.labels.Of(c.Journey)).Inc()
 			continue
 		}
-		p.runs.WithLabelValues(p.labels.Of(c.Journey), c.Kind).Inc()
+		journey := p.labels.Of(c.Journey)
+		p.runs.WithLabelValues(journey, c.Kind).Inc()
+		if c.Kind == machine.Exited || c.Kind == machine.Skipped {
+			reason := c.Reason
+			if pair := journey + "\x00" + reason; p.pairs.Of(pair) != pair {
+				reason = "other"
+			}
+			p.reasons.WithLabelValues(journey, c.Kind, reason).Inc()
+		}
 	}
 }

@@ -24,14 +24,15 @@ var start = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 // stage is one contact, the journeys in use, and what was told.
 type stage struct {
-	t      testing.TB
-	set    definition.Set
-	kept   []storage.JourneyVersion
-	logic  *journeys.Logic
-	id     string
-	state  journeys.State
-	timers []derive.Timer
-	now    time.Time
+	t       testing.TB
+	set     definition.Set
+	kept    []storage.JourneyVersion
+	logic   *journeys.Logic
+	id      string
+	stepped journeys.State // as the last step left it, with its changes
+	state   journeys.State
+	timers  []derive.Timer
+	now     time.Time
 
 	anew    bool // the last step that said something
 	told    []string
@@ -102,6 +103,7 @@ func (s *stage) accept(result derive.Result[journeys.State], err error) {
 		s.anew = result.Anew
 	}
 	s.changes = append(s.changes, result.State.Changes()...)
+	s.stepped = result.State
 	s.state, s.timers = decoded(s.t, encoded(s.t, result.State)), result.Timers
 	s.tell(result.Outputs)
 }
