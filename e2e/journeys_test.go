@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,9 @@ steps:
     then: {timeout: [{email: {template: cart-3, props: {cart: {run: key}}}}]}
   - bucket: {add: reminded}
 `
+
+// cartJourneyLater is another version of it, for the runs that begin with it.
+const cartJourneyLater = cartJourney + "  - set: {reminded: {run: key}}\n"
 
 // heldJourney waits until it is told to go on.
 const heldJourney = `
@@ -204,7 +208,7 @@ func (s *shoppers) free() {
 }
 
 // Two processes share the work, for a while three; either of the first is killed now and then,
-// also while contacts with runs are merged and erased.
+// also while contacts with runs are merged and erased, and a journey is changed.
 func TestFaultEveryStepOfARunHappensOnceWhoeverIsKilled(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, shortLease(), shortSession())
@@ -228,6 +232,7 @@ func TestFaultEveryStepOfARunHappensOnceWhoeverIsKilled(t *testing.T) {
 				s.meet()
 			case 2:
 				s.erase()
+				w.apply(map[string]string{"buckets/reminded.yaml": remindedBucket, "journeys/cart.yaml": cartJourneyLater, "journeys/held.yaml": heldJourney})
 			case 3:
 				third.stop()
 				s.free()
@@ -249,12 +254,12 @@ func TestFaultEveryStepOfARunHappensOnceWhoeverIsKilled(t *testing.T) {
 
 // runStory is what was told of a run.
 type runStory struct {
-	journey, key, user string
-	contacts           map[string]bool
-	at                 int // the node where it stands
-	came               map[string]time.Time
-	ended, reason      string
-	left               []string // what steps left behind: cart-1, shop, …
+	journey, version, key, user string
+
+	at            int // the node where it stands
+	came          map[string]time.Time
+	ended, reason string
+	left          []string // what steps left behind: cart-1, cart.reminded, …
 }
 
 const endedRuns = 2*cartRounds*cartUsers + 3*heldPairs
@@ -301,20 +306,16 @@ func (w *world) runStories() map[string]*runStory {
 	t := w.t
 	t.Helper()
 	programs := map[string]*journeys.Program{}
-	for _, text := range []string{cartJourney, heldJourney} {
+	for _, text := range []string{cartJourney, cartJourneyLater, heldJourney} {
 		j, err := journeys.ParseYAML("", []byte(text))
 		require.NoError(t, err)
-		programs[j.ID], err = journeys.Compile(j, journeys.Options{})
+		p, err := journeys.Compile(j, journeys.Options{})
 		require.NoError(t, err)
+		programs[p.Version()] = p
 	}
 	stories, ids, numbers := map[string]*runStory{}, map[string]bool{}, map[string]int64{}
-	begun := map[string]string{}
-	for _, r := range w.read(schemas.TopicLifecycle) {
-		if !strings.HasPrefix(r.Type, "journey.") {
-			continue
-		}
-		f, err := w.codec.DecodeFact(r.Value)
-		require.NoError(t, err)
+	begun, versions := map[string]string{}, map[string]bool{}
+	for _, f := range w.journeyFacts() {
 		require.False(t, ids[f.ID], "fact %s stands on its topic more than once", f.ID)
 		ids[f.ID] = true
 		numbers[f.ContactID]++
@@ -322,7 +323,7 @@ func (w *world) runStories() map[string]*runStory {
 		s := stories[f.Journey.StateID]
 		if f.Type == schemas.FactJourneyStarted {
 			require.Nil(t, s, "a run that begins twice")
-			s = &runStory{journey: f.Journey.JourneyID, key: *f.Journey.Key, contacts: map[string]bool{}, came: map[string]time.Time{}}
+			s = &runStory{journey: f.Journey.JourneyID, version: *f.Journey.Version, key: *f.Journey.Key, came: map[string]time.Time{}}
 			if f.UserID != nil {
 				s.user = *f.UserID
 			} else {
@@ -334,9 +335,26 @@ func (w *world) runStories() map[string]*runStory {
 			begun[one] = f.Journey.StateID
 		}
 		require.NotNil(t, s, "a fact of a run that did not begin: %+v", f.Journey)
-		s.take(t, programs[s.journey], f)
+		s.take(t, programs[s.version], f)
+		versions[s.version] = true
 	}
+	require.Len(t, versions, len(programs), "runs of each version")
 	return stories
+}
+
+// journeyFacts are what was told of runs, in its order: that of a contact stands on one
+// partition, and the survivor of a merge goes on after its loser.
+func (w *world) journeyFacts() (all []*schemas.Fact) {
+	w.t.Helper()
+	for _, r := range w.read(schemas.TopicLifecycle) {
+		if strings.HasPrefix(r.Type, "journey.") {
+			f, err := w.codec.DecodeFact(r.Value)
+			require.NoError(w.t, err)
+			all = append(all, f)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *schemas.Fact) int { return a.OccurredAt.Compare(b.OccurredAt) })
+	return all
 }
 
 // take goes on with what is told: from a node there is an edge for the outcome, or an end.
@@ -344,8 +362,7 @@ func (s *runStory) take(t *testing.T, p *journeys.Program, f *schemas.Fact) {
 	t.Helper()
 	about := fmt.Sprintf("%s of %s, key %s: %v", f.Type, s.user, s.key, f.Journey)
 	require.Empty(t, s.ended, "%s: it has ended", about)
-	require.Equal(t, s.key, *f.Journey.Key, about)
-	s.contacts[f.ContactID] = true
+	require.Equal(t, []string{s.version, s.key}, []string{*f.Journey.Version, *f.Journey.Key}, about)
 	switch f.Type {
 	case schemas.FactJourneyStarted:
 		s.came[p.Nodes()[0].ID] = f.OccurredAt

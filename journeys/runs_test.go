@@ -87,6 +87,34 @@ steps:
 	require.Equal(t, []string{sent[*schemas.Outbox](s)[0].ID}, s.cancels)
 }
 
+// A destination that answers twice, late or never: a call comes to one outcome, and what comes
+// after it, or for a run that has ended, does nothing.
+func TestACallComesToOneOutcomeWheneverItIsAnswered(t *testing.T) {
+	text := steps("steps: [{call: {destination: crm, timeout: 6h, failed: continue}}, {wait: 1d}, {call: {destination: crm, timeout: 6h}}]")
+	asked := func(s *stage, n int) string { return sent[*schemas.Outbox](s)[n].ID }
+	s := newStage(t, text)
+	s.event("start", `{}`)
+	s.pass(5*time.Hour + 59*time.Minute) // it failed for hours
+	s.receipt(asked(s, 0), schemas.ReceiptAccepted, `{}`)
+	s.receipt(asked(s, 0), schemas.ReceiptAccepted, `{}`)
+	s.pass(day)
+	s.receipt(asked(s, 0), schemas.ReceiptAccepted, `{}`) // while another call is waited for
+	s.tells("started", "step call-0 accepted", "step wait-1 next")
+	s.pass(7 * time.Hour)
+	s.receipt(asked(s, 1), schemas.ReceiptAccepted, `{}`)
+	s.tells("started", "step call-0 accepted", "step wait-1 next", "failed call-2 call to crm: no answer came in time")
+	require.Equal(t, []string{asked(s, 1)}, s.cancels)
+
+	s = newStage(t, text)
+	s.event("start", `{}`)
+	s.receipt(asked(s, 0), schemas.ReceiptExpired, ``)
+	s.receipt(asked(s, 0), schemas.ReceiptAccepted, `{}`)
+	s.tells("started", "step call-0 failed")
+	s.command(journeys.Command{What: journeys.CommandCancel, Run: s.s.Runs()[0].ID})
+	s.receipt(asked(s, 0), schemas.ReceiptAccepted, `{}`)
+	s.tells("started", "step call-0 failed", "exited wait-1 cancelled")
+}
+
 // J4: a failed run goes on at the failed step; from the start is another command.
 func TestAFailedRunIsTriedAgain(t *testing.T) {
 	text := steps("steps: [{email: {template: one}}, {call: {destination: crm}}, {email: {template: two}}]")

@@ -1,11 +1,14 @@
 package journeys_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/schemas"
 )
 
@@ -179,4 +182,26 @@ steps:
 		s.pass(60 * day)
 		s.tells("started", "step trial reached", "step email-1 next", "completed")
 	})
+}
+
+// J1: trigger and awaited event of many contacts come back to back, and no wait is missed.
+func TestNoneOfManyWaitsMissesWhatComesRightBehindItsTrigger(t *testing.T) {
+	s := newStage(t, steps("steps: [{waitFor: {any: [{event: paid}], timeout: 1h}}]"))
+	const pairs = 10_000
+	for n := range pairs {
+		contact := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n)).String()
+		state := journeys.State{}
+		var told []string
+		for i, name := range []string{"start", "paid"} {
+			e := &schemas.Event{ID: uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n, name)).String(), ContactID: contact, Name: name, Properties: "{}", OccurredAt: s.now, ReceivedAt: s.now}
+			r, err := s.m.Step(state, &journeys.Input{ID: e.ID, ContactID: contact, OccurredAt: s.now, Event: e}, s.facts, s.now)
+			require.NoError(t, err)
+			require.Equal(t, i == 0, !r.Due.IsZero(), "the wait is open between the two")
+			state = r.State
+			for _, c := range state.Changes() {
+				told = append(told, c.Kind+c.Outcome)
+			}
+		}
+		require.Equal(t, []string{"started", "steppaid", "completed"}, told)
+	}
 }

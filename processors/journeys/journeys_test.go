@@ -245,6 +245,22 @@ func TestNothingIsLostOfRunsThatAreTakenOverAnew(t *testing.T) {
 	s.says("started b", "step b email-0 next", "completed b")
 }
 
+// A change of definitions that comes while a wait is overdue makes it no later.
+func TestWhatWasDueBeforeAFillingIsAsInTime(t *testing.T) {
+	s := newStage(t, written("b", waiting), written("c", "trigger: {event: start}\nsteps: [{wait: 2d}, {wait: 6h}, {wait: 10d}]\n"))
+	s.event("start")
+	s.told = nil
+	s.use(written("b", waiting), written("c", "trigger: {event: start}\nsteps: [{wait: 3d}]\n"), written("d", branching))
+	s.now = s.now.Add(2*day + 7*time.Hour)
+	s.refill()
+	s.says("step b wait-0 next", "step b email-1 next", "completed b", "step c wait-0 next", "step c wait-1 next")
+	var at []time.Duration
+	for _, c := range s.changes[2:] {
+		at = append(at, c.At.Sub(start))
+	}
+	require.Equal(t, []time.Duration{day, day, day, 2 * day, 2*day + 6*time.Hour}, at)
+}
+
 // Facts of journeys that follow from one another in a circle leave the contact as it is, until
 // the definitions are mended.
 func TestACircleOfWhatIsTakenOverAnewLeavesTheRunsStanding(t *testing.T) {
@@ -396,4 +412,27 @@ func TestReactionsAndCodeRunLikeAnyOther(t *testing.T) {
 
 	without := journeys.Compile(&s.set, nil, journeys.Options{Limits: predicate.DefaultLimits()})
 	require.ErrorContains(t, without.Failing()["code"], "is not in this program")
+}
+
+// Acceptance case 34: which journeys there are, or are switched off, is nothing to the reactions
+// of a bucket; those of a bucket that is switched off enrol nobody.
+func TestReactionsAreSwitchedWithTheirBucketAlone(t *testing.T) {
+	s := newStage(t)
+	off := strings.Replace(written("other", waiting), "enabled: true", "enabled: false", 1)
+	with := func(enabled bool) {
+		s.use(off)
+		s.set.Buckets[0].On = machine.Reactions{{On: machine.OnEnter, Steps: []machine.Step{{Email: &machine.Email{Template: "welcome"}}}}}
+		s.set.Buckets[0].Enabled, s.set.Buckets[0].Revision = enabled, s.set.Version
+		set := s.set
+		s.logic = journeys.Compile(&set, s.kept, journeys.Options{Limits: predicate.DefaultLimits()})
+		require.Empty(t, s.logic.Failing())
+		s.refill()
+	}
+	with(true)
+	s.transition("", "keen", "entered", 1)
+	s.says("started bucket-keen-on-enter", "step bucket-keen-on-enter email-0 next", "completed bucket-keen-on-enter")
+	with(false)
+	s.transition("", "keen", "entered", 2)
+	s.says("skipped bucket-keen-on-enter journey_disabled")
+	require.Len(t, s.effects, 1)
 }

@@ -203,15 +203,28 @@ func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, [
 }
 
 // Refill implements derive.Refills. Runs of journeys that have changed exit, where those say
-// so, and runs that stood still go on.
+// so, and runs that stood still go on. What was due before is done before, with the
+// definitions that have not changed and as of when it was due.
 func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[State], error) {
-	w := &work{l: l, d: l.whole(), s: s.clone(), now: now, changed: true}
-	l.since(s.version).set.Fit(&w.s.facts)
+	w := &work{l: l, d: l.since(s.version), s: s.clone(), now: now, changed: true}
+	w.d.set.Fit(&w.s.facts)
+	var due derive.Result[State]
+	if w.s.runs.GoesOn() {
+		var err error
+		if due, err = w.step(func() (machine.Result, error) {
+			return w.d.m.Step(w.s.runs, &machine.Input{ContactID: k.Contact.ID}, w, now)
+		}); err != nil {
+			return due, err
+		}
+	}
+	w.d = l.whole()
 	var history predicate.State
 	w.know(k, &history)
 	w.d.set.Fill(&w.s.facts, &history)
 	w.s.version = l.version
-	return w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
+	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
+	result.Outputs, result.Cancel = slices.Concat(due.Outputs, result.Outputs), slices.Concat(due.Cancel, result.Cancel)
+	return result, err
 }
 
 // know applies what Postgres knows: the row to the state, and the events to history, which
