@@ -97,7 +97,7 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// treeCPU is what a process and its children have used.
+// treeCPU is what a process and its children have used, those that have ended too.
 func treeCPU(pid int) time.Duration {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -112,10 +112,14 @@ func treeCPU(pid int) time.Duration {
 		// The name, in parentheses, may hold anything; what follows is numbers.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		own, _, _ := strings.Cut(strings.TrimPrefix(path, "/proc/"), "/")
-		if len(fields) < 13 || own != strconv.Itoa(pid) && fields[1] != strconv.Itoa(pid) {
+		if len(fields) < 15 || own != strconv.Itoa(pid) && fields[1] != strconv.Itoa(pid) {
 			continue
 		}
-		for _, f := range fields[11:13] { // utime, stime
+		times := fields[11:13] // utime, stime
+		if own == strconv.Itoa(pid) {
+			times = fields[11:15] // and cutime, cstime: of children that have ended
+		}
+		for _, f := range times {
 			n, err := strconv.ParseInt(f, 10, 64)
 			if err == nil {
 				ticks += n
