@@ -37,34 +37,20 @@ func sleepingBench(ctx context.Context, cfg Config) (_ *section, err error) {
 		return nil, err
 	}
 	count := thousands(float64(s.all))
-	each := func(of map[string]int64, n int) (figures []figure) {
-		for _, table := range sleepingTables {
-			figures = append(figures, costFigure(fmt.Sprintf("of it, %s, of %s runs", table, thousands(float64(n))), "bytes", []float64{float64(of[table]) / float64(n)}, 0))
-		}
-		return figures
-	}
-	sum := func(of map[string]int64, n int) []float64 {
-		total := int64(0)
-		for _, size := range of {
-			total += size
-		}
-		return []float64{float64(total) / float64(n)}
-	}
 	figures := []figure{
 		costFigure("memory that "+count+" sleeping runs add to a process", "MiB", []float64{max(0, s.many.MiB-s.none.MiB)}, 16),
 		costFigure("CPU that they add to the process and to Postgres, of one core", "%", []float64{max(0, s.many.share()-s.none.share())}, 1),
-		costFigure("Postgres keeps of a run and its contact, with indexes and dead rows, of "+thousands(float64(s.begun()))+" that events began", "bytes", sum(s.real, s.begun()), 1024),
 	}
-	figures = append(figures, each(s.real, s.begun())...)
-	figures = append(figures, costFigure("Postgres keeps of a run and its contact, of "+count, "bytes", sum(s.copied, s.all), 1024))
-	figures = append(figures, each(s.copied, s.all)...)
+	figures = append(figures, s.kept(s.real, s.begun())...)
+	figures = append(figures, s.kept(s.copied, s.all)...)
 	figures = append(figures,
+		costFigure("Postgres keeps for `journeys` of a contact without a run", "bytes", []float64{s.before.each(s.begun())}, 0),
 		costFigure("memory of the process without runs", "MiB", []float64{s.none.MiB}, 0),
 		costFigure("CPU of process and Postgres without runs, of one core", "%", []float64{s.none.share()}, 0))
 	return &section{
 		title: "Runs that sleep",
-		about: fmt.Sprintf("%s contacts begin a journey by an event, through `identity`, `contacts` and `journeys`, and wait for a month: the size of all that `journeys` keeps of them, its state of the contact, its "+
-			"timer, the run and the counters, with indexes, toast and what updates have left behind. Their rows are then copied until there are %s, each of another contact. Memory and CPU are those of "+
+		about: fmt.Sprintf("%s contacts begin a journey by an event, through `identity`, `contacts` and `journeys`, and wait for a month: what the tables grow by that `journeys` writes, its states of contacts, "+
+			"timers, runs and counters, with indexes, toast and what updates have left behind. Their rows are then copied until there are %s, each of another contact. Memory and CPU are those of "+
 			"a process of its own with the three processors and the ticker, after a collection and over %s, with these runs against none.",
 			thousands(float64(s.begun())), count, sleeperFor),
 		figures: figures,
@@ -77,9 +63,34 @@ var sleepingTables = []string{"derived_contacts", "timers", "journey_runs", "jou
 // sleeping is what was measured.
 type sleeping struct {
 	pathRun
-	all          int
-	real, copied map[string]int64 // bytes, by table
-	none, many   rest
+	all                  int
+	before, real, copied tableSizes
+	none, many           rest
+}
+
+// tableSizes are bytes, by table.
+type tableSizes map[string]int64
+
+// each is how much of them there is for each of n.
+func (t tableSizes) each(n int) float64 {
+	sum := int64(0)
+	for _, size := range t {
+		sum += size
+	}
+	return float64(sum) / float64(n)
+}
+
+// kept are the figures of what Postgres keeps when there are n runs.
+func (s *sleeping) kept(of tableSizes, n int) []figure {
+	count := thousands(float64(n))
+	figures := []figure{
+		costFigure("Postgres keeps more of a contact with a run than of one without, of "+count, "bytes", []float64{of.each(n) - s.before.each(s.begun())}, 1024),
+		costFigure("Postgres keeps for `journeys` of a contact with a run, of "+count, "bytes", []float64{of.each(n)}, 0),
+	}
+	for _, table := range sleepingTables {
+		figures = append(figures, costFigure(fmt.Sprintf("of it, `%s`, of %s", table, count), "bytes", []float64{float64(of[table]) / float64(n)}, 0))
+	}
+	return figures
 }
 
 // rest is what a process uses that has nothing to do.
@@ -102,6 +113,9 @@ func (s *sleeping) measure(ctx context.Context) (err error) {
 		return err
 	}
 	if s.none, err = s.rest(ctx); err != nil {
+		return err
+	}
+	if s.before, err = s.sizes(ctx); err != nil {
 		return err
 	}
 	if err := s.wake(ctx); err != nil {
@@ -180,8 +194,8 @@ FROM copies AS c JOIN journey_runs AS r ON r.contact_id = c.model`,
 }
 
 // sizes are what tables take, with their indexes and all.
-func (s *sleeping) sizes(ctx context.Context) (map[string]int64, error) {
-	sizes := map[string]int64{}
+func (s *sleeping) sizes(ctx context.Context) (tableSizes, error) {
+	sizes := tableSizes{}
 	for _, table := range sleepingTables {
 		var size int64
 		if err := s.env.sql.QueryRow(ctx, `SELECT pg_total_relation_size($1::text::regclass)`, table).Scan(&size); err != nil {

@@ -265,6 +265,9 @@ func (f *Frame[S]) Clear(ctx context.Context, tx *storage.Tx) error {
 func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) (batch, fills []*incoming, err error) {
 	batch = make([]*incoming, 0, len(b.Records))
 	for _, r := range b.Records {
+		if isUnwanted(r, logic) {
+			continue
+		}
 		in, err := decode(f.codec, r)
 		if err == nil && uuid.Validate(string(r.Key)) != nil {
 			err = fmt.Errorf("the key is no contact's id: %w", schemas.ErrUndecodable)
@@ -297,6 +300,13 @@ func (f *Frame[S]) decode(b *loop.Batch, logic Logic[S]) (batch, fills []*incomi
 		return cmp.Or(cmp.Compare(a.era, b.era), cmp.Compare(a.seq, b.seq))
 	})
 	return batch, fills, nil
+}
+
+// isUnwanted says, by its headers alone, that a record is a derived fact of no interest, as
+// most that are told of runs are to buckets, and all of its own to a processor: it is not
+// decoded.
+func isUnwanted[S any](r *stream.Record, logic Logic[S]) bool {
+	return r.Topic == schemas.TopicLifecycle && r.Seq == 0 && r.Type != "" && !logic.Wants(r.Type)
 }
 
 func (f *Frame[S]) isFill(in *incoming) bool {
