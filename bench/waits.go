@@ -12,7 +12,8 @@ import (
 
 const (
 	timedMail  = "timed"
-	waitsApart = 60 * time.Second // from where runs begin to their time, and as long again for 100,000
+	waitsApart = 30 * time.Second // from where runs begin to their time, and as long again for 100,000
+	waitsAlone = time.Minute      // until those that end alone
 	waitsBatch = 500
 )
 
@@ -62,7 +63,7 @@ func (m *midnight) measureWaits(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	due := time.Now().Add(waitsApart + time.Duration(m.timers)*waitsApart/midnightTimers).Truncate(time.Second)
-	alone := due.Add(90 * time.Second)
+	alone := due.Add(waitsAlone)
 	if err := m.beginWaits(ctx, l, due, alone); err != nil {
 		return err
 	}
