@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+
+	"github.com/google/uuid"
 )
 
 type journeysCmd struct {
@@ -91,14 +93,33 @@ type journeyFlags struct {
 
 func (f *journeyFlags) path() string { return journeysPath + "/" + url.PathEscape(f.Journey) }
 
-// runFlags name a run.
+// runFlags name a run. Its id alone is enough, for it is that of no other journey's.
 type runFlags struct {
-	journeyFlags
-	ID string `arg:"" name:"run" help:"Id of the run."`
+	apiFlags
+	Journey string `arg:"" help:"Id of the journey; may be left out before that of a run."`
+	ID      string `arg:"" name:"run" optional:"" help:"Id of the run."`
 }
 
 func (f *runFlags) path() string {
-	return f.journeyFlags.path() + "/states/" + url.PathEscape(f.ID)
+	return journeysPath + "/" + url.PathEscape(f.Journey) + "/states/" + url.PathEscape(f.ID)
+}
+
+// whose has the journey of a run looked up when only the run is named.
+func (f *runFlags) whose(ctx context.Context, api *client) error {
+	if f.ID != "" {
+		return nil
+	}
+	if uuid.Validate(f.Journey) != nil {
+		return fmt.Errorf("<run>: %q is no id of a run: give one of those that hogstream journeys runs %[1]s shows", f.Journey)
+	}
+	var answer struct {
+		State journeyRun `json:"state"`
+	}
+	if err := api.call(ctx, http.MethodGet, "/v1/admin/journey-logs/"+url.PathEscape(f.Journey), nil, nil, &answer); err != nil {
+		return err
+	}
+	f.Journey, f.ID = answer.State.JourneyID, answer.State.ID
+	return nil
 }
 
 type journeysLsCmd struct{ apiFlags }
@@ -269,6 +290,9 @@ type journeysRunCmd struct{ runFlags }
 func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 	api, err := c.client()
 	if err != nil {
+		return err
+	}
+	if err := c.whose(ctx, api); err != nil {
 		return err
 	}
 	var raw json.RawMessage

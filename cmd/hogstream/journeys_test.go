@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -15,4 +18,26 @@ func TestAFileOfContactsToEnrolHasAnIDOrAnObjectALine(t *testing.T) {
 		_, err := readUsers(strings.NewReader("u1\n" + bad))
 		require.ErrorContains(t, err, "line 2", bad)
 	}
+}
+
+func TestARunIsNamedByItsIDAloneOrBehindItsJourney(t *testing.T) {
+	const id = "d103f675-20c7-5035-ac10-8aa69753be0d"
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v1/admin"))
+		fmt.Fprintf(w, `{"state":{"id":%q,"journeyId":"cart"}}`, id)
+	}))
+	t.Cleanup(server.Close)
+	call := func(args ...string) []string {
+		asked = nil
+		require.Zero(t, run(t.Context(), append(append([]string{"journeys"}, args...), "--url", server.URL, "--key", "k")))
+		return asked
+	}
+	for what, want := range map[string]string{"run": "GET /journeys/cart/states/" + id, "cancel": "DELETE /journeys/cart/states/" + id, "skip": "POST /journeys/cart/states/" + id + "/skip", "retry": "POST /journeys/cart/states/" + id + "/retry"} {
+		require.Equal(t, []string{"GET /journey-logs/" + id, want}, call(what, id))
+		require.Equal(t, []string{want}, call(what, "cart", id))
+	}
+	asked = nil
+	require.Equal(t, 1, run(t.Context(), []string{"journeys", "run", "cart", "--url", server.URL, "--key", "k"}))
+	require.Empty(t, asked, "what is no id is not asked for")
 }

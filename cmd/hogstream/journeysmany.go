@@ -10,13 +10,15 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hogstream/hogstream/schemas"
 )
 
 // runsFlags say what is done to one run, or to many.
 type runsFlags struct {
 	journeyFlags
-	ID         string `arg:"" name:"run" optional:"" help:"Id of the run; without, all runs are meant that the flags leave."`
+	ID         string `arg:"" name:"run" optional:"" help:"Id of the run, which may also stand alone; without, all runs are meant that the flags leave."`
 	Of         string `help:"Only runs of this version of the journey." placeholder:"VERSION"`
 	Step       string `help:"Only those at this step."`
 	Reason     string `help:"Only those that ended for this reason."`
@@ -29,7 +31,10 @@ type runsFlags struct {
 	Yes        bool   `help:"Of many runs: do not ask." short:"y"`
 }
 
-func (f *runsFlags) one() *runFlags { return &runFlags{f.journeyFlags, f.ID} }
+// isOne says whether a single run is named, by its id alone or behind its journey.
+func (f *runsFlags) isOne() bool { return f.ID != "" || uuid.Validate(f.Journey) == nil }
+
+func (f *runsFlags) one() *runFlags { return &runFlags{f.apiFlags, f.Journey, f.ID} }
 
 // body is the request for many runs.
 func (f *runsFlags) body(now time.Time) (map[string]any, error) {
@@ -138,7 +143,7 @@ type journeysCancelCmd struct{ runsFlags }
 
 // Run ends a run, or many.
 func (c *journeysCancelCmd) Run(ctx context.Context, out *output) error {
-	if c.ID != "" {
+	if c.isOne() {
 		return c.one().tell(ctx, out, http.MethodDelete, "", nil)
 	}
 	return c.act(ctx, out, "cancel", nil, nil)
@@ -148,7 +153,7 @@ type journeysSkipCmd struct{ runsFlags }
 
 // Run ends the open wait of a run, or of many.
 func (c *journeysSkipCmd) Run(ctx context.Context, out *output) error {
-	if c.ID != "" {
+	if c.isOne() {
 		return c.one().tell(ctx, out, http.MethodPost, "/skip", nil)
 	}
 	return c.act(ctx, out, "skip", nil, nil)
@@ -162,7 +167,7 @@ type journeysRetryCmd struct {
 // Run goes on with a run that failed, or with many.
 func (c *journeysRetryCmd) Run(ctx context.Context, out *output) error {
 	body := map[string]any{"fromStart": c.FromStart}
-	if c.ID != "" {
+	if c.isOne() {
 		return c.one().tell(ctx, out, http.MethodPost, "/retry", body)
 	}
 	return c.act(ctx, out, "retry", body, func(w io.Writer, p *runsPreview) {
@@ -178,12 +183,15 @@ func (f *runFlags) tell(ctx context.Context, out *output, method, path string, b
 	if err != nil {
 		return err
 	}
+	if err := f.whose(ctx, api); err != nil {
+		return err
+	}
 	var answer json.RawMessage
 	if err := api.call(ctx, method, f.path()+path, nil, body, &answer); err != nil {
 		return err
 	}
 	return out.value(answer, func(w io.Writer) {
-		fmt.Fprintf(w, "told: hogstream journeys run %s %s shows what came of it\n", f.Journey, f.ID)
+		fmt.Fprintf(w, "told: hogstream journeys run %s shows what came of it\n", f.ID)
 	})
 }
 
