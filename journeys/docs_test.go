@@ -84,7 +84,7 @@ func TestWhoBeginsAgainIsAsTheDocumentsSay(t *testing.T) {
 	require.True(t, found)
 	table, _, _ = strings.Cut(table, "\n## ")
 	cells := 0
-	for _, row := range regexp.MustCompile("(?m)^\\| ([a-z].*?) \\| (.*?) \\| (.*?) \\| (.*?) \\|$").FindAllStringSubmatch(table, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| ([a-z].*?) \| (.*?) \| (.*?) \| (.*?) \|$`).FindAllStringSubmatch(table, -1) {
 		if row[1] == "the run before" {
 			continue
 		}
