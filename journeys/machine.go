@@ -216,6 +216,7 @@ func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, 
 	default:
 		w.own()
 		err = w.catchUp(packed.Micros(now))
+		w.begin(packed.Micros(now))
 	}
 	if err != nil {
 		return Result{}, err

@@ -567,8 +567,33 @@ func (w *work) ticks(until int64) {
 // result is what the step comes to.
 func (w *work) result() Result {
 	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Jobs: w.jobs, JobsOver: w.jobsOver, Anew: len(w.out) > 0 && !w.caused}
-	if due := w.needed(); due != packed.Never {
+	due := w.needed()
+	for i := range w.s.runs {
+		if r := &w.s.runs[i]; !r.failed && w.awake(r) && w.m.Program(r.journey, r.version) == nil {
+			due = min(due, w.lookedFor(r))
+		}
+	}
+	if due != packed.Never {
 		out.Due = packed.Instant(due)
 	}
 	return out
+}
+
+// Bounds of how soon a run is looked for again whose version is not known here.
+const (
+	soonest = int64(time.Minute / time.Microsecond)
+	latest  = int64(time.Hour / time.Microsecond)
+)
+
+// lookedFor is when a run whose version is not known here is to be stepped again, in the hope
+// that it is by who knows it: when it is due and, from then on, ever more seldom.
+func (w *work) lookedFor(r *run) int64 {
+	due := min(packed.OrNever(r.due), packed.OrNever(r.next))
+	if !r.waits {
+		due = r.since
+	}
+	if due > w.at {
+		return due
+	}
+	return w.at + min(max((w.at-due)/2, soonest), latest)
 }
