@@ -252,6 +252,57 @@ func TestFaultEveryStepOfARunHappensOnceWhoeverIsKilled(t *testing.T) {
 	})
 }
 
+// The command that rebuilds the processor has everybody taken over anew: runs go on where they
+// stood, and nothing that they did is done again.
+func TestRunsGoOnWhenTheirProcessorWasRebuilt(t *testing.T) {
+	beside(t)
+	w := newWorld(t, shortLease(), shortSession())
+	p := w.serve("one")
+	w.apply(map[string]string{"journeys/held.yaml": heldJourney})
+	w.waitTakenOver("journeys")
+	s := &shoppers{w: w, c: w.client()}
+	s.hold()
+	w.waitProcessed()
+	p.stop()
+	told := len(w.read(schemas.TopicLifecycle))
+	w.eventually("the sessions to run out", func(context.Context) error {
+		_, err := w.tryCLI("processors", "rebuild", "journeys")
+		return err
+	})
+	p.start()
+	p.waitReady()
+	w.waitTakenOver("journeys")
+	require.Len(t, w.read(schemas.TopicLifecycle), told, "a take-over tells nothing")
+	s.free()
+	var anons []event
+	for i := range heldPairs {
+		anons = append(anons, s.event("held.freed", "", fmt.Sprint("an", i), ""))
+	}
+	s.send(anons...)
+	w.eventually("a mail of each run", func(context.Context) error { return w.wantRecords(schemas.TopicEmailRequests, heldRuns) })
+	w.eventually("all ends to be told", func(context.Context) error {
+		ends := 0
+		for _, f := range w.journeyFacts() {
+			if f.Type == schemas.FactJourneyCompleted {
+				ends++
+			}
+		}
+		if ends != heldRuns {
+			return fmt.Errorf("%d of %d are", ends, heldRuns)
+		}
+		return nil
+	})
+	runs := map[string]bool{}
+	for _, r := range w.read(schemas.TopicEmailRequests) {
+		m, err := w.codec.DecodeEmailRequest(r.Value)
+		require.NoError(t, err)
+		runs[*m.JourneyStateID] = true
+	}
+	require.Len(t, runs, heldRuns, "each run asks for its mail once")
+	require.Empty(t, w.read(schemas.TopicDeadLetters))
+	p.stop()
+}
+
 // runStory is what was told of a run.
 type runStory struct {
 	journey, version, key, user string
