@@ -180,8 +180,8 @@ SELECT d.processor, c.id, d.partition, d.state, d.seq, d.era, d.written, d.epoch
 FROM copies AS c JOIN derived_contacts AS d ON d.contact_id = c.model`,
 		`INSERT INTO timers (owner, contact_id, what, partition, due, epoch, hops, armed_at)
 SELECT t.owner, c.id, t.what, t.partition, t.due, t.epoch, t.hops, t.armed_at FROM copies AS c JOIN timers AS t ON t.contact_id = c.model`,
-		`INSERT INTO journey_runs (run_id, contact_id, journey_id, version, key, arm, entry, status, node, node_since, entered_at, trigger_id)
-SELECT c.run, c.id, r.journey_id, r.version, r.key, r.arm, r.entry, r.status, r.node, r.node_since, r.entered_at, r.trigger_id
+		`INSERT INTO journey_runs (run_id, contact_id, journey_id, version, key, arm, entry, status, node, node_since, entered_at, trigger_id, log, effects)
+SELECT c.run, c.id, r.journey_id, r.version, r.key, r.arm, r.entry, r.status, r.node, r.node_since, r.entered_at, r.trigger_id, r.log, r.effects
 FROM copies AS c JOIN journey_runs AS r ON r.contact_id = c.model`,
 	} {
 		if _, err := s.env.sql.Exec(ctx, sql); err != nil {
