@@ -12,12 +12,12 @@ type Shown struct {
 	Holds      bool             `json:"holds"` // the condition, when it was looked at last
 	Calls      int64            `json:"calls"` // so far
 	UnderWay   bool             `json:"underWay"`
-	AskedAt    *schemas.ISOTime `json:"askedAt"`
-	Outcome    string           `json:"outcome,omitempty"` // of the last call that ended
-	Detail     string           `json:"detail,omitempty"`  // of a failure
-	Failures   int              `json:"failures"`          // in a row
-	NextAt     *schemas.ISOTime `json:"nextAt"`            // when it is asked, unless something else triggers it
-	Because    string           `json:"because,omitempty"` // why then
+	AskedAt    *schemas.ISOTime `json:"askedAt" format:"date-time"`
+	Outcome    string           `json:"outcome,omitempty"`         // of the last call that ended
+	Detail     string           `json:"detail,omitempty"`          // of a failure
+	Failures   int              `json:"failures"`                  // in a row
+	NextAt     *schemas.ISOTime `json:"nextAt" format:"date-time"` // when it is asked, unless something else triggers it
+	Because    string           `json:"because,omitempty"`         // why then
 }
 
 // Show is what is known of a contact, by enrichment.
