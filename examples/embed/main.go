@@ -52,7 +52,7 @@ func run(ctx context.Context, out io.Writer) error {
 			tried <- try(ctx, out, r, box)
 			cancel() // ends RunDev
 		}()
-	}, hogstream.WithSinks(box.kind()), hogstream.WithJourneys(thanks()), hogstream.WithMiddleware(servedBy("Acme")))
+	}, hogstream.WithSinks(box.kind()), hogstream.WithJourneys(thanks(&vouchers{})), hogstream.WithMiddleware(servedBy("Acme")))
 	if err != nil {
 		return err
 	}
