@@ -88,7 +88,7 @@ func (a *App) apply(ctx context.Context, files *definition.Files) (*definition.O
 		a.tel.Logger.Warn("definitions.removed_while_asked_for", zap.String("bucket", r.Bucket), zap.String(r.Kind, r.Name))
 	}
 	for _, u := range out.Unasked {
-		a.tel.Logger.Warn("definitions.enrichment_asks_nobody", zap.String("enrichment", u.Enrichment), zap.String("destination", u.Destination), zap.String("why", u.Why))
+		a.tel.Logger.Warn("definitions.asks_nobody", zap.String(u.Ref.Kind, u.Ref.ID), zap.String("destination", u.Destination), zap.String("why", u.Why))
 	}
 	if out.Changed {
 		a.tel.Logger.Info("definitions.applied", zap.Int64("version", out.Set.Version), zap.Strings("changes", inWords(out.Changes)))

@@ -65,14 +65,14 @@ func (c *console) enrichments(ctx context.Context) (*definition.Set, []enrichmen
 	if err != nil {
 		return nil, nil, err
 	}
-	trouble := map[string]string{}
+	trouble := map[definition.Ref]string{}
 	for _, u := range unasked {
-		trouble[u.Enrichment] = u.Why
+		trouble[u.Ref] = u.Why
 	}
 	out := make([]enrichmentJSON, 0, len(set.Enrichments))
 	for i := range set.Enrichments {
 		e := &set.Enrichments[i]
-		out = append(out, enrichmentJSON{e.ID, e.Name, e.Enabled, e.Destination, trouble[e.ID], e.Revision})
+		out = append(out, enrichmentJSON{e.ID, e.Name, e.Enabled, e.Destination, trouble[e.Ref()], e.Revision})
 	}
 	return set, out, nil
 }

@@ -20,7 +20,7 @@ type Outcome struct {
 	Changes []Change // against the version before, by id
 	// Broken are filters of destinations that ask for buckets which were removed.
 	Broken []Reference
-	// Unasked are enrichments that can ask nobody.
+	// Unasked are enrichments and journeys whose destinations cannot be asked.
 	Unasked []Unasked
 	// Members is what was foreseen of it; nil when nobody looked.
 	Members *Forecast

@@ -2,7 +2,6 @@ package definition
 
 import (
 	"cmp"
-	"context"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -14,8 +13,6 @@ import (
 	"github.com/hogstream/hogstream/definition/node"
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/program"
-	"github.com/hogstream/hogstream/schemas"
-	"github.com/hogstream/hogstream/storage"
 )
 
 // EnrichmentKind is the kind of enrichments, as [Ref] has it.
@@ -365,52 +362,4 @@ func unlessIs[T comparable](byDefault, v T) T {
 		return zero
 	}
 	return v
-}
-
-// Targets is where destinations are looked up: a *storage.Tx or a *storage.DB.
-type Targets interface {
-	CallTargets(ctx context.Context, names []string) ([]storage.CallTarget, error)
-}
-
-// Unasked is an enabled enrichment whose destination cannot be asked.
-type Unasked struct{ Enrichment, Destination, Why string }
-
-// String is what a person reads.
-func (u Unasked) String() string {
-	return fmt.Sprintf("enrichment %s asks destination %s, which %s", u.Enrichment, u.Destination, u.Why)
-}
-
-// Unasked are the enabled enrichments whose destinations are not there, or take no outbox
-// records, by id: what they ask for fails.
-func (s *Set) Unasked(ctx context.Context, from Targets) ([]Unasked, error) {
-	var names []string
-	for _, e := range s.Enrichments {
-		if e.Enabled && !slices.Contains(names, e.Destination) {
-			names = append(names, e.Destination)
-		}
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	targets, err := from.CallTargets(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	takes := map[string]bool{}
-	for _, t := range targets {
-		sub, err := schemas.ParseSubscription(t.EventTypes)
-		takes[t.Name] = err == nil && sub.WantsOutbox()
-	}
-	var out []Unasked
-	for _, e := range s.Enrichments {
-		takes, there := takes[e.Destination]
-		switch {
-		case !e.Enabled || takes:
-		case !there:
-			out = append(out, Unasked{e.ID, e.Destination, "is not there: add it with outbox among its event types"})
-		default:
-			out = append(out, Unasked{e.ID, e.Destination, "does not take outbox: name it in its event types"})
-		}
-	}
-	return out, nil
 }

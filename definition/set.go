@@ -114,6 +114,17 @@ func (s *Set) AllJourneys() []JourneyInUse {
 // LooksAt says whether a definition, enabled or not, looks at an event of this name.
 func (s *Set) LooksAt(event string) bool { return s.events[event] }
 
+// Keeps says whether a definition of a file that fails is in use, in its last good form.
+func (s *Set) Keeps(f *Failing) bool {
+	names := refs(f.File, f.IDs)
+	for _, k := range kinds {
+		if slices.ContainsFunc(k.set.get(s), func(e entry) bool { return slices.Contains(names, e.Ref()) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // FailingOf is what is wrong with a definition that is in use in its last good form; nil
 // when nothing is.
 func (s *Set) FailingOf(ref Ref) *Failing {

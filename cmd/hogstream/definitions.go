@@ -149,6 +149,14 @@ func printApplied(w io.Writer, dir string, out *definition.Outcome) {
 		for line := range strings.SplitSeq(f.Faults, "\n") {
 			fmt.Fprintf(w, "  FAULT    %s\n", line)
 		}
-		fmt.Fprintf(w, "           its last good form stays in use; it fails since %s\n", f.Since.Local().Format("2006-01-02 15:04:05"))
+		fmt.Fprintf(w, "           %s; it fails since %s\n", inUseOf(out.Set, &f), f.Since.Local().Format("2006-01-02 15:04:05"))
 	}
+}
+
+// inUseOf says what is in use of a file with faults.
+func inUseOf(set *definition.Set, f *definition.Failing) string {
+	if set.Keeps(f) {
+		return "its last good form stays in use"
+	}
+	return "nothing of it is in use"
 }

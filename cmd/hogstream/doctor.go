@@ -199,7 +199,7 @@ func databaseFindings(ctx context.Context, cfg hogstream.Config) []finding {
 	} else if err := db.RequireSchema(ctx); err != nil {
 		findings = append(findings, ill("schema", err, "run `hogstream migrate`"))
 	} else {
-		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db), enrichmentsFinding(ctx, db))
+		findings = append(findings, finding{What: "schema", OK: true, Note: "up to date"}, definitionsFinding(ctx, cfg, db), askedFinding(ctx, db))
 		if len(cfg.Kafka.Brokers) > 0 {
 			findings = append(findings, formatsFinding(ctx, cfg, db))
 			findings = append(findings, derivedFindings(ctx, cfg, db)...)
@@ -217,7 +217,7 @@ func definitionsFinding(ctx context.Context, cfg hogstream.Config, db *storage.D
 	}
 	if len(set.Failing) > 0 {
 		f := set.Failing[0]
-		return ill(what, fmt.Errorf("%s has faults since %s: %s", f.File, f.Since.Local().Format(time.DateTime), f.Faults), "mend the file and `hogstream apply`; its last good form is in use meanwhile")
+		return ill(what, fmt.Errorf("%s has faults since %s: %s", f.File, f.Since.Local().Format(time.DateTime), f.Faults), "mend the file and `hogstream apply`; "+inUseOf(set, &f)+" meanwhile")
 	}
 	note := fmt.Sprintf("version %d with %s", set.Version, countsInWords(set.Counts()))
 	if cfg.Definitions.Dir == "" {
@@ -236,9 +236,9 @@ func definitionsFinding(ctx context.Context, cfg hogstream.Config, db *storage.D
 	return finding{What: what, OK: true, Note: note + ", as " + cfg.Definitions.Dir + " says"}
 }
 
-// enrichmentsFinding says whether those that enrichments ask are there.
-func enrichmentsFinding(ctx context.Context, db *storage.DB) finding {
-	const what = "enrichments"
+// askedFinding says whether the destinations that enrichments and journeys ask are there.
+func askedFinding(ctx context.Context, db *storage.DB) finding {
+	const what = "destinations that are asked"
 	set, err := definition.Current(ctx, db)
 	if err != nil {
 		return ill(what, err, "mend postgres first")
@@ -248,9 +248,9 @@ func enrichmentsFinding(ctx context.Context, db *storage.DB) finding {
 		return ill(what, err, "mend postgres first")
 	}
 	for _, u := range unasked {
-		return ill(what, errors.New(u.String()), "`hogstream destinations add URL --name "+u.Destination+" --event outbox`, or `destinations set`; what failed meanwhile is asked again by itself")
+		return ill(what, errors.New(u.String()), "`hogstream destinations add URL --name "+u.Destination+" --event outbox`, or `destinations set`; what an enrichment asked meanwhile is asked again by itself, runs of a journey by `hogstream journeys retry`")
 	}
-	return finding{What: what, OK: true, Note: counted(len(set.Enrichments), "enrichment") + ", all with a destination that can be asked"}
+	return finding{What: what, OK: true, Note: "each that an enrichment or a journey asks can be asked"}
 }
 
 // formatsFinding compares the formats that this binary knows with those that are written.

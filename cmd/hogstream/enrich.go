@@ -49,13 +49,13 @@ func (c *enrichLsCmd) Run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	trouble := map[string]string{}
+	trouble := map[definition.Ref]string{}
 	for _, u := range unasked {
-		trouble[u.Enrichment] = u.Why
+		trouble[u.Ref] = u.Why
 	}
 	list := []listedEnrichment{}
 	for _, e := range set.Enrichments {
-		list = append(list, listedEnrichment{e.ID, e.Name, e.Enabled, e.Destination, trouble[e.ID], e.Revision})
+		list = append(list, listedEnrichment{e.ID, e.Name, e.Enabled, e.Destination, trouble[e.Ref()], e.Revision})
 	}
 	return out.value(map[string]any{"enrichments": list}, func(w io.Writer) {
 		rows := make([][]string, len(list))

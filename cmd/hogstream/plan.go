@@ -288,7 +288,7 @@ func printPlan(w io.Writer, r *definition.Report) {
 	}
 	printRunsLeft(w, r.Runs)
 	for _, f := range r.Failing {
-		fmt.Fprintf(w, "\nFAULT in %s, of which the last good form stays in use:\n%s\n", f.File, indented(f.Faults))
+		fmt.Fprintf(w, "\nFAULT in %s, which changes nothing: what is in use of it stays:\n%s\n", f.File, indented(f.Faults))
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "\nNote: %s.\n", note)
