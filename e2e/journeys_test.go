@@ -496,6 +496,11 @@ func (w *world) verifyCounters(stories map[string]*runStory) {
 	want := map[string]int{}
 	for _, s := range stories {
 		want["started "+s.journey]++
+		for _, what := range s.left {
+			if strings.HasPrefix(what, "cart-") || what == "held" {
+				want["mailed "+s.journey]++
+			}
+		}
 		if s.ended == "" {
 			want["exited "+s.journey+" erased"]++
 		} else {
