@@ -101,10 +101,12 @@ func (l *lived) turnedAsTheModelSays(form object, e *p.Explanation) {
 	}
 	require.False(t, turned.OrBefore, "all of the past is known")
 	for k := len(l.moments) - 1; k >= 0; k-- {
-		if l.moments[k].at.After(turned.At) {
+		byTime := turned.By == p.ByTime
+		// What time turns at an instant it turns before that instant's records are known.
+		if l.moments[k].at.After(turned.At) || byTime && l.moments[k].at.Equal(turned.At) {
 			continue
 		}
-		if turned.By == p.ByTime {
+		if byTime {
 			require.NotEqual(t, e.Holds, holds(k, turned.At.Add(-time.Microsecond)), "%s before time turned it", marshal(form))
 			return
 		}
