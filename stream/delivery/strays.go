@@ -374,7 +374,7 @@ func (s *Sinks) strayReceipts(ctx context.Context, m strayMove, offsets []int64)
 		case errors.Is(err, schemas.ErrRegistryUnavailable):
 			return nil, err
 		case err == nil && o.Asker != "" && uuid.Validate(o.ID) == nil:
-			receipt := schemas.Receipt{Result: schemas.ReceiptRefused, Reason: "there is no such destination that takes outbox records: add outbox to its event types"}
+			receipt := schemas.Receipt{Result: schemas.ReceiptRefused, Reason: "no destination of this name or id takes outbox records: add one, or outbox to its event types"}
 			if s.env.erased.hasKey(o.ContactID) {
 				receipt = schemas.Receipt{Result: schemas.ReceiptErased}
 			}
