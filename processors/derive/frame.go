@@ -454,7 +454,7 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx, all changed[S]) erro
 			return err
 		}
 		if c.touched {
-			if c.passed || c.exists && !c.whole {
+			if c.exists && !c.whole {
 				ch.Moved = append(ch.Moved, &c.row)
 			} else {
 				ch.Contacts = append(ch.Contacts, &c.row)

@@ -18,7 +18,6 @@ type contact[S any] struct {
 
 	cause   *stream.Record  // why it is in the batch
 	inBatch bool            // there are records of it
-	passed  bool            // there are none: it is filled, and nothing else
 	looked  bool            // what Postgres knows of it was read, for it was behind
 	ahead   *Known          // that, while the contact has not come so far
 	loaded  []byte          // the state that stands in Postgres

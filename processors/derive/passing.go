@@ -350,7 +350,7 @@ func (p *passes[S]) take(c *chunk[S]) error {
 			one = own
 		} else if known := c.known[one.row.ContactID]; known != nil {
 			known.Contact.Partition = one.row.Partition
-			one.ahead, one.passed = known, true
+			one.ahead = known
 			if err := p.w.machine.refill(one); err != nil {
 				return err
 			}
