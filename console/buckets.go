@@ -59,8 +59,33 @@ type bucketDetail struct {
 	Joins          string        `json:"joins" enum:"silent,told"`
 	FastExpiry     bool          `json:"fastExpiry"`
 	SyncToPostHog  bool          `json:"syncToPostHog" doc:"false: a destination of PostHog says which buckets it is told of."`
-	FeedsJourneys  []string      `json:"feedsJourneys"`
+	FeedsJourneys  []fedJourney  `json:"feedsJourneys" doc:"Its own reactions first, then other journeys that begin with its facts, or at a time for its members."`
 	RecentMembers  []memberJSON  `json:"recentMembers" doc:"The ten that joined last."`
+}
+
+// fedJourney is a journey that a bucket begins runs of.
+type fedJourney struct {
+	ID       string  `json:"id"`
+	Name     string  `json:"name"`
+	Trigger  string  `json:"trigger" doc:"The first of its triggers that is on this bucket, or on any; empty of a schedule over its members."`
+	SourceID *string `json:"sourceBucketId" doc:"The bucket in whose definition it stands."`
+	Owned    bool    `json:"owned" doc:"Whether that is this one."`
+}
+
+// fedBy are the journeys that a bucket begins runs of.
+func (u *inUse) fedBy(bucket string) []fedJourney {
+	own, others := []fedJourney{}, []fedJourney{}
+	for _, j := range u.AllJourneys() {
+		event, is := j.Trigger.OfBucket(bucket)
+		fed := fedJourney{j.ID, j.Name, event, optional(j.Bucket), j.Bucket == bucket}
+		switch {
+		case fed.Owned:
+			own = append(own, fed)
+		case is:
+			others = append(others, fed)
+		}
+	}
+	return append(own, others...)
 }
 
 // durationJSON is a duration as the parts of a day.
@@ -269,7 +294,7 @@ func (c *console) getBucket(r *web.Request) (out bucketResponse, err error) {
 	out.Bucket = bucketDetail{
 		bucketJSON: u.bucketOf(b, counts), EntryPeriod: durationOf(b.EntryPeriod), MinDwell: durationOf(b.MinDwell), MaxDwell: durationOf(b.MaxDwell),
 		ReconcileEvery: durationOf(b.ReconcileEvery), ReconcileJoins: b.ReconcileJoins == nil || *b.ReconcileJoins, Dwell: []string{}, Joins: b.Joins,
-		FastExpiry: b.FastExpiry, FeedsJourneys: []string{}, RecentMembers: membersOf(recent),
+		FastExpiry: b.FastExpiry, FeedsJourneys: u.fedBy(b.ID), RecentMembers: membersOf(recent),
 	}
 	if !b.Criteria.IsZero() {
 		out.Bucket.Criteria = b.Criteria

@@ -430,3 +430,71 @@ func TestTheMembersOfABucketAreForgottenOnlyWhenItIsDefinedNoMore(t *testing.T) 
 	require.Equal(t, []any{}, s.request(http.MethodGet, "/buckets", "", http.StatusOK)["removed"])
 	require.Len(t, s.audit(), 1)
 }
+
+// Acceptance case 39: a bucket names its own reactions, then journeys written by themselves
+// that begin with its facts, or at a time for its members.
+func TestABucketNamesTheJourneysThatItBegins(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	journey := func(id, trigger string) definition.Text {
+		return definition.Text{Name: "journeys/" + id + ".yaml", Text: "id: " + id + "\nname: The " + id + "\nenabled: true\ntrigger: " + trigger + "\nentryLimit: unlimited\nsteps: [{wait: 1d}]\n"}
+	}
+	files, err := definition.Read([]definition.Text{
+		{Name: "buckets/keen.yaml", Text: `
+id: keen
+name: Keen
+enabled: true
+criteria: {type: event, eventName: seen, check: exists}
+dwell: [{after: 7d}]
+on:
+  - leave: [{wait: 1h}]
+    reason: [criteria]
+  - {dwell: {after: 7d}, do: [{wait: 1h}]}
+`},
+		{Name: "buckets/other.yaml", Text: "id: other\nname: Other\nenabled: true\nkind: manual\non: [{enter: [{wait: 1h}]}]\n"},
+		journey("any", `[{event: signed.up}, {event: "bucket.left"}]`),
+		journey("entered", `{event: "bucket:entered:keen"}`),
+		journey("monday", `{repeat: {days: monday, at: "09:00"}, bucket: keen}`),
+		journey("nothing", `[{event: signed.up}, {event: "journey.completed:keen"}]`),
+		journey("stays", `{event: "bucket.dwell:keen:after-604800000"}`),
+	}, definitionOptions)
+	require.NoError(t, err)
+	require.Empty(t, files.Faulty)
+	_, err = definition.Apply(t.Context(), s.db, files, definitionOptions, "test")
+	require.NoError(t, err)
+
+	fed := func(id, name, trigger string, source any, owned bool) map[string]any {
+		return map[string]any{"id": id, "name": name, "trigger": trigger, "sourceBucketId": source, "owned": owned}
+	}
+	left := fed("any", "The any", "bucket.left", nil, false)
+	begins := func(bucket string) any {
+		return at(t, s.request(http.MethodGet, "/buckets/"+bucket, "", http.StatusOK), "bucket", "feedsJourneys")
+	}
+	require.Equal(t, []any{
+		fed("bucket-keen-on-dwell-after-604800000", "Keen — on dwell", "bucket.dwell:keen:after-604800000", "keen", true),
+		fed("bucket-keen-on-leave", "Keen — on leave", "bucket.left:keen", "keen", true),
+		left,
+		fed("entered", "The entered", "bucket:entered:keen", nil, false),
+		fed("monday", "The monday", "", nil, false),
+		fed("stays", "The stays", "bucket.dwell:keen:after-604800000", nil, false),
+	}, begins("keen"))
+	require.Equal(t, []any{fed("bucket-other-on-enter", "Other — on enter", "bucket.entered:other", "other", true), left}, begins("other"))
+
+	var listed []any
+	for _, j := range s.request(http.MethodGet, "/journeys", "", http.StatusOK)["journeys"].([]any) {
+		listed = append(listed, at(t, j, "id"))
+	}
+	require.Equal(t, []any{
+		"any", "bucket-keen-on-dwell-after-604800000", "bucket-keen-on-leave", "bucket-other-on-enter", "entered", "monday", "nothing", "stays",
+	}, listed)
+	dwelling := at(t, s.request(http.MethodGet, "/journeys/bucket-keen-on-dwell-after-604800000", "", http.StatusOK), "journey").(map[string]any)
+	require.Equal(t, []any{"keen", "dwell", map[string]any{"label": "after-604800000", "after": 604800000.0}},
+		[]any{dwelling["sourceBucketId"], dwelling["reactionKind"], dwelling["dwellSchedule"]})
+	require.NotContains(t, at(t, s.request(http.MethodGet, "/journeys/monday", "", http.StatusOK), "journey"), "sourceBucketId")
+	require.Len(t, s.request(http.MethodGet, "/metrics/journeys", "", http.StatusOK)["journeys"], 8)
+
+	refused := s.request(http.MethodPatch, "/journeys/bucket-keen-on-leave", `{"paused":true}`, http.StatusConflict)
+	require.Equal(t, "Journey bucket-keen-on-leave stands with bucket keen", refused["error"])
+	s.request(http.MethodPatch, "/buckets/keen", `{"enabled":false}`, http.StatusOK)
+	require.Equal(t, false, at(t, s.request(http.MethodGet, "/journeys/bucket-keen-on-leave", "", http.StatusOK), "journey", "enabled"))
+}

@@ -84,9 +84,9 @@ type NextPage struct {
 }
 
 // optional is nil for an empty text.
-func optional(s string) *string {
-	if s == "" {
+func optional[T comparable](v T) *T {
+	if v == *new(T) {
 		return nil
 	}
-	return &s
+	return &v
 }

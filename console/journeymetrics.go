@@ -71,9 +71,10 @@ func (c *console) journeyMetrics(r *web.Request) (out allJourneyMetrics, err err
 		}
 		sum.add(&counts[i])
 	}
-	out.Journeys = make([]journeyMetrics, 0, len(set.Journeys))
-	for i := range set.Journeys {
-		j := &set.Journeys[i]
+	all := set.AllJourneys()
+	out.Journeys = make([]journeyMetrics, 0, len(all))
+	for i := range all {
+		j := &all[i]
 		out.Journeys = append(out.Journeys, sums[j.ID].metrics(j.ID, j.Name))
 	}
 	return out, nil

@@ -29,6 +29,31 @@ type journeyJSON struct {
 	Trigger     journeyTrigger    `json:"trigger"`
 	EntryLimit  string            `json:"entryLimit" enum:"once,once_per_period,unlimited"`
 	Counts      journeyCountsJSON `json:"counts"`
+	reactionJSON
+}
+
+// reactionJSON is where a journey stands that has no definition of its own.
+type reactionJSON struct {
+	SourceBucketID *string       `json:"sourceBucketId,omitempty" doc:"The bucket in whose definition it stands, with which it is switched."`
+	ReactionKind   *string       `json:"reactionKind,omitempty" enum:"enter,leave,dwell"`
+	DwellSchedule  *dwellingJSON `json:"dwellSchedule,omitempty"`
+}
+
+type dwellingJSON struct {
+	Label string `json:"label"`
+	After *int64 `json:"after,omitempty" doc:"milliseconds"`
+	Every *int64 `json:"every,omitempty" doc:"milliseconds"`
+}
+
+func reactionOf(j *definition.JourneyInUse) (out reactionJSON) {
+	if j.Reaction == nil {
+		return out
+	}
+	out.SourceBucketID, out.ReactionKind = &j.Bucket, &j.Reaction.On
+	if r := j.Reaction; r.On == journeys.OnDwell {
+		out.DwellSchedule = &dwellingJSON{r.Label(), optional(r.After.Milliseconds()), optional(r.Every.Milliseconds())}
+	}
+	return out
 }
 
 type journeyTrigger struct {
@@ -321,7 +346,7 @@ func journeyOf(j *definition.JourneyInUse, counts journeyCountsJSON) journeyJSON
 			trigger.Others = append(trigger.Others, j.Trigger.Records[i].Event)
 		}
 	}
-	return journeyJSON{j.ID, j.Name, optional(j.Description), j.Enabled, j.Paused, j.Identity(), trigger, limit, counts}
+	return journeyJSON{j.ID, j.Name, optional(j.Description), j.Enabled, j.Paused, j.Identity(), trigger, limit, counts, reactionOf(j)}
 }
 
 // listJourneys is GET /journeys.
@@ -341,8 +366,9 @@ func (c *console) listJourneys(r *web.Request, q *journeyQuery) (out journeyPage
 		counts[found[i].JourneyID] = n
 	}
 	out = journeyPage{Journeys: []journeyJSON{}, Page: q.Page}
-	for i := range set.Journeys {
-		j := &set.Journeys[i]
+	all := set.AllJourneys()
+	for i := range all {
+		j := &all[i]
 		if q.Enabled != nil && *q.Enabled != j.Enabled {
 			continue
 		}
@@ -397,6 +423,13 @@ func (c *console) switchJourney(r *web.Request, req *journeySwitch) (out journey
 	if req.Enabled == nil && req.Paused == nil {
 		return out, refuse(http.StatusBadRequest, "Nothing to change", `write {"enabled":false} or {"paused":true}`)
 	}
+	j, err := c.journey(r.Context(), id)
+	if err != nil {
+		return out, err
+	}
+	if j.Reaction != nil {
+		return out, refuse(http.StatusConflict, fmt.Sprintf("Journey %s stands with bucket %s", id, j.Bucket), "switch the bucket: it is switched with that")
+	}
 	var done *definition.Outcome
 	if req.Enabled != nil {
 		done, err = definition.Switch(r.Context(), c.DB, definition.JourneyRef(id), *req.Enabled, by)
@@ -410,7 +443,7 @@ func (c *console) switchJourney(r *web.Request, req *journeySwitch) (out journey
 	case err != nil:
 		return out, err
 	}
-	j := done.Set.FindJourney(id)
+	j = done.Set.FindJourney(id)
 	c.audit(r, "journeys", j.ID, map[string]any{"enabled": j.Enabled, "paused": j.Paused})
 	return journeySwitched{journeySwitchedJSON{j.ID, j.Name, j.Enabled, j.Paused, schemas.ISOTime{Time: done.Set.AppliedAt}}}, nil
 }

@@ -22,6 +22,10 @@ type Journey struct{ journeys.Journey }
 type JourneyInUse struct {
 	Journey
 	InUse
+	// Bucket is with which it stands, and Reaction what it is there; "" and nil of one with a
+	// definition of its own.
+	Bucket   string
+	Reaction *journeys.Reaction
 }
 
 // HasJourneys says whether a set has any.
@@ -43,7 +47,7 @@ var journeyKind = &kind{
 	files:   inFiles(func(f *Files) *[]Journey { return &f.Journeys }),
 	set: inSet(func(s *Set) *[]JourneyInUse { return &s.Journeys },
 		func(j JourneyInUse) (Journey, InUse) { return j.Journey, j.InUse },
-		func(j Journey, use InUse) JourneyInUse { return JourneyInUse{j, use} }),
+		func(j Journey, use InUse) JourneyInUse { return JourneyInUse{Journey: j, InUse: use} }),
 }
 
 // readJourney reads what the room of journeys reads and checks.

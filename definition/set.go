@@ -89,13 +89,14 @@ func (s *Set) Find(id string) *BucketInUse {
 	return &s.Buckets[i]
 }
 
-// FindJourney is the journey of that id, or nil.
+// FindJourney is the journey of that id, also one that stands with a bucket, or nil.
 func (s *Set) FindJourney(id string) *JourneyInUse {
-	i, found := slices.BinarySearchFunc(s.Journeys, id, func(j JourneyInUse, id string) int { return strings.Compare(j.ID, id) })
+	all := s.AllJourneys()
+	i, found := slices.BinarySearchFunc(all, id, func(j JourneyInUse, id string) int { return strings.Compare(j.ID, id) })
 	if !found {
 		return nil
 	}
-	return &s.Journeys[i]
+	return &all[i]
 }
 
 // AllJourneys are those of the set and those that stand with its buckets, by id. Of the
@@ -103,8 +104,8 @@ func (s *Set) FindJourney(id string) *JourneyInUse {
 func (s *Set) AllJourneys() []JourneyInUse {
 	out := slices.Clone(s.Journeys)
 	for _, b := range s.Buckets {
-		for _, j := range b.reactions() {
-			out = append(out, JourneyInUse{Journey: j, InUse: b.InUse})
+		for i, j := range b.reactions() {
+			out = append(out, JourneyInUse{Journey: j, InUse: b.InUse, Bucket: b.ID, Reaction: &b.On[i]})
 		}
 	}
 	slices.SortFunc(out, func(a, b JourneyInUse) int { return strings.Compare(a.ID, b.ID) })

@@ -49,6 +49,19 @@ func eventOf(event string) (name, about, label string) {
 	return event, "", ""
 }
 
+// OfBucket says whether the trigger begins runs by what happens in a bucket: event is the
+// first record, as it is written, that tells of this one or of any; "" when a time that comes
+// again begins them for its members.
+func (t *Trigger) OfBucket(id string) (event string, is bool) {
+	for i := range t.Records {
+		name, about, _ := eventOf(t.Records[i].Event)
+		if strings.HasPrefix(name, "bucket.") && isFact(name) && (about == "" || about == id) {
+			return t.Records[i].Event, true
+		}
+	}
+	return "", t.Bucket == id && id != ""
+}
+
 func isLabel(text string) bool {
 	return strings.HasPrefix(text, "after-") || strings.HasPrefix(text, "every-")
 }

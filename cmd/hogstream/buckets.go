@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +17,7 @@ import (
 
 type bucketsCmd struct {
 	Ls       bucketsLsCmd       `cmd:"" help:"List buckets: how each is, and how many members it has."`
-	Show     bucketsShowCmd     `cmd:"" help:"Show a bucket, its criteria, and who joined last."`
+	Show     bucketsShowCmd     `cmd:"" help:"Show a bucket, its criteria, the journeys that it begins, and who joined last."`
 	Members  bucketsMembersCmd  `cmd:"" help:"List the members of a bucket, the newest joins first; with --user-id, whether one is a member."`
 	Why      bucketsWhyCmd      `cmd:"" help:"Say why a contact is in a bucket, or why not: the tree of its criteria, and what turned each."`
 	Upcoming bucketsUpcomingCmd `cmd:"" help:"Say what time alone will do: how many leave and join each bucket."`
@@ -40,6 +41,35 @@ type bucket struct {
 	State    bucketState     `json:"state"`
 	Criteria json.RawMessage `json:"criteria"`
 	Recent   []bucketMember  `json:"recentMembers"`
+	Feeds    []fedJourney    `json:"feedsJourneys"`
+}
+
+// fedJourney is a journey that a bucket begins runs of.
+type fedJourney struct {
+	ID      string  `json:"id"`
+	Name    string  `json:"name"`
+	Trigger string  `json:"trigger"`
+	Source  *string `json:"sourceBucketId"`
+	Owned   bool    `json:"owned"`
+}
+
+// stands says where it is defined.
+func (j *fedJourney) stands() string {
+	switch {
+	case j.Owned:
+		return "with this bucket"
+	case j.Source != nil:
+		return "with bucket " + *j.Source
+	}
+	return "by itself"
+}
+
+func printFed(w io.Writer, all []fedJourney) {
+	rows := make([][]string, 0, len(all))
+	for i := range all {
+		rows = append(rows, []string{all[i].ID, all[i].Name, cmp.Or(all[i].Trigger, "a schedule"), all[i].stands()})
+	}
+	table(w, []string{"journey", "name", "begins with", "stands"}, rows)
 }
 
 type bucketState struct {
@@ -192,6 +222,10 @@ func (c *bucketsShowCmd) Run(ctx context.Context, out *output) error {
 			fmt.Fprintf(w, "  criteria %s\n", b.Criteria)
 		}
 		b.State.warn(w)
+		if len(b.Feeds) > 0 {
+			fmt.Fprintln(w, "\nJourneys that it begins:")
+			printFed(w, b.Feeds)
+		}
 		if len(b.Recent) > 0 {
 			fmt.Fprintln(w, "\nWho joined last:")
 			printMembers(w, b.Recent)

@@ -168,3 +168,21 @@ func TestAContactIsShownWithItsMemberships(t *testing.T) {
 	printMemberships(&b, nil)
 	require.Empty(t, b.String())
 }
+
+func TestABucketIsShownWithTheJourneysThatItBegins(t *testing.T) {
+	var a asked
+	flags := answering(t, &a, func(*http.Request) string {
+		return `{"bucket":{"id":"keen","name":"Keen","kind":"dynamic","counts":{"active":1,"left":0},"state":{"is":"live"},"feedsJourneys":[
+			{"id":"bucket-keen-on-leave","name":"Keen — on leave","trigger":"bucket.left:keen","sourceBucketId":"keen","owned":true},
+			{"id":"bucket-b-on-enter","name":"B","trigger":"bucket.entered","sourceBucketId":"b","owned":false},
+			{"id":"monday","name":"Monday","trigger":"","sourceBucketId":null,"owned":false}]}}`
+	})
+	text, err := said(t, append([]string{"buckets", "show", "keen"}, flags...)...)
+	require.NoError(t, err)
+	require.Regexp(t, `Journeys that it begins:\n(?s:.+)bucket-keen-on-leave +Keen — on leave +bucket.left:keen +with this bucket\n`, text)
+	require.Regexp(t, `bucket-b-on-enter +B +bucket.entered +with bucket b\n`, text)
+	require.Regexp(t, `monday +Monday +a schedule +by itself\n`, text)
+	text, err = said(t, append([]string{"buckets", "show", "keen", "--json"}, flags...)...)
+	require.NoError(t, err)
+	require.Contains(t, text, `"feedsJourneys"`)
+}

@@ -37,7 +37,9 @@ type journeySummary struct {
 	Enabled bool   `json:"enabled"`
 	Paused  bool   `json:"paused"`
 	Version string `json:"version"`
-	Counts  struct {
+	// SourceBucketID is the bucket in whose definition it stands; nil of one by itself.
+	SourceBucketID *string `json:"sourceBucketId"`
+	Counts         struct {
 		Waiting   int64 `json:"waiting"`
 		Completed int64 `json:"completed"`
 		Failed    int64 `json:"failed"`

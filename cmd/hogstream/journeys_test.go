@@ -41,3 +41,14 @@ func TestARunIsNamedByItsIDAloneOrBehindItsJourney(t *testing.T) {
 	require.Equal(t, 1, run(t.Context(), []string{"journeys", "run", "cart", "--url", server.URL, "--key", "k"}))
 	require.Empty(t, asked, "what is no id is not asked for")
 }
+
+func TestAllJourneysArePausedButThoseOfBuckets(t *testing.T) {
+	var a asked
+	flags := answering(t, &a, func(*http.Request) string {
+		return `{"journeys":[{"id":"bucket-keen-on-enter","sourceBucketId":"keen"},{"id":"cart"},{"id":"still","paused":true}],"journey":{}}`
+	})
+	text, err := said(t, append([]string{"journeys", "pause", "--all"}, flags...)...)
+	require.NoError(t, err)
+	require.Equal(t, "cart is paused\n", text)
+	require.Equal(t, []string{"GET /v1/admin/journeys?limit=100&offset=0", "PATCH /v1/admin/journeys/cart"}, a.calls)
+}

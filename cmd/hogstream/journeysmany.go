@@ -213,7 +213,7 @@ func (c *journeysResumeCmd) Run(ctx context.Context, out *output) error {
 type switchFlags struct {
 	apiFlags
 	Journeys []string `arg:"" name:"journey" optional:"" help:"Ids of journeys."`
-	All      bool     `help:"All journeys."`
+	All      bool     `help:"All journeys but those in definitions of buckets, which are switched with these."`
 	DryRun   bool     `help:"Only say which, and how many of their runs live."`
 	Yes      bool     `help:"Do not ask." short:"y"`
 }
@@ -272,7 +272,7 @@ func (f *switchFlags) meant(ctx context.Context, api *client, paused bool) ([]jo
 	meant := []journeySummary{}
 	for i := range all {
 		byID[all[i].ID] = &all[i]
-		if f.All && all[i].Paused != paused {
+		if f.All && all[i].Paused != paused && all[i].SourceBucketID == nil { // the others are switched with their bucket
 			meant = append(meant, all[i])
 		}
 	}
