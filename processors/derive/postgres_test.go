@@ -22,7 +22,7 @@ import (
 // postgres runs the frame of a world on a real database: whole batches, loaded and saved,
 // and the take-over by its statement.
 type postgres struct {
-	w      *world
+	w      *tallying
 	t      require.TestingT
 	ctx    context.Context
 	db     *storage.DB
@@ -40,15 +40,15 @@ func TestTheFrameOnPostgresAgreesWithTheWholeHistory(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		_, err := storagetest.SQL(db).Exec(t.Context(), `DELETE FROM contacts; DELETE FROM contact_marks; DELETE FROM events; DELETE FROM derived_contacts; DELETE FROM derived_held; DELETE FROM timers; DELETE FROM derived_fills; DELETE FROM processor_progress`)
 		require.NoError(rt, err)
-		w := newWorld(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") })
+		w := newTallying(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") })
 		w.pg = &postgres{w: w, t: rt, ctx: t.Context(), db: db, after: map[int]uuid.UUID{}, rows: map[string]int64{}, marks: map[string]string{}, events: map[string]bool{}}
-		w.pg.frame, err = New(tallier{fault: w.fault, versions: w.inUse}, w.codec, nil)
+		w.pg.frame, err = New(tallier{fault: w.Fault, versions: w.inUse}, w.codec, nil)
 		require.NoError(rt, err)
 		w.pg.frame.chunk, w.pg.frame.pace = 1, pacing{atOnce: 1, times: 2, beside: 1}
 		w.pg.kicker, err = NewKicker(KickerConfig{DB: db, Log: w.pg, Processors: []Filling{w.pg.frame}})
 		require.NoError(rt, err)
 		require.NoError(rt, db.StartTakeOver(t.Context(), simName, map[int32]storage.Ranges{0: {}, 1: {}}))
-		require.Empty(rt, w.run(rapid.IntRange(20, 80).Draw(rt, "steps")))
+		require.Empty(rt, w.Run(rapid.IntRange(20, 80).Draw(rt, "steps")))
 	})
 }
 
@@ -80,29 +80,31 @@ func (g *postgres) kick() bool {
 // Append implements stream.Appender: what the kicker sends.
 func (g *postgres) Append(_ context.Context, msgs ...schemas.Message) error {
 	for _, m := range msgs {
-		g.w.append(m)
+		g.w.Append(m)
 	}
 	return nil
 }
 
-func (g *postgres) apply(p int, d *deriver, records []*stream.Record) {
+func (g *postgres) apply(p int, records []*stream.Record) {
+	d := g.w.derived[p]
 	g.inBatch(func(tx *storage.Tx) error {
-		b := loop.NewBatch(g.w.codec, g.w.now(), records)
+		b := loop.NewBatch(g.w.codec, g.w.Now(), records)
 		err := g.frame.Apply(g.ctx, tx, b)
 		d.unsent = g.messages(b.Outputs())
 		return err
 	})
-	g.look(p, d)
+	g.look(p)
 }
 
 // takeOver publishes before it commits, as the loop does.
-func (g *postgres) takeOver(p int, d *deriver) {
+func (g *postgres) takeOver(p int) {
+	d := g.w.derived[p]
 	var last uuid.UUID
 	g.inBatch(func(tx *storage.Tx) (err error) {
-		b := loop.NewBatch(g.w.codec, g.w.now(), nil)
+		b := loop.NewBatch(g.w.codec, g.w.Now(), nil)
 		last, err = g.frame.TakeOver(g.ctx, tx, b, int32(p), g.after[p])
 		for _, m := range g.messages(b.Outputs()) {
-			g.w.append(m)
+			g.w.Append(m)
 		}
 		if err != nil {
 			return err
@@ -116,7 +118,7 @@ func (g *postgres) takeOver(p int, d *deriver) {
 	if g.after[p] = last; last == uuid.Nil {
 		d.phase = 2
 	}
-	g.look(p, d)
+	g.look(p)
 	for id, c := range d.contacts {
 		d.silent[id] = !c.row.Ended
 	}
@@ -133,7 +135,8 @@ func (g *postgres) messages(outputs []loop.Output) (all []schemas.Message) {
 }
 
 // look reads what stands in Postgres of a partition.
-func (g *postgres) look(p int, d *deriver) {
+func (g *postgres) look(p int) {
+	d := g.w.derived[p]
 	ids := slices.DeleteFunc(slices.Clone(g.w.ids), func(id string) bool { return g.w.partition(id) != p })
 	err := g.db.InTx(g.ctx, func(tx *storage.Tx) error {
 		found, err := tx.LoadDerived(g.ctx, simName, ids)
@@ -166,7 +169,7 @@ func (g *postgres) sync() {
 	for _, id := range slices.Sorted(maps.Keys(g.w.rows)) {
 		if row := g.w.rows[id]; g.rows[id] != row.Seq {
 			copied := *row
-			copied.Properties, copied.FirstSeenAt, copied.LastSeenAt, copied.CreatedAt, copied.UpdatedAt = "{}", g.w.now(), g.w.now(), g.w.now(), g.w.now()
+			copied.Properties, copied.FirstSeenAt, copied.LastSeenAt, copied.CreatedAt, copied.UpdatedAt = "{}", g.w.Now(), g.w.Now(), g.w.Now(), g.w.Now()
 			ch.Saved = append(ch.Saved, &copied)
 			g.rows[id] = row.Seq
 		}
@@ -194,7 +197,7 @@ func (g *postgres) sync() {
 		}
 	}
 	require.NoError(g.t, g.db.InTx(g.ctx, func(tx *storage.Tx) error {
-		if err := tx.SaveContacts(g.ctx, &ch, g.w.now()); err != nil {
+		if err := tx.SaveContacts(g.ctx, &ch, g.w.Now()); err != nil {
 			return err
 		}
 		return tx.StoreEvents(g.ctx, fresh)
