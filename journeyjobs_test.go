@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -118,6 +119,43 @@ func TestFunctionsOfJourneysAreDoneWhateverBecomesOfThem(t *testing.T) {
 			}
 		}
 		e.eventually(func() bool { return e.rows("journey_jobs") == 0 }, func() string { return fmt.Sprint(e.ids(`SELECT row_to_json(j)::text FROM journey_jobs AS j`)) })
+	}, hogstream.WithJourneys(code))
+}
+
+// A function that does not return holds up all others when no more may run at once. The
+// figures that alerts are on say both, though no job is taken meanwhile.
+func TestFiguresOfJobsSayThatNoneIsTaken(t *testing.T) {
+	began, goOn := make(chan struct{}, 2), make(chan struct{})
+	code := journeys.Define("work", "1", func(r *journeys.Run) error {
+		_, err := journeys.Do(r, "work", journeys.Job{Attempts: 1, Timeout: 100 * time.Millisecond}, func(context.Context, journeys.Attempt) (int, error) {
+			began <- struct{}{}
+			<-goOn
+			return 1, nil
+		})
+		return err
+	})
+	code.Trigger.Records = []journeys.Match{{Event: "go"}}
+	cfg := devConfig(t)
+	cfg.Data.JourneyJobs = 1
+	inDev(t, cfg, func(r *hogstream.Running) {
+		e := within(t, r)
+		figures := func() string { return string(e.send("GET", "/metrics", "")) }
+		e.send("POST", "/v1/events", `{"name":"go","userId":"u1"}`)
+		<-began
+		e.eventually(func() bool { return strings.Contains(figures(), "hogstream_journeys_jobs_stuck 1\n") }, figures)
+		e.eventually(func() bool { return strings.Contains(figures(), "hogstream_journeys_jobs_overdue_seconds 0\n") }, figures)
+		e.send("POST", "/v1/events", `{"name":"go","userId":"u2"}`)
+		e.eventually(func() bool {
+			return regexp.MustCompile(`hogstream_journeys_jobs_overdue_seconds [1-9][0-9]*(\.[0-9]+)?\n`).MatchString(figures())
+		}, figures)
+		require.Empty(t, began)
+		close(goOn)
+		<-began
+		e.eventually(func() bool {
+			now := figures()
+			return strings.Contains(now, "hogstream_journeys_jobs_overdue_seconds 0\n") && strings.Contains(now, "hogstream_journeys_jobs_stuck 0\n") &&
+				strings.Contains(now, `hogstream_journeys_job_attempts_total{journey="work",outcome="done"} 1`)
+		}, figures)
 	}, hogstream.WithJourneys(code))
 }
 

@@ -45,6 +45,7 @@ const (
 	noteAgain   = 50 * time.Millisecond
 	afterFault  = time.Second
 	idle        = time.Minute     // a clock that is set back or forward is noticed so soon
+	lookAgain   = time.Second     // how often what waits is looked at while no more can begin
 	returnsSoon = time.Second     // a function that heeds its context does
 	maxLost     = 10              // attempts beyond a job's own whose processes have ended
 	statements  = 5 * time.Second // may take, when the process stops
@@ -76,6 +77,7 @@ type Workers struct {
 	running map[storage.JourneyJobInHand]*hand
 	unnoted map[storage.JourneyJobInHand]*hand
 	renewed time.Time
+	looked  time.Time // at what is due next
 
 	jobs    *prometheus.CounterVec
 	seconds prometheus.Histogram
@@ -206,7 +208,7 @@ func (w *Workers) round(ctx context.Context) (time.Duration, error) {
 	}
 	room := w.room()
 	if room == 0 {
-		return renew, nil
+		return min(renew, lookAgain), w.lookFull(ctx)
 	}
 	taken, err := w.cfg.DB.TakeJourneyJobs(ctx, Name, w.codes, uuid.NewString(), room, w.cfg.Lease)
 	if err != nil {
@@ -215,13 +217,34 @@ func (w *Workers) round(ctx context.Context) (time.Duration, error) {
 	if err := w.begin(ctx, taken); err != nil || len(taken) > 0 {
 		return 0, err // there may be more
 	}
-	due, now, err := w.cfg.DB.NextJourneyJob(ctx, w.codes)
+	due, now, err := w.next(ctx)
 	if err != nil || due.IsZero() {
-		w.overdue.Set(0)
 		return renew, err
 	}
-	w.overdue.Set(max(0, now.Sub(due).Seconds()))
 	return max(noteAgain, min(renew, due.Sub(now))), nil
+}
+
+// next is when the next job is due, zero for none. It tells for how long that has waited.
+func (w *Workers) next(ctx context.Context) (due, now time.Time, err error) {
+	if due, now, err = w.cfg.DB.NextJourneyJob(ctx, w.codes); err != nil {
+		return due, now, err
+	}
+	overdue := 0.0
+	if !due.IsZero() {
+		overdue = max(0, now.Sub(due).Seconds())
+	}
+	w.overdue.Set(overdue)
+	w.looked = time.Now()
+	return due, now, nil
+}
+
+// lookFull tells for how long the next job has waited while no more can begin.
+func (w *Workers) lookFull(ctx context.Context) error {
+	if time.Since(w.looked) < lookAgain {
+		return nil
+	}
+	_, _, err := w.next(ctx)
+	return err
 }
 
 // room is how many more functions may begin.
