@@ -63,31 +63,6 @@ type bucketDetail struct {
 	RecentMembers  []memberJSON  `json:"recentMembers" doc:"The ten that joined last."`
 }
 
-// fedJourney is a journey that a bucket begins runs of.
-type fedJourney struct {
-	ID       string  `json:"id"`
-	Name     string  `json:"name"`
-	Trigger  string  `json:"trigger" doc:"The first of its triggers that is on this bucket, or on any; empty of a schedule over its members."`
-	SourceID *string `json:"sourceBucketId" doc:"The bucket in whose definition it stands."`
-	Owned    bool    `json:"owned" doc:"Whether that is this one."`
-}
-
-// fedBy are the journeys that a bucket begins runs of.
-func (u *inUse) fedBy(bucket string) []fedJourney {
-	own, others := []fedJourney{}, []fedJourney{}
-	for _, j := range u.AllJourneys() {
-		event, is := j.Trigger.OfBucket(bucket)
-		fed := fedJourney{j.ID, j.Name, event, optional(j.Bucket), j.Bucket == bucket}
-		switch {
-		case fed.Owned:
-			own = append(own, fed)
-		case is:
-			others = append(others, fed)
-		}
-	}
-	return append(own, others...)
-}
-
 // durationJSON is a duration as the parts of a day.
 type durationJSON struct {
 	Hours   int64   `json:"hours,omitempty"`

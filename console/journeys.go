@@ -32,30 +32,6 @@ type journeyJSON struct {
 	reactionJSON
 }
 
-// reactionJSON is where a journey stands that has no definition of its own.
-type reactionJSON struct {
-	SourceBucketID *string       `json:"sourceBucketId,omitempty" doc:"The bucket in whose definition it stands, with which it is switched."`
-	ReactionKind   *string       `json:"reactionKind,omitempty" enum:"enter,leave,dwell"`
-	DwellSchedule  *dwellingJSON `json:"dwellSchedule,omitempty"`
-}
-
-type dwellingJSON struct {
-	Label string `json:"label"`
-	After *int64 `json:"after,omitempty" doc:"milliseconds"`
-	Every *int64 `json:"every,omitempty" doc:"milliseconds"`
-}
-
-func reactionOf(j *definition.JourneyInUse) (out reactionJSON) {
-	if j.Reaction == nil {
-		return out
-	}
-	out.SourceBucketID, out.ReactionKind = &j.Bucket, &j.Reaction.On
-	if r := j.Reaction; r.On == journeys.OnDwell {
-		out.DwellSchedule = &dwellingJSON{r.Label(), optional(r.After.Milliseconds()), optional(r.Every.Milliseconds())}
-	}
-	return out
-}
-
 type journeyTrigger struct {
 	Event  string   `json:"event" doc:"What begins it; the first of several; empty of one that a schedule begins."`
 	Others []string `json:"others,omitempty" doc:"The rest of several."`
@@ -219,6 +195,14 @@ type (
 	runResponse struct {
 		State runJSON   `json:"state"`
 		Logs  []runLine `json:"logs" doc:"What happened to it, in its order: the first 16 KiB."`
+		Job   *runJob   `json:"job,omitempty" doc:"While it waits for a function in Go."`
+	}
+	runJob struct {
+		Step     string          `json:"step"`
+		Attempts int             `json:"attempts" doc:"That began."`
+		Running  bool            `json:"running" doc:"Whether a process has it in hand."`
+		Error    *string         `json:"error" doc:"Of the last attempt that has ended."`
+		Due      schemas.ISOTime `json:"due" format:"date-time" doc:"When the next attempt begins; of one that runs, when another process takes it over unless its own keeps it."`
 	}
 	runLine struct {
 		ID        string          `json:"id"`
@@ -557,6 +541,13 @@ func (c *console) story(ctx context.Context, run *storage.JourneyRun) (out runRe
 	}
 	for i := range lines {
 		out.Logs = append(out.Logs, lineOf(run.ID, i, &lines[i]))
+	}
+	job, err := c.DB.OpenJourneyJob(ctx, run.ID)
+	if err != nil {
+		return out, err
+	}
+	if job != nil && !job.Done {
+		out.Job = &runJob{job.Step, job.Attempts, job.Running, optional(job.Error), schemas.ISOTime{Time: job.Due}}
 	}
 	trigger, err := c.Explain.TriggerOf(ctx, run.ContactID, run.ID)
 	if trigger != "" {

@@ -335,3 +335,35 @@ func TestVersionsOfJourneysAreListedWithThoseThatAreUnknown(t *testing.T) {
 		}
 	}
 }
+
+func TestARunThatWaitsForAFunctionIsShownWithHowItStandsWithThat(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.journey(cart)
+	run := started(s.person("u1", "", ""), 1, "charge")
+	s.happened(run)
+	job := func() any {
+		return s.request(http.MethodGet, "/journeys/cart/states/"+run.RunID, "", http.StatusOK)["job"]
+	}
+	require.Nil(t, job())
+	ref := storage.JourneyJobRef{RunID: run.RunID, Epoch: 1}
+	require.NoError(t, s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveJourneyJobs(t.Context(), &storage.JourneyJobChanges{Begun: []storage.NewJourneyJob{{JourneyJobRef: ref, ContactID: run.ContactID, JourneyID: "cart", Version: "1", Step: "charge"}}})
+	}))
+	attempt := func(note storage.JourneyJobNote) {
+		taken, err := s.db.TakeJourneyJobs(t.Context(), "journeys", []storage.JourneyCode{{JourneyID: "cart", Version: "1"}}, uuid.NewString(), 1, time.Hour)
+		require.NoError(t, err)
+		require.Len(t, taken, 1)
+		require.Equal(t, true, at(t, job(), "running"))
+		note.JourneyJobInHand = storage.JourneyJobInHand{JourneyJobRef: ref, Token: taken[0].Token}
+		_, err = s.db.NoteJourneyJobs(t.Context(), []storage.JourneyJobNote{note})
+		require.NoError(t, err)
+	}
+	attempt(storage.JourneyJobNote{Error: "HTTP 503"})
+	shown := job().(map[string]any)
+	require.NotEmpty(t, shown["due"])
+	delete(shown, "due")
+	require.Equal(t, map[string]any{"step": "charge", "attempts": 1.0, "running": false, "error": "HTTP 503"}, shown)
+	attempt(storage.JourneyJobNote{Done: true, Result: "1"})
+	require.Nil(t, job(), "what came of it is known")
+}

@@ -273,3 +273,29 @@ SELECT run_id::text, epoch, token::text FROM noted`
 	}
 	return noted, nil
 }
+
+// OpenJourneyJob is how it stands with the job that a run waits for.
+type OpenJourneyJob struct {
+	Step     string
+	Attempts int       // that began
+	Running  bool      // a worker has it in hand
+	Done     bool      // what came of it is known, and the processor is told
+	Error    string    // of the last attempt that has ended, "" for none
+	Due      time.Time // when a worker may take it, or take it over from the one that has it
+}
+
+// OpenJourneyJob is the job that a run waits for; nil when it waits for none.
+func (db *DB) OpenJourneyJob(ctx context.Context, run string) (*OpenJourneyJob, error) {
+	var j OpenJourneyJob
+	err := db.sql.QueryRow(ctx, `
+SELECT step, attempts, token IS NOT NULL, done, coalesce(error, ''), due FROM journey_jobs
+WHERE run_id = $1::text::uuid ORDER BY epoch DESC LIMIT 1`, run).Scan(&j.Step, &j.Attempts, &j.Running, &j.Done, &j.Error, &j.Due)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for the job of run %s: %w", run, err)
+	}
+	j.Due = j.Due.UTC()
+	return &j, nil
+}

@@ -304,6 +304,7 @@ func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 	var answer struct {
 		State journeyRun     `json:"state"`
 		Logs  []loggedChange `json:"logs"`
+		Job   *runJob        `json:"job"`
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return err
@@ -320,9 +321,33 @@ func (c *journeysRunCmd) Run(ctx context.Context, out *output) error {
 				fmt.Fprintf(w, "  %s: %s\n", line.what, *line.says)
 			}
 		}
+		if answer.Job != nil {
+			fmt.Fprintf(w, "  %s\n", answer.Job)
+		}
 		fmt.Fprintln(w)
 		printLog(w, answer.Logs)
 	})
+}
+
+// runJob is the function in Go that a run waits for.
+type runJob struct {
+	Step     string  `json:"step"`
+	Attempts int     `json:"attempts"`
+	Running  bool    `json:"running"`
+	Error    *string `json:"error"`
+	Due      string  `json:"due"`
+}
+
+// String says how it stands with it, and what came of the last attempt.
+func (j *runJob) String() string {
+	said := fmt.Sprintf("function %s: attempt %d begins at %s", j.Step, j.Attempts+1, j.Due)
+	if j.Running {
+		said = fmt.Sprintf("function %s: attempt %d runs, kept for its process until %s", j.Step, j.Attempts, j.Due)
+	}
+	if j.Error != nil {
+		said += "; the one before: " + *j.Error
+	}
+	return said
 }
 
 // loggedChange is something that happened to a run.

@@ -52,3 +52,19 @@ func TestAllJourneysArePausedButThoseOfBuckets(t *testing.T) {
 	require.Equal(t, "cart is paused\n", text)
 	require.Equal(t, []string{"GET /v1/admin/journeys?limit=100&offset=0", "PATCH /v1/admin/journeys/cart"}, a.calls)
 }
+
+func TestARunIsShownWithTheFunctionThatItWaitsFor(t *testing.T) {
+	var a asked
+	job := `{"step":"charge","attempts":2,"running":true,"error":null,"due":"2026-03-10T12:00:15.000Z"}`
+	flags := answering(t, &a, func(*http.Request) string {
+		return `{"state":{"id":"d103f675-20c7-5035-ac10-8aa69753be0d","journeyId":"cart","status":"waiting"},"logs":[],"job":` + job + `}`
+	})
+	command := append([]string{"journeys", "run", "cart", "d103f675-20c7-5035-ac10-8aa69753be0d"}, flags...)
+	text, err := said(t, command...)
+	require.NoError(t, err)
+	require.Contains(t, text, "\n  function charge: attempt 2 runs, kept for its process until 2026-03-10T12:00:15.000Z\n")
+	job = `{"step":"charge","attempts":2,"running":false,"error":"HTTP 503","due":"2026-03-10T12:00:15.000Z"}`
+	text, err = said(t, command...)
+	require.NoError(t, err)
+	require.Contains(t, text, "\n  function charge: attempt 3 begins at 2026-03-10T12:00:15.000Z; the one before: HTTP 503\n")
+}
