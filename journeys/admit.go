@@ -5,6 +5,7 @@ const (
 	SkipDisabled     = "journey_disabled"           // its definition says so
 	SkipByAdmin      = "journey_disabled_by_admin"  // somebody switched it off
 	SkipPaused       = "journey_paused"             // somebody paused it
+	SkipNoCode       = "code_missing"               // its code is not in the process that has the contact
 	SkipWhere        = "trigger_conditions_not_met" // the trigger's where
 	SkipNoKey        = "no_key"                     // the trigger has no key, or one that is no scalar or too long
 	SkipOnce         = "already_entered_once"       // entryLimit once

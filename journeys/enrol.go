@@ -47,6 +47,8 @@ func (u *InUse) off() string {
 		return SkipByAdmin
 	case u.Paused:
 		return SkipPaused
+	case u.Program.Lacks():
+		return SkipNoCode
 	}
 	return ""
 }

@@ -32,6 +32,7 @@ type Machine struct {
 	programs  map[version]*Program
 	byTrigger map[string][]*InUse // by the name of the record
 	repeats   []*InUse
+	lacking   []*InUse // whose code is not here
 	memos     map[string][]*memo
 	lookbacks map[uint64]int64
 	contact   paths
@@ -69,7 +70,12 @@ func New(current []InUse, older []*Program, opts Options) *Machine {
 	return m
 }
 
-func (m *Machine) add(p *Program) { m.programs[version{p.ID(), p.Version()}] = p }
+// add has runs of a program go on, if its code is here.
+func (m *Machine) add(p *Program) {
+	if !p.Lacks() {
+		m.programs[version{p.ID(), p.Version()}] = p
+	}
+}
 
 // index notes what enrols.
 func (m *Machine) index(u *InUse) {
@@ -82,6 +88,9 @@ func (m *Machine) index(u *InUse) {
 		for j := range u.Program.triggers[i].same {
 			u.Program.triggers[i].same[j].Value.walk(func(v *Value) { m.contact.add(v.path) })
 		}
+	}
+	if u.off() == SkipNoCode {
+		m.lacking = append(m.lacking, u)
 	}
 	if u.Program.journey.Trigger.Repeat != nil {
 		m.repeats = append(m.repeats, u)
@@ -137,6 +146,41 @@ func (m *Machine) Conditions() []predicate.Named {
 		out = append(out, m.programs[v].conditions...)
 	}
 	return out
+}
+
+// Lacks says that a step needs a version that this machine does not have: that of a live run
+// of the contact, or of one that the step may begin.
+func (m *Machine) Lacks(s *State, in *Input) bool {
+	for i := range s.runs {
+		r := &s.runs[i]
+		meant := in.Command != nil && in.Command.Run == r.id.String()
+		if m.Program(r.journey, r.version) == nil && (!r.failed || meant) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.lacking, func(u *InUse) bool { return u.mayBegin(s, in) })
+}
+
+// mayBegin says that a step may come to an entry of a journey.
+func (u *InUse) mayBegin(s *State, in *Input) bool {
+	name, repeat := "", u.Program.journey.Trigger.Repeat != nil
+	switch {
+	case in.Command != nil:
+		return in.Command.What == CommandEnroll && in.Command.Journey == u.Program.ID()
+	case in.Event != nil:
+		name = in.Event.Name
+	case in.Fact != nil:
+		name = in.Fact.Type
+	case repeat && slices.ContainsFunc(s.ticks, func(t tick) bool { return t.journey == u.Program.ID() }):
+		return true
+	}
+	for i := range u.Program.triggers {
+		// What other runs tell comes within any step.
+		if t := &u.Program.triggers[i]; t.name == name || strings.HasPrefix(t.name, "journey.") {
+			return true
+		}
+	}
+	return repeat && (name == factEntered || name == factLeft)
 }
 
 func compareVersions(a, b version) int {

@@ -96,6 +96,9 @@ type Options struct {
 	Zone *time.Location
 	// Coded are the journeys whose code this program has.
 	Coded []Journey
+	// WithoutCode compiles journeys whose code this program does not have, too: see
+	// [Program.Lacks].
+	WithoutCode bool
 }
 
 // code is the code of a journey, with what that looks at.
@@ -114,7 +117,7 @@ func Compile(j Journey, opts Options) (*Program, error) {
 		return nil, err
 	}
 	opts.code(&j)
-	if j.Coded && j.Code == nil {
+	if j.Coded && j.Code == nil && !opts.WithoutCode {
 		return nil, predicate.Faults{{File: j.File, Path: "version", Message: fmt.Sprintf("the code of version %q is not in this program", j.Version)}}
 	}
 	j.EntryLimit, j.Live, j.OnChange = cmp.Or(j.EntryLimit, EntryOnce), cmp.Or(j.Live, LiveIgnore), cmp.Or(j.OnChange, OnChangeFinish)
@@ -159,6 +162,15 @@ func (j *Journey) Identity() string {
 
 // ID is the id of the journey.
 func (p *Program) ID() string { return p.journey.ID }
+
+// Lacks says that the journey is code that this program does not have: it enrols nobody here.
+func (p *Program) Lacks() bool { return p.journey.Coded && p.journey.Code == nil }
+
+// AsksOfContact says that steps look at what is known of the contact from before the run: its properties,
+// conditions on it, and records that waits look back at.
+func (p *Program) AsksOfContact() bool {
+	return len(p.conditions)+len(p.memos)+len(p.ofContact.all()) > 0
+}
 
 // Version is what runs of the program belong to.
 func (p *Program) Version() string { return p.version }

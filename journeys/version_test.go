@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/schedule"
 	"github.com/hogstream/hogstream/schemas"
 )
 
@@ -99,4 +100,70 @@ func TestANewWaitLooksBackAtWhatIsStored(t *testing.T) {
 	s.effects = nil
 	s.event("start", `{"k":"b"}`)
 	s.tells("started", "step waitFor-0 seen", "completed")
+}
+
+// What needs a version that the machine does not have is known before it is stepped: by runs
+// that live, and by what may begin one.
+func TestWhatNeedsCodeThatIsElsewhereIsKnown(t *testing.T) {
+	code := journeys.Define("coded", "1", func(r *journeys.Run) error {
+		r.WaitFor("paid", journeys.WaitFor{Any: []journeys.Alternative{{Match: journeys.Match{Event: "paid"}}}, Timeout: day})
+		return nil
+	})
+	code.Trigger.Records = []journeys.Match{{Event: "go"}}
+	here, err := journeys.Compile(code, journeys.Options{})
+	require.NoError(t, err)
+	code.Code = nil
+	_, err = journeys.Compile(code, journeys.Options{})
+	require.ErrorContains(t, err, `the code of version "1" is not in this program`)
+	away, err := journeys.Compile(code, journeys.Options{WithoutCode: true})
+	require.NoError(t, err)
+	require.True(t, away.Lacks())
+
+	s := newStage(t)
+	s.use([]journeys.InUse{{Program: away}, {Program: compile(t, steps("steps: [{wait: 1d}]"))}}, nil)
+	lacks := func(in journeys.Input) bool { return s.m.Lacks(&s.s, &in) }
+	require.True(t, lacks(journeys.Input{Event: &schemas.Event{Name: "go"}}))
+	require.True(t, lacks(journeys.Input{Command: &journeys.Command{What: journeys.CommandEnroll, Journey: "coded"}}))
+	require.False(t, lacks(journeys.Input{Event: &schemas.Event{Name: "start"}}))
+	require.False(t, lacks(journeys.Input{Command: &journeys.Command{What: journeys.CommandEnroll, Journey: "j"}}))
+	require.False(t, lacks(journeys.Input{}), "time alone begins nothing of it")
+	s.event("go", `{}`)
+	s.tells("skipped code_missing")
+
+	s.use([]journeys.InUse{{Program: here}}, nil)
+	s.effects = nil
+	s.event("go", `{}`)
+	s.tells("started")
+	require.False(t, lacks(journeys.Input{Event: &schemas.Event{Name: "ping"}}))
+	s.use([]journeys.InUse{{Program: away}}, nil)
+	require.True(t, lacks(journeys.Input{Event: &schemas.Event{Name: "ping"}}), "it may be what a run waits for")
+	require.True(t, lacks(journeys.Input{}), "or its time has come")
+	s.event("paid", `{}`)
+	s.pass(2 * day)
+	s.tells("started")
+	s.use([]journeys.InUse{{Program: here}}, nil)
+	s.pass(time.Hour)
+	s.tells("started", "step paid timeout", "completed")
+}
+
+// A journey that comes again at a time, or that follows from what other journeys tell, may
+// begin with more than records of its name.
+func TestWhatMayBeginAJourneyWhoseCodeIsElsewhere(t *testing.T) {
+	away := func(trigger func(*journeys.Trigger)) *journeys.Machine {
+		code := journeys.Define("coded", "1", func(*journeys.Run) error { return nil })
+		trigger(&code.Trigger)
+		code.Code, code.EntryLimit = nil, journeys.EntryUnlimited
+		p, err := journeys.Compile(code, journeys.Options{WithoutCode: true})
+		require.NoError(t, err)
+		return journeys.New([]journeys.InUse{{Program: p}}, nil, journeys.Options{})
+	}
+	var nobody journeys.State
+	follows := away(func(tr *journeys.Trigger) { tr.Records = []journeys.Match{{Event: "journey.completed:j"}} })
+	require.True(t, follows.Lacks(&nobody, &journeys.Input{}), "any step may end a run")
+	daily := away(func(tr *journeys.Trigger) {
+		tr.Repeat, tr.Bucket = &schedule.Repeat{At: schedule.Clock(9, 0)}, "vip"
+	})
+	require.False(t, daily.Lacks(&nobody, &journeys.Input{}))
+	require.True(t, daily.Lacks(&nobody, &journeys.Input{Fact: &schemas.Fact{Type: schemas.FactBucketEntered}}))
+	require.False(t, daily.Lacks(&nobody, &journeys.Input{Fact: &schemas.Fact{Type: schemas.FactContactUpdated}}))
 }

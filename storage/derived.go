@@ -314,12 +314,15 @@ type Waiting struct {
 	Appended  time.Time // when that was appended
 }
 
-// WaitingRecords says of each processor how many records have waited since before a time.
+// WaitingRecords says of each processor how many records have waited since before a time, but
+// for those that wait for another process (TimerWaiting).
 func (db *DB) WaitingRecords(ctx context.Context, before time.Time) ([]Waiting, error) {
 	const count = `
 SELECT processor, count(*), (array_agg(contact_id::text ORDER BY held_at))[1], min((headers->>'appendTime')::timestamptz)
-FROM derived_held WHERE held_at < $1 GROUP BY processor ORDER BY processor`
-	rows, err := db.sql.Query(ctx, count, before)
+FROM derived_held AS h WHERE held_at < $1
+  AND NOT EXISTS (SELECT FROM timers AS t WHERE t.owner = h.processor AND t.contact_id = h.contact_id AND t.what = $2)
+GROUP BY processor ORDER BY processor`
+	rows, err := db.sql.Query(ctx, count, before, TimerWaiting)
 	if err != nil {
 		return nil, fmt.Errorf("count the records that wait: %w", err)
 	}

@@ -21,6 +21,10 @@ type Timer struct {
 	ArmedAt   time.Time
 }
 
+// TimerWaiting is the timer of a contact of which records wait for a process that has what
+// this one lacks: it is looked at again then.
+const TimerWaiting = "$waiting"
+
 // ChannelTimers tells when a timer was armed, as its due in RFC 3339: the earliest of a
 // transaction.
 const ChannelTimers = "timers"

@@ -16,6 +16,8 @@
 //     a chain that goes in circles ends in a dead letter.
 //   - What a step puts on outbox bears who asks and about whom; its receipt is a step, also
 //     when the contact was merged away meanwhile.
+//   - A record of which a step needs what this process lacks and another may have ([Lacking])
+//     waits for that one, with what comes after it for the contact.
 //   - A record that fails becomes a dead letter and takes its number: the next ones go on.
 package derive
 

@@ -23,6 +23,10 @@ func (m *machine[S]) handOver(c *contact[S], cause *stream.Record) error {
 		switch in.kind() {
 		case handover, receipt:
 			err = m.forwardSignal(c, in)
+		case direct:
+			if in.isOf(schemas.SignalRecord) || in.isOf(schemas.SignalCommand) {
+				err = m.forwardSignal(c, in)
+			}
 		case derived:
 			err = m.forwardFact(c, in)
 		}

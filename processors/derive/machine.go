@@ -39,9 +39,10 @@ func (m *machine[S]) handle(c *contact[S], in *incoming) error {
 		return m.late(c, in)
 	}
 	var err error
-	if in.kind() == direct {
+	switch kind := in.kind(); {
+	case kind == direct && (in.isOf(schemas.SignalTimer) || !m.mustWait(c, in)):
 		err = m.obey(c, in)
-	} else if in.kind() != derived || m.l.Wants(in.fact.Type) {
+	case kind != derived || m.l.Wants(in.fact.Type):
 		c.hold(in, m.off)
 	}
 	if err != nil {
@@ -53,7 +54,7 @@ func (m *machine[S]) handle(c *contact[S], in *incoming) error {
 // settle applies what has waited long enough, and hands over a contact of which
 // everything was applied.
 func (m *machine[S]) settle(c *contact[S], in *incoming) error {
-	for next := c.ready(m.off); next != nil; next = c.ready(m.off) {
+	for next := c.ready(m.off); next != nil && !m.mustWait(c, next); next = c.ready(m.off) {
 		c.release(next)
 		if err := m.apply(c, next); err != nil {
 			return err
@@ -82,10 +83,7 @@ func (m *machine[S]) obey(c *contact[S], in *incoming) error {
 	case s.Type == schemas.SignalRecord:
 		return m.again(c, in)
 	case s.Type == schemas.SignalCommand && c.known():
-		r := &Record[S]{ID: in.id, ContactID: c.row.ContactID, OccurredAt: s.OccurredAt, Command: &Command{What: s.What}}
-		if s.State != nil {
-			r.Command.JSON = *s.State
-		}
+		r := &Record[S]{ID: in.id, ContactID: c.row.ContactID, OccurredAt: s.OccurredAt, Command: commandOf(s)}
 		return m.step(c, r, in.cause, in.hops(), m.now)
 	}
 	return nil
@@ -118,6 +116,9 @@ func (m *machine[S]) late(c *contact[S], in *incoming) error {
 
 // apply steps a record, which takes its number whatever comes of it.
 func (m *machine[S]) apply(c *contact[S], in *incoming) error {
+	if in.kind() == direct {
+		return m.obey(c, in)
+	}
 	r := &Record[S]{ID: in.id, ContactID: c.row.ContactID, Event: in.event, Fact: in.fact}
 	switch in.kind() {
 	case numbered:
@@ -183,8 +184,17 @@ func (m *machine[S]) due(c *contact[S], in *incoming) error {
 		return nil
 	}
 	t := c.timers[i]
+	if t.What != storage.TimerWaiting {
+		if again := m.lacks(c, in); !again.IsZero() {
+			c.postpone(i, again)
+			return nil
+		}
+	}
 	c.timers = slices.Delete(slices.Clone(c.timers), i, i+1)
 	c.touched = true
+	if t.What == storage.TimerWaiting {
+		return nil // whoever calls looks at what waits
+	}
 	hops := t.Hops
 	if t.Due.Sub(t.ArmedAt) >= longWait {
 		hops = 0

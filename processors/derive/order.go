@@ -67,7 +67,7 @@ func (c *contact[S]) hold(in *incoming, off rule) bool {
 		if slices.Contains(c.row.Took, in.loser()) && !off.has(ruleOnce) {
 			return false
 		}
-	case receipt:
+	case receipt, direct:
 	default:
 		return false
 	}
@@ -118,6 +118,8 @@ func (c *contact[S]) ready(off rule) *incoming {
 			if !slices.ContainsFunc(c.held, func(h *incoming) bool { return h.kind() == handover }) {
 				return in
 			}
+		case direct:
+			return in
 		}
 	}
 	return nil

@@ -117,11 +117,10 @@ func (c *contact[S]) arm(timers []Timer, hops int, now time.Time) {
 			kept = append(kept, c.timers[i])
 			continue
 		}
-		c.row.Epoch++
-		c.touched = true
-		kept = append(kept, storage.Timer{
-			ContactID: c.row.ContactID, Partition: c.row.Partition, What: t.What, Due: due, Epoch: c.row.Epoch, Hops: hops, ArmedAt: now,
-		})
+		kept = append(kept, c.timer(t, hops, now))
+	}
+	if i := slices.IndexFunc(c.timers, func(t storage.Timer) bool { return t.What == storage.TimerWaiting }); i >= 0 && len(c.held) > 0 {
+		kept = append(kept, c.timers[i])
 	}
 	c.timers = kept
 }

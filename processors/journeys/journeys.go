@@ -48,6 +48,9 @@ type Options struct {
 // belong to. It is safe for concurrent use.
 type Logic struct {
 	version int64
+	// fills is what states are filled for: the version or, while the code of a journey is not
+	// here, what was before that: what it asks of contacts is not known here.
+	fills   int64
 	opts    Options
 	current []inUse
 	older   []*machine.Program
@@ -97,7 +100,7 @@ func Missing(versions []storage.JourneyVersion, opts Options) map[string]error {
 // Compile makes the logic of a set, beside which these versions are kept. Definitions that
 // cannot be compiled are left out, as if they were removed; Failing says why.
 func Compile(set *definition.Set, kept []storage.JourneyVersion, opts Options) *Logic {
-	l := &Logic{version: set.Version, opts: opts, failing: map[string]error{}}
+	l := &Logic{version: set.Version, fills: set.Version, opts: opts, failing: map[string]error{}}
 	for i := range set.Buckets {
 		l.buckets = append(l.buckets, set.Buckets[i].ID)
 	}
@@ -123,7 +126,10 @@ func (l *Logic) use(j *definition.JourneyInUse) {
 	p, err := l.program(&def)
 	if err != nil {
 		l.failing[j.ID] = err
-		return
+		if p, err = l.headOf(&def); err != nil {
+			return
+		}
+		l.fills = min(l.fills, j.Revision-1)
 	}
 	l.current = append(l.current, inUse{machine.InUse{Program: p, ByAdmin: byAdmin, Paused: j.Paused}, j.Revision})
 	l.revised = append(l.revised, j.Revision)
@@ -175,6 +181,11 @@ func (l *Logic) program(def *machine.Journey) (*machine.Program, error) {
 	return p, err
 }
 
+// headOf compiles a journey whose code is not here: it enrols nobody, and says so.
+func (l *Logic) headOf(def *machine.Journey) (*machine.Program, error) {
+	return machine.Compile(*def, machine.Options{Zone: l.opts.Zone, WithoutCode: def.Coded})
+}
+
 // asking is the logic with the destinations that there are.
 func (l *Logic) asking(targets []storage.CallTarget) *Logic {
 	out := *l
@@ -215,7 +226,7 @@ func (l *Logic) subset(until int64) *subset {
 	var current []machine.InUse
 	var filled, rest []predicate.Named
 	for _, u := range l.current {
-		u.Filling = u.revision > until
+		u.Filling = u.revision > until && u.Program.AsksOfContact()
 		current = append(current, u.InUse)
 		if u.Filling {
 			rest = append(rest, u.Program.Conditions()...)
@@ -298,7 +309,7 @@ func (l *Logic) Wants(factType string) bool {
 func (l *Logic) LooksBeside() bool { return true }
 
 // Version implements derive.Refills.
-func (l *Logic) Version() int64 { return l.version }
+func (l *Logic) Version() int64 { return l.fills }
 
 // VersionOf implements derive.Refills. A contact of which nothing is known lacks nothing,
 // nor does one for which nothing has changed.
@@ -306,10 +317,10 @@ func (l *Logic) VersionOf(s State) int64 {
 	switch {
 	case !s.known:
 		return math.MaxInt64
-	case s.version >= l.version:
+	case s.version >= l.fills:
 		return s.version
 	case l.since(s.version) == l.whole() && !l.ends(&s):
-		return l.version
+		return l.fills
 	}
 	return s.version
 }

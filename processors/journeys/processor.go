@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,8 +56,10 @@ type processor struct {
 	opts Options
 
 	mu    sync.Mutex
-	logic *Logic // of the version that was in use last
-	noted bool   // that its versions are kept is committed
+	logic *Logic          // of the version that was in use last
+	noted bool            // that its versions are kept is committed
+	away  map[string]bool // versions that it lacks, as id@version
+	since time.Time       // when the last of them was found to be
 
 	runs    *prometheus.CounterVec
 	steps   *prometheus.CounterVec
@@ -74,56 +77,83 @@ func (*processor) Name() string { return Name }
 // another than before; then it is noted which versions of journeys are in use, until that is
 // found to be committed.
 func (p *processor) At(ctx context.Context, tx *storage.Tx) (derive.Logic[State], error) {
-	l, err := p.compiled(ctx, tx)
-	if err != nil || len(l.destinations) == 0 {
-		return l, err
-	}
-	targets, err := tx.CallTargets(ctx, l.destinations)
+	l, lacking, err := p.compiled(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	return l.asking(targets), nil
+	if len(l.destinations) > 0 {
+		targets, err := tx.CallTargets(ctx, l.destinations)
+		if err != nil {
+			return nil, err
+		}
+		l = l.asking(targets)
+	}
+	if !lacking.IsZero() {
+		return lackingLogic{l, lacking}, nil
+	}
+	return l, nil
 }
 
-func (p *processor) compiled(ctx context.Context, tx *storage.Tx) (*Logic, error) {
+// compiled is the logic of the definitions in use, and since when it lacks a version; zero
+// when it has all.
+func (p *processor) compiled(ctx context.Context, tx *storage.Tx) (*Logic, time.Time, error) {
 	version, err := tx.DefinitionVersion(ctx)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.logic != nil && p.logic.version == version && p.noted {
-		return p.logic, nil
+	if p.logic == nil || p.logic.version != version || !p.noted {
+		err = p.compile(ctx, tx)
 	}
+	return p.logic, p.since, err
+}
+
+func (p *processor) compile(ctx context.Context, tx *storage.Tx) error {
 	set, err := definition.Current(ctx, tx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	kept, changed, err := tx.KeepJourneyVersions(ctx, Versions(set))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.logic == nil || p.logic.version != set.Version {
+		now, err := tx.Clock(ctx)
+		if err != nil {
+			return err
+		}
 		p.logic = Compile(set, kept, p.opts)
 		p.failing.Set(float64(len(p.logic.Failing())))
-		p.lacks(kept)
+		p.lacks(kept, now)
 	}
 	p.noted = !changed
-	return p.logic, nil
+	return nil
 }
 
 // maxVersions is how many versions have a figure.
 const maxVersions = 200
 
-// lacks tells which of the versions that are kept this process cannot run.
-func (p *processor) lacks(kept []storage.JourneyVersion) {
+// lacks notes, and tells, which of the versions that are kept this process cannot run.
+func (p *processor) lacks(kept []storage.JourneyVersion, now time.Time) {
 	p.missing.Reset()
-	for _, v := range kept[:min(len(kept), maxVersions)] {
+	before := p.away
+	p.away = map[string]bool{}
+	for i, v := range kept {
 		missing := 0.0
 		if p.logic.Program(v.JourneyID, v.Version) == nil {
 			missing = 1
+			id := v.JourneyID + "@" + v.Version
+			if p.away[id] = true; !before[id] {
+				p.since = now
+			}
 		}
-		p.missing.WithLabelValues(v.JourneyID, v.Version).Set(missing)
+		if i < maxVersions {
+			p.missing.WithLabelValues(v.JourneyID, v.Version).Set(missing)
+		}
+	}
+	if len(p.away) == 0 {
+		p.since = time.Time{}
 	}
 }
 

@@ -35,11 +35,16 @@ type work struct {
 // work begins a step with what the state is filled for.
 func (l *Logic) work(s State, now time.Time) *work {
 	w := &work{l: l, d: l.whole(), s: s, now: now}
-	if s.known {
-		w.d = l.since(s.version)
-	} else {
+	switch {
+	case !s.known:
 		w.changed = true
-		w.s.known, w.s.version = true, l.version
+		w.s.known, w.s.version = true, l.fills
+	case s.version > l.fills: // what asks for more was elsewhere, and is not kept up here
+		w.changed = true
+		w.s.version = l.fills
+	}
+	if w.s.version < l.version {
+		w.d = l.since(w.s.version)
 	}
 	if w.d.circular { // it may fail half-way
 		w.s.members, w.s.facts = append([]membership(nil), s.members...), cloneFacts(&s.facts)
@@ -186,7 +191,7 @@ func readCommand(c *derive.Command) (*machine.Command, error) {
 // anew, runs and entries go on as they were. What follows for runs is told, which a take-over
 // cannot: such a contact is filled instead, at once.
 func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, []derive.Timer) {
-	w := &work{l: l, d: l.whole(), s: State{known: true, version: l.version, runs: before.runs.Clone()}, now: now}
+	w := &work{l: l, d: l.whole(), s: State{known: true, version: l.fills, runs: before.runs.Clone()}, now: now}
 	goesOn := k.Contact != nil && w.s.runs.GoesOn()
 	if goesOn {
 		w.d, w.s.version, w.s.due = l.since(0), 0, packed.Micros(now)
@@ -221,7 +226,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	var history predicate.State
 	w.know(k, &history)
 	w.d.set.Fill(&w.s.facts, &history)
-	w.s.version = l.version
+	w.s.version = l.fills
 	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
 	result.Outputs, result.Cancel = slices.Concat(due.Outputs, result.Outputs), slices.Concat(due.Cancel, result.Cancel)
 	return result, err
