@@ -146,7 +146,7 @@ func (e *erasing) request(method, path, body string) (int, []byte) {
 
 func (e *erasing) eventually(done func() bool, what func() string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(e.t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -1,9 +1,11 @@
 package hogstream_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,12 +25,22 @@ import (
 )
 
 // envChild makes the test binary an instance that dies within a function of a journey; it
-// is the data directory.
-const envChild = "HOGSTREAM_TEST_CHILD"
+// is the data directory. With envBeside it runs beside the instance on that data directory,
+// and is one whose functions stand still.
+const (
+	envChild  = "HOGSTREAM_TEST_CHILD"
+	envBeside = "HOGSTREAM_TEST_BESIDE"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envChild); dir != "" {
-		fmt.Fprintln(os.Stderr, dies(dir))
+		var err error
+		if beside := os.Getenv(envBeside); beside != "" {
+			err = standsStill(dir, beside)
+		} else {
+			err = dies(dir)
+		}
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -161,7 +173,7 @@ func TestFiguresOfJobsSayThatNoneIsTaken(t *testing.T) {
 
 // charging is a journey whose function writes its key into a file of the data directory, as
 // if it charged somebody, and then does what after says.
-func charging(dir string, after func()) journeys.Journey {
+func charging(dir string, after func(a journeys.Attempt)) journeys.Journey {
 	code := journeys.Define("charge", "1", func(r *journeys.Run) error {
 		n, err := journeys.Do(r, "charge", journeys.Job{Attempts: 1, Timeout: time.Minute}, func(_ context.Context, a journeys.Attempt) (int, error) {
 			f, err := os.OpenFile(filepath.Join(dir, "charges"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -172,7 +184,7 @@ func charging(dir string, after func()) journeys.Journey {
 			if err := errors.Join(err, f.Close()); err != nil {
 				return 0, err
 			}
-			after()
+			after(a)
 			return a.Number, nil
 		})
 		if err != nil {
@@ -193,7 +205,7 @@ func dies(dir string) error {
 	}
 	cfg.DataDir, cfg.HTTP.Addr, cfg.HTTP.Port, cfg.Log.Level, cfg.Delivery.Lease = dir, "", 0, "error", 12*time.Second
 	return hogstream.RunDev(context.Background(), cfg, func(*hogstream.Running) { fmt.Println("ready") },
-		hogstream.WithJourneys(charging(dir, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) })))
+		hogstream.WithJourneys(charging(dir, func(journeys.Attempt) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) })))
 }
 
 // The process is killed when somebody was charged and before that was kept: after the lease
@@ -225,7 +237,7 @@ func TestAFunctionWhoseProcessDiesIsDoneAgainWithTheSameKey(t *testing.T) {
 			return slices.Equal(e.ids(`SELECT coalesce(properties ->> 'charged', '') FROM contacts`), []string{"2"})
 		}, func() string { return strings.Join(e.ids(`SELECT properties::text FROM contacts`), " ") })
 		require.Zero(t, e.rows("journey_jobs"))
-	}, hogstream.WithJourneys(charging(cfg.DataDir, func() {})))
+	}, hogstream.WithJourneys(charging(cfg.DataDir, func(journeys.Attempt) {})))
 }
 
 // A process that stops in order waits for a function that runs, and its result is kept.
@@ -234,7 +246,7 @@ func TestAStopWaitsForAFunctionThatRuns(t *testing.T) {
 	stopped := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	code := charging(cfg.DataDir, func() {
+	code := charging(cfg.DataDir, func(journeys.Attempt) {
 		close(began)
 		<-goOn
 	})
@@ -253,5 +265,139 @@ func TestAStopWaitsForAFunctionThatRuns(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(cfg.DataDir, "charges"))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(text), "\n"), "it was called once")
-	}, hogstream.WithJourneys(charging(cfg.DataDir, func() { panic("nobody is charged twice") })))
+	}, hogstream.WithJourneys(charging(cfg.DataDir, func(journeys.Attempt) { panic("nobody is charged twice") })))
+}
+
+// standsStill runs an instance beside another. Each attempt at its functions says so, and
+// goes on when it is told.
+func standsStill(dir, beside string) error {
+	r, err := hogstream.ReadRunning(beside)
+	if err != nil {
+		return err
+	}
+	cfg, err := hogstream.ConfigFromEnv()
+	if err != nil {
+		return err
+	}
+	r.FillIn(&cfg)
+	cfg.DataDir, cfg.HTTP.Addr, cfg.HTTP.Port, cfg.Log.Level, cfg.Delivery.Lease = dir, "", 0, "error", 12*time.Second
+	cfg.Roles = []hogstream.Role{hogstream.RoleIngest, hogstream.RoleProcessors}
+	told := bufio.NewScanner(os.Stdin)
+	code := charging(beside, func(a journeys.Attempt) {
+		fmt.Println("attempt", a.Number)
+		told.Scan()
+	})
+	code.Key, code.EntryLimit = []string{"n"}, journeys.EntryUnlimited
+	return hogstream.RunDev(context.Background(), cfg, func(*hogstream.Running) { fmt.Println("ready") }, hogstream.WithJourneys(code))
+}
+
+// besides is an instance beside another.
+type besides struct {
+	*erasing
+	child *exec.Cmd
+	tell  io.Writer
+}
+
+// startBeside starts an instance beside the one on a data directory. said gets its lines.
+func startBeside(t *testing.T, beside string, said func(line string)) *besides {
+	dir := reachableDir(t)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env, child.Stderr = append(os.Environ(), envChild+"="+dir, envBeside+"="+beside), os.Stderr
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	tell, err := child.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	t.Cleanup(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan(), "it is ready")
+	go func() {
+		for lines.Scan() {
+			said(lines.Text())
+		}
+	}()
+	r, err := hogstream.ReadRunning(dir)
+	require.NoError(t, err)
+	return &besides{&erasing{t: t, run: r}, child, tell}
+}
+
+// freeze stops the process, and returns when none of its threads runs any more.
+func (b *besides) freeze() {
+	b.t.Helper()
+	require.NoError(b.t, b.child.Process.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(b.child.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			require.NoError(b.t, err)
+			require.True(b.t, status.Stopped())
+			return
+		}
+	}
+}
+
+// goOn has the function that stands still return.
+func (b *besides) goOn() {
+	b.t.Helper()
+	_, err := fmt.Fprintln(b.tell, "go on")
+	require.NoError(b.t, err)
+}
+
+// Of two processes that have the code, one has a function in hand, and stands still for longer
+// than its lease, or is killed: the other one takes the function over. What the first says of
+// it when it runs again, while the other is at it, is too late, and nothing comes of it.
+func TestAFunctionIsTakenOverByAnotherProcess(t *testing.T) {
+	cfg := devConfig(t)
+	cfg.Roles = []hogstream.Role{hogstream.RoleIngest}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	require.NoError(t, hogstream.RunDev(ctx, cfg, func(r *hogstream.Running) {
+		defer stop()
+		e := within(t, r)
+		type turn struct{ who, attempt int }
+		turns := make(chan turn, 10)
+		var all [2]*besides
+		for who := range all {
+			all[who] = startBeside(t, cfg.DataDir, func(line string) {
+				var attempt int
+				_, _ = fmt.Sscanf(line, "attempt %d", &attempt)
+				turns <- turn{who, attempt}
+			})
+		}
+		takenOver := func(n int, fails, again func(first *besides)) {
+			e.send("POST", "/v1/events", fmt.Sprintf(`{"name":"go","userId":"u1","eventProperties":{"n":%d}}`, n))
+			first := <-turns
+			require.Equal(t, 1, first.attempt)
+			fails(all[first.who])
+			second := <-turns
+			require.Equal(t, turn{1 - first.who, 2}, second)
+			again(all[first.who])
+			all[second.who].goOn()
+			e.tells(map[string]string{fmt.Sprintf("charge %d", n): "started, step charge done, step charged next, completed"})
+		}
+		takenOver(1, (*besides).freeze, func(first *besides) {
+			first.goOn()
+			require.NoError(t, first.child.Process.Signal(syscall.SIGCONT))
+			figures := func() string { return string(first.send("GET", "/metrics", "")) }
+			e.eventually(func() bool {
+				return strings.Contains(figures(), `hogstream_journeys_job_attempts_total{journey="charge",outcome="lost"} 1`)
+			}, figures)
+		})
+		takenOver(2, func(first *besides) { require.NoError(t, first.child.Process.Kill()) }, func(*besides) {})
+		e.tells(map[string]string{"charge 1": "started, step charge done, step charged next, completed"})
+		text, err := os.ReadFile(filepath.Join(cfg.DataDir, "charges"))
+		require.NoError(t, err)
+		var want string
+		for _, run := range e.ids(`SELECT run_id::text FROM journey_runs ORDER BY entered_at`) {
+			want += run + "/charge 1\n" + run + "/charge 2\n"
+		}
+		require.Equal(t, want, string(text))
+		e.eventually(func() bool { return e.rows("journey_jobs") == 0 }, func() string { return fmt.Sprint(e.ids(`SELECT row_to_json(j)::text FROM journey_jobs AS j`)) })
+		e.eventually(func() bool {
+			return slices.Equal(e.ids(`SELECT coalesce(properties ->> 'charged', '') FROM contacts`), []string{"2"})
+		}, func() string { return strings.Join(e.ids(`SELECT properties::text FROM contacts`), " ") })
+	}))
 }
