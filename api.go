@@ -28,6 +28,7 @@ func (a *App) openAPI() (http.Handler, []service, error) {
 	}, ingest.Deps{
 		Appender: a.log, DB: a.db, Answers: answers, Admin: a.console(), Metrics: a.metricsOnAPI(),
 		Probes: a.probes(), Lag: a.lag, Workers: a.neededProcessors,
+		Exits:  func() bool { return a.definitions.Set().DeclaresExits() },
 		Logger: a.tel.Logger.Logger, Registerer: a.tel.Metrics, TracerProvider: otel.GetTracerProvider(),
 	})
 	if err != nil {

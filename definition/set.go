@@ -22,6 +22,7 @@ type Set struct {
 	Failing     []Failing // by file
 
 	events map[string]bool // that definitions look at, by name
+	exits  bool            // a journey declares exitOn
 }
 
 // BucketInUse is a bucket of the set in use, with its defaults filled in.
@@ -56,6 +57,7 @@ func newSet(version int64, list []entry, failing []Failing) *Set {
 			s.events[event] = true
 		}
 	}
+	s.exits = slices.ContainsFunc(s.AllJourneys(), func(j JourneyInUse) bool { return len(j.ExitOn) > 0 })
 	return s
 }
 
@@ -114,6 +116,9 @@ func (s *Set) AllJourneys() []JourneyInUse {
 
 // LooksAt says whether a definition, enabled or not, looks at an event of this name.
 func (s *Set) LooksAt(event string) bool { return s.events[event] }
+
+// DeclaresExits says whether a journey, enabled or not, declares exitOn.
+func (s *Set) DeclaresExits() bool { return s.exits }
 
 // Keeps says whether a definition of a file that fails is in use, in its last good form.
 func (s *Set) Keeps(f *Failing) bool {

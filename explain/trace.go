@@ -169,7 +169,7 @@ func (t *tracer) cause(ctx context.Context, of Traced) (*Traced, error) {
 	case schemas.TopicResolved:
 		return t.input(ctx, of)
 	case schemas.TopicEvents:
-		return t.before(ctx, of, schemas.TopicResolved, func(r *Traced) bool { return schemas.Derive(r.CauseID, "event", 0) == of.ID })
+		return t.before(ctx, of, schemas.TopicResolved, func(r *Traced) bool { return schemas.EventID(r.CauseID) == of.ID })
 	case schemas.TopicLifecycle:
 		for _, topic := range []schemas.Topic{schemas.TopicEvents, schemas.TopicSignals, schemas.TopicLifecycle, schemas.TopicResolved} {
 			cause, err := t.before(ctx, of, topic, func(r *Traced) bool {
@@ -273,7 +273,7 @@ func (t *tracer) follow(ctx context.Context, of Traced, topic schemas.Topic, cau
 			return false
 		}
 		for _, input := range []string{of.ID, of.CauseID} {
-			if topic == schemas.TopicEvents && schemas.Derive(input, "event", 0) == r.ID {
+			if topic == schemas.TopicEvents && schemas.EventID(input) == r.ID {
 				effect.CauseID = input
 			}
 		}

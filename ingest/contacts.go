@@ -112,7 +112,7 @@ func (a *API) deleteContact(x *web.Exchange, r *http.Request) {
 	a.change(x, r, deleteBody, maxDeleteBody, a.answerDelete)
 }
 
-func (a *API) change(x *web.Exchange, r *http.Request, kind bodyKind, limit int, give func(*web.Exchange, *schemas.Input, *schemas.Answer)) {
+func (a *API) change(x *web.Exchange, r *http.Request, kind bodyKind, limit int, give giver) {
 	in, ok := a.readOne(x, r, kind, limit)
 	if !ok {
 		return
@@ -121,11 +121,10 @@ func (a *API) change(x *web.Exchange, r *http.Request, kind bodyKind, limit int,
 		x.Unavailable("Service unavailable: nobody answers here", "")
 		return
 	}
-	in.Wait = true
 	a.appendAndWait(x, r, in, give)
 }
 
-func (a *API) answerContact(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
+func (a *API) answerContact(_ context.Context, x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
 	if decided == nil {
 		x.Encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})
 		return
@@ -147,7 +146,7 @@ func (a *API) answerContact(x *web.Exchange, in *schemas.Input, decided *schemas
 	})
 }
 
-func (a *API) answerDelete(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
+func (a *API) answerDelete(_ context.Context, x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
 	switch {
 	case decided == nil:
 		x.Encode(http.StatusAccepted, acceptedResponse{InputID: in.ID, Pending: true})

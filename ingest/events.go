@@ -102,8 +102,7 @@ func (a *API) postEvent(x *web.Exchange, r *http.Request) {
 		return
 	}
 	if in.IdempotencyKey != nil && a.deps.Answers != nil {
-		in.Wait = true
-		a.appendAndWait(x, r, in, a.answerEvent)
+		a.postKeyed(x, r, in)
 		return
 	}
 	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
@@ -203,9 +202,14 @@ func (d *draft) keyFromHeader(r *http.Request) {
 	}
 }
 
+// giver answers with what was decided about an input, which is nil when that is not known
+// in time. ctx ends when the sender has waited long enough.
+type giver func(ctx context.Context, x *web.Exchange, in *schemas.Input, decided *schemas.Answer)
+
 // appendAndWait appends an input and answers with what the processors decided;
 // when that takes too long, with 202 and the input's id: it will be done.
-func (a *API) appendAndWait(x *web.Exchange, r *http.Request, in *schemas.Input, give func(*web.Exchange, *schemas.Input, *schemas.Answer)) {
+func (a *API) appendAndWait(x *web.Exchange, r *http.Request, in *schemas.Input, give giver) {
+	in.Wait = true
 	waiter := a.deps.Answers.Register(in.ID)
 	defer waiter.Close()
 	if err := a.deps.Appender.Append(r.Context(), in); err != nil {
@@ -223,7 +227,7 @@ func (a *API) appendAndWait(x *web.Exchange, r *http.Request, in *schemas.Input,
 	defer cancel()
 	text, err := waiter.Wait(ctx)
 	if err != nil {
-		give(x, in, nil)
+		give(ctx, x, in, nil)
 		return
 	}
 	var decided schemas.Answer
@@ -231,33 +235,81 @@ func (a *API) appendAndWait(x *web.Exchange, r *http.Request, in *schemas.Input,
 		x.FailErr(fmt.Errorf("read the answer to input %s: %w", in.ID, err))
 		return
 	}
-	give(x, in, &decided)
+	give(ctx, x, in, &decided)
 }
 
 // eventResponse is the answer to an event that its sender waited for.
 type eventResponse struct {
 	ID         string             `json:"id"`
 	Stored     bool               `json:"stored"`
-	Exits      []struct{}         `json:"exits"`
+	Exits      []schemas.Exit     `json:"exits" doc:"Of a sender that waits: the runs that lived when the event came and whose journey declares exitOn."`
 	ContactID  string             `json:"contactId,omitempty"`
 	Conflicts  []schemas.Conflict `json:"conflicts,omitempty"`
 	ListsError string             `json:"listsError,omitempty"`
 	// Reason says why the event was not stored, when it is no duplicate.
 	Reason string `json:"reason,omitempty"`
-	// Pending says that the event is on the log and what comes of it was not
+	// Pending says that the event is on the log and what comes of it was not all
 	// known in time.
-	Pending bool `json:"pending,omitempty"`
+	Pending bool `json:"pending,omitempty" doc:"The event is on the log, and what comes of it was not all known in time: without contactId whether it is new, with it which runs it ended."`
 }
 
-func (a *API) answerEvent(x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
-	response := eventResponse{ID: in.ID, Exits: []struct{}{}}
+func eventResponseOf(in *schemas.Input, decided *schemas.Answer) eventResponse {
 	if decided == nil {
-		response.Stored, response.Pending = true, true
-	} else {
-		response.Stored, response.ContactID, response.Conflicts = decided.Stored, decided.ContactID, decided.Conflicts
-		response.ListsError, response.Reason = decided.ListsError, decided.Error
+		return eventResponse{ID: in.ID, Exits: []schemas.Exit{}, Stored: true, Pending: true}
 	}
-	x.Encode(http.StatusAccepted, response)
+	return eventResponse{
+		ID: in.ID, Exits: []schemas.Exit{}, Stored: decided.Stored, ContactID: decided.ContactID, Conflicts: decided.Conflicts,
+		ListsError: decided.ListsError, Reason: decided.Error,
+	}
+}
+
+// postKeyed takes an event whose sender waits to be told whether it is new and, where
+// journeys declare exitOn, what it did to runs.
+func (a *API) postKeyed(x *web.Exchange, r *http.Request, in *schemas.Input) {
+	var exits *storage.Waiter
+	if a.deps.Exits != nil && a.deps.Exits() {
+		exits = a.deps.Answers.Register(schemas.ExitsID(schemas.EventID(in.ID)))
+		defer exits.Close()
+	}
+	a.appendAndWait(x, r, in, func(ctx context.Context, x *web.Exchange, in *schemas.Input, decided *schemas.Answer) {
+		response := eventResponseOf(in, decided)
+		if exits != nil && decided != nil {
+			said, err := a.exits(ctx, exits, decided)
+			if err != nil {
+				response.Pending, x.Err = true, err
+			} else {
+				response.Exits = said
+			}
+		}
+		x.Encode(http.StatusAccepted, response)
+	})
+}
+
+// exits waits for what an event did to runs. One that was sent before is told what the
+// first did, for as long as answers are kept and if that one's sender waited, too. An error
+// says that it is not known in time.
+func (a *API) exits(ctx context.Context, own *storage.Waiter, decided *schemas.Answer) ([]schemas.Exit, error) {
+	waiter := own
+	if !decided.Stored {
+		if decided.First == "" {
+			return []schemas.Exit{}, nil
+		}
+		given, err := a.deps.Answers.Given(ctx, decided.First)
+		if err != nil || !given {
+			return []schemas.Exit{}, err
+		}
+		waiter = a.deps.Answers.RegisterLate(schemas.ExitsID(schemas.EventID(decided.First)))
+		defer waiter.Close()
+	}
+	text, err := waiter.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var said schemas.Exits
+	if err := json.Unmarshal(text, &said); err != nil {
+		return nil, fmt.Errorf("read what the event did to runs: %w", err)
+	}
+	return said.Exits, nil
 }
 
 // rejectedEvent is an event of a batch that is not on the log.

@@ -105,6 +105,9 @@ type Deps struct {
 	// with an idempotency key are answered as if they had none, and changes of
 	// contacts with 503.
 	Answers *storage.Answers
+	// Exits says whether an event may end runs of journeys, which a sender that waits is told
+	// then. Without it no event does.
+	Exits func() bool
 	// Admin are the routes below /v1/admin. Their exchange names the caller.
 	Admin []web.Route
 	// Metrics serves /metrics, to callers with `read`.

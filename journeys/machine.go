@@ -230,6 +230,9 @@ type Result struct {
 	Effects []schemas.Message
 	// Cancel are outbox records that nobody waits for any more.
 	Cancel []string
+	// Tried are, when the sender of an event waits, the runs that lived when it came and whose
+	// journey declares exitOn, the oldest first.
+	Tried []Tried
 	// Jobs are what workers are to do, and JobsOver those that nobody waits for any more, of
 	// this step or of one before.
 	Jobs     []JobBegun
@@ -240,6 +243,12 @@ type Result struct {
 	// Due is when time alone goes on: the machine is then to be called again, without a
 	// record. Zero is never.
 	Due time.Time
+}
+
+// Tried is a run that an event was held against.
+type Tried struct {
+	Journey, Run string // their ids
+	Exited       bool   // by an exitOn that the event is meant by
 }
 
 // Step says what follows from a record. now is the time at which it is handled, which never

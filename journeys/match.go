@@ -119,11 +119,12 @@ type record struct {
 	label string // of a dwell
 	depth int    // how many facts of this step led to it
 	anew  bool   // it was told because a long time has passed
+	asks  bool   // its sender waits to be told which runs it ended
 }
 
 func eventRecord(e *schemas.Event) (record, error) {
 	r, err := predicate.FromEvent(e)
-	return record{Record: r, id: e.ID}, err
+	return record{Record: r, id: e.ID, asks: e.Wait}, err
 }
 
 func factRecord(f *schemas.Fact) (record, error) {

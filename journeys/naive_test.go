@@ -51,6 +51,7 @@ type naive struct {
 	runs         []*naiveRun
 	told         []happening
 	story        []line
+	tried        []string // what senders are told, as a stage has it
 }
 
 type naiveEntry struct {
@@ -136,6 +137,7 @@ func (n *naive) live() []*naiveRun {
 }
 
 func (n *naive) happen(h happening) {
+	var tried []string
 	for _, r := range n.live() {
 		if h.name == schemas.FactBucketEntered && h.about == r.rejoined {
 			r.settle, r.rejoined = time.Time{}, ""
@@ -154,7 +156,12 @@ func (n *naive) happen(h happening) {
 			r.exit(e["event"].(string))
 			break
 		}
+		if fact := strings.Contains(h.name, "."); !fact && len(list(r.journey["exitOn"])) > 0 {
+			tried = append(tried, triedLine(r.journey["id"].(string), keyText(r.key), r.over))
+		}
 	}
+	slices.Sort(tried)
+	n.tried = append(n.tried, tried...)
 	for _, j := range n.journeys {
 		goal, is := j["goal"].(object)
 		if !is {

@@ -277,6 +277,7 @@ func (p *play) merge(other *play) {
 	p.naive.merge(other.naive, "")
 	p.s.changes = append(slices.Clone(other.s.changes), p.s.changes...)
 	p.naive.story = append(slices.Clone(other.naive.story), p.naive.story...)
+	p.s.tried, p.naive.tried = append(p.s.tried, other.s.tried...), append(p.naive.tried, other.naive.tried...)
 	p.s.effects = append(slices.Clone(other.s.effects), p.s.effects...)
 	other.naive = nil
 }
@@ -311,6 +312,7 @@ func TestTheMachineAgreesWithANaiveInterpreter(t *testing.T) {
 		rt.Logf("%s", strings.Join(texts, "---\n"))
 		p := &play{drawing: d, s: newStage(rt, texts...), lazy: d.one("lazy", 2)}
 		p.naive = &naive{contact: someone, journeys: drawn, now: monday, contactProps: object{}, members: map[string]bool{}, entries: map[string]*naiveEntry{}}
+		p.s.asks = true
 		other := &play{drawing: d, s: p.s.another(), lazy: p.lazy}
 		other.naive = &naive{contact: other.s.contact, journeys: drawn, now: monday, contactProps: object{}, members: map[string]bool{}, entries: map[string]*naiveEntry{}}
 		merges := d.one("merges", 2)
@@ -340,6 +342,7 @@ func TestTheMachineAgreesWithANaiveInterpreter(t *testing.T) {
 			naive = append(naive, l.String())
 		}
 		require.Equal(rt, strings.Join(naive, "\n"), strings.Join(p.story(), "\n"))
+		require.Equal(rt, p.naive.tried, p.s.tried)
 		p.balance()
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,9 @@ type stage struct {
 	jobs    []journeys.JobBegun
 	over    []journeys.JobRef
 	changes []journeys.Change
+
+	asks  bool     // senders wait
+	tried []string // what they are told, sorted: journey, key, and whether the event ended the run
 }
 
 var monday = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
@@ -128,8 +132,16 @@ func (s *stage) step(in *journeys.Input) {
 	in.ContactID = s.contact
 	again := s.facts.clone(s.t)
 	before := bytesOf(s.t, &s.s)
+	keys := map[string]string{}
+	for _, r := range s.s.Runs() {
+		keys[r.ID] = r.Key
+	}
 	first, err := s.m.Step(s.s, in, s.facts, s.now)
 	require.NoError(s.t, err)
+	for _, c := range first.State.Changes() {
+		keys[c.Run] = c.Key // it began with what was due before
+	}
+	s.hear(first.Tried, keys)
 	second, err := s.m.Step(s.s, in, again, s.now)
 	require.NoError(s.t, err)
 	require.Equal(s.t, before, bytesOf(s.t, &s.s), "a step leaves the state alone that it was given")
@@ -143,12 +155,29 @@ func (s *stage) same(a, b *journeys.Result) {
 	require.Equal(s.t, bytesOf(s.t, &a.State), bytesOf(s.t, &b.State))
 	require.Equal(s.t, a.Effects, b.Effects)
 	require.Equal(s.t, a.Cancel, b.Cancel)
+	require.Equal(s.t, a.Tried, b.Tried)
 	require.Equal(s.t, a.Jobs, b.Jobs)
 	require.Equal(s.t, a.JobsOver, b.JobsOver)
 	require.Equal(s.t, a.Due, b.Due)
 	if a.Same {
 		require.Empty(s.t, a.Effects)
 	}
+}
+
+// hear notes what a sender is told.
+func (s *stage) hear(tried []journeys.Tried, keys map[string]string) {
+	var lines []string
+	for _, tr := range tried {
+		key, lived := keys[tr.Run]
+		require.True(s.t, lived)
+		lines = append(lines, triedLine(tr.Journey, strings.Trim(key, `"`), tr.Exited))
+	}
+	slices.Sort(lines)
+	s.tried = append(s.tried, lines...)
+}
+
+func triedLine(journey, key string, exited bool) string {
+	return strings.Join(strings.Fields(journey+" "+key+" "+map[bool]string{true: "exited", false: "stays"}[exited]), " ")
 }
 
 func (s *stage) take(r *journeys.Result) {
@@ -181,7 +210,7 @@ func (s *stage) event(name, properties string) string {
 
 func (s *stage) eventAt(name, properties string, occurred time.Time) string {
 	s.t.Helper()
-	e := &schemas.Event{ID: s.id(), ContactID: s.contact, Name: name, Properties: properties, OccurredAt: occurred, ReceivedAt: s.now}
+	e := &schemas.Event{ID: s.id(), ContactID: s.contact, Name: name, Properties: properties, OccurredAt: occurred, ReceivedAt: s.now, Wait: s.asks}
 	s.step(&journeys.Input{ID: e.ID, OccurredAt: occurred, Event: e})
 	return e.ID
 }
@@ -296,7 +325,7 @@ func (s *stage) merge(loser *stage) {
 
 // another is a second contact with the same journeys.
 func (s *stage) another() *stage {
-	return &stage{t: s.t, contact: "0192f000-0000-7000-8000-0000000000ff", m: s.m, facts: &facts{set: s.facts.set, members: map[string]bool{}}, now: s.now}
+	return &stage{t: s.t, contact: "0192f000-0000-7000-8000-0000000000ff", m: s.m, facts: &facts{set: s.facts.set, members: map[string]bool{}}, now: s.now, asks: s.asks}
 }
 
 // refill brings the state up to date with the journeys in use.

@@ -37,6 +37,7 @@ type work struct {
 	out    []schemas.Message
 	cancel []string
 
+	tried    []Tried
 	jobs     []JobBegun
 	jobsOver []JobRef
 
@@ -78,6 +79,7 @@ func (w *work) take(in *Input, now time.Time) error {
 		w.begin(at)
 		w.identify(in)
 		w.learn(&r)
+		w.tryExits(&r)
 		return nil
 	}
 	w.own()
@@ -225,9 +227,7 @@ func (w *work) forget() {
 // happen is what follows from a record, in this order: exits, goals, waits, entries.
 func (w *work) happen(r *record) {
 	w.depth = r.depth
-	for _, id := range w.ids() {
-		w.exits(id, r)
-	}
+	w.tryExits(r)
 	w.goals(r)
 	w.look(r)
 	if r.Name == factEntered || r.Name == factLeft {
@@ -289,12 +289,23 @@ func (w *work) node(r *run, p *Program) *Node {
 	return nil
 }
 
-// exits ends a run, or has it settle first.
-func (w *work) exits(id uuid.UUID, r *record) {
-	run, p := w.run(id)
-	if run == nil {
-		return
+// tryExits holds a record against what ends the runs that live, and notes which those were
+// for a sender who asks.
+func (w *work) tryExits(r *record) {
+	for _, id := range w.ids() {
+		run, p := w.run(id)
+		if run == nil {
+			continue
+		}
+		exited := w.exits(id, run, p, r)
+		if r.asks && len(p.exits) > 0 {
+			w.tried = append(w.tried, Tried{Journey: p.ID(), Run: id.String(), Exited: exited})
+		}
 	}
+}
+
+// exits ends a run, which it says, or has it settle first.
+func (w *work) exits(id uuid.UUID, run *run, p *Program, r *record) bool {
 	if run.settle != 0 && r.Name == factEntered && p.exits[run.rule].about == r.about {
 		run.settle = 0
 		w.touch()
@@ -306,13 +317,14 @@ func (w *work) exits(id uuid.UUID, r *record) {
 		}
 		if e.settle == 0 {
 			w.end(id, Exited, e.reason, "")
-			return
+			return true
 		}
 		if run.settle == 0 {
 			run.settle, run.rule = w.at+e.settle, i
 			w.touch()
 		}
 	}
+	return false
 }
 
 // goals notes that goals are reached, also of runs that have ended and of those held out.
@@ -566,7 +578,7 @@ func (w *work) ticks(until int64) {
 
 // result is what the step comes to.
 func (w *work) result() Result {
-	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Jobs: w.jobs, JobsOver: w.jobsOver, Anew: len(w.out) > 0 && !w.caused}
+	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Tried: w.tried, Jobs: w.jobs, JobsOver: w.jobsOver, Anew: len(w.out) > 0 && !w.caused}
 	due := w.needed()
 	for i := range w.s.runs {
 		if r := &w.s.runs[i]; !r.failed && w.awake(r) && w.m.Program(r.journey, r.version) == nil {

@@ -63,7 +63,7 @@ func sampleResolved() *Resolved {
 func sampleEvent() *Event {
 	return &Event{
 		ID: idA, ContactID: idB, Name: "order.completed", UserID: ptr("user-1"), Email: ptr("a@example.com"),
-		AnonymousID: ptr("anon-1"), Properties: nasty, OccurredAt: at, ReceivedAt: later, Source: "api", Hops: 2, Seq: 41, Era: 2,
+		AnonymousID: ptr("anon-1"), Properties: nasty, OccurredAt: at, ReceivedAt: later, Source: "api", Hops: 2, Seq: 41, Era: 2, Wait: true,
 	}
 }
 

@@ -43,7 +43,7 @@ func golden(t *testing.T, name string, content []byte) []byte {
 }
 
 // newest are the versions of schemas that have more than one.
-var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 2, TopicLifecycle: 5, TopicContacts: 2, TopicSignals: 4, TopicEmailRequests: 2}
+var newest = map[Topic]int{TopicResolved: 2, TopicEvents: 3, TopicLifecycle: 5, TopicContacts: 2, TopicSignals: 4, TopicEmailRequests: 2}
 
 func TestBytesOnceWrittenDecodeForEver(t *testing.T) {
 	c := NewCodec()
@@ -83,7 +83,7 @@ func TestRecordsWithoutNumbersStayReadable(t *testing.T) {
 		}
 		switch m := m.(type) {
 		case *Event:
-			m.Seq, m.Era = 0, 0
+			m.Seq, m.Era, m.Wait = 0, 0, false
 		case *Fact:
 			m.Seq, m.Era, m.CauseSeq, m.WriterSeq, m.Hops = 0, 0, 0, 0, 0
 			withoutNames(m)
@@ -113,6 +113,17 @@ func TestFactsWithoutFormerNamesStayReadable(t *testing.T) {
 	require.NoError(t, err)
 	var got Fact
 	require.NoError(t, w.readOther(golden(t, "fact.v2.bin", nil)[wireHeader:], &got))
+	require.Equal(t, want, &got)
+}
+
+// Nobody waits for what was written before events said so.
+func TestEventsForWhichNobodyWaitsStayReadable(t *testing.T) {
+	want := sampleEvent()
+	want.Wait = false
+	w, err := newWriter(1, string(golden(t, "event.v2.avsc", nil)))
+	require.NoError(t, err)
+	var got Event
+	require.NoError(t, w.readOther(golden(t, "event.v2.bin", nil)[wireHeader:], &got))
 	require.Equal(t, want, &got)
 }
 

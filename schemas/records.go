@@ -167,7 +167,12 @@ type Event struct {
 	Seq int64 `avro:"seq"`
 	// Era grows when the contacts are rebuilt, and numbers begin again at 1; mostly 0.
 	Era int64 `avro:"era"`
+	// Wait says that the sender waits to be told which runs of journeys it ended.
+	Wait bool `avro:"wait"`
 }
+
+// EventID is the id of the event that comes of an input.
+func EventID(inputID string) string { return Derive(inputID, "event", 0) }
 
 // Contact is a value of topic contacts: the state of a contact after a change.
 // A tombstone (no value) ends a contact that was deleted or merged away.

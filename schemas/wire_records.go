@@ -117,6 +117,7 @@ func (m *Event) wire(w *wire) {
 	w.count(&m.Hops)
 	w.long(&m.Seq)
 	w.long(&m.Era)
+	w.bool(&m.Wait)
 }
 
 func (m *Fact) wire(w *wire) {

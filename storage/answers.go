@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ ON CONFLICT (input_id) DO NOTHING`
 	if len(payload) > notifyBytes {
 		payload = ""
 	}
-	return tx.Notify(ctx, answersChannel, payload)
+	return tx.write(ctx, "notify "+answersChannel, notifySQL, answersChannel, payload)
 }
 
 // PendingAnswer is what is left to do for an input until the contacts that merge
@@ -159,7 +160,7 @@ type Answers struct {
 	db *DB
 
 	mu      sync.Mutex
-	waiting map[string]chan json.RawMessage
+	waiting map[string][]*Waiter
 	look    map[string]bool // ids that were announced
 	lookAll bool            // an announcement may have been missed
 	wake    chan struct{}
@@ -168,7 +169,7 @@ type Answers struct {
 // NewAnswers returns Answers that works once Run runs.
 func NewAnswers(db *DB) *Answers {
 	return &Answers{
-		db: db, waiting: make(map[string]chan json.RawMessage),
+		db: db, waiting: make(map[string][]*Waiter),
 		look: make(map[string]bool), wake: make(chan struct{}, 1),
 	}
 }
@@ -267,10 +268,19 @@ func (a *Answers) handOut(ctx context.Context) error {
 func (a *Answers) give(id string, answer json.RawMessage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if waiter := a.waiting[id]; waiter != nil {
-		waiter <- answer // has room for the only one
-		delete(a.waiting, id)
+	for _, w := range a.waiting[id] {
+		w.answer <- answer // has room for the only one
 	}
+	delete(a.waiting, id)
+}
+
+// Given says whether an input was answered, as far back as answers are kept.
+func (a *Answers) Given(ctx context.Context, inputID string) (given bool, err error) {
+	const look = `SELECT EXISTS (SELECT FROM answers WHERE input_id = $1::text::uuid)`
+	if err := a.db.sql.QueryRow(ctx, look, inputID).Scan(&given); err != nil {
+		return false, fmt.Errorf("look up the answer to input %s: %w", inputID, err)
+	}
+	return given, nil
 }
 
 // Waiter waits for the answer to one input.
@@ -286,7 +296,14 @@ func (a *Answers) Register(inputID string) *Waiter {
 	w := &Waiter{answers: a, id: inputID, answer: make(chan json.RawMessage, 1)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.waiting[inputID] = w.answer
+	a.waiting[inputID] = append(a.waiting[inputID], w)
+	return w
+}
+
+// RegisterLate is Register for an answer that may have been given already.
+func (a *Answers) RegisterLate(inputID string) *Waiter {
+	w := a.Register(inputID)
+	a.announced(inputID)
 	return w
 }
 
@@ -302,9 +319,13 @@ func (w *Waiter) Wait(ctx context.Context) (json.RawMessage, error) {
 
 // Close ends the waiting. It may be called at any time, more than once.
 func (w *Waiter) Close() {
-	w.answers.mu.Lock()
-	defer w.answers.mu.Unlock()
-	if w.answers.waiting[w.id] == w.answer {
-		delete(w.answers.waiting, w.id)
+	a := w.answers
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	others := slices.DeleteFunc(a.waiting[w.id], func(o *Waiter) bool { return o == w })
+	if len(others) == 0 {
+		delete(a.waiting, w.id)
+	} else {
+		a.waiting[w.id] = others
 	}
 }

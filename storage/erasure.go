@@ -90,7 +90,7 @@ const clearedAgain = time.Minute
 
 // ClearErased clears what the tables of deliveries and answers still have of erased
 // contacts: texts of the delivery log, what is parked, which becomes due to be passed
-// over, and answers that show identifiers. Nothing is looked up by contact there, so it
+// over, and answers that show identifiers or runs. Nothing is looked up by contact there, so it
 // reads those tables once for all who were erased since it was called last; it takes
 // as long as that. It may be called by many at once, and again when it failed.
 func (db *DB) ClearErased(ctx context.Context, now time.Time) (contacts int, err error) {
@@ -137,11 +137,11 @@ func (db *DB) uncleared(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// clearAnswers removes answers that show identifiers of somebody. Those of senders who
+// clearAnswers removes answers that show identifiers or runs of somebody. Those of senders who
 // still wait are answered as erased.
 func (db *DB) clearAnswers(ctx context.Context, ids []string) error {
 	const (
-		answers = `DELETE FROM answers WHERE answer ->> 'id' = ANY ($1::text[]) AND answer ->> 'conflicts' IS NOT NULL`
+		answers = `DELETE FROM answers WHERE answer ->> 'id' = ANY ($1::text[]) AND coalesce(answer ->> 'conflicts', answer ->> 'exits') IS NOT NULL`
 		pending = `
 			UPDATE pending_answers SET answer = '{"error":"erased"}'
 			WHERE contact_id = ANY ($1::text[]::uuid[]) AND answer IS NOT NULL AND answer ->> 'error' IS NULL`

@@ -27,11 +27,11 @@ type Claim struct {
 }
 
 // ClaimKeys takes keys for their inputs, the claims being in the order in which
-// they came, and returns the input ids that are duplicates: their key was taken
-// by another input less than a window before. The same input again is no
+// they came, and returns of each input that is a duplicate the one that has its key: it was
+// taken by that less than a window before. The same input again is no
 // duplicate. A key taken by a transaction that is still open is waited for. Keys are
 // kept as hashes, for a sender's own name may be that of a person.
-func (tx *Tx) ClaimKeys(ctx context.Context, claims []Claim, window time.Duration) (map[string]bool, error) {
+func (tx *Tx) ClaimKeys(ctx context.Context, claims []Claim, window time.Duration) (map[string]string, error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
@@ -43,14 +43,14 @@ func (tx *Tx) ClaimKeys(ctx context.Context, claims []Claim, window time.Duratio
 	if err != nil {
 		return nil, err
 	}
-	duplicates := make(map[string]bool)
+	duplicates := make(map[string]string)
 	renewed := make(map[IdempotencyKey]Claim)
 	for _, c := range claims {
 		holder := holders[c.Key]
 		switch {
 		case holder.InputID == c.InputID:
 		case c.At.Sub(holder.At) < window:
-			duplicates[c.InputID] = true
+			duplicates[c.InputID] = holder.InputID
 		default:
 			holders[c.Key], renewed[c.Key] = c, c
 		}

@@ -346,9 +346,9 @@ func (w *work) publishEvent(st *state, r *record, in input) error {
 		anonymous = pointer(st.row.AnonymousID)
 	}
 	e := &schemas.Event{
-		ID: schemas.Derive(in.ID, "event", 0), ContactID: st.id, Name: *in.Event,
+		ID: schemas.EventID(in.ID), ContactID: st.id, Name: *in.Event,
 		UserID: pointer(st.row.ExternalID), Email: pointer(st.row.Email), AnonymousID: anonymous,
-		Properties: properties, OccurredAt: in.OccurredAt, ReceivedAt: in.ReceivedAt, Source: in.Source, Hops: in.Hops,
+		Properties: properties, OccurredAt: in.OccurredAt, ReceivedAt: in.ReceivedAt, Source: in.Source, Hops: in.Hops, Wait: in.Wait,
 	}
 	e.Seq, e.Era = w.next(st)
 	if err := w.batch.Emit(r.cause, e); err != nil {

@@ -211,6 +211,9 @@ type Result[S any] struct {
 	// Cancel takes outbox records back, by their ids: what was not sent by then is not sent any
 	// more, which its receipt says.
 	Cancel []string
+	// Answer is what somebody is told who waits for it; nil is nothing. It is kept with the
+	// state.
+	Answer *storage.Answer
 	// Timers are all that are armed after the step: what is not named here is not told.
 	Timers []Timer
 	// Anew says that what follows does so because an hour or more has passed, and not because

@@ -436,12 +436,13 @@ type changed[S any] struct {
 	contacts  []*contact[S]
 	fills     []storage.Fill
 	cancelled []string
+	answers   []storage.Answer
 }
 
 // changed is what was changed since it was asked last.
 func (w *work[S]) changed() changed[S] {
-	ch := changed[S]{w.order, w.moved, w.machine.cancelled}
-	w.order, w.moved, w.machine.cancelled = nil, nil, nil
+	ch := changed[S]{w.order, w.moved, w.machine.cancelled, w.machine.answers}
+	w.order, w.moved, w.machine.cancelled, w.machine.answers = nil, nil, nil, nil
 	return ch
 }
 
@@ -477,6 +478,9 @@ func (w *work[S]) save(ctx context.Context, tx *storage.Tx, all changed[S]) erro
 		return err
 	}
 	if err := tx.CancelOutbox(ctx, all.cancelled); err != nil {
+		return err
+	}
+	if err := tx.SaveAnswers(ctx, all.answers, w.machine.now); err != nil {
 		return err
 	}
 	if len(states) == 0 {

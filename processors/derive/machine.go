@@ -31,6 +31,7 @@ type machine[S any] struct {
 	filled, unfilled int                        // contacts
 	cancelled        []string                   // outbox records that steps took back
 	why              error                      // the last of those could not be filled
+	answers          []storage.Answer           // to who waits
 }
 
 // handle applies a record to its contact, or has it wait, and then whatever waited for it.
@@ -266,6 +267,9 @@ func (m *machine[S]) accept(c *contact[S], causeID string, cause *stream.Record,
 	c.stepped = c.stepped || !result.Same
 	c.arm(result.Timers, hops, now)
 	m.cancelled = append(m.cancelled, result.Cancel...)
+	if result.Answer != nil {
+		m.answers = append(m.answers, *result.Answer)
+	}
 	return m.publish(c, causeID, cause, result.Outputs, hops+1, now)
 }
 

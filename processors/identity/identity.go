@@ -247,7 +247,7 @@ func (p *Processor) load(ctx context.Context, tx *storage.Tx, inputs []input) (*
 	}
 	for i := range inputs {
 		if claim, ok := inputs[i].redriven(); ok {
-			inputs[i].again = duplicates[claim.InputID]
+			inputs[i].again = duplicates[claim.InputID] != ""
 		}
 	}
 	found, err := tx.LoadIdentities(ctx, ids, contacts, since)

@@ -60,7 +60,7 @@ func (v *view) resolve(in *input) decision {
 	if in.Type == schemas.InputDelete {
 		return v.resolveDelete(in)
 	}
-	if v.duplicates[in.ID] || in.again {
+	if v.duplicates[in.ID] != "" || in.again {
 		return v.resolveDuplicate(in)
 	}
 	if !v.dropErased(in) {
@@ -86,7 +86,7 @@ func (v *view) resolveInside(in *input) decision {
 	case in.Type == schemas.InputDelete:
 		return v.delete(in, c)
 	}
-	if v.duplicates[in.ID] || in.again {
+	if v.duplicates[in.ID] != "" || in.again {
 		return v.passOn(in, c, passed{duplicate: true})
 	}
 	return v.passOn(in, c, passed{conflicts: in.mistaken})
@@ -97,10 +97,14 @@ func (v *view) resolveInside(in *input) decision {
 func (v *view) resolveDuplicate(in *input) decision {
 	for _, id := range in.subject {
 		if c := v.find(id); c != nil {
-			return v.passOn(in, c, passed{duplicate: true})
+			d := v.passOn(in, c, passed{duplicate: true})
+			if d.answer != nil {
+				d.answer.First = v.duplicates[in.ID]
+			}
+			return d
 		}
 	}
-	d := decision{outcome: "duplicate", answer: &schemas.Answer{}}
+	d := decision{outcome: "duplicate", answer: &schemas.Answer{First: v.duplicates[in.ID]}}
 	if in.Type != schemas.InputEvent {
 		d.answer.Error = schemas.AnswerNotFound
 	}

@@ -17,7 +17,7 @@ type view struct {
 	contacts   map[string]*contact
 	since      time.Time // the earliest append time of the batch; erasures are known from then on
 	erased     map[schemas.Identifier]storage.Place
-	duplicates map[string]bool // input ids
+	duplicates map[string]string // the inputs that have their keys, by input id
 
 	attached map[schemas.Identifier]bool // identifiers that have no row of a live contact yet
 	forgot   map[schemas.Identifier]storage.Place
@@ -38,7 +38,7 @@ type contact struct {
 	changed  bool // its row differs
 }
 
-func newView(found *storage.Identities, duplicates map[string]bool) *view {
+func newView(found *storage.Identities, duplicates map[string]string) *view {
 	v := &view{
 		owner:      make(map[schemas.Identifier]*contact, len(found.Owner)),
 		contacts:   make(map[string]*contact, len(found.ByContact)),

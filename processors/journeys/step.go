@@ -14,6 +14,7 @@ import (
 	"github.com/hogstream/hogstream/processors/derive"
 	"github.com/hogstream/hogstream/schemas"
 	"github.com/hogstream/hogstream/schemas/packed"
+	"github.com/hogstream/hogstream/storage"
 )
 
 // timerName is the one timer of a contact.
@@ -80,7 +81,29 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 		w.s.took = append(append(w.s.took, r.Loser.ContactID), r.Loser.Took...)
 		in.Loser = &r.Loser.State.runs
 	}
-	return w.step(func() (machine.Result, error) { return w.d.m.Step(w.s.runs, in, w, now) })
+	var tried []machine.Tried
+	result, err := w.step(func() (machine.Result, error) {
+		said, err := w.d.m.Step(w.s.runs, in, w, now)
+		tried = said.Tried
+		return said, err
+	})
+	if err == nil && r.Event != nil && r.Event.Wait {
+		result.Answer, err = answer(r, tried)
+	}
+	return result, err
+}
+
+// answer tells the sender of an event what it did to runs.
+func answer(r *derive.Record[State], tried []machine.Tried) (*storage.Answer, error) {
+	said := schemas.Exits{ContactID: r.ContactID, Exits: make([]schemas.Exit, len(tried))}
+	for i, t := range tried {
+		said.Exits[i] = schemas.Exit{JourneyID: t.Journey, StateID: t.Run, Exited: t.Exited}
+	}
+	text, err := json.Marshal(said)
+	if err != nil {
+		return nil, fmt.Errorf("encode which runs event %s ended: %w", r.Event.ID, err)
+	}
+	return &storage.Answer{InputID: schemas.ExitsID(r.Event.ID), JSON: text}, nil
 }
 
 // step calls the machine, and takes over what it says.
