@@ -19,33 +19,41 @@ import (
 
 // newAnsweringServer is a server whose inputs are decided by decide; nil leaves
 // an input without an answer.
-func newAnsweringServer(t *testing.T, decide func(*schemas.Input) *schemas.Answer) *server {
+func newAnsweringServer(t *testing.T, decide func(*schemas.Input) *schemas.Answer, with ...func(*ingest.Config, *ingest.Deps)) *server {
 	t.Helper()
 	s := newServer(t, func(cfg *ingest.Config, deps *ingest.Deps) {
-		cfg.AnswerTimeout = 10 * time.Second
+		cfg.AnswerTimeout = time.Minute
 		deps.Answers = storage.NewAnswers(deps.DB)
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- deps.Answers.Run(ctx) }()
 		t.Cleanup(func() { stop(); require.NoError(t, <-done) })
+		for _, change := range with {
+			change(cfg, deps)
+		}
 	})
 	s.log.appended = func(in *schemas.Input) {
 		decided := decide(in)
 		if decided == nil || !in.Wait {
 			return
 		}
-		text, err := json.Marshal(decided)
-		if err != nil {
-			t.Error(err)
-		}
-		err = s.db.InTx(t.Context(), func(tx *storage.Tx) error {
-			return tx.SaveAnswers(t.Context(), []storage.Answer{{InputID: in.ID, JSON: text}}, time.Now())
-		})
-		if err != nil {
-			t.Error(err)
-		}
+		s.answer(in.ID, decided)
 	}
 	return s
+}
+
+// answer gives an answer, which who waits for it is told.
+func (s *server) answer(id string, said any) {
+	text, err := json.Marshal(said)
+	if err != nil {
+		s.t.Error(err)
+	}
+	err = s.db.InTx(s.t.Context(), func(tx *storage.Tx) error {
+		return tx.SaveAnswers(s.t.Context(), []storage.Answer{{InputID: id, JSON: text}}, time.Now())
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
 }
 
 // 14. Given two posts with the same Idempotency-Key header, then first

@@ -58,7 +58,7 @@ func (a *API) eventRoutes() []web.Route {
 	return []web.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/events", Scopes: []string{storage.ScopeIngest, storage.ScopeWrite}, Tag: "Events", Summary: "Send an event",
-			Text:    "202 means that the log has it. With an idempotency key the answer says whether the event was new (`stored`).",
+			Text:    "202 means that the log has it. With an idempotency key the answer says whether the event was new (`stored`) and, where journeys declare exitOn, which runs it ended (`exits`).",
 			Request: eventRequest{}, Answers: map[int]any{202: eventResponse{}},
 			Example: `/v1/events {"name":"order.completed","userId":"u-1","eventProperties":{"total":42}}`, Serve: a.postEvent,
 		},

@@ -77,7 +77,8 @@ func TestAnEventIsStoredOnceAndCarriesItsContact(t *testing.T) {
 	require.Equal(t, text("a@b.co"), p.events[0].Email)
 	require.Equal(t, 1, p.count("events", "contact_id = $1::text::uuid", c.ID))
 	require.Equal(t, &schemas.Answer{ContactID: c.ID, Stored: true}, p.answer(first))
-	require.Equal(t, &schemas.Answer{ContactID: c.ID}, p.answer(again))
+	require.Equal(t, &schemas.Answer{ContactID: c.ID, First: first.ID}, p.answer(again))
+	require.True(t, p.events[0].Wait)
 	require.JSONEq(t, `{"n":1}`, c.Properties, "a duplicate patches nothing")
 	require.Equal(t, []string{schemas.FactContactCreated, schemas.FactContactUnsubscribed}, p.factTypes(), "its lists are applied")
 }

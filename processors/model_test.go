@@ -194,7 +194,7 @@ func (p *person) take(in *schemas.Input) {
 		p.properties[propertyOf(in)] = true
 	}
 	if in.Type == schemas.InputEvent {
-		p.events[schemas.Derive(in.ID, "event", 0)] = true
+		p.events[schemas.EventID(in.ID)] = true
 	}
 }
 

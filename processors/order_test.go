@@ -51,7 +51,7 @@ func randomOrderStep(rt *rapid.T, p *pump, m *model) {
 	default:
 		randomStep(rt, p, m)
 		if n := len(p.sent); n > 0 && rapid.IntRange(0, 9).Draw(rt, "too large") == 0 {
-			p.refused[schemas.Derive(p.sent[n-1].ID, "event", 0)] = true
+			p.refused[schemas.EventID(p.sent[n-1].ID)] = true
 		}
 	}
 }
@@ -277,7 +277,7 @@ func TestWhatIsGivenUpAsTooLargeTakesNoNumber(t *testing.T) {
 	p := newPump(t, contacts.Config{})
 	large := event("large", user("U"), props(`{"plan":"pro"}`))
 	large.ID = schemas.Derive("large", "test", 0)
-	p.refused[schemas.Derive(large.ID, "event", 0)] = true
+	p.refused[schemas.EventID(large.ID)] = true
 	for _, in := range []*schemas.Input{event("1", user("U")), large, event("2", user("U")), event("3", user("U"))} {
 		p.send(in)
 	}

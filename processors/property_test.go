@@ -209,8 +209,13 @@ func requirePromises(rt *rapid.T, p *pump) {
 		}
 		require.True(rt, created[f.ContactID], "%s before contact.created", f.Type)
 	}
+	awaited := map[string]bool{}
+	for _, in := range p.sent {
+		awaited[schemas.EventID(in.ID)] = in.Wait
+	}
 	events := map[string]bool{}
 	for _, e := range p.events {
+		require.Equal(rt, awaited[e.ID], e.Wait, "whose sender waits is known of the event, whoever it came to")
 		require.False(rt, events[e.ID], "event %s twice", e.ID)
 		require.True(rt, created[e.ContactID] || p.count("contact_marks", "contact_id = $1::text::uuid", e.ContactID) > 0)
 		events[e.ID] = true

@@ -87,6 +87,29 @@ func TestAnAnswerGivenWhileTheDatabaseWasAwayIsFoundLater(t *testing.T) {
 	require.Equal(t, json.RawMessage(`{}`), got)
 }
 
+// Any number wait for one answer, before and after it was given.
+func TestOneAnswerIsGivenToAllWhoWaitForIt(t *testing.T) {
+	db := storagetest.New(t)
+	a := runAnswers(t, db)
+	id := uuid.NewString()
+	early := []*storage.Waiter{a.Register(id), a.RegisterLate(id), a.Register(id)}
+	early[0].Close()
+	early[0].Close()
+	given, err := a.Given(t.Context(), id)
+	require.NoError(t, err)
+	require.False(t, given)
+	saveAnswers(t, db, storage.Answer{InputID: id, JSON: []byte(`{"n":1}`)})
+	for _, w := range append(early[1:], a.RegisterLate(id)) {
+		got, err := w.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, json.RawMessage(`{"n":1}`), got)
+		w.Close()
+	}
+	given, err = a.Given(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, given)
+}
+
 func TestTheFirstAnswerCounts(t *testing.T) {
 	db := storagetest.New(t)
 	id := uuid.NewString()

@@ -70,7 +70,7 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 		put(t, db, `INSERT INTO delivery_attempts (attempted_at, destination_id, record_id, record_type, record_key, topic, partition, "offset", attempt, outcome, latency_ms, error, response)
 			VALUES ($1, $2, 'r', 'contact.updated', $3, 'lifecycle', 0, 0, 1, 'rejected', 1, 'secret', 'secret')`, at, destination, key)
 	}
-	answers, pending := map[string]string{}, map[string]string{}
+	answers, exits, pending := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, key := range []string{person, other} {
 		attempted(time.Now(), key)
 		attempted(time.Now().AddDate(0, 0, -9), key) // no day of its own
@@ -79,7 +79,8 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 			put(t, db, `INSERT INTO parked_records (destination_id, partition, record_key, topic, "offset", append_time, record_id, record_type, trace_parent, trace_state, value, since_ms)
 				VALUES ($1, 0, $2, 'lifecycle', $3, now(), 'r', $4, '', '', 'secret', 0)`, destination, key, i, typ)
 		}
-		answers[key], pending[key] = uuid.NewString(), uuid.NewString()
+		answers[key], exits[key], pending[key] = uuid.NewString(), uuid.NewString(), uuid.NewString()
+		put(t, db, `INSERT INTO answers (input_id, answer, created_at) VALUES ($1, json_build_object('id', $2::text, 'exits', '[]'::json), now())`, exits[key], key)
 		put(t, db, `INSERT INTO answers (input_id, answer, created_at) VALUES ($1, json_build_object('id', $2::text, 'conflicts', json_build_array('secret')), now())`, answers[key], key)
 		put(t, db, `INSERT INTO pending_answers (input_id, contact_id, answer, losers, created_at) VALUES ($1, $2, '{"conflicts":["secret"]}', '{}', now())`, pending[key], key)
 	}
@@ -108,11 +109,13 @@ func TestWhatTablesStillHaveOfTheErasedIsCleared(t *testing.T) {
 	require.Equal(t, 1, count(`parked_records WHERE record_key = $1 AND value IS NOT NULL`, person), "that somebody was deleted is delivered")
 	require.Equal(t, 1, count(`parked_keys WHERE record_key = $1 AND error IS NULL AND next_attempt_at <= now()`, person))
 	require.Zero(t, count(`answers WHERE input_id = $1::text::uuid`, answers[person]))
+	require.Zero(t, count(`answers WHERE input_id = $1::text::uuid`, exits[person]))
 	require.Equal(t, 1, count(`pending_answers WHERE contact_id = $1::text::uuid AND answer ->> 'error' = 'erased'`, person))
 	require.Equal(t, 2, count(texts, other))
 	require.Equal(t, 2, count(`parked_records WHERE record_key = $1 AND value IS NOT NULL`, other))
 	require.Equal(t, 1, count(`parked_keys WHERE record_key = $1 AND error IS NOT NULL AND next_attempt_at > now()`, other))
 	require.Equal(t, 1, count(`answers WHERE input_id = $1::text::uuid`, answers[other]))
+	require.Equal(t, 1, count(`answers WHERE input_id = $1::text::uuid`, exits[other]))
 
 	// An attempt that had begun is written after all.
 	attempted(time.Now(), person)

@@ -141,3 +141,22 @@ func TestAStepTakesBackWhatItAskedFor(t *testing.T) {
 	b.handle(event("one", 2, 0))
 	require.Equal(t, []string{id}, b.m.cancelled)
 }
+
+func TestWhatAStepAnswersIsKeptUnlessItFails(t *testing.T) {
+	said := storage.Answer{InputID: uuid.NewString(), JSON: []byte(`{}`)}
+	b := newBench(t, func(s []string, r *Record[[]string], _ time.Time) (Result[[]string], error) {
+		if r.Event.Name == "bad" {
+			return Result[[]string]{Answer: &said}, errors.New("cannot be done")
+		}
+		return Result[[]string]{State: s, Same: true, Answer: &said}, nil
+	})
+	b.handle(event("bad", 1, 0))
+	require.Empty(t, b.m.answers)
+	late := event("one", 3, 0)
+	b.handle(late)
+	require.Empty(t, b.m.answers, "it waits for the one before")
+	b.handle(event("two", 2, 0))
+	require.Equal(t, []storage.Answer{said, said}, b.m.answers)
+	b.handle(late)
+	require.Len(t, b.m.answers, 2, "a repeat is not stepped")
+}

@@ -76,6 +76,32 @@ func TestNothingIsWrittenOfARecordThatNobodyLooksAt(t *testing.T) {
 	require.False(t, newStage(t).logic.Wants(schemas.FactBucketEntered), "there is no journey")
 }
 
+// The sender of an event who waits is answered, whoever looks at it; another is not.
+func TestASenderWhoWaitsIsAnsweredWhatAnEventDidToRuns(t *testing.T) {
+	s := newStage(t, written("b", "trigger: {event: start}\nexitOn: [{event: paid}]\nsteps: [{wait: 1d}]\n"))
+	answer := func(name string, wait bool) *storage.Answer {
+		t.Helper()
+		e := &schemas.Event{ID: s.identifier(), ContactID: s.id, Name: name, Properties: "{}", OccurredAt: s.now, ReceivedAt: s.now, Wait: wait}
+		result, err := s.logic.Step(s.state, &derive.Record[journeys.State]{ID: e.ID, ContactID: s.id, Event: e}, s.now)
+		s.accept(result, err)
+		if result.Answer != nil {
+			require.Equal(t, schemas.ExitsID(e.ID), result.Answer.InputID)
+		}
+		return result.Answer
+	}
+	says := func(a *storage.Answer, exits string) {
+		t.Helper()
+		require.NotNil(t, a)
+		require.JSONEq(t, `{"id":"`+s.id+`","exits":`+exits+`}`, string(a.JSON))
+	}
+	says(answer("start", true), `[]`)
+	run := s.state.Runs()[0].ID
+	says(answer("other", true), `[{"journeyId":"b","stateId":"`+run+`","exited":false}]`)
+	require.Nil(t, answer("other", false))
+	says(answer("paid", true), `[{"journeyId":"b","stateId":"`+run+`","exited":true}]`)
+	says(answer("paid", true), `[]`)
+}
+
 // A contact to whom a new definition has not come yet begins the journey, and stands at the
 // first step until all is known that its conditions ask for.
 func TestWhoIsNotFilledYetBeginsAndGoesOnWhenFilled(t *testing.T) {
