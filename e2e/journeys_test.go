@@ -207,7 +207,7 @@ func (s *shoppers) free() {
 	s.send(events...)
 }
 
-// Two processes share the work, for a while three; either of the first is killed now and then,
+// J8: no step is done twice. Two processes share the work, for a while three; either of the first is killed now and then,
 // also while contacts with runs are merged and erased, and a journey is changed.
 func TestFaultEveryStepOfARunHappensOnceWhoeverIsKilled(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, rng *rand.Rand) {

@@ -89,7 +89,7 @@ func TestAJourneyLooksAtHowABucketWasEntered(t *testing.T) {
 		"skipped trigger_conditions_not_met", "started", "step email-0 next", "completed")
 }
 
-// Guards are looked at in their order, and each says its name.
+// J19: guards are looked at in their order, and each says its name.
 func TestEachGuardSaysWhyNobodyEnters(t *testing.T) {
 	text := "id: j\nname: J\nenabled: true\ntrigger: {event: start, where: {n: {gt: 1}}}\nsteps: [{wait: 1d}]"
 	off := compile(t, "id: j\nname: J\nenabled: false\ntrigger: {event: start, where: {n: {gt: 1}}}\nsteps: [{wait: 1d}]")

@@ -70,6 +70,7 @@ func TestRuleFenceAStaleOwnerThatKeptAnotherPartitionPublishesNothing(t *testing
 	})
 }
 
+// J13: so of two processes that resume one run, one goes on with it.
 func TestRuleExpectAStaleOwnerDoesNotApplyWhatItsSuccessorApplied(t *testing.T) {
 	eachWay(t, loop.RuleExpect, func(t *testing.T, without func(*loop.Config)) string {
 		r := newRig(t, 1)
