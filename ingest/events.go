@@ -288,6 +288,9 @@ func (a *API) postKeyed(x *web.Exchange, r *http.Request, in *schemas.Input) {
 // exits waits for what an event did to runs. One that was sent before is told what the
 // first did, for as long as answers are kept and if that one's sender waited, too. An error
 // says that it is not known in time.
+//
+// After one that was not, others wait for a tenth of the time until one is: while processor
+// journeys is away, senders are not to be held up by it.
 func (a *API) exits(ctx context.Context, own *storage.Waiter, decided *schemas.Answer) ([]schemas.Exit, error) {
 	waiter := own
 	if !decided.Stored {
@@ -301,7 +304,16 @@ func (a *API) exits(ctx context.Context, own *storage.Waiter, decided *schemas.A
 		waiter = a.deps.Answers.RegisterLate(schemas.ExitsID(schemas.EventID(decided.First)))
 		defer waiter.Close()
 	}
+	if a.exitsLate.Load() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.cfg.AnswerTimeout/10)
+		defer cancel()
+	}
 	text, err := waiter.Wait(ctx)
+	late := errors.Is(err, context.DeadlineExceeded)
+	if late || err == nil {
+		a.exitsLate.Store(late)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -149,3 +149,39 @@ func TestWhoDoesNotWaitIsToldOfNoRun(t *testing.T) {
 	s.request(http.MethodPost, "/v1/events/batch", `{"events":[`+keyed+`]}`).is(http.StatusAccepted)
 	require.False(t, s.log.last(t).Wait)
 }
+
+// While processor journeys is away its absence holds senders up for a tenth of the time; when
+// it is back they are told what it says, also when that takes longer.
+func TestSendersAreNotHeldUpWhileNobodySaysWhatBecameOfRuns(t *testing.T) {
+	t.Parallel()
+	const inTime = 5 * time.Second
+	away := true
+	s := newAnsweringServer(t, func(*schemas.Input) *schemas.Answer { return &schemas.Answer{ContactID: "c1", Stored: true} }, declared,
+		func(cfg *ingest.Config, _ *ingest.Deps) { cfg.AnswerTimeout = inTime })
+	decide := s.log.appended
+	s.log.appended = func(in *schemas.Input) {
+		decide(in)
+		if !away {
+			s.answer(exitsOf(in.ID), exited)
+		}
+	}
+	send := func() map[string]any {
+		return s.request(http.MethodPost, "/v1/events", keyed).is(http.StatusAccepted).object()
+	}
+	began := time.Now()
+	require.Equal(t, true, send()["pending"])
+	require.GreaterOrEqual(t, time.Since(began), inTime)
+	began = time.Now()
+	for range 3 {
+		require.Equal(t, true, send()["pending"])
+	}
+	require.Less(t, time.Since(began), 2*inTime, "three that wait for all of the time take longer")
+	away = false
+	require.Equal(t, shown, send()["exits"])
+
+	s.log.appended = func(in *schemas.Input) {
+		decide(in)
+		time.AfterFunc(inTime/5, func() { s.answer(exitsOf(in.ID), exited) })
+	}
+	require.Equal(t, shown, send()["exits"])
+}

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,6 +146,8 @@ type API struct {
 	health  *health
 	table   *web.Table
 	handler http.Handler
+	// exitsLate says that what an event did to runs was not known in time, the last time.
+	exitsLate atomic.Bool
 }
 
 // New makes an API. It asks nobody for anything; Run keeps it current.
