@@ -294,7 +294,7 @@ func (a *API) postKeyed(x *web.Exchange, r *http.Request, in *schemas.Input) {
 func (a *API) exits(ctx context.Context, own *storage.Waiter, decided *schemas.Answer) ([]schemas.Exit, error) {
 	waiter := own
 	if !decided.Stored {
-		if decided.First == "" {
+		if decided.First == "" || decided.ContactID == "" { // erased since
 			return []schemas.Exit{}, nil
 		}
 		given, err := a.deps.Answers.Given(ctx, decided.First)

@@ -82,6 +82,7 @@ func TestARepetitionIsToldWhatTheFirstWas(t *testing.T) {
 // Nobody is kept waiting for what will never be said.
 func TestWhatNobodySaysIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
+	const answered, other = "01920000-0000-7000-8000-000000000001", "01920000-0000-7000-8000-000000000002"
 	for name, c := range map[string]struct {
 		answer schemas.Answer
 		with   func(*ingest.Config, *ingest.Deps)
@@ -89,14 +90,16 @@ func TestWhatNobodySaysIsNotWaitedFor(t *testing.T) {
 		"no journey declares exitOn":                          {schemas.Answer{Stored: true}, func(_ *ingest.Config, deps *ingest.Deps) { deps.Exits = func() bool { return false } }},
 		"nobody knows of journeys":                            {schemas.Answer{Stored: true}, func(*ingest.Config, *ingest.Deps) {}},
 		"the contact was erased":                              {schemas.Answer{Error: schemas.AnswerErased}, declared},
-		"the first came long ago, or its sender did not wait": {schemas.Answer{First: "01920000-0000-7000-8000-000000000001"}, declared},
+		"the first came long ago, or its sender did not wait": {schemas.Answer{ContactID: "c1", First: other}, declared},
 		"a repetition of which the first is not known":        {schemas.Answer{}, declared},
+		"a repetition whose contact was erased since":         {schemas.Answer{First: answered}, declared},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newAnsweringServer(t, func(*schemas.Input) *schemas.Answer { return &c.answer }, func(cfg *ingest.Config, _ *ingest.Deps) {
 				cfg.AnswerTimeout = time.Hour
 			}, c.with)
+			s.answer(answered, schemas.Answer{Stored: true})
 			got := s.request(http.MethodPost, "/v1/events", keyed).is(http.StatusAccepted).object()
 			require.Equal(t, []any{}, got["exits"])
 			require.Equal(t, c.answer.Stored, got["stored"])
