@@ -91,6 +91,17 @@ type journeyVersions struct {
 	Version string `json:"version"`
 	InUse   bool   `json:"inUse"`
 	Live    int64  `json:"live" doc:"Runs."`
+	// Definition is what its runs follow.
+	Definition any `json:"definition,omitempty" doc:"In its one form; none of one in Go."`
+}
+
+// versionOf is a version with the steps that its runs follow.
+func versionOf(v *storage.JourneyVersion) journeyVersions {
+	out := journeyVersions{Version: v.Version, InUse: v.Superseded.IsZero(), Live: v.Live}
+	if v.Definition != "" {
+		out.Definition = json.RawMessage(v.Definition)
+	}
+	return out
 }
 
 type runJSON struct {
@@ -297,12 +308,16 @@ func (c *console) journeyRoutes() []web.Route {
 
 // whyJourney is GET /journeys/{id}/why/{userId}.
 func (c *console) whyJourney(r *web.Request) (*explain.JourneyAnswer, error) {
-	if _, err := c.journey(r.Context(), r.TextParam("id")); err != nil {
+	j, err := c.journey(r.Context(), r.TextParam("id"))
+	if err != nil {
 		return nil, err
 	}
 	out, err := c.Explain.Journey(r.Context(), r.TextParam("id"), r.TextParam("userId"))
 	if errors.Is(err, explain.ErrNoContact) {
 		return nil, refuse(http.StatusNotFound, noContact, "name a userId, an anonymousId or a contact id: nobody has this one, or whoever had it was erased")
+	}
+	if err == nil && j.Trigger.Bucket != "" && out.Next.IsZero() {
+		out.Text += "; its time comes for members of bucket " + j.Trigger.Bucket + " alone"
 	}
 	return out, err
 }
@@ -391,9 +406,9 @@ func (c *console) getJourney(r *web.Request) (out journeyResponse, err error) {
 		}
 		d.Counters = append(d.Counters, journeyCounter{n.Version, n.Step, n.What, n.Detail, n.Arm, n.N})
 	}
-	for _, v := range versions {
-		if v.JourneyID == j.ID {
-			d.Versions = append(d.Versions, journeyVersions{v.Version, v.Superseded.IsZero(), v.Live})
+	for i := range versions {
+		if v := &versions[i]; v.JourneyID == j.ID {
+			d.Versions = append(d.Versions, versionOf(v))
 		}
 	}
 	d.journeyJSON = journeyOf(j, counts)

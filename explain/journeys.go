@@ -19,6 +19,8 @@ type JourneyAnswer struct {
 	// Entries are by key; empty when nothing ever came that could have begun the journey.
 	Entries []JourneyEntry `json:"entries"`
 	Runs    []JourneyRun   `json:"runs" doc:"Those that live, and those that failed and can be retried."`
+	// Next is when its time comes again for the contact, of one that a schedule begins.
+	Next time.Time `json:"next,omitzero" doc:"When its schedule comes next for the contact."`
 }
 
 // JourneyEntry is how the contact has begun the journey with one key.
@@ -63,7 +65,7 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 	if err != nil {
 		return nil, err
 	}
-	out := &JourneyAnswer{JourneyID: journeyID, UserID: userID, ContactID: contact.ID, Entries: []JourneyEntry{}, Runs: []JourneyRun{}}
+	out := &JourneyAnswer{JourneyID: journeyID, UserID: userID, ContactID: contact.ID, Entries: []JourneyEntry{}, Runs: []JourneyRun{}, Next: state.Next(journeyID)}
 	for _, e := range state.Entries() {
 		if e.Journey != journeyID {
 			continue
@@ -132,15 +134,23 @@ func (a *JourneyAnswer) text() string {
 			last = e
 		}
 	}
+	var said string
 	switch {
+	case last == nil && !a.Next.IsZero():
+		said = "its time has not come yet"
 	case last == nil:
-		return "nothing of this kind ever came: no record that could have begun the journey"
+		said = "nothing of this kind ever came: no record that could have begun the journey"
 	case last.Skipped != nil:
-		return fmt.Sprintf("record %s did not enrol at %s: %s", last.Skipped.RecordID, last.Skipped.At.Format(time.RFC3339), last.Skipped.Reason)
+		said = fmt.Sprintf("record %s did not enrol at %s: %s", last.Skipped.RecordID, last.Skipped.At.Format(time.RFC3339), last.Skipped.Reason)
 	case live > 0:
-		return fmt.Sprintf("%d of its runs live", live)
+		said = fmt.Sprintf("%d of its runs live", live)
+	default:
+		said = fmt.Sprintf("none of its runs lives: it had %d of the journey, and the last began at %s", last.Count, last.Last.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("none of its runs lives: it had %d of the journey, and the last began at %s", last.Count, last.Last.Format(time.RFC3339))
+	if !a.Next.IsZero() {
+		said += "; it comes next at " + a.Next.Format(time.RFC3339)
+	}
+	return said
 }
 
 func (e *JourneyEntry) newest() time.Time {

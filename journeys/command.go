@@ -100,7 +100,7 @@ func (w *work) enroll(in *Input) error {
 	if u == nil {
 		return fmt.Errorf("command %s: %q is no journey in use", in.Command.What, in.Command.Journey)
 	}
-	w.begins(u, &record{Record: predicate.Record{At: in.OccurredAt, Properties: orEmpty(in.Command.Properties)}, id: in.ID})
+	w.begins(u, &record{Record: predicate.Record{At: in.OccurredAt, Properties: orEmpty(in.Command.Properties)}, id: in.ID, hops: in.Hops})
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (w *work) retry(id uuid.UUID, fromStart bool) {
 	if fromStart {
 		run.node, run.answers, run.journal, run.last = 0, nil, nil, trigger{}
 	}
-	run.failed, run.since = false, w.at
+	run.failed, run.since, run.trigger.hops = false, w.at, w.hops
 	run.epoch++
 	w.s.entry(run.journey, run.key).live = true
 	w.touch()
@@ -146,7 +146,7 @@ func (w *work) retry(id uuid.UUID, fromStart bool) {
 		run.open = c.Next
 	}
 	c.Step, c.Outcome, c.Since = c.Next, Retried, c.At
-	w.tell(c)
+	w.tell(c, w.hops)
 	w.advance(id)
 }
 

@@ -112,7 +112,7 @@ func (e *encoder) flags(list ...bool) {
 func (e *encoder) entry(v *entry) {
 	e.word(v.journey)
 	e.word(v.version)
-	e.flags(v.holdout, v.live, v.skip != "", v.queued != nil)
+	e.flags(v.holdout, v.live, v.skip != "", v.queued != nil, v.queued != nil && v.queued.hops != 0)
 	e.int(v.count)
 	e.text(v.key, v.run)
 	e.instant(v.last)
@@ -129,6 +129,9 @@ func (e *encoder) entry(v *entry) {
 func (e *encoder) trigger(t *trigger) {
 	e.text(t.id, t.doc, t.key)
 	e.instant(t.at)
+	if t.hops != 0 { // as the flags of what it stands in say
+		e.count(t.hops)
+	}
 }
 
 func (e *encoder) run(r *run) {
@@ -136,7 +139,7 @@ func (e *encoder) run(r *run) {
 	e.word(r.journey)
 	e.word(r.version)
 	e.word(r.zone)
-	e.flags(r.failed, r.waits, r.last != trigger{}, r.settle != 0, r.asked != asked{})
+	e.flags(r.failed, r.waits, r.last != trigger{}, r.settle != 0, r.asked != asked{}, r.trigger.hops != 0)
 	e.text(r.key)
 	for _, at := range []int64{r.entered, r.since, r.due, r.next} {
 		e.instant(at)
@@ -271,22 +274,31 @@ func (d *decoder) flags(list ...*bool) {
 
 func (d *decoder) entry() entry {
 	e := entry{journey: d.word(), version: d.word()}
-	var skipped, queued bool
-	d.flags(&e.holdout, &e.live, &skipped, &queued)
+	var skipped, queued, led bool
+	d.flags(&e.holdout, &e.live, &skipped, &queued, &led)
 	e.count, e.key, e.run = d.Int(), d.Text(), d.Text()
 	e.last, e.goalUntil = d.instant(), d.instant()
 	if skipped {
 		e.skip, e.skipped, e.skipAt = d.Text(), d.Text(), d.instant()
 	}
 	if queued {
-		t := d.trigger()
+		t := d.trigger(led)
 		e.queued = &t
+	} else if led {
+		d.Fail("nothing is queued")
 	}
 	return e
 }
 
-func (d *decoder) trigger() trigger {
-	return trigger{id: d.Text(), doc: d.Text(), key: d.Text(), at: d.instant()}
+// trigger reads one to which causes led, or none did.
+func (d *decoder) trigger(led bool) trigger {
+	t := trigger{id: d.Text(), doc: d.Text(), key: d.Text(), at: d.instant()}
+	if led {
+		if t.hops = d.index(); t.hops == 0 {
+			d.Fail("no cause")
+		}
+	}
+	return t
 }
 
 func (d *decoder) run() run {
@@ -295,8 +307,8 @@ func (d *decoder) run() run {
 		r.id = uuid.UUID(id)
 	}
 	r.journey, r.version, r.zone = d.word(), d.word(), d.word()
-	var last, settling, begun bool
-	d.flags(&r.failed, &r.waits, &last, &settling, &begun)
+	var last, settling, begun, led bool
+	d.flags(&r.failed, &r.waits, &last, &settling, &begun, &led)
 	r.key = d.Text()
 	for _, at := range []*int64{&r.entered, &r.since, &r.due, &r.next} {
 		*at = d.instant()
@@ -305,9 +317,9 @@ func (d *decoder) run() run {
 	if settling {
 		r.settle, r.rule = d.instant(), d.index()
 	}
-	r.trigger = d.trigger()
+	r.trigger = d.trigger(led)
 	if last {
-		r.last = d.trigger()
+		r.last = d.trigger(false)
 	}
 	for range d.Count(2) {
 		r.answers = append(r.answers, answer{d.index(), d.Text()})

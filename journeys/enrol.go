@@ -35,7 +35,7 @@ func (w *work) enrol(u *InUse, r *record) {
 	if off := u.off(); off != "" {
 		reason = off
 	}
-	w.skip(p, &trigger{id: r.id, at: packed.Micros(r.At)}, reason)
+	w.skip(p, &trigger{id: r.id, at: packed.Micros(r.At), hops: r.hops}, reason)
 }
 
 // off is why a journey enrols nobody, "" when it does.
@@ -56,7 +56,7 @@ func (u *InUse) off() string {
 // begins is what comes of a record that is meant.
 func (w *work) begins(u *InUse, r *record) {
 	p := u.Program
-	t := trigger{id: r.id, at: packed.Micros(r.At), doc: p.ofTrigger.cut(r.Document())}
+	t := trigger{id: r.id, at: packed.Micros(r.At), doc: p.ofTrigger.cut(r.Document()), hops: r.hops}
 	if off := u.off(); off != "" {
 		w.skip(p, &t, off)
 		return
@@ -135,7 +135,7 @@ func (w *work) enter(p *Program, t *trigger) {
 	w.sortRuns()
 	c := w.change(Started, &r, p)
 	c.Next = w.place(&r, p)
-	w.tell(c)
+	w.tell(c, t.hops)
 	w.trimEntries(j.ID)
 	w.advance(id)
 }
@@ -184,7 +184,7 @@ func (w *work) skip(p *Program, t *trigger, reason string) {
 	if p.journey.Holdout > 0 && reason == SkipHoldout {
 		c.Arm = ArmHoldout
 	}
-	w.tell(c)
+	w.tell(c, t.hops)
 }
 
 // converted says that a goal is reached.
@@ -193,7 +193,7 @@ func (w *work) converted(p *Program, e *entry, r *record) {
 		Kind: Converted, At: packed.Instant(w.at), Journey: e.journey, Version: e.version, Key: e.key, Run: e.run, Entry: e.count,
 		Entered: packed.Instant(e.last), Step: goalStep, Outcome: OutcomeReached, Trigger: r.id, Since: packed.Instant(e.last), Arm: p.arm(e.holdout),
 	}
-	w.tell(c)
+	w.tell(c, r.hops)
 }
 
 // arm is that of a run, "" of a journey without a holdout.

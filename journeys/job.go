@@ -159,12 +159,13 @@ type JobBegun struct {
 	Journey string
 	Version string
 	Step    string
+	Hops    int // how many causes led to it
 }
 
 // beginJob asks workers to do the job of a step, and waits.
 func (w *work) beginJob(r *run, n *Node) {
 	r.waits = true
-	w.jobs = append(w.jobs, JobBegun{JobRef{r.id.String(), r.epoch}, r.journey, r.version, n.ID})
+	w.jobs = append(w.jobs, JobBegun{JobRef{r.id.String(), r.epoch}, r.journey, r.version, n.ID, w.hopsOf(r)})
 }
 
 // leaveJob notes that nobody waits any more for the job of a run, if it has one.

@@ -215,6 +215,8 @@ type Input struct {
 	Receipt      *schemas.Receipt
 	ReceiptEpoch int64
 	Command      *Command
+	// Hops is how many causes led to the record.
+	Hops int
 	// Loser is beside contact.merged the state of the contact that was merged into this one.
 	Loser *State
 }
@@ -237,9 +239,11 @@ type Result struct {
 	// this step or of one before.
 	Jobs     []JobBegun
 	JobsOver []JobRef
-	// Anew says that all effects follow from a wait of an hour or more, and not from what the
-	// step is about: a chain of causes begins.
-	Anew bool
+	// Hops is how many causes led to the effects: of several chains, the longest. What a run does
+	// has those that led to its beginning, or to what it goes on with where those are fewer, so
+	// the steps of a run are no chain, however many they are. After an hour or more of waiting it
+	// has none.
+	Hops int
 	// Due is when time alone goes on: the machine is then to be called again, without a
 	// record. Zero is never.
 	Due time.Time
@@ -256,6 +260,7 @@ type Tried struct {
 func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, error) {
 	w := m.work(s, in.ContactID, facts)
 	defer w.leave()
+	w.hops = in.Hops
 	var err error
 	switch {
 	case in.Event != nil || in.Fact != nil:
@@ -305,6 +310,7 @@ func (m *Machine) Refill(s State, k *Known, facts Facts, now time.Time) (Result,
 	for _, id := range w.ids() {
 		w.redefine(id)
 	}
+	w.rearm()
 	w.repeats()
 	w.due(w.at)
 	w.look(nil)

@@ -118,7 +118,7 @@ type record struct {
 	about string // the bucket or journey of a fact
 	label string // of a dwell
 	depth int    // how many facts of this step led to it
-	anew  bool   // it was told because a long time has passed
+	hops  int    // how many causes led to it
 	asks  bool   // its sender waits to be told which runs it ended
 }
 

@@ -78,7 +78,7 @@ func (w *work) perform(id uuid.UUID, run *run, p *Program, n *Node) {
 	case kindDo:
 		w.beginJob(run, n)
 	default:
-		w.say(w.message(run, p, n))
+		w.say(w.message(run, p, n), w.hopsOf(run))
 		w.stepped(id, OutcomeNext)
 	}
 }
@@ -308,7 +308,7 @@ func (w *work) call(run *run, p *Program, n *Node) {
 	w.say(&schemas.Outbox{
 		ID: w.effect(run, n), ContactID: w.contact, OccurredAt: packed.Instant(w.at), Destination: c.Destination, Kind: schemas.OutboxCall,
 		Body: c.Body.render(w.lookUp(run, p)), Headers: c.Headers, NotAfter: packed.Instant(until), Asker: Name, Epoch: run.epoch,
-	})
+	}, w.hopsOf(run))
 }
 
 // answered goes on with the run that a receipt is for. One that nobody waits for is stale.
@@ -383,7 +383,8 @@ func (w *work) stepped(id uuid.UUID, outcome string) {
 	if to != theEnd {
 		c.Next = p.nodes[to].ID
 	}
-	w.tell(c)
+	run.trigger.hops = w.hopsOf(run)
+	w.tell(c, run.trigger.hops)
 	w.touch()
 	run.waits, run.due, run.next = false, 0, 0
 	if to == theEnd {
@@ -400,7 +401,8 @@ func (w *work) steppedInCode(id uuid.UUID, run *run, p *Program, outcome string)
 	c.Step, c.Outcome, c.Since, c.Does = run.open, outcome, packed.Instant(run.since), does(w.nodeAt(run, p))
 	w.leaveJob(run)
 	c.Next = w.log(run, p, outcome)
-	w.tell(c)
+	run.trigger.hops = w.hopsOf(run)
+	w.tell(c, run.trigger.hops)
 	w.touch()
 	run.waits, run.due, run.next, run.open, run.asked = false, 0, 0, c.Next, asked{}
 	run.since = w.at
@@ -478,7 +480,7 @@ func (w *work) end(id uuid.UUID, kind, reason, failure string) {
 		w.keepFailed(run)
 	}
 	w.touch()
-	w.tell(c)
+	w.tell(c, w.hopsOf(&run))
 	e := w.s.entry(run.journey, run.key)
 	e.live = w.s.live(run.journey, run.key) >= 0
 	if e.live || e.queued == nil {
@@ -519,16 +521,16 @@ func (w *work) change(kind string, r *run, p *Program) Change {
 	return c
 }
 
-// tell notes a change, and publishes the fact that says so.
-func (w *work) tell(c Change) {
+// tell notes a change to which as many causes led, and publishes the fact that says so.
+func (w *work) tell(c Change, hops int) {
 	w.s.changes = append(w.s.changes, c)
 	f := w.fact(&c)
-	w.say(f)
+	w.say(f, hops)
 	r, err := factRecord(f)
 	if err != nil {
 		panic(fmt.Sprintf("journeys: the id of a fact: %v", err)) // it was derived
 	}
-	r.depth, r.anew = w.depth+1, w.anew
+	r.depth, r.hops = w.depth+1, hops
 	w.told = append(w.told, r)
 }
 

@@ -120,9 +120,10 @@ func Compile(j Journey, opts Options) (*Program, error) {
 	if j.Coded && j.Code == nil && !opts.WithoutCode {
 		return nil, predicate.Faults{{File: j.File, Path: "version", Message: fmt.Sprintf("the code of version %q is not in this program", j.Version)}}
 	}
+	version := j.Identity() // of what is written, as all others know it
 	j.EntryLimit, j.Live, j.OnChange = cmp.Or(j.EntryLimit, EntryOnce), cmp.Or(j.Live, LiveIgnore), cmp.Or(j.OnChange, OnChangeFinish)
 	j.EntryPeriod, j.Trigger.NotAfter = cmp.Or(j.EntryPeriod, defaultEntryPeriod), cmp.Or(j.Trigger.NotAfter, defaultNotAfter)
-	c := &compiler{p: &Program{journey: j, version: j.Identity(), byID: map[string]int{}, zone: opts.Zone}, zone: opts.Zone, numbers: map[*Step]int{}}
+	c := &compiler{p: &Program{journey: j, version: version, byID: map[string]int{}, zone: opts.Zone}, zone: opts.Zone, numbers: map[*Step]int{}}
 	c.number("", "steps", j.Steps)
 	c.link(j.Steps, theEnd)
 	c.head()

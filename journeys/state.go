@@ -33,6 +33,8 @@ type trigger struct {
 	at  int64
 	doc string // JSON: what is read of it
 	key string
+	// hops is how many causes led to it. Of a live run it is how many led to where it is.
+	hops int
 }
 
 // run is one way through a journey.
@@ -225,6 +227,16 @@ func (s *State) Runs() []RunInfo {
 		}
 	}
 	return out
+}
+
+// Next is when the time of a journey comes again for the contact; zero when it does not.
+func (s *State) Next(journey string) time.Time {
+	for i := range s.ticks {
+		if s.ticks[i].journey == journey {
+			return packed.Instant(s.ticks[i].next)
+		}
+	}
+	return time.Time{}
 }
 
 // EntryInfo is how the contact has begun a journey, with one key.

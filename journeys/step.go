@@ -3,6 +3,7 @@ package journeys
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -41,20 +42,26 @@ type work struct {
 	jobs     []JobBegun
 	jobsOver []JobRef
 
-	told   []record // facts that others may follow from
-	depth  int      // how many facts led here
-	anew   bool     // what follows now does so because a long time has passed
-	caused bool     // something followed otherwise
-	code   map[uuid.UUID]*coroutine
+	told  []record // facts that others may follow from
+	depth int      // how many facts led here
+	hops  int      // how many causes led to the record in hand; byTime of time alone
+	led   int      // how many led to what was said
+	code  map[uuid.UUID]*coroutine
 }
 
-// say publishes something.
-func (w *work) say(m schemas.Message) {
-	w.out, w.caused = append(w.out, m), w.caused || !w.anew
+// byTime stands for the hops of no record.
+const byTime = math.MaxInt
+
+// hopsOf is how many causes led to what a run does now.
+func (w *work) hopsOf(r *run) int { return min(r.trigger.hops, w.hops) }
+
+// say publishes something, to which as many causes led.
+func (w *work) say(m schemas.Message, hops int) {
+	w.out, w.led = append(w.out, m), max(w.led, hops)
 }
 
 func (m *Machine) work(s State, contact string, facts Facts) *work {
-	w := &work{m: m, s: s, contact: contact, facts: facts}
+	w := &work{m: m, s: s, contact: contact, facts: facts, hops: byTime}
 	w.s.changes = nil
 	return w
 }
@@ -87,6 +94,7 @@ func (w *work) take(in *Input, now time.Time) error {
 		return err
 	}
 	w.begin(at)
+	r.hops = in.Hops
 	if in.Loser != nil {
 		w.takeIn(in.Loser)
 	}
@@ -226,7 +234,7 @@ func (w *work) forget() {
 
 // happen is what follows from a record, in this order: exits, goals, waits, entries.
 func (w *work) happen(r *record) {
-	w.depth = r.depth
+	w.depth, w.hops = r.depth, r.hops
 	w.tryExits(r)
 	w.goals(r)
 	w.look(r)
@@ -240,10 +248,9 @@ func (w *work) happen(r *record) {
 
 // drain handles the facts that were told, as if they were records that came next.
 func (w *work) drain() error {
-	defer func() { w.anew = false }()
 	for len(w.told) > 0 {
 		r := w.told[0]
-		w.told, w.anew = w.told[1:], r.anew
+		w.told = w.told[1:]
 		if r.depth > maxFacts {
 			return fmt.Errorf("journeys follow from one another in a circle: the last is %q", r.about)
 		}
@@ -417,6 +424,7 @@ func earlier(a, b int64) int64 {
 // catchUp handles what is due until an instant, that one included, oldest first and each as
 // of when it is due.
 func (w *work) catchUp(until int64) error {
+	defer func(hops int) { w.hops = hops }(w.hops)
 	for range maxDue {
 		due := w.needed()
 		if due > until {
@@ -424,7 +432,7 @@ func (w *work) catchUp(until int64) error {
 		}
 		w.begin(due)
 		w.touch()
-		w.depth = 0
+		w.depth, w.hops = 0, byTime
 		w.due(until)
 		if err := w.drain(); err != nil {
 			return err
@@ -438,13 +446,13 @@ func (w *work) due(until int64) {
 	ids := w.ids()
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) && packed.OrNever(run.settle) <= w.at {
-			w.anew = p.exits[run.rule].settle >= longWait
+			run.waited(p.exits[run.rule].settle)
 			w.end(id, Exited, p.exits[run.rule].reason, "")
 		}
 	}
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) && run.isDue(w.at) {
-			w.anew = w.at-run.since >= longWait
+			run.waited(w.at - run.since)
 			if n := w.node(run, p); n != nil && run.waits {
 				w.elapse(id, run, n, p)
 			} else {
@@ -453,9 +461,14 @@ func (w *work) due(until int64) {
 			}
 		}
 	}
-	w.anew = true // of one that comes again, the next is a day away
 	w.ticks(until)
-	w.anew = false
+}
+
+// waited begins a chain of causes when a run has waited for long.
+func (r *run) waited(time int64) {
+	if time >= longWait {
+		r.trigger.hops = 0
+	}
 }
 
 // isDue says whether time does something with a run at an instant.
@@ -519,6 +532,20 @@ func (w *work) needed() int64 {
 	return earliest
 }
 
+// rearm moves times that come again to those of their journeys as these are now. One that is
+// a time of its journey still stays, also when it is overdue.
+func (w *work) rearm() {
+	for i := range w.s.ticks {
+		t := &w.s.ticks[i]
+		u := w.m.byID[t.journey]
+		if u == nil || u.Program.journey.Trigger.Repeat == nil || w.nextTick(u, t.next-1) == t.next {
+			continue
+		}
+		t.next = w.nextTick(u, w.at)
+		w.touch()
+	}
+}
+
 // repeats arms the times that come again for the members of buckets, and disarms those of
 // others.
 func (w *work) repeats() {
@@ -578,7 +605,7 @@ func (w *work) ticks(until int64) {
 
 // result is what the step comes to.
 func (w *work) result() Result {
-	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Tried: w.tried, Jobs: w.jobs, JobsOver: w.jobsOver, Anew: len(w.out) > 0 && !w.caused}
+	out := Result{State: w.s, Same: !w.changed, Effects: w.out, Cancel: w.cancel, Tried: w.tried, Jobs: w.jobs, JobsOver: w.jobsOver, Hops: w.led}
 	due := w.needed()
 	for i := range w.s.runs {
 		if r := &w.s.runs[i]; !r.failed && w.awake(r) && w.m.Program(r.journey, r.version) == nil {

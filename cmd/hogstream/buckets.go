@@ -321,7 +321,7 @@ type wish struct {
 
 // ask sends a request until the contact is known to the processor, then waits until the
 // members are as was asked for; both for as long as Wait says.
-func (c *memberFlags) ask(ctx context.Context, out *output, method, path string, body map[string]any, done string) error {
+func (c *memberFlags) ask(ctx context.Context, out *output, method, path string, body any, done string) error {
 	api, err := c.client()
 	if err != nil {
 		return err

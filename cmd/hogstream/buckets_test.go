@@ -67,6 +67,9 @@ func TestAContactIsPutIntoABucketAndThatIsSaidWhenItIsSo(t *testing.T) {
 	var a asked
 	var tries, looks int
 	flags := answering(t, &a, func(r *http.Request) string {
+		if r.Method == http.MethodDelete && r.ContentLength != 0 {
+			t.Error("the route takes no body")
+		}
 		if r.Method == http.MethodGet {
 			if looks++; looks < 3 {
 				return `{"members":[]}`

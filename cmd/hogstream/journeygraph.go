@@ -28,15 +28,14 @@ type stepCounts struct {
 	outcomes                           map[string]int64 // of those who went on
 }
 
-// graphOf are the steps of a definition, in their order; none when it is not of this version,
-// or is code.
-func graphOf(definition json.RawMessage, version string) []machine.Node {
+// graphOf are the steps of a definition, in their order; none when it is code.
+func graphOf(definition json.RawMessage) []machine.Node {
 	var j machine.Journey
 	if json.Unmarshal(definition, &j) != nil || j.Coded {
 		return nil
 	}
 	p, err := machine.Compile(j, machine.Options{})
-	if err != nil || p.Version() != version {
+	if err != nil {
 		return nil
 	}
 	return p.Nodes()

@@ -50,7 +50,7 @@ steps:
 		counters[i].Version = strings.Replace(counters[i].Version, "v", v, 1)
 	}
 	var out strings.Builder
-	printSteps(&out, counters, v, graphOf(json.RawMessage(j.Canonical()), v))
+	printSteps(&out, counters, v, graphOf(json.RawMessage(j.Canonical())))
 	require.Equal(t, `
 STEP               CAME  STAND THERE  EXITED  FAILED  WENT ON  WHERE TO
 answer             10    3            1       0       6        yes 0 → answer.yes.exit-0, no 0 → bye, timeout 5 → ask, skipped 1
@@ -61,7 +61,6 @@ gone               1     1            0       0       0
 `, "\n"+out.String())
 
 	out.Reset()
-	require.Nil(t, graphOf(json.RawMessage(j.Canonical()), "other"), "another version has other steps")
-	printSteps(&out, counters, "other", nil)
+	printSteps(&out, counters, "other", graphOf(nil))
 	require.Equal(t, "STEP    CAME  STAND THERE  EXITED  FAILED  WENT ON  WHERE TO\nanswer  9     9            0       0       0        \n", out.String())
 }

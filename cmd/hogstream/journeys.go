@@ -172,13 +172,13 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 	}
 	var j struct {
 		journeySummary
-		Definition json.RawMessage  `json:"definition"`
-		Counters   []journeyCounter `json:"counters"`
-		Recent     []journeyRun     `json:"recentStates"`
-		Versions   []struct {
-			Version string `json:"version"`
-			InUse   bool   `json:"inUse"`
-			Live    int64  `json:"live"`
+		Counters []journeyCounter `json:"counters"`
+		Recent   []journeyRun     `json:"recentStates"`
+		Versions []struct {
+			Version    string          `json:"version"`
+			InUse      bool            `json:"inUse"`
+			Live       int64           `json:"live"`
+			Definition json.RawMessage `json:"definition"`
 		} `json:"versions"`
 	}
 	if err := json.Unmarshal(answer.Journey, &j); err != nil {
@@ -198,7 +198,7 @@ func (c *journeysShowCmd) Run(ctx context.Context, out *output) error {
 				use = "in use"
 			}
 			fmt.Fprintf(w, "\nVersion %s (%s), %d runs live:\n", v.Version, use, v.Live)
-			printSteps(w, j.Counters, v.Version, graphOf(j.Definition, v.Version))
+			printSteps(w, j.Counters, v.Version, graphOf(v.Definition))
 		}
 		if len(j.Recent) > 0 {
 			fmt.Fprintln(w, "\nRuns that began last:")

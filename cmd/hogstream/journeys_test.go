@@ -68,3 +68,19 @@ func TestARunIsShownWithTheFunctionThatItWaitsFor(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, text, "\n  function charge: attempt 3 begins at 2026-03-10T12:00:15.000Z; the one before: HTTP 503\n")
 }
+
+func TestEachVersionOfAJourneyIsDrawnWithItsOwnSteps(t *testing.T) {
+	var a asked
+	definition := func(step string) string {
+		return `{"id":"cart","name":"Cart","enabled":true,"trigger":{"event":"cart"},"steps":[{"id":"mail","email":{"template":"a"}},` + step + `]}`
+	}
+	flags := answering(t, &a, func(*http.Request) string {
+		return `{"journey":{"id":"cart","name":"Cart","counters":[{"version":"1","step":"mail","what":"came","count":3},{"version":"1","step":"mail","what":"step","detail":"next","count":3}],"versions":[
+			{"version":"2","inUse":true,"live":0,"definition":` + definition(`{"wait":"1d"}`) + `},
+			{"version":"1","inUse":false,"live":3,"definition":` + definition(`{"id":"later","waitFor":{"any":[{"event":"paid"}],"timeout":"2d"}}`) + `},
+			{"version":"code","inUse":false,"live":1}]}}`
+	})
+	text, err := said(t, append([]string{"journeys", "show", "cart"}, flags...)...)
+	require.NoError(t, err)
+	require.Regexp(t, `Version 2 \(in use\)(?s:.+)mail +0 (?-s:.+)next 0 → wait-1\n(?s:.+)Version 1 \(runs that began before\), 3 runs live:\n(?s:.+)mail +3 (?-s:.+)next 3 → later\nlater (?-s:.+)paid 0 → end, timeout 0 → end\n`, text)
+}

@@ -88,7 +88,11 @@ func TestAChainOfReceiptsEndsInADeadLetter(t *testing.T) {
 // record that told it.
 func TestAStepThatFollowsFromALongWaitBeginsAChain(t *testing.T) {
 	b := newBench(t, func(s []string, r *Record[[]string], now time.Time) (Result[[]string], error) {
-		return Result[[]string]{State: s, Outputs: []schemas.Message{&schemas.Outbox{Kind: schemas.OutboxCall, Destination: "d"}}, Anew: r.Receipt != nil}, nil
+		result := Result[[]string]{State: s, Outputs: []schemas.Message{&schemas.Outbox{Kind: schemas.OutboxCall, Destination: "d"}}}
+		if r.Receipt != nil {
+			result.Hops = new(int)
+		}
+		return result, nil
 	})
 	b.handle(event("one", 1, maxHops-1))
 	for range 2 * maxHops {

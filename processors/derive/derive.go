@@ -216,10 +216,11 @@ type Result[S any] struct {
 	Answer *storage.Answer
 	// Timers are all that are armed after the step: what is not named here is not told.
 	Timers []Timer
-	// Anew says that what follows does so because an hour or more has passed, and not because
-	// of the record: a chain begins. Of a timer that was armed so long ago the frame knows it; it
-	// does not of a wait whose timer was armed again meanwhile, for another.
-	Anew bool
+	// Hops is how many causes led to what follows, where the processor knows better than by the
+	// record, such as none when it follows because an hour or more has passed; nil: as many as
+	// led to the record. Of a timer that was armed an hour ago the frame knows it; it does not of
+	// a wait whose timer was armed again meanwhile, for another.
+	Hops *int
 }
 
 // Timer asks for a step at a time.

@@ -125,7 +125,7 @@ func (m *machine[S]) refill(c *contact[S]) error {
 	}
 	m.filled++
 	id := schemas.Derive(c.row.ContactID, fmt.Sprintf("fill:%s:%d", m.p.Name(), r.Version()), int(c.row.Seq))
-	return m.accept(c, id, c.cause, &result, 0, m.now)
+	return m.accept(c, id, c.cause, &result, result.led(0), m.now)
 }
 
 // noteTakeOver notes that contacts are filled as they are taken over: when the definitions

@@ -248,9 +248,7 @@ func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hop
 		return err
 	}
 	result, err := guarded(before.known, func() (Result[S], error) { return m.l.Step(c.state, r, now) })
-	if result.Anew {
-		hops = 0
-	}
+	hops = result.led(hops)
 	reason := "failed"
 	if err == nil && hops+1 > maxHops && anyHops(result.Outputs) {
 		reason, err = "loop", fmt.Errorf("%d facts followed from one another up to %s %s, and more would follow: a circle", hops, cause.Type, cause.ID)
@@ -259,6 +257,14 @@ func (m *machine[S]) step(c *contact[S], r *Record[S], cause *stream.Record, hop
 		return errors.Join(m.giveUp(&incoming{cause: cause}, reason, err), m.restore(c, &before))
 	}
 	return m.accept(c, r.ID, cause, &result, hops, now)
+}
+
+// led is how many causes led to what follows, when as many led to the record.
+func (r *Result[S]) led(hops int) int {
+	if r.Hops != nil {
+		return *r.Hops
+	}
+	return hops
 }
 
 // accept takes over what the logic says.

@@ -297,7 +297,7 @@ func TestAnEnrichmentThatIsNewIsFilled(t *testing.T) {
 	asked, err := s.l.Step(result.State, &derive.Record[State]{ContactID: id("ada"), Timer: &derive.Timer{}}, result.Timers[0].Due)
 	require.NoError(t, err)
 	require.Len(t, asked.Outputs, 1)
-	require.True(t, asked.Anew)
+	require.Equal(t, new(int), asked.Hops, "a chain begins")
 
 	// It changes while that is under way.
 	e.Map = ".other"

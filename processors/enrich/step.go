@@ -191,7 +191,10 @@ func (w *work) result() derive.Result[State] {
 	if due := w.s.needed(); due != packed.Never && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
-	out := derive.Result[State]{State: w.s, Same: !w.changed, Outputs: w.out, Cancel: w.cancel, Anew: w.waited && !w.caused}
+	out := derive.Result[State]{State: w.s, Same: !w.changed, Outputs: w.out, Cancel: w.cancel}
+	if w.waited && !w.caused {
+		out.Hops = new(int) // a chain begins
+	}
 	if w.s.due != 0 {
 		w.timers[0] = derive.Timer{What: timerName, Due: packed.Instant(w.s.due)}
 		out.Timers = w.timers[:]

@@ -2,6 +2,7 @@ package journeys_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -318,9 +319,10 @@ func TestWhatFollowsFromALongWaitFollowsFromNothingElse(t *testing.T) {
 		s := newStage(t, written("a", "trigger: {event: start}\nsteps: [{wait: "+waits+"}, {trigger: {event: again}}]\n"),
 			written("b", "trigger: {event: between}\nsteps: [{wait: "+between+"}]\n"),
 			written("c", "trigger: {event: \"journey.completed:a\"}\nsteps: [{email: {template: c}}]\n"))
+		s.hops = 3
 		s.event("start")
 		then(s)
-		return s.anew
+		return s.led == 0
 	}
 	alone := func(s *stage) { s.after(2 * time.Hour) }
 	require.True(t, anew("1h", "1h", alone))
@@ -329,7 +331,7 @@ func TestWhatFollowsFromALongWaitFollowsFromNothingElse(t *testing.T) {
 		s.after(115 * time.Minute)
 		s.event("between")
 		s.after(time.Minute)
-		require.False(t, s.anew)
+		require.Equal(t, 3, s.led)
 		s.after(time.Hour)
 	}), "its timer was armed four minutes before")
 	require.False(t, anew("2h", "1m", func(s *stage) {
@@ -342,16 +344,108 @@ func TestWhatFollowsFromALongWaitFollowsFromNothingElse(t *testing.T) {
 	}))
 
 	s := newStage(t, written("b", "trigger: {event: start}\nexitOn: [{leftBucket: keen, settle: 2h}]\nsteps: [{wait: 30d}]\n"))
+	s.hops = 3
 	s.transition("", "keen", "entered", 1)
 	s.event("start")
 	s.transition("", "keen", "left", 1)
 	s.after(2 * time.Hour)
-	require.True(t, s.anew)
+	require.Zero(t, s.led)
 
 	s = newStage(t, written("b", "trigger: {repeat: {at: \"09:00\"}, bucket: vip}\nsteps: [{email: {template: again}}]\n"))
+	s.hops = 3
 	s.transition("", "vip", "entered", 1)
+	require.Equal(t, start.Add(21*time.Hour), s.state.Next("b"))
+	require.Zero(t, s.state.Next("c"))
 	s.after(day)
-	require.True(t, s.anew)
+	require.Zero(t, s.led)
+	require.Equal(t, start.Add(45*time.Hour), s.state.Next("b"))
+	s.transition("", "vip", "left", 1)
+	require.Zero(t, s.state.Next("b"))
+}
+
+// The steps of a run are no chain of causes, however many they are, nor is what other runs of
+// the contact do between them: a run that begins another is.
+func TestOnlyRunsThatBeginOneAnotherAreAChain(t *testing.T) {
+	const rounds = 40
+	asks, wakes := "steps:\n", "steps:\n"
+	for n := range rounds {
+		asks += fmt.Sprintf("  - trigger: {event: asked, properties: {n: %d}}\n  - waitFor: {any: [{event: answered, where: {n: %d}}], timeout: 1d}\n", n, n)
+		wakes += fmt.Sprintf("  - wait: 2m\n  - trigger: {event: woken, properties: {n: %d}}\n", n)
+	}
+	s := newStage(t,
+		written("asks", "trigger: {event: start}\n"+asks),
+		written("answers", "trigger: {event: asked}\nsteps: [{trigger: {event: answered, properties: {n: {trigger: n}}}}]\n"),
+		written("wakes", "trigger: {event: start}\n"+wakes),
+		written("waits", "trigger: {event: woken}\nsteps: [{wait: 1m}, {trigger: {event: told}}]\n"),
+		written("circle", "trigger: {event: round}\nsteps: [{trigger: {event: round}}]\n"),
+	)
+	most := map[string]int{}
+	s.event("start")
+	for range 10 * rounds {
+		if len(s.effects) == 0 {
+			s.after(time.Minute)
+			continue
+		}
+		in := s.effects[0].(*schemas.Input)
+		s.effects = s.effects[1:]
+		s.hops = s.ledTo[in.ID] + 1
+		most[*in.Event] = max(most[*in.Event], s.hops)
+		if *in.Event != "told" { // nobody looks at that
+			s.event(*in.Event, *in.EventProperties)
+		}
+		s.hops = 0
+	}
+	require.Equal(t, map[string]int{"asked": 1, "answered": 2, "woken": 1, "told": 2}, most)
+	for _, run := range s.state.Runs() {
+		t.Error(run.Journey, "has not come to its end")
+	}
+
+	s.event("round")
+	for n := range 5 {
+		require.Equal(t, n, s.led)
+		s.hops, s.effects = s.led+1, nil
+		s.event("round")
+	}
+}
+
+// A time that is changed counts at once, and runs that the former one began go on.
+func TestAScheduleThatIsChangedCountsAtOnce(t *testing.T) {
+	daily := func(at, steps string) string {
+		return written("b", "trigger: {repeat: {at: \""+at+"\"}, bucket: vip}\nsteps: "+steps+"\n")
+	}
+	s := newStage(t, daily("13:00", "[{wait: 2h}, {exit: first}]"))
+	s.transition("", "vip", "entered", 1)
+	s.after(time.Hour)
+	s.says("started b")
+	s.use(daily("14:00", "[{wait: 5m}, {exit: second}]"))
+	s.refill()
+	require.Equal(t, start.Add(2*time.Hour), s.state.Next("b"))
+	s.until(start.Add(2*time.Hour + 5*time.Minute))
+	s.says("skipped b already_active")
+	s.until(start.Add(3 * time.Hour))
+	s.says("step b wait-0 next", "exited b exit-1 first")
+	s.until(start.Add(27 * time.Hour))
+	s.says("started b", "step b wait-0 next", "exited b exit-1 second")
+
+	s.now = s.now.Add(23*time.Hour + 30*time.Minute) // an outage: 14:00 was missed
+	s.use(daily("14:00", "[{exit: third}]"))
+	s.refill()
+	s.says("started b", "exited b exit-0 third")
+}
+
+// A trigger that waits for a run to end keeps its own chain.
+func TestAQueuedTriggerKeepsItsChain(t *testing.T) {
+	s := newStage(t, written("a", "trigger: {event: start}\nlive: queue\nsteps: [{wait: 1m}]\n"))
+	s.hops = 2
+	s.event("start")
+	s.hops = 5
+	s.event("start")
+	s.hops = 0
+	s.after(time.Minute)
+	require.Equal(t, 5, s.led)
+	s.after(time.Minute)
+	require.Equal(t, 5, s.led)
+	require.Empty(t, s.state.Runs())
 }
 
 func TestCommandsReachTheMachine(t *testing.T) {

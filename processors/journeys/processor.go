@@ -198,7 +198,7 @@ func Counts(changes []machine.Change) []storage.JourneyCount {
 func takeJobs(jobs *storage.JourneyJobChanges, c *derive.Change[State]) {
 	for _, j := range c.State.begun {
 		jobs.Begun = append(jobs.Begun, storage.NewJourneyJob{
-			JourneyJobRef: storage.JourneyJobRef{RunID: j.Run, Epoch: j.Epoch}, ContactID: c.ContactID, JourneyID: j.Journey, Version: j.Version, Step: j.Step, Hops: j.hops,
+			JourneyJobRef: storage.JourneyJobRef{RunID: j.Run, Epoch: j.Epoch}, ContactID: c.ContactID, JourneyID: j.Journey, Version: j.Version, Step: j.Step, Hops: j.Hops + 1,
 		})
 	}
 	for _, ref := range c.State.over {

@@ -34,7 +34,9 @@ type stage struct {
 	timers  []derive.Timer
 	now     time.Time
 
-	anew    bool // the last step that said something
+	hops    int            // that led to each record
+	led     int            // that led to what the last step said
+	ledTo   map[string]int // inputs
 	told    []string
 	effects []schemas.Message
 	changes []machine.Change
@@ -52,7 +54,7 @@ func newStage(t testing.TB, texts ...string) *stage {
 }
 
 func newStageOf(t testing.TB, name string, texts ...string) *stage {
-	s := &stage{t: t, now: start, id: uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)).String()}
+	s := &stage{t: t, now: start, ledTo: map[string]int{}, id: uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)).String()}
 	s.row = storage.Contact{ID: s.id, Properties: "{}"}
 	s.use(texts...)
 	return s
@@ -89,6 +91,11 @@ func (s *stage) useWith(change func(*definition.JourneyInUse), texts ...string) 
 	set := s.set
 	s.logic = journeys.Compile(&set, s.kept, journeys.Options{Limits: predicate.DefaultLimits()})
 	require.Empty(s.t, s.logic.Failing())
+	for _, j := range set.Journeys {
+		p, err := machine.Compile(j.Journey.Journey, machine.Options{})
+		require.NoError(s.t, err)
+		require.Equal(s.t, j.Identity(), p.Version(), "runs belong to the version that is kept")
+	}
 }
 
 // accept takes over a result, as it is kept: encoded.
@@ -100,7 +107,7 @@ func (s *stage) accept(result derive.Result[journeys.State], err error) {
 		require.Empty(s.t, result.Outputs)
 	}
 	if len(result.Outputs) > 0 {
-		s.anew = result.Anew
+		s.led = *result.Hops
 	}
 	s.changes = append(s.changes, result.State.Changes()...)
 	s.stepped = result.State
@@ -129,6 +136,9 @@ func (s *stage) tell(outputs []schemas.Message) {
 		f, ok := m.(*schemas.Fact)
 		if !ok {
 			s.effects = append(s.effects, m)
+			if in, ok := m.(*schemas.Input); ok {
+				s.ledTo[in.ID] = s.led
+			}
 			continue
 		}
 		words := []string{strings.TrimPrefix(f.Type, "journey."), f.Journey.JourneyID}
@@ -167,7 +177,7 @@ func (s *stage) event(name string, properties ...string) string {
 
 func (s *stage) step(r *derive.Record[journeys.State]) {
 	s.t.Helper()
-	r.ContactID = s.id
+	r.ContactID, r.Hops = s.id, s.hops
 	s.accept(s.logic.Step(s.state, r, s.now))
 }
 

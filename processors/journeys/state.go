@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	machine "github.com/hogstream/hogstream/journeys"
 	"github.com/hogstream/hogstream/predicate"
@@ -23,16 +24,10 @@ type State struct {
 	facts        predicate.State
 	runs         machine.State
 
-	changes []machine.Change // since it was loaded
-	took    []string         // the contacts that were merged into it since then
-	begun   []begunJob       // since then
-	over    []machine.JobRef // since then
-}
-
-// begunJob is a job, and how many causes led to it.
-type begunJob struct {
-	machine.JobBegun
-	hops int
+	changes []machine.Change   // since it was loaded
+	took    []string           // the contacts that were merged into it since then
+	begun   []machine.JobBegun // since then
+	over    []machine.JobRef   // since then
 }
 
 // membership is a bucket that the contact is a member of.
@@ -46,6 +41,9 @@ func (s *State) Runs() []machine.RunInfo { return s.runs.Runs() }
 
 // Entries are how the contact has begun journeys.
 func (s *State) Entries() []machine.EntryInfo { return s.runs.Entries() }
+
+// Next is when the time of a journey comes again for the contact; zero when it does not.
+func (s *State) Next(journey string) time.Time { return s.runs.Next(journey) }
 
 // Changes are what happened to runs since the state was loaded.
 func (s *State) Changes() []machine.Change { return s.changes }

@@ -27,7 +27,6 @@ type work struct {
 	s       State
 	changed bool // the state is to be written
 	now     time.Time
-	hops    int // of causes that led to the record
 	// pending is the record in hand, until the machine has done what was due before it.
 	pending *schemas.Fact
 	few     [16]int
@@ -60,9 +59,9 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 		return derive.Result[State]{State: s, Same: true, Timers: s.timers()}, nil
 	}
 	w := l.work(s, now)
-	w.hops = r.Hops
 	in := &machine.Input{
 		ID: r.ID, ContactID: r.ContactID, OccurredAt: r.OccurredAt, Event: r.Event, Fact: r.Fact, Receipt: r.Receipt, ReceiptEpoch: r.ReceiptEpoch,
+		Hops: r.Hops,
 	}
 	switch {
 	case r.Timer != nil:
@@ -117,17 +116,16 @@ func (w *work) step(call func() (machine.Result, error)) (derive.Result[State], 
 	w.s.changes = append(w.s.changes, said.State.Changes()...)
 	w.changed = w.changed || !said.Same || len(said.JobsOver) > 0
 	w.s.over = append(w.s.over, said.JobsOver...)
-	if said.Anew {
-		w.hops = 0
-	}
-	for _, j := range said.Jobs {
-		w.s.begun = append(w.s.begun, begunJob{j, w.hops + 1})
-	}
+	w.s.begun = append(w.s.begun, said.Jobs...)
 	// An armed timer that is too early stays: it finds nothing, and is armed anew then.
 	if due := packed.Micros(said.Due); due != 0 && (w.s.due == 0 || due < w.s.due) {
 		w.s.due, w.changed = due, true
 	}
-	return derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers(), Anew: said.Anew}, nil
+	out := derive.Result[State]{State: w.s, Same: !w.changed, Outputs: said.Effects, Cancel: said.Cancel, Timers: w.s.timers()}
+	if len(said.Effects) > 0 {
+		out.Hops = new(said.Hops)
+	}
+	return out, nil
 }
 
 func (s *State) timers() []derive.Timer {
@@ -252,6 +250,9 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	w.s.version = l.fills
 	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
 	result.Outputs, result.Cancel = slices.Concat(due.Outputs, result.Outputs), slices.Concat(due.Cancel, result.Cancel)
+	if due.Hops != nil && (result.Hops == nil || *result.Hops < *due.Hops) {
+		result.Hops = due.Hops
+	}
 	return result, err
 }
 
