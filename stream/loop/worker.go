@@ -34,7 +34,8 @@ type worker struct {
 	assignment *membership
 	parts      map[int32]*part
 	narrow     narrowing
-	emitting   bool // the last batch had outputs
+	emitting   bool      // the last batch had outputs
+	begun      time.Time // when the last batch was
 	formats    formats
 	takesOver  TakesOver // the processor, if it does
 
@@ -137,6 +138,7 @@ func (w *worker) turn(ctx context.Context) error {
 	if err := w.tidy(ctx, time.Now()); err != nil {
 		return err
 	}
+	w.pause(ctx)
 	if err := w.takeIn(); err != nil {
 		return err
 	}
@@ -148,7 +150,37 @@ func (w *worker) turn(ctx context.Context) error {
 		w.await(ctx)
 		return nil
 	}
+	w.begun = time.Now()
 	return w.process(ctx, b)
+}
+
+// batchPace is the least time from the beginning of a batch to that of the next. A batch has a
+// cost of its own, however few records it has, so where batches follow one another at once they
+// take all cores that there are, and everything waits for a core. bench joins, which has 2,000
+// events a second on two cores, without it and with it: 761 and 702 µs of CPU an event, and a
+// median of 37 and 35 ms; on a day on which the disk was slow, 140 and 90 ms, the 99th percentile
+// 390 and 250 ms.
+const batchPace = 8 * time.Millisecond
+
+// pauseFor is how long the next batch is waited for, when the last one began at a time and some
+// records are waiting already.
+func pauseFor(begun, now time.Time, waiting int) time.Duration {
+	if waiting > 0 { // it was full, or failed
+		return 0
+	}
+	return max(0, batchPace-now.Sub(begun))
+}
+
+// pause waits until it is time for a batch, or the assignment has changed.
+func (w *worker) pause(ctx context.Context) {
+	left := pauseFor(w.begun, time.Now(), len(w.intake.waiting))
+	if left == 0 {
+		return
+	}
+	wait, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	defer context.AfterFunc(w.assignment.ended, cancel)()
+	<-wait.Done()
 }
 
 // follow takes over the newest assignment. Partitions that stay are settled
