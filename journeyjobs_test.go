@@ -154,6 +154,7 @@ func TestFiguresOfJobsSayThatNoneIsTaken(t *testing.T) {
 		figures := func() string { return string(e.send("GET", "/metrics", "")) }
 		e.send("POST", "/v1/events", `{"name":"go","userId":"u1"}`)
 		<-began
+		require.Contains(t, string(e.send("GET", "/v1/admin/journeys/work/why/u1", "")), `"zone":"UTC"`)
 		e.eventually(func() bool { return strings.Contains(figures(), "hogstream_journeys_jobs_stuck 1\n") }, figures)
 		e.eventually(func() bool { return strings.Contains(figures(), "hogstream_journeys_jobs_overdue_seconds 0\n") }, figures)
 		e.send("POST", "/v1/events", `{"name":"go","userId":"u2"}`)

@@ -49,6 +49,7 @@ type JourneyRun struct {
 	Failed  bool      `json:"failed"`
 	Entered time.Time `json:"entered"`
 	Due     time.Time `json:"due,omitzero" doc:"When time alone ends its step."`
+	Zone    string    `json:"zone" doc:"Whose clock its times of day are of."`
 }
 
 // Journey says how a contact stands with a journey. A contact that is not there is
@@ -78,7 +79,7 @@ func (x *Explainer) Journey(ctx context.Context, journeyID, userID string) (*Jou
 	}
 	for _, r := range state.Runs() {
 		if r.Journey == journeyID {
-			out.Runs = append(out.Runs, JourneyRun{r.ID, r.Version, r.Key, r.Failed, r.Entered, r.Due})
+			out.Runs = append(out.Runs, JourneyRun{r.ID, r.Version, r.Key, r.Failed, r.Entered, r.Due, r.Zone})
 		}
 	}
 	if out.Text = out.text(); !known {
