@@ -45,7 +45,7 @@ type Command struct {
 
 // obey does what a command says.
 func (w *work) obey(in *Input, now time.Time) error {
-	if err := w.catchUp(packed.Micros(now) - 1); err != nil {
+	if err := w.catchUp(packed.Micros(now)-1, packed.Micros(now)-1); err != nil {
 		return err
 	}
 	w.begin(packed.Micros(now))

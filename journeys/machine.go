@@ -204,11 +204,13 @@ type Facts interface {
 }
 
 // Input is what a step is about: one of Event, Fact, Receipt and Command is set; without, it
-// is time alone.
+// is time alone: until OccurredAt, for what came since may not have been told yet, or until
+// now when that is zero.
 type Input struct {
 	ID         string // of the record
 	ContactID  string
 	OccurredAt time.Time
+	AppendedAt time.Time // when it was put on the log; zero where that is not known
 
 	Event        *schemas.Event
 	Fact         *schemas.Fact
@@ -273,7 +275,7 @@ func (m *Machine) Step(s State, in *Input, facts Facts, now time.Time) (Result, 
 		err = w.obey(in, now)
 	default:
 		w.own()
-		err = w.catchUp(packed.Micros(now))
+		err = w.catchUp(in.until(now), packed.Micros(now))
 		w.begin(packed.Micros(now))
 	}
 	if err != nil {

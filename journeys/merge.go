@@ -6,7 +6,7 @@ import "github.com/google/uuid"
 // journey and key the older goes on, and the other exits; of two of one age that with the
 // smaller id.
 func (w *work) takeIn(loser *State) {
-	w.touch()
+	w.changed = true
 	w.s.clock = max(w.s.clock, loser.clock)
 	w.at = max(w.at, w.s.clock)
 	for i := range loser.entries {
@@ -52,7 +52,7 @@ func (w *work) doubles() []uuid.UUID {
 	return out
 }
 
-// inherit adds up the entries of both.
+// inherit adds up the entries of both. Of two triggers that wait for the end of a run one does.
 func (w *work) inherit(other *entry) {
 	at, found := w.s.searchEntry(other.journey, other.key)
 	if !found {
@@ -70,7 +70,11 @@ func (w *work) inherit(other *entry) {
 	if other.skipAt > e.skipAt {
 		e.skip, e.skipAt, e.skipped = other.skip, other.skipAt, other.skipped
 	}
-	if e.queued == nil {
+	u := w.m.byID[e.journey]
+	switch {
+	case e.queued == nil:
 		e.queued = other.queued
+	case other.queued != nil && u != nil:
+		w.skip(u.Program, other.queued, SkipQueued)
 	}
 }

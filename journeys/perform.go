@@ -314,7 +314,7 @@ func (w *work) call(run *run, p *Program, n *Node) {
 // answered goes on with the run that a receipt is for. One that nobody waits for is stale.
 func (w *work) answered(in *Input, now time.Time) error {
 	at := asOf(in, now)
-	if err := w.catchUp(at - 1); err != nil {
+	if err := w.catchUp(at-1, at-1); err != nil {
 		return err
 	}
 	w.begin(at)

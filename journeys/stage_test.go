@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/journeys"
+	"github.com/hogstream/hogstream/journeys/journeystest"
 	"github.com/hogstream/hogstream/predicate"
 	"github.com/hogstream/hogstream/schemas"
 )
@@ -170,14 +171,10 @@ func (s *stage) hear(tried []journeys.Tried, keys map[string]string) {
 	for _, tr := range tried {
 		key, lived := keys[tr.Run]
 		require.True(s.t, lived)
-		lines = append(lines, triedLine(tr.Journey, strings.Trim(key, `"`), tr.Exited))
+		lines = append(lines, journeystest.TriedLine(tr.Journey, strings.Trim(key, `"`), tr.Exited))
 	}
 	slices.Sort(lines)
 	s.tried = append(s.tried, lines...)
-}
-
-func triedLine(journey, key string, exited bool) string {
-	return strings.Join(strings.Fields(journey+" "+key+" "+map[bool]string{true: "exited", false: "stays"}[exited]), " ")
 }
 
 func (s *stage) take(r *journeys.Result) {

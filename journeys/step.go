@@ -90,7 +90,7 @@ func (w *work) take(in *Input, now time.Time) error {
 		return nil
 	}
 	w.own()
-	if err := w.catchUp(at - 1); err != nil {
+	if err := w.catchUp(at-1, at-1); err != nil {
 		return err
 	}
 	w.begin(at)
@@ -129,21 +129,28 @@ func read(in *Input) (record, error) {
 	return factRecord(in.Fact)
 }
 
-// asOf is the instant for which a record is judged: when it was received or became true,
-// where it says so, and not later than now. So records that waited to be handled come to the
-// same as they would have in time, and one that a sender dated back ends no wait that was
-// over when it came.
+// AsOf is the instant for which a record is judged that is handled now: when it was received
+// or became true, where it says so, else when it was put on the log, and not later than now.
+// So records that waited to be handled come to the same as they would have in time, and one
+// that a sender dated back ends no wait that was over when it came.
+func (in *Input) AsOf(now time.Time) time.Time { return packed.Instant(asOf(in, now)) }
+
 func asOf(in *Input, now time.Time) int64 {
-	received := int64(0)
+	came := packed.Micros(in.AppendedAt)
 	switch {
 	case in.Event != nil:
-		received = packed.Micros(in.Event.ReceivedAt)
+		came = packed.Micros(in.Event.ReceivedAt)
 	case in.Fact != nil && in.Fact.Contact != nil:
-		received = packed.Micros(in.Fact.Contact.UpdatedAt)
+		came = packed.Micros(in.Fact.Contact.UpdatedAt)
 	case in.Receipt != nil, in.Fact != nil && (in.Fact.Bucket != nil || in.Fact.Journey != nil):
-		received = packed.Micros(in.OccurredAt)
+		came = packed.Micros(in.OccurredAt)
 	}
-	return min(packed.OrNever(received), packed.Micros(now))
+	return min(packed.OrNever(came), packed.Micros(now))
+}
+
+// until is up to when what is due is done by a step of time alone.
+func (in *Input) until(now time.Time) int64 {
+	return min(packed.OrNever(packed.Micros(in.OccurredAt)), packed.Micros(now))
 }
 
 func (w *work) identify(in *Input) {
@@ -422,8 +429,8 @@ func earlier(a, b int64) int64 {
 }
 
 // catchUp handles what is due until an instant, that one included, oldest first and each as
-// of when it is due.
-func (w *work) catchUp(until int64) error {
+// of when it is due. Of times that come again those have passed that have by now.
+func (w *work) catchUp(until, now int64) error {
 	defer func(hops int) { w.hops = hops }(w.hops)
 	for range maxDue {
 		due := w.needed()
@@ -433,7 +440,7 @@ func (w *work) catchUp(until int64) error {
 		w.begin(due)
 		w.touch()
 		w.depth, w.hops = 0, byTime
-		w.due(until)
+		w.due(now)
 		if err := w.drain(); err != nil {
 			return err
 		}
@@ -442,7 +449,7 @@ func (w *work) catchUp(until int64) error {
 }
 
 // due does what is due at one instant: runs that have settled exit before waits end.
-func (w *work) due(until int64) {
+func (w *work) due(now int64) {
 	ids := w.ids()
 	for _, id := range ids {
 		if run, p := w.run(id); run != nil && w.awake(run) && packed.OrNever(run.settle) <= w.at {
@@ -461,7 +468,7 @@ func (w *work) due(until int64) {
 			}
 		}
 	}
-	w.ticks(until)
+	w.ticks(now)
 }
 
 // waited begins a chain of causes when a run has waited for long.

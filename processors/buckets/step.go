@@ -54,17 +54,17 @@ func read(r *derive.Record[State]) (predicate.Record, error) {
 }
 
 // asOf is the instant for which a record is judged: when it was received, where it says
-// so, and not later than now. So records that waited to be handled are judged as they
+// so, else when it was put on the log, and not later than now. So records that waited to be handled are judged as they
 // would have been in time, and one that a sender dated back is not judged as of long ago.
 func asOf(r *derive.Record[State], now time.Time) int64 {
-	received := int64(0)
+	came := packed.Micros(r.Place.AppendedAt)
 	switch {
 	case r.Event != nil:
-		received = packed.Micros(r.Event.ReceivedAt)
+		came = packed.Micros(r.Event.ReceivedAt)
 	case r.Fact.Contact != nil:
-		received = packed.Micros(r.Fact.Contact.UpdatedAt)
+		came = packed.Micros(r.Fact.Contact.UpdatedAt)
 	}
-	return min(packed.OrNever(received), packed.Micros(now))
+	return min(packed.OrNever(came), packed.Micros(now))
 }
 
 // identify keeps who the contact is.

@@ -65,7 +65,7 @@ type Logic[S any] interface {
 	// a dead letter, and the state stays as it was. A panic is as much.
 	Step(s S, r *Record[S], now time.Time) (Result[S], error)
 	// HandOver is what a contact that is merged away says last, in its own name, and the
-	// state that its survivor is given.
+	// state that its survivor is given. now is when the last that led to it was put on the log.
 	HandOver(s S, contact string, now time.Time) (S, []schemas.Message)
 }
 

@@ -43,7 +43,11 @@ func (m *machine[S]) handOver(c *contact[S], cause *stream.Record) error {
 // sayLast publishes what a contact that is merged away says last. When it was taken over as
 // one, nothing was ever told of it, and nothing is told now.
 func (m *machine[S]) sayLast(c *contact[S], in *incoming) error {
-	state, said := m.l.HandOver(c.state, c.row.ContactID, m.now)
+	now := m.now
+	if at := in.cause.AppendTime; !at.IsZero() && at.Before(now) {
+		now = at // it is late
+	}
+	state, said := m.l.HandOver(c.state, c.row.ContactID, now)
 	c.state = state
 	return m.publish(c, schemas.Derive(c.row.ContactID, "last:"+m.p.Name(), 0), in.cause, said, in.hops()+1, m.now)
 }

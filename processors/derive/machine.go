@@ -90,11 +90,23 @@ func (m *machine[S]) obey(c *contact[S], in *incoming) error {
 	return nil
 }
 
+// erase leaves nothing of a contact, nor of those that wait to be taken in: what of them is
+// kept beside states is the survivor's to forget.
 func (m *machine[S]) erase(c *contact[S]) {
 	c.forget = append(append(c.forget, c.row.ContactID), c.row.Took...)
+	for _, in := range c.held {
+		c.forgetHanded(in)
+	}
 	c.end("")
 	if m.off.has(ruleOwnMark) {
 		c.row.Ended, c.row.Seq = false, 0
+	}
+}
+
+// forgetHanded forgets whom a hand-over is of.
+func (c *contact[S]) forgetHanded(in *incoming) {
+	if h, err := in.handed(); err == nil {
+		c.forget = append(append(c.forget, h.Loser), h.Took...)
 	}
 }
 
@@ -103,9 +115,7 @@ func (m *machine[S]) erase(c *contact[S]) {
 func (m *machine[S]) late(c *contact[S], in *incoming) error {
 	switch {
 	case c.row.Survivor == "":
-		if h, err := in.handed(); err == nil {
-			c.forget = append(append(c.forget, h.Loser), h.Took...)
-		}
+		c.forgetHanded(in)
 		return nil
 	case in.kind() == handover, in.isOf(schemas.SignalRecord), in.isOf(schemas.SignalCommand), in.kind() == receipt:
 		return m.forwardSignal(c, in)

@@ -2,6 +2,7 @@ package derive
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -206,4 +207,24 @@ func TestADerivedFactIsSteppedOnceAndNotBeforeItsCause(t *testing.T) {
 	b.handle(fact(1, 2))
 	b.handle(fact(2, 2))
 	require.Equal(t, []string{"one", "two", schemas.FactJourneyCompleted, schemas.FactJourneyCompleted}, b.c.state)
+}
+
+// The hand-over of a contact that was merged into this one may be here, and what merges it
+// never come, for this one is erased first.
+func TestWithAContactThatIsErasedThoseAreForgottenWhoWaitToBeTakenIn(t *testing.T) {
+	const loser, before = "00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000003"
+	b := newBench(t, names)
+	b.handle(event("one", 1, 0))
+	state, err := json.Marshal(handed{Loser: loser, Took: []string{before}, State: []byte(`["theirs"]`)})
+	require.NoError(t, err)
+	b.handle(&schemas.Signal{ID: "h", Type: schemas.SignalHandover, For: simName, ContactID: someone, State: new(string(state))})
+	require.Len(t, b.c.held, 1)
+	b.handle(&schemas.Signal{ID: "d", Type: schemas.SignalDeleted, For: simName, ContactID: someone, Deleted: &schemas.DeletedSignal{Seq: 1}})
+	var forgotten []string
+	for _, ch := range b.c.changes() {
+		require.True(t, ch.Forget)
+		forgotten = append(forgotten, ch.ContactID)
+	}
+	require.Equal(t, []string{someone, loser, before}, forgotten)
+	require.Empty(t, b.c.held)
 }

@@ -18,32 +18,21 @@ func TestEachRecordCountsOnceAndInOrderHoweverTopicsMergesAndTheTakeOverInterlea
 // Each rule is switched off here, and then a fault must appear: so it is known that the
 // test above tests it.
 func TestRulesOfTheOrderOfAContactAreEachNeeded(t *testing.T) {
-	for name, without := range map[string]func(*tallying){
-		"hold":      func(w *tallying) { w.off = ruleHold },
-		"notes":     func(w *tallying) { w.notesLate = true },
-		"take over": func(w *tallying) { w.lazy = true },
-		"marks":     func(w *tallying) { w.off = ruleMarks },
-		"mark hand": func(w *tallying) { w.off = ruleMarkHand },
-		"last":      func(w *tallying) { w.off = ruleLast },
-		"wait":      func(w *tallying) { w.off = ruleWait },
-		"own mark":  func(w *tallying) { w.off = ruleOwnMark },
-		"once":      func(w *tallying) { w.off = ruleOnce },
-		"equal":     func(w *tallying) { w.off = ruleEqual },
-	} {
+	for name := range Rules {
 		t.Run(name, func(t *testing.T) {
-			require.NotEmpty(t, firstFault(without), "no fault appears without the rule")
+			require.NotEmpty(t, firstFault(name), "no fault appears without the rule")
 		})
 	}
 	t.Run("with all of them nothing is wrong", func(t *testing.T) {
-		require.Empty(t, firstFault(func(*tallying) {}))
+		require.Empty(t, firstFault())
 	})
 }
 
 // firstFault draws schedules until one goes wrong.
-func firstFault(change func(*tallying)) string {
+func firstFault(without ...string) string {
 	for seed := range uint64(3000) {
 		w := newTallying(rand.New(rand.NewPCG(seed, 0)).IntN)
-		change(w)
+		w.Off(without...)
 		if fault := w.Run(100); fault != "" {
 			return fault
 		}

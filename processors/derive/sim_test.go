@@ -29,7 +29,7 @@ type Play[S any] struct {
 	Beside func(contact string) *storage.Beside
 	// Committed is told of each batch what the logic was asked in it, and what is saved.
 	Committed func(calls []Call[S], saved []Change[S])
-	// Published is told what the processor says that is no fact and no signal.
+	// Published is told what the processor publishes.
 	Published func(m schemas.Message)
 	// Virtual says that time passes only as World.Pass has it, and that no timer is told before
 	// it is due.
@@ -68,6 +68,7 @@ type World[S any] struct {
 	ids       []string
 	rows      map[string]*storage.Contact
 	marks     map[string]string // survivor, empty of an erased one
+	last      map[string]int64  // the number of the last record of one that ended
 	stored    []storage.StoredEvent
 	resolved  [simPartitions][]resolved
 	unsent    [simPartitions][]send
@@ -113,7 +114,7 @@ type send struct {
 // NewWorld is a world in which nothing has happened.
 func NewWorld[S any](play *Play[S], draw func(n int) int) *World[S] {
 	w := &World[S]{
-		Play: play, draw: draw, codec: schemas.NewCodec(), rows: map[string]*storage.Contact{}, marks: map[string]string{},
+		Play: play, draw: draw, codec: schemas.NewCodec(), rows: map[string]*storage.Contact{}, marks: map[string]string{}, last: map[string]int64{},
 		log: map[schemas.Topic]*[simPartitions][]*stream.Record{}, written: map[string]int64{}, factsSeen: map[string]string{},
 		before: map[string]*storage.Derived{},
 	}
@@ -190,7 +191,7 @@ func (w *World[S]) Run(steps int) string {
 	w.draw = func(n int) int { return n - 1 } // everything, and no kills
 	for end := w.Now().Add(simRest); w.trouble == "" && w.rest(end); {
 	}
-	if w.trouble == "" {
+	if w.judge(); w.trouble == "" {
 		w.Play.Judge()
 	}
 	return w.trouble
@@ -368,7 +369,7 @@ func (w *World[S]) end(p int, id, survivor string, signal func(last int64) *sche
 		w.unsent[p] = append(w.unsent[p], send{onward: &resolved{contact: survivor, do: "absorb", other: id, merged: merged}})
 	}
 	delete(w.rows, id)
-	w.marks[id] = survivor
+	w.marks[id], w.last[id] = survivor, last
 }
 
 func (w *World[S]) forget(ids []string) {
@@ -390,10 +391,6 @@ func (w *World[S]) publish(p int) {
 
 // Append puts a message on the log.
 func (w *World[S]) Append(m schemas.Message) {
-	if w.log[m.Topic()] == nil {
-		w.Play.Published(m)
-		return
-	}
 	value, err := w.codec.Encode(m)
 	if err != nil {
 		w.Fault("encode: %v", err)

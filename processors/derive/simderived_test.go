@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"time"
@@ -35,11 +36,21 @@ func (w *World[S]) derive(p int) {
 		w.takeOver(p, d)
 	case len(d.unsent) > 0: // killed between apply and publish or not: they are published first
 		for _, m := range d.unsent {
-			w.Append(m)
+			w.emit(m)
 		}
 		d.unsent = nil
 	default:
 		w.read(p, d)
+	}
+}
+
+// emit publishes what the processor says.
+func (w *World[S]) emit(m schemas.Message) {
+	if w.Play.Published != nil {
+		w.Play.Published(m)
+	}
+	if w.log[m.Topic()] != nil {
+		w.Append(m)
 	}
 }
 
@@ -51,11 +62,12 @@ func (w *World[S]) ends(p int) map[schemas.Topic]int {
 	return ends
 }
 
-// TakeOverAnew has everybody taken over with what is kept of him, as processors rebuild does.
-func (w *World[S]) TakeOverAnew() {
+// TakeOverAnew has everybody taken over with what is kept of him, as processors rebuild does;
+// false when the processor has not come so far.
+func (w *World[S]) TakeOverAnew() bool {
 	for _, d := range w.derived {
 		if d.phase < 2 || len(d.unsent) > 0 {
-			return
+			return false
 		}
 	}
 	clear(w.before)
@@ -68,6 +80,7 @@ func (w *World[S]) TakeOverAnew() {
 		}
 		*d = deriver[S]{at: map[schemas.Topic]int{}, contacts: map[string]*contact[S]{}, silent: map[string]bool{}}
 	}
+	return true
 }
 
 func (w *World[S]) takeOver(p int, d *deriver[S]) {
@@ -100,7 +113,7 @@ func (w *World[S]) takeOne(d *deriver[S], id string) {
 		w.Fault("take over %s: %v", id, err)
 	}
 	for _, m := range b.sent {
-		w.Append(m)
+		w.emit(m)
 	}
 	if b.sent = nil; c != nil {
 		b.contacts[id], b.order = c, append(b.order, id)
@@ -406,4 +419,78 @@ func (w *World[S]) tick(all bool) (sent bool) {
 		}
 	}
 	return sent
+}
+
+// --- what a test of a processor looks at ---
+
+// ProcessorOf is the processor in a frame.
+func ProcessorOf[S any](f *Frame[S]) Processor[S] { return f.p }
+
+// Off switches rules off, by the names that they have in Rules.
+func (w *World[S]) Off(rules ...string) {
+	for _, name := range rules {
+		switch name {
+		case "notes":
+			w.notesLate = true
+		case "take over":
+			w.lazy = true
+		default:
+			w.off |= Rules[name]
+		}
+	}
+}
+
+// Rules are those of the order of a contact that can be switched off; the last two are the
+// driver's.
+var Rules = map[string]rule{
+	"hold": ruleHold, "marks": ruleMarks, "mark hand": ruleMarkHand, "last": ruleLast, "wait": ruleWait, "own mark": ruleOwnMark,
+	"once": ruleOnce, "equal": ruleEqual, "notes": 0, "take over": 0,
+}
+
+// IDs are the contacts that there may be.
+func (w *World[S]) IDs() []string { return w.ids }
+
+// Known is what contacts knows of a contact: its row, or whom it was merged into; neither of
+// one that was erased.
+func (w *World[S]) Known(id string) (row *storage.Contact, survivor string, ended bool) {
+	survivor, ended = w.marks[id]
+	return w.rows[id], survivor, ended
+}
+
+// Last is the number of the last record of a contact.
+func (w *World[S]) Last(id string) int64 {
+	if row := w.rows[id]; row != nil {
+		return row.Seq
+	}
+	return w.last[id]
+}
+
+// State is what the processor keeps of a contact.
+func (w *World[S]) State(id string) (s S, kept bool) {
+	c := w.derived[w.partition(id)].contacts[id]
+	if c == nil {
+		return s, false
+	}
+	return c.state, true
+}
+
+// judge says what is wrong with any processor's contacts, once all has come to rest.
+func (w *World[S]) judge() {
+	var nothing S
+	for _, id := range w.ids {
+		c, row := w.derived[w.partition(id)].contacts[id], w.rows[id]
+		_, ended := w.marks[id]
+		switch {
+		case row == nil && !ended, row == nil && c == nil:
+		case c == nil:
+			w.Fault("%s has no state", id)
+		case row == nil && (!c.row.Ended || !bytes.Equal(w.encoded(c.state), w.encoded(nothing)) || len(c.held)+len(c.timers) > 0):
+			w.Fault("%s ended, and this is left of it: %+v, state %+v, %d wait", id, c.row, c.state, len(c.held))
+		case row == nil:
+		case len(c.held) > 0:
+			w.Fault("%s: %d records wait for ever at %d, the first is %+v", id, len(c.held), c.row.Seq, c.held[0])
+		case c.row.Seq != row.Seq:
+			w.Fault("%s stands at %d, its last record is %d", id, c.row.Seq, row.Seq)
+		}
+	}
 }

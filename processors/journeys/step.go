@@ -60,8 +60,8 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	}
 	w := l.work(s, now)
 	in := &machine.Input{
-		ID: r.ID, ContactID: r.ContactID, OccurredAt: r.OccurredAt, Event: r.Event, Fact: r.Fact, Receipt: r.Receipt, ReceiptEpoch: r.ReceiptEpoch,
-		Hops: r.Hops,
+		ID: r.ID, ContactID: r.ContactID, OccurredAt: r.OccurredAt, AppendedAt: r.Place.AppendedAt, Hops: r.Hops,
+		Event: r.Event, Fact: r.Fact, Receipt: r.Receipt, ReceiptEpoch: r.ReceiptEpoch,
 	}
 	switch {
 	case r.Timer != nil:
@@ -75,7 +75,12 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	case r.Fact != nil:
 		w.pending = r.Fact
 	}
+	var due derive.Result[State]
 	if r.Loser != nil {
+		var err error
+		if due, err = w.dueBefore(r.ContactID, in.AsOf(now), &r.Loser.State); err != nil {
+			return derive.Result[State]{}, err
+		}
 		w.takeIn(l, &r.Loser.State)
 		w.s.took = append(append(w.s.took, r.Loser.ContactID), r.Loser.Took...)
 		in.Loser = &r.Loser.State.runs
@@ -89,7 +94,7 @@ func (l *Logic) Step(s State, r *derive.Record[State], now time.Time) (derive.Re
 	if err == nil && r.Event != nil && r.Event.Wait {
 		result.Answer, err = answer(r, tried)
 	}
-	return result, err
+	return after(due, result), err
 }
 
 // answer tells the sender of an event what it did to runs.
@@ -103,6 +108,27 @@ func answer(r *derive.Record[State], tried []machine.Tried) (*storage.Answer, er
 		return nil, fmt.Errorf("encode which runs event %s ended: %w", r.Event.ID, err)
 	}
 	return &storage.Answer{InputID: schemas.ExitsID(r.Event.ID), JSON: text}, nil
+}
+
+// dueBefore does what was due before a contact is merged into this one that is filled for
+// fewer definitions: afterwards runs of the others stand still.
+func (w *work) dueBefore(contact string, at time.Time, loser *State) (due derive.Result[State], err error) {
+	if !loser.known || loser.version >= w.s.version || !w.s.runs.GoesOn() {
+		return due, nil
+	}
+	w.s = w.s.clone()
+	return w.step(func() (machine.Result, error) {
+		return w.d.m.Step(w.s.runs, &machine.Input{ContactID: contact}, w, at.Add(-time.Microsecond))
+	})
+}
+
+// after is what comes of two steps, one after the other.
+func after(first, second derive.Result[State]) derive.Result[State] {
+	second.Outputs, second.Cancel = slices.Concat(first.Outputs, second.Outputs), slices.Concat(first.Cancel, second.Cancel)
+	if first.Hops != nil && (second.Hops == nil || *second.Hops < *first.Hops) {
+		second.Hops = first.Hops
+	}
+	return second
 }
 
 // step calls the machine, and takes over what it says.
@@ -249,11 +275,7 @@ func (l *Logic) Refill(s State, k *derive.Known, now time.Time) (derive.Result[S
 	w.d.set.Fill(&w.s.facts, &history)
 	w.s.version = l.fills
 	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
-	result.Outputs, result.Cancel = slices.Concat(due.Outputs, result.Outputs), slices.Concat(due.Cancel, result.Cancel)
-	if due.Hops != nil && (result.Hops == nil || *result.Hops < *due.Hops) {
-		result.Hops = due.Hops
-	}
-	return result, err
+	return after(due, result), err
 }
 
 // know applies what Postgres knows: the row to the state, and the events to history, which
@@ -288,8 +310,20 @@ func (w *work) known(k *derive.Known) *machine.Known {
 	return out
 }
 
-// HandOver implements derive.Logic: runs go on with the survivor, and nothing is told.
-func (l *Logic) HandOver(s State, _ string, _ time.Time) (State, []schemas.Message) {
+// HandOver implements derive.Logic: runs go on with the survivor. What was due before is done
+// and told, for it is as old as the run that did not wait for the merge. A call that this takes
+// back is not: nobody waits for it, and its time ends it.
+func (l *Logic) HandOver(s State, contact string, now time.Time) (State, []schemas.Message) {
+	var due derive.Result[State]
+	if s.due != 0 && packed.Instant(s.due).Before(now) {
+		w := l.work(s.clone(), now)
+		result, err := w.step(func() (machine.Result, error) {
+			return w.d.m.Step(w.s.runs, &machine.Input{ContactID: contact}, w, now.Add(-time.Microsecond))
+		})
+		if err == nil { // else it is the survivor's to do
+			s, due = result.State, result
+		}
+	}
 	s.due, s.members = 0, nil
-	return s, nil
+	return s, due.Outputs
 }
