@@ -289,11 +289,26 @@ func Version(j Object) string {
 	return string(text)
 }
 
-// holds says that a run stands still before its next step: not all is known that its journey
+// stands says that a run stands still before its next step: not all is known that its journey
 // asks.
 func (n *Naive) stands(r *naiveRun) bool {
 	d, there := n.find(r.journey["id"].(string))
-	return there && d.Revision > n.filled && Version(d.Journey) == Version(r.journey)
+	return there && d.Revision > n.filled && asks(d.Journey) && Version(d.Journey) == Version(r.journey)
+}
+
+// asks says that steps look at what is known of the contact from before the run.
+func asks(v any) bool {
+	switch v := v.(type) {
+	case Object:
+		for name, part := range v {
+			if slices.Contains([]string{"condition", "when", "lookback", "contact", "waitUntil"}, name) || asks(part) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, asks)
+	}
+	return false
 }
 
 // meant says whether a record is what event and where say.
