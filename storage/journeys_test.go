@@ -383,6 +383,38 @@ func TestAVersionOfAJourneyIsKeptAsLongAsARunMayNeedIt(t *testing.T) {
 	require.Empty(t, drop())
 }
 
+// What is no part of a version, such as what becomes of runs when the journey is removed, is
+// kept as it was defined last.
+func TestAVersionOfAJourneyIsKeptAsItWasDefinedLast(t *testing.T) {
+	t.Parallel()
+	db := storagetest.New(t)
+	keep := func(definitions ...string) (kept []string, changed bool) {
+		inUse := make([]storage.JourneyVersion, len(definitions))
+		for i, text := range definitions {
+			inUse[i] = storage.JourneyVersion{JourneyID: "cart", Version: "1", Definition: text}
+		}
+		require.NoError(t, db.InBatch(t.Context(), func(tx *storage.Tx) error {
+			all, is, err := tx.KeepJourneyVersions(t.Context(), inUse)
+			changed = is
+			for i := range all {
+				kept = append(kept, all[i].Definition)
+			}
+			return err
+		}))
+		return kept, changed
+	}
+	for _, step := range []struct {
+		inUse, kept string
+		changed     bool
+	}{{"finish", "finish", true}, {"exit", "exit", true}, {"exit", "exit", false}} {
+		kept, changed := keep(step.inUse)
+		require.Equal(t, []string{step.kept}, kept)
+		require.Equal(t, step.changed, changed)
+	}
+	kept, _ := keep()
+	require.Equal(t, []string{"exit"}, kept, "it was removed")
+}
+
 // A page in the middle of many runs reads about as many rows as it has.
 func TestAPageOfRunsIsReadFromTheIndex(t *testing.T) {
 	t.Parallel()

@@ -22,9 +22,9 @@ type JourneyVersion struct {
 // journeyVersionsLock has one transaction at a time say which versions are in use.
 const journeyVersionsLock = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.journey_versions', 0))`
 
-// KeepJourneyVersions notes which versions are in use, and returns all that are kept: those,
-// and others that runs may belong to; and whether that was another list before. Of what it
-// returns Live is not set.
+// KeepJourneyVersions notes which versions are in use, as they are defined now, and returns all
+// that are kept: those, and others that runs may belong to; and whether that was another list
+// before. Of what it returns Live is not set.
 func (tx *Tx) KeepJourneyVersions(ctx context.Context, inUse []JourneyVersion) (kept []JourneyVersion, changed bool, err error) {
 	journeys, versions, definitions := make([]string, len(inUse)), make([]string, len(inUse)), make([]string, len(inUse))
 	for i, v := range inUse {
@@ -33,7 +33,8 @@ func (tx *Tx) KeepJourneyVersions(ctx context.Context, inUse []JourneyVersion) (
 	const keep = `
 INSERT INTO journey_versions (journey_id, version, definition)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
-ON CONFLICT (journey_id, version) DO UPDATE SET superseded_at = NULL WHERE journey_versions.superseded_at IS NOT NULL`
+ON CONFLICT (journey_id, version) DO UPDATE SET superseded_at = NULL, definition = excluded.definition
+WHERE journey_versions.superseded_at IS NOT NULL OR journey_versions.definition <> excluded.definition`
 	const supersede = `
 UPDATE journey_versions SET superseded_at = clock_timestamp()
 WHERE superseded_at IS NULL AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS u (j, v) WHERE u.j = journey_id AND u.v = version)`
