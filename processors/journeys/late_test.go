@@ -57,16 +57,18 @@ type happening struct {
 	at    time.Time
 	event *schemas.Event
 	fact  *schemas.Fact
+	loser *derive.Loser[journeys.State] // of contact.merged
+	from  *late                         // the loser
 }
 
-// drawHistory draws what comes at seconds of its own, which no wait for another ends at: of what
-// comes and what is due at one instant the order is open.
-func drawHistory(t *rapid.T, contact string) (out []happening) {
+// drawHistory draws what comes at seconds of its own, the first of which is given: no wait for
+// another ends at them, for of what comes and what is due at one instant the order is open.
+func drawHistory(t *rapid.T, contact string, second time.Duration) (out []happening) {
 	minute, entries := start, int64(0)
 	for n := range rapid.IntRange(3, 25).Draw(t, "happenings") {
 		minute = minute.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "minutes")) * time.Minute)
-		at := minute.Add(time.Duration(n+1) * time.Second)
-		id := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, "late", n)).String()
+		at := minute.Add(time.Duration(n)*time.Second + second)
+		id := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, contact, n)).String()
 		h := happening{at: at}
 		switch what := rapid.IntRange(0, 8).Draw(t, "what"); what {
 		case 0:
@@ -98,7 +100,9 @@ func (h *happening) record(contact string) *derive.Record[journeys.State] {
 	} else {
 		id = h.fact.ID
 	}
-	return &derive.Record[journeys.State]{ID: id, ContactID: contact, OccurredAt: h.at, Event: h.event, Fact: h.fact}
+	return &derive.Record[journeys.State]{
+		ID: id, ContactID: contact, OccurredAt: h.at, Event: h.event, Fact: h.fact, Loser: h.loser, Place: derive.Place{AppendedAt: h.at},
+	}
 }
 
 // late is a contact whose records, timers and take-overs come when they will.
@@ -137,10 +141,15 @@ func (l *late) read() journeys.State {
 	return s
 }
 
-// step steps, now and then after a crash before the commit.
+// step steps, now and then after a crash before the commit, and by a clock that was set back:
+// not before what it is about.
 func (l *late) step(r *derive.Record[journeys.State]) {
+	now := l.now
+	if back := now.Sub(r.OccurredAt); back > 0 && rapid.IntRange(0, 3).Draw(l.t, "clock") == 0 {
+		now = now.Add(-time.Duration(rapid.Int64Range(0, int64(back/time.Second)).Draw(l.t, "set back")) * time.Second)
+	}
 	call := func() derive.Result[journeys.State] {
-		result, err := l.logic.Step(l.read(), r, l.now)
+		result, err := l.logic.Step(l.read(), r, now)
 		require.NoError(l.t, err)
 		return result
 	}
@@ -174,10 +183,15 @@ func (l *late) tick() {
 		}
 	}
 	for len(l.timers) > 0 && l.timers[0].Due.Before(l.now) {
-		timer := l.timers[0]
-		l.timers = nil
-		l.step(&derive.Record[journeys.State]{ContactID: l.contact, OccurredAt: timer.Due, Timer: &timer})
+		l.tell()
 	}
+}
+
+// tell tells the timer that is armed.
+func (l *late) tell() {
+	timer := l.timers[0]
+	l.timers = nil
+	l.step(&derive.Record[journeys.State]{ContactID: l.contact, OccurredAt: timer.Due, Timer: &timer})
 }
 
 // wait lets time pass until an instant, in jumps.
@@ -220,6 +234,10 @@ func (l *late) take(h *happening) {
 	case h.event != nil:
 		e := h.event
 		l.stored = append(l.stored, storage.StoredEvent{ID: e.ID, ContactID: l.contact, Name: e.Name, Properties: e.Properties, OccurredAt: e.OccurredAt, ReceivedAt: e.ReceivedAt})
+	case h.fact.Merged != nil:
+		l.row.Properties = h.fact.Merged.Properties
+		l.stored = append(l.stored, h.from.stored...)
+		slices.SortStableFunc(l.stored, func(a, b storage.StoredEvent) int { return a.OccurredAt.Compare(b.OccurredAt) })
 	case h.fact.Contact != nil:
 		l.row.Properties = h.fact.Contact.Properties
 	case h.fact.Type == schemas.FactBucketEntered:
@@ -242,49 +260,118 @@ func lateLogic(t require.TestingT) *journeys.Logic {
 	return logic
 }
 
-// Records that are handled late, clocks that jump, timers that are told late or once more,
-// crashes before a commit and take-overs anew: what is said is the same as in time, to the
-// microsecond and the id.
+// live has a contact go through a history, in which some records wait for an outage to end, and
+// then until an instant.
+func (l *late) live(history []happening, end time.Time) {
+	for i := 0; i < len(history); i++ {
+		l.wait(history[i].at)
+		if rapid.IntRange(0, 2).Draw(l.t, "outage") == 0 { // no timer is told meanwhile that was not under way before
+			first := i
+			for i+1 < len(history) && rapid.Bool().Draw(l.t, "waits too") {
+				i++
+			}
+			l.now = history[i].at.Add(time.Duration(rapid.IntRange(0, 600).Draw(l.t, "late")) * time.Second)
+			if next := append(history, happening{at: end})[i+1].at; l.now.After(next) {
+				l.now = next
+			}
+			if len(l.timers) > 0 && l.timers[0].Due.Before(history[first].at) && rapid.Bool().Draw(l.t, "under way") {
+				l.tell()
+			}
+			for ; first < i; first++ {
+				l.take(&history[first])
+			}
+		}
+		l.take(&history[i])
+	}
+	for l.now.Before(end) { // of times that come again only the last counts that was missed
+		l.wait(l.now.Add(min(12*time.Hour, end.Sub(l.now))))
+		l.tick()
+	}
+}
+
+// handOver ends the contact at an instant, whatever of it is due.
+func (l *late) handOver(at time.Time) *derive.Loser[journeys.State] {
+	state, said := l.logic.HandOver(l.read(), l.contact, at)
+	l.accept(&derive.Result[journeys.State]{State: state, Outputs: said})
+	return &derive.Loser[journeys.State]{ContactID: l.contact, State: l.read()}
+}
+
+// Records that are handled late, clocks that jump and are set back, timers that are told late,
+// once more, or were under way before an outage, crashes before a commit, take-overs anew, and
+// another contact that is merged into this one, as late: what is said is the same as in time,
+// to the microsecond and the id.
 func TestWhateverIsLateTheStoryIsTheSame(t *testing.T) {
-	contact := uuid.NewSHA1(uuid.NameSpaceOID, []byte("late")).String()
+	ids := []string{uuid.NewSHA1(uuid.NameSpaceOID, []byte("late")).String(), uuid.NewSHA1(uuid.NameSpaceOID, []byte("loser")).String()}
 	rapid.Check(t, func(t *rapid.T) {
 		logic := lateLogic(t)
-		history := drawHistory(t, contact)
-		end := history[len(history)-1].at.Add(3 * day)
+		var people []*late
+		for _, id := range ids {
+			people = append(people, &late{t: t, logic: logic, contact: id, now: start, row: storage.Contact{ID: id, Properties: "{}"}})
+		}
+		own, theirs := drawHistory(t, ids[0], time.Second), []happening(nil)
+		merge := -1
+		if rapid.Bool().Draw(t, "merges") {
+			merge = rapid.IntRange(0, len(own)-1).Draw(t, "with")
+			theirs = drawLoser(t, ids, &own[merge])
+		}
+		end := own[len(own)-1].at.Add(3 * day)
 
-		var inTime []string
-		r := derive.NewRehearsal(logic, func(m schemas.Message, _ time.Time) { inTime = append(inTime, saying(m)) })
-		for i := range history {
-			require.NoError(t, r.Step(history[i].record(contact), history[i].at))
+		inTime := map[string][]string{}
+		r := derive.NewRehearsal(logic, func(m schemas.Message, _ time.Time) { inTime[about(m)] = append(inTime[about(m)], saying(m)) })
+		for histories := [][]happening{own, theirs}; len(histories[0])+len(histories[1]) > 0; {
+			whose := 0
+			if len(histories[0]) == 0 || len(histories[1]) > 0 && histories[1][0].at.Before(histories[0][0].at) {
+				whose = 1
+			}
+			next := &histories[whose][0]
+			require.NoError(t, r.Step(next.record(ids[whose]), next.at))
+			histories[whose] = histories[whose][1:]
 		}
 		require.NoError(t, r.Until(end))
 
-		l := &late{t: t, logic: logic, contact: contact, now: start, row: storage.Contact{ID: contact, Properties: "{}"}}
-		for i := 0; i < len(history); i++ {
-			l.wait(history[i].at)
-			if rapid.IntRange(0, 2).Draw(t, "outage") == 0 { // some records wait, and no timer is told meanwhile
-				behind := i
-				for i+1 < len(history) && rapid.Bool().Draw(t, "waits too") {
-					i++
-				}
-				l.now = history[i].at.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "late")) * time.Second)
-				if i+1 < len(history) && l.now.After(history[i+1].at) {
-					l.now = history[i+1].at
-				}
-				for ; behind < i; behind++ {
-					l.take(&history[behind])
-				}
+		if merge >= 0 {
+			last := start
+			if n := len(theirs); n > 0 {
+				last = theirs[n-1].at
 			}
-			l.take(&history[i])
+			at := own[merge].at
+			quiet := at.Sub(last) / 4 * time.Duration(rapid.IntRange(0, 4).Draw(t, "nobody tells what is due"))
+			people[1].live(theirs, at.Add(-quiet))
+			own[merge].loser, own[merge].from = people[1].handOver(at), people[1]
 		}
-		for l.now.Before(end) { // of times that come again only the last counts that was missed
-			l.wait(l.now.Add(min(12*time.Hour, end.Sub(l.now))))
-			l.tick()
+		people[0].live(own, end)
+		for _, l := range people {
+			require.Equal(t, strings.Join(inTime[l.contact], "\n"), strings.Join(l.said, "\n"))
+			requireOnce(t, l.said)
+			requireSameAsTold(t, l)
 		}
-		require.Equal(t, strings.Join(inTime, "\n"), strings.Join(l.said, "\n"))
-		requireOnce(t, l.said)
-		requireSameAsTold(t, l)
 	})
+}
+
+// drawLoser makes a happening the merge of another contact, and is that one's history before it.
+func drawLoser(t *rapid.T, ids []string, merge *happening) []happening {
+	merge.event = nil
+	merge.fact = &schemas.Fact{
+		ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("merge")).String(), Type: schemas.FactContactMerged, ContactID: ids[0], OccurredAt: merge.at,
+		Merged: &schemas.ContactMerged{LoserID: ids[1], Properties: `{"plan":"free"}`},
+	}
+	history := drawHistory(t, ids[1], 1500*time.Millisecond)
+	return slices.DeleteFunc(history, func(h happening) bool { return !h.at.Before(merge.at) })
+}
+
+// about is the contact of what is said.
+func about(m schemas.Message) string {
+	switch m := m.(type) {
+	case *schemas.Fact:
+		return m.ContactID
+	case *schemas.EmailRequest:
+		return m.ContactID
+	case *schemas.Outbox:
+		return m.ContactID
+	case *schemas.Input:
+		return *m.ContactID
+	}
+	return m.Key()
 }
 
 // requireOnce looks for what is said twice.

@@ -110,10 +110,11 @@ func answer(r *derive.Record[State], tried []machine.Tried) (*storage.Answer, er
 	return &storage.Answer{InputID: schemas.ExitsID(r.Event.ID), JSON: text}, nil
 }
 
-// dueBefore does what was due before a contact is merged into this one that is filled for
-// fewer definitions: afterwards runs of the others stand still.
+// dueBefore does what was due before another contact is merged into this one: afterwards
+// conditions know what that one did, and where it is filled for fewer definitions, runs of the
+// others stand still.
 func (w *work) dueBefore(contact string, at time.Time, loser *State) (due derive.Result[State], err error) {
-	if !loser.known || loser.version >= w.s.version || !w.s.runs.GoesOn() {
+	if !loser.known || !w.s.runs.GoesOn() {
 		return due, nil
 	}
 	w.s = w.s.clone()
