@@ -295,6 +295,16 @@ type Known struct {
 	Events []*schemas.Event
 }
 
+// Recall has a state know events from before, of the names that [Machine.LooksBack] says, for
+// waits that look back at them.
+func (m *Machine) Recall(s State, events []*schemas.Event, now time.Time) (State, error) {
+	w := m.work(s, "", nil)
+	w.own()
+	w.begin(packed.Micros(now))
+	err := w.recall(events)
+	return w.s, err
+}
+
 // Refill brings a state up to date with the journeys in use: it reads what they look at of
 // the contact, arms times that come again, and ends the runs of versions before as their
 // journey says. What is overdue, as of a journey that was paused, goes on as of now.

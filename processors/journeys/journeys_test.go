@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hogstream/hogstream/definition"
@@ -225,6 +226,19 @@ func TestASurvivorGoesOnWithTheRunsOfBoth(t *testing.T) {
 	ann.after(day)
 	require.Len(t, ann.effects, 3)
 	require.Empty(t, ann.state.Runs())
+}
+
+// A contact that was merged away before the processor began is handed over with what waits may
+// look back at.
+func TestAWaitLooksBackAtWhatAContactDidThatWasMergedAwayBefore(t *testing.T) {
+	const text = "trigger: {event: go}\nsteps: [{waitFor: {any: [{event: paid}], lookback: 2h, timeout: 1h}}]"
+	ann, bob := newStageOf(t, "ann", written("b", text)), newStageOf(t, "bob", written("b", text))
+	ann.updated(`{}`)
+	paid := storage.StoredEvent{ID: uuid.NewString(), ContactID: bob.id, Name: "paid", Properties: "{}", OccurredAt: start, ReceivedAt: start}
+	bob.state, _ = bob.logic.TakeOver(journeys.State{}, &derive.Known{Events: []storage.StoredEvent{paid}}, start)
+	ann.merge(bob)
+	ann.event("go")
+	ann.says("started b", "step b waitFor-0 paid", "completed b")
 }
 
 func TestRunsAndEntriesAreCarriedOnWhenAContactIsTakenOverAnew(t *testing.T) {

@@ -245,7 +245,14 @@ func (l *Logic) TakeOver(before State, k *derive.Known, now time.Time) (State, [
 		w.d, w.s.version, w.s.due = l.since(0), 0, packed.Micros(now)
 	}
 	w.know(k, &w.s.facts)
-	if k.Contact == nil || goesOn {
+	switch {
+	case goesOn:
+		return w.s, w.s.timers()
+	case k.Contact == nil: // its survivor is handed what is known of it
+		var err error
+		if w.s.runs, err = w.d.m.Recall(w.s.runs, w.lookedBackAt(k), now); err != nil {
+			panic(err) // events that are stored were read before
+		}
 		return w.s, w.s.timers()
 	}
 	result, err := w.step(func() (machine.Result, error) { return w.d.m.Refill(w.s.runs, w.known(k), w, now) })
@@ -298,17 +305,23 @@ func (w *work) know(k *derive.Known, history *predicate.State) {
 	}
 }
 
-// known is what the machine is told, with the events that waits may look back at.
+// known is what the machine is told of a contact.
 func (w *work) known(k *derive.Known) *machine.Known {
 	c := k.Contact
-	out := &machine.Known{ContactID: c.ID, Properties: c.Properties, UserID: c.ExternalID, Email: c.Email, AnonymousID: c.AnonymousID}
+	return &machine.Known{
+		ContactID: c.ID, Properties: c.Properties, UserID: c.ExternalID, Email: c.Email, AnonymousID: c.AnonymousID, Events: w.lookedBackAt(k),
+	}
+}
+
+// lookedBackAt are the events that waits may look back at.
+func (w *work) lookedBackAt(k *derive.Known) (events []*schemas.Event) {
 	back := w.d.m.LooksBack()
 	for i := range k.Events {
 		if e := &k.Events[i]; slices.Contains(back, e.Name) && uuid.Validate(e.ID) == nil {
-			out.Events = append(out.Events, derive.StoredEvent(e))
+			events = append(events, derive.StoredEvent(e))
 		}
 	}
-	return out
+	return events
 }
 
 // HandOver implements derive.Logic: runs go on with the survivor. What was due before is done
