@@ -82,10 +82,12 @@ func TestADeployOfOtherCodeInTheMiddleOfRunsLosesNothing(t *testing.T) {
 		send("paid", 0, 6)
 		send("go", 12, 24)
 		send("paid", 12, 18)
+		e.settled(2, "identity", "contacts", "journeys")
 		stopOld()
 		await(6, `version = '2' AND status = 'completed'`) // nobody sends anything more: contacts are looked at again
 		await(6, `version = '2' AND node = 'paid' AND status = 'waiting'`)
 		stopBoth := owning(t, r, one, two)
+		e.settled(2, "identity", "contacts", "journeys")
 		stopNew()
 		send("ping", 0, 24)
 		await(6, `version = '1' AND status = 'completed'`)

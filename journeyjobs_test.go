@@ -350,7 +350,8 @@ func (b *besides) goOn() {
 	require.NoError(b.t, err)
 }
 
-// settled waits until the groups of processors have so many members, and none joins.
+// settled waits until the groups of processors have so many members, and none joins: the
+// embedded broker keeps a member for good whose connection ends while it does.
 func (e *erasing) settled(members int, processors ...string) {
 	e.t.Helper()
 	cfg := hogstream.Config{}
@@ -410,7 +411,6 @@ func TestAFunctionIsTakenOverByAnotherProcess(t *testing.T) {
 				return strings.Contains(figures(), `hogstream_journeys_job_attempts_total{journey="charge",outcome="lost"} 1`)
 			}, figures)
 		})
-		// The embedded broker keeps a member for good that is killed while it joins.
 		e.settled(2, "identity", "contacts", "journeys")
 		takenOver(2, func(first *besides) { require.NoError(t, first.child.Process.Kill()) }, func(*besides) {})
 		e.tells(map[string]string{"charge 1": "started, step charge done, step charged next, completed"})
