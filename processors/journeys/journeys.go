@@ -126,7 +126,7 @@ func (l *Logic) use(j *definition.JourneyInUse) {
 	p, err := l.program(&def)
 	if err != nil {
 		l.failing[j.ID] = err
-		if p, err = l.headOf(&def); err != nil {
+		if p = l.headOf(&def); p == nil {
 			return
 		}
 		l.fills = min(l.fills, j.Revision-1)
@@ -181,9 +181,14 @@ func (l *Logic) program(def *machine.Journey) (*machine.Program, error) {
 	return p, err
 }
 
-// headOf compiles a journey whose code is not here: it enrols nobody, and says so.
-func (l *Logic) headOf(def *machine.Journey) (*machine.Program, error) {
-	return machine.Compile(*def, machine.Options{Zone: l.opts.Zone, WithoutCode: def.Coded})
+// headOf is a journey whose code is not here, which enrols nobody and says so; nil of one that
+// fails otherwise.
+func (l *Logic) headOf(def *machine.Journey) *machine.Program {
+	p, err := machine.Compile(*def, machine.Options{Zone: l.opts.Zone, Coded: l.opts.Coded, WithoutCode: true})
+	if err != nil || !p.Lacks() {
+		return nil
+	}
+	return p
 }
 
 // asking is the logic with the destinations that there are.

@@ -82,3 +82,21 @@ func TestARecordWaitsForAsLongAsADeployMayTake(t *testing.T) {
 	garbage := &derive.Record[journeys.State]{Command: &derive.Command{What: machine.CommandEnroll, JSON: "{"}}
 	require.Zero(t, l.Lacks(s.state, garbage, start), "the step says what is wrong with it")
 }
+
+// A journey whose conditions this process cannot compile is left out, as if it was removed: it
+// is no code that is elsewhere.
+func TestAJourneyThatFailsOtherwiseIsLeftOut(t *testing.T) {
+	s := newStage(t)
+	def, err := machine.ParseYAML("test.yaml", []byte(written("long", "trigger: {event: go}\nsteps: [{branch: [{when: {type: event, eventName: looked, check: exists, within: 900d}, do: [{wait: 1d}]}]}]")))
+	require.NoError(t, err)
+	s.set.Version++
+	s.set.Journeys = append(s.set.Journeys, definition.JourneyInUse{
+		Journey: definition.Journey{Journey: def}, InUse: definition.InUse{Revision: s.set.Version, Declared: true},
+	})
+	limits := predicate.DefaultLimits()
+	limits.Retention = 24 * time.Hour
+	s.logic = journeys.Compile(&s.set, nil, journeys.Options{Limits: limits})
+	require.Contains(t, s.logic.Failing(), "long")
+	s.event("go")
+	s.says()
+}
