@@ -167,8 +167,8 @@ func (p *Program) ID() string { return p.journey.ID }
 // Lacks says that the journey is code that this program does not have: it enrols nobody here.
 func (p *Program) Lacks() bool { return p.journey.Coded && p.journey.Code == nil }
 
-// AsksOfContact says that steps look at what is known of the contact from before the run: its properties,
-// conditions on it, and records that waits look back at.
+// AsksOfContact says that steps look at what is known of the contact from before the run: its
+// properties, conditions on it, and records that waits look back at.
 func (p *Program) AsksOfContact() bool {
 	return len(p.conditions)+len(p.memos)+len(p.ofContact.all()) > 0
 }

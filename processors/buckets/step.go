@@ -54,8 +54,9 @@ func read(r *derive.Record[State]) (predicate.Record, error) {
 }
 
 // asOf is the instant for which a record is judged: when it was received, where it says
-// so, else when it was put on the log, and not later than now. So records that waited to be handled are judged as they
-// would have been in time, and one that a sender dated back is not judged as of long ago.
+// so, else when it was put on the log, and not later than now. So records that waited to be
+// handled are judged as they would have been in time, and one that a sender dated back is not
+// judged as of long ago.
 func asOf(r *derive.Record[State], now time.Time) int64 {
 	came := packed.Micros(r.Place.AppendedAt)
 	switch {

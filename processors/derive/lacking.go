@@ -28,6 +28,7 @@ func (m *machine[S]) lacks(c *contact[S], in *incoming) time.Time {
 	}
 	r := &Record[S]{ID: in.id, ContactID: c.row.ContactID, Event: in.event, Fact: in.fact}
 	switch {
+	case in.event != nil || in.fact != nil:
 	case in.kind() == receipt:
 		r.Receipt, r.ReceiptEpoch = in.signal.Receipt, in.signal.Epoch
 	case in.isOf(schemas.SignalTimer):
@@ -40,12 +41,14 @@ func (m *machine[S]) lacks(c *contact[S], in *incoming) time.Time {
 			return time.Time{} // again says so
 		}
 		return m.lacks(c, inner)
-	}
-	if r.Event == nil && r.Fact == nil && r.Receipt == nil && r.Timer == nil && r.Command == nil {
+	default: // no step comes of it
 		return time.Time{}
 	}
 	return l.Lacks(c.state, r, m.now)
 }
+
+// isWaiting says that a timer has its contact looked at again, and is none of the logic's.
+func isWaiting(t storage.Timer) bool { return t.What == storage.TimerWaiting }
 
 // mustWait says that a record waits for another process, and has the contact looked at again.
 func (m *machine[S]) mustWait(c *contact[S], in *incoming) bool {
@@ -53,7 +56,7 @@ func (m *machine[S]) mustWait(c *contact[S], in *incoming) bool {
 	if again.IsZero() {
 		return false
 	}
-	if !slices.ContainsFunc(c.timers, func(t storage.Timer) bool { return t.What == storage.TimerWaiting }) {
+	if !slices.ContainsFunc(c.timers, isWaiting) {
 		c.timers = append(slices.Clip(c.timers), c.timer(Timer{storage.TimerWaiting, again}, 0, m.now))
 	}
 	return true

@@ -195,7 +195,7 @@ func (m *machine[S]) due(c *contact[S], in *incoming) error {
 		return nil
 	}
 	t := c.timers[i]
-	if t.What != storage.TimerWaiting {
+	if !isWaiting(t) {
 		if again := m.lacks(c, in); !again.IsZero() {
 			c.postpone(i, again)
 			return nil
@@ -203,7 +203,7 @@ func (m *machine[S]) due(c *contact[S], in *incoming) error {
 	}
 	c.timers = slices.Delete(slices.Clone(c.timers), i, i+1)
 	c.touched = true
-	if t.What == storage.TimerWaiting {
+	if isWaiting(t) {
 		return nil // whoever calls looks at what waits
 	}
 	hops := t.Hops

@@ -119,7 +119,7 @@ func (c *contact[S]) arm(timers []Timer, hops int, now time.Time) {
 		}
 		kept = append(kept, c.timer(t, hops, now))
 	}
-	if i := slices.IndexFunc(c.timers, func(t storage.Timer) bool { return t.What == storage.TimerWaiting }); i >= 0 && len(c.held) > 0 {
+	if i := slices.IndexFunc(c.timers, isWaiting); i >= 0 && len(c.held) > 0 {
 		kept = append(kept, c.timers[i])
 	}
 	c.timers = kept
