@@ -388,6 +388,13 @@ func (in *intake) take() (broken []fetchFault, err error) {
 	return broken, err
 }
 
+// came says what was fetched and not yet taken in. own says that a producer is the worker's.
+func (in *intake) came(own func(producer int64) bool) arrival {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return arrivalOf(in.fetched, own)
+}
+
 // bytesOf are the keys and values of records.
 func bytesOf(records []*kgo.Record) (size int) {
 	for _, r := range records {

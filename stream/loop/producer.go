@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,6 +32,8 @@ type producer struct {
 	begun  time.Time   // when the transaction in hand was begun; zero for none
 	ahead  offsets     // the offsets that the transaction in hand holds before its outputs
 	ended  bool        // the last transaction is committed, but maybe not yet everywhere
+
+	producerID atomic.Int64 // of the last client; 0, which may be another's, before the first
 }
 
 // newProducer makes one of those of a worker; which tells them apart.
@@ -63,10 +66,12 @@ func (p *producer) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := client.ProducerID(ctx); err != nil {
+	id, _, err := client.ProducerID(ctx)
+	if err != nil {
 		client.Close()
 		return fmt.Errorf("take transactional id %s: %w", p.id, err)
 	}
+	p.producerID.Store(id)
 	p.client, p.ended = client, false
 	return nil
 }

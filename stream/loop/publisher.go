@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,6 +118,11 @@ func (p *publisher) await(which int) {
 }
 
 var errTxnTime = errors.New("the transaction timed out")
+
+// owns says that a producer's id is that of one of these.
+func (p *publisher) owns(id int64) bool {
+	return slices.ContainsFunc(p.pair[:], func(one *producer) bool { return one.producerID.Load() == id })
+}
 
 // publish produces the records and commits the offsets, all or nothing, under
 // the membership that fetched the batch. After an error the client is closed:

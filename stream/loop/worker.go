@@ -154,35 +154,6 @@ func (w *worker) turn(ctx context.Context) error {
 	return w.process(ctx, b)
 }
 
-// batchPace is the least time from the beginning of a batch to that of the next. A batch has a
-// cost of its own, however few records it has, so where batches follow one another at once they
-// take all cores that there are, and everything waits for a core. bench joins, which has 2,000
-// events a second on two cores, without it and with it: 761 and 702 µs of CPU an event, and a
-// median of 37 and 35 ms; on a day on which the disk was slow, 140 and 90 ms, the 99th percentile
-// 390 and 250 ms.
-const batchPace = 8 * time.Millisecond
-
-// pauseFor is how long the next batch is waited for, when the last one began at a time and some
-// records are waiting already.
-func pauseFor(begun, now time.Time, waiting int) time.Duration {
-	if waiting > 0 { // it was full, or failed
-		return 0
-	}
-	return max(0, batchPace-now.Sub(begun))
-}
-
-// pause waits until it is time for a batch, or the assignment has changed.
-func (w *worker) pause(ctx context.Context) {
-	left := pauseFor(w.begun, time.Now(), len(w.intake.waiting))
-	if left == 0 {
-		return
-	}
-	wait, cancel := context.WithTimeout(ctx, left)
-	defer cancel()
-	defer context.AfterFunc(w.assignment.ended, cancel)()
-	<-wait.Done()
-}
-
 // follow takes over the newest assignment. Partitions that stay are settled
 // again, for between two assignments another member may have owned them.
 func (w *worker) follow() {
