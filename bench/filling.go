@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hogstream/hogstream/definition"
@@ -37,24 +36,33 @@ func fillingBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err := f.measureAll(ctx); err != nil {
 		return nil, err
 	}
-	busy := millis(f.busy.seen, 0.99)
+	calm, busy := quantiles(f.calm, 0.99), quantiles(f.busy, 0.99)
 	return &section{
 		title: "Filling a bucket",
 		about: fmt.Sprintf("`hogstream dev` with a Postgres of %s contacts and %s stored events of the last %d days, and a bucket that looks at these is added: from there "+
 			"until everybody is filled with it, without other load, and once more with another bucket beside the live events of section \"Joining a bucket\", whose p99 before and meanwhile "+
-			"is compared. The targets are those for %s contacts in proportion; `--scale %d` measures that many.",
-			thousands(float64(n)), thousands(float64(n*filledEach)), filledDays, thousands(filledContacts), filledByDefault),
+			"is compared, each the median of pieces of %g s. The targets are those for %s contacts in proportion; `--scale %d` measures that many.",
+			thousands(float64(n)), thousands(float64(n*filledEach)), filledDays, joinsSeconds/2, thousands(filledContacts), filledByDefault),
 		figures: []figure{
 			costFigure("filling, without other load", "s", []float64{f.alone.Seconds()}, 60*part),
 			costFigure(fmt.Sprintf("filling beside %s events/s", thousands(liveRate)), "s", []float64{f.beside.Seconds()}, 180*part),
-			timesFigure("live p99 meanwhile, in multiples of that before", []float64{busy / median(f.calm)}, 2),
-			costFigure("live p99 before", "ms", f.calm, 0),
-			costFigure("live p99 meanwhile", "ms", []float64{busy}, 0),
-			costFigure("live p50 meanwhile", "ms", []float64{millis(f.busy.seen, 0.5)}, 0),
+			timesFigure("live p99 meanwhile, in multiples of that before", []float64{median(busy) / median(calm)}, 2),
+			costFigure("live p99 before", "ms", calm, 0),
+			costFigure("live p99 meanwhile", "ms", busy, 0),
+			costFigure("live p50 meanwhile", "ms", quantiles(f.busy, 0.5), 0),
 			costFigure("CPU of Postgres, a contact", "µs", []float64{f.postgres}, 0),
 			costFigure("CPU of the process, a contact", "µs", []float64{f.process}, 0),
 		},
 	}, nil
+}
+
+// quantiles are one of each piece, in milliseconds.
+func quantiles(pieces []joins, q float64) []float64 {
+	all := make([]float64, len(pieces))
+	for i, p := range pieces {
+		all[i] = millis(p.seen, q)
+	}
+	return all
 }
 
 // filling is what was measured.
@@ -65,8 +73,7 @@ type filling struct {
 
 	alone, beside     time.Duration
 	process, postgres float64 // microseconds of CPU a contact, alone
-	calm              []float64
-	busy              joins
+	calm, busy        []joins // in pieces
 }
 
 // seed makes the contacts beside those of the live events, as the take-over would have left
@@ -116,12 +123,12 @@ func (f *filling) measureAll(ctx context.Context) error {
 	if err := f.warm(ctx, 4); err != nil {
 		return err
 	}
-	for range f.cfg.rounds(calmRounds) {
-		all, err := f.measure(ctx, joinsSeconds)
+	for range 2 * f.cfg.rounds(calmRounds) {
+		all, err := f.measure(ctx, joinsSeconds/2)
 		if err != nil {
 			return err
 		}
-		f.calm = append(f.calm, millis(all.seen, 0.99))
+		f.calm = append(f.calm, all)
 	}
 	filled := make(chan error, 1)
 	go func() {
@@ -134,10 +141,9 @@ func (f *filling) measureAll(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, <-filled)
 		}
-		f.busy.seen = append(f.busy.seen, all.seen...)
+		f.busy = append(f.busy, all)
 		select {
 		case err := <-filled:
-			slices.Sort(f.busy.seen)
 			f.cfg.say("  filled beside live events in %s", f.beside)
 			return err
 		default:

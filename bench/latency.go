@@ -309,6 +309,8 @@ type devSettings struct {
 	Prefix   string `json:"prefix,omitempty"`
 	// Database is a Postgres of the bench's; without it the instance has its own.
 	Database string `json:"database,omitempty"`
+	// Profile is the directory of the CPU profile, if any.
+	Profile string `json:"profile,omitempty"`
 }
 
 // devPart is `hogstream dev` with the settings of the environment, except where
@@ -331,6 +333,7 @@ func devPart(args []string, stop <-chan struct{}, say func(string)) error {
 	if settings.Prefix != "" {
 		cfg.Kafka.Prefix = settings.Prefix
 	}
+	defer profile(Config{Profile: settings.Profile}, "dev")()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() { <-stop; cancel() }()

@@ -75,7 +75,7 @@ func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(
 		return l, fmt.Errorf("make a data directory: %w", err)
 	}
 	l.onClose(func() error { removeData(dir); return nil })
-	settings.DataDir, settings.Database = filepath.Join(dir, "data"), l.dbURL
+	settings.DataDir, settings.Database, settings.Profile = filepath.Join(dir, "data"), l.dbURL, cfg.Profile
 	if l.dev, l.running, err = startDev(ctx, settings); err != nil {
 		return l, err
 	}
