@@ -19,6 +19,9 @@ type benchCmd struct {
 
 // Run measures the figures, or plays a part for another process that does.
 func (c *benchCmd) Run(ctx context.Context) error {
+	if c.Part == "dev" {
+		setGCPercent(devGCPercent, usualGCPercent)
+	}
 	if c.Part != "" {
 		return bench.RunPart(c.Part, c.Names, os.Stdin, os.Stdout)
 	}

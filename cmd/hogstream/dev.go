@@ -22,6 +22,7 @@ type devCmd struct {
 
 // Run runs everything until Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, out *output) error {
+	setGCPercent(devGCPercent, usualGCPercent)
 	if !c.ShowLog && c.Log.File == "" {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return err
