@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hogstream/hogstream/stream"
 )
 
 // A batch has a cost of its own, however few records it has, so where batches follow one another
@@ -70,9 +72,13 @@ func (w *worker) pause(ctx context.Context) {
 		return
 	}
 	for {
-		left := pauseFor(w.begun, time.Now(), w.intake.came(w.publisher.owns))
+		came := w.intake.came(w.publisher.owns)
+		left := pauseFor(w.begun, time.Now(), came)
 		if left == 0 {
 			return
+		}
+		if came == ownOutputs {
+			stream.Signal(w.intake.wanted) // what comes next is to be heard of at once
 		}
 		over := time.NewTimer(left)
 		select {
