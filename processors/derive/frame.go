@@ -330,7 +330,7 @@ type work[S any] struct {
 	f        *Frame[S]
 	machine  machine[S]
 	contacts map[string]*contact[S]
-	order    []*contact[S]  // each once, as they came
+	order    []*contact[S]  // each once; those of a batch in the order of the indexes (read)
 	moved    []storage.Fill // where fillings stand now
 }
 
@@ -363,11 +363,11 @@ func (w *work[S]) add(id string, cause *stream.Record) *contact[S] {
 // indexes, and saved so: with a million contacts that saves a tenth of what buckets adds to an
 // event (bench crowd: 57.9 and 52.7 µs).
 func (w *work[S]) read(ctx context.Context, tx *storage.Tx) error {
+	slices.SortFunc(w.order, func(a, b *contact[S]) int { return strings.Compare(a.row.ContactID, b.row.ContactID) })
 	ids := make([]string, len(w.order))
 	for i, c := range w.order {
 		ids[i] = c.row.ContactID
 	}
-	slices.Sort(ids)
 	found, err := tx.LoadDerived(ctx, w.f.p.Name(), ids)
 	if err != nil {
 		return err
@@ -454,7 +454,6 @@ func (w *work[S]) changed() changed[S] {
 func (w *work[S]) save(ctx context.Context, tx *storage.Tx, all changed[S]) error {
 	ch := storage.DerivedChanges{Fills: all.fills}
 	var states []Change[S]
-	slices.SortFunc(all.contacts, func(a, b *contact[S]) int { return strings.Compare(a.row.ContactID, b.row.ContactID) })
 	for _, c := range all.contacts {
 		if err := w.encode(c); err != nil {
 			return err

@@ -24,8 +24,8 @@ type pacing struct {
 	lately time.Duration
 }
 
-// fillPace holds up live records for some 40 ms. Beside them bench filling takes 28 s of 36 so, with
-// 1.8 times their p99; twice as much at once 23 to 29 s, with 2.1 to 2.3 times.
+// fillPace holds up live records for some 40 ms. Beside them bench filling takes 28 to 35 s of 36 so,
+// with a median of 80 to 113 ms; twice as much at once 23 to 29 s, with 113 to 159 ms.
 var fillPace = pacing{atOnce: 500, times: 16, beside: 1, lately: time.Second}
 
 // paceOf is how many contacts are passed at once, and how many times, with a batch of so many

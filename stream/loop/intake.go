@@ -31,7 +31,7 @@ type intake struct {
 	ordered *inOrder      // nil with one topic, which is in order
 	reading map[string]map[int32]bool
 	arrived chan struct{} // a token: there is something to take in
-	wanted  chan struct{} // a token: the worker has nothing to do
+	wanted  chan struct{} // a token: the worker waits for what comes next
 
 	mu      sync.Mutex
 	change  *sync.Cond

@@ -80,16 +80,13 @@ func (w *worker) pause(ctx context.Context) {
 		if came == ownOutputs {
 			stream.Signal(w.intake.wanted) // what comes next is to be heard of at once
 		}
-		over := time.NewTimer(left)
 		select {
 		case <-w.intake.arrived: // maybe what is waited for less; it is taken in after the pause in any case
-			over.Stop()
 			continue
-		case <-over.C:
+		case <-time.After(left):
 		case <-w.assignment.ended.Done():
 		case <-ctx.Done():
 		}
-		over.Stop()
 		return
 	}
 }

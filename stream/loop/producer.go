@@ -33,8 +33,11 @@ type producer struct {
 	ahead  offsets     // the offsets that the transaction in hand holds before its outputs
 	ended  bool        // the last transaction is committed, but maybe not yet everywhere
 
-	producerID atomic.Int64 // of the last client; 0, which may be another's, before the first
+	producerID atomic.Int64 // of the last client; noProducer before the first
 }
+
+// noProducer is the id that no producer has (KIP-98).
+const noProducer = -1
 
 // newProducer makes one of those of a worker; which tells them apart.
 func newProducer(cfg Config, number int, which string) *producer {
@@ -43,10 +46,12 @@ func newProducer(cfg Config, number int, which string) *producer {
 	if cfg.Incarnation != "" {
 		id += "." + cfg.Incarnation
 	}
-	return &producer{
+	p := &producer{
 		cfg: cfg.Kafka, log: cfg.Logger, role: "producer." + name, txn: cfg.timing.Txn, hooks: cfg.hooks,
 		id: cfg.Kafka.Group(id),
 	}
+	p.producerID.Store(noProducer)
+	return p
 }
 
 // open makes the client when there is none. Taking the transactional id aborts
