@@ -63,8 +63,10 @@ func (w *work[S]) fill(ctx context.Context, tx *storage.Tx) error {
 			return err
 		}
 	}
+	from := slices.Min(versions)
 	return tx.KnownContacts(ctx, rows, namesFor(r, versions), func(t *storage.Taken) error {
 		c := w.contacts[t.ContactID]
+		c.from = from
 		t.Contact.Partition = c.row.Partition
 		c.ahead = &Known{Contact: t.Contact, Events: t.Events, Beside: w.machine.beside[t.ContactID]}
 		err := w.machine.refill(c)
@@ -106,6 +108,11 @@ func isBehind[S any](r Refills[S], c *contact[S]) bool {
 func (m *machine[S]) refill(c *contact[S]) error {
 	r, ok := m.l.(Refills[S])
 	if !ok || c.ahead == nil || !isBehind(r, c) {
+		return nil
+	}
+	if r.VersionOf(c.state) < c.from {
+		// It took in one who is further behind. The events that are needed for that were not read.
+		c.ahead, c.looked = nil, false
 		return nil
 	}
 	k := c.ahead

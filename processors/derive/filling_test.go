@@ -30,6 +30,7 @@ type versioned struct {
 	JSON[filledState]
 	version *atomic.Int64
 	refill  func(s filledState, k *Known) (Result[filledState], error)
+	step    func(s filledState) filledState // nil for one that changes nothing
 }
 
 type filledState struct {
@@ -44,7 +45,12 @@ func (p versioned) At(context.Context, *storage.Tx) (Logic[filledState], error) 
 }
 func (p versioned) Version() int64              { return p.version.Load() }
 func (versioned) VersionOf(s filledState) int64 { return s.Version }
-func (versioned) Names(int64) []string          { return []string{"wanted"} }
+func (versioned) Names(version int64) []string {
+	if version == 0 { // of definitions that all others here have
+		return []string{"other", "wanted"}
+	}
+	return []string{"wanted"}
+}
 func (versioned) HandOver(s filledState, _ string, _ time.Time) (filledState, []schemas.Message) {
 	return s, nil
 }
@@ -54,6 +60,9 @@ func (p versioned) TakeOver(filledState, *Known, time.Time) (filledState, []Time
 }
 
 func (p versioned) Step(s filledState, _ *Record[filledState], _ time.Time) (Result[filledState], error) {
+	if p.step != nil {
+		return Result[filledState]{State: p.step(s)}, nil
+	}
 	return Result[filledState]{State: s, Same: true}, nil
 }
 
@@ -235,6 +244,22 @@ func TestWhoIsAheadInPostgresIsFilledWithTheRecordThatBringsHimThere(t *testing.
 	require.Equal(t, []int64{1}, f.versions())
 	f.batch(f.frame.Apply, event("wanted", 4, 0))
 	require.Equal(t, []int64{2}, f.versions())
+}
+
+func TestWhoTookInOneFurtherBehindIsFilledWithTheEventsThatThatOneLacks(t *testing.T) {
+	f := newFills(t, 1)
+	f.p.version.Store(2)
+	f.p.step = func(s filledState) filledState { s.Version = 0; return s }
+	f.frame = f.newFrame()
+	_, err := storagetest.SQL(f.db).Exec(t.Context(), `UPDATE contacts SET seq = 3`)
+	require.NoError(t, err)
+	f.batch(f.frame.Apply, event("wanted", 3, 0)) // before it, what version 1 lacks is read
+	require.Equal(t, []int64{2}, f.versions())
+	f.inTx(func(tx *storage.Tx) error {
+		states, err := f.frame.States(t.Context(), tx, f.ids)
+		require.ElementsMatch(t, []string{"other", "wanted"}, states[f.ids[0]].Events)
+		return err
+	})
 }
 
 func TestAContactThatCannotBeFilledStaysBehindAndHoldsUpNobody(t *testing.T) {

@@ -20,6 +20,7 @@ type contact[S any] struct {
 	inBatch bool            // there are records of it
 	looked  bool            // what Postgres knows of it was read, for it was behind
 	ahead   *Known          // that, while the contact has not come so far
+	from    int64           // the version of states for which that is enough, and of later ones
 	loaded  []byte          // the state that stands in Postgres
 	stored  []storage.Timer // the timers that do
 	dropped []*incoming     // of held, rows that are to be removed
