@@ -178,11 +178,7 @@ func (p *processorsRun) useBuckets(ctx context.Context) error {
 		return err
 	}
 	p.cfg.say("  everybody was taken over, and some events handled, in %s", time.Since(begun).Round(time.Millisecond))
-	// What was just made would be vacuumed in the midst of a round, the longer the more there is.
-	if _, err := p.env.sql.Exec(ctx, `VACUUM ANALYZE`); err != nil {
-		return fmt.Errorf("vacuum what was made: %w", err)
-	}
-	return nil
+	return p.env.atRest(ctx)
 }
 
 // withBuckets is as ours, with processor buckets.

@@ -104,8 +104,7 @@ FROM (SELECT n, id, k, now() - ((n::bigint * 7919 + k * 104729) % ($1 * 86400)) 
 	if _, err := f.sql.Exec(ctx, histories, filledDays, filledEach); err != nil {
 		return fmt.Errorf("make histories of contacts: %w", err)
 	}
-	_, err := f.sql.Exec(ctx, `ANALYZE`)
-	return err
+	return f.atRest(ctx)
 }
 
 func (f *filling) measureAll(ctx context.Context) error {

@@ -8,7 +8,7 @@ import (
 
 const (
 	joinsSeconds = 8.0
-	joinsRounds  = 3
+	joinsRounds  = 5
 )
 
 // joinsBench measures how long after an event who joins a bucket because of it is told to

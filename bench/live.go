@@ -88,6 +88,9 @@ func startLive(ctx context.Context, cfg Config, settings devSettings, seed func(
 		return l, err
 	}
 	cfg.say("  everybody was taken over in %s", time.Since(begun).Round(time.Millisecond))
+	if err := l.atRest(ctx); err != nil {
+		return l, err
+	}
 	l.told = watch(ctx, l.kafka, l.codec)
 	l.onClose(l.told.close)
 	return l, nil

@@ -109,8 +109,7 @@ FROM generate_series($1::bigint, $2) AS n JOIN derived_contacts AS d ON d.proces
 			return fmt.Errorf("seed: %w", err)
 		}
 	}
-	_, err := p.env.sql.Exec(ctx, `VACUUM ANALYZE`)
-	return err
+	return p.env.atRest(ctx)
 }
 
 // use puts buckets in use.

@@ -188,7 +188,7 @@ FROM copies AS c JOIN journey_runs AS r ON r.contact_id = c.model`,
 			return fmt.Errorf("copy runs: %w", err)
 		}
 	}
-	_, err := s.env.sql.Exec(ctx, `VACUUM ANALYZE`)
+	err := s.env.atRest(ctx)
 	s.cfg.say("  there were %d runs after another %s", s.all, time.Since(begun).Round(time.Millisecond))
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -116,6 +117,19 @@ func (s *surroundings) startPostgres(ctx context.Context, cfg Config, disposable
 		return err
 	}
 	s.onClose(func() error { s.sql.Close(); return nil })
+	return nil
+}
+
+// atRest leaves nothing of what was just made for later: rows to be vacuumed, the longer the more
+// there are, and pages to be written, which the kernel does all at once when they are half a
+// minute old. Either would fall into the midst of a round.
+func (s *surroundings) atRest(ctx context.Context) error {
+	for _, sql := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
+		if _, err := s.sql.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("put what was made to rest: %w", err)
+		}
+	}
+	syscall.Sync()
 	return nil
 }
 
