@@ -27,10 +27,11 @@ const benchBuckets = 25
 
 // bucketsBench measures what processor buckets adds to identity and contacts.
 func bucketsBench(ctx context.Context, cfg Config) (*section, error) {
-	m, err := measureAdded(ctx, cfg, benchContacts)
+	all, err := measureAdded(ctx, cfg, benchContacts)
 	if err != nil {
 		return nil, err
 	}
+	m := all[0]
 	return &section{
 		title: "Buckets",
 		about: fmt.Sprintf("%s events as in the bench of identity and contacts, through these two, and then through them and `buckets` with %d buckets, "+
@@ -56,18 +57,16 @@ const crowdContacts = 1_000_000
 
 // crowdBench is as bucketsBench, with many contacts against few.
 func crowdBench(ctx context.Context, cfg Config) (*section, error) {
-	few, err := measureAdded(ctx, cfg, benchContacts)
+	all, err := measureAdded(ctx, cfg, benchContacts, max(benchContacts, cfg.scaled(crowdContacts)))
 	if err != nil {
 		return nil, err
 	}
-	many, err := measureAdded(ctx, cfg, max(benchContacts, cfg.scaled(crowdContacts)))
-	if err != nil {
-		return nil, err
-	}
+	few, many := all[0], all[1]
 	count := thousands(float64(many.contacts))
 	return &section{
 		title: "Buckets and many contacts",
-		about: fmt.Sprintf("As section \"Buckets\", with %s contacts, each of which the events come to as often as to any other, against %s.", count, thousands(benchContacts)),
+		about: fmt.Sprintf("As section \"Buckets\", with %s contacts, each of which the events come to as often as to any other, against %s, in turns. "+
+			"The contacts of those with buckets have had events before.", count, thousands(benchContacts)),
 		figures: []figure{
 			timesFigure(fmt.Sprintf("CPU that buckets adds with %s contacts, in multiples of that with %s", count, thousands(benchContacts)), ratios(many.added(), few.added()), 1.3),
 			costFigure(fmt.Sprintf("CPU that buckets adds, an event, with %s contacts", thousands(benchContacts)), "µs", few.added(), 0),
@@ -106,42 +105,62 @@ func (a *addition) added() []float64 {
 }
 
 // measureAdded runs identity and contacts alone, and then all three, on the same contacts
-// and the same kind of events.
-func measureAdded(ctx context.Context, cfg Config, contacts int) (_ *addition, err error) {
-	env, err := surround(ctx, cfg, true)
-	defer func() { err = errors.Join(err, env.close()) }()
+// and the same kind of events, with so many contacts, in turns.
+func measureAdded(ctx context.Context, cfg Config, contacts ...int) (all []*addition, err error) {
+	runs := make([]*processorsRun, len(contacts))
+	for i, n := range contacts {
+		var env *surroundings
+		env, err = surround(ctx, cfg, true)
+		defer func() { err = errors.Join(err, env.close()) }()
+		if err != nil {
+			return nil, err
+		}
+		if runs[i], err = newProcessorsRun(ctx, cfg, env, n); err != nil {
+			return nil, err
+		}
+		all = append(all, &addition{contacts: n})
+	}
+	alone, err := roundsInTurns(ctx, cfg, runs, "identity and contacts", (*processorsRun).ours)
 	if err != nil {
 		return nil, err
 	}
-	b, err := newProcessorsRun(ctx, cfg, env, contacts)
-	if err != nil {
-		return nil, err
+	for i, p := range runs {
+		all[i].two, all[i].alone = alone[i], p.cost
+		if err := p.useBuckets(ctx); err != nil {
+			return nil, err
+		}
+		p.turned, p.held = nil, nil // without those of the take-over
+		// With a million contacts each event would be the first of its contact, which has a
+		// timer made; with a few, of which all have one, hardly any.
+		p.next = 0
 	}
-	m := &addition{contacts: contacts}
-	if m.two, m.alone, err = b.roundsOf(ctx, "identity and contacts", b.ours); err != nil {
-		return nil, err
+	together, err := roundsInTurns(ctx, cfg, runs, "identity, contacts and buckets", (*processorsRun).withBuckets)
+	for i, p := range runs {
+		all[i].three, all[i].together, all[i].turned, all[i].held = together[i], p.cost, p.turned, p.held
 	}
-	if err := b.useBuckets(ctx); err != nil {
-		return nil, err
-	}
-	b.turned, b.held = nil, nil // without those of the take-over
-	m.three, m.together, err = b.roundsOf(ctx, "identity, contacts and buckets", b.withBuckets)
-	m.turned, m.held = b.turned, b.held
-	return m, err
+	return all, err
 }
 
-// roundsOf are the rates of rounds, and what they cost.
-func (p *processorsRun) roundsOf(ctx context.Context, what string, run func(context.Context, int, string) (float64, error)) (rates []float64, cost costs, err error) {
-	p.cost = costs{}
-	for i := range p.cfg.rounds(3) {
-		rate, err := run(ctx, p.cfg.scaled(processorEvents), fmt.Sprintf("%s-%d", strings.ReplaceAll(what, " ", "-"), i+1))
-		if err != nil {
-			return nil, costs{}, err
-		}
-		p.cfg.say("  round %d of %s: %.0f/s", i+1, what, rate)
-		rates = append(rates, rate)
+// roundsInTurns are the rates of rounds of each run. What they cost is in the runs.
+func roundsInTurns(ctx context.Context, cfg Config, runs []*processorsRun, what string, run func(*processorsRun, context.Context, int, string) (float64, error)) (rates [][]float64, err error) {
+	rates = make([][]float64, len(runs))
+	for _, p := range runs {
+		p.cost = costs{}
 	}
-	return rates, p.cost, nil
+	for i := range cfg.rounds(3) {
+		for j, p := range runs {
+			if err := p.env.atRest(ctx); err != nil {
+				return rates, err
+			}
+			rate, err := run(p, ctx, cfg.scaled(processorEvents), fmt.Sprintf("%s-%d", strings.ReplaceAll(what, " ", "-"), i+1))
+			if err != nil {
+				return rates, err
+			}
+			cfg.say("  round %d of %s, %s contacts: %.0f/s", i+1, what, thousands(float64(p.contacts)), rate)
+			rates[j] = append(rates[j], rate)
+		}
+	}
+	return rates, nil
 }
 
 // defineBuckets are n buckets, of which five look at each event, three of these with a
@@ -178,7 +197,7 @@ func (p *processorsRun) useBuckets(ctx context.Context) error {
 		return err
 	}
 	p.cfg.say("  everybody was taken over, and some events handled, in %s", time.Since(begun).Round(time.Millisecond))
-	return p.env.atRest(ctx)
+	return nil
 }
 
 // withBuckets is as ours, with processor buckets.

@@ -86,6 +86,7 @@ type processorsRun struct {
 	log      *stream.Log
 	contacts int
 	sent     int
+	next     int // the contact of the next event, in the order of event
 	clock    time.Time
 	cost     costs
 	// By round: transitions an event, and records that waited as rows of 100 events.
@@ -181,9 +182,9 @@ func (p *processorsRun) appendEvents(ctx context.Context, n int) error {
 // event visits the contacts in an order that repeats none soon.
 func (p *processorsRun) event() *schemas.Input {
 	const stride = 7919 // a prime: every contact comes once in as many events as there are contacts
-	p.sent++
+	p.sent, p.next = p.sent+1, p.next+1
 	p.clock = p.clock.Add(time.Microsecond)
-	user := contactUser(p.sent * stride % p.contacts)
+	user := contactUser(p.next * stride % p.contacts)
 	name := "product.viewed"
 	properties := viewedProperties(p.sent)
 	patch := `{"visits":` + strconv.Itoa(p.sent) + `}`
