@@ -68,7 +68,7 @@ bench: ## Measure throughput and latency, write docs/BENCHMARKS.md
 
 profile: ## Measure anew what the compiler optimises for (cmd/hogstream/default.pgo)
 	rm -rf bin/profile
-	$(GO) run ./cmd/hogstream bench ingest processors buckets lanes batches backfill journeys --rounds 2 --out "" --profile bin/profile
+	$(GO) run ./cmd/hogstream bench ingest processors buckets lanes batches backfill journeys joins --rounds 2 --out "" --profile bin/profile
 	rm -f bin/profile/*plain*.pprof
 	cd tools && $(GO) build -o ../bin/merge-profiles ./profile
 	bin/merge-profiles cmd/hogstream/default.pgo bin/profile/*.pprof

@@ -25,9 +25,14 @@ import (
 // these with a window.
 const benchBuckets = 25
 
+const (
+	addedRounds = 3
+	crowdRounds = 5 // what is compared are differences, which are farther apart
+)
+
 // bucketsBench measures what processor buckets adds to identity and contacts.
 func bucketsBench(ctx context.Context, cfg Config) (*section, error) {
-	all, err := measureAdded(ctx, cfg, benchContacts)
+	all, err := measureAdded(ctx, cfg, addedRounds, benchContacts)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +62,7 @@ const crowdContacts = 1_000_000
 
 // crowdBench is as bucketsBench, with many contacts against few.
 func crowdBench(ctx context.Context, cfg Config) (*section, error) {
-	all, err := measureAdded(ctx, cfg, benchContacts, max(benchContacts, cfg.scaled(crowdContacts)))
+	all, err := measureAdded(ctx, cfg, crowdRounds, benchContacts, max(benchContacts, cfg.scaled(crowdContacts)))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +111,7 @@ func (a *addition) added() []float64 {
 
 // measureAdded runs identity and contacts alone, and then all three, on the same contacts
 // and the same kind of events, with so many contacts, in turns.
-func measureAdded(ctx context.Context, cfg Config, contacts ...int) (all []*addition, err error) {
+func measureAdded(ctx context.Context, cfg Config, rounds int, contacts ...int) (all []*addition, err error) {
 	runs := make([]*processorsRun, len(contacts))
 	for i, n := range contacts {
 		var env *surroundings
@@ -120,7 +125,7 @@ func measureAdded(ctx context.Context, cfg Config, contacts ...int) (all []*addi
 		}
 		all = append(all, &addition{contacts: n})
 	}
-	alone, err := roundsInTurns(ctx, cfg, runs, "identity and contacts", (*processorsRun).ours)
+	alone, err := roundsInTurns(ctx, cfg, cfg.rounds(rounds), runs, "identity and contacts", (*processorsRun).ours)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +139,7 @@ func measureAdded(ctx context.Context, cfg Config, contacts ...int) (all []*addi
 		// timer made; with a few, of which all have one, hardly any.
 		p.next = 0
 	}
-	together, err := roundsInTurns(ctx, cfg, runs, "identity, contacts and buckets", (*processorsRun).withBuckets)
+	together, err := roundsInTurns(ctx, cfg, cfg.rounds(rounds), runs, "identity, contacts and buckets", (*processorsRun).withBuckets)
 	for i, p := range runs {
 		all[i].three, all[i].together, all[i].turned, all[i].held = together[i], p.cost, p.turned, p.held
 	}
@@ -142,12 +147,12 @@ func measureAdded(ctx context.Context, cfg Config, contacts ...int) (all []*addi
 }
 
 // roundsInTurns are the rates of rounds of each run. What they cost is in the runs.
-func roundsInTurns(ctx context.Context, cfg Config, runs []*processorsRun, what string, run func(*processorsRun, context.Context, int, string) (float64, error)) (rates [][]float64, err error) {
+func roundsInTurns(ctx context.Context, cfg Config, rounds int, runs []*processorsRun, what string, run func(*processorsRun, context.Context, int, string) (float64, error)) (rates [][]float64, err error) {
 	rates = make([][]float64, len(runs))
 	for _, p := range runs {
 		p.cost = costs{}
 	}
-	for i := range cfg.rounds(3) {
+	for i := range rounds {
 		for j, p := range runs {
 			if err := p.env.atRest(ctx); err != nil {
 				return rates, err
