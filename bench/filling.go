@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hogstream/hogstream/definition"
@@ -36,24 +37,31 @@ func fillingBench(ctx context.Context, cfg Config) (_ *section, err error) {
 	if err := f.measureAll(ctx); err != nil {
 		return nil, err
 	}
-	calm, busy := quantiles(f.calm, 0.99), quantiles(f.busy, 0.99)
 	return &section{
 		title: "Filling a bucket",
 		about: fmt.Sprintf("`hogstream dev` with a Postgres of %s contacts and %s stored events of the last %d days, and a bucket that looks at these is added: from there "+
 			"until everybody is filled with it, without other load, and once more with another bucket beside the live events of section \"Joining a bucket\", whose p99 before and meanwhile "+
 			"is compared, each the median of pieces of %g s. The targets are those for %s contacts in proportion; `--scale %d` measures that many.",
 			thousands(float64(n)), thousands(float64(n*filledEach)), filledDays, joinsSeconds/2, thousands(filledContacts), filledByDefault),
-		figures: []figure{
+		figures: slices.Concat([]figure{
 			costFigure("filling, without other load", "s", []float64{f.alone.Seconds()}, 60*part),
 			costFigure(fmt.Sprintf("filling beside %s events/s", thousands(liveRate)), "s", []float64{f.beside.Seconds()}, 180*part),
-			timesFigure("live p99 meanwhile, in multiples of that before", []float64{median(busy) / median(calm)}, 2),
-			costFigure("live p99 before", "ms", calm, 0),
-			costFigure("live p99 meanwhile", "ms", busy, 0),
-			costFigure("live p50 meanwhile", "ms", quantiles(f.busy, 0.5), 0),
+		}, liveFigures(f.calm, f.busy), []figure{
 			costFigure("CPU of Postgres, a contact", "µs", []float64{f.postgres}, 0),
 			costFigure("CPU of the process, a contact", "µs", []float64{f.process}, 0),
-		},
+		}),
 	}, nil
+}
+
+// liveFigures compare live events beside something else with those before, both in pieces.
+func liveFigures(before, meanwhile []joins) []figure {
+	calm, busy := quantiles(before, 0.99), quantiles(meanwhile, 0.99)
+	return []figure{
+		timesFigure("live p99 meanwhile, in multiples of that before", []float64{median(busy) / median(calm)}, 2),
+		costFigure("live p99 before", "ms", calm, 0),
+		costFigure("live p99 meanwhile", "ms", busy, 0),
+		costFigure("live p50 meanwhile", "ms", quantiles(meanwhile, 0.5), 0),
+	}
 }
 
 // quantiles are one of each piece, in milliseconds.

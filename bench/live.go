@@ -163,8 +163,44 @@ func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, err
 // between pairs joins with the events that led to them, which were accepted after began, and
 // leaves out those that were accepted before from or after until.
 func (l *liveInstance) between(ctx context.Context, began time.Time, entered []told, from, until time.Time) (joins, error) {
+	pieces, err := l.pieces(ctx, began, entered, from, until, until.Sub(from)+1)
+	if err != nil {
+		return joins{}, err
+	}
+	return pieces[0], nil
+}
+
+// pieces is as between, for each piece of time from from to until. What is left behind the last
+// whole one belongs to that.
+func (l *liveInstance) pieces(ctx context.Context, began time.Time, entered []told, from, until time.Time, each time.Duration) ([]joins, error) {
+	accepted, err := l.accepted(ctx, began)
+	if err != nil {
+		return nil, err
+	}
+	pieces := make([]joins, max(1, until.Sub(from)/each))
+	for _, t := range entered {
+		at, known := accepted[cmp.Or(t.cause, t.contact)]
+		if !known {
+			return nil, fmt.Errorf("what follows from %q of contact %s does not follow from an event since %s", t.cause, t.contact, began)
+		}
+		if at.Before(from) || at.After(until) {
+			continue
+		}
+		p := &pieces[min(int(at.Sub(from)/each), len(pieces)-1)]
+		p.seen, p.appended = append(p.seen, t.seen.Sub(at)), append(p.appended, max(0, t.appended.Sub(at)))
+	}
+	for _, p := range pieces {
+		slices.Sort(p.seen)
+		slices.Sort(p.appended)
+	}
+	return pieces, nil
+}
+
+// accepted is when the events since a time were accepted, by their ids, and by the contact for
+// those after which one joins, if these have a name of their own.
+func (l *liveInstance) accepted(ctx context.Context, since time.Time) (map[string]time.Time, error) {
 	accepted := make(map[string]time.Time)
-	err := reader.Tail(ctx, l.kafka, reader.TailOptions{Topics: []schemas.Topic{schemas.TopicEvents}, From: reader.AtTime(began)}, nil, func(r *stream.Record) error {
+	err := reader.Tail(ctx, l.kafka, reader.TailOptions{Topics: []schemas.Topic{schemas.TopicEvents}, From: reader.AtTime(since)}, nil, func(r *stream.Record) error {
 		e, err := l.codec.DecodeEvent(r.Value)
 		if err != nil {
 			return err
@@ -176,22 +212,9 @@ func (l *liveInstance) between(ctx context.Context, began time.Time, entered []t
 		return nil
 	})
 	if err != nil {
-		return joins{}, fmt.Errorf("read when events were accepted: %w", err)
+		return nil, fmt.Errorf("read when events were accepted: %w", err)
 	}
-	var all joins
-	for _, t := range entered {
-		at, known := accepted[cmp.Or(t.cause, t.contact)]
-		if !known {
-			return all, fmt.Errorf("what follows from %q of contact %s does not follow from an event since %s", t.cause, t.contact, began)
-		}
-		if at.Before(from) || at.After(until) {
-			continue
-		}
-		all.seen, all.appended = append(all.seen, t.seen.Sub(at)), append(all.appended, max(0, t.appended.Sub(at)))
-	}
-	slices.Sort(all.seen)
-	slices.Sort(all.appended)
-	return all, nil
+	return accepted, nil
 }
 
 // millis is a quantile of durations, ascending, in milliseconds.

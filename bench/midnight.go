@@ -41,19 +41,16 @@ func timersBench(ctx context.Context, cfg Config) (*section, error) {
 		title: "Timers",
 		about: fmt.Sprintf("`hogstream dev` and the live events of section \"Joining a bucket\"; %s other contacts are in a bucket because of an event an hour ago, all of them within one second, "+
 			"and leave it when it is longer ago than that. Handled: from the middle of that second until a reader of committed records has the last `bucket.left`. Live latency is that of joins, "+
-			"p99 of rounds of %g s before, and of the events accepted while timers were handled. Alone: %d leaves, one each %s, from the instant at which they are due, without other load. "+
+			"by pieces of %g s before, and of the events accepted while timers were handled; the medians of their p99 are compared. Alone: %d leaves, one each %s, from the instant at which they are due, without other load. "+
 			"Memory: a ticker in this process, after a collection, with %s timers of the next month in Postgres against none.",
-			thousands(float64(m.timers)), joinsSeconds, aloneTimers, aloneApart, thousands(float64(cfg.scaled(pendingTimers)))),
-		figures: []figure{
+			thousands(float64(m.timers)), joinsSeconds/2, aloneTimers, aloneApart, thousands(float64(cfg.scaled(pendingTimers)))),
+		figures: slices.Concat([]figure{
 			costFigure(fmt.Sprintf("%s timers due in one second, all handled", thousands(float64(m.timers))), "s", []float64{m.handled.Seconds()}, 25*cfg.Scale),
-			timesFigure("live p99 meanwhile, in multiples of that before", []float64{millis(m.busy.seen, 0.99) / median(m.calm)}, 2),
-			costFigure("live p99 before", "ms", m.calm, 0),
-			costFigure("live p99 meanwhile", "ms", []float64{millis(m.busy.seen, 0.99)}, 0),
-			costFigure("live p50 meanwhile", "ms", []float64{millis(m.busy.seen, 0.5)}, 0),
+		}, liveFigures(m.calm, m.busy), []figure{
 			costFigure("alone, a leave by time after it is due, latest", "ms", []float64{millis(m.alone, 1)}, 1000),
 			costFigure("alone, a leave by time after it is due, median", "ms", []float64{millis(m.alone, 0.5)}, 0),
 			costFigure(fmt.Sprintf("memory of the process for %s pending timers", thousands(float64(cfg.scaled(pendingTimers)))), "MiB", []float64{pending}, 16),
-		},
+		}),
 	}, nil
 }
 
@@ -63,8 +60,8 @@ type midnight struct {
 	tells  [2]string // what is told when one is handled
 
 	handled time.Duration
-	calm    []float64 // p99 of rounds, ms
-	busy    joins
+	calm    []joins // in pieces
+	busy    []joins
 	alone   []time.Duration // how late, ascending
 }
 
@@ -91,12 +88,12 @@ func (m *midnight) measure(ctx context.Context, cfg Config) (err error) {
 
 // calmly sends live events while no timer is due.
 func (m *midnight) calmly(ctx context.Context, l *liveInstance) error {
-	for range l.cfg.rounds(calmRounds) {
-		all, err := l.measure(ctx, joinsSeconds*l.cfg.Scale)
+	for range 2 * l.cfg.rounds(calmRounds) {
+		all, err := l.measure(ctx, joinsSeconds/2*l.cfg.Scale)
 		if err != nil {
 			return err
 		}
-		m.calm = append(m.calm, millis(all.seen, 0.99))
+		m.calm = append(m.calm, all)
 	}
 	return nil
 }
@@ -141,8 +138,9 @@ func (m *midnight) strike(ctx context.Context, l *liveInstance, due time.Time) e
 	if err != nil {
 		return err
 	}
-	m.busy, err = l.between(ctx, began, entered, due, last)
-	l.cfg.say("  all handled in %s; live p99 meanwhile %.1f ms, before %.1f ms", m.handled.Round(time.Millisecond), millis(m.busy.seen, 0.99), median(m.calm))
+	each := time.Duration(joinsSeconds / 2 * l.cfg.Scale * float64(time.Second))
+	m.busy, err = l.pieces(ctx, began, entered, due, last, each)
+	l.cfg.say("  all handled in %s; live p99 meanwhile %.1f ms, before %.1f ms", m.handled.Round(time.Millisecond), median(quantiles(m.busy, 0.99)), median(quantiles(m.calm, 0.99)))
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -36,17 +37,14 @@ func waitsBench(ctx context.Context, cfg Config) (*section, error) {
 		title: "Waits of journeys",
 		about: fmt.Sprintf("`hogstream dev` and the live events of section \"The first step of a journey\"; %s other contacts began a journey by an event, and wait for a time within the same second, "+
 			"behind which stands a mail. Resumed: from the middle of that second until a reader of committed records has the last of the mails. Live latency is that to the first step's record, "+
-			"p99 of rounds of %g s before the runs began, and of the events accepted while waits ended. Alone: %d waits, one each %s, from the instant at which they are due, without other load.",
-			count, joinsSeconds, aloneTimers, aloneApart),
-		figures: []figure{
+			"by pieces of %g s before the runs began, and of the events accepted while waits ended; the medians of their p99 are compared. Alone: %d waits, one each %s, from the instant at which they are due, without other load.",
+			count, joinsSeconds/2, aloneTimers, aloneApart),
+		figures: slices.Concat([]figure{
 			costFigure(count+" waits due in one second, all resumed", "s", []float64{m.handled.Seconds()}, 30*cfg.Scale),
-			timesFigure("live p99 meanwhile, in multiples of that before", []float64{millis(m.busy.seen, 0.99) / median(m.calm)}, 2),
-			costFigure("live p99 before", "ms", m.calm, 0),
-			costFigure("live p99 meanwhile", "ms", []float64{millis(m.busy.seen, 0.99)}, 0),
-			costFigure("live p50 meanwhile", "ms", []float64{millis(m.busy.seen, 0.5)}, 0),
+		}, liveFigures(m.calm, m.busy), []figure{
 			costFigure("alone, the mail after it is due, p99", "ms", []float64{millis(m.alone, 0.99)}, 1000),
 			costFigure("alone, the mail after it is due, median", "ms", []float64{millis(m.alone, 0.5)}, 0),
-		},
+		}),
 	}, nil
 }
 
