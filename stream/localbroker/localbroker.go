@@ -2,8 +2,8 @@
 // process, with its files in a directory.
 //
 // It promises: what was acknowledged survives the death of the process (not of
-// the machine: writes go to the page cache, from which the kernel begins to write them
-// within two seconds); the address stays the same from start to start; one process at a time.
+// the machine: writes go to the page cache); the address stays the same from
+// start to start; one process at a time.
 //
 // It has limits that a real broker has not. One goroutine does all its work
 // (some 350,000 records a second). The end of a transaction is not atomic when
@@ -15,7 +15,6 @@
 package localbroker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -23,7 +22,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -49,8 +47,6 @@ type Config struct {
 	Logger *zap.Logger
 	// Options are more options of kfake, for tests.
 	Options []kfake.Opt
-
-	writeOut func(path string) // in place of writeOut, for tests
 }
 
 // Broker is a running local broker.
@@ -60,9 +56,6 @@ type Broker struct {
 	inside  *bufconn.Listener
 	addr    string
 	moved   bool
-
-	stop    context.CancelFunc // ends what goes on beside
-	stopped sync.WaitGroup
 }
 
 // ErrInUse is wrapped by Start's error when another process uses the directory.
@@ -102,17 +95,8 @@ func Start(cfg Config) (_ *Broker, err error) {
 		cluster.Close()
 		return nil, fmt.Errorf("local broker: %w", err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	b.stop = stop
-	if cfg.writeOut == nil {
-		cfg.writeOut = writeOut
-	}
-	b.stopped.Go(func() { keepWritingOut(ctx, cfg.logDir(), cfg.writeOut) })
 	return b, nil
 }
-
-// logDir is where kfake keeps the logs.
-func (cfg Config) logDir() string { return filepath.Join(cfg.Dir, "log") }
 
 func (cfg Config) options(l net.Listener) []kfake.Opt {
 	interval := cfg.RetentionInterval
@@ -123,7 +107,7 @@ func (cfg Config) options(l net.Listener) []kfake.Opt {
 		kfake.NumBrokers(1),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return l, nil }),
 		kfake.ClusterID("hogstream-local"),
-		kfake.DataDir(cfg.logDir()),
+		kfake.DataDir(filepath.Join(cfg.Dir, "log")),
 		kfake.BrokerConfigs(map[string]string{
 			"log.cleaner.backoff.ms":     strconv.FormatInt(interval.Milliseconds(), 10),
 			"default.replication.factor": "1",
@@ -155,8 +139,6 @@ func (b *Broker) Moved() bool { return b.moved }
 // Stop closes connections and files and lets go of the directory. Clients
 // should be closed before.
 func (b *Broker) Stop() error {
-	b.stop()
-	b.stopped.Wait()
 	b.cluster.Close()
 	return errors.Join(letGo(b.lock), b.lock.Close())
 }
