@@ -71,7 +71,7 @@ func crowdBench(ctx context.Context, cfg Config) (*section, error) {
 	return &section{
 		title: "Buckets and many contacts",
 		about: fmt.Sprintf("As section \"Buckets\", with %s contacts, each of which the events come to as often as to any other, against %s, in turns. "+
-			"The contacts of those with buckets have had events before.", count, thousands(benchContacts)),
+			"Rounds with buckets begin with contacts that have had events before.", count, thousands(benchContacts)),
 		figures: []figure{
 			timesFigure(fmt.Sprintf("CPU that buckets adds with %s contacts, in multiples of that with %s", count, thousands(benchContacts)), ratios(many.added(), few.added()), 1.3),
 			costFigure(fmt.Sprintf("CPU that buckets adds, an event, with %s contacts", thousands(benchContacts)), "µs", few.added(), 0),

@@ -155,23 +155,17 @@ func (l *liveInstance) measure(ctx context.Context, seconds float64) (joins, err
 	if err != nil {
 		return joins{}, err
 	}
-	all, err := l.between(ctx, began, entered, began, time.Now())
-	all.began = began
-	return all, err
-}
-
-// between pairs joins with the events that led to them, which were accepted after began, and
-// leaves out those that were accepted before from or after until.
-func (l *liveInstance) between(ctx context.Context, began time.Time, entered []told, from, until time.Time) (joins, error) {
-	pieces, err := l.pieces(ctx, began, entered, from, until, until.Sub(from)+1)
+	pieces, err := l.pieces(ctx, began, entered, began, time.Now(), time.Hour) // one piece
 	if err != nil {
 		return joins{}, err
 	}
+	pieces[0].began = began
 	return pieces[0], nil
 }
 
-// pieces is as between, for each piece of time from from to until. What is left behind the last
-// whole one belongs to that.
+// pieces pair joins with the events that led to them, which were accepted after began, in pieces
+// of the time from from to until: the last one has what is left, and at least one there is. Who
+// was accepted before or after that is left out.
 func (l *liveInstance) pieces(ctx context.Context, began time.Time, entered []told, from, until time.Time, each time.Duration) ([]joins, error) {
 	accepted, err := l.accepted(ctx, began)
 	if err != nil {
